@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Lint and tests.  `--slow` adds the tests that take long; other arguments go to pytest.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+selection=(-m "not slow")
+if [ "${1:-}" = "--slow" ]; then
+    selection=()
+    shift
+fi
+ruff check .
+python -m pytest "${selection[@]}" "$@"

@@ -1,0 +1,1 @@
+"""What the scripts, the network and the data sets share.  Nothing here imports from `model` or `dataset`."""

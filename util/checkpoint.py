@@ -1,0 +1,149 @@
+"""Checkpoint files as dictionaries: reading, writing atomically, and the names that released STCN files use.
+
+Ours is a dictionary with `format`, `version`, `config` (the fields of `NetworkConfig`) and `network` (the tensors by our
+names).  The paper's release has a plain dictionary of tensors under its own names, or, while training, a dictionary that
+holds such a one under `network`.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from util.errors import InputError
+
+FORMAT = "stcn"
+VERSION = 1
+
+StateDict = dict[str, Tensor]
+
+# (start of the released name, start of ours); the first that fits counts, a name that fits none is the same in both.
+_RENAMED = [
+    ("key_encoder.res2.", "key_encoder.stages.res2."),
+    ("key_encoder.layer2.", "key_encoder.stages.res3."),
+    ("key_encoder.layer3.", "key_encoder.stages.res4."),
+    ("key_encoder.conv1.", "key_encoder.stages.conv1."),
+    ("key_encoder.bn1.", "key_encoder.stages.bn1."),
+    ("key_proj.key_proj.", "key_encoder.projection."),
+    ("key_comp.", "key_encoder.compression."),
+    ("value_encoder.layer1.", "value_encoder.stages.res2."),
+    ("value_encoder.layer2.", "value_encoder.stages.res3."),
+    ("value_encoder.layer3.", "value_encoder.stages.res4."),
+    ("value_encoder.conv1.", "value_encoder.stages.conv1."),
+    ("value_encoder.bn1.", "value_encoder.stages.bn1."),
+    ("value_encoder.fuser.block1.downsample.", "value_encoder.fusion.block1.shortcut."),
+    ("value_encoder.fuser.attention.ChannelGate.mlp.1.", "value_encoder.fusion.attention.channel_mlp.0."),
+    ("value_encoder.fuser.attention.ChannelGate.mlp.3.", "value_encoder.fusion.attention.channel_mlp.2."),
+    ("value_encoder.fuser.attention.SpatialGate.spatial.conv.", "value_encoder.fusion.attention.spatial_conv."),
+    ("value_encoder.fuser.", "value_encoder.fusion."),
+    ("decoder.compress.downsample.", "decoder.compress.shortcut."),
+    ("decoder.up_16_8.out_conv.downsample.", "decoder.up_16_8.block.shortcut."),
+    ("decoder.up_16_8.out_conv.", "decoder.up_16_8.block."),
+    ("decoder.up_8_4.out_conv.", "decoder.up_8_4.block."),
+    ("decoder.pred.", "decoder.prediction."),
+]
+_VALUE_STEM = "value_encoder.stages.conv1.weight"
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The dictionary in a file written by `torch.save`, tensors on the CPU; no code in the file is run.
+
+    Raises `InputError` naming the file when it is absent, damaged, or holds anything but a dictionary.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the damage happens to trip over
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({first_line})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
+    return content
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+    """Give `path` the content that `write` puts into an open binary file, whole or not at all, even across a crash."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files for the owner alone
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; raises `InputError` when there is no such file."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    result = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            result.update(block)
+    return result.hexdigest()
+
+
+def is_released(state: dict[str, Any]) -> bool:
+    """Whether these names are those of the paper's release."""
+    return any(name.startswith(("key_proj.", "value_encoder.fuser.")) for name in state)
+
+
+def from_released(state: StateDict) -> StateDict:
+    """Tensors under released names -> the same network under ours.
+
+    Biases in the value ResNet are folded into the running mean of the batch norm behind them, which is exact:
+    (x + b) - m = x - (m - b).  A stem of 4 channels (stage 0: image and mask) gets a filter of zeros for the other
+    objects, of which stage 0 has none.
+    """
+    ours = {_rename(name, 0, 1): tensor for name, tensor in state.items()}
+    for name in [name for name in ours if name.startswith("value_encoder.stages.") and _is_conv_bias(name)]:
+        bias, mean = ours.pop(name), _mean_behind(name)
+        if mean in ours:
+            ours[mean] = ours[mean] - bias
+    stem = ours.get(_VALUE_STEM)
+    if stem is not None and stem.dim() == 4 and stem.shape[1] == 4:
+        ours[_VALUE_STEM] = torch.cat([stem, torch.zeros_like(stem[:, :1])], dim=1)
+    return ours
+
+
+def to_released(state: StateDict) -> StateDict:
+    """Tensors under our names -> the same network as the release stores it, with zeros for the folded biases."""
+    released = {}
+    for name, tensor in state.items():
+        released[_rename(name, 1, 0)] = tensor
+        bias = name.removesuffix("weight") + "bias"
+        if name.startswith("value_encoder.stages.") and _is_conv_bias(bias):
+            released[_rename(bias, 1, 0)] = torch.zeros_like(tensor[:, 0, 0, 0])
+    return released
+
+
+def _rename(name: str, old: int, new: int) -> str:
+    for pair in _RENAMED:
+        if name.startswith(pair[old]):
+            return pair[new] + name.removeprefix(pair[old])
+    return name
+
+
+def _is_conv_bias(name: str) -> bool:
+    return re.search(r"\.(conv\d|downsample\.0)\.bias$", name) is not None
+
+
+def _mean_behind(bias: str) -> str:
+    mean = re.sub(r"\.conv(\d)\.bias$", r".bn\1.running_mean", bias)
+    return mean.replace(".downsample.0.bias", ".downsample.1.running_mean")

@@ -1,0 +1,66 @@
+"""torchrun: which of how many processes this is, and on which device it works."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from util.errors import InputError
+
+# Evaluation shares work out by video, so ranks finish minutes or hours apart.  A rank that dies is noticed by its closed
+# connection and by torchrun, not by this.
+PATIENCE = timedelta(days=30)
+
+
+def device_of(name: str, local_rank: int) -> torch.device:
+    """`auto` is CUDA, else MPS, else the CPU; `cuda` is the GPU of this rank.  Raises `InputError` for what is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name!r} is no device; expected auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError(f"--device {name}: PyTorch sees no CUDA device")
+        device = torch.device("cuda", local_rank if device.index is None else device.index)
+        if device.index >= torch.cuda.device_count():
+            raise InputError(f"--device {device}: PyTorch sees {torch.cuda.device_count()} CUDA device(s)")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"--device {name}: PyTorch sees no MPS device")
+    return device
+
+
+class Group:
+    """The processes that torchrun started, as a context; without torchrun this one alone."""
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+
+    def __enter__(self) -> "Group":
+        if self.world > 1:
+            dist.init_process_group("gloo", timeout=PATIENCE)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.world > 1:
+            dist.destroy_process_group()
+
+    def broadcast(self, item: Any) -> Any:
+        """Rank 0's item, on every rank."""
+        items = [item]
+        if self.world > 1:
+            dist.broadcast_object_list(items)
+        return items[0]
+
+    def gather(self, item: Any) -> list[Any]:
+        """The items of all ranks, on rank 0; an empty list elsewhere."""
+        if self.world == 1:
+            return [item]
+        items = [None] * self.world if self.rank == 0 else None
+        dist.gather_object(item, items)
+        return items or []

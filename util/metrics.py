@@ -1,0 +1,303 @@
+"""Scores: region similarity J, contour accuracy F, their DAVIS statistics, and an approximation of YouTube-VOS's G.
+
+The protocol is that of the official DAVIS 2017 tool.  J is intersection over union; F compares contours within a
+tolerance of 0.8 % of the image diagonal.  An object's score is its mean over frames, the total the mean over objects.
+"""
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from util.checkpoint import write_atomically
+from util.errors import InputError
+from util.image import object_ids, read_label_map
+from util.log import progress_bar
+
+CONTOUR_TOLERANCE = 0.008  # of the diagonal
+FRAMES_WORTH_A_PROCESS = 200  # starting a process takes as long as scoring so many frames
+
+
+class FrameScores(NamedTuple):
+    """J and F of one object, in [0, 1], for each frame scored."""
+
+    j: np.ndarray  # (T,)
+    f: np.ndarray  # (T,)
+
+
+class Statistics(NamedTuple):
+    """What DAVIS reports of a measure over the frames of an object."""
+
+    mean: float
+    recall: float  # share of frames above 0.5
+    decay: float  # mean of the first quarter less mean of the last
+
+
+class ScoringJob(NamedTuple):
+    """One video: the masks to compare, frame by frame."""
+
+    name: str
+    truth: Sequence[Path]
+    results: Sequence[Path]
+    union: bool  # all that is not 0 is one object; else 255 is background
+    objects: Sequence[int]
+
+
+def boundary(mask: np.ndarray) -> np.ndarray:
+    """Pixels that differ from their right, lower or lower-right neighbour: (H, W) bool -> (H, W) bool.
+
+    Neighbours outside the image do not count.
+    """
+    result = np.zeros_like(mask)
+    result[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
+    result[:-1] |= mask[:-1] ^ mask[1:]
+    result[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
+    return result
+
+
+def contour_radius(height: int, width: int) -> int:
+    """The tolerance of F in pixels."""
+    return math.ceil(CONTOUR_TOLERANCE * math.hypot(height, width))
+
+
+def disk(radius: int) -> np.ndarray:
+    """The disk x^2 + y^2 <= r^2 as (2r+1, 2r+1) uint8."""
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return (x * x + y * y <= radius * radius).astype(np.uint8)
+
+
+def score_masks(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
+    """J and F of one object in one frame, from masks (H, W) bool.
+
+    J is 1 where both are empty.  F is 1 where neither has a boundary and 0 where only one has.
+    """
+    height, width = truth.shape
+    radius = contour_radius(height, width)
+    x, y, w, h = cv2.boundingRect((truth | result).view(np.uint8))
+    if w == 0:
+        return 1.0, 1.0
+    # all that is counted lies within this margin of the masks, the boundary one pixel above and to the left of them
+    margin = radius + 2
+    window = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
+    truth, result = truth[window], result[window]
+    j = np.count_nonzero(truth & result) / np.count_nonzero(truth | result)
+
+    truth_boundary, result_boundary = boundary(truth), boundary(result)
+    truth_size, result_size = np.count_nonzero(truth_boundary), np.count_nonzero(result_boundary)
+    if truth_size == 0 or result_size == 0:
+        return j, float(truth_size == result_size)
+    both = np.dstack([truth_boundary, result_boundary]).view(np.uint8)
+    dilated = cv2.dilate(both, disk(radius)).view(bool)
+    precision = np.count_nonzero(result_boundary & dilated[..., 0]) / result_size
+    recall = np.count_nonzero(truth_boundary & dilated[..., 1]) / truth_size
+    return j, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def statistics(values: np.ndarray) -> Statistics:
+    """DAVIS's statistics of the scores (T,) of an object's frames."""
+    edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
+    quarters = [values[first : last + 1] for first, last in itertools.pairwise(edges)]
+    return Statistics(
+        mean=float(np.mean(values)),
+        recall=float(np.mean(values > 0.5)),
+        decay=float(np.mean(quarters[0]) - np.mean(quarters[3])),
+    )
+
+
+def score_video(job: ScoringJob) -> dict[int, FrameScores]:
+    """J and F of each object in each frame of a video; raises `InputError` for a mask that cannot be compared."""
+    j = np.zeros((len(job.objects), len(job.truth)))
+    f = np.zeros_like(j)
+    for t, (truth_path, result_path) in enumerate(zip(job.truth, job.results, strict=True)):
+        truth, result = read_label_map(truth_path).labels, read_label_map(result_path).labels
+        if truth.shape != result.shape:
+            raise InputError(
+                f"{result_path}: expected the size of {truth_path}, {truth.shape[0]}x{truth.shape[1]}, "
+                f"found {result.shape[0]}x{result.shape[1]}"
+            )
+        for row, number in enumerate(job.objects):
+            masks = (truth != 0, result != 0) if job.union else (truth == number, result == number)
+            j[row, t], f[row, t] = score_masks(*masks)
+    return {number: FrameScores(j[row], f[row]) for row, number in enumerate(job.objects)}
+
+
+def score_videos(jobs: Sequence[ScoringJob], *, processes: int | None = None) -> dict[str, dict[int, FrameScores]]:
+    """`score_video` for each video, in parallel, longest first; results by name, in the order of `jobs`."""
+    frames = sum(len(job.truth) for job in jobs)
+    if processes is None:
+        processes = min(os.cpu_count() or 1, len(jobs), 1 + frames // FRAMES_WORTH_A_PROCESS)
+    ordered = sorted(jobs, key=lambda job: -len(job.truth) * len(job.objects))
+    scores = {}
+    with progress_bar(frames, "frames scored") as bar:
+        if processes == 1:
+            for job in ordered:
+                scores[job.name] = score_video(job)
+                bar.increment(len(job.truth))
+        else:
+            # fresh processes: a fork of one that has run threads may hang
+            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+                for job, result in zip(ordered, pool.map(score_video, ordered), strict=True):
+                    scores[job.name] = result
+                    bar.increment(len(job.truth))
+    return {job.name: scores[job.name] for job in jobs}
+
+
+def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
+    """What DAVIS scores: all frames but the first and the last, the objects of the first ground truth.
+
+    `videos` have `name`, `truth` and `union` as `dataset.video.Video`; results lie at `results/<video>/<frame>.png`.
+    Raises `InputError` when a video has no truth, is too short, or a result is absent.
+    """
+    jobs = []
+    for video in videos:
+        frames = sorted(video.truth)
+        if len(frames) < 3:
+            raise InputError(f"{video.name}: expected ground truth of at least 3 frames, found {len(frames)}")
+        first = read_label_map(video.truth[frames[0]]).labels
+        scored = frames[1:-1]
+        jobs.append(
+            ScoringJob(
+                video.name,
+                [video.truth[frame] for frame in scored],
+                _existing(results / video.name, scored),
+                video.union,
+                [1] if video.union else object_ids(first),
+            )
+        )
+    return jobs
+
+
+def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]]) -> dict[str, Any]:
+    """Scores of videos as a tree for `scores.json`: `global`, and for each sequence its objects and their frames."""
+    sequences: dict[str, Any] = {}
+    for name, objects in scores.items():
+        entries = {
+            str(number): {
+                "J": statistics(score.j)._asdict(),
+                "F": statistics(score.f)._asdict(),
+                "J_frames": np.round(score.j, 4).tolist(),
+                "F_frames": np.round(score.f, 4).tolist(),
+            }
+            for number, score in objects.items()
+        }
+        j, f = ([entry[measure]["mean"] for entry in entries.values()] for measure in "JF")
+        sequences[name] = {"J&F": float(np.mean(j + f)), "J": float(np.mean(j)), "F": float(np.mean(f)), "objects": entries}
+    objects = [entry for sequence in sequences.values() for entry in sequence["objects"].values()]
+    total: dict[str, Any] = {
+        measure: {key: float(np.mean([entry[measure][key] for entry in objects])) for key in Statistics._fields}
+        for measure in "JF"
+    }
+    total = {"J&F": (total["J"]["mean"] + total["F"]["mean"]) / 2, **total}
+    return {"global": total, "sequences": sequences}
+
+
+def davis_tables(scores: dict[str, Any]) -> tuple[str, str]:
+    """The official tool's two tables as CSV: global, and per sequence and object (`<sequence>_<object>`)."""
+    total = scores["global"]
+    header = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
+    row = [total["J&F"], *total["J"].values(), *total["F"].values()]
+    rows = [
+        [f"{name}_{number}", entry["J"]["mean"], entry["F"]["mean"]]
+        for name, sequence in scores["sequences"].items()
+        for number, entry in sequence["objects"].items()
+    ]
+    return _csv(header, [row]), _csv(["Sequence", "J-Mean", "F-Mean"], rows)
+
+
+def write_davis_scores(scores: dict[str, Any], folder: Path, split: str) -> list[Path]:
+    """Write `global_results-<split>.csv`, `per-sequence_results-<split>.csv` and `scores.json`; returns their paths."""
+    table, sequences = davis_tables(scores)
+    return [
+        _write(folder / f"global_results-{split}.csv", table),
+        _write(folder / f"per-sequence_results-{split}.csv", sequences),
+        _write(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
+    ]
+
+
+def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], results: Path) -> list[ScoringJob]:
+    """What YouTube-VOS scores: for each object the frames that `meta.json` names behind the object's first.
+
+    `meta` is as `dataset.video.read_youtube_meta` gives it.  Objects with the same frames share a job, named
+    `<video>/<id>,<id>`.
+    """
+    jobs = []
+    for video in videos:
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for number, scored in meta[video.name].items():
+            groups.setdefault(scored.frames[1:], []).append(number)
+        for frames, numbers in groups.items():
+            if absent := [frame for frame in frames if frame not in video.truth]:
+                raise InputError(f"{video.name}: expected ground truth of frame {absent[0]}, found none")
+            if frames:
+                name = f"{video.name}/{','.join(map(str, numbers))}"
+                paths = _existing(results / video.name, frames)
+                jobs.append(ScoringJob(name, [video.truth[frame] for frame in frames], paths, False, numbers))
+    return jobs
+
+
+def youtube_scores(
+    scores: Mapping[str, Mapping[int, FrameScores]], meta: Mapping[str, Mapping[int, Any]], seen: set[str]
+) -> dict[str, Any]:
+    """An approximation of G (the benchmark's own scorer is not public): the mean of J and F, seen and unseen.
+
+    `seen` are the categories of the training set.  Means are over objects; a part without objects is `None` and takes no
+    part in G.
+    """
+    parts: dict[str, list[float]] = {"J_seen": [], "F_seen": [], "J_unseen": [], "F_unseen": []}
+    objects = {}
+    for job, by_object in scores.items():
+        video = job.split("/")[0]
+        for number, score in by_object.items():
+            part = "seen" if meta[video][number].category in seen else "unseen"
+            j, f = float(score.j.mean()), float(score.f.mean())
+            parts[f"J_{part}"].append(j)
+            parts[f"F_{part}"].append(f)
+            objects[f"{video}_{number}"] = {"category": meta[video][number].category, "part": part, "J": j, "F": f}
+    means = {name: float(np.mean(values)) if values else None for name, values in parts.items()}
+    present = [value for value in means.values() if value is not None]
+    return {"approximate": True, "global": {"G": float(np.mean(present)), **means}, "objects": objects}
+
+
+def write_youtube_scores(scores: dict[str, Any], folder: Path, split: str) -> list[Path]:
+    """Write the scores as two CSV tables and `scores.json`; returns their paths."""
+    total = {name: "" if value is None else value for name, value in scores["global"].items()}
+    rows = [[name, entry["category"], entry["part"], entry["J"], entry["F"]] for name, entry in scores["objects"].items()]
+    return [
+        _write(folder / f"global_results-{split}.csv", _csv(list(total), [list(total.values())])),
+        _write(
+            folder / f"per-sequence_results-{split}.csv",
+            _csv(["Sequence", "Category", "Part", "J-Mean", "F-Mean"], rows),
+        ),
+        _write(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
+    ]
+
+
+def _existing(folder: Path, frames: Sequence[str]) -> list[Path]:
+    paths = [folder / f"{frame}.png" for frame in frames]
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        raise InputError(f"{absent[0]}: no such result; {len(absent)} of {len(paths)} are missing there")
+    return paths
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> Path:
+    write_atomically(path, lambda file: file.write(text.encode()))
+    return path
