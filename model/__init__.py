@@ -1,0 +1,7 @@
+"""The network, its memory, and the segmentation of a video with them."""
+
+from model.inference import VideoSegmenter
+from model.memory import MemoryBank
+from model.network import STCN, NetworkConfig, load_network, save_network
+
+__all__ = ["STCN", "MemoryBank", "NetworkConfig", "VideoSegmenter", "load_network", "save_network"]

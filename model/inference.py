@@ -1,0 +1,171 @@
+"""Segmenting a video frame by frame (sections 3.2, 3.3 and 5)."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.memory import MemoryBank
+from model.network import STCN, KeyFeatures, soft_aggregate
+from util.image import IGNORED, normalise, object_ids, one_hot, padding_to_stride, unpad
+
+
+class _Pending(NamedTuple):
+    """A frame that becomes memory when, and only when, another frame is asked for."""
+
+    image: Tensor  # (1, 3, H, W) padded
+    features: KeyFeatures
+    probabilities: Tensor  # (N, H, W) padded
+    temporary: bool
+
+
+class VideoSegmenter:
+    """Follows objects through one video, a frame at a time; nothing in it grows with the video but the memory bank.
+
+    network:      in evaluation mode; its device and weights are used as they are
+    memory_every: a frame becomes memory when this many frames have passed since the last memory frame (section 3.3)
+    top_k:        positions of memory read for each position (section 5); `None` for all of them
+    include_last: let every other frame be memory until the next one (section 3.3 finds that harmful)
+    amp:          run the network under autocast; similarity, softmax and aggregation stay float32
+
+    `object_ids` are the data set's own ids in the order in which the objects entered.
+
+        segmenter = VideoSegmenter(network)
+        labels = segmenter.to_labels(segmenter.step(first_frame, first_mask))
+        for frame in frames:
+            labels = segmenter.to_labels(segmenter.step(frame))
+    """
+
+    def __init__(
+        self,
+        network: STCN,
+        *,
+        memory_every: int = 5,
+        top_k: int | None = 20,
+        include_last: bool = False,
+        amp: bool = False,
+    ) -> None:
+        if memory_every < 1:
+            raise ValueError(f"memory_every: expected at least 1, found {memory_every}")
+        self.network = network
+        self.device = next(network.parameters()).device
+        self.memory_every = memory_every
+        self.include_last = include_last
+        self.amp = amp
+        self.bank = MemoryBank(similarity=network.config.similarity, top_k=top_k)
+        self.object_ids: list[int] = []
+        self._size: tuple[int, int] | None = None
+        self._frame = 0  # of the next step
+        self._last_memory = 0
+        self._pending: _Pending | None = None
+
+    @torch.inference_mode()
+    def step(self, image: Tensor | np.ndarray, mask: Tensor | np.ndarray | None = None, wanted: bool = True) -> Tensor | None:
+        """Segment the next frame.
+
+        image:  (3, H, W) float, normalised with ImageNet's mean and deviation, or (H, W, 3) uint8 RGB; any size, the same
+                in all frames
+        mask:   (H, W) integer label map: the objects given at this frame, under the data set's own ids from 1 to 254.  0
+                states nothing and 255 is ignored.  An object given again has its prediction replaced by the new mask.
+        wanted: `False` when nobody needs this frame's result; it is then computed only if memory needs it
+
+        Returns (N+1, H, W) float32 probabilities on the network's device, background first, then the objects in the
+        order of `object_ids`; `None` for a frame that was not computed.  Before the first object all is background.
+        Raises `ValueError` when an array is not as above.
+        """
+        image = self._as_image(image)
+        given = self._as_mask(mask)
+        frame, self._frame = self._frame, self._frame + 1
+        given_ids = [] if given is None else object_ids(given.cpu().numpy())
+        if not self.object_ids and not given_ids:
+            return torch.ones(1, *self._size, device=self.device) if wanted else None
+
+        becomes_memory = bool(given_ids) or frame - self._last_memory >= self.memory_every
+        if not (wanted or becomes_memory or self.include_last):
+            return None
+        with torch.autocast(self.device.type, enabled=self.amp):
+            self._memorise()
+            padding = padding_to_stride(*self._size)
+            padded = F.pad(image, padding)[None]  # (1, 3, H, W)
+            features = self.network.encode_key(padded)
+            probabilities = self._predict(features) if self.object_ids else None
+        if given_ids:
+            given = F.pad(given, padding)
+            probabilities = self._put_in(probabilities, given, given_ids)
+        if becomes_memory or self.include_last:
+            self._pending = _Pending(padded, features, probabilities[1:], temporary=not becomes_memory)
+        if becomes_memory:
+            self._last_memory = frame
+        return unpad(probabilities, padding)
+
+    def to_labels(self, probabilities: Tensor) -> Tensor:
+        """The most probable object of each pixel: (N+1, H, W) -> (H, W) uint8 of the data set's ids, 0 for background."""
+        ids = torch.tensor([0, *self.object_ids], dtype=torch.uint8, device=probabilities.device)
+        return ids[probabilities.argmax(dim=0)]
+
+    def _memorise(self) -> None:
+        if self._pending is None:
+            return
+        image, features, probabilities, temporary = self._pending
+        values = self.network.encode_value(image, probabilities[None], features)[0]  # (N, Cv, h, w)
+        self.bank.add(features.key[0], values, temporary=temporary)
+        self._pending = None
+
+    def _predict(self, features: KeyFeatures) -> Tensor:
+        """Probabilities (N+1, H, W) of the running objects."""
+        readout = self.bank.read(features.key[0])
+        logits = self.network.decode(readout[None], features)[0]  # (N, H, W)
+        return _aggregate(torch.sigmoid(logits.float()))
+
+    def _put_in(self, probabilities: Tensor | None, given: Tensor, given_ids: list[int]) -> Tensor:
+        """Let the given mask overrule the prediction; ids not seen before become objects."""
+        new_ids = [i for i in given_ids if i not in self.object_ids]
+        self.object_ids += new_ids
+        objects = torch.zeros(len(self.object_ids), *given.shape, device=self.device)
+        if probabilities is not None:
+            objects[: len(probabilities) - 1] = probabilities[1:]
+        stated = (given != 0) & (given != IGNORED)
+        objects = torch.where(stated, 0, objects)
+        rows = [self.object_ids.index(i) for i in given_ids]
+        objects[rows] = one_hot(given, given_ids)
+        return _aggregate(objects)
+
+    def _as_image(self, image: Tensor | np.ndarray) -> Tensor:
+        image = _as_tensor(image)
+        if image.dtype == torch.uint8 and image.dim() == 3 and image.shape[2] == 3:
+            image = normalise(image.to(self.device))
+        elif not (image.is_floating_point() and image.dim() == 3 and image.shape[0] == 3):
+            raise ValueError(
+                "image: expected (3, H, W) float, normalised, or (H, W, 3) uint8 RGB, "
+                f"found {tuple(image.shape)} {image.dtype}"
+            )
+        size = (image.shape[1], image.shape[2])
+        if self._size not in (None, size):
+            raise ValueError(f"image: expected the size of the frames before, {self._size}, found {size}")
+        self._size = size
+        return image.to(self.device, torch.float32)
+
+    def _as_mask(self, mask: Tensor | np.ndarray | None) -> Tensor | None:
+        """The mask as (H, W) uint8 on the device."""
+        if mask is None:
+            return None
+        mask = _as_tensor(mask)
+        if mask.is_floating_point() or mask.shape != self._size:
+            raise ValueError(
+                f"mask: expected an integer label map of the frame's size {self._size}, found {tuple(mask.shape)} {mask.dtype}"
+            )
+        if mask.dtype != torch.uint8 and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= IGNORED:
+            raise ValueError(f"mask: expected ids from 0 to 255, found {int(mask.min())} to {int(mask.max())}")
+        return mask.to(self.device, torch.uint8)
+
+
+def _aggregate(probabilities: Tensor) -> Tensor:
+    """(N, H, W) of each object on its own -> (N+1, H, W) that sum to 1."""
+    return torch.softmax(soft_aggregate(probabilities, dim=0), dim=0)
+
+
+def _as_tensor(array: Tensor | np.ndarray) -> Tensor:
+    # copied, since torch neither takes an array with negative strides nor, without a warning, a read-only one
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))

@@ -1,0 +1,203 @@
+"""The parts of STCN that have weights: section 3.1 (encoders, feature reuse), section 3.2 (decoder), section F.2 (fusion)."""
+
+import pickle
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from util.errors import InputError
+
+BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
+
+
+class KeyFeatures(NamedTuple):
+    """What one frame gives without any mask; computed once and used as query, as memory and by the decoder.
+
+    Shapes are for B frames of H x W; C4, C8 and C16 depend on the backbone (256, 512, 1024 for ResNet-50).
+    """
+
+    key: Tensor  # (B, Ck, H/16, W/16), query key and, later, memory key
+    f16_compressed: Tensor  # (B, Cv, H/16, W/16), the decoder's view of f16
+    f16: Tensor  # (B, C16, H/16, W/16), res4
+    f8: Tensor  # (B, C8, H/8, W/8), res3
+    f4: Tensor  # (B, C4, H/4, W/4), res2
+
+
+class ResBlock(nn.Module):
+    """Residual block of two 3x3 convolutions, each behind a ReLU, without batch norm (section F.2).
+
+    The shortcut is a 3x3 convolution where the width changes, else the identity.  (B, Cin, H, W) -> (B, Cout, H, W).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        changes_width = in_channels != out_channels
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 3, padding=1) if changes_width else nn.Identity()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.conv2(F.relu(self.conv1(F.relu(x))))
+        return self.shortcut(x) + residual
+
+
+class CBAM(nn.Module):
+    """Convolutional block attention module: a gate on channels, then one on positions.  Keeps the shape (B, C, H, W)."""
+
+    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = channels // reduction
+        self.channel_mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.spatial_conv = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channel_gate = self.channel_mlp(x.mean(dim=(2, 3))) + self.channel_mlp(x.amax(dim=(2, 3)))  # (B, C)
+        x = x * torch.sigmoid(channel_gate)[:, :, None, None]
+        pooled = torch.stack([x.amax(dim=1), x.mean(dim=1)], dim=1)  # (B, 2, H, W)
+        return x * torch.sigmoid(self.spatial_conv(pooled))
+
+
+class FeatureFusion(nn.Module):
+    """Feature reuse (sections 3.1 and F.2): value features and the key encoder's f16 -> memory values."""
+
+    def __init__(self, value_channels: int, key_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.block1 = ResBlock(value_channels + key_channels, out_channels)
+        self.attention = CBAM(out_channels)
+        self.block2 = ResBlock(out_channels, out_channels)
+
+    def forward(self, value_f16: Tensor, key_f16: Tensor) -> Tensor:
+        """(B, C, h, w) and (B, C16, h, w) -> (B, Cv, h, w)."""
+        x = self.block1(torch.cat([value_f16, key_f16], dim=1))
+        return self.block2(x + self.attention(x))
+
+
+class ResNetStages(nn.Module):
+    """A torchvision ResNet up to res4 (strides 4, 8, 16); res5 and the classifier are left out (section 3.1).
+
+    `in_channels` beyond the image's three are input planes with orthogonal filters.  `channels` are the widths of f4, f8
+    and f16.  With `pretrained`, weights are torchvision's `IMAGENET1K_V1`, raising `InputError` when they cannot be had.
+    """
+
+    def __init__(self, name: str, *, in_channels: int = 3, pretrained: bool = False) -> None:
+        super().__init__()
+        resnet = _imagenet_resnet(name) if pretrained else torchvision.models.get_model(name, weights=None)
+        self.conv1 = _widen(resnet.conv1, in_channels)
+        self.bn1 = resnet.bn1
+        self.res2, self.res3, self.res4 = resnet.layer1, resnet.layer2, resnet.layer3
+        expansion = self.res2[0].expansion
+        self.channels = (64 * expansion, 128 * expansion, 256 * expansion)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, in_channels, H, W) -> f4, f8, f16."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        f4 = self.res2(F.max_pool2d(x, 3, stride=2, padding=1))
+        f8 = self.res3(f4)
+        return f4, f8, self.res4(f8)
+
+
+class KeyEncoder(nn.Module):
+    """Image -> key, and the features that the value encoder and the decoder reuse (section 3.1)."""
+
+    def __init__(self, backbone: str, key_dim: int, value_dim: int, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.stages = ResNetStages(backbone, pretrained=pretrained)
+        f16_channels = self.stages.channels[2]
+        self.projection = nn.Conv2d(f16_channels, key_dim, 3, padding=1)
+        nn.init.orthogonal_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+        self.compression = nn.Conv2d(f16_channels, value_dim, 3, padding=1)
+
+    def forward(self, image: Tensor) -> KeyFeatures:
+        """(B, 3, H, W) normalised, H and W multiples of 16 -> `KeyFeatures`."""
+        f4, f8, f16 = self.stages(image)
+        return KeyFeatures(self.projection(f16), self.compression(f16), f16, f8, f4)
+
+
+class ValueEncoder(nn.Module):
+    """Image, an object's mask and the sum of the other objects' masks -> the object's memory value (section 3.1)."""
+
+    def __init__(self, backbone: str, key_channels: int, value_dim: int, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.stages = ResNetStages(backbone, in_channels=5, pretrained=pretrained)
+        self.fusion = FeatureFusion(self.stages.channels[2], key_channels, value_dim)
+
+    def forward(self, image: Tensor, masks: Tensor, key_f16: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised, (B, N, H, W) in [0, 1] and (B, C16, h, w) -> (B, N, Cv, h, w)."""
+        batch, objects = masks.shape[:2]
+        others = masks.sum(dim=1, keepdim=True) - masks
+        image = image[:, None].expand(-1, objects, -1, -1, -1)
+        x = torch.cat([image, masks[:, :, None], others[:, :, None]], dim=2)  # (B, N, 5, H, W)
+        value_f16 = self.stages(x.flatten(0, 1))[2]
+        key_f16 = key_f16[:, None].expand(-1, objects, -1, -1, -1).flatten(0, 1)
+        return self.fusion(value_f16, key_f16).unflatten(0, (batch, objects))
+
+
+class UpsampleBlock(nn.Module):
+    """One step of the decoder: twice the resolution, with a skip connection from the key encoder."""
+
+    def __init__(self, skip_channels: int, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.skip_conv = nn.Conv2d(skip_channels, in_channels, 3, padding=1)
+        self.block = ResBlock(in_channels, out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(B, N, C, h, w) and (B, Cskip, 2h, 2w) -> (B, N, Cout, 2h, 2w)."""
+        upsampled = F.interpolate(x.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False)
+        x = self.skip_conv(skip)[:, None] + upsampled.unflatten(0, x.shape[:2])
+        return self.block(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class Decoder(nn.Module):
+    """Readout of each object and the frame's features -> a logit for each pixel (section 3.2)."""
+
+    def __init__(self, value_dim: int, f8_channels: int, f4_channels: int) -> None:
+        super().__init__()
+        self.compress = ResBlock(2 * value_dim, value_dim)
+        self.up_16_8 = UpsampleBlock(f8_channels, value_dim, value_dim // 2)
+        self.up_8_4 = UpsampleBlock(f4_channels, value_dim // 2, value_dim // 2)
+        self.prediction = nn.Conv2d(value_dim // 2, 1, 3, padding=1)
+
+    def forward(self, readout: Tensor, features: KeyFeatures) -> Tensor:
+        """(B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W)."""
+        objects = readout.shape[1]
+        context = features.f16_compressed[:, None].expand(-1, objects, -1, -1, -1)
+        x = torch.cat([readout, context], dim=2)  # (B, N, 2 Cv, h, w)
+        x = self.compress(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        x = self.up_8_4(self.up_16_8(x, features.f8), features.f4)
+        logits = self.prediction(F.relu(x.flatten(0, 1)))  # (B N, 1, H/4, W/4)
+        logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
+        return logits[:, 0].unflatten(0, x.shape[:2])
+
+
+def _imagenet_resnet(name: str) -> nn.Module:
+    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        return torchvision.models.get_model(name, weights=weights)
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:  # no connection; a damaged or half-downloaded file
+        path = f"{torch.hub.get_dir()}/checkpoints/{weights.url.rsplit('/', 1)[1]}"
+        raise InputError(
+            f"{path}: cannot load the ImageNet weights of {name} ({error}); put {weights.url} there, "
+            "or go without them with --no_pretrained"
+        ) from error
+
+
+def _widen(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
+    """The same convolution with further input channels, whose filters are orthogonal."""
+    extra = in_channels - conv.in_channels
+    if extra == 0:
+        return conv
+    filters = torch.empty(conv.out_channels, extra, *conv.kernel_size, device=conv.weight.device)
+    nn.init.orthogonal_(filters)
+    wide = nn.Conv2d(in_channels, conv.out_channels, conv.kernel_size, stride=conv.stride, padding=conv.padding, bias=False)
+    with torch.no_grad():
+        wide.weight.copy_(torch.cat([conv.weight, filters], dim=1))
+    return wide

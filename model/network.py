@@ -1,0 +1,151 @@
+"""STCN itself: what varies, the network, and how a checkpoint becomes one."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from model.memory import SIMILARITIES
+from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder
+from util import checkpoint
+from util.errors import InputError, names_some
+
+PROBABILITY_MARGIN = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """What can vary in the network; it travels inside our checkpoints.  The defaults are the paper's.
+
+    Raises `ValueError` when a field is out of range.
+    """
+
+    key_backbone: str = "resnet50"
+    value_backbone: str = "resnet18"
+    key_dim: int = 64  # Ck, section 4.1
+    value_dim: int = 512  # Cv, section 3.1; the decoder's width follows it
+    similarity: str = "l2"  # section 4.1
+
+    def __post_init__(self) -> None:
+        for field, choices in (
+            ("key_backbone", BACKBONES),
+            ("value_backbone", BACKBONES),
+            ("similarity", SIMILARITIES),
+        ):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field}: expected one of {', '.join(choices)}, found {getattr(self, field)!r}")
+        if not (isinstance(self.key_dim, int) and self.key_dim >= 1):
+            raise ValueError(f"key_dim: expected at least 1, found {self.key_dim}")
+        if not (isinstance(self.value_dim, int) and self.value_dim >= 16 and self.value_dim % 16 == 0):
+            raise ValueError(f"value_dim: expected a multiple of 16, found {self.value_dim}")
+
+
+def soft_aggregate(probabilities: Tensor, dim: int = 1) -> Tensor:
+    """Combine the objects' probabilities, each found on its own, into logits over background and objects.
+
+    Objects lie along `dim`; the result has one entry more there, the background first, whose probability is that of no
+    object.  A softmax along `dim` gives probabilities that sum to 1.  float32 whatever comes in.
+    """
+    # float32, since 1 - 1e-7 is 1 in half precision
+    probabilities = probabilities.float()
+    background = (1 - probabilities).prod(dim=dim, keepdim=True)
+    probabilities = torch.cat([background, probabilities], dim=dim)
+    return torch.logit(probabilities, eps=PROBABILITY_MARGIN)
+
+
+class STCN(nn.Module):
+    """The space-time correspondence network (section 3).
+
+    Without `pretrained` the ResNets start from random weights; with it from ImageNet, raising `InputError` when the
+    weights cannot be had.  Batch norm stays in evaluation mode in training too (section F.1).
+    """
+
+    def __init__(self, config: NetworkConfig | None = None, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        self.key_encoder = KeyEncoder(config.key_backbone, config.key_dim, config.value_dim, pretrained=pretrained)
+        f4_channels, f8_channels, f16_channels = self.key_encoder.stages.channels
+        self.value_encoder = ValueEncoder(config.value_backbone, f16_channels, config.value_dim, pretrained=pretrained)
+        self.decoder = Decoder(config.value_dim, f8_channels, f4_channels)
+
+    def train(self, mode: bool = True) -> "STCN":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def encode_key(self, image: Tensor) -> KeyFeatures:
+        """(B, 3, H, W) normalised, H and W multiples of 16 -> `KeyFeatures`."""
+        return self.key_encoder(image)
+
+    def encode_value(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> Tensor:
+        """(B, 3, H, W), the objects' probabilities (B, N, H, W) and the frame's features -> (B, N, Cv, h, w)."""
+        return self.value_encoder(image, masks, features.f16)
+
+    def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
+        """Readout (B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), before aggregation."""
+        return self.decoder(readout, features)
+
+
+def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
+    """The network in a checkpoint of ours or of the paper's release, in evaluation mode; nothing is downloaded.
+
+    Raises `InputError`, one line, when the file is absent or damaged, or when its tensors are not those of the network
+    that it says it holds.
+    """
+    content = checkpoint.read(path)
+    config, state = NetworkConfig(), content.get("network", content)
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise InputError(f"{path}: expected an STCN network, found entries {names_some({str(key) for key in content})}")
+    if "config" in content:
+        config = _config(path, content)
+    elif checkpoint.is_released(state):
+        state = checkpoint.from_released(state)
+    with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
+        network = STCN(config)
+    _check_tensors(path, expected=network.state_dict(), found=state)
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    network.load_state_dict(state, assign=True)
+    return network.requires_grad_(True).to(device).eval()
+
+
+def save_network(network: STCN, path: str | Path) -> None:
+    """Write a checkpoint that holds the network and its configuration, atomically."""
+    content = {
+        "format": checkpoint.FORMAT,
+        "version": checkpoint.VERSION,
+        "config": dataclasses.asdict(network.config),
+        "network": network.state_dict(),
+    }
+    checkpoint.write_atomically(path, lambda file: torch.save(content, file))
+
+
+def _config(path: str | Path, content: dict) -> NetworkConfig:
+    if content.get("format") != checkpoint.FORMAT or content.get("version") != checkpoint.VERSION:
+        raise InputError(
+            f"{path}: expected format {checkpoint.FORMAT} version {checkpoint.VERSION}, "
+            f"found {content.get('format')} version {content.get('version')}"
+        )
+    try:
+        return NetworkConfig(**content["config"])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a configuration that this code knows: {error}") from error
+
+
+def _check_tensors(path: str | Path, *, expected: dict[str, Tensor], found: dict) -> None:
+    differences = []
+    if missing := expected.keys() - found.keys():
+        differences.append(f"missing {names_some(missing)}")
+    if unexpected := found.keys() - expected.keys():
+        differences.append(f"unexpected {names_some(unexpected)}")
+    shapes = {
+        f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    }
+    if shapes:
+        differences.append(f"shapes {names_some(shapes)}")
+    if differences:
+        raise InputError(f"{path}: not this STCN network: {'; '.join(differences)}")
