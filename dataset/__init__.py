@@ -1,0 +1,1 @@
+"""How data sets lie on disk, and what the network gets from them.  Nothing here imports from `model`."""

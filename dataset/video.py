@@ -1,0 +1,279 @@
+"""Videos to segment: how DAVIS and YouTube-VOS become lists of `Video`, checked before any work starts."""
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from util.errors import InputError, names_some
+from util.image import colour_map, image_size, list_images, object_ids, read_image, read_label_map, write_label_map
+
+
+class Frame(NamedTuple):
+    """One frame as it lies on disk."""
+
+    name: str
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    mask: np.ndarray | None  # (H, W) uint8, the objects that enter here
+    wanted: bool  # whether a result is asked for
+
+
+@dataclass(frozen=True)
+class Video:
+    """The frames of one video and the masks that it starts from.
+
+    A frame's name is its file's name without the suffix.  `masks` are read as input, and of each only the objects that no
+    earlier one has: ground truth that lies in the folder beyond an object's first mask is never input.  `truth` is for
+    scores; empty where it is not public.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    masks: Mapping[str, Path]
+    wanted: frozenset[str]
+    truth: Mapping[str, Path] = field(default_factory=dict)
+    union: bool = False  # all that is not 0 is one object, stored as 0/255 greyscale (DAVIS 2016)
+    palette: bytes | None = None  # the data set's own
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def frames(self, *, workers: int = 2) -> Iterator[Frame]:
+        """The frames in order, up to the last wanted one, decoded ahead by `workers` threads (0: when asked for).
+
+        Raises `InputError` naming the file when one cannot be read or has another size than the first.
+        """
+        end = 1 + max(i for i, path in enumerate(self.images) if path.stem in self.wanted)
+        known: set[int] = set()
+        shape = None
+        for path, image, mask in _map_ahead(self._read, self.images[:end], workers):
+            shape = shape or image.shape
+            if image.shape != shape:
+                raise InputError(f"{path}: frame is {_size(image.shape)}, the first one is {_size(shape)}")
+            if mask is not None:
+                if mask.shape != image.shape[:2]:
+                    raise InputError(
+                        f"{self.masks[path.stem]}: mask is {_size(mask.shape)}, its frame is {_size(image.shape)}"
+                    )
+                entering = set(object_ids(mask)) - known
+                known |= entering
+                mask = np.where(np.isin(mask, list(entering)), mask, 0) if entering else None
+            yield Frame(path.stem, image, mask, path.stem in self.wanted)
+
+    def read_mask(self, path: Path) -> np.ndarray:
+        """A label map of this video's data set, (H, W) uint8; the union is object 1."""
+        labels = read_label_map(path).labels
+        return (labels != 0).astype(np.uint8) if self.union else labels
+
+    def write_mask(self, path: Path, labels: np.ndarray) -> None:
+        """Write a result (H, W) uint8 as this video's data set stores masks."""
+        write_label_map(path, labels * np.uint8(255) if self.union else labels, self.palette)
+
+    def _read(self, path: Path) -> tuple[Path, np.ndarray, np.ndarray | None]:
+        mask = self.masks.get(path.stem)
+        return path, read_image(path), None if mask is None else self.read_mask(mask)
+
+
+def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> list[Video]:
+    """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` `val` or `testdev`), at 480p.
+
+    `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  Raises `InputError` when anything that the image
+    set asks for is absent or wrong.
+    """
+    if year == 2016 and split != "val":
+        raise InputError("--split testdev: DAVIS 2016 has only val")
+    root = _davis_root(Path(path), split)
+    images, annotations = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+    image_set = _davis_image_set(root, split, year)
+    videos = []
+    for name in _read_image_set(image_set):
+        frames = _frames_of(images / name, listed_in=image_set)
+        masks = {frame.stem: annotations / name / f"{frame.stem}.png" for frame in frames}
+        truth = masks if all(mask.is_file() for mask in masks.values()) else {}
+        first = frames[0].stem
+        videos.append(
+            _checked(
+                name,
+                frames,
+                masks={first: masks[first]},
+                wanted=frozenset(masks),
+                truth=truth,
+                union=year == 2016,
+            )
+        )
+    return videos
+
+
+def youtube_videos(
+    path: str | Path, *, split: str = "valid", output_all: bool = False, truth: str | Path | None = None
+) -> list[Video]:
+    """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
+
+    Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`; masks from
+    `<split>/Annotations`; wanted are the frames that `<split>/meta.json` names, or all of them with `output_all` (then
+    `meta.json` is not needed).  `truth` is a folder of annotations for scores.  Raises `InputError` as `davis_videos` does.
+    """
+    root = Path(path)
+    annotations = _folder(root / split / "Annotations")
+    every_frame = root / "all_frames" / f"{split}_all_frames" / "JPEGImages"
+    images = every_frame if every_frame.is_dir() else _folder(root / split / "JPEGImages")
+    if output_all:
+        listing, names = annotations, sorted(p.name for p in annotations.iterdir() if _is_video_folder(p))
+    else:
+        listing = root / split / "meta.json"
+        meta = read_youtube_meta(listing)
+        names = sorted(meta)
+    if not names:
+        raise InputError(f"{listing}: expected videos, found none")
+    videos = []
+    for name in names:
+        frames = _frames_of(images / name, listed_in=listing)
+        stems = frozenset(frame.stem for frame in frames)
+        masks = {mask.stem: mask for mask in list_images(_folder(annotations / name)) if mask.stem in stems}
+        wanted = stems
+        if not output_all:
+            wanted = frozenset(frame for scored in meta[name].values() for frame in scored.frames)
+            if absent := wanted - stems:
+                raise InputError(f"{listing}: asks for {name}/{names_some(absent)}, not in {images / name}")
+        found = {} if truth is None else {p.stem: p for p in list_images(_folder(Path(truth) / name))}
+        videos.append(_checked(name, frames, masks=masks, wanted=wanted, truth=found))
+    return videos
+
+
+class ScoredObject(NamedTuple):
+    """What YouTube-VOS's `meta.json` says of an object."""
+
+    category: str
+    frames: tuple[str, ...]
+
+
+def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
+    """`meta.json`: for each video and object id the category (empty where it is not told) and the frames scored."""
+    try:
+        videos = json.loads(Path(path).read_text())["videos"]
+        return {
+            name: {
+                int(number): ScoredObject(str(entry.get("category", "")), tuple(entry["frames"]))
+                for number, entry in video["objects"].items()
+            }
+            for name, video in videos.items()
+        }
+    except OSError as error:
+        raise InputError(f"{path}: cannot read ({error.strerror}); --output_all goes without it") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: expected videos/<video>/objects/<id>/frames ({type(error).__name__}: {error})") from error
+
+
+def _davis_root(path: Path, split: str) -> Path:
+    part = path / ("test-dev" if split == "testdev" else "trainval")
+    for root in (part, path):
+        if (root / "JPEGImages").is_dir():
+            return root
+    raise InputError(f"{path}: expected {part.name}/JPEGImages/ or JPEGImages/ in it, found {_what_is_in(path)}")
+
+
+def _davis_image_set(root: Path, split: str, year: int) -> Path:
+    name = "test-dev.txt" if split == "testdev" else "val.txt"
+    places = [root / "ImageSets" / str(year) / name]
+    if year == 2016:
+        places.append(root.parent / "2017" / "trainval" / "ImageSets" / "2016" / name)
+        places.append(root / "ImageSets" / "480p" / name)
+    for place in places:
+        if place.is_file():
+            return place
+    raise InputError(f"{places[0]}: no such image set" + "".join(f", nor {place}" for place in places[1:]))
+
+
+def _read_image_set(path: Path) -> list[str]:
+    """Names of videos, one a line; or lines of `/JPEGImages/480p/<video>/00000.jpg /Annotations/...`, one a frame."""
+    names = {}
+    for line in path.read_text().split("\n"):
+        words = line.split()
+        if words:
+            names[Path(words[0]).parent.name if len(words) > 1 else words[0]] = None
+    if not names:
+        raise InputError(f"{path}: expected names of videos, found an empty file")
+    return list(names)
+
+
+def _checked(
+    name: str,
+    frames: list[Path],
+    *,
+    masks: Mapping[str, Path],
+    wanted: frozenset[str],
+    truth: Mapping[str, Path],
+    union: bool = False,
+) -> Video:
+    """A `Video` whose first frame and masks are there, can be read and fit."""
+    video = Video(name, tuple(frames), masks, wanted, truth, union)
+    frame_of = {frame.stem: frame for frame in frames}
+    if not masks:
+        raise InputError(f"{name}: expected a mask of at least one frame, found none")
+    for stem, mask in sorted(masks.items()):
+        if not mask.is_file():
+            raise InputError(f"{mask}: no such mask; {name} has none for its first frame")
+        if image_size(mask) != image_size(frame_of[stem]):
+            raise InputError(f"{mask}: mask is {_size(image_size(mask))}, its frame is {_size(image_size(frame_of[stem]))}")
+    first_mask = masks[min(masks)]
+    palette = read_label_map(first_mask).palette
+    if not object_ids(labels := video.read_mask(first_mask)):
+        raise InputError(f"{first_mask}: expected an object, found only the values {names_some(_values(labels))}")
+    read_image(frames[0])
+    return Video(name, tuple(frames), masks, wanted, truth, union, None if union else palette or colour_map())
+
+
+def _frames_of(folder: Path, *, listed_in: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, but {listed_in} lists {folder.name}")
+    frames = list_images(folder)
+    if not frames:
+        raise InputError(f"{folder}: expected frames (jpg or png), found {_what_is_in(folder)}")
+    return frames
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder")
+    return path
+
+
+def _is_video_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _what_is_in(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    return names_some({path.name for path in folder.iterdir()}) or "an empty folder"
+
+
+def _values(labels: np.ndarray) -> set[str]:
+    return {str(value) for value in np.unique(labels)}
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"
+
+
+def _map_ahead(function, items, workers: int):
+    """`map(function, items)` that is up to 2 * `workers` items ahead, in threads; as lazy as `map` with none."""
+    if workers == 0:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(function, item))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

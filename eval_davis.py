@@ -1,0 +1,64 @@
+"""Segment DAVIS 2016 val, 2017 val or 2017 test-dev, and score the masks where the ground truth is public.
+
+python eval_davis.py --model saves/stcn.pth --davis_path ../DAVIS/2017 --output out/davis
+"""
+
+import argparse
+import sys
+from functools import partial
+
+from dataset.video import davis_videos
+from model import VideoSegmenter, load_network
+from util import checkpoint, metrics
+from util.config import evaluation_parser, segmenter_options
+from util.errors import one_line_errors
+from util.evaluation import ResultFolder, run_benchmark
+
+
+def parser() -> argparse.ArgumentParser:
+    result = evaluation_parser(__doc__.split("\n")[0])
+    result.add_argument(
+        "--davis_path",
+        default="../DAVIS/2017",
+        metavar="DIR",
+        help="folder with trainval/ and test-dev/ (2017), or one with JPEGImages/ (2016, and the official archives)",
+    )
+    result.add_argument("--split", choices=("val", "testdev"), default="val", help="which videos")
+    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="2016: one object, all that is not 0")
+    return result
+
+
+@one_line_errors
+def main() -> int:
+    arguments = parser().parse_args()
+    model_digest, options = checkpoint.digest(arguments.model), segmenter_options(arguments)
+    videos = davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year)
+    results = ResultFolder(arguments.output)
+    flags = {"split": arguments.split, "year": arguments.year}
+    summary = run_benchmark(
+        videos,
+        results,
+        {"model": model_digest, **options, **flags},
+        lambda device: partial(VideoSegmenter, load_network(arguments.model, device), **options),
+        device=arguments.device,
+        overwrite=arguments.overwrite,
+        workers=arguments.num_workers,
+    )
+    if summary is None:
+        return 0
+    if summary.failures:
+        return 1
+    if arguments.zip:
+        print(f"archive: {results.zip(videos)}")
+    if all(video.truth for video in videos):
+        scores = metrics.davis_scores(metrics.score_videos(metrics.davis_jobs(videos, results.masks)))
+        print(metrics.davis_tables(scores)[0], end="")
+        for path in metrics.write_davis_scores(scores, results.root, arguments.split):
+            print(f"scores: {path}")
+    else:
+        print("not scored: the ground truth of these videos is not there")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Segment the videos of YouTube-VOS 2018 or 2019, in the form that the benchmark's server takes.
+
+python eval_youtube.py --model saves/stcn.pth --yv_path ../YouTube --output out/youtube --zip
+"""
+
+import argparse
+import sys
+from functools import partial
+
+from dataset.video import youtube_videos
+from model import VideoSegmenter, load_network
+from util import checkpoint
+from util.config import evaluation_parser, positive_int, segmenter_options
+from util.errors import one_line_errors
+from util.evaluation import ResultFolder, run_benchmark
+
+
+def parser() -> argparse.ArgumentParser:
+    result = evaluation_parser(__doc__.split("\n")[0])
+    result.add_argument(
+        "--yv_path", default="../YouTube", metavar="DIR", help="folder with valid/ or test/, and all_frames/ beside them"
+    )
+    result.add_argument("--split", choices=("valid", "test"), default="valid", help="which videos")
+    result.add_argument("--output_all", action="store_true", help="write every frame, not only those that meta.json names")
+    result.add_argument(
+        "--size", type=positive_int, default=480, metavar="PIXELS", help="shorter side at which the network works"
+    )
+    return result
+
+
+@one_line_errors
+def main() -> int:
+    arguments = parser().parse_args()
+    model_digest, options = checkpoint.digest(arguments.model), segmenter_options(arguments)
+    videos = youtube_videos(arguments.yv_path, split=arguments.split, output_all=arguments.output_all)
+    results = ResultFolder(arguments.output, subfolder="Annotations")
+    flags = {"split": arguments.split, "size": arguments.size, "output_all": arguments.output_all}
+    summary = run_benchmark(
+        videos,
+        results,
+        {"model": model_digest, **options, **flags},
+        lambda device: partial(VideoSegmenter, load_network(arguments.model, device), **options),
+        device=arguments.device,
+        overwrite=arguments.overwrite,
+        size=arguments.size,
+        workers=arguments.num_workers,
+    )
+    if summary is None:
+        return 0
+    if summary.failures:
+        return 1
+    if arguments.zip:
+        print(f"archive: {results.zip(videos)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Convert a checkpoint between our format and that of the paper's release.
+
+python scripts/convert_weights.py stcn.pth ours.pth                    # either format -> ours
+python scripts/convert_weights.py ours.pth stcn.pth --to released      # either format -> a plain file as released
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from model import NetworkConfig, load_network, save_network
+from util import checkpoint
+from util.errors import InputError, one_line_errors
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    result.add_argument("source", help="checkpoint to read: ours, released, or a released training checkpoint")
+    result.add_argument("target", help="file to write")
+    result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")
+    return result
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    network = load_network(arguments.source)
+    if arguments.to == "ours":
+        save_network(network, arguments.target)
+    else:
+        if network.config != NetworkConfig():
+            raise InputError(f"{arguments.source}: released files hold {NetworkConfig()}, found {network.config}")
+        released = checkpoint.to_released(network.state_dict())
+        checkpoint.write_atomically(arguments.target, lambda file: torch.save(released, file))
+    print(arguments.target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,299 @@
+"""Write small made-up videos and photographs in every layout that the project reads; no download, the same for a seed.
+
+    python scripts/make_demo_data.py demo/data
+
+Textured objects move, turn, deform, cross and hide one another before a moving textured background.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from util.errors import InputError, one_line_errors
+from util.image import colour_map, write_label_map
+
+HEIGHT, WIDTH = 128, 224
+CATEGORIES = ("amoeba", "clover", "gear", "pebble", "starfish", "urchin")  # by the number of bumps, from 2 to 7
+UNSEEN = ("gear", "urchin")  # categories that YouTube's training videos lack
+FPS_STRIDE = 5  # YouTube-VOS annotates every fifth frame
+
+
+class Sprite(NamedTuple):
+    """One object: what it looks like and how it moves.  Lengths are in pixels, angles in radians, times in frames."""
+
+    category: str
+    texture: np.ndarray  # (S, S, 3) float32
+    radius: float
+    bumps: int
+    bump_height: float  # as a share of the radius
+    centre: np.ndarray  # (2,) x, y of the path's middle
+    swing: np.ndarray  # (2,) x, y
+    frequency: np.ndarray  # (2,)
+    phase: np.ndarray  # (2,)
+    spin: float
+    pulse: float  # how fast the outline deforms
+    enters: int  # the frame before which it is not there
+
+
+class Scene:
+    """A video: sprites, the later over the earlier, before a background that pans."""
+
+    def __init__(self, rng: np.random.Generator, *, categories: list[str], enters: list[int], length: int) -> None:
+        self.background = _texture(rng, 2 * WIDTH, contrast=0.5)
+        self.pan = rng.uniform(-1, 1, 2) * np.array([WIDTH, HEIGHT]) * 0.4 / length
+        self.pan_start = np.array([WIDTH, WIDTH]) / 2 + rng.uniform(-20, 20, 2)
+        self.sprites = [_sprite(rng, category, enter, length) for category, enter in zip(categories, enters, strict=True)]
+
+    def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8, sprites numbered from 1."""
+        y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+        offset = self.pan_start + t * self.pan
+        image = _sample(self.background, x + offset[0], y + offset[1])
+        labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+        for number, sprite in enumerate(self.sprites, start=1):
+            if t >= sprite.enters:
+                _draw(sprite, t, image, labels, number)
+        return np.clip(image, 0, 255).astype(np.uint8), labels
+
+
+def _sprite(rng: np.random.Generator, category: str, enters: int, length: int) -> Sprite:
+    bumps = 2 + CATEGORIES.index(category)
+    radius = rng.uniform(0.17, 0.26) * HEIGHT
+    return Sprite(
+        category=category,
+        texture=_texture(rng, 128, contrast=1.0),
+        radius=radius,
+        bumps=bumps,
+        bump_height=rng.uniform(0.15, 0.3),
+        centre=np.array([WIDTH, HEIGHT]) * rng.uniform(0.4, 0.6, 2),
+        swing=np.array([WIDTH, HEIGHT]) * rng.uniform(0.2, 0.36, 2),
+        frequency=rng.choice([-1, 1], 2) * rng.uniform(0.7, 1.2, 2) * 2 * np.pi / length,
+        phase=rng.uniform(0, 2 * np.pi, 2),
+        spin=rng.uniform(-1, 1) * 2 * np.pi / length,
+        pulse=rng.uniform(1, 3) * 2 * np.pi / length,
+        enters=enters,
+    )
+
+
+def _draw(sprite: Sprite, t: int, image: np.ndarray, labels: np.ndarray, number: int) -> None:
+    cx, cy = sprite.centre + sprite.swing * np.sin(sprite.frequency * t + sprite.phase)
+    reach = sprite.radius * (1 + 1.5 * sprite.bump_height) + 1
+    left, right = max(0, int(cx - reach)), min(WIDTH, int(cx + reach) + 2)
+    top, bottom = max(0, int(cy - reach)), min(HEIGHT, int(cy + reach) + 2)
+    if left >= right or top >= bottom:
+        return
+    image, labels = image[top:bottom, left:right], labels[top:bottom, left:right]
+    dy, dx = np.mgrid[top:bottom, left:right].astype(np.float32)
+    dx, dy = dx - np.float32(cx), dy - np.float32(cy)
+    angle = np.float32(sprite.spin * t)
+    u = np.cos(angle) * dx + np.sin(angle) * dy
+    v = np.cos(angle) * dy - np.sin(angle) * dx
+    bumps = np.cos(sprite.bumps * np.arctan2(v, u) + 0.5 * np.sin(sprite.pulse * t))
+    height = sprite.bump_height * (1 + 0.5 * np.sin(1.7 * sprite.pulse * t))
+    inside = sprite.radius * (1 + height * bumps) - np.hypot(u, v)  # pixels to the outline
+    opacity = np.clip(inside + 0.5, 0, 1)[..., None]  # antialiased over one pixel
+    middle = sprite.texture.shape[0] / 2
+    image += opacity * (_sample(sprite.texture, u + middle, v + middle) - image)
+    labels[inside > 0] = number
+
+
+def _texture(rng: np.random.Generator, size: int, *, contrast: float) -> np.ndarray:
+    """Smooth patches of two colours with grain, (size, size, 3) float32."""
+    colours = (rng.uniform(0, 255, (2, 3)) * contrast + 128 * (1 - contrast)).astype(np.float32)
+    noise = np.zeros((size, size), dtype=np.float32)
+    for cells, weight in ((4, 1.0), (9, 0.8), (20, 0.6)):
+        coarse = rng.standard_normal((cells, cells)).astype(np.float32)
+        noise += weight * cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    share = 1 / (1 + np.exp(-4 * noise))[..., None]
+    grain = 8 * rng.standard_normal((size, size, 3), dtype=np.float32)
+    return colours[0] + share * (colours[1] - colours[0]) + grain
+
+
+def _sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return cv2.remap(texture, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+class Writer:
+    """Writes scenes below a folder; every video and photograph has randomness of its own, from the seed and its path."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self.root = root
+        self.seed = seed
+
+    def rng(self, path: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(path.encode())])
+
+    def photograph(self, path: str, category: str) -> None:
+        """`<path>.jpg` and `<path>.png`, 0/255 greyscale, of one object."""
+        rng = self.rng(path)
+        scene = Scene(rng, categories=[category], enters=[0], length=60)
+        image, labels = scene.render(int(rng.integers(60)))
+        self._jpg(f"{path}.jpg", image)
+        self._mask(f"{path}.png", labels * np.uint8(255), grey=True)
+
+    def scene(self, name: str, objects: int, *, length: int, categories=CATEGORIES, late: int = 0) -> Scene:
+        """A scene of so many objects, the last `late` of which enter in mid-video."""
+        rng = self.rng(name)
+        chosen = [str(category) for category in rng.choice(categories, objects)]
+        enters = [0] * (objects - late) + [FPS_STRIDE * (i + 2) for i in range(late)]
+        return Scene(rng, categories=chosen, enters=enters, length=length)
+
+    def frames(
+        self, scene: Scene, images: str, masks: str | None, frames: range, *, ids=range(256), grey=False, first_only=False
+    ) -> None:
+        """The scene's frames as `<images>/NNNNN.jpg` and `<masks>/NNNNN.png`, sprite i under the id `ids[i]`."""
+        lookup = np.array(ids, dtype=np.uint8)
+        for t in frames:
+            image, labels = scene.render(t)
+            self._jpg(f"{images}/{t:05d}.jpg", image)
+            if masks is not None and not (first_only and t != frames[0]):
+                labels = (labels != 0) * np.uint8(255) if grey else lookup[labels]
+                self._mask(f"{masks}/{t:05d}.png", labels, grey=grey)
+
+    def entries(self, scene: Scene, path: str, ids: list[int], length: int) -> dict:
+        """Masks of the frames at which objects enter, as YouTube-VOS gives them, and the video's entry in `meta.json`."""
+        objects = {}
+        annotated = range(0, length, FPS_STRIDE)
+        for enter in sorted({sprite.enters for sprite in scene.sprites}):
+            entering = [i for i, sprite in enumerate(scene.sprites, start=1) if sprite.enters == enter]
+            lookup = np.zeros(256, dtype=np.uint8)
+            lookup[entering] = [ids[i] for i in entering]
+            self._mask(f"{path}/{enter:05d}.png", lookup[scene.render(enter)[1]], grey=False)
+            for i in entering:
+                frames = [f"{t:05d}" for t in annotated if t >= enter]
+                objects[str(ids[i])] = {"category": scene.sprites[i - 1].category, "frames": frames}
+        return {"objects": objects}
+
+    def text(self, path: str, text: str) -> None:
+        self._place(path).write_text(text)
+
+    def _jpg(self, path: str, image: np.ndarray) -> None:
+        cv2.imwrite(str(self._place(path)), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+
+    def _mask(self, path: str, labels: np.ndarray, *, grey: bool) -> None:
+        write_label_map(self._place(path), labels, None if grey else colour_map())
+
+    def _place(self, path: str) -> Path:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place
+
+
+def write_static(writer: Writer) -> None:
+    for category in CATEGORIES:
+        for i in range(1, 11):
+            writer.photograph(f"static/fss/{category}/{i}", category)
+    for name, count in (("ecssd", 30), ("DUTS-TR", 30), ("DUTS-TE", 10), ("HRSOD_small", 10), ("BIG_small", 5)):
+        for i in range(count):
+            writer.photograph(f"static/{name}/{i:04d}", CATEGORIES[i % len(CATEGORIES)])
+
+
+def write_bl30k(writer: Writer) -> None:
+    for i in range(6):
+        scene = writer.scene(f"bl{i}", 3 + i % 3, length=30)
+        writer.frames(scene, f"BL30K/JPEGImages/bl{i}", f"BL30K/Annotations/bl{i}", range(30))
+
+
+def write_davis(writer: Writer) -> None:
+    for year, part, sets in (
+        ("2016", "", {"2016/train": 2, "2016/val": 2}),
+        ("2017", "trainval/", {"2017/train": 8, "2017/val": 4}),
+        ("2017", "test-dev/", {"2017/test-dev": 2}),
+    ):
+        root = f"DAVIS/{year}/{part}"
+        for image_set, count in sets.items():
+            names = [f"{image_set.split('/')[1]}{i}" for i in range(count)]
+            writer.text(f"{root}ImageSets/{image_set}.txt", "".join(f"{name}\n" for name in names))
+            for i, name in enumerate(names):
+                scene = writer.scene(f"{year}{name}", 1 + i % 3, length=30)
+                writer.frames(
+                    scene,
+                    f"{root}JPEGImages/480p/{name}",
+                    f"{root}Annotations/480p/{name}",
+                    range(30),
+                    grey=year == "2016",
+                    first_only=part == "test-dev/",
+                )
+
+
+def write_youtube(writer: Writer) -> None:
+    length, sparse = 41, [0, 2, 5, 7]
+    seen = [category for category in CATEGORIES if category not in UNSEEN]
+    train, valid = {}, {}
+    for i in range(8):
+        name = f"yt-train{i}"
+        scene = writer.scene(name, 1 + i % 3, length=length, categories=seen, late=int(i % 3 == 2))
+        root = "YouTube/train_480p"
+        writer.frames(
+            scene, f"{root}/JPEGImages/{name}", f"{root}/Annotations/{name}", range(0, length, FPS_STRIDE), ids=sparse
+        )
+        frames = [f"{t:05d}" for t in range(0, length, FPS_STRIDE)]
+        train[name] = {
+            "objects": {
+                str(sparse[i]): {"category": sprite.category, "frames": frames[sprite.enters // FPS_STRIDE :]}
+                for i, sprite in enumerate(scene.sprites, start=1)
+            }
+        }
+    writer.text("YouTube/train_480p/meta.json", json.dumps({"videos": train}, indent=1))
+    for i in range(3):
+        name = f"yt-valid{i}"
+        scene = writer.scene(name, 2 + i % 2, length=length, late=1 + i // 2)
+        writer.frames(scene, f"YouTube/all_frames/valid_all_frames/JPEGImages/{name}", None, range(length))
+        writer.frames(scene, f"YouTube/valid/JPEGImages/{name}", None, range(0, length, FPS_STRIDE))
+        valid[name] = writer.entries(scene, f"YouTube/valid/Annotations/{name}", sparse, length)
+    writer.text("YouTube/valid/meta.json", json.dumps({"videos": valid}, indent=1))
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    result.add_argument("folder", help="where to write; kept as it is when it holds this data already")
+    result.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
+    result.add_argument("--overwrite", action="store_true", help="replace demo data of another seed or version")
+    return result
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    folder = Path(arguments.folder)
+    record = {"demo data": zlib.crc32(Path(__file__).read_bytes()), "seed": arguments.seed}
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        found = _read_record(folder / "demo.json")
+        if found == record:
+            print(f"{folder}: holds this data already")
+            return
+        if found is None or not arguments.overwrite:
+            what = "something else" if found is None else "demo data of another seed or version; --overwrite replaces it"
+            raise InputError(f"{folder}: expected an empty or new folder, found {what}")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    writer = Writer(partial, arguments.seed)
+    write_static(writer)
+    write_bl30k(writer)
+    write_davis(writer)
+    write_youtube(writer)
+    writer.text("demo.json", json.dumps(record))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+    print(f"{folder}: written")
+
+
+def _read_record(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
