@@ -1,0 +1,92 @@
+"""What several tests stand on: made-up weights, demo data, small networks, and the scripts as functions."""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import STCN, NetworkConfig, load_network, save_network
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+REAL_DATA = Path(os.environ.get("STCN_DATA", ROOT.parent / "shared" / "data"))
+sys.path.insert(0, str(GOLDEN))
+sys.path.insert(0, str(ROOT / "scripts"))
+
+
+@pytest.fixture(scope="session")
+def released_state() -> dict[str, torch.Tensor]:
+    """A network as the paper's release stores it, with the made-up weights of the golden results."""
+    from weights import fill
+
+    shapes = json.loads((GOLDEN / "checkpoint_keys.json").read_text())
+    return {
+        name: torch.from_numpy(fill(name, shape)) if shape else torch.tensor(0, dtype=torch.int64)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def released_file(released_state, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("released") / "stcn.pth"
+    torch.save(released_state, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden_network(released_file) -> STCN:
+    return load_network(released_file)
+
+
+def build_light_network(seed: int = 0, **config) -> STCN:
+    torch.manual_seed(seed)
+    config = {"key_backbone": "resnet18", "key_dim": 8, "value_dim": 32, **config}
+    return STCN(NetworkConfig(**config)).eval()
+
+
+@pytest.fixture(scope="session")
+def light_network() -> STCN:
+    return build_light_network()
+
+
+@pytest.fixture(scope="session")
+def light_file(light_network, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("light") / "light.pth"
+    save_network(light_network, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "data"
+    assert run_script("make_demo_data", folder) == 0
+    return folder
+
+
+@pytest.fixture
+def real_data() -> Path:
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}; set STCN_DATA to where it lies")
+    return REAL_DATA
+
+
+def run_script(name: str, *arguments: object) -> int:
+    """Run a script's `main` as from the command line, in this process; returns the exit status."""
+    module = importlib.import_module(name)
+    argv, sys.argv = sys.argv, [name, *map(str, arguments)]
+    try:
+        return module.main()
+    except SystemExit as leaving:  # argparse
+        return int(leaving.code or 0)
+    finally:
+        sys.argv = argv
+
+
+@pytest.fixture
+def script() -> Callable[..., int]:
+    return run_script

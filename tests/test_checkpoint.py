@@ -1,0 +1,191 @@
+"""Checkpoint files: ours, the paper's release, conversions between them, and wrong ones."""
+
+import json
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import GOLDEN, build_light_network
+
+from model import NetworkConfig, load_network, save_network
+from util import checkpoint
+from util.errors import InputError
+
+STEM = "value_encoder.conv1.weight"
+
+
+def assert_same_tensors(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+def conv_and_batch_norm_names(state: dict) -> list[tuple[str, str]]:
+    """The convolutions with a bias in the value ResNet of a released file, and the batch norms behind them."""
+    convs = [
+        name.removesuffix(".bias")
+        for name, tensor in state.items()
+        if name.startswith(("value_encoder.conv1", "value_encoder.layer"))
+        and name.endswith(".bias")
+        and state[name.replace(".bias", ".weight")].dim() == 4
+    ]
+    return [(c, c.replace("downsample.0", "downsample.1").replace("conv", "bn")) for c in convs]
+
+
+def test_a_bias_before_batch_norm_is_folded_exactly(released_state):
+    pairs = conv_and_batch_norm_names(released_state)
+    assert len(pairs) == 15  # a stem, twelve 3x3, two shortcuts
+    ours = checkpoint.from_released(released_state)
+    folded = checkpoint.to_released(ours)
+    for conv, norm in pairs:
+        weight = released_state[f"{conv}.weight"].double()
+        x = torch.randn(1, weight.shape[1], 9, 9, dtype=torch.double)
+
+        def run(state, x=x, weight=weight, conv=conv, norm=norm):
+            x = F.conv2d(x, weight, state[f"{conv}.bias"].double())
+            return F.batch_norm(x, *(state[f"{norm}.{n}"].double() for n in ("running_mean", "running_var", "weight", "bias")))
+
+        assert released_state[f"{conv}.bias"].abs().max() > 0
+        assert not folded[f"{conv}.bias"].any()
+        torch.testing.assert_close(run(folded), run(released_state), atol=1e-5, rtol=0)
+
+
+def test_released_names_and_shapes_come_back(released_state):
+    network = load_network_from(released_state)
+    shapes = {name: list(tensor.shape) for name, tensor in checkpoint.to_released(network.state_dict()).items()}
+    assert shapes == json.loads((GOLDEN / "checkpoint_keys.json").read_text())
+
+
+def load_network_from(released: dict):
+    from model import STCN
+
+    network = STCN()
+    network.load_state_dict(checkpoint.from_released(released))
+    return network
+
+
+def test_conversion_there_and_back_keeps_the_network(released_file, golden_network, script, tmp_path):
+    ours, released, again = (tmp_path / name for name in ("ours.pth", "released.pth", "again.pth"))
+    assert script("convert_weights", released_file, ours) == 0
+    assert script("convert_weights", ours, released, "--to", "released") == 0
+    assert script("convert_weights", released, again) == 0
+    plain = torch.load(released, weights_only=True)
+    assert {name: list(t.shape) for name, t in plain.items()} == json.loads((GOLDEN / "checkpoint_keys.json").read_text())
+    assert_same_tensors(load_network(ours).state_dict(), golden_network.state_dict())
+    assert_same_tensors(load_network(again).state_dict(), golden_network.state_dict())
+
+
+def test_another_architecture_cannot_become_a_released_file(light_file, script, tmp_path, capsys):
+    assert script("convert_weights", light_file, tmp_path / "released.pth", "--to", "released") == 2
+    assert not list(tmp_path.iterdir())
+    error = capsys.readouterr().err
+    assert str(light_file) in error
+    assert "resnet18" in error
+
+
+def test_a_stage_0_stem_gets_a_filter_of_zeros_for_the_other_objects(released_state, tmp_path):
+    torch.save({**released_state, STEM: released_state[STEM][:, :4]}, tmp_path / "stage0.pth")
+    weight = load_network(tmp_path / "stage0.pth").value_encoder.stages.conv1.weight
+    assert torch.equal(weight[:, :4], released_state[STEM][:, :4])
+    assert weight.shape[1] == 5
+    assert not weight[:, 4].any()
+
+
+def test_a_released_training_checkpoint_is_read(released_state, golden_network, tmp_path):
+    content = {"it": 3, "network": released_state, "optimizer": {"state": {}, "param_groups": []}, "scheduler": {}}
+    torch.save(content, tmp_path / "x_checkpoint.pth")
+    assert_same_tensors(load_network(tmp_path / "x_checkpoint.pth").state_dict(), golden_network.state_dict())
+
+
+@pytest.mark.parametrize("config", [{}, {"similarity": "cosine", "key_dim": 5, "value_dim": 48, "value_backbone": "resnet50"}])
+def test_our_checkpoints_carry_their_configuration(config, tmp_path):
+    network = build_light_network(**config)
+    save_network(network, tmp_path / "net.pth")
+    loaded = load_network(tmp_path / "net.pth")
+    assert loaded.config == network.config
+    assert not loaded.training
+    assert_same_tensors(loaded.state_dict(), network.state_dict())
+
+
+def test_half_precision_checkpoints_become_float32(tmp_path):
+    network = build_light_network()
+    half = {n: t.half() if t.is_floating_point() else t for n, t in network.state_dict().items()}
+    content = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, "config": network.config.__dict__, "network": half}
+    torch.save(content, tmp_path / "half.pth")
+    loaded = load_network(tmp_path / "half.pth")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert all(p.requires_grad for p in loaded.parameters())
+
+
+def test_loading_downloads_nothing(light_file, released_file, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a download was asked for")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    load_network(light_file)
+    load_network(released_file)
+
+
+class Stranger:
+    """What no checkpoint should hold."""
+
+
+def wrong_files() -> dict:
+    light = build_light_network()
+    state = light.state_dict()
+    ours = {"format": "stcn", "version": 1, "config": dict(light.config.__dict__), "network": state}
+    one = "decoder.prediction.bias"
+    return {
+        "text": (b"hello\n", "expected a checkpoint written by torch.save"),
+        "empty": (b"", "expected a checkpoint written by torch.save"),
+        "code": (pickle.dumps(Stranger()), "expected a checkpoint written by torch.save"),
+        "a list": ([1, 2], "expected a dictionary of tensors, found list"),
+        "not a network": ({"epoch": 3}, "found entries epoch"),
+        "another version": ({**ours, "version": 9}, "expected format stcn version 1, found stcn version 9"),
+        "an unknown option": ({**ours, "config": {**ours["config"], "colour": 1}}, "colour"),
+        "an unknown backbone": (
+            {**ours, "config": {**ours["config"], "key_backbone": "vgg"}},
+            "key_backbone: expected one of",
+        ),
+        "missing": ({**ours, "network": {n: t for n, t in state.items() if n != one}}, f"missing {one}"),
+        "unexpected": ({**ours, "network": {**state, "head.weight": torch.zeros(1)}}, "unexpected head.weight"),
+        "shape": ({**ours, "network": {**state, one: torch.zeros(2)}}, rf"shapes {one} \(2,\) for \(1,\)"),
+        "a ResNet": ({"conv1.weight": torch.zeros(3)}, "missing .* and .* more; unexpected conv1.weight"),
+    }
+
+
+@pytest.mark.parametrize("case", wrong_files())
+def test_a_wrong_file_is_told_in_one_line(case, tmp_path):
+    content, message = wrong_files()[case]
+    path = tmp_path / "wrong.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(InputError, match=message) as caught:
+        load_network(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none.pth: no such checkpoint"):
+        load_network(tmp_path / "none.pth")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "kept"
+    checkpoint.write_atomically(path, lambda file: file.write(b"old"))
+
+    def write(file):
+        file.write(b"half of the n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_default_configuration_is_the_papers():
+    assert NetworkConfig() == NetworkConfig("resnet50", "resnet18", 64, 512, "l2")

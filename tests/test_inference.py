@@ -1,0 +1,168 @@
+"""The segmenter against a plain one, and what it promises of masks, skipped frames and streams."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import build_light_network
+from naive import segment_plainly
+
+from model import VideoSegmenter
+from util.image import normalise
+
+HEIGHT, WIDTH = 37, 52  # not multiples of 16
+
+
+@pytest.fixture(scope="module")
+def frames() -> torch.Tensor:
+    """Fourteen frames (T, H, W, 3) uint8 of noise that drifts."""
+    rng = np.random.default_rng(0)
+    canvas = torch.from_numpy(rng.integers(0, 256, (HEIGHT, WIDTH + 28, 3), dtype=np.uint8))
+    return torch.stack([canvas[:, 2 * t : 2 * t + WIDTH] for t in range(14)])
+
+
+def box(*boxes: tuple[int, int, int]) -> torch.Tensor:
+    """A label map with squares: (id, top, left)."""
+    labels = torch.zeros(HEIGHT, WIDTH, dtype=torch.uint8)
+    for number, top, left in boxes:
+        labels[top : top + 12, left : left + 14] = number
+    return labels
+
+
+MASKS = {
+    "one object": {0: box((1, 5, 5))},
+    "several objects with sparse ids": {0: box((2, 5, 5), (9, 20, 30), (200, 2, 35))},
+    "objects that enter later": {0: box((2, 5, 5)), 4: box((7, 20, 30), (3, 2, 35)), 11: box((1, 22, 8))},
+    "the first object enters later": {3: box((5, 5, 5))},
+    "an object given again": {0: box((1, 5, 5), (2, 20, 30)), 6: box((2, 18, 20), (4, 3, 30))},
+    "ignored pixels": {0: box((1, 5, 5), (255, 5, 12)), 3: box((255, 3, 3), (2, 20, 20))},
+}
+
+
+@pytest.mark.parametrize("masks", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize(
+    "options", [{}, {"memory_every": 2, "top_k": 3}, {"memory_every": 3, "include_last": True, "top_k": 7}], ids=str
+)
+def test_it_equals_a_segmenter_with_a_bank_for_each_object_and_whole_matrices(masks, options, frames, light_network):
+    plain = segment_plainly(light_network, torch.stack([normalise(frame) for frame in frames]), masks, **options)
+    segmenter = VideoSegmenter(light_network, **options)
+    for t, (frame, (ids, expected)) in enumerate(zip(frames, plain, strict=True)):
+        found = segmenter.step(frame, masks.get(t))
+        assert segmenter.object_ids == ids
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0, msg=f"frame {t}")
+        torch.testing.assert_close(found.sum(dim=0), torch.ones(HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_the_network_says_which_similarity_is_used(similarity, frames):
+    network = build_light_network(similarity=similarity)
+    segmenter = VideoSegmenter(network)
+    assert segmenter.bank.similarity == similarity
+    segmenter.step(frames[0], box((1, 5, 5)))
+    assert segmenter.step(frames[1]).isfinite().all()
+
+
+def test_frames_that_nobody_wants_change_nothing_and_are_not_computed(frames, light_network):
+    wanted = {0, 3, 8, 13}
+    mask = box((1, 5, 5), (2, 20, 30))
+    every, some = VideoSegmenter(light_network), VideoSegmenter(light_network)
+    computed = []
+    for t, frame in enumerate(frames):
+        all_of_them = every.step(frame, mask if t == 0 else None)
+        found = some.step(frame, mask if t == 0 else None, wanted=t in wanted)
+        if found is not None:
+            computed.append(t)
+            torch.testing.assert_close(found, all_of_them)
+    assert computed == sorted(wanted | {5, 10})
+
+
+def test_the_last_frame_is_never_encoded_as_memory(frames, light_network, monkeypatch):
+    encoded = []
+    encode = light_network.encode_value
+    monkeypatch.setattr(light_network, "encode_value", lambda *a: encoded.append(1) or encode(*a))
+    segmenter = VideoSegmenter(light_network, memory_every=1)
+    for t, frame in enumerate(frames[:4]):
+        segmenter.step(frame, box((1, 5, 5)) if t == 0 else None)
+    assert len(encoded) == 3
+
+
+def test_before_the_first_object_all_is_background(frames, light_network):
+    segmenter = VideoSegmenter(light_network)
+    assert segmenter.step(frames[0], wanted=False) is None
+    probabilities = segmenter.step(frames[1])
+    assert torch.equal(probabilities, torch.ones(1, HEIGHT, WIDTH))
+    assert not segmenter.to_labels(probabilities).any()
+
+
+def test_the_first_mask_comes_back_under_the_data_sets_own_ids(frames, light_network):
+    mask = box((9, 5, 5), (2, 20, 30))
+    segmenter = VideoSegmenter(light_network)
+    assert torch.equal(segmenter.to_labels(segmenter.step(frames[0], mask)), mask)
+    assert segmenter.object_ids == [2, 9]
+
+
+def test_numpy_torch_and_normalised_frames_give_the_same(frames, light_network):
+    mask = box((1, 5, 5))
+    read_only = frames[0].numpy().copy()
+    read_only.flags.writeable = False
+    given = [
+        (frames[0], mask),
+        (read_only, mask.numpy().astype(np.int32)),
+        (normalise(frames[0]), mask.long()),
+        (frames[0].numpy()[:, ::-1][:, ::-1], mask.bool()),
+    ]
+    results = []
+    for image, labels in given:
+        segmenter = VideoSegmenter(light_network)
+        segmenter.step(image, labels)
+        results.append(segmenter.step(frames[1]))
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        (torch.zeros(32, 32, 3), None, r"image: expected \(3, H, W\) float.*found \(32, 32, 3\)"),
+        (torch.zeros(1, 32, 32), None, "image: expected"),
+        (torch.zeros(3, 32, 32, dtype=torch.int64), None, "image: expected"),
+        (torch.zeros(3, 32, 32), torch.zeros(32, 31, dtype=torch.uint8), "mask: expected.*size"),
+        (torch.zeros(3, 32, 32), torch.zeros(32, 32), "mask: expected an integer"),
+        (torch.zeros(3, 32, 32), torch.full((32, 32), 256), "mask: expected ids from 0 to 255, found 256"),
+    ],
+)
+def test_wrong_arrays_are_told_what_was_expected(image, mask, message, light_network):
+    with pytest.raises(ValueError, match=message):
+        VideoSegmenter(light_network).step(image, mask)
+
+
+def test_a_frame_of_another_size_is_refused(light_network):
+    segmenter = VideoSegmenter(light_network)
+    segmenter.step(torch.zeros(3, 32, 32))
+    with pytest.raises(ValueError, match=r"the frames before, \(32, 32\), found \(32, 48\)"):
+        segmenter.step(torch.zeros(3, 32, 48))
+
+
+def test_gradients_are_not_kept(frames, light_network):
+    segmenter = VideoSegmenter(light_network)
+    segmenter.step(frames[0], box((1, 5, 5)))
+    assert segmenter.step(frames[1]).is_inference()
+
+
+def test_mixed_precision_stays_close(frames, light_network):
+    results = []
+    for amp in (False, True):
+        segmenter = VideoSegmenter(light_network, amp=amp)
+        segmenter.step(frames[0], box((1, 5, 5)))
+        results.append(segmenter.step(frames[1]))
+    assert results[1].dtype == torch.float32
+    torch.testing.assert_close(*results, atol=0.05, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_gives_what_the_cpu_gives(frames):
+    results = []
+    for device in ("cpu", "cuda"):
+        segmenter = VideoSegmenter(build_light_network().to(device))
+        for t, frame in enumerate(frames):
+            found = segmenter.step(frame, box((1, 5, 5), (2, 20, 30)) if t == 0 else None)
+        results.append(found.cpu())
+    torch.testing.assert_close(*results, atol=1e-2, rtol=0)

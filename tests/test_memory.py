@@ -1,0 +1,116 @@
+"""The memory reader against loops in float64."""
+
+import numpy as np
+import pytest
+import torch
+from naive import naive_read, naive_similarity
+
+from model.memory import SIMILARITIES, MemoryBank, affinity, readout, similarity
+
+HEIGHT, WIDTH = 2, 3
+
+
+def random_frames(rng: np.random.Generator, objects: list[int], key_dim: int, value_dim: int):
+    """Keys (Ck, h, w) and values (N, Cv, h, w) of as many frames as there are entries in `objects`."""
+    for count in objects:
+        key = rng.standard_normal((key_dim, HEIGHT, WIDTH))
+        yield key, rng.standard_normal((count, value_dim, HEIGHT, WIDTH))
+
+
+def rows(x: np.ndarray) -> np.ndarray:
+    """(C, h, w) -> (hw, C)"""
+    return x.reshape(x.shape[0], -1).T
+
+
+def as_tensor(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(x).float()
+
+
+@pytest.mark.parametrize("kind", SIMILARITIES)
+@pytest.mark.parametrize("top_k", [1, 2, 5, 20, None])
+@pytest.mark.parametrize("objects", [[1], [2, 2, 2], [1, 1, 3, 3], [2, 4, 4, 5, 5, 5]], ids=str)
+@pytest.mark.parametrize("key_dim", [1, 7, 64])
+def test_reading_equals_loops_over_positions(kind, top_k, objects, key_dim):
+    if kind == "cosine" and key_dim == 1:
+        key_dim = 2  # on a line all cosines are 1 or -1, and which of the ties are kept is arbitrary
+    rng = np.random.default_rng([len(kind), top_k or 0, len(objects), key_dim])
+    frames = list(random_frames(rng, objects, key_dim, value_dim=4))
+    # far from zero or not, by the frame: softmax must not see the offset, and weights must differ
+    query = rng.standard_normal((key_dim, HEIGHT, WIDTH))
+    bank = MemoryBank(similarity=kind, top_k=top_k)
+    for key, values in frames:
+        bank.add(as_tensor(key), as_tensor(values))
+    found = bank.read(as_tensor(query)).numpy()
+    assert found.shape == (objects[-1], 4, HEIGHT, WIDTH)
+    for n in range(objects[-1]):
+        memory = [(rows(key), rows(values[n])) for key, values in frames if n < len(values)]
+        keys, values = (np.concatenate(parts) for parts in zip(*memory, strict=True))
+        expected = naive_read(keys, values, rows(query), kind, top_k)
+        np.testing.assert_allclose(rows(found[n]), expected, atol=2e-4, err_msg=f"object {n}")
+
+
+@pytest.mark.parametrize("kind", SIMILARITIES)
+def test_similarity_equals_equation_4_up_to_what_the_softmax_ignores(kind):
+    rng = np.random.default_rng(0)
+    memory, query = rng.standard_normal((2, 5, 8)), rng.standard_normal((2, 4, 8))
+    found = similarity(as_tensor(memory), as_tensor(query), kind).numpy()
+    assert found.shape == (2, 4, 5)
+    for b in range(2):
+        for q in range(4):
+            expected = [naive_similarity(m, query[b, q], kind) for m in memory[b]]
+            offset = found[b, q] - expected
+            np.testing.assert_allclose(offset - offset[0], 0, atol=1e-4)
+            if kind != "l2":
+                np.testing.assert_allclose(offset, 0, atol=1e-4)
+
+
+def test_similarity_is_float32_of_half_precision_keys_and_under_autocast():
+    keys = torch.randn(1, 6, 16, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = similarity(keys, keys, "l2")
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, similarity(keys.float(), keys.float(), "l2"))
+
+
+def test_the_softmax_survives_similarities_that_overflow_exp():
+    key = torch.full((4, 1, 2), 1000.0)
+    key[:, 0, 1] = -1000.0
+    values = torch.tensor([[[[1.0, 2.0]]]])
+    for top_k in (1, 2, None):
+        bank = MemoryBank(similarity="dot", top_k=top_k)
+        bank.add(key, values)
+        torch.testing.assert_close(bank.read(key), values)
+
+
+def test_training_readout_and_inference_readout_agree_without_top_k():
+    rng = np.random.default_rng(1)
+    frames = list(random_frames(rng, [2, 2], key_dim=5, value_dim=3))
+    query = as_tensor(rng.standard_normal((5, HEIGHT, WIDTH)))
+    bank = MemoryBank(top_k=None)
+    for key, values in frames:
+        bank.add(as_tensor(key), as_tensor(values))
+    keys = torch.cat([as_tensor(key).flatten(1).T for key, _ in frames])[None]  # (1, M, Ck)
+    values = torch.cat([as_tensor(v).flatten(2).permute(2, 0, 1) for _, v in frames])[None]  # (1, M, N, Cv)
+    expected = readout(affinity(similarity(keys, query.flatten(1).T[None])), values)[0]  # (Q, N, Cv)
+    torch.testing.assert_close(bank.read(query), expected.permute(1, 2, 0).unflatten(2, (HEIGHT, WIDTH)))
+
+
+def test_a_temporary_frame_stays_until_the_next_one():
+    rng = np.random.default_rng(2)
+    (first, second, third) = random_frames(rng, [1, 1, 1], key_dim=3, value_dim=2)
+    query = as_tensor(rng.standard_normal((3, HEIGHT, WIDTH)))
+    bank, without = MemoryBank(), MemoryBank()
+    bank.add(*map(as_tensor, first))
+    bank.add(*map(as_tensor, second), temporary=True)
+    assert bank.frames == 2
+    bank.add(*map(as_tensor, third))
+    without.add(*map(as_tensor, first))
+    without.add(*map(as_tensor, third))
+    assert bank.frames == without.frames == 2
+    torch.testing.assert_close(bank.read(query), without.read(query))
+
+
+@pytest.mark.parametrize(("options", "named"), [({"top_k": 0}, "top_k"), ({"similarity": "manhattan"}, "similarity")])
+def test_bad_options_are_named(options, named):
+    with pytest.raises(ValueError, match=named):
+        MemoryBank(**options)

@@ -1,0 +1,162 @@
+"""The network's parts by the paper's words, its configuration, and its ImageNet initialisation."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from conftest import REAL_DATA, build_light_network
+
+from model import STCN, NetworkConfig
+from model.modules import CBAM, ResBlock, ResNetStages
+from model.network import soft_aggregate
+from util.errors import InputError
+
+
+def test_soft_aggregation_by_hand():
+    # p = 0.8 and 0.4: background 0.2 * 0.6 = 0.12; odds 0.12/0.88, 4, 2/3
+    odds = torch.tensor([0.12 / 0.88, 4.0, 2 / 3])
+    found = torch.softmax(soft_aggregate(torch.tensor([[0.8, 0.4]])), dim=1)
+    torch.testing.assert_close(found, (odds / odds.sum())[None])
+
+
+def test_soft_aggregation_is_finite_at_certainty_and_float32_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = soft_aggregate(torch.tensor([[1.0, 0.0]], dtype=torch.bfloat16))
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+    torch.testing.assert_close(torch.softmax(logits, dim=1), torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-6, rtol=0)
+
+
+def test_an_object_that_is_absent_changes_nothing_for_the_others():
+    p = torch.rand(2, 3, 4, 4)
+    absent = torch.cat([p, torch.zeros(2, 1, 4, 4)], dim=1)
+    torch.testing.assert_close(soft_aggregate(absent)[:, :4], soft_aggregate(p))
+
+
+def test_the_shapes_are_the_papers():
+    network = STCN().eval()
+    with torch.inference_mode():
+        features = network.encode_key(torch.zeros(1, 3, 32, 48))
+        values = network.encode_value(torch.zeros(1, 3, 32, 48), torch.zeros(1, 2, 32, 48), features)
+        logits = network.decode(values, features)
+    assert {name: tuple(x.shape) for name, x in features._asdict().items()} == {
+        "key": (1, 64, 2, 3),
+        "f16_compressed": (1, 512, 2, 3),
+        "f16": (1, 1024, 2, 3),
+        "f8": (1, 512, 4, 6),
+        "f4": (1, 256, 8, 12),
+    }
+    assert values.shape == (1, 2, 512, 2, 3)
+    assert logits.shape == (1, 2, 32, 48)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "wide_resnet50_2"])
+def test_the_stages_are_torchvisions_up_to_res4(backbone):
+    stages = ResNetStages(backbone).eval()
+    resnet = torchvision.models.get_model(backbone, weights=None).eval()
+    ours = {n.replace("layer1", "res2").replace("layer2", "res3").replace("layer3", "res4"): n for n in resnet.state_dict()}
+    stages.load_state_dict({n: resnet.state_dict()[o] for n, o in ours.items() if not n.startswith(("layer4", "fc"))})
+    x = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        expected = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(x))))
+        for layer, found in zip((resnet.layer1, resnet.layer2, resnet.layer3), stages(x), strict=True):
+            expected = layer(expected)
+            torch.testing.assert_close(found, expected)
+
+
+def test_objects_are_independent_but_for_the_other_objects_channel(light_network):
+    image, masks = torch.randn(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        features = light_network.encode_key(image)
+        together = light_network.encode_value(image, masks, features)
+        for n in range(3):
+            others = masks.sum(dim=1, keepdim=True) - masks[:, n : n + 1]
+            x = torch.cat([image, masks[:, n : n + 1], others], dim=1)
+            alone = light_network.value_encoder.fusion(light_network.value_encoder.stages(x)[2], features.f16)
+            torch.testing.assert_close(together[:, n], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_a_residual_block_by_its_formula():
+    block = ResBlock(3, 5)
+    x = torch.randn(1, 3, 6, 6)
+    expected = block.shortcut(x) + block.conv2(F.relu(block.conv1(F.relu(x))))
+    torch.testing.assert_close(block(x), expected)
+    assert isinstance(ResBlock(4, 4).shortcut, torch.nn.Identity)
+
+
+def test_cbam_gates_lie_between_0_and_1():
+    x = torch.randn(2, 32, 5, 5)
+    ratio = CBAM(32)(x) / x
+    assert ((ratio > 0) & (ratio < 1)).all()
+
+
+def test_batch_norm_stays_frozen_in_training_and_its_affine_parameters_learn():
+    network = build_light_network().train()
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in norms]
+    network.encode_key(torch.randn(2, 3, 32, 32)).key.sum().backward()
+    assert network.training
+    assert not any(norm.training for norm in norms)
+    assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True))
+    assert network.key_encoder.stages.bn1.weight.grad is not None
+
+
+def test_the_key_projection_is_orthogonal_and_linear():
+    weight = build_light_network(key_dim=8).key_encoder.projection.weight.detach().flatten(1)
+    torch.testing.assert_close(weight @ weight.T, torch.eye(8), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"key_backbone": "vgg16"}, "key_backbone: expected one of resnet18"),
+        ({"value_backbone": "vgg16"}, "value_backbone: expected one of"),
+        ({"similarity": "l1"}, "similarity: expected one of l2"),
+        ({"key_dim": 0}, "key_dim: expected at least 1, found 0"),
+        ({"value_dim": 100}, "value_dim: expected a multiple of 16, found 100"),
+    ],
+)
+def test_a_configuration_out_of_range_is_named(option, message):
+    with pytest.raises(ValueError, match=message):
+        NetworkConfig(**option)
+
+
+def test_imagenet_weights_that_cannot_be_had_are_named_with_the_flag(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(InputError, match=rf"{tmp_path}/hub/checkpoints/resnet50.*--no_pretrained"):
+        STCN(pretrained=True)
+
+
+def test_damaged_imagenet_weights_are_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half a download")
+    with pytest.raises(InputError, match=str(path)):
+        STCN(pretrained=True)
+
+
+@pytest.fixture(scope="session")
+def torch_home(tmp_path_factory):
+    script = REAL_DATA.parent / "weights" / "make_torch_home.py"
+    if not script.is_file():
+        pytest.skip(f"no ImageNet weights at {script.parent}")
+    home = tmp_path_factory.mktemp("torch_home")
+    subprocess.run([sys.executable, script, home], check=True, stdout=subprocess.DEVNULL)
+    return home
+
+
+def test_imagenet_weights_come_through_torch_home(torch_home, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(torch_home))
+    network = STCN(NetworkConfig(), pretrained=True)
+    for stages, name in ((network.key_encoder.stages, "resnet50"), (network.value_encoder.stages, "resnet18")):
+        (path,) = (torch_home / "hub" / "checkpoints").glob(f"{name}-*.pth")
+        weights = torch.load(path, weights_only=True)
+        assert torch.equal(stages.conv1.weight[:, :3], weights["conv1.weight"])
+        assert torch.equal(stages.res4[1].conv1.weight, weights["layer3.1.conv1.weight"])
+    masks = network.value_encoder.stages.conv1.weight[:, 3:].detach().flatten(1)  # (64, 98)
+    torch.testing.assert_close(masks @ masks.T, torch.eye(64), atol=1e-5, rtol=0)
