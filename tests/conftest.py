@@ -7,14 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model import STCN, NetworkConfig, load_network, save_network
+from util.image import colour_map, write_label_map
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 REAL_DATA = Path(os.environ.get("STCN_DATA", ROOT.parent / "shared" / "data"))
+PALETTE = colour_map()
 sys.path.insert(0, str(GOLDEN))
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -73,6 +77,18 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data at {REAL_DATA}; set STCN_DATA to where it lies")
     return REAL_DATA
+
+
+def write_video(images: Path, masks: Path, labels: list[np.ndarray | None], *, palette: bytes | None = PALETTE) -> None:
+    """A video of noise: `<images>/NNNNN.jpg` for each entry of `labels`, `<masks>/NNNNN.png` for those that are not `None`."""
+    rng = np.random.default_rng(len(images.name))
+    size = next(entry.shape for entry in labels if entry is not None)
+    images.mkdir(parents=True)
+    for t, entry in enumerate(labels):
+        picture = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+        picture.save(images / f"{t:05d}.jpg", quality=95)
+        if entry is not None:
+            write_label_map(masks / f"{t:05d}.png", entry, palette)
 
 
 def run_script(name: str, *arguments: object) -> int:

@@ -1,0 +1,298 @@
+"""The two benchmark scripts as their users run them: what they write, skip, refuse and survive."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, build_light_network, write_video
+from PIL import Image
+
+import eval_davis
+import eval_youtube
+from model import VideoSegmenter, save_network
+from util.evaluation import share
+from util.image import read_label_map
+
+HEIGHT, WIDTH = 32, 48
+LENGTHS = {"ant": 3, "bee": 6, "cow": 4}
+
+
+def square(number: int, left: int) -> np.ndarray:
+    labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    labels[8:24, left : left + 14] = number
+    return labels
+
+
+@pytest.fixture
+def davis(tmp_path) -> Path:
+    root = tmp_path / "DAVIS"
+    for name, length in LENGTHS.items():
+        truth = [np.maximum(square(1, 4), square(2, 24))] * length
+        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, truth)
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text("\n".join(LENGTHS))
+    return root
+
+
+@pytest.fixture
+def segment(davis, light_file, script, tmp_path):
+    """`eval_davis.py` on the three videos; returns the exit status."""
+
+    def run(*flags: object, output: Path = tmp_path / "out") -> int:
+        return script("eval_davis", "--model", light_file, "--davis_path", davis, "--output", output, *flags)
+
+    return run
+
+
+def masks_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def all_frames() -> set[str]:
+    return {f"{name}/{t:05d}.png" for name, length in LENGTHS.items() for t in range(length)}
+
+
+def test_masks_and_scores_are_written(segment, tmp_path, capsys):
+    assert segment() == 0
+    out = tmp_path / "out"
+    assert set(masks_in(out)) == all_frames()
+    assert {path.name for path in out.iterdir() if path.is_file()} == {
+        "run.json",
+        "scores.json",
+        "global_results-val.csv",
+        "per-sequence_results-val.csv",
+    }
+    text = capsys.readouterr().out
+    for part in ("frames per second of processing", "from end to end", "peak resident memory", "J&F-Mean"):
+        assert part in text
+    assert np.array_equal(read_label_map(out / "ant/00000.png").labels, np.maximum(square(1, 4), square(2, 24)))
+
+
+def test_results_are_those_of_the_segmenter(segment, davis, light_network, tmp_path):
+    assert segment("--mem_every", 2, "--top", 7, "--include_last") == 0
+    segmenter = VideoSegmenter(light_network, memory_every=2, top_k=7, include_last=True)
+    for t, path in enumerate(sorted((davis / "JPEGImages/480p/bee").iterdir())):
+        mask = read_label_map(davis / "Annotations/480p/bee/00000.png").labels if t == 0 else None
+        expected = segmenter.to_labels(segmenter.step(np.array(Image.open(path)), mask)).numpy()
+        assert np.array_equal(read_label_map(tmp_path / f"out/bee/{t:05d}.png").labels, expected)
+
+
+def test_finished_videos_are_kept_and_others_made_again(segment, tmp_path, capsys):
+    assert segment() == 0
+    out = tmp_path / "out"
+    first = masks_in(out)
+    (out / "bee/00005.png").unlink()
+    for name in ("ant", "cow"):
+        (out / name / "00001.png").write_bytes(b"not made again")
+    segment("--num_workers", 0)  # how it is computed is no other result
+    assert "2 videos were finished before" in capsys.readouterr().out
+    again = masks_in(out)
+    assert {name for name in first if first[name] != again.get(name)} == {"ant/00001.png", "cow/00001.png"}
+
+
+def test_a_run_that_is_cut_off_goes_on_to_the_same_results(segment, davis, tmp_path, monkeypatch):
+    steps = []
+
+    class CutOff(VideoSegmenter):
+        def step(self, *arguments):
+            steps.append(1)
+            if len(steps) == LENGTHS["bee"] + 3:  # in the second longest video
+                raise KeyboardInterrupt
+            return super().step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("eval_davis.VideoSegmenter", CutOff)
+        with pytest.raises(KeyboardInterrupt):
+            segment()
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir() if path.is_dir() and not path.name.startswith(".")} == {"bee"}
+    assert segment() == 0
+    assert segment(output=tmp_path / "at_once") == 0
+    assert masks_in(out) == masks_in(tmp_path / "at_once")
+    assert not list(out.glob(".*"))
+
+
+def test_other_flags_are_refused_with_what_differs(segment, tmp_path, capsys):
+    assert segment() == 0
+    before = masks_in(tmp_path / "out")
+    capsys.readouterr()
+    assert segment("--top", 5) == 2
+    error = capsys.readouterr().err
+    assert "top_k was 20, is 5" in error
+    assert "--overwrite" in error
+    assert masks_in(tmp_path / "out") == before
+    assert json.loads((tmp_path / "out/run.json").read_text())["top_k"] == 20
+    assert segment("--top", 5, "--overwrite") == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["top_k"] == 5
+    assert masks_in(tmp_path / "out") != before
+
+
+def test_another_checkpoint_is_refused(segment, davis, script, tmp_path, capsys):
+    assert segment() == 0
+    save_network(build_light_network(seed=1), tmp_path / "other.pth")
+    flags = ("--model", tmp_path / "other.pth", "--davis_path", davis, "--output", tmp_path / "out")
+    assert script("eval_davis", *flags) == 2
+    assert "model was" in capsys.readouterr().err
+
+
+def test_results_of_unknown_origin_are_refused(segment, tmp_path, capsys):
+    (tmp_path / "out/ant").mkdir(parents=True)
+    assert segment() == 2
+    assert "run.json" in capsys.readouterr().err
+    assert list((tmp_path / "out/ant").iterdir()) == []
+
+
+def test_a_broken_image_fails_its_video_alone(segment, davis, tmp_path, capsys):
+    broken = davis / "JPEGImages/480p/bee/00003.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:300])
+    assert segment() == 1
+    out = tmp_path / "out"
+    assert set(masks_in(out)) == {name for name in all_frames() if not name.startswith("bee")}
+    assert f"failed: bee: {broken}: cannot read this image" in capsys.readouterr().out
+    assert not (out / "scores.json").exists()
+    broken.write_bytes(whole)
+    assert segment() == 0
+    assert set(masks_in(out)) == all_frames()
+    assert (out / "scores.json").exists()
+
+
+def test_the_archive_holds_the_masks_as_they_lie(segment, tmp_path):
+    assert segment("--zip") == 0
+    with zipfile.ZipFile(tmp_path / "out/results.zip") as archive:
+        assert set(archive.namelist()) == all_frames()
+        assert {name: archive.read(name) for name in archive.namelist()} == masks_in(tmp_path / "out")
+
+
+def test_two_processes_make_what_one_makes(segment, davis, light_file, tmp_path):
+    assert segment() == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    flags = ["--model", light_file, "--davis_path", davis, "--output", tmp_path / "two", "--device", "cpu"]
+    done = subprocess.run(
+        [*torchrun, ROOT / "eval_davis.py", *flags],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("13 frames") == 1
+    assert masks_in(tmp_path / "two") == masks_in(tmp_path / "out")
+    assert (tmp_path / "two/scores.json").read_text() == (tmp_path / "out/scores.json").read_text()
+
+
+def test_videos_are_shared_longest_first():
+    class Video(list):
+        def __init__(self, name: str, length: int) -> None:
+            super().__init__([0] * length)
+            self.name = name
+
+    videos = [Video(name, length) for name, length in zip("abcde", (10, 60, 30, 20, 30), strict=True)]
+    assert [[video.name for video in part] for part in share(videos, 2)] == [["b", "d"], ["c", "e", "a"]]
+
+
+@pytest.fixture
+def youtube(tmp_path) -> Path:
+    root = tmp_path / "YouTube"
+    masks = [None] * 11
+    masks[0], masks[5] = square(5, 4), square(9, 24)
+    write_video(root / "all_frames/valid_all_frames/JPEGImages/late", root / "valid/Annotations/late", masks)
+    objects = {"5": ["00000", "00005", "00010"], "9": ["00005", "00010"]}
+    meta = {"late": {"objects": {i: {"category": "cat", "frames": frames} for i, frames in objects.items()}}}
+    (root / "valid/meta.json").write_text(json.dumps({"videos": meta}))
+    return root
+
+
+def test_youtube_results_have_the_size_frames_and_ids_of_the_data_set(youtube, light_file, script, tmp_path):
+    flags = ("--model", light_file, "--yv_path", youtube, "--output", tmp_path / "out", "--size", 48)
+    assert script("eval_youtube", *flags, "--zip") == 0
+    folder = tmp_path / "out/Annotations/late"
+    found = {path.stem: read_label_map(path).labels for path in sorted(folder.iterdir())}
+    assert list(found) == ["00000", "00005", "00010"]
+    assert {labels.shape for labels in found.values()} == {(HEIGHT, WIDTH)}
+    assert set(np.unique(found["00000"])) == {0, 5}
+    assert 9 in found["00005"]
+    with zipfile.ZipFile(tmp_path / "out/results.zip") as archive:
+        assert archive.namelist() == [f"Annotations/late/{name}.png" for name in found]
+    assert script("eval_youtube", *flags, "--output_all", "--overwrite") == 0
+    every = {path.stem: read_label_map(path).labels for path in sorted(folder.iterdir())}
+    assert len(every) == 11
+    assert all(np.array_equal(every[name], labels) for name, labels in found.items())
+    assert not any(9 in labels for name, labels in every.items() if name < "00005")
+
+
+@pytest.mark.parametrize("module", [eval_davis, eval_youtube])
+def test_bad_input_ends_before_the_network_is_built(module, light_file, script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "load_network", lambda *arguments: pytest.fail("the network was built"))
+    path = "--davis_path" if module is eval_davis else "--yv_path"
+    assert script(module.__name__, "--model", light_file, path, tmp_path / "none", "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/none")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "none.pth"], "none.pth: no such checkpoint"),
+        (["--device", "abacus"], "--device 'abacus' is no device"),
+        (["--top", "0"], "--top: expected an integer of at least 1, found '0'"),
+        (["--mem_every", "x"], "--mem_every: expected an integer of at least 1, found 'x'"),
+        (["--split", "test"], "--split: invalid choice"),
+        (["--split", "testdev", "--year", "2016"], "DAVIS 2016 has only val"),
+        pytest.param(
+            ["--device", "cuda"],
+            "PyTorch sees no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
+    ],
+)
+def test_bad_flags_are_told_in_one_line(flags, message, segment, tmp_path, capsys):
+    assert segment(*flags) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_checkpoint_leaves_the_output_folder_alone(segment, davis, script, tmp_path, capsys):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "wrong.pth")
+    flags = ("--model", tmp_path / "wrong.pth", "--davis_path", davis, "--output", tmp_path / "out")
+    assert script("eval_davis", *flags) == 2
+    assert "wrong.pth: not this STCN network: missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("module", [eval_davis, eval_youtube])
+def test_help_says_every_default(module):
+    parser = module.parser()
+    text = parser.format_help()
+    for action in parser._actions:
+        assert action.help, action.dest
+    assert text.count("(default: ") == sum(action.dest not in ("help", "output") for action in parser._actions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("year", [2016, 2017])
+def test_real_davis_sequences_run_through(year, real_data, script, tmp_path):
+    save_network(build_light_network(), tmp_path / "light.pth")
+    root = real_data / "DAVIS" / str(year)
+    flags = ("--model", tmp_path / "light.pth", "--davis_path", root, "--output", tmp_path / "out", "--year", year)
+    assert script("eval_davis", *flags) == 0
+    for line in json.loads((tmp_path / "out/scores.json").read_text())["sequences"].values():
+        assert 0 < line["J&F"] < 1
+
+
+@pytest.mark.slow
+def test_the_real_youtube_video_runs_through(real_data, script, tmp_path):
+    save_network(build_light_network(), tmp_path / "light.pth")
+    flags = ("--model", tmp_path / "light.pth", "--yv_path", real_data / "YouTube", "--output", tmp_path / "out")
+    assert script("eval_youtube", *flags) == 0
+    meta = json.loads((real_data / "YouTube/valid/meta.json").read_text())["videos"]
+    for name, entry in meta.items():
+        wanted = {frame for scored in entry["objects"].values() for frame in scored["frames"]}
+        assert {path.stem for path in (tmp_path / "out/Annotations" / name).iterdir()} == wanted
