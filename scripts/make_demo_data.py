@@ -19,6 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from util.config import non_negative_int
 from util.errors import InputError, one_line_errors
 from util.image import colour_map, write_label_map
 
@@ -257,7 +258,7 @@ def write_youtube(writer: Writer) -> None:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     result.add_argument("folder", help="where to write; kept as it is when it holds this data already")
-    result.add_argument("--seed", type=int, default=0, help="of all randomness (default: 0)")
+    result.add_argument("--seed", type=non_negative_int, default=0, help="of all randomness (default: 0)")
     result.add_argument("--overwrite", action="store_true", help="replace demo data of another seed or version")
     return result
 
@@ -265,7 +266,7 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    folder = Path(arguments.folder)
+    folder = Path(arguments.folder).resolve()
     record = {"demo data": zlib.crc32(Path(__file__).read_bytes()), "seed": arguments.seed}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         found = _read_record(folder / "demo.json")
@@ -275,6 +276,8 @@ def main() -> None:
         if found is None or not arguments.overwrite:
             what = "something else" if found is None else "demo data of another seed or version; --overwrite replaces it"
             raise InputError(f"{folder}: expected an empty or new folder, found {what}")
+    if not folder.parent.is_dir() and folder.parent.exists():
+        raise InputError(f"{folder.parent}: expected a folder, found a file")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     writer = Writer(partial, arguments.seed)
@@ -289,10 +292,12 @@ def main() -> None:
 
 
 def _read_record(path: Path) -> dict | None:
+    """What `main` wrote there; `None` when it did not."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) and "demo data" in found else None
 
 
 if __name__ == "__main__":

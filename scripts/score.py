@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.video import davis_videos, read_youtube_meta, youtube_videos
 from util import metrics
+from util.config import positive_int
 from util.errors import InputError, one_line_errors
 
 
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--truth", metavar="DIR", help="YouTube-VOS: folder of full annotation (default: <yv_path>/<split>/Annotations)"
     )
-    result.add_argument("--processes", type=int, help="processes to score with (default: as many as there are cores)")
+    result.add_argument("--processes", type=positive_int, help="processes to score with (default: as many as there are cores)")
     return result
 
 

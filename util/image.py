@@ -4,7 +4,9 @@ A label map is an integer array (H, W): 0 is background (or, where a mask is giv
 between is the id of an object.
 """
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from util.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MEAN_COLOUR = (124, 116, 104)  # the mean as uint8
 STRIDE = 16  # of f16: frames are padded to multiples of it
 IGNORED = 255
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -44,10 +47,10 @@ def colour_map() -> bytes:
 
 
 def normalise(image: Tensor) -> Tensor:
-    """uint8 RGB (H, W, 3) -> float32 (3, H, W) with ImageNet's mean and deviation taken out."""
+    """uint8 RGB (..., H, W, 3) -> float32 (..., 3, H, W) with ImageNet's mean and deviation taken out."""
     mean = torch.tensor(IMAGENET_MEAN, device=image.device)[:, None, None]
     std = torch.tensor(IMAGENET_STD, device=image.device)[:, None, None]
-    return (image.permute(2, 0, 1).float() / 255 - mean) / std
+    return (image.movedim(-1, -3).float() / 255 - mean) / std
 
 
 def padding_to_stride(height: int, width: int) -> Padding:
@@ -105,7 +108,9 @@ def object_ids(labels: np.ndarray) -> list[int]:
 def list_images(folder: str | Path) -> list[Path]:
     """The images of a folder by name; hidden files and whatever else lies about is left out."""
     return sorted(
-        path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 
@@ -142,12 +147,15 @@ def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None)
     write_atomically(path, lambda file: file.write(encoded.getbuffer()))
 
 
-def _opened(path: str | Path, *, load: bool = True) -> Image.Image:
+@contextlib.contextmanager
+def _opened(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
     try:
-        image = Image.open(path)
-        if load:
-            image.load()  # a truncated file shows itself only here
-        return image
+        with Image.open(path) as image:
+            if load:
+                image.load()  # a truncated file shows itself only here
+            yield image
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read this image ({error})"
         raise InputError(f"{path}: {what}") from error

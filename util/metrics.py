@@ -86,8 +86,7 @@ def score_masks(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
     x, y, w, h = cv2.boundingRect((truth | result).view(np.uint8))
     if w == 0:
         return 1.0, 1.0
-    # all that is counted lies within this margin of the masks, the boundary one pixel above and to the left of them
-    margin = radius + 2
+    margin = 1  # the boundary lies one pixel above and to the left of the masks, and all that is counted is boundary
     window = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
     truth, result = truth[window], result[window]
     j = np.count_nonzero(truth & result) / np.count_nonzero(truth | result)
@@ -131,14 +130,16 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
     return {number: FrameScores(j[row], f[row]) for row, number in enumerate(job.objects)}
 
 
-def score_videos(jobs: Sequence[ScoringJob], *, processes: int | None = None) -> dict[str, dict[int, FrameScores]]:
+def score_videos(
+    jobs: Sequence[ScoringJob], *, processes: int | None = None, shown: bool = True
+) -> dict[str, dict[int, FrameScores]]:
     """`score_video` for each video, in parallel, longest first; results by name, in the order of `jobs`."""
     frames = sum(len(job.truth) for job in jobs)
     if processes is None:
-        processes = min(os.cpu_count() or 1, len(jobs), 1 + frames // FRAMES_WORTH_A_PROCESS)
+        processes = max(1, min(os.cpu_count() or 1, len(jobs), 1 + frames // FRAMES_WORTH_A_PROCESS))
     ordered = sorted(jobs, key=lambda job: -len(job.truth) * len(job.objects))
     scores = {}
-    with progress_bar(frames, "frames scored") as bar:
+    with progress_bar(frames, "frames scored", shown=shown) as bar:
         if processes == 1:
             for job in ordered:
                 scores[job.name] = score_video(job)
@@ -228,7 +229,7 @@ def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], r
     """What YouTube-VOS scores: for each object the frames that `meta.json` names behind the object's first.
 
     `meta` is as `dataset.video.read_youtube_meta` gives it.  Objects with the same frames share a job, named
-    `<video>/<id>,<id>`.
+    `<video>/<id>,<id>`.  Raises `InputError` when truth or a result is absent, or nothing is to be scored.
     """
     jobs = []
     for video in videos:
@@ -242,6 +243,8 @@ def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], r
                 name = f"{video.name}/{','.join(map(str, numbers))}"
                 paths = _existing(results / video.name, frames)
                 jobs.append(ScoringJob(name, [video.truth[frame] for frame in frames], paths, False, numbers))
+    if not jobs:
+        raise InputError("nothing to score: no object has a frame behind its first")
     return jobs
 
 

@@ -1,0 +1,187 @@
+"""The made-up data: the same for a seed, in every layout, with what makes videos hard, and never over anything else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import make_demo_data
+import numpy as np
+import pytest
+from conftest import run_script
+
+from dataset.video import davis_videos, read_youtube_meta, youtube_videos
+from util.checkpoint import digest
+from util.image import colour_map, image_size, object_ids, read_label_map
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): digest(path) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def another_seed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("another") / "seed"
+    assert run_script("make_demo_data", folder, "--seed", 1) == 0
+    return folder
+
+
+def test_another_seed_gives_other_pictures_and_masks_in_the_same_places(demo_data, another_seed):
+    ours, others = digests(demo_data), digests(another_seed)
+    assert ours.keys() == others.keys()
+    assert not [name for name in ours if name.endswith((".jpg", ".png")) and ours[name] == others[name]]
+
+
+def test_overwriting_another_seed_leaves_what_a_new_folder_gets_byte_by_byte(demo_data, another_seed, script, tmp_path):
+    folder = Path(shutil.copytree(another_seed, tmp_path / "data"))
+    (folder / "BL30K" / "old.txt").touch()
+    before = digests(folder)
+    assert script("make_demo_data", folder) == 2
+    assert digests(folder) == before
+    assert script("make_demo_data", folder, "--overwrite") == 0
+    assert digests(folder) == digests(demo_data)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_running_again_writes_nothing(demo_data, script):
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in [demo_data, *demo_data.rglob("*")]}
+
+    before = times()
+    assert script("make_demo_data", demo_data) == 0
+    assert script("make_demo_data", demo_data, "--overwrite") == 0
+    assert times() == before
+
+
+@pytest.mark.parametrize("option", [(), ("--overwrite",)], ids=["plain", "overwrite"])
+@pytest.mark.parametrize("name", ["thesis.txt", "demo.json"])
+def test_a_folder_with_other_content_is_refused_and_kept(name, option, script, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text('{"years": 3}')
+    assert script("make_demo_data", folder, *option) == 2
+    assert capsys.readouterr().err.startswith(f"error: {folder}: expected an empty or new folder, found ")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", name]
+    assert (folder / name).read_text() == '{"years": 3}'
+
+
+@pytest.mark.parametrize("arguments", [("mine/data",), ("data", "--seed", "-1")], ids=["below a file", "negative seed"])
+def test_a_place_or_a_seed_that_cannot_be_is_refused_and_leaves_nothing(arguments, script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("a file")
+    assert script("make_demo_data", *arguments) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["empty", ".", "link"])
+def test_an_empty_folder_is_filled_however_it_is_named(name, script, tmp_path, monkeypatch):
+    for part in ("static", "bl30k", "davis", "youtube"):
+        monkeypatch.setattr(make_demo_data, f"write_{part}", lambda writer: None)
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder if name == "." else tmp_path)
+    assert script("make_demo_data", name) == 0
+    assert json.loads((folder / "demo.json").read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize("name", ["fss/*", "ecssd", "DUTS-TR", "DUTS-TE", "HRSOD_small", "BIG_small"])
+def test_photographs_lie_beside_masks_of_0_and_255(name, demo_data):
+    photographs = list(demo_data.glob(f"static/{name}/*.jpg"))
+    assert len(photographs) >= 5
+    assert len(list(demo_data.glob(f"static/{name}/*"))) == 2 * len(photographs)
+    for photograph in photographs:
+        labels, palette = read_label_map(photograph.with_suffix(".png"))
+        assert labels.shape == image_size(photograph)
+        assert set(np.unique(labels)) == {0, 255}
+        assert palette is None
+
+
+def test_fss_has_classes_of_ten_numbered_photographs(demo_data):
+    classes = list((demo_data / "static" / "fss").iterdir())
+    assert len(classes) > 1
+    for folder in classes:
+        assert {path.name for path in folder.glob("*.jpg")} == {f"{i}.jpg" for i in range(1, 11)}
+
+
+@pytest.mark.parametrize(
+    ("root", "below", "paletted"),
+    [
+        ("BL30K", ".", True),
+        ("DAVIS/2016", "480p", False),
+        ("DAVIS/2017/trainval", "480p", True),
+        ("YouTube/train_480p", ".", True),
+    ],
+)
+def test_videos_have_a_mask_for_every_frame(root, below, paletted, demo_data):
+    images, masks = demo_data / root / "JPEGImages" / below, demo_data / root / "Annotations" / below
+    frames = {path.relative_to(images).with_suffix("") for path in images.glob("*/*.jpg")}
+    assert len({frame.parent for frame in frames}) > 1
+    assert frames == {path.relative_to(masks).with_suffix("") for path in masks.glob("*/*")}
+    values = set()
+    for frame in frames:
+        labels, palette = read_label_map(masks / f"{frame}.png")
+        assert labels.shape == image_size(images / f"{frame}.jpg")
+        assert palette == (colour_map() if paletted else None)
+        values |= set(np.unique(labels))
+    assert (255 not in values and len(values) > 2) if paletted else values == {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("part", "options"),
+    [("2016", {"year": 2016}), ("2017", {"year": 2017}), ("2017", {"year": 2017, "split": "testdev"})],
+    ids=str,
+)
+def test_davis_videos_are_listed_and_only_test_dev_lacks_truth(part, options, demo_data):
+    videos = davis_videos(demo_data / "DAVIS" / part, **options)
+    assert len(videos) > 1
+    for video in videos:
+        (first,) = video.masks.values()
+        if "split" in options:
+            assert not video.truth
+            assert list(first.parent.iterdir()) == [first]
+        else:
+            assert len(video.truth) == len(video.images)
+
+
+def test_image_sets_do_not_share_videos(demo_data):
+    root = demo_data / "DAVIS"
+    for sets in (root / "2016" / "ImageSets" / "2016", root / "2017" / "trainval" / "ImageSets" / "2017"):
+        train, val = ((sets / f"{name}.txt").read_text().split() for name in ("train", "val"))
+        assert train
+        assert val
+        assert not set(train) & set(val)
+
+
+def test_youtube_videos_have_sparse_ids_objects_that_enter_late_and_frames_between_the_wanted(demo_data):
+    root = demo_data / "YouTube"
+    meta = read_youtube_meta(root / "valid" / "meta.json")
+    videos = youtube_videos(root)
+    assert any(max(objects) > len(objects) for objects in meta.values())
+    assert any(len({scored.frames[0] for scored in objects.values()}) > 1 for objects in meta.values())
+    for video in videos:
+        starts: dict[str, list[int]] = {}
+        for number, scored in sorted(meta[video.name].items()):
+            starts.setdefault(scored.frames[0], []).append(number)
+        assert {frame: object_ids(read_label_map(path).labels) for frame, path in video.masks.items()} == starts
+        assert video.images[0].is_relative_to(root / "all_frames")
+        few = {path.stem for path in (root / "valid" / "JPEGImages" / video.name).iterdir()}
+        assert video.wanted <= few < {path.stem for path in video.images}
+
+
+def test_youtubes_training_videos_lack_some_of_the_categories(demo_data):
+    train, valid = (
+        {entry.category for objects in read_youtube_meta(path).values() for entry in objects.values()}
+        for path in (demo_data / "YouTube" / part / "meta.json" for part in ("train_480p", "valid"))
+    )
+    assert train & valid
+    assert valid - train
+
+
+def test_the_first_mask_is_a_bad_answer_for_all_frames(demo_data, script, tmp_path):
+    for video in davis_videos(demo_data / "DAVIS" / "2017"):
+        (first,) = video.masks.values()
+        (tmp_path / video.name).mkdir()
+        for image in video.images:
+            shutil.copy(first, tmp_path / video.name / f"{image.stem}.png")
+    assert script("score", "--results", tmp_path, "--davis_path", demo_data / "DAVIS" / "2017") == 0
+    assert 0 < json.loads((tmp_path / "scores.json").read_text())["global"]["J&F"] < 0.35

@@ -1,0 +1,405 @@
+"""Scores against a scorer of loops over whole images, and both protocols from masks on disk to tables."""
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset.video import ScoredObject, Video
+from util import metrics
+from util.errors import InputError
+from util.image import colour_map, write_label_map
+
+DAVIS_HEADER = "J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay"
+
+
+def naive_boundary(mask: np.ndarray) -> np.ndarray:
+    """Pixels with a right, lower or lower-right neighbour of the other kind."""
+    height, width = mask.shape
+    rows, found = mask.tolist(), np.zeros_like(mask)
+    for y in range(height):
+        for x in range(width):
+            neighbours = ((y, x + 1), (y + 1, x), (y + 1, x + 1))
+            found[y, x] = any(rows[v][u] != rows[y][x] for v, u in neighbours if v < height and u < width)
+    return found
+
+
+def naive_j(truth: np.ndarray, result: np.ndarray) -> float:
+    union = np.sum(truth | result)
+    return np.sum(truth & result) / union if union else 1.0
+
+
+def naive_f(truth_boundary: np.ndarray, result_boundary: np.ndarray) -> float:
+    """By the distances of all pairs of boundary pixels."""
+    radius = np.ceil(0.008 * np.linalg.norm(truth_boundary.shape))
+    truth, result = np.argwhere(truth_boundary), np.argwhere(result_boundary)
+    if len(truth) == 0 or len(result) == 0:
+        return float(len(truth) == len(result))
+    near = np.square(truth[:, None] - result).sum(axis=-1) <= radius**2
+    recall, precision = near.any(axis=1).mean(), near.any(axis=0).mean()
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def naive_scores(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
+    return naive_j(truth, result), naive_f(naive_boundary(truth), naive_boundary(result))
+
+
+def naive_decay(values: np.ndarray) -> float:
+    """Quarters share the frame that lies between them; a half is rounded up."""
+    first_end, last_start = ((k * (len(values) - 1) + 2) // 4 for k in (1, 3))
+    return sum(values[: first_end + 1]) / (first_end + 1) - sum(values[last_start:]) / (len(values) - last_start)
+
+
+def ellipse(height: int, width: int, centre: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    y, x = np.ogrid[:height, :width]
+    return ((y - centre[0]) / axes[0]) ** 2 + ((x - centre[1]) / axes[1]) ** 2 <= 1
+
+
+def shapes(height: int, width: int) -> dict[str, np.ndarray]:
+    """Masks that differ in what may go wrong; centres of ellipses lie anywhere, so many are cut off by the border."""
+    rng = np.random.default_rng([height, width])
+    size = np.array([height, width])
+    empty = np.zeros(size, dtype=bool)
+    pixel, first, last, strip = (empty.copy() for _ in range(4))
+    pixel[tuple(rng.integers(size))] = True
+    first[0, 0] = True
+    last[-1, -1] = True
+    strip[:, width - max(1, width // 5) :] = True
+    centre, axes = size * rng.uniform(0.2, 0.8, 2), size * rng.uniform(0.15, 0.5, 2) + 1
+    blob = ellipse(height, width, centre, axes)
+    tolerance = math.ceil(0.008 * math.hypot(height, width))
+    return {
+        "empty": empty,
+        "full": ~empty,
+        "one pixel": pixel,
+        "first pixel": first,
+        "last pixel": last,
+        "strip": strip,
+        "blob": blob,
+        "ring": blob & ~ellipse(height, width, centre, axes * 0.6),
+        "blob moved within the tolerance": np.roll(blob, tolerance, axis=1),
+        "blob moved beyond it": np.roll(blob, tolerance + 1, axis=0),
+        "blobs": ellipse(height, width, size * rng.uniform(0, 1, 2), axes / 2)
+        | ellipse(height, width, size * rng.uniform(0, 1, 2), axes / 3),
+        "scattered": rng.random(size) < min(0.5, 20 / empty.size),
+    }
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (3, 4), (16, 16), (37, 52), (120, 200), (9, 700)], ids=str)
+def test_j_and_f_equal_loops_over_the_whole_image(size):
+    masks = shapes(*size)
+    boundaries = {name: naive_boundary(mask) for name, mask in masks.items()}
+    for name, truth in masks.items():
+        for other, result in masks.items():
+            expected = naive_j(truth, result), naive_f(boundaries[name], boundaries[other])
+            assert metrics.score_masks(truth, result) == pytest.approx(expected, abs=1e-12), (name, other)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_boundary_equals_loops_over_neighbours_also_at_the_border(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(rng.integers(1, 9, 2)) < 0.7
+    assert np.array_equal(metrics.boundary(mask), naive_boundary(mask))
+
+
+@pytest.mark.parametrize(
+    ("truth", "result", "expected"),
+    [
+        ("empty", "empty", (1, 1)),
+        ("full", "full", (1, 1)),
+        ("full", "empty", (0, 1)),  # neither has a boundary
+        ("one pixel", "empty", (0, 0)),
+        ("full", "one pixel", (1 / 3072, 0)),
+        ("blob", "blob", (1, 1)),
+    ],
+)
+def test_masks_without_a_boundary_score_by_rule(truth, result, expected):
+    masks = shapes(48, 64)
+    assert metrics.score_masks(masks[truth], masks[result]) == expected
+    assert metrics.score_masks(masks[result], masks[truth]) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "radius"), [((3, 4), 1), ((75, 100), 1), ((75, 101), 2), ((300, 400), 4), ((480, 854), 8), ((1080, 1920), 18)]
+)
+def test_the_tolerance_is_0_8_per_cent_of_the_diagonal_rounded_up(size, radius):
+    assert metrics.contour_radius(*size) == radius
+
+
+def test_statistics_of_a_ramp_of_1000_frames():
+    # the first quarter is 0..250, the last 749..999
+    assert metrics.statistics(np.arange(1000) / 999) == pytest.approx((0.5, 0.5, (125 - 874) / 999))
+
+
+@pytest.mark.parametrize("frames", [*range(1, 20), 68, 255, 256, 257, 258, 1000, 5001])
+def test_decay_is_the_first_quarter_less_the_last_for_any_number_of_frames(frames):
+    values = np.random.default_rng(frames).random(frames)
+    assert metrics.statistics(values).decay == pytest.approx(naive_decay(values), abs=1e-12)
+
+
+def test_recall_counts_frames_above_a_half_only():
+    assert metrics.statistics(np.array([0.5, 0.4, 0.51, 1.0, 0.0])).recall == 0.4
+
+
+def patches(seed: int, frames: int, ids: list[int]) -> np.ndarray:
+    """Label maps (T, 12, 20) of squares, so large that a contour can be missed by more than the tolerance."""
+    rng = np.random.default_rng(seed)
+    return rng.choice(np.array(ids, dtype=np.uint8), (frames, 3, 5)).repeat(4, axis=1).repeat(4, axis=2)
+
+
+def write_masks(folder: Path, masks: dict[str, np.ndarray]) -> dict[str, Path]:
+    for name, labels in masks.items():
+        write_label_map(folder / f"{name}.png", labels, colour_map())
+    return {name: folder / f"{name}.png" for name in masks}
+
+
+def by_number(labels: np.ndarray, first: int = 0) -> dict[str, np.ndarray]:
+    return {f"{t:05d}": frame for t, frame in enumerate(labels, start=first)}
+
+
+def write_video(root: Path, name: str, truth: np.ndarray, results: np.ndarray, *, union: bool = False) -> Video:
+    """A DAVIS video below `root/truth` and its results, of the scored frames alone, below `root/results`."""
+    write_masks(root / "results" / name, by_number(results[1:-1], first=1))
+    paths = write_masks(root / "truth" / name, by_number(truth))
+    return Video(name, images=(), masks={}, wanted=frozenset(), truth=paths, union=union)
+
+
+@pytest.mark.parametrize(
+    ("union", "truth_ids", "result_ids", "objects"),
+    [(False, [0, 1, 3, 255], [0, 1, 2, 3, 9, 255], [1, 3]), (True, [0, 0, 38, 255], [0, 0, 1, 255], [1])],
+    ids=["2017", "2016"],
+)
+def test_davis_scores_the_first_objects_in_all_frames_but_two(union, truth_ids, result_ids, objects, tmp_path):
+    def of_object(labels: np.ndarray, number: int) -> np.ndarray:
+        return labels != 0 if union else labels == number
+
+    videos, expected = [], {}
+    for name, frames in (("short", 6), ("long", 11)):
+        truth, results = patches(frames, frames, truth_ids), patches(frames + 100, frames, result_ids)
+        truth[1:, :4, :4] = 2  # enters late
+        videos.append(write_video(tmp_path, name, truth, results, union=union))
+        for number in objects:
+            pairs = zip(of_object(truth, number)[1:-1], of_object(results, number)[1:-1], strict=True)
+            expected[name, str(number)] = np.array([naive_scores(*pair) for pair in pairs])  # (T, 2)
+
+    jobs = metrics.davis_jobs(videos, tmp_path / "results")
+    found = metrics.davis_scores(metrics.score_videos(jobs, processes=1))
+    assert [(name, number) for name in found["sequences"] for number in found["sequences"][name]["objects"]] == list(expected)
+    for column, measure in enumerate("JF"):
+        for (name, number), scores in expected.items():
+            entry = found["sequences"][name]["objects"][number]
+            values = scores[:, column]
+            np.testing.assert_allclose(entry[f"{measure}_frames"], values, atol=1e-4)
+            assert entry[measure]["mean"] == pytest.approx(values.mean())
+        means = {key: scores[:, column].mean() for key, scores in expected.items()}
+        assert 0 < min(means.values()) < max(means.values()) < 1
+        for name in ("short", "long"):
+            of_video = [mean for key, mean in means.items() if key[0] == name]
+            assert found["sequences"][name][measure] == pytest.approx(np.mean(of_video))
+        assert found["global"][measure] == pytest.approx(
+            {
+                "mean": np.mean(list(means.values())),
+                "recall": np.mean([np.mean(scores[:, column] > 0.5) for scores in expected.values()]),
+                "decay": np.mean([naive_decay(scores[:, column]) for scores in expected.values()]),
+            }
+        )
+    for sequence in found["sequences"].values():
+        assert sequence["J&F"] == pytest.approx((sequence["J"] + sequence["F"]) / 2)
+    assert found["global"]["J&F"] == pytest.approx((found["global"]["J"]["mean"] + found["global"]["F"]["mean"]) / 2)
+
+
+def test_a_video_without_a_frame_between_the_first_and_the_last_is_refused(tmp_path):
+    video = write_video(tmp_path, "brief", *patches(0, 4, [0, 1]).reshape(2, 2, 12, 20))
+    with pytest.raises(InputError, match="brief: expected ground truth of at least 3 frames, found 2"):
+        metrics.davis_jobs([video], tmp_path / "results")
+
+
+@pytest.fixture
+def results(demo_data, tmp_path) -> Path:
+    """The truth of DAVIS 2017 val, each mask moved by up to 6 pixels."""
+    for folder in (demo_data / "DAVIS/2017/trainval/Annotations/480p").glob("val*"):
+        for t, path in enumerate(sorted(folder.iterdir())):
+            labels = np.roll(np.array(Image.open(path)), t % 7, axis=1)
+            write_label_map(tmp_path / "results" / folder.name / path.name, labels, colour_map())
+    return tmp_path / "results"
+
+
+def read_tables(folder: Path, split: str) -> tuple[list[list[str]], list[list[str]]]:
+    names = (f"global_results-{split}.csv", f"per-sequence_results-{split}.csv")
+    return tuple(list(csv.reader((folder / name).read_text().splitlines())) for name in names)
+
+
+def decimals(*values: float) -> list[str]:
+    return [f"{value:.3f}" for value in values]
+
+
+def test_tables_and_tree_hold_the_same_davis_scores(results, demo_data, script, capsys):
+    assert script("score", "--results", results, "--davis_path", demo_data / "DAVIS/2017", "--split", "val") == 0
+    tree = json.loads((results / "scores.json").read_text())
+    (header, row), (sequence_header, *rows) = read_tables(results, "val")
+    assert ",".join(header) == DAVIS_HEADER
+    total = [tree["global"][measure][key] for measure in "JF" for key in ("mean", "recall", "decay")]
+    assert row == decimals(tree["global"]["J&F"], *total)
+    assert f"{DAVIS_HEADER}\n{','.join(row)}\n" in capsys.readouterr().out
+    assert sequence_header == ["Sequence", "J-Mean", "F-Mean"]
+    assert rows == [
+        [f"{name}_{number}", *decimals(entry["J"]["mean"], entry["F"]["mean"])]
+        for name, sequence in tree["sequences"].items()
+        for number, entry in sequence["objects"].items()
+    ]
+    assert [row[0] for row in rows] == ["val0_1", "val1_1", "val1_2", "val2_1", "val2_2", "val2_3", "val3_1"]
+
+
+def test_two_processes_find_the_same_scores_as_one(results, demo_data, script):
+    trees = []
+    for processes in (1, 2):
+        arguments = ("--results", results, "--davis_path", demo_data / "DAVIS/2017", "--processes", processes)
+        assert script("score", *arguments) == 0
+        trees.append((results / "scores.json").read_text())
+    assert trees[0] == trees[1]
+
+
+@pytest.mark.parametrize(("year", "root"), [(2016, "DAVIS/2016"), (2017, "DAVIS/2017/trainval")])
+def test_perfect_davis_results_score_1_everywhere(year, root, demo_data, script, tmp_path):
+    shutil.copytree(demo_data / root / "Annotations" / "480p", tmp_path, dirs_exist_ok=True)
+    assert script("score", "--results", tmp_path, "--davis_path", demo_data / root, "--year", year) == 0
+    (_, row), (_, *rows) = read_tables(tmp_path, "val")
+    assert row == decimals(1, 1, 1, 0, 1, 1, 0)
+    assert {tuple(row[1:]) for row in rows} == {("1.000", "1.000")}
+
+
+def make_larger(path: Path) -> None:
+    with Image.open(path) as image:
+        image.resize((300, 200)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (Path.unlink, "no such result; 1 of 28 are missing there"),
+        (make_larger, "expected the size of {truth}, 128x224, found 200x300"),
+        (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot read this image"),
+        (lambda path: Image.new("RGB", (224, 128)).save(path), "expected a label map"),
+    ],
+    ids=["absent", "larger", "truncated", "RGB"],
+)
+def test_a_result_that_cannot_be_scored_is_named(damage, message, results, demo_data, script, capsys):
+    path = results / "val2" / "00007.png"
+    damage(path)
+    assert script("score", "--results", results, "--davis_path", demo_data / "DAVIS/2017") == 2
+    *progress, error = capsys.readouterr().err.splitlines()
+    truth = demo_data / "DAVIS/2017/trainval/Annotations/480p/val2/00007.png"
+    assert error.startswith(f"error: {path}: {message.format(truth=truth)}")
+    assert all("frames scored" in line for line in progress if line)
+    assert not list(results.glob("*.*"))
+
+
+WRONG_OPTIONS = {
+    "--results none": "--results none: no such folder",
+    "--split test": "--split: expected val or testdev, found test",
+    "--split testdev": "test-dev0: expected ground truth of at least 3 frames, found 0",
+    "--split testdev --year 2016": "--split testdev: DAVIS 2016 has only val",
+    "--processes 0": "--processes",
+    "--processes -2": "--processes",
+}
+
+
+@pytest.mark.parametrize("options", WRONG_OPTIONS)
+def test_options_that_cannot_be_are_told_in_one_line(options, results, demo_data, script, capsys):
+    arguments = ["--results", results, "--davis_path", demo_data / "DAVIS/2017"]
+    assert script("score", *arguments, *options.split()) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert WRONG_OPTIONS[options] in line
+
+
+YOUTUBE_META = {
+    "a": {
+        2: ScoredObject("gear", ("00000", "00005", "00010", "00015")),
+        7: ScoredObject("clover", ("00005", "00010", "00015")),
+        9: ScoredObject("clover", ("00000", "00005", "00010", "00015")),
+        4: ScoredObject("clover", ("00015",)),  # nothing behind its first frame
+    },
+    "b": {1: ScoredObject("pebble", ("00003", "00020"))},
+}
+
+
+@pytest.mark.parametrize("seen", [{"gear", "clover", "pebble"}, {"clover"}, set()], ids=["all", "clover", "none"])
+def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_parts_there_are(seen, tmp_path):
+    videos, expected = [], {}
+    for name, names in (("a", ("00000", "00005", "00010", "00015", "00020")), ("b", ("00000", "00003", "00020"))):
+        truth, masks = (dict(zip(names, patches(seed, len(names), [0, *YOUTUBE_META[name]]), strict=True)) for seed in (1, 2))
+        scored = {frame for entry in YOUTUBE_META[name].values() for frame in entry.frames[1:]}
+        write_masks(tmp_path / "results" / name, {frame: masks[frame] for frame in scored})
+        videos.append(Video(name, (), {}, frozenset(), write_masks(tmp_path / "truth" / name, truth)))
+        for number, entry in YOUTUBE_META[name].items():
+            if len(entry.frames) > 1:
+                pairs = [naive_scores(truth[frame] == number, masks[frame] == number) for frame in entry.frames[1:]]
+                expected[f"{name}_{number}"] = (entry.category, *np.mean(pairs, axis=0))
+
+    jobs = metrics.youtube_jobs(videos, YOUTUBE_META, tmp_path / "results")
+    found = metrics.youtube_scores(metrics.score_videos(jobs, processes=1), YOUTUBE_META, seen)
+    assert found["objects"].keys() == expected.keys()
+    parts = {"J_seen": [], "F_seen": [], "J_unseen": [], "F_unseen": []}
+    for name, (category, j, f) in expected.items():
+        part = "seen" if category in seen else "unseen"
+        assert found["objects"][name] == {"category": category, "part": part, "J": pytest.approx(j), "F": pytest.approx(f)}
+        parts[f"J_{part}"].append(j)
+        parts[f"F_{part}"].append(f)
+    means = {part: np.mean(values) if values else None for part, values in parts.items()}
+    assert {part: found["global"][part] for part in means} == pytest.approx(means)
+    assert found["global"]["G"] == pytest.approx(np.mean([mean for mean in means.values() if mean is not None]))
+
+
+def test_a_youtube_part_that_scores_0_still_counts():
+    scores = {f"a/{n}": {n: metrics.FrameScores(np.full(3, score), np.full(3, score))} for n, score in ((2, 0.0), (7, 1.0))}
+    assert metrics.youtube_scores(scores, YOUTUBE_META, {"gear"})["global"]["G"] == 0.5
+
+
+def test_youtube_truth_that_lacks_a_scored_frame_is_named(tmp_path):
+    truth = write_masks(tmp_path / "truth", by_number(patches(0, 4, [0, 1])))
+    with pytest.raises(InputError, match="b: expected ground truth of frame 00020, found none"):
+        metrics.youtube_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
+
+
+@pytest.fixture
+def youtube(demo_data, tmp_path) -> Path:
+    """YouTube-VOS with all annotation of its `valid`: the training videos of the demo data."""
+    shutil.copytree(demo_data / "YouTube" / "train_480p", tmp_path / "YouTube" / "valid")
+    return tmp_path / "YouTube"
+
+
+@pytest.mark.parametrize("below", [".", "Annotations"])
+@pytest.mark.parametrize("known", [None, {"amoeba"}], ids=["no training set", "a training set"])
+def test_perfect_youtube_results_score_1_everywhere(known, below, youtube, script, tmp_path, capsys):
+    meta = json.loads((youtube / "valid" / "meta.json").read_text())["videos"]
+    if known is not None:
+        objects = {str(i): {"category": category, "frames": []} for i, category in enumerate(known)}
+        (youtube / "train").mkdir()
+        (youtube / "train" / "meta.json").write_text(json.dumps({"videos": {"x": {"objects": objects}}}))
+    shutil.copytree(youtube / "valid" / "Annotations", tmp_path / "results" / below, dirs_exist_ok=True)
+    assert script("score", "--results", tmp_path / "results", "--yv_path", youtube) == 0
+    assert "approximate" in capsys.readouterr().out
+    (header, row), (_, *rows) = read_tables(tmp_path / "results", "valid")
+    assert header == ["G", "J_seen", "F_seen", "J_unseen", "F_unseen"]
+    assert row == decimals(1, 1, 1) + (["", ""] if known is None else decimals(1, 1))
+    assert {name: (category, part) for name, category, part, *_ in rows} == {
+        f"{name}_{number}": (entry["category"], "seen" if known is None or entry["category"] in known else "unseen")
+        for name, video in meta.items()
+        for number, entry in video["objects"].items()
+    }
+    assert {tuple(row[3:]) for row in rows} == {("1.000", "1.000")}
+
+
+def test_youtube_videos_with_nothing_to_score_are_told_in_one_line(youtube, script, capsys):
+    content = json.loads((youtube / "valid" / "meta.json").read_text())
+    for video in content["videos"].values():
+        for entry in video["objects"].values():
+            del entry["frames"][1:]
+    (youtube / "valid" / "meta.json").write_text(json.dumps(content))
+    assert script("score", "--results", youtube / "valid" / "Annotations", "--yv_path", youtube) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
