@@ -25,6 +25,14 @@ class KeyFeatures(NamedTuple):
     f8: Tensor  # (B, C8, H/8, W/8), res3
     f4: Tensor  # (B, C4, H/4, W/4), res2
 
+    def unflatten(self, batch: int) -> "KeyFeatures":
+        """Features of B*T frames -> of B clips of T frames: (B, T, ...)."""
+        return KeyFeatures(*(x.unflatten(0, (batch, -1)) for x in self))
+
+    def frame(self, t: int) -> "KeyFeatures":
+        """Frame t of clips: (B, T, ...) -> (B, ...)."""
+        return KeyFeatures(*(x[:, t] for x in self))
+
 
 class ResBlock(nn.Module):
     """Residual block of two 3x3 convolutions, each behind a ReLU, without batch norm (section F.2).
@@ -124,6 +132,11 @@ class ValueEncoder(nn.Module):
         super().__init__()
         self.stages = ResNetStages(backbone, in_channels=5, pretrained=pretrained)
         self.fusion = FeatureFusion(self.stages.channels[2], key_channels, value_dim)
+
+    @property
+    def others_filter(self) -> Tensor:
+        """The part of the stem that sees the other objects' masks, (64, 1, 7, 7), as a view."""
+        return self.stages.conv1.weight[:, 4:]
 
     def forward(self, image: Tensor, masks: Tensor, key_f16: Tensor) -> Tensor:
         """(B, 3, H, W) normalised, (B, N, H, W) in [0, 1] and (B, C16, h, w) -> (B, N, Cv, h, w)."""

@@ -1,12 +1,13 @@
 """STCN itself: what varies, the network, and how a checkpoint becomes one."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from model.memory import SIMILARITIES
+from model.memory import SIMILARITIES, affinity, readout, similarity
 from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder
 from util import checkpoint
 from util.errors import InputError, names_some
@@ -76,6 +77,51 @@ class STCN(nn.Module):
                 module.eval()
         return self
 
+    def forward(self, frames: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+        """The unroll of training: every frame is segmented from all frames before it (section 5).
+
+        frames: (B, T, 3, H, W) normalised, H and W multiples of 16
+        masks:  (B, N, H, W) of the first frame, float 0 or 1
+        valid:  (B, N) bool, false for slots without an object, whose probability is 0
+
+        Returns the aggregated logits (B, T-1, N+1, H, W) of the frames behind the first, float32.  A frame's soft
+        prediction, not its label, is the memory of the frames after it, and gradients flow through it.
+        """
+        batch, length = frames.shape[:2]
+        features = self.encode_key(frames.flatten(0, 1)).unflatten(batch)
+        query_keys = features.key.flatten(3).mT  # (B, T, hw, Ck)
+        present = valid[:, :, None, None]
+        all_logits, values = [], []
+        for t in range(1, length):
+            values.append(self.encode_value(frames[:, t - 1], masks * present, features.frame(t - 1)))  # (B, N, Cv, h, w)
+            memory_values = torch.stack(values, dim=1).flatten(4).permute(0, 1, 4, 2, 3).flatten(1, 2)  # (B, M, N, Cv)
+            similarities = similarity(query_keys[:, :t].flatten(1, 2), query_keys[:, t], self.config.similarity)
+            read = readout(affinity(similarities), memory_values)  # (B, Q, N, Cv)
+            read = read.permute(0, 2, 3, 1).unflatten(3, features.key.shape[-2:])  # (B, N, Cv, h, w)
+            logits = soft_aggregate(torch.sigmoid(self.decode(read, features.frame(t)).float()) * present)
+            masks = torch.softmax(logits, dim=1)[:, 1:]
+            all_logits.append(logits)
+        return torch.stack(all_logits, dim=1)
+
+    @torch.no_grad()
+    def set_statistics(self, clips: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Set the statistics of batch norm to those of some clips, each as `forward` takes it.
+
+        For networks that do not start from ImageNet: frozen as they are initialised, the statistics would leave the
+        features unnormalised.
+        """
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        momentum = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all that is seen
+            norm.train()
+        for clip in clips:
+            self(*clip)
+        for norm, value in zip(norms, momentum, strict=True):
+            norm.momentum = value
+            norm.eval()
+
     def encode_key(self, image: Tensor) -> KeyFeatures:
         """(B, 3, H, W) normalised, H and W multiples of 16 -> `KeyFeatures`."""
         return self.key_encoder(image)
@@ -95,7 +141,11 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
     Raises `InputError`, one line, when the file is absent or damaged, or when its tensors are not those of the network
     that it says it holds.
     """
-    content = checkpoint.read(path)
+    return network_from(checkpoint.read(path), path).to(device)
+
+
+def network_from(content: dict, path: str | Path) -> STCN:
+    """`load_network` for what is read already; `path` is for messages."""
     config, state = NetworkConfig(), content.get("network", content)
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise InputError(f"{path}: expected an STCN network, found entries {names_some({str(key) for key in content})}")
@@ -108,18 +158,23 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
     _check_tensors(path, expected=network.state_dict(), found=state)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     network.load_state_dict(state, assign=True)
-    return network.requires_grad_(True).to(device).eval()
+    return network.requires_grad_(True).eval()
 
 
 def save_network(network: STCN, path: str | Path) -> None:
     """Write a checkpoint that holds the network and its configuration, atomically."""
-    content = {
+    content = network_content(network)
+    checkpoint.write_atomically(path, lambda file: torch.save(content, file))
+
+
+def network_content(network: STCN) -> dict:
+    """What a checkpoint of ours says of a network; training adds the rest."""
+    return {
         "format": checkpoint.FORMAT,
         "version": checkpoint.VERSION,
         "config": dataclasses.asdict(network.config),
         "network": network.state_dict(),
     }
-    checkpoint.write_atomically(path, lambda file: torch.save(content, file))
 
 
 def _config(path: str | Path, content: dict) -> NetworkConfig:

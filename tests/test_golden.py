@@ -1,5 +1,8 @@
 """Agreement with what the paper's released network and inference code compute (tests/golden/README.md)."""
 
+import copy
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +11,10 @@ from conftest import GOLDEN
 
 from dataset.video import davis_videos, youtube_videos
 from model import MemoryBank, VideoSegmenter
+from model.losses import clip_losses, hard_pixel_fraction
 from model.memory import similarity
 from model.network import soft_aggregate
+from util import checkpoint
 from util.evaluation import segment_video
 from util.image import normalise, one_hot, padding_to_stride, read_image, read_label_map
 
@@ -129,3 +134,34 @@ def test_intermediates_agree(golden_network):
     readout = bank.read(query.key[0])
     assert_agrees("readout", readout)
     assert_agrees("logit", golden_network.decode(readout[None], query)[0])
+
+
+@pytest.mark.parametrize("iteration", [0, 45_000, 90_000])
+@pytest.mark.parametrize("case", ["single", "double"])
+def test_a_training_step_agrees(case, iteration, golden_network):
+    data = np.load(GOLDEN / "training.npz")
+    expected = json.loads((GOLDEN / "training.json").read_text())[f"{case}@{iteration}"]
+    frames, labels = (torch.from_numpy(data[f"{case}_{name}"]) for name in ("frames", "labels"))
+    objects = 1 if case == "single" else 2
+    valid = torch.from_numpy(data["double_valid"]).bool() if case == "double" else torch.ones(len(frames), 1, dtype=torch.bool)
+    first_masks = torch.stack([(labels[:, 0] == number).float() for number in range(1, 1 + objects)], dim=1)
+    network = copy.deepcopy(golden_network).train()
+
+    logits = network(frames, first_masks, valid)
+    for t in (1, 2):
+        wanted = torch.from_numpy(data[f"{case}_logits_{t}"])
+        torch.testing.assert_close(logits[:, t - 1], wanted, atol=5e-3, rtol=0)
+    fraction = hard_pixel_fraction(iteration)
+    assert fraction == pytest.approx(expected["p"])
+    losses = clip_losses(logits, labels, valid, fraction)
+    losses.sum().backward()
+    assert losses.tolist() == pytest.approx([expected["loss_1"], expected["loss_2"]], rel=1e-5)
+    assert losses.sum().item() == pytest.approx(expected["total"], rel=1e-5)
+
+    gradients = checkpoint.to_released({name: p.grad for name, p in network.named_parameters()})
+    norms = {name: gradients[name].double().norm().item() for name in expected["grad_norm"]}
+    assert norms == pytest.approx(expected["grad_norm"], rel=5e-4, abs=1e-6)
+    total = sum(norm**2 for norm in norms.values()) ** 0.5
+    assert total == pytest.approx(expected["total_grad_norm"], rel=5e-4)
+    folded = {name for name, gradient in gradients.items() if name.endswith("bias") and not gradient.any()}
+    assert gradients.keys() - expected["grad_norm"].keys() <= folded

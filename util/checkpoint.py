@@ -88,6 +88,26 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> Non
         raise
 
 
+def checkpoints_in(folder: str | Path) -> list[Path]:
+    """The training checkpoints of a run, the newest first."""
+    return sorted(Path(folder).glob("checkpoint_*.pth"), reverse=True)
+
+
+def checkpoint_path(folder: str | Path, iteration: int) -> Path:
+    return Path(folder) / f"checkpoint_{iteration:07d}.pth"
+
+
+def newest_readable(folder: str | Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest training checkpoint of a run that can be read; those that cannot be are named to `warn`."""
+    for path in checkpoints_in(folder):
+        try:
+            read(path)
+            return path
+        except InputError as error:
+            warn(f"{error}; going back to the one before")
+    return None
+
+
 def digest(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal; raises `InputError` when there is no such file."""
     if not Path(path).is_file():
@@ -120,6 +140,30 @@ def from_released(state: StateDict) -> StateDict:
     if stem is not None and stem.dim() == 4 and stem.shape[1] == 4:
         ours[_VALUE_STEM] = torch.cat([stem, torch.zeros_like(stem[:, :1])], dim=1)
     return ours
+
+
+def optimizer_from_released(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Adam's state in a released training checkpoint, by our names of the parameters.
+
+    Optimisers number parameters in the order of the network's tensors, buffers left out.  The state of biases that are
+    folded is dropped.
+    """
+    released = [
+        name for name in content["network"] if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    ]
+    state = content["optimizer"]["state"]
+    by_name: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(released):
+        for entry, value in state.get(number, {}).items():
+            by_name.setdefault(entry, {})[name] = value
+    result: dict[str, dict[str, Any]] = {}
+    for entry, values in by_name.items():
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor) and value.dim()}
+        scalars = {_rename(name, 0, 1): value for name, value in values.items() if name not in tensors}
+        for name, value in (from_released(tensors) | scalars).items():
+            if not (name.startswith("value_encoder.stages.") and _is_conv_bias(name)):
+                result.setdefault(name, {})[entry] = value
+    return result
 
 
 def to_released(state: StateDict) -> StateDict:

@@ -1,0 +1,39 @@
+"""Bootstrapped cross entropy: after a while only the hardest pixels count (section F.5)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HARDEST = 0.15  # of the pixels, in the end
+
+
+def hard_pixel_fraction(iteration: int, *, start: int = 20_000, end: int = 70_000) -> float:
+    """The share of pixels that count at an iteration: all before `start`, falling linearly to 15 % at `end`."""
+    if iteration < start:
+        return 1.0
+    if iteration >= end:
+        return HARDEST
+    return 1 - (1 - HARDEST) * (iteration - start) / (end - start)
+
+
+def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, valid: Tensor, fraction: float) -> Tensor:
+    """Mean cross entropy over the hardest pixels of each sample, then over samples.
+
+    logits (B, N+1, H, W), labels (B, H, W) integer in [0, N], valid (B, N) bool -> scalar, float32.  The logit of a slot
+    that is not valid takes no part.
+    """
+    absent = F.pad(~valid, (1, 0))[:, :, None, None]  # (B, N+1, 1, 1); background is always there
+    logits = logits.float().masked_fill(absent, -torch.inf)
+    losses = F.cross_entropy(logits, labels.long(), reduction="none").flatten(1)  # (B, HW)
+    if fraction < 1:
+        losses = losses.topk(int(fraction * losses.shape[1]), dim=1, sorted=False).values
+    return losses.mean()
+
+
+def clip_losses(logits: Tensor, labels: Tensor, valid: Tensor, fraction: float) -> Tensor:
+    """The loss of each predicted frame; their sum is what training minimises.
+
+    logits (B, T-1, N+1, H, W) from `STCN.forward`, labels (B, T, H, W) of all frames, valid (B, N) -> (T-1,) float32.
+    """
+    frames = zip(logits.unbind(1), labels.unbind(1)[1:], strict=True)
+    return torch.stack([bootstrapped_cross_entropy(*frame, valid, fraction) for frame in frames])
