@@ -1,0 +1,35 @@
+"""One training sample: a clip of a few frames, and the objects in it that are to be followed."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from util.image import object_ids
+
+
+class Clip(NamedTuple):
+    """A training sample of T frames and N object slots."""
+
+    frames: np.ndarray  # (T, H, W, 3) uint8 RGB
+    labels: np.ndarray  # (T, H, W) uint8: 0 background, else the slot's number from 1
+    valid: np.ndarray  # (N,) bool: which slots have an object
+    name: str  # what it was made from
+    problems: tuple[str, ...] = ()  # what was tried before and could not be used
+
+
+def make_clip(
+    views: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator, *, name: str, slots: int, min_pixels: int = 1
+) -> Clip | None:
+    """A clip from augmented frames (H, W, 3) and label maps (H, W), whose ids are the data set's.
+
+    At most `slots` objects, chosen at random among those with at least `min_pixels` pixels in the first frame, are its
+    targets (section F.3.2); all else is background.  `None` when there is no such object.
+    """
+    frames, label_maps = (np.stack(parts) for parts in zip(*views, strict=True))
+    present = [number for number in object_ids(label_maps[0]) if np.count_nonzero(label_maps[0] == number) >= min_pixels]
+    if not present:
+        return None
+    targets = rng.permutation(present)[:slots]
+    slot_of = np.zeros(256, dtype=np.uint8)
+    slot_of[targets] = np.arange(1, 1 + len(targets))
+    return Clip(frames, slot_of[label_maps], np.arange(slots) < len(targets), name)

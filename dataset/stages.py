@@ -1,0 +1,206 @@
+"""What each stage trains on: which data sets and how often, the order of the draws, and their loading.
+
+A sample is a function of (seed, draw number) alone: which worker makes it, or when, does not matter.  Draw n is sample
+n mod L of epoch n // L, in that epoch's permutation of the L entries of all data sets.
+"""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dataset.clip import Clip
+from dataset.static import StaticClips
+from dataset.vos import VideoClips
+from util.errors import InputError
+
+OFTEN = 5  # how often data sets with better masks are taken (sections F.3.1 and F.3.2)
+STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OFTEN, "HRSOD_small": OFTEN}
+YOUTUBE_SPACING = 5  # YouTube-VOS annotates every fifth frame
+TINY = 100  # pixels: smaller objects of BL30K are not followed (section F.3.3)
+TRIES = 5  # draws of an entry that shows no object, before another entry is taken
+OTHER_ENTRIES = 20
+
+
+class Source(Protocol):
+    """What a data set is for training."""
+
+    def __len__(self) -> int: ...
+    def name(self, index: int) -> str: ...
+    def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None: ...
+
+
+class Batch(NamedTuple):
+    """B clips of T frames with N object slots."""
+
+    frames: Tensor  # (B, T, H, W, 3) uint8 RGB
+    labels: Tensor  # (B, T, H, W) uint8: 0 background, else the slot's number from 1
+    valid: Tensor  # (B, N) bool
+    names: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
+    """Stage 0: those of the static data sets that are below `root`, and how often each is taken."""
+    present = {name: often for name, often in STATIC_FOLDERS.items() if (Path(root) / name).is_dir()}
+    if not present:
+        raise InputError(f"{root}: expected at least one of {', '.join(STATIC_FOLDERS)} in it, found none")
+    return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
+
+
+def bl30k_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
+    """Stage 1."""
+    root = Path(root)
+    source = VideoClips(root / "JPEGImages", root / "Annotations", scale=(0.25, 1.0), min_pixels=TINY, crop=crop)
+    return {"BL30K": (source, 1)}
+
+
+def video_sources(
+    youtube_root: str | Path | None, davis_root: str | Path | None, *, crop: int = 384
+) -> dict[str, tuple[Source, int]]:
+    """Stages 2 and 3: YouTube-VOS and, five times as often, DAVIS 2017; either may be left out with `None`."""
+    sources: dict[str, tuple[Source, int]] = {}
+    if youtube_root is not None:
+        root = Path(youtube_root) / "train_480p"
+        source = VideoClips(root / "JPEGImages", root / "Annotations", spacing=YOUTUBE_SPACING, crop=crop)
+        sources["YouTube-VOS"] = source, 1
+    if davis_root is not None:
+        root = Path(davis_root)
+        root = root / "trainval" if (root / "trainval").is_dir() else root
+        image_set = root / "ImageSets" / "2017" / "train.txt"
+        if not image_set.is_file():
+            raise InputError(f"{image_set}: no such image set")
+        names = image_set.read_text().split()
+        sources["DAVIS"] = VideoClips(root / "JPEGImages/480p", root / "Annotations/480p", names, crop=crop), OFTEN
+    if not sources:
+        raise InputError("expected YouTube-VOS or DAVIS to train on, found neither")
+    return sources
+
+
+def stage_sources(stage: int, roots: Mapping[str, str | None], *, crop: int = 384) -> dict[str, tuple[Source, int]]:
+    """The data sets of a stage and how often each is taken; `roots` are the flags `static_root`, `bl_root`, and so on.
+
+    Raises `InputError` when what the stage needs is absent.
+    """
+    if stage == 0:
+        return static_sources(roots["static_root"], crop=crop)
+    if stage == 1:
+        return bl30k_sources(roots["bl_root"], crop=crop)
+    return video_sources(roots["yv_root"], roots["davis_root"], crop=crop)
+
+
+class Draws(Dataset):
+    """All draws of a training run, by their number.
+
+    sources:  data sets by name, and how often each is taken
+    max_skip: from the draw's number to the largest distance of its frames (the curriculum)
+    """
+
+    def __init__(
+        self, sources: dict[str, tuple[Source, int]], *, seed: int, max_skip: Callable[[int], int] = lambda draw: 5
+    ) -> None:
+        self.sources = [source for source, _ in sources.values()]
+        self.seed = seed
+        self.max_skip = max_skip
+        repeats = [
+            np.tile(np.stack([np.full(len(source), number), np.arange(len(source))], axis=1), (often, 1))
+            for number, (source, often) in enumerate(sources.values())
+        ]
+        self.entries = np.concatenate(repeats)  # (L, 2): source and index in it
+        self._epoch = -1
+        self._order = np.empty(0, dtype=int)
+
+    def __len__(self) -> int:
+        """Entries in an epoch; draws have no end."""
+        return len(self.entries)
+
+    def __getitem__(self, draw: int) -> Clip:
+        """The clip of a draw.  Entries that cannot be used are named in its `problems`, and another one is taken.
+
+        Raises `InputError` when many entries in a row cannot be used.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, draw]))
+        entry = self._permutation(draw // len(self))[draw % len(self)]
+        problems = []
+        for _ in range(OTHER_ENTRIES):
+            number, index = self.entries[entry]
+            source = self.sources[number]
+            try:
+                for _ in range(TRIES):
+                    clip = source.draw(index, rng, max_skip=self.max_skip(draw))
+                    if clip is not None:
+                        return clip._replace(problems=tuple(problems))
+                problems.append(f"{source.name(index)}: no object to follow in {TRIES} draws")
+            except InputError as error:
+                problems.append(str(error))
+            entry = rng.integers(len(self))
+        raise InputError(f"{OTHER_ENTRIES} samples in a row cannot be used, the last: {problems[-1]}")
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        return self._order
+
+
+class Schedule(NamedTuple):
+    """Which process makes which draws: each iteration takes `total` draws in a row, shared out over ranks and passes."""
+
+    iterations: int
+    batch: int  # of one process and pass
+    passes: int = 1  # passes whose gradients are accumulated
+    world: int = 1
+
+    @property
+    def total(self) -> int:
+        """Samples an iteration."""
+        return self.batch * self.passes * self.world
+
+    def batches(self, rank: int, start: int) -> Iterator[list[int]]:
+        """The draws of each pass of `rank`, from iteration `start` on."""
+        for first in range(start * self.total, self.iterations * self.total, self.batch * self.world):
+            yield list(range(first + rank * self.batch, first + (rank + 1) * self.batch))
+
+
+def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: int, pin: bool = False) -> Iterator[Batch]:
+    """The batches of a process, made ahead by `workers` processes (0: when asked for)."""
+    return iter(
+        DataLoader(
+            draws,
+            batch_sampler=_Listed(schedule, rank, start),
+            num_workers=workers,
+            collate_fn=_collate,
+            worker_init_fn=_prepare_worker,
+            pin_memory=pin,
+        )
+    )
+
+
+class _Listed:
+    """`Schedule.batches` as the sampler that `DataLoader` wants."""
+
+    def __init__(self, schedule: Schedule, rank: int, start: int) -> None:
+        self.schedule, self.rank, self.start = schedule, rank, start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.schedule.batches(self.rank, self.start)
+
+
+def _collate(clips: list[Clip]) -> Batch:
+    frames, labels, valid = (
+        torch.from_numpy(np.stack([getattr(clip, field) for clip in clips])) for field in ("frames", "labels", "valid")
+    )
+    names = tuple(clip.name for clip in clips)
+    return Batch(frames, labels, valid, names, tuple(problem for clip in clips for problem in clip.problems))
+
+
+def _prepare_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # workers are parallel already
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the training process decides when to stop, and needs data until then
+        signal.signal(number, signal.SIG_IGN)

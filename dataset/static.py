@@ -1,0 +1,49 @@
+"""Stage 0: clips from photographs (section F.3.1)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dataset.clip import Clip, make_clip
+from dataset.transforms import apply_view, draw_static_views
+from util.errors import InputError
+from util.image import list_images, read_image, read_label_map
+
+FRAMES = 3
+
+
+class StaticClips:
+    """Photographs with a mask of one object: `name.jpg` and `name.png` side by side.
+
+    folder:  holds the pairs, or folders of them (FSS-1000's classes)
+    Raises `InputError` when there is no pair.
+    """
+
+    def __init__(self, folder: str | Path, *, crop: int = 384) -> None:
+        self.crop = crop
+        folder = Path(folder)
+        folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
+        self.images = [
+            path
+            for place in folders
+            for path in list_images(place)
+            if path.suffix.lower() != ".png" and path.with_suffix(".png").is_file()
+        ]
+        if not self.images:
+            raise InputError(f"{folder}: expected photographs name.jpg with masks name.png, found none")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def name(self, index: int) -> str:
+        return str(self.images[index])
+
+    def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
+        """Three views of a photograph; `None` when the first shows no object.  `max_skip` means nothing here."""
+        path = self.images[index]
+        image = read_image(path)
+        labels = (read_label_map(path.with_suffix(".png")).labels > 127).astype(np.uint8)
+        if labels.shape != image.shape[:2]:
+            raise InputError(f"{path.with_suffix('.png')}: mask is {labels.shape}, its image is {image.shape[:2]}")
+        views = draw_static_views(rng, labels.shape, crop=self.crop, frames=FRAMES)
+        return make_clip([apply_view(view, image, labels, self.crop) for view in views], rng, name=str(path), slots=1)

@@ -1,0 +1,97 @@
+"""Stages 1 to 3: clips from annotated videos (sections F.3.2 and F.3.3)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dataset.clip import Clip, make_clip
+from dataset.transforms import apply_view, draw_video_views
+from util.errors import InputError
+from util.image import list_images, read_image, read_label_map
+
+FRAMES = 3
+SLOTS = 2  # at most so many objects of a video are followed
+
+
+class VideoClips:
+    """Videos as folders of frames and label maps of the same names; frames without a label map are left out.
+
+    images, masks: hold a folder for each video
+    names:         of the videos; by default all in `masks`
+    spacing:       frames between two annotated ones, so that a skip in frames can be counted in annotated frames
+    scale:         of the crop, as a share of the frame's area
+    min_pixels:    smaller objects in the first augmented frame are not followed
+    Raises `InputError` when a folder is absent or there is no video.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        masks: str | Path,
+        names: Sequence[str] | None = None,
+        *,
+        spacing: int = 1,
+        scale: tuple[float, float] = (0.36, 1.0),
+        min_pixels: int = 1,
+        crop: int = 384,
+    ) -> None:
+        self.images, self.masks = Path(images), Path(masks)
+        for folder in (self.images, self.masks):
+            if not folder.is_dir():
+                raise InputError(f"{folder}: no such folder")
+        if names is None:
+            names = sorted(path.name for path in self.masks.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not names:
+            raise InputError(f"{self.masks}: expected a folder for each video, found none")
+        for name in names:
+            if not (self.masks / name).is_dir() or not (self.images / name).is_dir():
+                raise InputError(f"{self.masks / name}: no such video, or no frames at {self.images / name}")
+        self.names = list(names)
+        self.spacing = spacing
+        self.scale = scale
+        self.min_pixels = min_pixels
+        self.crop = crop
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return str(self.masks / self.names[index])
+
+    def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
+        """Three frames at most `max_skip` frames apart; `None` when the first shows no object.
+
+        Raises `InputError` naming the file when a frame or mask cannot be read or they do not fit.
+        """
+        video = self.names[index]
+        masks = {path.stem: path for path in list_images(self.masks / video)}
+        frames = [path for path in list_images(self.images / video) if path.stem in masks]
+        if not frames:
+            raise InputError(f"{self.masks / video}: expected masks of the frames in {self.images / video}, found none")
+        chosen = [frames[i] for i in draw_frames(rng, len(frames), max_skip // self.spacing)]
+        pictures = [read_image(path) for path in chosen]
+        label_maps = [read_label_map(masks[path.stem]).labels for path in chosen]
+        size = pictures[0].shape[:2]
+        for path, picture, labels in zip(chosen, pictures, label_maps, strict=True):
+            if picture.shape[:2] != size or labels.shape != size:
+                raise InputError(f"{path}: frame is {picture.shape[:2]}, mask {labels.shape}, the clip's first frame {size}")
+        views = draw_video_views(rng, size, crop=self.crop, scale=self.scale, frames=FRAMES)
+        augmented = [apply_view(*parts, self.crop) for parts in zip(views, pictures, label_maps, strict=True)]
+        name = f"{self.masks / video} {','.join(path.stem for path in chosen)}"
+        return make_clip(augmented, rng, name=name, slots=SLOTS, min_pixels=self.min_pixels)
+
+
+def draw_frames(rng: np.random.Generator, length: int, max_skip: int) -> list[int]:
+    """Indices of three frames of a video, each 1 to `max_skip` behind the one before, half of the time in reverse.
+
+    They are distinct whenever the video has three frames; a shorter video gives its frames more than once.
+    """
+    if length < FRAMES:
+        indices = [min(i, length - 1) for i in range(FRAMES)]
+    else:
+        longest = max(1, min(max_skip, (length - 1) // (FRAMES - 1)))
+        skips = rng.integers(1, longest + 1, size=FRAMES - 1)
+        start = rng.integers(length - skips.sum())
+        indices = (start + np.concatenate([[0], skips.cumsum()])).tolist()
+    return indices[::-1] if rng.random() < 0.5 else indices

@@ -1,0 +1,54 @@
+"""Draw training samples as a stage sees them, with their objects tinted, as one picture.
+
+python scripts/show_samples.py --stage 0 --static_root ../static --output samples.png
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataset.stages import Draws, stage_sources
+from util.checkpoint import write_atomically
+from util.config import STAGES, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
+from util.errors import one_line_errors
+from util.picture import overlay, sheet
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    result.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="whose samples")
+    result.add_argument("--output", default="samples.png", metavar="PNG", help="file to write")
+    result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="how many")
+    result.add_argument("--columns", type=positive_int, default=3, metavar="N", help="samples beside each other")
+    result.add_argument("--progress", type=float, default=0.4, help="of the training, from 0 to 1: sets the largest skip")
+    result.add_argument("--seed", type=non_negative_int, default=0, help="of the samples")
+    add_data_flags(result)
+    return result
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    skip = max_skip(STAGES[arguments.stage], arguments.progress)
+    sources = stage_sources(arguments.stage, data_roots(arguments), crop=arguments.crop)
+    draws = Draws(sources, seed=arguments.seed, max_skip=lambda draw: skip)
+    clips = [draws[draw] for draw in range(arguments.samples)]
+    rows = [
+        [overlay(*pair) for clip in clips[i : i + arguments.columns] for pair in zip(clip.frames, clip.labels, strict=True)]
+        for i in range(0, len(clips), arguments.columns)
+    ]
+    encoded = cv2.imencode(".png", sheet(rows)[..., ::-1])[1]
+    write_atomically(arguments.output, lambda file: file.write(encoded.tobytes()))
+    for clip in clips:
+        print(clip.name)
+    print(arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""What the stages train on: draws, curriculum, target objects, and what is done about samples that cannot be used."""
+
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import write_video
+from PIL import Image
+
+from dataset.clip import make_clip
+from dataset.stages import Draws, Schedule, load, stage_sources, static_sources
+from dataset.static import StaticClips
+from dataset.vos import VideoClips, draw_frames
+from util.config import STAGES, max_skip
+from util.errors import InputError
+
+CROP = 32
+
+
+def roots(demo_data) -> dict[str, str]:
+    return {
+        "static_root": str(demo_data / "static"),
+        "bl_root": str(demo_data / "BL30K"),
+        "yv_root": str(demo_data / "YouTube"),
+        "davis_root": str(demo_data / "DAVIS/2017"),
+    }
+
+
+def draws_of(stage: int, demo_data, seed: int = 0, **options) -> Draws:
+    return Draws(stage_sources(stage, roots(demo_data), crop=CROP), seed=seed, **options)
+
+
+def assert_same_clip(found, expected) -> None:
+    assert found.name == expected.name
+    for field in ("frames", "labels", "valid"):
+        assert np.array_equal(getattr(found, field), getattr(expected, field))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_sample_depends_on_seed_and_draw_number_alone(stage, demo_data):
+    draws = draws_of(stage, demo_data)
+    expected = {draw: draws[draw] for draw in (0, 1, 7, len(draws), 5 * len(draws) + 3)}
+    again = draws_of(stage, demo_data)
+    for draw in reversed(expected):
+        assert_same_clip(again[draw], expected[draw])
+    other = draws_of(stage, demo_data, seed=1)[0]
+    assert other.name != expected[0].name or not np.array_equal(other.frames, expected[0].frames)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_clips_have_three_frames_and_their_targets_in_the_first(stage, demo_data):
+    draws = draws_of(stage, demo_data)
+    slots = 1 if stage == 0 else 2
+    for draw in range(12):
+        clip = draws[draw]
+        assert clip.frames.shape == (3, CROP, CROP, 3)
+        assert clip.labels.shape == (3, CROP, CROP)
+        assert clip.valid.shape == (slots,)
+        targets = np.flatnonzero(clip.valid) + 1
+        assert len(targets) >= 1
+        assert set(np.unique(clip.labels[0])) - {0} == set(targets)
+        assert set(np.unique(clip.labels)) <= {0, *targets}
+
+
+def test_an_epoch_takes_every_entry_as_often_as_it_should(demo_data):
+    draws = draws_of(0, demo_data)
+    names = Counter(draws[draw].name for draw in range(len(draws)))
+    often = {name: count for name, count in names.items() if "HRSOD_small" in name or "BIG_small" in name}
+    assert len(often) == 15
+    assert set(often.values()) == {5}
+    others = [count for name, count in names.items() if name not in often]
+    assert len(others) == 60 + 30 + 10 + 30
+    assert set(others) == {1}
+    assert [draws[draw].name for draw in range(9)] != [draws[len(draws) + draw].name for draw in range(9)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_loader_gives_the_same_batches_with_any_number_of_workers(workers, demo_data):
+    draws = draws_of(3, demo_data)
+    schedule = Schedule(iterations=4, batch=2)
+    expected = list(load(draws, schedule, rank=0, start=1, workers=0))
+    found = list(load(draws, schedule, rank=0, start=1, workers=workers))
+    assert len(found) == len(expected) == 3
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.names == theirs.names
+        assert all((a == b).all() for a, b in zip(ours[:3], theirs[:3], strict=True))
+
+
+@pytest.mark.parametrize(("batch", "passes", "world"), [(8, 1, 1), (4, 2, 1), (4, 1, 2), (2, 2, 2), (1, 1, 8)])
+def test_an_iteration_takes_the_same_draws_however_they_are_shared(batch, passes, world):
+    schedule = Schedule(5, batch, passes, world)
+    shares = [list(schedule.batches(rank, start=2)) for rank in range(world)]
+    for iteration in range(2, 5):
+        first = (iteration - 2) * passes
+        drawn = [draw for share in shares for part in share[first : first + passes] for draw in part]
+        assert sorted(drawn) == list(range(8 * iteration, 8 * iteration + 8))
+    assert {len(share) for share in shares} == {3 * passes}
+
+
+def test_the_curriculum_is_the_papers():
+    wanted = [(0, 5), (0.0999, 5), (0.1, 10), (0.25, 15), (0.3, 20), (0.4, 25), (0.79, 25), (0.9, 5), (1, 5)]
+    for number in (2, 3):
+        assert [max_skip(STAGES[number], progress) for progress, _ in wanted] == [skip for _, skip in wanted]
+    assert [max_skip(STAGES[1], progress) for progress in (0.79, 0.8)] == [25, 5]
+
+
+def test_the_stages_have_the_papers_numbers():
+    assert [stage.iterations for stage in STAGES] == [300_000, 500_000, 300_000, 150_000]
+    assert [stage.steps for stage in STAGES] == [(150_000,), (450_000,), (250_000,), (125_000,)]
+    assert [stage.batch for stage in STAGES] == [16, 8, 8, 8]
+
+
+@pytest.mark.parametrize("skip", [1, 5, 25])
+@pytest.mark.parametrize("length", [3, 4, 5, 7, 30, 100])
+def test_frames_are_distinct_and_within_the_skip(length, skip):
+    rng = np.random.default_rng(0)
+    drawn = [draw_frames(rng, length, skip) for _ in range(300)]
+    for frames in drawn:
+        assert all(0 <= frame < length for frame in frames)
+        steps = np.diff(frames)
+        assert 1 <= np.abs(steps).min() <= np.abs(steps).max() <= skip
+        assert np.sign(steps[0]) == np.sign(steps[1])
+    backwards = np.mean([frames[0] > frames[1] for frames in drawn])
+    assert 0.4 < backwards < 0.6
+    assert {frame for frames in drawn for frame in frames} == set(range(length)) or length > 30
+    if length >= 2 * skip + 1:
+        assert max(np.abs(np.diff(frames)).max() for frames in drawn) == skip
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_short_video_gives_what_it_has(length):
+    frames = draw_frames(np.random.default_rng(0), length, 5)
+    assert len(frames) == 3
+    assert set(frames) <= set(range(length))
+
+
+def test_youtube_counts_its_skip_in_fifths(demo_data):
+    draws = draws_of(2, demo_data, max_skip=lambda draw: 10)
+    largest = {"train_480p": 0, "trainval": 0}
+    for draw in range(3 * len(draws)):
+        video, frames = draws[draw].name.split()
+        skips = np.abs(np.diff([int(frame) for frame in frames.split(",")]))
+        kind = "train_480p" if "train_480p" in video else "trainval"
+        largest[kind] = max(largest[kind], skips.max())
+    assert largest["train_480p"] == 10
+    assert 8 < largest["trainval"] <= 10
+
+
+def label_map(*squares: tuple[int, int]) -> np.ndarray:
+    """A label map (24, 24) with an object of some pixels for each (id, pixels)."""
+    labels = np.zeros(24 * 24, dtype=np.uint8)
+    for i, (number, pixels) in enumerate(squares):
+        labels[150 * i : 150 * i + pixels] = number
+    return labels.reshape(24, 24)
+
+
+def clip_of(*label_maps: np.ndarray, **options):
+    views = [(np.zeros((24, 24, 3), np.uint8), labels) for labels in label_maps]
+    return make_clip(views, np.random.default_rng(0), name="x", **{"slots": 2, **options})
+
+
+def test_at_most_two_objects_of_the_first_frame_become_targets():
+    chosen = set()
+    rng = np.random.default_rng(0)
+    labels = label_map((3, 20), (7, 30), (200, 40))
+    for _ in range(50):
+        clip = make_clip([(np.zeros((24, 24, 3), np.uint8), labels)] * 3, rng, name="x", slots=2)
+        assert clip.valid.tolist() == [True, True]
+        chosen.add(tuple(np.bincount(clip.labels[0].ravel())[1:]))
+    assert chosen == {(a, b) for a in (20, 30, 40) for b in (20, 30, 40) if a != b}
+
+
+def test_objects_that_come_later_and_ignored_pixels_are_background():
+    clip = clip_of(label_map((3, 20), (255, 50)), label_map((3, 10), (4, 30)), label_map((255, 5)))
+    assert clip.valid.tolist() == [True, False]
+    assert [int(np.count_nonzero(labels)) for labels in clip.labels] == [20, 10, 0]
+
+
+def test_tiny_objects_are_left_out_after_augmentation():
+    clip = clip_of(label_map((3, 99), (4, 100)), label_map((3, 150)), label_map((4, 3)), min_pixels=100)
+    assert clip.valid.tolist() == [True, False]
+    assert [int(np.count_nonzero(labels)) for labels in clip.labels] == [100, 0, 3]
+    assert clip_of(*[label_map((3, 99))] * 3, min_pixels=100) is None
+
+
+def test_only_bl30k_leaves_tiny_objects_out(demo_data):
+    (bl30k, _), (davis, _) = stage_sources(1, roots(demo_data))["BL30K"], stage_sources(3, roots(demo_data))["DAVIS"]
+    assert (bl30k.min_pixels, bl30k.scale) == (100, (0.25, 1.0))
+    assert (davis.min_pixels, davis.scale) == (1, (0.36, 1.0))
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Four videos of noise with an object, as `VideoClips` reads them."""
+    labels = np.zeros((40, 40), dtype=np.uint8)
+    labels[5:35, 5:35] = 1
+    for name in "abcd":
+        write_video(tmp_path / "images" / name, tmp_path / "masks" / name, [labels] * 4)
+    return tmp_path
+
+
+def video_draws(folder, **options) -> Draws:
+    return Draws({"videos": (VideoClips(folder / "images", folder / "masks", crop=CROP), 1)}, seed=0, **options)
+
+
+def test_a_corrupt_image_is_named_and_replaced(videos):
+    for t in range(4):
+        (videos / f"images/b/{t:05d}.jpg").write_bytes(b"no picture")
+    clips = [video_draws(videos)[draw] for draw in range(8)]
+    problems = [problem for clip in clips for problem in clip.problems]
+    assert not any("/b " in clip.name for clip in clips)
+    assert problems
+    assert all("images/b/0000" in problem and "cannot read" in problem for problem in problems)
+    assert_same_clip(video_draws(videos)[3], clips[3])
+
+
+def test_a_video_without_an_object_is_named_and_replaced(videos):
+    for path in (videos / "masks/c").iterdir():
+        Image.fromarray(np.full((40, 40), 255, np.uint8)).save(path)
+    clips = [video_draws(videos)[draw] for draw in range(8)]
+    problems = {problem for clip in clips for problem in clip.problems}
+    assert problems == {f"{videos}/masks/c: no object to follow in 5 draws"}
+
+
+def test_data_of_which_nothing_can_be_used_ends_the_run(videos):
+    for path in (videos / "images").rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="20 samples in a row cannot be used"):
+        video_draws(videos)[0]
+
+
+def test_a_mask_of_another_size_is_named(videos):
+    for path in (videos / "masks/a").iterdir():
+        Image.fromarray(np.ones((30, 40), np.uint8)).save(path)
+    source = VideoClips(videos / "images", videos / "masks", ["a"])
+    with pytest.raises(InputError, match=r"images/a/.*frame is \(40, 40\), mask \(30, 40\)"):
+        source.draw(0, np.random.default_rng(0), max_skip=5)
+
+
+def test_static_masks_are_cut_at_half(tmp_path):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.jpg")
+    grey = np.full((64, 64), 127, np.uint8)
+    grey[16:48, 16:48] = 128
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    clip = StaticClips(tmp_path, crop=CROP).draw(0, np.random.default_rng(0), max_skip=0)
+    assert 0 < np.count_nonzero(clip.labels[0]) < CROP * CROP * 0.7
+
+
+def test_static_data_sets_that_are_there_are_used(demo_data, tmp_path):
+    assert list(static_sources(demo_data / "static")) == ["fss", "DUTS-TR", "DUTS-TE", "ecssd", "BIG_small", "HRSOD_small"]
+    shutil.copytree(demo_data / "static/ecssd", tmp_path / "ecssd")
+    assert list(static_sources(tmp_path)) == ["ecssd"]
+    with pytest.raises(InputError, match="expected at least one of fss, DUTS-TR"):
+        static_sources(tmp_path / "none")
+
+
+def test_either_video_data_set_may_be_left_out(demo_data):
+    assert list(stage_sources(3, {**roots(demo_data), "yv_root": None})) == ["DAVIS"]
+    assert list(stage_sources(3, {**roots(demo_data), "davis_root": None})) == ["YouTube-VOS"]
+    with pytest.raises(InputError, match="neither"):
+        stage_sources(3, {**roots(demo_data), "davis_root": None, "yv_root": None})
+
+
+@pytest.mark.parametrize(
+    ("stage", "root", "message"),
+    [
+        (1, "bl_root", "JPEGImages: no such folder"),
+        (2, "yv_root", "train_480p/JPEGImages: no such folder"),
+        (3, "davis_root", "ImageSets/2017/train.txt: no such image set"),
+    ],
+)
+def test_an_absent_data_set_is_named(stage, root, message, demo_data, tmp_path):
+    with pytest.raises(InputError, match=message):
+        stage_sources(stage, {**roots(demo_data), root: str(tmp_path)})
