@@ -1,11 +1,13 @@
-"""torchrun: which of how many processes this is, and on which device it works."""
+"""torchrun: which of how many processes this is, on which device it works, and how processes agree."""
 
 import os
+import signal
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from util.errors import InputError
 
@@ -34,16 +36,20 @@ def device_of(name: str, local_rank: int) -> torch.device:
 
 
 class Group:
-    """The processes that torchrun started, as a context; without torchrun this one alone."""
+    """The processes that torchrun started, as a context; without torchrun this one alone.
 
-    def __init__(self) -> None:
+    They talk over gloo; with `cuda` tensors on GPUs go over NCCL.
+    """
+
+    def __init__(self, *, cuda: bool = False) -> None:
+        self.backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
 
     def __enter__(self) -> "Group":
         if self.world > 1:
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            dist.init_process_group(self.backend, timeout=PATIENCE)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -64,3 +70,46 @@ class Group:
         items = [None] * self.world if self.rank == 0 else None
         dist.gather_object(item, items)
         return items or []
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of the ranks' tensors (on the CPU), on every rank."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+
+class StopRequest:
+    """SIGTERM or SIGINT to any rank, as something that all ranks learn of at the same step; a context."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.asked = False
+        self._flag = torch.zeros(1)
+        self._work: dist.Work | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self._work is not None and error[0] is None:
+            self._work.wait()
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+
+    def agreed(self) -> bool:
+        """Whether a rank had been asked to stop by the last call; every rank calls this once a step."""
+        if self.group.world == 1:
+            return self.asked
+        agreed = False
+        if self._work is not None:  # it has had a step's time, so that nobody waits
+            self._work.wait()
+            agreed = bool(self._flag.item())
+        self._flag = torch.tensor([float(self.asked)])
+        self._work = dist.all_reduce(self._flag, async_op=True)
+        return agreed

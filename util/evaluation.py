@@ -148,19 +148,20 @@ def evaluate(
     *,
     size: int | None = None,
     workers: int = 2,
+    shown: bool = True,
 ) -> Summary | None:
     """Segment the videos that are not finished yet, shared out over the processes of `group`.
 
     `make_segmenter` gives a fresh segmenter for each video.  `size` is the shorter side at which the network works
     (`None`: the video's own); results have the video's size.  A video that cannot be read fails alone and is named in
-    the summary, which rank 0 gets; the others get `None`.
+    the summary, which rank 0 gets; the others get `None`.  `shown` draws the progress.
     """
     start = time.perf_counter()
     # every rank must see the same videos as finished, so rank 0 looks
     finished = group.broadcast({video.name for video in videos if results.is_finished(video)})
     mine = share([video for video in videos if video.name not in finished], group.world)[group.rank]
     frames, seconds, failures = 0, 0.0, []
-    with progress_bar(sum(map(len, mine)), "frames", shown=group.rank == 0 and bool(mine)) as bar:
+    with progress_bar(sum(map(len, mine)), "frames", shown=shown and group.rank == 0 and bool(mine)) as bar:
         for video in mine:
             partial = results.start(video)
             before = bar.value or 0

@@ -1,0 +1,433 @@
+"""`train.py` as its users run it: it learns, stops, goes on bit for bit, and says what is wrong."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, build_light_network
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from model import load_network, save_network
+from util import checkpoint
+
+SMALL = {"key_backbone": "resnet18", "key_dim": 8, "value_dim": 32, "crop": 64, "device": "cpu", "log_every": 1, "lr": 1e-3}
+CPU = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def flags_of(demo_data: Path, folder: Path, *more: object, stage: int = 3) -> list[str]:
+    roots = {"static": "static", "bl": "BL30K", "yv": "YouTube", "davis": "DAVIS/2017"}
+    flags = [f"--{name}_root={demo_data / place}" for name, place in roots.items()]
+    flags += [f"--{name}={value}" for name, value in SMALL.items()]
+    flags += ["--id", "x", "--stage", stage, "--save_dir", folder, "--num_workers", 0, "--no_pretrained", *more]
+    return [str(flag) for flag in flags]
+
+
+@pytest.fixture
+def run(demo_data, script, tmp_path):
+    """`train.py` in this process; returns the exit status."""
+
+    def run_in(folder: Path = tmp_path, *more: object, stage: int = 3) -> int:
+        return script("train", *flags_of(demo_data, folder, *more, stage=stage))
+
+    return run_in
+
+
+def start(flags: list[str], *, processes: int = 1, restarts: int = 0) -> subprocess.Popen:
+    """`train.py` in processes of its own."""
+    command = [sys.executable, ROOT / "train.py"]
+    if processes > 1:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*torchrun, f"--nproc_per_node={processes}", f"--max-restarts={restarts}", ROOT / "train.py"]
+    return subprocess.Popen(
+        [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=CPU, start_new_session=True
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()]
+
+
+def kill(process: subprocess.Popen) -> None:
+    """It and the ranks that it has started, which torchrun puts into sessions of their own."""
+    for pid in [process.pid, *children(process.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+
+
+def finish(process: subprocess.Popen) -> str:
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def scalars(folder: Path, stage: int = 3) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows, but for the figures that depend on the machine."""
+    events = EventAccumulator(str(folder / f"x_s{stage}/log"), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith(("speed/", "peak_memory"))]
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    ours, theirs = (load_network(folder / "x_s3.pth").state_dict() for folder in (found, expected))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    assert scalars(found) == scalars(expected)
+    assert [step for step, _ in scalars(found)["loss/total"]] == [1, 2, 3, 4, 5, 6]
+
+
+SIX = ("-i", 6, "-b", 2, "--save_every", 3)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(demo_data, tmp_path_factory):
+    """Six iterations in one go, by the number of processes."""
+    folders = {}
+
+    def make(processes: int) -> Path:
+        if processes not in folders:
+            folders[processes] = tmp_path_factory.mktemp("undisturbed")
+            finish(start(flags_of(demo_data, folders[processes], *SIX), processes=processes))
+        return folders[processes]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("processes", "workers"),
+    [
+        (1, 1),
+        pytest.param(1, 0, marks=pytest.mark.slow),
+        pytest.param(1, 3, marks=pytest.mark.slow),
+        (2, 1),
+        pytest.param(2, 0, marks=pytest.mark.slow),
+        pytest.param(2, 3, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_goes_on_bit_for_bit(processes, workers, undisturbed, demo_data, tmp_path):
+    flags = flags_of(demo_data, tmp_path, *SIX, "--num_workers", workers)
+    process = start(flags, processes=processes)
+    wait_for(tmp_path / "x_s3/checkpoint_0000003.pth", process)
+    kill(process)
+    assert not (tmp_path / "x_s3.pth").exists()
+    output = finish(start(flags, processes=processes))
+    assert "going on after 3 of 6 iterations" in output
+    assert_same_run(tmp_path, undisturbed(processes))
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_is_restarted_and_the_weights_are_the_same(undisturbed, demo_data, tmp_path):
+    process = start(flags_of(demo_data, tmp_path, *SIX), processes=2, restarts=2)
+    wait_for(tmp_path / "x_s3/checkpoint_0000003.pth", process)
+    os.kill(children(process.pid)[-1], signal.SIGKILL)
+    assert "going on after 3 of 6 iterations" in finish(process)
+    assert_same_run(tmp_path, undisturbed(2))
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(processes, demo_data, tmp_path):
+    flags = flags_of(demo_data, tmp_path, "-i", 400, "-b", 1, "--save_every", 400)
+    process = start(flags, processes=processes)
+    wait_for(tmp_path / "x_s3/log", process)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == (train.EXIT_STOPPED if processes == 1 else 1), output  # torchrun has a status of its own
+    stopped = int(re.search(r"stopped after (\d+) iterations", output)[1])
+    assert checkpoint.read(tmp_path / f"x_s3/checkpoint_{stopped:07d}.pth")["iteration"] == stopped
+    process = start(flags, processes=processes)
+    for line in process.stdout:
+        if f"going on after {stopped} of 400" in line:
+            break
+    else:
+        pytest.fail("it did not go on")
+    kill(process)
+
+
+def gradients(folder: Path) -> list[torch.Tensor]:
+    """Of the first iteration, from Adam's first moment, which is a tenth of them."""
+    state = checkpoint.read(folder / "x_s3/checkpoint_0000001.pth")["optimizer"]["state"]
+    return [10 * state[number]["exp_avg"] for number in sorted(state)]
+
+
+@pytest.mark.parametrize(("batch", "passes", "processes"), [(2, 2, 1), (2, 1, 2)])
+def test_a_batch_may_be_split_over_passes_and_processes(batch, passes, processes, run, demo_data, tmp_path):
+    assert run(tmp_path / "whole", "-i", 1, "-b", 4) == 0
+    # the same initial network, as batch norm is set from batches of the process
+    flags = ("-i", 1, "-b", batch, "--accumulate", passes, "--load_network", tmp_path / "start.pth")
+    save_network(build_light_network(), tmp_path / "start.pth")
+    assert run(tmp_path / "one", "-i", 1, "-b", 4, "--load_network", tmp_path / "start.pth") == 0
+    finish(start(flags_of(demo_data, tmp_path / "split", *flags), processes=processes))
+    for found, expected in zip(gradients(tmp_path / "split"), gradients(tmp_path / "one"), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item() + 1e-8, rtol=1e-3)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_every_stage_trains_and_logs(stage, run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 2, "-b", 2, "--image_every", 1, stage=stage) == 0
+    logged = scalars(tmp_path, stage)
+    slots = 1 if stage == 0 else 2
+    assert {"loss/frame_1", "loss/frame_2", "loss/total", "gradient_norm", "learning_rate", "max_skip", "kept_pixels"} <= set(
+        logged
+    )
+    assert f"iou/object_{slots}" in logged
+    assert f"iou/object_{slots + 1}" not in logged
+    events = EventAccumulator(str(tmp_path / f"x_s{stage}/log"))
+    events.Reload()
+    assert events.Tags()["images"] == ["samples"]
+    filter_of_others = load_network(tmp_path / f"x_s{stage}.pth").value_encoder.others_filter
+    assert bool(filter_of_others.any()) == (stage > 0)
+    assert f"stage {stage} on " in capsys.readouterr().out
+
+
+def test_it_learns(run, tmp_path):
+    assert run(tmp_path, "-i", 30, "-b", 4, stage=0) == 0
+    losses = [value for _, value in scalars(tmp_path, 0)["loss/total"]]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_means_over_iterations_do_not_depend_on_where_it_stopped(run, tmp_path):
+    flags = ("-i", 6, "-b", 1, "--log_every", 4)
+    assert run(tmp_path / "whole", *flags) == 0
+    assert run(tmp_path / "parts", *flags, "--save_every", 3) == 0
+    for path in (tmp_path / "parts/x_s3/checkpoint_0000006.pth", tmp_path / "parts/x_s3.pth"):
+        path.unlink()
+    assert run(tmp_path / "parts", *flags, "--save_every", 3) == 0
+    assert scalars(tmp_path / "parts") == scalars(tmp_path / "whole")
+    assert [step for step, _ in scalars(tmp_path / "whole")["loss/total"]] == [4, 6]
+
+
+def test_a_finished_run_is_left_alone(run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 2, "-b", 1) == 0
+    before = (tmp_path / "x_s3.pth").stat().st_mtime_ns
+    assert run(tmp_path, "-i", 2, "-b", 1) == 0
+    assert "finished before, after 2 iterations" in capsys.readouterr().out
+    assert (tmp_path / "x_s3.pth").stat().st_mtime_ns == before
+
+
+def test_other_arguments_are_refused_with_what_differs(run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 2, "-b", 1) == 0
+    assert run(tmp_path, "-i", 2, "-b", 2, "--lr", 0.5, "--seed", 3) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "lr was 0.001, is 0.5" in error
+    assert "seed was 0, is 3" in error
+    assert "samples an iteration was 1, is 2" in error
+    assert run(tmp_path, "-i", 2, "-b", 1, "--resume", "never") == 2
+    assert "holds a run" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 0
+    expected = load_network(tmp_path / "x_s3.pth").state_dict()
+    newest = tmp_path / "x_s3/checkpoint_0000004.pth"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    (tmp_path / "x_s3.pth").unlink()
+    assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 0
+    told = capsys.readouterr()
+    assert f"warning: {newest}: expected a checkpoint" in told.err
+    assert "going on after 2 of 4" in told.out
+    found = load_network(tmp_path / "x_s3.pth").state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_newest_checkpoints_are_kept(run, tmp_path):
+    assert run(tmp_path, "-i", 5, "-b", 1, "--save_every", 1, "--keep", 2) == 0
+    assert [path.name for path in checkpoint.checkpoints_in(tmp_path / "x_s3")] == [
+        "checkpoint_0000005.pth",
+        "checkpoint_0000004.pth",
+    ]
+
+
+def test_a_later_stage_draws_the_filter_that_stage_0_had_no_use_for(run, tmp_path):
+    assert run(tmp_path, "-i", 1, "-b", 1, stage=0) == 0
+    filters = []
+    for folder in ("a", "b"):
+        network = load_network(tmp_path / "x_s0.pth")
+        assert not network.value_encoder.others_filter.any()
+        train.prepare_others_filter(network, stage=3, seed=0)
+        filters.append(network.value_encoder.others_filter.detach().clone())
+        assert run(tmp_path / folder, "-i", 1, "-b", 1, "--load_network", tmp_path / "x_s0.pth") == 0
+    drawn = filters[0].flatten(1)
+    torch.testing.assert_close(drawn.T @ drawn, torch.eye(49), atol=1e-5, rtol=0)
+    assert torch.equal(*filters)
+    trained = [load_network(tmp_path / f"{folder}/x_s3.pth").value_encoder.others_filter for folder in ("a", "b")]
+    assert torch.equal(*trained)
+    kept = load_network(tmp_path / "a/x_s3.pth")
+    before = kept.value_encoder.others_filter.detach().clone()
+    train.prepare_others_filter(kept, stage=2, seed=5)
+    assert torch.equal(kept.value_encoder.others_filter, before)
+
+
+def test_without_imagenet_batch_norm_gets_the_statistics_of_data(run, tmp_path):
+    network = build_light_network()
+    clips = [
+        (torch.randn(2, 3, 3, 32, 32) + 2, torch.zeros(2, 1, 32, 32), torch.ones(2, 1, dtype=torch.bool)) for _ in range(3)
+    ]
+    network.set_statistics(clips)
+    frames = torch.cat([clip[0].flatten(0, 1) for clip in clips])
+    stages = network.key_encoder.stages
+    features = torch.nn.functional.conv2d(frames, stages.conv1.weight, stride=2, padding=3)
+    torch.testing.assert_close(stages.bn1.running_mean, features.mean(dim=(0, 2, 3)), atol=1e-3, rtol=1e-3)
+    assert not stages.bn1.training
+    assert stages.bn1.momentum == 0.1
+    assert run(tmp_path, "-i", 1, "-b", 1, stage=0) == 0
+    assert load_network(tmp_path / "x_s0.pth").key_encoder.stages.bn1.running_mean.abs().max() > 0.01
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_weights(run, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def losses(*arguments):
+        calls.append(1)
+        return real(*arguments) * (1.0 if len(calls) <= 4 else float("nan"))
+
+    real = train.clip_losses
+    monkeypatch.setattr(train, "clip_losses", losses)
+    assert run(tmp_path, "-i", 40, "-b", 1, "--save_every", 4, stage=0) == train.EXIT_DIVERGED
+    assert len(calls) == 14
+    newest, *_, oldest = checkpoint.checkpoints_in(tmp_path / "x_s0")
+    told = capsys.readouterr().out
+    assert "not finite in 10 iterations in a row" in told
+    assert f"the last good checkpoint is {newest}" in told
+    assert "/static/" in told.splitlines()[-1]
+    before, after = (checkpoint.read(path)["network"] for path in (oldest, newest))
+    assert oldest.name == "checkpoint_0000004.pth"
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_samples_that_cannot_be_used_are_reported_at_the_end(run, demo_data, tmp_path, capsys, monkeypatch):
+    real = train.Draws.__getitem__
+    monkeypatch.setattr(
+        train.Draws, "__getitem__", lambda self, draw: real(self, draw)._replace(problems=("a.jpg: cannot read",))
+    )
+    assert run(tmp_path, "-i", 1, "-b", 2, stage=0) == 0
+    assert "1 samples could not be used and were replaced:\n  a.jpg: cannot read" in capsys.readouterr().out
+
+
+def test_scores_are_logged_as_it_trains_and_the_best_network_is_kept(run, tmp_path):
+    assert run(tmp_path, "-i", 2, "-b", 1, "--val_every", 1) == 0
+    scores = scalars(tmp_path)["validation/J&F"]
+    assert [step for step, _ in scores] == [1, 2]
+    assert all(0 <= score <= 1 for _, score in scores)
+    load_network(tmp_path / "x_s3/best.pth")
+    assert checkpoint.read(tmp_path / "x_s3/checkpoint_0000002.pth")["best"] == pytest.approx(max(s for _, s in scores))
+
+
+def test_learning_rates(monkeypatch):
+    def rates(*flags: str) -> list[float]:
+        arguments = train.parser().parse_args(["--id", "x", *flags])
+        train.complete(arguments, world=1)
+        return [train.learning_rate(arguments.lr, i, arguments) for i in (0, 149_999, 150_000, 299_999)]
+
+    assert rates() == pytest.approx([1e-5, 1e-5, 1e-6, 1e-6])
+    assert rates("--steps", "10", "150000", "--gamma", "0.5", "--lr", "8") == pytest.approx([8, 4, 2, 2])
+    assert rates("--steps") == pytest.approx([1e-5] * 4)
+    cosine = rates("--schedule", "cosine")
+    assert cosine[0] == pytest.approx(1e-5)
+    assert cosine[2] == pytest.approx(5e-6)
+    assert cosine[3] < 1e-12
+
+
+def test_encoders_may_have_a_learning_rate_of_their_own():
+    network = build_light_network()
+    arguments = train.parser().parse_args(["--id", "x", "--lr", "1", "--encoder_lr", "0.5", "--optimizer", "adamw"])
+    optimizer = train.make_optimizer(network, arguments)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    by_rate = {group["base_lr"]: {id(p) for p in group["params"]} for group in optimizer.param_groups}
+    assert id(network.value_encoder.stages.conv1.weight) in by_rate[0.5]
+    assert id(network.key_encoder.projection.weight) in by_rate[1.0]
+    assert sum(map(len, by_rate.values())) == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize(("world", "accumulate", "stage", "batch"), [(1, 1, 0, 16), (2, 1, 0, 8), (2, 2, 3, 2), (8, 1, 1, 1)])
+def test_the_batch_is_the_papers_over_all_processes(world, accumulate, stage, batch):
+    arguments = train.parser().parse_args(["--id", "x", "--stage", str(stage), "--accumulate", str(accumulate)])
+    train.complete(arguments, world)
+    assert arguments.batch_size == batch
+
+
+def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkeypatch, capsys):
+    def told(*flags: object, stage: int = 3) -> str:
+        assert run(tmp_path / "out", *flags, stage=stage) == 2
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "--crop: expected a multiple of 16, found 60" in told("--crop", 60)
+    assert "expected at least one of fss" in told("--static_root", tmp_path / "none", stage=0)
+    assert "value_dim: expected a multiple of 16, found 33" in told("-b", 1, "--value_dim", 33)
+    assert "none.pth: no such checkpoint" in told("-b", 1, "--load_network", tmp_path / "none.pth")
+    assert "--batch_size: stage 3 has 8 samples" in told("--accumulate", 3)
+    save_network(build_light_network(), tmp_path / "net.pth")
+    assert "expected a training checkpoint" in told("-b", 1, "--resume", tmp_path / "net.pth")
+    assert "expected a training checkpoint" in told("-b", 1, "--load_model", tmp_path / "net.pth")
+
+
+def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
+    """Adam numbers parameters in the order of the released network, whose value ResNet has biases that ours has not."""
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    parameters = [name for name in released_state if not name.endswith(buffers)]
+    state = {
+        number: {"step": 7, "exp_avg": released_state[name] + 1, "exp_avg_sq": released_state[name].abs()}
+        for number, name in enumerate(parameters)
+    }
+    content = {
+        "it": 7,
+        "network": released_state,
+        "optimizer": {"state": state, "param_groups": [{"params": list(range(len(parameters)))}]},
+        "scheduler": {},
+    }
+    torch.save(content, tmp_path / "x_checkpoint.pth")
+    arguments = train.parser().parse_args(["--id", "x", "--load_model", str(tmp_path / "x_checkpoint.pth")])
+    found = train.find_start(arguments, tmp_path / "x_s3", {}, train.Group())
+    assert found.iteration == 7
+    optimizer = train.make_optimizer(found.network, arguments)
+    holder = train.State(found.network, optimizer, None, None)
+    holder.load(found.content)
+    released = checkpoint.to_released(found.network.state_dict())
+    for name in (
+        "key_proj.key_proj.weight",
+        "value_encoder.conv1.weight",
+        "decoder.pred.bias",
+        "key_encoder.layer2.0.bn1.weight",
+    ):
+        tensor = checkpoint.from_released({name: released[name]})
+        (ours,) = (n for n in tensor)
+        moments = optimizer.state[dict(found.network.named_parameters())[ours]]
+        assert torch.equal(moments["exp_avg"], released_state[name] + 1)
+        assert moments["step"] == 7
+    assert len(optimizer.state) == len(list(found.network.parameters()))
+
+
+def test_a_checkpoint_of_ours_goes_on_under_another_name(run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 2, "-b", 1) == 0
+    path = tmp_path / "x_s3/checkpoint_0000002.pth"
+    assert run(tmp_path / "other", "-i", 3, "-b", 1, "--load_model", path) == 0
+    assert "going on after 2 of 3" in capsys.readouterr().out
+
+
+def test_imagenet_weights_that_are_not_there_are_told_with_the_flag(script, demo_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    flags = [flag for flag in flags_of(demo_data, tmp_path / "out", "-b", 1) if flag != "--no_pretrained"]
+    assert script("train", *flags) == 2
+    assert "--no_pretrained" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_importing_train_does_nothing():
+    done = subprocess.run([sys.executable, "-c", "import train"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
