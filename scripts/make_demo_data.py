@@ -78,7 +78,7 @@ def _sprite(rng: np.random.Generator, category: str, enters: int, length: int) -
         bump_height=rng.uniform(0.15, 0.3),
         centre=np.array([WIDTH, HEIGHT]) * rng.uniform(0.4, 0.6, 2),
         swing=np.array([WIDTH, HEIGHT]) * rng.uniform(0.2, 0.36, 2),
-        frequency=rng.choice([-1, 1], 2) * rng.uniform(0.7, 1.2, 2) * 2 * np.pi / length,
+        frequency=rng.choice([-1, 1], 2) * rng.uniform(0.2, 0.45, 2) * 2 * np.pi / length,
         phase=rng.uniform(0, 2 * np.pi, 2),
         spin=rng.uniform(-1, 1) * 2 * np.pi / length,
         pulse=rng.uniform(1, 3) * 2 * np.pi / length,

@@ -7,15 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import cv2
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.stages import Draws, stage_sources
-from util.checkpoint import write_atomically
 from util.config import STAGES, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
 from util.errors import one_line_errors
-from util.picture import overlay, sheet
+from util.picture import overlay, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,8 +40,7 @@ def main() -> None:
         [overlay(*pair) for clip in clips[i : i + arguments.columns] for pair in zip(clip.frames, clip.labels, strict=True)]
         for i in range(0, len(clips), arguments.columns)
     ]
-    encoded = cv2.imencode(".png", sheet(rows)[..., ::-1])[1]
-    write_atomically(arguments.output, lambda file: file.write(encoded.tobytes()))
+    write_picture(arguments.output, sheet(rows))
     for clip in clips:
         print(clip.name)
     print(arguments.output)

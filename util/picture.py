@@ -1,8 +1,11 @@
 """Pictures to look at: label maps drawn over frames, and sheets of them."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
+from util.checkpoint import write_atomically
 from util.image import IGNORED, colour_map, object_ids
 
 
@@ -34,3 +37,9 @@ def sheet(rows: list[list[np.ndarray]], *, height: int = 160, gap: int = 4) -> n
             result[top : top + height, left : left + picture.shape[1]] = picture
             left += picture.shape[1] + gap
     return result
+
+
+def write_picture(path: str | Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB as a PNG, atomically."""
+    encoded = cv2.imencode(".png", picture[..., ::-1])[1]
+    write_atomically(path, lambda file: file.write(encoded.tobytes()))

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The paper's model with BL30K on two 11 GB GPUs: static images, BL30K, then YouTube-VOS and DAVIS for longer (section F.4).
+# Run it again after a stop: a finished stage is skipped and an unfinished one goes on.  Arguments go to every stage.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+torchrun --standalone --nproc_per_node=2 train.py --id s012 --stage 0 "$@"
+torchrun --standalone --nproc_per_node=2 train.py --id s012 --stage 1 --load_network saves/s012_s0.pth "$@"
+torchrun --standalone --nproc_per_node=2 train.py --id s012 --stage 2 --load_network saves/s012_s1.pth "$@"
