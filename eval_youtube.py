@@ -8,7 +8,7 @@ import sys
 from functools import partial
 
 from dataset.video import youtube_videos
-from model import VideoSegmenter, load_network
+from model import VideoSegmenter, load_for_inference
 from util import checkpoint
 from util.config import evaluation_parser, positive_int, segmenter_options
 from util.errors import one_line_errors
@@ -39,11 +39,14 @@ def main() -> int:
         videos,
         results,
         {"model": model_digest, **options, **flags},
-        lambda device: partial(VideoSegmenter, load_network(arguments.model, device), **options),
+        lambda device: partial(
+            VideoSegmenter, load_for_inference(arguments.model, device, compiled=arguments.compile), **options
+        ),
         device=arguments.device,
         overwrite=arguments.overwrite,
         size=arguments.size,
         workers=arguments.num_workers,
+        threads=arguments.threads,
     )
     if summary is None:
         return 0

@@ -2,6 +2,6 @@
 
 from model.inference import VideoSegmenter
 from model.memory import MemoryBank
-from model.network import STCN, NetworkConfig, load_network, save_network
+from model.network import STCN, NetworkConfig, load_for_inference, load_network, save_network
 
-__all__ = ["STCN", "MemoryBank", "NetworkConfig", "VideoSegmenter", "load_network", "save_network"]
+__all__ = ["STCN", "MemoryBank", "NetworkConfig", "VideoSegmenter", "load_for_inference", "load_network", "save_network"]

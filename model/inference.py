@@ -18,6 +18,7 @@ class _Pending(NamedTuple):
     image: Tensor  # (1, 3, H, W) padded
     features: KeyFeatures
     probabilities: Tensor  # (N, H, W) padded
+    annotated: bool
     temporary: bool
 
 
@@ -28,6 +29,7 @@ class VideoSegmenter:
     memory_every: a frame becomes memory when this many frames have passed since the last memory frame (section 3.3)
     top_k:        positions of memory read for each position (section 5); `None` for all of them
     include_last: let every other frame be memory until the next one (section 3.3 finds that harmful)
+    max_memory_frames: so many frames are remembered at most; `None` for no bound, as in the paper (see `MemoryBank`)
     amp:          run the network under autocast; similarity, softmax and aggregation stay float32
 
     `object_ids` are the data set's own ids in the order in which the objects entered.
@@ -45,6 +47,7 @@ class VideoSegmenter:
         memory_every: int = 5,
         top_k: int | None = 20,
         include_last: bool = False,
+        max_memory_frames: int | None = None,
         amp: bool = False,
     ) -> None:
         if memory_every < 1:
@@ -54,7 +57,7 @@ class VideoSegmenter:
         self.memory_every = memory_every
         self.include_last = include_last
         self.amp = amp
-        self.bank = MemoryBank(similarity=network.config.similarity, top_k=top_k)
+        self.bank = MemoryBank(similarity=network.config.similarity, top_k=top_k, max_frames=max_memory_frames)
         self.object_ids: list[int] = []
         self._size: tuple[int, int] | None = None
         self._frame = 0  # of the next step
@@ -95,7 +98,7 @@ class VideoSegmenter:
             given = F.pad(given, padding)
             probabilities = self._put_in(probabilities, given, given_ids)
         if becomes_memory or self.include_last:
-            self._pending = _Pending(padded, features, probabilities[1:], temporary=not becomes_memory)
+            self._pending = _Pending(padded, features, probabilities[1:], bool(given_ids), not becomes_memory)
         if becomes_memory:
             self._last_memory = frame
         return unpad(probabilities, padding)
@@ -108,9 +111,9 @@ class VideoSegmenter:
     def _memorise(self) -> None:
         if self._pending is None:
             return
-        image, features, probabilities, temporary = self._pending
+        image, features, probabilities, annotated, temporary = self._pending
         values = self.network.encode_value(image, probabilities[None], features)[0]  # (N, Cv, h, w)
-        self.bank.add(features.key[0], values, temporary=temporary)
+        self.bank.add(features.key[0], values, annotated=annotated, temporary=temporary)
         self._pending = None
 
     def _predict(self, features: KeyFeatures) -> Tensor:

@@ -5,6 +5,7 @@ writes as (M, Q) lie here as (Q, M), since everything that is done with them (so
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,28 +14,38 @@ from torch import Tensor
 
 SIMILARITIES = ("l2", "dot", "cosine")
 COSINE_TEMPERATURE = 0.01  # section 4.2
+SET_SIZE = 16  # columns in each set of `top_k_of`
+SLAB = 4  # frames: room that may lie idle, against stores to look into
+BLOCK = 2**21  # similarities, and numbers read out, that are in memory at a time
+
+
+def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
+    """Memory keys (..., M, Ck) -> what `embed_query`'s result is multiplied with, (..., M, Ck or Ck+1) float32."""
+    key = key.float()
+    scale = 1 / math.sqrt(key.shape[-1])
+    if kind == "l2":
+        return torch.cat([2 * scale * key, -scale * key.square().sum(dim=-1, keepdim=True)], dim=-1)
+    return F.normalize(key, dim=-1) / COSINE_TEMPERATURE if kind == "cosine" else scale * key
+
+
+def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
+    """Query keys (..., Q, Ck) -> (..., Q, Ck or Ck+1) float32."""
+    key = key.float()
+    if kind == "l2":
+        return torch.cat([key, torch.ones_like(key[..., :1])], dim=-1)
+    return F.normalize(key, dim=-1) if kind == "cosine" else key
 
 
 def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tensor:
     """Similarity of each memory position to each query position (equations 3 to 5), scaled for the softmax.
 
     (B, M, Ck) and (B, Q, Ck) -> (B, Q, M), in float32 whatever comes in and under autocast.  `l2` is the negative
-    squared Euclidean distance less its query term, which no softmax over memory sees; `l2` and `dot` are divided by
-    sqrt(Ck), `cosine` by the temperature 0.01.  Raises `ValueError` for another `kind`.
+    squared Euclidean distance less its query term, which no softmax over memory sees: 2 k.q - |k|^2, an inner product of
+    (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01.
     """
     # float32, since half precision would round away the small differences between large similarities
     with torch.autocast(memory_key.device.type, enabled=False):
-        memory_key, query_key = memory_key.float(), query_key.float()
-        scale = 1 / math.sqrt(query_key.shape[-1])
-        if kind == "l2":
-            squared_norm = memory_key.square().sum(dim=-1)[:, None]  # (B, 1, M)
-            return torch.baddbmm(squared_norm, query_key, memory_key.mT, beta=-scale, alpha=2 * scale)
-        if kind == "dot":
-            return torch.bmm(query_key * scale, memory_key.mT)
-        if kind == "cosine":
-            query_key = F.normalize(query_key, dim=-1) / COSINE_TEMPERATURE
-            return torch.bmm(query_key, F.normalize(memory_key, dim=-1).mT)
-    raise ValueError(f"similarity: expected one of {', '.join(SIMILARITIES)}, found {kind!r}")
+        return torch.bmm(embed_query(query_key, kind), embed_memory(memory_key, kind).mT)
 
 
 def affinity(similarities: Tensor) -> Tensor:
@@ -47,120 +58,241 @@ def readout(affinities: Tensor, values: Tensor) -> Tensor:
     return torch.bmm(affinities.to(values.dtype), values.flatten(2)).unflatten(2, values.shape[2:])
 
 
+def top_k_of(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest entries of each row and their columns, in no order: (Q, M) -> (Q, min(k, M)) twice.
+
+    Equal to `topk`, but for which of equal entries it takes, and faster on long rows: the k largest lie in the k sets of
+    columns whose maxima are largest, so that only those are looked into.
+    """
+    rows, columns = similarities.shape
+    if columns < 4 * SET_SIZE * k:
+        found = similarities.topk(min(k, columns), dim=1, sorted=False)
+        return found.values, found.indices
+    sets = columns // SET_SIZE  # set j holds the columns j, j + sets, j + 2 sets, ...; what is left over is looked at too
+    maxima = similarities[:, : sets * SET_SIZE].unflatten(1, (SET_SIZE, sets)).amax(dim=1)  # (Q, sets)
+    best = maxima.topk(k, dim=1, sorted=False).indices[:, None]  # (Q, 1, k)
+    members = (best + sets * torch.arange(SET_SIZE, device=best.device)[:, None]).flatten(1)
+    rest = torch.arange(sets * SET_SIZE, columns, device=best.device).expand(rows, -1)
+    candidates = torch.cat([members, rest], dim=1)
+    found = similarities.gather(1, candidates).topk(k, dim=1, sorted=False)
+    return found.values, candidates.gather(1, found.indices)
+
+
 class _TopK(NamedTuple):
     """The most similar memory positions of each query position, among the memory looked at so far."""
 
     similarity: Tensor  # (Q, k) float32
-    row: Tensor  # (Q, k) int64: frame in the bank * positions in a frame + position
+    row: Tensor  # (Q, k) int64: slot * positions in a frame + position
 
 
-class _Frame(NamedTuple):
-    key: Tensor  # (hw, Ck)
-    values: list[Tensor]  # for each group of objects (hw, N, Cv), rows contiguous
+class _Slab:
+    """Slots for some frames, whose rows lie one behind the other: memory grows by slabs, and nothing is copied."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start  # its first slot
+        self.keys: Tensor | None = None  # (SLAB * hw, Ck or Ck+1) float32, embedded
+        self.values: dict[int, Tensor] = {}  # for each group of objects (SLAB * hw, N * Cv)
+
+    def place(self, slot: int, keys: Tensor, values: list[Tensor]) -> None:
+        """Copy a frame's keys (hw, Ck or Ck+1) and each group's values (hw, N * Cv) into a slot."""
+        offset, positions = (slot - self.start) * len(keys), len(keys)
+        if self.keys is None:
+            self.keys = keys.new_empty(SLAB * positions, keys.shape[1])
+        self.keys[offset : offset + positions] = keys
+        for group, rows in enumerate(values):
+            if group not in self.values:
+                self.values[group] = rows.new_empty(SLAB * positions, rows.shape[1])
+            self.values[group][offset : offset + positions] = rows
+
+
+@dataclass
+class _Frame:
+    slot: int
+    groups: int  # how many groups of objects it knows
+    annotated: bool
+    reads: int = 0  # since it was added
+    usage: Tensor | float = 0.0  # the affinity that it has received in them
+
+
+class _Run(NamedTuple):
+    """Frames that lie one behind the other in a slab, in slots `first` to `last`."""
+
+    first: int
+    last: int
+    entering: range  # groups whose memory begins with the first of them
 
 
 class MemoryBank:
     """Keys and values of the memory frames (section 3.3), and the reading of them with top-k (section 5).
 
     Keys are stored once for all objects.  Objects that enter at the same frame are a group, whose memory starts at that
-    frame.  The bank is therefore walked from the newest frame to the oldest with one running top-k: when the walk has
+    frame.  The bank is therefore walked from the newest frames to the oldest with one running top-k: when the walk has
     come to the frame where a group entered, the top-k is that group's.
 
     `top_k=None` reads all of the memory, as training does.
+
+    `max_frames` bounds the bank, a temporary frame aside: when there are more, the one that has been used least for the
+    time that it has been there is forgotten.  Annotated frames stay, be they more than that, and so does the newest.
     """
 
-    def __init__(self, *, similarity: str = "l2", top_k: int | None = 20) -> None:
+    def __init__(self, *, similarity: str = "l2", top_k: int | None = 20, max_frames: int | None = None) -> None:
         if similarity not in SIMILARITIES:
             raise ValueError(f"similarity: expected one of {', '.join(SIMILARITIES)}, found {similarity!r}")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k: expected at least 1, or None for all of the memory, found {top_k}")
+        if max_frames is not None and max_frames < 1:
+            raise ValueError(f"max_frames: expected at least 1, or None for no bound, found {max_frames}")
         self.similarity = similarity
         self.top_k = top_k
-        self._frames: list[_Frame] = []
+        self.max_frames = max_frames
+        self._slabs: list[_Slab] = []
+        self._frames: list[_Frame] = []  # the oldest first
+        self._free: list[int] = []  # slots that frames have left
         self._group_sizes: list[int] = []
         self._newest_is_temporary = False
+        self._positions = 0  # hw
 
     @property
     def frames(self) -> int:
         """How many frames the bank holds, a temporary one included."""
         return len(self._frames)
 
-    def add(self, key: Tensor, values: Tensor, *, temporary: bool = False) -> None:
+    def add(self, key: Tensor, values: Tensor, *, annotated: bool = False, temporary: bool = False) -> None:
         """Remember a frame: its key (Ck, h, w) and its values (N, Cv, h, w).
 
-        N is the number of objects so far; those beyond the last frame's N are a new group.  A temporary frame stays
-        until the next one is added.
+        N is the number of objects so far; those beyond the last frame's N are a new group.  An annotated frame is one
+        whose mask was given.  A temporary frame stays until the next one is added.
         """
         if self._newest_is_temporary:
-            self._frames.pop()
+            self._drop(self._frames[-1])
         known, objects = sum(self._group_sizes), values.shape[0]
         assert objects >= known, f"{objects} objects after {known}: objects stay"
         if objects > known:
             assert not temporary, "objects enter at a permanent frame"
             self._group_sizes.append(objects - known)
-        rows = values.permute(2, 3, 0, 1).flatten(0, 1)  # (hw, N, Cv)
-        groups = [group.contiguous() for group in rows.split(self._group_sizes, dim=1)]
-        self._frames.append(_Frame(key.flatten(1).T.contiguous(), groups))
+        slot = self._free.pop() if self._free else self._new_slot()
+        slab = self._slabs[slot // SLAB]
+        self._positions = key.shape[1] * key.shape[2]
+        rows = [group.permute(2, 3, 0, 1).flatten(2).flatten(0, 1) for group in values.split(self._group_sizes)]
+        slab.place(slot, embed_memory(key.flatten(1).T, self.similarity), rows)  # (hw, Ck), (hw, N * Cv) for each group
+        # new objects stand in no earlier frame, so that the first one to show them must not be forgotten
+        self._frames.append(_Frame(slot, len(self._group_sizes), annotated or objects > known))
         self._newest_is_temporary = temporary
+        if self.max_frames is not None and not temporary and len(self._frames) > self.max_frames:
+            old = [frame for frame in self._frames[:-1] if not frame.annotated]
+            if old:
+                self._drop(min(old, key=lambda frame: float(frame.usage) / max(1, frame.reads)))
 
     def read(self, query_key: Tensor) -> Tensor:
         """What the memory says at each query position: (Ck, h, w) -> (N, Cv, h, w)."""
         assert self._frames, "nothing to read"
-        height, width = query_key.shape[1:]
-        query = query_key.flatten(1).T.contiguous()  # (Q, Ck)
-        readouts = self._read_all(query) if self.top_k is None else self._read_top_k(query)
-        return torch.cat(readouts, dim=1).permute(1, 2, 0).unflatten(2, (height, width))  # (N, Cv, h, w)
+        query = embed_query(query_key.flatten(1).T, self.similarity).contiguous()
+        with torch.autocast(query.device.type, enabled=False):
+            readouts = self._read_all(query) if self.top_k is None else self._read_top_k(query)
+        for frame in self._frames:
+            frame.reads += 1
+        # (Q, N * Cv) for each group -> (N, Cv, h, w)
+        objects = [part.unflatten(1, (size, -1)) for part, size in zip(readouts, self._group_sizes, strict=True)]
+        together = objects[0] if len(objects) == 1 else torch.cat(objects, dim=1)
+        return together.permute(1, 2, 0).unflatten(2, query_key.shape[1:])
+
+    def _new_slot(self) -> int:
+        """The slot behind all others, in a slab that is made for it when the last one is full."""
+        slot = len(self._frames)  # nothing is free, so that there are as many slots in use as frames
+        if slot == SLAB * len(self._slabs):
+            self._slabs.append(_Slab(slot))
+        return slot
+
+    def _drop(self, frame: _Frame) -> None:
+        self._frames = [other for other in self._frames if other is not frame]
+        self._free.append(frame.slot)
+
+    def _runs(self) -> list[_Run]:
+        """The bank from the newest frames to the oldest, as long runs as can be."""
+        runs: list[_Run] = []
+        for index in reversed(range(len(self._frames))):
+            frame = self._frames[index]
+            entering = range(self._frames[index - 1].groups if index > 0 else 0, frame.groups)
+            newer = runs[-1] if runs else None
+            if newer and newer.first == frame.slot + 1 and newer.first % SLAB and not newer.entering:
+                runs[-1] = _Run(frame.slot, newer.last, entering)
+            else:
+                runs.append(_Run(frame.slot, frame.slot, entering))
+        return runs
 
     def _read_top_k(self, query: Tensor) -> list[Tensor]:
-        """For each group its readout (Q, N, Cv)."""
+        """For each group its readout (Q, N * Cv)."""
+        runs = self._runs()
+        longest = max(run.last + 1 - run.first for run in runs) * self._positions
+        found: list[list[_TopK]] = [[] for _ in self._group_sizes]
+        for block in query.split(max(1, BLOCK // longest)):
+            best = None
+            for run in runs:
+                best = self._more_similar(best, run, block)
+                for group in run.entering:
+                    found[group].append(best)
         readouts = []
-        best = None
-        for index in reversed(range(len(self._frames))):
-            best = self._more_similar(best, index, query)
-            for group in reversed(self._groups_entering(index)):
-                readouts.append(self._sum_of_rows(best.row, affinity(best.similarity), group))
-        return readouts[::-1]
+        for group, blocks in enumerate(found):
+            row = torch.cat([best.row for best in blocks])
+            weight = affinity(torch.cat([best.similarity for best in blocks]))
+            readouts.append(self._sum_of_rows(row, weight, group))
+            if self.max_frames is not None:
+                slots = SLAB * len(self._slabs)
+                self._note_usage(torch.bincount(row.flatten() // self._positions, weight.flatten(), slots))
+        return readouts
 
-    def _more_similar(self, best: _TopK | None, index: int, query: Tensor) -> _TopK:
-        """The running top-k after a look at one more frame."""
-        key = self._frames[index].key
-        similarities = similarity(key[None], query[None], self.similarity)[0]  # (Q, hw)
-        found, position = similarities.topk(min(self.top_k, len(key)), dim=-1, sorted=False)
-        row = position + index * len(key)
+    def _more_similar(self, best: _TopK | None, run: _Run, query: Tensor) -> _TopK:
+        """The running top-k of some query positions after a look at some more frames."""
+        first, end = (slot * self._positions for slot in (run.first % SLAB, run.last % SLAB + 1))
+        keys = self._slabs[run.first // SLAB].keys[first:end]
+        found, column = top_k_of(query @ keys.T, self.top_k)
+        row = column + run.first * self._positions
         if best is None:
             return _TopK(found, row)
-        found, row = torch.cat([best.similarity, found], dim=-1), torch.cat([best.row, row], dim=-1)
-        found, order = found.topk(min(self.top_k, found.shape[-1]), dim=-1, sorted=False)
-        return _TopK(found, row.gather(-1, order))
+        found, row = torch.cat([best.similarity, found], dim=1), torch.cat([best.row, row], dim=1)
+        found, order = found.topk(min(self.top_k, found.shape[1]), dim=1, sorted=False)
+        return _TopK(found, row.gather(1, order))
 
     def _sum_of_rows(self, row: Tensor, weight: Tensor, group: int) -> Tensor:
-        """The k value rows of each query position, weighted and summed: (Q, k) and (Q, k) -> (Q, N, Cv)."""
-        positions = len(self._frames[0].key)
-        total = None
-        for index, frame in enumerate(self._frames):
-            if group >= len(frame.values):
-                continue
-            inside = row // positions == index  # (Q, k)
-            count = inside.sum(dim=-1)
-            bag = F.embedding_bag(
-                (row - index * positions)[inside],
-                frame.values[group].flatten(1),
-                offsets=count.cumsum(0) - count,
-                per_sample_weights=weight[inside].to(frame.values[group].dtype),
-                mode="sum",
-            )
-            total = bag if total is None else total.add_(bag)
-        return total.unflatten(1, self._frames[-1].values[group].shape[1:])
+        """The k value rows of each query position, weighted and summed: (Q, k) and (Q, k) -> (Q, N * Cv)."""
+        stores = {slab.start * self._positions: slab.values[group] for slab in self._slabs if group in slab.values}
+        width = next(iter(stores.values())).shape[1]
+        total = weight.new_zeros(len(row), width, dtype=next(iter(stores.values())).dtype)
+        size = max(1, BLOCK // (4 * width))
+        for block_row, block_weight, block_total in zip(*(x.split(size) for x in (row, weight, total)), strict=True):
+            for start, values in stores.items():
+                inside = (block_row >= start) & (block_row < start + len(values))
+                count = inside.sum(dim=1)
+                block_total += F.embedding_bag(
+                    block_row[inside] - start,
+                    values,
+                    count.cumsum(0) - count,
+                    per_sample_weights=block_weight[inside].to(values.dtype),
+                    mode="sum",
+                )
+        return total
 
     def _read_all(self, query: Tensor) -> list[Tensor]:
         readouts = []
         for group in range(len(self._group_sizes)):
-            frames = [frame for frame in self._frames if group < len(frame.values)]
-            key = torch.cat([frame.key for frame in frames])
-            values = torch.cat([frame.values[group] for frame in frames])
-            readouts.append(readout(affinity(similarity(key[None], query[None], self.similarity)), values[None])[0])
+            frames = [frame for frame in self._frames if group < frame.groups]
+            keys, values = (
+                torch.cat([self._rows(store(self._slabs[frame.slot // SLAB]), frame.slot) for frame in frames])
+                for store in (lambda slab: slab.keys, lambda slab, group=group: slab.values[group])
+            )
+            weight = affinity(query @ keys.T)  # (Q, M)
+            readouts.append(readout(weight[None], values[None, :, None])[0, :, 0])
+            if self.max_frames is not None:
+                used = torch.zeros(SLAB * len(self._slabs), device=query.device)
+                slots = torch.tensor([frame.slot for frame in frames], device=query.device)
+                self._note_usage(used.index_add(0, slots, weight.sum(dim=0).unflatten(0, (len(frames), -1)).sum(dim=1)))
         return readouts
 
-    def _groups_entering(self, index: int) -> range:
-        before = len(self._frames[index - 1].values) if index > 0 else 0
-        return range(before, len(self._frames[index].values))
+    def _rows(self, store: Tensor, slot: int) -> Tensor:
+        """The rows (hw, C) of a frame in a slab's store."""
+        return store.unflatten(0, (SLAB, self._positions))[slot % SLAB]
+
+    def _note_usage(self, usage: Tensor) -> None:
+        """Credit the frames with the affinity that a group has given to each slot."""
+        for frame in self._frames:
+            frame.usage = frame.usage + usage[frame.slot]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
 
 from util.errors import InputError
 
@@ -34,10 +35,20 @@ class KeyFeatures(NamedTuple):
         return KeyFeatures(*(x[:, t] for x in self))
 
 
+def conv_beside_shared(conv: nn.Conv2d, x: Tensor, shared: Tensor) -> Tensor:
+    """What `conv` makes of each object's features with the frame's beside them, computing the frame's part once.
+
+    (B N, C1, H, W) and (B, C2, H, W) -> (B N, Cout, H, W): a convolution of a concatenation is a sum of convolutions.
+    """
+    own_weight, shared_weight = conv.weight.split([x.shape[1], shared.shape[1]], dim=1)
+    own = F.conv2d(x, own_weight, padding=conv.padding).unflatten(0, (len(shared), -1))  # (B, N, Cout, H, W)
+    return (own + F.conv2d(shared, shared_weight, conv.bias, padding=conv.padding)[:, None]).flatten(0, 1)
+
+
 class ResBlock(nn.Module):
     """Residual block of two 3x3 convolutions, each behind a ReLU, without batch norm (section F.2).
 
-    The shortcut is a 3x3 convolution where the width changes, else the identity.  (B, Cin, H, W) -> (B, Cout, H, W).
+    The shortcut is a 3x3 convolution where the width changes, else the identity.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -47,9 +58,14 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        residual = self.conv2(F.relu(self.conv1(F.relu(x))))
-        return self.shortcut(x) + residual
+    def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
+        """(B N, Cin, H, W) -> (B N, Cout, H, W); `shared` (B, C, H, W) are input channels that N objects have in common."""
+        if shared is None:
+            hidden, shortcut = self.conv1(F.relu(x)), self.shortcut(x)
+        else:
+            hidden = conv_beside_shared(self.conv1, F.relu(x), F.relu(shared))
+            shortcut = conv_beside_shared(self.shortcut, x, shared)
+        return shortcut + self.conv2(F.relu(hidden))
 
 
 class CBAM(nn.Module):
@@ -78,8 +94,8 @@ class FeatureFusion(nn.Module):
         self.block2 = ResBlock(out_channels, out_channels)
 
     def forward(self, value_f16: Tensor, key_f16: Tensor) -> Tensor:
-        """(B, C, h, w) and (B, C16, h, w) -> (B, Cv, h, w)."""
-        x = self.block1(torch.cat([value_f16, key_f16], dim=1))
+        """(B N, C, h, w) and the frames' (B, C16, h, w) -> (B N, Cv, h, w)."""
+        x = self.block1(value_f16, key_f16)
         return self.block2(x + self.attention(x))
 
 
@@ -105,6 +121,18 @@ class ResNetStages(nn.Module):
         f4 = self.res2(F.max_pool2d(x, 3, stride=2, padding=1))
         f8 = self.res3(f4)
         return f4, f8, self.res4(f8)
+
+
+def fold_batch_norm(stages: ResNetStages) -> None:
+    """Put each batch norm, as it is in evaluation mode, into the convolution before it."""
+    for module in list(stages.modules()):
+        pairs = [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")]
+        if isinstance(module, nn.Sequential):
+            pairs = [("0", "1")]  # of a shortcut
+        for conv, norm in pairs:
+            if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
+                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+                setattr(module, norm, nn.Identity())
 
 
 class KeyEncoder(nn.Module):
@@ -145,7 +173,6 @@ class ValueEncoder(nn.Module):
         image = image[:, None].expand(-1, objects, -1, -1, -1)
         x = torch.cat([image, masks[:, :, None], others[:, :, None]], dim=2)  # (B, N, 5, H, W)
         value_f16 = self.stages(x.flatten(0, 1))[2]
-        key_f16 = key_f16[:, None].expand(-1, objects, -1, -1, -1).flatten(0, 1)
         return self.fusion(value_f16, key_f16).unflatten(0, (batch, objects))
 
 
@@ -176,10 +203,7 @@ class Decoder(nn.Module):
 
     def forward(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """(B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W)."""
-        objects = readout.shape[1]
-        context = features.f16_compressed[:, None].expand(-1, objects, -1, -1, -1)
-        x = torch.cat([readout, context], dim=2)  # (B, N, 2 Cv, h, w)
-        x = self.compress(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        x = self.compress(readout.flatten(0, 1), features.f16_compressed).unflatten(0, readout.shape[:2])
         x = self.up_8_4(self.up_16_8(x, features.f8), features.f4)
         logits = self.prediction(F.relu(x.flatten(0, 1)))  # (B N, 1, H/4, W/4)
         logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)

@@ -1,5 +1,6 @@
 """STCN itself: what varies, the network, and how a checkpoint becomes one."""
 
+import copy
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.memory import SIMILARITIES, affinity, readout, similarity
-from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder
+from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder, fold_batch_norm
 from util import checkpoint
 from util.errors import InputError, names_some
 
@@ -65,6 +66,7 @@ class STCN(nn.Module):
     def __init__(self, config: NetworkConfig | None = None, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config = config or NetworkConfig()
+        self.is_folded = False
         self.key_encoder = KeyEncoder(config.key_backbone, config.key_dim, config.value_dim, pretrained=pretrained)
         f4_channels, f8_channels, f16_channels = self.key_encoder.stages.channels
         self.value_encoder = ValueEncoder(config.value_backbone, f16_channels, config.value_dim, pretrained=pretrained)
@@ -102,6 +104,17 @@ class STCN(nn.Module):
             masks = torch.softmax(logits, dim=1)[:, 1:]
             all_logits.append(logits)
         return torch.stack(all_logits, dim=1)
+
+    def for_inference(self) -> "STCN":
+        """A copy that computes the same faster: batch norm folded into the convolutions, channels last, no gradients.
+
+        It is for segmenting; it can be neither trained nor saved.
+        """
+        network = copy.deepcopy(self).eval().requires_grad_(False)
+        for encoder in (network.key_encoder, network.value_encoder):
+            fold_batch_norm(encoder.stages)
+        network.is_folded = True
+        return network.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def set_statistics(self, clips: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
@@ -144,6 +157,15 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
     return network_from(checkpoint.read(path), path).to(device)
 
 
+def load_for_inference(path: str | Path, device: str | torch.device = "cpu", *, compiled: bool = False) -> STCN:
+    """`load_network(path).for_inference()` on a device; with `compiled` its parts go through `torch.compile`."""
+    network = load_network(path).for_inference().to(device)
+    if compiled:
+        for part in (network.key_encoder, network.value_encoder, network.decoder):
+            part.compile()
+    return network
+
+
 def network_from(content: dict, path: str | Path) -> STCN:
     """`load_network` for what is read already; `path` is for messages."""
     config, state = NetworkConfig(), content.get("network", content)
@@ -169,6 +191,8 @@ def save_network(network: STCN, path: str | Path) -> None:
 
 def network_content(network: STCN) -> dict:
     """What a checkpoint of ours says of a network; training adds the rest."""
+    if network.is_folded:
+        raise ValueError("a network made by for_inference() cannot be saved; save the one that it was made from")
     return {
         "format": checkpoint.FORMAT,
         "version": checkpoint.VERSION,

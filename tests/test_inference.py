@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import build_light_network
-from naive import segment_plainly
 
 from model import VideoSegmenter
+from model.plain import segment_plainly
 from util.image import normalise
 
 HEIGHT, WIDTH = 37, 52  # not multiples of 16

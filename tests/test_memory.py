@@ -5,7 +5,7 @@ import pytest
 import torch
 from naive import naive_read, naive_similarity
 
-from model.memory import SIMILARITIES, MemoryBank, affinity, readout, similarity
+from model.memory import SIMILARITIES, SLAB, MemoryBank, affinity, readout, similarity, top_k_of
 
 HEIGHT, WIDTH = 2, 3
 
@@ -110,7 +110,94 @@ def test_a_temporary_frame_stays_until_the_next_one():
     torch.testing.assert_close(bank.read(query), without.read(query))
 
 
-@pytest.mark.parametrize(("options", "named"), [({"top_k": 0}, "top_k"), ({"similarity": "manhattan"}, "similarity")])
+def first_rows(bank: MemoryBank) -> list[torch.Tensor]:
+    """Of each frame in the bank, the first object's value at the first position."""
+    return [bank._rows(bank._slabs[frame.slot // SLAB].values[0], frame.slot)[0] for frame in bank._frames]
+
+
+def reading_of(keys: list[int], query: int, bound: int | None) -> list[int]:
+    """Which of the frames, each of one position and with its number as value, are still there after reads of `query`."""
+    bank = MemoryBank(max_frames=bound, top_k=2)
+    for number, key in enumerate(keys):
+        bank.add(torch.eye(4)[key].reshape(4, 1, 1) * 9, torch.full((1, 1, 1, 1), float(number)), annotated=number == 0)
+        bank.read(torch.eye(4)[query].reshape(4, 1, 1) * 9)
+    return [int(row.item()) for row in first_rows(bank)]
+
+
+def test_a_bounded_bank_forgets_what_is_used_least_but_neither_the_annotated_nor_the_newest_frame():
+    # frame 0 is given and looks like nothing that is asked for, frame 2 is all that is asked for
+    assert reading_of([0, 1, 2, 1, 3, 1], query=2, bound=3) == [0, 2, 5]
+    assert reading_of([0, 1, 2, 1, 3, 1], query=2, bound=None) == [0, 1, 2, 3, 4, 5]
+    assert reading_of([0, 1, 2, 1, 3, 1], query=2, bound=1) == [0, 5]
+
+
+@pytest.mark.parametrize("top_k", [3, None])
+def test_usage_is_the_affinity_that_a_frame_has_received(top_k):
+    rng = np.random.default_rng(3)
+    frames = list(random_frames(rng, [1, 1, 2, 2], key_dim=5, value_dim=2))
+    bank = MemoryBank(top_k=top_k, max_frames=9)
+    for key, values in frames:
+        bank.add(as_tensor(key), as_tensor(values))
+    for _ in range(2):
+        bank.read(as_tensor(rng.standard_normal((5, HEIGHT, WIDTH))))
+    usage = [float(frame.usage) for frame in bank._frames]
+    assert sum(usage) == pytest.approx(2 * 2 * HEIGHT * WIDTH)  # a unit for each read, group and query position
+    assert min(usage) > 0
+    assert [frame.reads for frame in bank._frames] == [2] * 4
+
+
+def test_late_objects_are_read_rightly_after_frames_have_left():
+    rng = np.random.default_rng(4)
+    frames = list(random_frames(rng, [1, 1, 2, 2, 2, 2], key_dim=5, value_dim=3))
+    bank, expected = MemoryBank(max_frames=4), MemoryBank()
+    for number, (key, values) in enumerate(frames):
+        bank.add(as_tensor(key), as_tensor(values), annotated=number == 0)
+        bank.read(as_tensor(rng.standard_normal((5, HEIGHT, WIDTH))))
+    held = first_rows(bank)
+    kept = [
+        number
+        for number, (_, values) in enumerate(frames)
+        if any(torch.equal(row, as_tensor(values[0, :, 0, 0])) for row in held)
+    ]
+    assert len(kept) == bank.frames == 4
+    assert {0, 2, 5} <= set(kept)
+    for number in kept:
+        expected.add(*map(as_tensor, frames[number]))
+    query = as_tensor(rng.standard_normal((5, HEIGHT, WIDTH)))
+    torch.testing.assert_close(bank.read(query), expected.read(query))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"top_k": 0}, "top_k"), ({"max_frames": 0}, "max_frames"), ({"similarity": "manhattan"}, "similarity")],
+)
 def test_bad_options_are_named(options, named):
     with pytest.raises(ValueError, match=named):
         MemoryBank(**options)
+
+
+@pytest.mark.parametrize("columns", [5, 700, 1280, 1281, 1295, 3000])
+def test_the_top_k_of_long_rows_is_the_top_k(columns):
+    similarities = torch.from_numpy(np.random.default_rng(columns).standard_normal((7, columns))).float()
+    values, places = top_k_of(similarities, 20)
+    expected = similarities.topk(min(20, columns), dim=1)
+    assert torch.equal(values.sort(dim=1).values, expected.values.flip(1))
+    assert torch.equal(places.sort(dim=1).values, expected.indices.sort(dim=1).values)
+    assert torch.equal(similarities.gather(1, places), values)
+
+
+@pytest.mark.parametrize("kind", SIMILARITIES)
+def test_a_bank_of_many_slabs_equals_one_matrix(kind, monkeypatch):
+    monkeypatch.setattr("model.memory.BLOCK", 60)  # several blocks of positions, to read and to sum
+    rng = np.random.default_rng(5)
+    frames = list(random_frames(rng, [1] * 9 + [3] * 20, key_dim=6, value_dim=2))
+    bank = MemoryBank(similarity=kind)
+    for key, values in frames:
+        bank.add(as_tensor(key), as_tensor(values))
+    query = as_tensor(rng.standard_normal((6, HEIGHT, WIDTH)))
+    found = bank.read(query).numpy()
+    for n, since in ((0, 0), (1, 9), (2, 9)):
+        keys = np.concatenate([rows(key) for key, _ in frames[since:]])
+        values = np.concatenate([rows(values[n]) for _, values in frames[since:]])
+        expected = naive_read(keys, values, rows(query.numpy()), kind, 20)
+        np.testing.assert_allclose(rows(found[n]), expected, atol=2e-4)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import torchvision
 from conftest import REAL_DATA, build_light_network
 
-from model import STCN, NetworkConfig
+from model import STCN, NetworkConfig, load_network, save_network
 from model.modules import CBAM, ResBlock, ResNetStages
 from model.network import soft_aggregate
 from util.errors import InputError
@@ -80,10 +80,12 @@ def test_objects_are_independent_but_for_the_other_objects_channel(light_network
 
 
 def test_a_residual_block_by_its_formula():
-    block = ResBlock(3, 5)
-    x = torch.randn(1, 3, 6, 6)
+    block = ResBlock(5, 4)
+    own, shared = torch.randn(6, 3, 6, 6), torch.randn(2, 2, 6, 6)  # two frames, three objects in each
+    x = torch.cat([own, shared.repeat_interleave(3, dim=0)], dim=1)
     expected = block.shortcut(x) + block.conv2(F.relu(block.conv1(F.relu(x))))
     torch.testing.assert_close(block(x), expected)
+    torch.testing.assert_close(block(own, shared), expected)
     assert isinstance(ResBlock(4, 4).shortcut, torch.nn.Identity)
 
 
@@ -102,6 +104,22 @@ def test_batch_norm_stays_frozen_in_training_and_its_affine_parameters_learn():
     assert not any(norm.training for norm in norms)
     assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True))
     assert network.key_encoder.stages.bn1.weight.grad is not None
+
+
+def test_the_copy_for_inference_computes_the_same_and_cannot_be_saved(golden_network, light_file, tmp_path):
+    image, masks = torch.randn(1, 3, 64, 80), torch.rand(1, 2, 64, 80)
+    for network in (golden_network, load_network(light_file)):
+        fast = network.for_inference()
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
+        assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+        with torch.inference_mode():
+            expected, found = network.encode_key(image), fast.encode_key(image)
+            pairs = [*zip(found, expected, strict=True)]
+            pairs.append((fast.encode_value(image, masks, found), network.encode_value(image, masks, expected)))
+        for ours, theirs in pairs:
+            torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
+        with pytest.raises(ValueError, match="cannot be saved"):
+            save_network(fast, tmp_path / "x.pth")
 
 
 def test_the_key_projection_is_orthogonal_and_linear():

@@ -38,7 +38,15 @@ def evaluation_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--include_last", action="store_true", help="let the previous frame be temporary memory (the paper advises not to)"
     )
+    parser.add_argument(
+        "--max_memory_frames",
+        type=positive_int,
+        metavar="N",
+        help="remember at most so many frames: the least used is forgotten (default: no bound)",
+    )
     parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network: slow to start, then faster")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
     )
@@ -58,6 +66,7 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, object]:
         "memory_every": arguments.mem_every,
         "top_k": arguments.top,
         "include_last": arguments.include_last,
+        "max_memory_frames": arguments.max_memory_frames,
         "amp": arguments.amp,
     }
 

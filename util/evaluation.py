@@ -201,12 +201,16 @@ def run_benchmark(
     overwrite: bool,
     size: int | None = None,
     workers: int = 2,
+    threads: int | None = None,
 ) -> Summary | None:
     """What an evaluation script does between its flags and its scores, in each process that torchrun started.
 
     `segmenters_on(device)` loads the network there, before `results` is touched, and gives what `evaluate` needs;
-    `settings` is what `results` must have been made with.  Prints and returns the summary on rank 0, `None` elsewhere.
+    `settings` is what `results` must have been made with; `threads` are PyTorch's on the CPU.  Prints and returns the
+    summary on rank 0, `None` elsewhere.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     with Group() as group:
         make_segmenter = segmenters_on(device_of(device, group.local_rank))
         if group.rank == 0:
