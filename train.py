@@ -30,9 +30,9 @@ from model.memory import SIMILARITIES
 from model.modules import BACKBONES
 from model.network import network_content, network_from
 from util import checkpoint, metrics
-from util.config import STAGES, Stage, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
+from util.config import STAGES, Stage, add_data_flags, data_roots, max_skip, non_negative_int, positive_float, positive_int
 from util.distributed import Group, StopRequest, device_of
-from util.errors import InputError, one_line_errors
+from util.errors import InputError, names_some, one_line_errors
 from util.evaluation import ResultFolder, evaluate, peak_memory
 from util.image import normalise
 from util.log import RunningMeans, progress_bar
@@ -42,8 +42,8 @@ EXIT_STOPPED = 75  # asked to stop, and saved
 EXIT_ALONE = 76  # asked to stop, but other processes were gone, so that nothing was saved
 EXIT_DIVERGED = 77
 NONFINITE_LIMIT = 10  # iterations in a row
-PROBLEM_LIMIT = 1000  # samples that could not be used
-CALIBRATION_BATCHES = 8
+PROBLEM_LIMIT = 1000  # different samples that could not be used
+CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 WEIGHT_DECAY = 1e-7  # section F.1
 
 
@@ -84,12 +84,12 @@ def parser() -> argparse.ArgumentParser:
     steps.add_argument("-b", "--batch_size", type=positive_int, help="of each process (default: the stage's over all)")
     steps.add_argument("--accumulate", type=positive_int, default=1, metavar="N", help="passes of --batch_size an iteration")
     steps.add_argument("--optimizer", choices=("adam", "adamw"), default="adam", help="which optimiser")
-    steps.add_argument("--lr", type=float, default=1e-5, help="learning rate")
-    steps.add_argument("--encoder_lr", type=float, help="learning rate of the ResNets (default: --lr)")
+    steps.add_argument("--lr", type=positive_float, default=1e-5, help="learning rate")
+    steps.add_argument("--encoder_lr", type=positive_float, help="learning rate of the ResNets (default: --lr)")
     steps.add_argument("--schedule", choices=("step", "cosine"), default="step", help="of the learning rate")
     steps.add_argument("--steps", type=positive_int, nargs="*", help="iterations at which the learning rate falls")
-    steps.add_argument("--gamma", type=float, default=0.1, help="by which factor it falls")
-    steps.add_argument("--clip_grad", type=float, help="largest norm of the gradient")
+    steps.add_argument("--gamma", type=positive_float, default=0.1, help="by which factor it falls")
+    steps.add_argument("--clip_grad", type=positive_float, help="largest norm of the gradient")
     steps.add_argument("--bootstrap_start", type=non_negative_int, default=20_000, metavar="N", help="until then all pixels")
     steps.add_argument(
         "--bootstrap_end", type=non_negative_int, default=70_000, metavar="N", help="from then on 15 %% of them"
@@ -245,15 +245,18 @@ class Start(NamedTuple):
 
     network: STCN
     iteration: int
-    content: dict[str, Any]  # of the checkpoint; empty for a new run
+    content: dict[str, Any]  # of the checkpoint; empty where there is none
+    same_run: bool  # whether it is a checkpoint of this run
 
 
 def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, Any], group: Group) -> Start:
     """A checkpoint of this run, the one that a flag names, a network, ImageNet, or nothing, in this order."""
     path = arguments.resume
     if path == "auto":
-        newest = partial(checkpoint.newest_readable, folder, lambda text: print(f"warning: {text}", file=sys.stderr))
-        path = group.broadcast(newest() if group.rank == 0 else None)  # all must take the same
+        newest = None
+        if group.rank == 0:
+            newest = checkpoint.newest_readable(folder, lambda text: print(f"warning: {text}", file=sys.stderr))
+        path = group.broadcast(newest)  # all must take the same
     elif path == "never":
         if group.broadcast(bool(checkpoint.checkpoints_in(folder))):
             raise InputError(f"{folder}: holds a run; --resume auto goes on with it, another --id starts one")
@@ -263,12 +266,16 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         if "arguments" not in content:
             raise InputError(f"{path}: expected a training checkpoint, found a network; --load_network starts from it")
         refuse_differences(Path(path), content["arguments"], record)
-        return Start(network_from(content, path), content["iteration"], content)
+        return Start(network_from(content, path), content["iteration"], content, True)
     if arguments.load_model is not None:
         content = checkpoint.read(arguments.load_model)
         if "optimizer" not in content:
             raise InputError(f"{arguments.load_model}: expected a training checkpoint; --load_network starts from a network")
-        return Start(network_from(content, arguments.load_model), content.get("iteration", content.get("it", 0)), content)
+        network, iteration = network_from(content, arguments.load_model), content.get("iteration", content.get("it", 0))
+        if iteration >= arguments.iterations:
+            raise InputError(f"{arguments.load_model}: has {iteration} iterations behind it, of {arguments.iterations}")
+        prepare_others_filter(network, arguments.stage, arguments.seed)
+        return Start(network, iteration, content, False)
     if arguments.load_network is not None:
         network = network_from(checkpoint.read(arguments.load_network), arguments.load_network)
     else:
@@ -278,7 +285,7 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         except ValueError as error:
             raise InputError(f"--{error}") from error
     prepare_others_filter(network, arguments.stage, arguments.seed)
-    return Start(network, 0, {})
+    return Start(network, 0, {}, False)
 
 
 @dataclasses.dataclass
@@ -286,6 +293,7 @@ class State:
     """All that changes as training goes on."""
 
     network: STCN
+    objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     means: RunningMeans
@@ -297,6 +305,7 @@ class State:
             **network_content(self.network),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "amp_dtype": str(self.objective.amp_dtype),
             "means": self.means.state_dict(),
             "best": self.best,
             "random_state": torch.get_rng_state(),
@@ -304,20 +313,25 @@ class State:
             "arguments": record,
         }
 
-    def load(self, content: dict[str, Any]) -> None:
-        """Take all but the network out of a training checkpoint, ours or the release's."""
+    def load(self, content: dict[str, Any], *, same_run: bool) -> None:
+        """Take all but the network out of a training checkpoint, ours or the release's.
+
+        Of another run only the optimiser's moments are taken: its learning rates and the like are this run's.
+        """
         if "format" in content:
-            self.optimizer.load_state_dict(content["optimizer"])
-            self.scaler.load_state_dict(content["scaler"])
+            moments = content["optimizer"]["state"]
+            if content["amp_dtype"] == str(self.objective.amp_dtype):
+                self.scaler.load_state_dict(content["scaler"])
+        else:
+            released = checkpoint.optimizer_from_released(content)
+            names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+            ours = [released.get(names[id(p)], {}) for group in self.optimizer.param_groups for p in group["params"]]
+            moments = {number: entry for number, entry in enumerate(ours) if entry}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        if same_run:
             self.means.load_state_dict(content["means"])
             self.best = content["best"]
             torch.set_rng_state(content["random_state"])
-            return
-        released = checkpoint.optimizer_from_released(content)
-        names = {id(parameter): name for name, parameter in self.network.named_parameters()}
-        ours = [released.get(names[id(p)], {}) for group in self.optimizer.param_groups for p in group["params"]]
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": {n: m for n, m in enumerate(ours) if m}, "param_groups": groups})
 
 
 @one_line_errors
@@ -341,9 +355,11 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, group.world)
     sources = stage_sources(arguments.stage, data_roots(arguments), crop=arguments.crop)
     validation = davis_videos(arguments.davis_root) if arguments.val_every else []
+    if without := [video.name for video in validation if not video.truth]:
+        raise InputError(f"--val_every: expected ground truth of every frame, found none of {names_some(without)}")
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(skip_of_draw, stage, schedule))
     folder = Path(arguments.save_dir) / f"{arguments.id}_s{arguments.stage}"
-    final = folder.with_suffix(".pth")
+    final = folder.with_name(f"{folder.name}.pth")
     record = run_record(arguments, schedule, sources)
     torch.manual_seed(arguments.seed)
 
@@ -355,24 +371,31 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
             save_network(network, final)
         return 0
     if not start.content and arguments.no_pretrained and arguments.load_network is None:
-        network.set_statistics(calibration_clips(draws, schedule, device))
+        network.set_statistics(calibration_clips(draws, device))
     if arguments.compile:
         network.compile()
     model = DistributedDataParallel(network, broadcast_buffers=False) if group.world > 1 else network
     objective = make_objective(arguments, device)
     slots = 1 if arguments.stage == 0 else 2
     state = State(
-        network, make_optimizer(network, arguments), make_scaler(objective, device), RunningMeans(figure_names(slots), group)
+        network,
+        objective,
+        make_optimizer(network, arguments),
+        make_scaler(objective, device),
+        RunningMeans(figure_names(slots), group),
     )
     if start.content:
-        state.load(start.content)
+        state.load(start.content, same_run=start.same_run)
+    if group.rank == 0:
+        checkpoint.set_aside_newer(folder, start.iteration if start.same_run else 0)
+    start = start._replace(content={})  # which is large
 
     print_once(group, describe(arguments, schedule, sources, network, device, start))
     pin = device.type == "cuda"
     batches = load(draws, schedule, rank=group.rank, start=start.iteration, workers=arguments.num_workers, pin=pin)
     # readers of the log drop what a run that was killed had written behind the checkpoint
     writer = SummaryWriter(str(folder / "log"), purge_step=start.iteration + 1) if group.rank == 0 else None
-    problems: list[str] = []
+    problems: set[str] = set()
     window = Window(start.iteration)
     bar = progress_bar(
         schedule.iterations, "iterations", shown=group.rank == 0, start=start.iteration, figures=("loss", "iou", "samples/s")
@@ -385,8 +408,10 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
                     parameters["lr"] = learning_rate(parameters["base_lr"], iteration, arguments)
                 with window.waiting():
                     passes = [next(batches) for _ in range(schedule.passes)]
-                problems += [problem for batch in passes for problem in batch.problems]
-                predicted = iterate(state, model, passes, iteration, objective, arguments.clip_grad, device)
+                for problem in {problem for batch in passes for problem in batch.problems} - problems:
+                    problems.add(problem)
+                    print(f"\nwarning: {problem}", file=sys.stderr)
+                predicted = iterate(state, model, passes, iteration, arguments.clip_grad, device)
                 done = iteration + 1
 
                 if writer is not None and done % arguments.image_every == 0:
@@ -405,24 +430,27 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
                             writer.add_scalar(name, value, done)
                         figures = {"loss": scalars["loss/total"], "iou": scalars.get("iou/object_1")}
                         bar.update(done, **figures, **{"samples/s": speed["speed/samples_per_second"]})
-                    if state.means.nonfinite >= NONFINITE_LIMIT:
+                    if state.means.longest_nonfinite >= NONFINITE_LIMIT:
                         return diverged(state.means, folder, group)
                 else:
                     bar.update(done)
                 if len(problems) > PROBLEM_LIMIT:
-                    raise InputError(f"more than {PROBLEM_LIMIT} samples could not be used, the last: {problems[-1]}")
+                    raise InputError(f"more than {PROBLEM_LIMIT} samples could not be used; they are named above")
                 if validation and done % arguments.val_every == 0:
                     score = group.broadcast(validate(network, validation, folder, group))
-                    if writer is not None:
-                        writer.add_scalar("validation/J&F", score, done)
-                        if score > state.best:
-                            save_network(network, folder / "best.pth")
-                    state.best = max(state.best, score)
+                    if score is not None:
+                        if writer is not None:
+                            writer.add_scalar("validation/J&F", score, done)
+                            if score > state.best:
+                                save_network(network, folder / "best.pth")
+                        state.best = max(state.best, score)
+                    window.look(done)
                 stopping = stop.agreed()
                 if stopping or done % arguments.save_every == 0 or done == schedule.iterations:
                     state.means.gather()
                     path = checkpoint.checkpoint_path(folder, done)
-                    if group.rank == 0:
+                    if writer is not None:
+                        writer.flush()  # what a checkpoint is behind is never logged again
                         content = state.content(done, record)
                         checkpoint.write_atomically(path, lambda file, content=content: torch.save(content, file))
                         for old in checkpoint.checkpoints_in(folder)[arguments.keep :]:
@@ -451,7 +479,6 @@ def iterate(
     model: nn.Module,
     passes: list[Batch],
     iteration: int,
-    objective: Objective,
     clip_grad: float | None,
     device: torch.device,
 ) -> Tensor:
@@ -461,12 +488,14 @@ def iterate(
     for number, batch in enumerate(passes, start=1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(passes)  # once an iteration is enough
-        loss, row, predicted = training_step(model, batch, iteration, objective, device)
+        loss, row, predicted = training_step(model, batch, iteration, state.objective, device)
         state.scaler.scale(loss / len(passes)).backward()
         rows.append(row)
         names += batch.names
     state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.clip_grad_norm_(state.network.parameters(), clip_grad or math.inf)
+    norm = nn.utils.get_total_norm(parameter.grad for parameter in state.network.parameters())
+    if clip_grad is not None:
+        nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     row = torch.stack(rows).sum(dim=0)
@@ -501,16 +530,16 @@ class Window:
         return result
 
 
-def calibration_clips(draws: Draws, schedule: Schedule, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """A few batches of one process, as `STCN.forward` takes them; the same on every rank."""
-    alone = Schedule(CALIBRATION_BATCHES, schedule.batch)
+def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """A few batches, as `STCN.forward` takes them; the same for any number of processes."""
+    alone = Schedule(CALIBRATION_BATCHES, CALIBRATION_BATCH)
     for batch in load(draws, alone, rank=0, start=0, workers=0):
         labels, valid = batch.labels.to(device), batch.valid.to(device)
         yield normalise(batch.frames.to(device)), first_masks(labels, valid.shape[1]), valid
 
 
 def validate(network: STCN, videos: list, folder: Path, group: Group) -> float | None:
-    """J&F on the videos, on rank 0; `None` elsewhere."""
+    """J&F on the videos, on rank 0; `None` elsewhere, and, with a warning, when a video cannot be read."""
     network.eval()
     results = ResultFolder(folder / "validation")
     if group.rank == 0:
@@ -520,7 +549,8 @@ def validate(network: STCN, videos: list, folder: Path, group: Group) -> float |
     if summary is None:
         return None
     if summary.failures:
-        raise InputError(f"validation: {summary.failures[0]}")
+        print(f"\nwarning: no validation: {summary.failures[0]}", file=sys.stderr)
+        return None
     scores = metrics.davis_scores(metrics.score_videos(metrics.davis_jobs(videos, results.masks), processes=1, shown=False))
     return scores["global"]["J&F"]
 
@@ -557,16 +587,16 @@ def describe(
 
 def diverged(means: RunningMeans, folder: Path, group: Group) -> int:
     names = [name for part in group.gather(means.bad_samples) for name in part]
-    good = checkpoint.newest_readable(folder, lambda text: None)
+    good = checkpoint.newest_readable(folder, fits=lambda content: content["means"]["nonfinite"] == 0)
     print_once(
         group,
-        f"\nerror: the loss was not finite in {means.nonfinite} iterations in a row; the last good checkpoint is "
+        f"\nerror: the loss was not finite in {means.longest_nonfinite} iterations in a row; the last good checkpoint is "
         f"{good or 'not there'}; the samples of the last of them:\n  " + "\n  ".join(names),
     )
     return EXIT_DIVERGED
 
 
-def report_problems(problems: list[str], group: Group) -> None:
+def report_problems(problems: set[str], group: Group) -> None:
     found = sorted({problem for part in group.gather(problems) for problem in part})
     if found:
         print_once(group, f"{len(found)} samples could not be used and were replaced:\n  " + "\n  ".join(found))

@@ -26,6 +26,7 @@ YOUTUBE_SPACING = 5  # YouTube-VOS annotates every fifth frame
 TINY = 100  # pixels: smaller objects of BL30K are not followed (section F.3.3)
 TRIES = 5  # draws of an entry that shows no object, before another entry is taken
 OTHER_ENTRIES = 20
+GRACE = 25  # seconds between SIGTERM and a worker's end
 
 
 class Source(Protocol):
@@ -168,17 +169,22 @@ class Schedule(NamedTuple):
 
 
 def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: int, pin: bool = False) -> Iterator[Batch]:
-    """The batches of a process, made ahead by `workers` processes (0: when asked for)."""
-    return iter(
-        DataLoader(
-            draws,
-            batch_sampler=_Listed(schedule, rank, start),
-            num_workers=workers,
-            collate_fn=_collate,
-            worker_init_fn=_prepare_worker,
-            pin_memory=pin,
-        )
+    """The batches of a process, made ahead by `workers` processes (0: when asked for).
+
+    Raises `InputError` when too many samples cannot be used.
+    """
+    loader = DataLoader(
+        draws,
+        batch_sampler=_Listed(schedule, rank, start),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_prepare_worker,
+        pin_memory=pin,
     )
+    try:
+        yield from loader
+    except InputError as error:  # from a worker it comes with the worker's traceback
+        raise InputError(str(error).strip().splitlines()[-1].removeprefix("util.errors.InputError: ")) from error
 
 
 class _Listed:
@@ -202,5 +208,6 @@ def _collate(clips: list[Clip]) -> Batch:
 def _prepare_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # workers are parallel already
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):  # the training process decides when to stop, and needs data until then
-        signal.signal(number, signal.SIG_IGN)
+    # torchrun and terminals send these to the whole process group, but training needs data until it has saved
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

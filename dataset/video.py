@@ -138,6 +138,8 @@ def youtube_videos(
         wanted = stems
         if not output_all:
             wanted = frozenset(frame for scored in meta[name].values() for frame in scored.frames)
+            if not wanted:
+                raise InputError(f"{listing}: asks for no frame of {name}")
             if absent := wanted - stems:
                 raise InputError(f"{listing}: asks for {name}/{names_some(absent)}, not in {images / name}")
         found = {} if truth is None else {p.stem: p for p in list_images(_folder(Path(truth) / name))}

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def soft_aggregate(probabilities: Tensor, dim: int = 1) -> Tensor:
     """
     # float32, since 1 - 1e-7 is 1 in half precision
     probabilities = probabilities.float()
-    background = (1 - probabilities).prod(dim=dim, keepdim=True)
+    # not `prod`, whose gradient makes the CPU wait for the GPU
+    background = functools.reduce(torch.mul, (1 - probabilities).split(1, dim=dim))
     probabilities = torch.cat([background, probabilities], dim=dim)
     return torch.logit(probabilities, eps=PROBABILITY_MARGIN)
 

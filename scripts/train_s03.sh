@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The paper's main model on two 11 GB GPUs: static images, then YouTube-VOS and DAVIS (section F.4).  Run it again after a
-# stop: a finished stage is skipped and an unfinished one goes on.  Arguments go to every stage (data folders, --id).
+# stop: a finished stage is skipped and an unfinished one goes on.  Arguments go to every stage
+# (data folders and the like); ID and SAVES name the run and where its networks go.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-torchrun --standalone --nproc_per_node=2 train.py --id s03 --stage 0 "$@"
-torchrun --standalone --nproc_per_node=2 train.py --id s03 --stage 3 --load_network saves/s03_s0.pth "$@"
+ID=${ID:-s03} SAVES=${SAVES:-saves}
+torchrun --standalone --nproc_per_node=2 train.py --id "$ID" --save_dir "$SAVES" --stage 0 "$@"
+torchrun --standalone --nproc_per_node=2 train.py --id "$ID" --save_dir "$SAVES" --stage 3 --load_network "$SAVES/$ID"_s0.pth "$@"

@@ -148,6 +148,36 @@ def test_results_of_unknown_origin_are_refused(segment, tmp_path, capsys):
     assert list((tmp_path / "out/ant").iterdir()) == []
 
 
+def test_results_of_other_videos_are_not_taken_for_this_networks(segment, davis, tmp_path, capsys):
+    (davis / "ImageSets/2017/val.txt").write_text("ant")
+    assert segment() == 0
+    (davis / "ImageSets/2017/val.txt").write_text("bee")
+    assert segment("--top", 5) == 2
+    assert "top_k was 20, is 5" in capsys.readouterr().err
+    assert segment("--top", 5, "--overwrite", "--zip") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"bee"}
+    (davis / "ImageSets/2017/val.txt").write_text("cow")
+    assert segment("--top", 5) == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["videos"] == ["bee", "cow"]
+    (davis / "JPEGImages/480p/cow/00002.jpg").write_bytes(b"")
+    assert segment("--overwrite") == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"run.json"}
+
+
+def test_a_file_where_the_output_should_go_is_told(segment, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file/below"):
+        assert segment(output=output) == 2
+        assert "expected a folder, found a file" in capsys.readouterr().err
+
+
+def test_a_bounded_memory_through_the_command_line(segment, tmp_path):
+    assert segment("--mem_every", 1) == 0
+    assert segment("--mem_every", 1, "--max_memory_frames", 1, "--threads", 1, output=tmp_path / "bounded") == 0
+    assert set(masks_in(tmp_path / "bounded")) == all_frames()
+    assert masks_in(tmp_path / "bounded") != masks_in(tmp_path / "out")
+
+
 def test_a_broken_image_fails_its_video_alone(segment, davis, tmp_path, capsys):
     broken = davis / "JPEGImages/480p/bee/00003.jpg"
     whole = broken.read_bytes()

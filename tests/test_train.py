@@ -168,12 +168,9 @@ def gradients(folder: Path) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("batch", "passes", "processes"), [(2, 2, 1), (2, 1, 2)])
 def test_a_batch_may_be_split_over_passes_and_processes(batch, passes, processes, run, demo_data, tmp_path):
     assert run(tmp_path / "whole", "-i", 1, "-b", 4) == 0
-    # the same initial network, as batch norm is set from batches of the process
-    flags = ("-i", 1, "-b", batch, "--accumulate", passes, "--load_network", tmp_path / "start.pth")
-    save_network(build_light_network(), tmp_path / "start.pth")
-    assert run(tmp_path / "one", "-i", 1, "-b", 4, "--load_network", tmp_path / "start.pth") == 0
+    flags = ("-i", 1, "-b", batch, "--accumulate", passes)
     finish(start(flags_of(demo_data, tmp_path / "split", *flags), processes=processes))
-    for found, expected in zip(gradients(tmp_path / "split"), gradients(tmp_path / "one"), strict=True):
+    for found, expected in zip(gradients(tmp_path / "split"), gradients(tmp_path / "whole"), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item() + 1e-8, rtol=1e-3)
 
 
@@ -303,7 +300,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_weights(run, tmp_
     newest, *_, oldest = checkpoint.checkpoints_in(tmp_path / "x_s0")
     told = capsys.readouterr().out
     assert "not finite in 10 iterations in a row" in told
-    assert f"the last good checkpoint is {newest}" in told
+    assert f"the last good checkpoint is {oldest}" in told
     assert "/static/" in told.splitlines()[-1]
     before, after = (checkpoint.read(path)["network"] for path in (oldest, newest))
     assert oldest.name == "checkpoint_0000004.pth"
@@ -371,6 +368,7 @@ def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkey
     assert "expected at least one of fss" in told("--static_root", tmp_path / "none", stage=0)
     assert "value_dim: expected a multiple of 16, found 33" in told("-b", 1, "--value_dim", 33)
     assert "none.pth: no such checkpoint" in told("-b", 1, "--load_network", tmp_path / "none.pth")
+    assert "--lr: expected a number above 0, found '-1'" in told("--lr", -1)
     assert "--batch_size: stage 3 has 8 samples" in told("--accumulate", 3)
     save_network(build_light_network(), tmp_path / "net.pth")
     assert "expected a training checkpoint" in told("-b", 1, "--resume", tmp_path / "net.pth")
@@ -392,12 +390,12 @@ def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
         "scheduler": {},
     }
     torch.save(content, tmp_path / "x_checkpoint.pth")
-    arguments = train.parser().parse_args(["--id", "x", "--load_model", str(tmp_path / "x_checkpoint.pth")])
+    arguments = train.parser().parse_args(["--id", "x", "-i", "9", "--load_model", str(tmp_path / "x_checkpoint.pth")])
     found = train.find_start(arguments, tmp_path / "x_s3", {}, train.Group())
     assert found.iteration == 7
     optimizer = train.make_optimizer(found.network, arguments)
-    holder = train.State(found.network, optimizer, None, None)
-    holder.load(found.content)
+    holder = train.State(found.network, None, optimizer, None, None)
+    holder.load(found.content, same_run=found.same_run)
     released = checkpoint.to_released(found.network.state_dict())
     for name in (
         "key_proj.key_proj.weight",
@@ -413,11 +411,42 @@ def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
     assert len(optimizer.state) == len(list(found.network.parameters()))
 
 
-def test_a_checkpoint_of_ours_goes_on_under_another_name(run, tmp_path, capsys):
-    assert run(tmp_path, "-i", 2, "-b", 1) == 0
-    path = tmp_path / "x_s3/checkpoint_0000002.pth"
-    assert run(tmp_path / "other", "-i", 3, "-b", 1, "--load_model", path) == 0
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_checkpoint_of_ours_goes_on_in_another_run_under_its_arguments(stage, run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 2, "-b", 1, stage=stage) == 0
+    path = tmp_path / f"x_s{stage}/checkpoint_0000002.pth"
+    flags = ("--load_model", path, "-b", 1)
+    assert run(tmp_path / "other", "-i", 2, *flags) == 2
+    assert "has 2 iterations behind it, of 2" in capsys.readouterr().err
+    assert run(tmp_path / "other", "-i", 3, *flags, "--lr", 1e-6, "--steps", 1) == 0
     assert "going on after 2 of 3" in capsys.readouterr().out
+    ((step, rate),) = scalars(tmp_path / "other")["learning_rate"]
+    assert step == 3
+    assert rate == pytest.approx(1e-7)
+    assert load_network(tmp_path / "other/x_s3.pth").value_encoder.others_filter.any()
+
+
+@pytest.mark.parametrize("flag", ["--debug", "--benchmark", "--deterministic", "--no_amp", "--clip_grad=0.1"])
+def test_flags_that_change_how_and_not_what(flag, run, tmp_path):
+    was = torch.are_deterministic_algorithms_enabled()
+    try:
+        assert run(tmp_path, "-i", 1, "-b", 1, flag, stage=0) == 0
+    finally:
+        torch.use_deterministic_algorithms(was)
+    assert scalars(tmp_path, 0)["loss/total"][0][1] > 0
+
+
+def test_an_id_may_have_a_dot(script, demo_data, tmp_path):
+    assert script("train", *flags_of(demo_data, tmp_path, "-i", 1, "-b", 1, "--id", "v1.5")) == 0
+    assert (tmp_path / "v1.5_s3.pth").is_file()
+
+
+def test_checkpoints_behind_the_one_that_a_run_goes_on_from_are_set_aside(run, tmp_path):
+    assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 1, "--keep", 9) == 0
+    first = tmp_path / "x_s3/checkpoint_0000001.pth"
+    assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 1, "--keep", 1, "--resume", first) == 0
+    assert [path.name for path in checkpoint.checkpoints_in(tmp_path / "x_s3")] == ["checkpoint_0000004.pth"]
+    assert len(list((tmp_path / "x_s3").glob("*.set_aside"))) == 3
 
 
 def test_imagenet_weights_that_are_not_there_are_told_with_the_flag(script, demo_data, tmp_path, monkeypatch, capsys):

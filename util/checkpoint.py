@@ -8,7 +8,7 @@ holds such a one under `network`.
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,26 +66,34 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({first_line})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
-    return content
+    return {str(key): value for key, value in content.items()}
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
-    """Give `path` the content that `write` puts into an open binary file, whole or not at all, even across a crash."""
+    """Give `path` the content that `write` puts into an open binary file, whole or not at all, even across a crash.
+
+    Raises `InputError` when there can be no such file.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files for the owner alone
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def make_folder(path: Path) -> None:
+    """The folder and those above it, where they are not there; raises `InputError` when a file is in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{path}: expected a folder, found a file there or above") from error
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
@@ -97,15 +105,26 @@ def checkpoint_path(folder: str | Path, iteration: int) -> Path:
     return Path(folder) / f"checkpoint_{iteration:07d}.pth"
 
 
-def newest_readable(folder: str | Path, warn: Callable[[str], None]) -> Path | None:
-    """The newest training checkpoint of a run that can be read; those that cannot be are named to `warn`."""
+def newest_readable(
+    folder: str | Path, warn: Callable[[str], None] = lambda text: None, fits: Callable[[dict], bool] = lambda content: True
+) -> Path | None:
+    """The newest training checkpoint of a run that can be read and `fits`; those that cannot be read are told to `warn`."""
     for path in checkpoints_in(folder):
         try:
-            read(path)
-            return path
+            if fits(read(path)):
+                return path
         except InputError as error:
             warn(f"{error}; going back to the one before")
     return None
+
+
+def set_aside_newer(folder: str | Path, iteration: int) -> None:
+    """Rename the checkpoints of a run behind an iteration that it goes on from, and remove what a crash left half-written."""
+    for path in checkpoints_in(folder):
+        if path > checkpoint_path(folder, iteration):
+            path.replace(path.with_suffix(".set_aside"))
+    for path in Path(folder).glob(".checkpoint_*"):
+        path.unlink()
 
 
 def digest(path: str | Path) -> str:
@@ -151,7 +170,7 @@ def optimizer_from_released(content: dict[str, Any]) -> dict[str, dict[str, Any]
     released = [
         name for name in content["network"] if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
     ]
-    state = content["optimizer"]["state"]
+    state = content["optimizer"].get("state", {})
     by_name: dict[str, dict[str, Any]] = {}
     for number, name in enumerate(released):
         for entry, value in state.get(number, {}).items():

@@ -1,6 +1,7 @@
 """The command-line flags that scripts share, spelled as users of the paper's release know them."""
 
 import argparse
+import math
 from typing import NamedTuple
 
 
@@ -12,6 +13,17 @@ def positive_int(text: str) -> int:
 def non_negative_int(text: str) -> int:
     """For argparse: an integer of at least 0."""
     return _int_from(0, text)
+
+
+def positive_float(text: str) -> float:
+    """For argparse: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return value
 
 
 def _int_from(least: int, text: str) -> int:
@@ -41,12 +53,20 @@ def evaluation_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_memory_frames",
         type=positive_int,
+        default=argparse.SUPPRESS,
         metavar="N",
         help="remember at most so many frames: the least used is forgotten (default: no bound)",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: slow to start, then faster")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
+    parser.add_argument(
+        "--threads",
+        type=positive_int,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="of PyTorch on the CPU (default: its own choice)",
+    )
+    parser.set_defaults(max_memory_frames=None, threads=None)
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
     )

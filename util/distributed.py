@@ -38,18 +38,23 @@ def device_of(name: str, local_rank: int) -> torch.device:
 class Group:
     """The processes that torchrun started, as a context; without torchrun this one alone.
 
-    They talk over gloo; with `cuda` tensors on GPUs go over NCCL.
+    They talk over gloo; with `cuda` gradients go over NCCL.
     """
 
     def __init__(self, *, cuda: bool = False) -> None:
-        self.backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        self.cuda = cuda
+        self._talk: dist.ProcessGroup | None = None  # over gloo; `None` is the group of all that `dist` has by itself
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
 
     def __enter__(self) -> "Group":
         if self.world > 1:
-            dist.init_process_group(self.backend, timeout=PATIENCE)
+            if self.cuda:
+                dist.init_process_group("nccl")
+                self._talk = dist.new_group(backend="gloo", timeout=PATIENCE)
+            else:
+                dist.init_process_group("gloo", timeout=PATIENCE)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -60,7 +65,7 @@ class Group:
         """Rank 0's item, on every rank."""
         items = [item]
         if self.world > 1:
-            dist.broadcast_object_list(items)
+            dist.broadcast_object_list(items, group=self._talk)
         return items[0]
 
     def gather(self, item: Any) -> list[Any]:
@@ -68,14 +73,18 @@ class Group:
         if self.world == 1:
             return [item]
         items = [None] * self.world if self.rank == 0 else None
-        dist.gather_object(item, items)
+        dist.gather_object(item, items, group=self._talk)
         return items or []
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of the ranks' tensors (on the CPU), on every rank."""
         if self.world > 1:
-            dist.all_reduce(tensor)
+            dist.all_reduce(tensor, group=self._talk)
         return tensor
+
+    def sum_later(self, tensor: Tensor) -> dist.Work:
+        """`sum` of which the result is there when `wait()` has returned."""
+        return dist.all_reduce(tensor, group=self._talk, async_op=True)
 
 
 class StopRequest:
@@ -86,7 +95,7 @@ class StopRequest:
         self.asked = False
         self._flag = torch.zeros(1)
         self._work: dist.Work | None = None
-        self._handlers: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}  # as they were before
 
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -94,13 +103,17 @@ class StopRequest:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        self._restore()
         if self._work is not None and error[0] is None:
             self._work.wait()
 
     def _ask(self, number: int, frame: object) -> None:
         self.asked = True
+        self._restore()  # who asks twice does not want to wait
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def agreed(self) -> bool:
         """Whether a rank had been asked to stop by the last call; every rank calls this once a step."""
@@ -111,5 +124,5 @@ class StopRequest:
             self._work.wait()
             agreed = bool(self._flag.item())
         self._flag = torch.tensor([float(self.asked)])
-        self._work = dist.all_reduce(self._flag, async_op=True)
+        self._work = self.group.sum_later(self._flag)
         return agreed

@@ -83,20 +83,22 @@ class ResultFolder:
         """Make the folder this run's own.
 
         Raises `InputError` when it holds results made with other settings (what differs is named) or not by us; with
-        `overwrite` the results of these videos are removed instead.
+        `overwrite` the results of these videos and of those that `run.json` names are removed instead.
         """
         record = self.root / "run.json"
-        made = [video.name for video in videos if self.folder(video).exists()]
-        if made and not overwrite:
-            old = self._read_record(record)
-            differing = sorted(key for key in settings.keys() | old.keys() if settings.get(key) != old.get(key))
-            if differing:
-                what = "; ".join(f"{key} was {old.get(key)}, is {settings.get(key)}" for key in differing)
-                raise InputError(f"{self.root}: holds results of another run ({what}); --overwrite replaces them")
+        old, names = self._read_record(record), [video.name for video in videos]
+        recorded = old.pop("videos", [])
+        differing = sorted(key for key in settings.keys() | old.keys() if settings.get(key) != old.get(key))
         if overwrite:
-            for video in videos:
-                shutil.rmtree(self.folder(video), ignore_errors=True)
-        text = json.dumps(settings, indent=2) + "\n"
+            for name in {*names, *recorded}:
+                shutil.rmtree(self.masks / name, ignore_errors=True)
+            for path in (*self.root.glob("*_results-*.csv"), self.root / "scores.json", self.root / "results.zip"):
+                path.unlink(missing_ok=True)
+            recorded = []
+        elif differing and any((self.masks / name).exists() for name in {*names, *recorded}):
+            what = "; ".join(f"{key} was {old.get(key)}, is {settings.get(key)}" for key in differing)
+            raise InputError(f"{self.root}: holds results of another run ({what}); --overwrite replaces them")
+        text = json.dumps({**settings, "videos": sorted({*names, *recorded})}, indent=2) + "\n"
         write_atomically(record, lambda file: file.write(text.encode()))
 
     def folder(self, video: VideoLike) -> Path:
@@ -212,7 +214,10 @@ def run_benchmark(
     if threads is not None:
         torch.set_num_threads(threads)
     with Group() as group:
-        make_segmenter = segmenters_on(device_of(device, group.local_rank))
+        where = device_of(device, group.local_rank)
+        if where.type == "cuda":
+            torch.cuda.set_device(where)  # whose memory is then the one that is measured
+        make_segmenter = segmenters_on(where)
         if group.rank == 0:
             results.claim(videos, settings, overwrite=overwrite)
         summary = evaluate(videos, make_segmenter, results, group, size=size, workers=workers)

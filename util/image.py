@@ -48,9 +48,10 @@ def colour_map() -> bytes:
 
 def normalise(image: Tensor) -> Tensor:
     """uint8 RGB (..., H, W, 3) -> float32 (..., 3, H, W) with ImageNet's mean and deviation taken out."""
-    mean = torch.tensor(IMAGENET_MEAN, device=image.device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, device=image.device)[:, None, None]
-    return (image.movedim(-1, -3).float() / 255 - mean) / std
+    # by channel, since a tensor of three numbers would have to be copied to the GPU, which waits
+    channels = (image.float() / 255).unbind(-1)
+    constants = zip(channels, IMAGENET_MEAN, IMAGENET_STD, strict=True)
+    return torch.stack([(channel - mean) / std for channel, mean, std in constants], dim=-3)
 
 
 def padding_to_stride(height: int, width: int) -> Padding:

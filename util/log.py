@@ -67,6 +67,7 @@ class RunningMeans:
         self.names = names
         self.group = group
         self.nonfinite = 0  # gathered iterations, in a row up to the last, whose loss was not finite
+        self.longest_nonfinite = 0  # the longest such row
         self.bad_samples: list[str] = []  # of this process, in the last such iteration
         self._new: list[tuple[Tensor, list[str]]] = []
         self._gathered = torch.zeros(0, len(names), 2)
@@ -86,6 +87,7 @@ class RunningMeans:
                 self.nonfinite = 0
             else:
                 self.nonfinite += 1
+                self.longest_nonfinite = max(self.longest_nonfinite, self.nonfinite)
                 self.bad_samples = samples
         self._new = []
         self._gathered = torch.cat([self._gathered, rows])

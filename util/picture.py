@@ -6,11 +6,17 @@ import cv2
 import numpy as np
 
 from util.checkpoint import write_atomically
+from util.errors import InputError
 from util.image import IGNORED, colour_map, object_ids
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> np.ndarray:
-    """A frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined; returns a new one."""
+    """A frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined; returns a new one.
+
+    Raises `InputError` when the sizes differ.
+    """
+    if image.shape[:2] != labels.shape:
+        raise InputError(f"expected a label map of the frame's size {image.shape[:2]}, found {labels.shape}")
     colours = np.frombuffer(colour_map(), dtype=np.uint8).reshape(256, 3)
     objects = (labels != 0) & (labels != IGNORED)
     tinted = ((1 - opacity) * image + opacity * colours[labels]).astype(np.uint8)
