@@ -30,7 +30,17 @@ from model.memory import SIMILARITIES
 from model.modules import BACKBONES
 from model.network import network_content, network_from
 from util import checkpoint, metrics
-from util.config import STAGES, Stage, add_data_flags, data_roots, max_skip, non_negative_int, positive_float, positive_int
+from util.config import (
+    STAGES,
+    DefaultsFormatter,
+    Stage,
+    add_data_flags,
+    data_roots,
+    max_skip,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from util.distributed import Group, StopRequest, device_of
 from util.errors import InputError, names_some, one_line_errors
 from util.evaluation import ResultFolder, evaluate, peak_memory
@@ -49,7 +59,7 @@ WEIGHT_DECAY = 1e-7  # section F.1
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter, argument_default=None
+        description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter, argument_default=None
     )
     run = result.add_argument_group("run")
     run.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
@@ -61,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=non_negative_int, default=0, help="of samples and initial weights")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps; torchrun gives each process its GPU")
     run.add_argument("--num_workers", type=non_negative_int, default=8, metavar="N", help="processes that make samples")
-    run.add_argument("--val_every", type=positive_int, metavar="N", help="iterations between scores on DAVIS 2017 val")
+    run.add_argument(
+        "--val_every", type=positive_int, metavar="N", help="iterations between scores on DAVIS val (default: none)"
+    )
     run.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="iterations that a logged mean covers")
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
     run.add_argument("--debug", action="store_true", help="log each iteration, and pictures every 50")
@@ -80,16 +92,16 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("--similarity", choices=SIMILARITIES, default="l2", help="of a new network")
 
     steps = result.add_argument_group("optimisation", "by default the stage's numbers in the paper")
-    steps.add_argument("-i", "--iterations", type=positive_int, help="in all")
+    steps.add_argument("-i", "--iterations", type=positive_int, help="in all (default: the stage's)")
     steps.add_argument("-b", "--batch_size", type=positive_int, help="of each process (default: the stage's over all)")
     steps.add_argument("--accumulate", type=positive_int, default=1, metavar="N", help="passes of --batch_size an iteration")
     steps.add_argument("--optimizer", choices=("adam", "adamw"), default="adam", help="which optimiser")
     steps.add_argument("--lr", type=positive_float, default=1e-5, help="learning rate")
     steps.add_argument("--encoder_lr", type=positive_float, help="learning rate of the ResNets (default: --lr)")
     steps.add_argument("--schedule", choices=("step", "cosine"), default="step", help="of the learning rate")
-    steps.add_argument("--steps", type=positive_int, nargs="*", help="iterations at which the learning rate falls")
+    steps.add_argument("--steps", type=positive_int, nargs="*", help="when the learning rate falls (default: the stage's)")
     steps.add_argument("--gamma", type=positive_float, default=0.1, help="by which factor it falls")
-    steps.add_argument("--clip_grad", type=positive_float, help="largest norm of the gradient")
+    steps.add_argument("--clip_grad", type=positive_float, help="largest norm of the gradient (default: none)")
     steps.add_argument("--bootstrap_start", type=non_negative_int, default=20_000, metavar="N", help="until then all pixels")
     steps.add_argument(
         "--bootstrap_end", type=non_negative_int, default=70_000, metavar="N", help="from then on 15 %% of them"

@@ -39,7 +39,7 @@ from model.losses import clip_losses
 from model.network import soft_aggregate
 from model.plain import read_plainly, segment_plainly
 from util.checkpoint import write_atomically
-from util.config import STAGES, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
+from util.config import STAGES, DefaultsFormatter, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
 from util.distributed import device_of
 from util.errors import InputError, one_line_errors
 from util.evaluation import peak_memory
@@ -415,9 +415,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
     what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
     what.add_argument("--data", action="store_true", help="training samples per second and core")
     what.add_argument("--parts", action="store_true", help="time of each part of a frame")

@@ -12,14 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.video import davis_videos, read_youtube_meta, youtube_videos
 from util import metrics
-from util.config import positive_int
+from util.config import DefaultsFormatter, positive_int
 from util.errors import InputError, one_line_errors
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
     result.add_argument("--results", required=True, metavar="DIR", help="folder with <video>/<frame>.png; scores go there")
     which = result.add_mutually_exclusive_group(required=True)
     which.add_argument("--davis_path", metavar="DIR", help="DAVIS, as for eval_davis.py")

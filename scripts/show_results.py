@@ -12,16 +12,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.video import davis_videos
-from util.config import positive_int
+from util.config import DefaultsFormatter, positive_int
 from util.errors import one_line_errors
 from util.image import read_image
 from util.picture import overlay, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
     result.add_argument("--results", required=True, default=argparse.SUPPRESS, metavar="DIR", help="<video>/<frame>.png in it")
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")

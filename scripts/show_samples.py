@@ -10,15 +10,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.stages import Draws, stage_sources
-from util.config import STAGES, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
+from util.config import STAGES, DefaultsFormatter, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
 from util.errors import one_line_errors
 from util.picture import overlay, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
     result.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="whose samples")
     result.add_argument("--output", default="samples.png", metavar="PNG", help="file to write")
     result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="how many")

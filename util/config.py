@@ -5,6 +5,13 @@ import math
 from typing import NamedTuple
 
 
+class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that shows each flag's default; where that is `None` the help says in words what it means."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def positive_int(text: str) -> int:
     """For argparse: an integer of at least 1."""
     return _int_from(1, text)
@@ -38,7 +45,7 @@ def _int_from(least: int, text: str) -> int:
 
 def evaluation_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags of both evaluation scripts; `--help` shows every default."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
     parser.add_argument(
         "--model", default="saves/stcn.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
     )
@@ -53,20 +60,12 @@ def evaluation_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_memory_frames",
         type=positive_int,
-        default=argparse.SUPPRESS,
         metavar="N",
         help="remember at most so many frames: the least used is forgotten (default: no bound)",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: slow to start, then faster")
-    parser.add_argument(
-        "--threads",
-        type=positive_int,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="of PyTorch on the CPU (default: its own choice)",
-    )
-    parser.set_defaults(max_memory_frames=None, threads=None)
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
     )
