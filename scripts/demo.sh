@@ -16,12 +16,13 @@ train() {
 }
 train --stage 0 -i 250
 train --stage 1 -i 100 --load_network demo/saves/light_s0.pth
-train --stage 2 -i 650 --load_network demo/saves/light_s1.pth
+train --stage 2 -i 200 --load_network demo/saves/light_s1.pth
+train --stage 3 -i 450 --load_network demo/saves/light_s2.pth
 
 davis=demo/data/DAVIS/2017
 echo "--- copying the first mask to every frame"
 python scripts/copy_first_mask.py --davis_path $davis --output demo/copied
 python scripts/score.py --results demo/copied --davis_path $davis
 echo "--- the light network"
-python eval_davis.py --model demo/saves/light_s2.pth --davis_path $davis --output demo/results --overwrite
+python eval_davis.py --model demo/saves/light_s3.pth --davis_path $davis --output demo/results --overwrite
 python scripts/show_results.py --results demo/results --davis_path $davis --output demo/results.png
