@@ -7,6 +7,7 @@ torchrun --nproc_per_node=2 train.py --id first --stage 0
 import argparse
 import contextlib
 import dataclasses
+import inspect
 import math
 import os
 import sys
@@ -386,7 +387,7 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
         network.set_statistics(calibration_clips(draws, device))
     if arguments.compile:
         network.compile()
-    model = DistributedDataParallel(network, broadcast_buffers=False) if group.world > 1 else network
+    model = data_parallel(network) if group.world > 1 else network
     objective = make_objective(arguments, device)
     slots = 1 if arguments.stage == 0 else 2
     state = State(
@@ -484,6 +485,12 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     report_problems(problems, group)
     print_once(group, f"network: {final}")
     return 0
+
+
+def data_parallel(network: STCN) -> DistributedDataParallel:
+    """Buffers are frozen and need no broadcast; newer versions of PyTorch have another name for that."""
+    new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    return DistributedDataParallel(network, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
 
 
 def iterate(

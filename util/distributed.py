@@ -50,11 +50,15 @@ class Group:
 
     def __enter__(self) -> "Group":
         if self.world > 1:
+            store, rank, world = next(dist.rendezvous("env://"))
+            # torchrun keeps its store when it restarts its processes, which must not find the addresses of the dead there
+            store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            common = {"store": store, "rank": rank, "world_size": world}
             if self.cuda:
-                dist.init_process_group("nccl")
+                dist.init_process_group("nccl", **common)
                 self._talk = dist.new_group(backend="gloo", timeout=PATIENCE)
             else:
-                dist.init_process_group("gloo", timeout=PATIENCE)
+                dist.init_process_group("gloo", timeout=PATIENCE, **common)
         return self
 
     def __exit__(self, *error: object) -> None:
