@@ -8,9 +8,9 @@ import sys
 from functools import partial
 
 from dataset.video import davis_videos
-from model import VideoSegmenter, load_for_inference
+from model import segmenter_maker
 from util import checkpoint, metrics
-from util.config import evaluation_parser, segmenter_options
+from util.config import evaluation_parser, run_options, segmenter_options
 from util.errors import one_line_errors
 from util.evaluation import ResultFolder, run_benchmark
 
@@ -39,13 +39,8 @@ def main() -> int:
         videos,
         results,
         {"model": model_digest, **options, **flags},
-        lambda device: partial(
-            VideoSegmenter, load_for_inference(arguments.model, device, compiled=arguments.compile), **options
-        ),
-        device=arguments.device,
-        overwrite=arguments.overwrite,
-        workers=arguments.num_workers,
-        threads=arguments.threads,
+        partial(segmenter_maker, arguments.model, compiled=arguments.compile, **options),
+        **run_options(arguments),
     )
     if summary is None:
         return 0

@@ -8,9 +8,9 @@ import sys
 from functools import partial
 
 from dataset.video import youtube_videos
-from model import VideoSegmenter, load_for_inference
+from model import segmenter_maker
 from util import checkpoint
-from util.config import evaluation_parser, positive_int, segmenter_options
+from util.config import evaluation_parser, positive_int, run_options, segmenter_options
 from util.errors import one_line_errors
 from util.evaluation import ResultFolder, run_benchmark
 
@@ -39,14 +39,9 @@ def main() -> int:
         videos,
         results,
         {"model": model_digest, **options, **flags},
-        lambda device: partial(
-            VideoSegmenter, load_for_inference(arguments.model, device, compiled=arguments.compile), **options
-        ),
-        device=arguments.device,
-        overwrite=arguments.overwrite,
+        partial(segmenter_maker, arguments.model, compiled=arguments.compile, **options),
         size=arguments.size,
-        workers=arguments.num_workers,
-        threads=arguments.threads,
+        **run_options(arguments),
     )
     if summary is None:
         return 0

@@ -1,7 +1,16 @@
 """The network, its memory, and the segmentation of a video with them."""
 
-from model.inference import VideoSegmenter
+from model.inference import VideoSegmenter, segmenter_maker
 from model.memory import MemoryBank
 from model.network import STCN, NetworkConfig, load_for_inference, load_network, save_network
 
-__all__ = ["STCN", "MemoryBank", "NetworkConfig", "VideoSegmenter", "load_for_inference", "load_network", "save_network"]
+__all__ = [
+    "STCN",
+    "MemoryBank",
+    "NetworkConfig",
+    "VideoSegmenter",
+    "load_for_inference",
+    "load_network",
+    "save_network",
+    "segmenter_maker",
+]

@@ -1,6 +1,9 @@
 """Segmenting a video frame by frame (sections 3.2, 3.3 and 5)."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -8,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.memory import MemoryBank
-from model.network import STCN, KeyFeatures, soft_aggregate
+from model.network import STCN, KeyFeatures, load_for_inference, soft_aggregate
 from util.image import IGNORED, normalise, object_ids, one_hot, padding_to_stride, unpad
 
 
@@ -172,3 +175,11 @@ def _aggregate(probabilities: Tensor) -> Tensor:
 def _as_tensor(array: Tensor | np.ndarray) -> Tensor:
     # copied, since torch neither takes an array with negative strides nor, without a warning, a read-only one
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+
+
+def segmenter_maker(
+    path: str | Path, device: torch.device, *, compiled: bool = False, **options: Any
+) -> Callable[[], VideoSegmenter]:
+    """Load a checkpoint once; what comes back makes a `VideoSegmenter` with these options for each video."""
+    network = load_for_inference(path, device, amp=options.get("amp", False), compiled=compiled)
+    return partial(VideoSegmenter, network, **options)

@@ -9,6 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from model.winograd import WinogradConv
 from util.errors import InputError
 
 BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
@@ -35,14 +36,21 @@ class KeyFeatures(NamedTuple):
         return KeyFeatures(*(x[:, t] for x in self))
 
 
-def conv_beside_shared(conv: nn.Conv2d, x: Tensor, shared: Tensor) -> Tensor:
+def convolve(conv: nn.Conv2d | WinogradConv, x: Tensor, channels: slice, bias: Tensor | None) -> Tensor:
+    """(B, C, H, W) convolved with the kernels' part that sees these of their input channels."""
+    if isinstance(conv, WinogradConv):
+        return conv.convolve(x, channels, bias)
+    return F.conv2d(x, conv.weight[:, channels], bias, padding=conv.padding)
+
+
+def conv_beside_shared(conv: nn.Conv2d | WinogradConv, x: Tensor, shared: Tensor) -> Tensor:
     """What `conv` makes of each object's features with the frame's beside them, computing the frame's part once.
 
     (B N, C1, H, W) and (B, C2, H, W) -> (B N, Cout, H, W): a convolution of a concatenation is a sum of convolutions.
     """
-    own_weight, shared_weight = conv.weight.split([x.shape[1], shared.shape[1]], dim=1)
-    own = F.conv2d(x, own_weight, padding=conv.padding).unflatten(0, (len(shared), -1))  # (B, N, Cout, H, W)
-    return (own + F.conv2d(shared, shared_weight, conv.bias, padding=conv.padding)[:, None]).flatten(0, 1)
+    own_channels, shared_channels = slice(x.shape[1]), slice(x.shape[1], None)
+    own = convolve(conv, x, own_channels, None).unflatten(0, (len(shared), -1))  # (B, N, Cout, H, W)
+    return (own + convolve(conv, shared, shared_channels, conv.bias)[:, None]).flatten(0, 1)
 
 
 class ResBlock(nn.Module):
@@ -185,9 +193,9 @@ class UpsampleBlock(nn.Module):
         self.block = ResBlock(in_channels, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, N, C, h, w) and (B, Cskip, 2h, 2w) -> (B, N, Cout, 2h, 2w)."""
+        """(B, N, C, h, w) and `skip_conv` of the frame's features (B, C, 2h, 2w) -> (B, N, Cout, 2h, 2w)."""
         upsampled = F.interpolate(x.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False)
-        x = self.skip_conv(skip)[:, None] + upsampled.unflatten(0, x.shape[:2])
+        x = skip[:, None] + upsampled.unflatten(0, x.shape[:2])
         return self.block(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
@@ -203,8 +211,15 @@ class Decoder(nn.Module):
 
     def forward(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """(B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W)."""
-        x = self.compress(readout.flatten(0, 1), features.f16_compressed).unflatten(0, readout.shape[:2])
-        x = self.up_8_4(self.up_16_8(x, features.f8), features.f4)
+        objects = readout.shape[1]
+        x = self.compress(readout.flatten(0, 1), features.f16_compressed).unflatten(0, (-1, objects))
+        f8, f4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
+        # one object at a time on the CPU, whose caches do not hold more
+        at_once = 1 if x.device.type == "cpu" and not torch.is_grad_enabled() else objects
+        return torch.cat([self._upsample(some, f8, f4) for some in x.split(at_once, dim=1)], dim=1)
+
+    def _upsample(self, x: Tensor, f8: Tensor, f4: Tensor) -> Tensor:
+        x = self.up_8_4(self.up_16_8(x, f8), f4)
         logits = self.prediction(F.relu(x.flatten(0, 1)))  # (B N, 1, H/4, W/4)
         logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
         return logits[:, 0].unflatten(0, x.shape[:2])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model.memory import SIMILARITIES, affinity, readout, similarity
 from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder, fold_batch_norm
+from model.winograd import use_winograd
 from util import checkpoint
 from util.errors import InputError, names_some
 
@@ -107,16 +108,19 @@ class STCN(nn.Module):
             all_logits.append(logits)
         return torch.stack(all_logits, dim=1)
 
-    def for_inference(self) -> "STCN":
-        """A copy without gradients that computes the same faster: batch norm folded into the convolutions, and the key
-        encoder channels last, which does the other parts no good (docs/performance.md).
+    def for_inference(self, *, amp: bool = False) -> "STCN":
+        """A copy without gradients that computes the same faster: batch norm folded into the convolutions, the key encoder
+        channels last and, on the CPU, the decoder's convolutions by Winograd's algorithm (docs/performance.md).
 
-        It is for segmenting; it can be neither trained nor saved.
+        It is for segmenting; it can be neither trained nor saved.  With `amp`, for half precision, which that algorithm
+        does not stand, the decoder keeps its convolutions.
         """
         network = copy.deepcopy(self).eval().requires_grad_(False)
         for encoder in (network.key_encoder, network.value_encoder):
             fold_batch_norm(encoder.stages)
         network.key_encoder.to(memory_format=torch.channels_last)
+        if not amp and next(self.parameters()).device.type == "cpu":
+            use_winograd(network.decoder)
         network.is_folded = True
         return network
 
@@ -161,9 +165,11 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
     return network_from(checkpoint.read(path), path).to(device)
 
 
-def load_for_inference(path: str | Path, device: str | torch.device = "cpu", *, compiled: bool = False) -> STCN:
+def load_for_inference(
+    path: str | Path, device: str | torch.device = "cpu", *, amp: bool = False, compiled: bool = False
+) -> STCN:
     """`load_network(path).for_inference()` on a device; with `compiled` its parts go through `torch.compile`."""
-    network = load_network(path).for_inference().to(device)
+    network = load_network(path, device).for_inference(amp=amp)
     if compiled:
         for part in (network.key_encoder, network.value_encoder, network.decoder):
             part.compile()

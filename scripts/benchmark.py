@@ -6,6 +6,7 @@ python scripts/benchmark.py --video --size 480x854 --objects 5 --late 2 --frames
 """
 
 import argparse
+import gc
 import io
 import statistics
 import sys
@@ -37,7 +38,7 @@ from dataset.transforms import Jitter, Spline, View, apply_view
 from model import STCN, MemoryBank, VideoSegmenter, load_for_inference, load_network, save_network
 from model.losses import clip_losses
 from model.network import soft_aggregate
-from model.plain import read_plainly, segment_plainly
+from model.plain import PlainBank, read_plainly, segment_plainly
 from util.checkpoint import write_atomically
 from util.config import STAGES, DefaultsFormatter, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
 from util.distributed import device_of
@@ -46,6 +47,8 @@ from util.evaluation import peak_memory
 from util.image import MEAN_COLOUR, STRIDE, normalise, padding_to_stride
 from util.log import progress_bar
 from util.metrics import score_masks
+
+PROCESS = Path("/proc/self")  # Linux
 
 matplotlib.use("agg")  # draws into files, on machines without a screen too
 
@@ -254,6 +257,7 @@ class VideoJob(NamedTuple):
     frames: int
     objects: int
     late: int  # of the objects, so many enter in the middle
+    memory: int  # made-up frames in memory before the first
     max_memory_frames: int | None
     device: str
     threads: int | None
@@ -261,7 +265,24 @@ class VideoJob(NamedTuple):
 
 class VideoResult(NamedTuple):
     seconds: list[float]  # of each frame; of all of them for the plain way
-    peak_bytes: list[int]  # after each frame: memory that the process has needed so far, beyond what it started with
+    peak_bytes: list[int]  # after each frame: memory that the process has needed so far, beyond what the network takes
+
+
+def peak_from_now(device: torch.device) -> int:
+    """Forget what has been needed before, where the system can; the bytes in use now."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif PROCESS.exists():
+        (PROCESS / "clear_refs").write_text("5")  # resets what `peak_bytes` reads
+    return peak_bytes(device)
+
+
+def peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda" or not PROCESS.exists():
+        return peak_memory()[1]
+    (line,) = (line for line in (PROCESS / "status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
 
 
 def run_video(job: VideoJob) -> VideoResult:
@@ -278,27 +299,42 @@ def run_video(job: VideoJob) -> VideoResult:
     if job.late:
         masks[job.frames // 2] = made_up_mask(job.size, range(early.stop, 1 + job.objects))
     canvas = made_up_frame((job.size[0], job.size[1] + 64))
-    start_bytes = peak_memory()[1]
+    generator = torch.Generator().manual_seed(0)
+    grid = tuple(-(-side // STRIDE) for side in job.size)
+    config = network.config
+    keys = torch.randn(job.memory, config.key_dim, *grid, generator=generator).to(device)
+    value = torch.randn(job.objects, config.value_dim, *grid, generator=generator).to(device)
+    start_bytes = peak_from_now(device)
 
     def frame(t: int) -> torch.Tensor:
         left = round(32 + 31 * np.sin(t / 9))
         return normalise(torch.from_numpy(canvas[:, left : left + job.size[1]]).to(device))
 
     if job.way == "plain":
+
+        class Bank(PlainBank):
+            def __init__(self) -> None:
+                super().__init__()
+                self.keys += keys.flatten(2)
+                self.values += [value.flatten(2)] * job.memory
+
         begin = time.perf_counter()
         given = {t: torch.from_numpy(mask).to(device) for t, mask in masks.items()}
-        results = segment_plainly(network, torch.stack([frame(t) for t in range(job.frames)]), given)
+        with mock.patch("model.plain.PlainBank", Bank):
+            results = segment_plainly(network, torch.stack([frame(t) for t in range(job.frames)]), given)
         for _, probabilities in results:
             probabilities.argmax(dim=0).byte().cpu()
-        return VideoResult([time.perf_counter() - begin], [peak_memory()[1] - start_bytes])
+        return VideoResult([time.perf_counter() - begin], [peak_bytes(device) - start_bytes])
     segmenter = VideoSegmenter(network, max_memory_frames=job.max_memory_frames)
+    for key in keys:
+        segmenter.bank.add(key, value)
     seconds, peaks = [], []
     for t in range(job.frames):
         begin = time.perf_counter()
         mask = masks.get(t)
         segmenter.to_labels(segmenter.step(frame(t), mask)).cpu()
         seconds.append(time.perf_counter() - begin)
-        peaks.append(peak_memory()[1] - start_bytes)
+        peaks.append(peak_bytes(device) - start_bytes)
     return VideoResult(seconds, peaks)
 
 
@@ -318,7 +354,8 @@ def measure_video(job: VideoJob, *, repeats: int) -> str:
     ours, plain = (statistics.median(sum(result.seconds) for result in found) for found in results.values())
     peaks = {way: max(max(result.peak_bytes) for result in found) for way, found in results.items()}
     return (
-        f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames: "
+        f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames after "
+        f"{job.memory} in memory: "
         f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times faster; peak memory "
         f"{peaks['ours'] / 2**20:.0f} MiB, plainly {peaks['plain'] / 2**20:.0f} MiB"
     )
@@ -431,7 +468,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--frames", type=positive_int, default=50, help="of a video")
     result.add_argument("--objects", type=positive_int, default=1, help="in a video")
     result.add_argument("--late", type=non_negative_int, default=0, help="so many of the objects enter in the middle")
-    result.add_argument("--memory", type=positive_int, default=10, help="memory frames for --parts and --read")
+    result.add_argument(
+        "--memory", type=non_negative_int, help="made-up memory frames (default: 10 for --parts and --read, 0 for videos)"
+    )
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
     result.add_argument("--output", default="growth.png", metavar="PNG", help="plot of --growth")
@@ -445,6 +484,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     device, repeats, size = device_of(arguments.device, 0), arguments.repeats, arguments.size
+    if arguments.memory is None:
+        arguments.memory = 10 if arguments.parts or arguments.read else 0
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.data:
@@ -472,6 +513,7 @@ def main() -> None:
                 arguments.frames,
                 arguments.objects,
                 arguments.late,
+                arguments.memory,
                 arguments.max_memory_frames,
                 str(device),
                 arguments.threads,

@@ -1,8 +1,10 @@
 """Write small made-up videos and photographs in every layout that the project reads; no download, the same for a seed.
 
     python scripts/make_demo_data.py demo/data
+    python scripts/make_demo_data.py clips --from_static ../static --clips 1000
 
-Textured objects move, turn, deform, cross and hide one another before a moving textured background.
+Textured objects move, turn, deform, cross and hide one another before a moving textured background.  With `--from_static`
+it writes training videos in BL30K's layout instead, in which objects cut out of photographs move before other photographs.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import os
 import shutil
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +22,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.config import non_negative_int
+from dataset.stages import static_sources
+from util.config import non_negative_int, positive_int
 from util.errors import InputError, one_line_errors
-from util.image import colour_map, write_label_map
+from util.image import colour_map, read_image, read_label_map, write_label_map
+from util.log import progress_bar
 
 HEIGHT, WIDTH = 128, 224
 CATEGORIES = ("amoeba", "clover", "gear", "pebble", "starfish", "urchin")  # by the number of bumps, from 2 to 7
 UNSEEN = ("gear", "urchin")  # categories that YouTube's training videos lack
 FPS_STRIDE = 5  # YouTube-VOS annotates every fifth frame
+PHOTO_SIZE = (320, 480)  # height and width of videos made from photographs
+PHOTO_LENGTH = 12
 
 
 class Sprite(NamedTuple):
@@ -65,6 +72,111 @@ class Scene:
             if t >= sprite.enters:
                 _draw(sprite, t, image, labels, number)
         return np.clip(image, 0, 255).astype(np.uint8), labels
+
+
+class CutOut(NamedTuple):
+    """An object of a photograph and its path.  Sizes are shares of the frame's height, angles in radians."""
+
+    texture: np.ndarray  # (h, w, 4) float32: RGB and opacity
+    size: float  # root of its area
+    centre: np.ndarray  # (2,) x, y at the middle of the video, in frame heights
+    drift: np.ndarray  # (2,) over the whole video
+    swing: np.ndarray  # (2, 2) amplitude and phase of x, y
+    turn: tuple[float, float]  # angle at the middle, and over the whole video
+    growth: float  # logarithm of how much larger it becomes
+    wave: tuple[float, float]  # amplitude and turns over the whole video of a wobble
+    light: tuple[float, float]  # gain at the beginning and the end
+
+
+class PhotoScene:
+    """A video of objects cut out of photographs, the later over the earlier, before another photograph.
+
+    The background's own object, which moves with the camera, has a number too, half of the time.
+    """
+
+    def __init__(self, rng: np.random.Generator, photographs: Sequence[tuple[Path, Path]], *, length: int) -> None:
+        self.length = length
+        chosen = rng.choice(len(photographs), 1 + int(rng.integers(1, 4)), replace=False)
+        self.background, mask = _photograph(*photographs[chosen[0]])
+        self.background_mask = mask * np.uint8(rng.random() < 0.5)
+        self.camera = rng.uniform([-0.2, -0.1, -0.12, -0.2], [0.2, 0.1, 0.12, 0.2])  # x, y, angle, log zoom over the video
+        self.cut_outs = [_cut_out(rng, *_photograph(*photographs[i])) for i in chosen[1:]]
+
+    def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8."""
+        time = t / (self.length - 1) - 0.5
+        height, width = PHOTO_SIZE
+        sides = np.array(self.background.shape[1::-1])
+        # so that no camera sees beyond the photograph's edge by much
+        scale = 1.25 * max(width / sides[0], height / sides[1]) * np.exp(self.camera[3] * time)
+        where = np.array([width, height]) / 2 + height * self.camera[:2] * time
+        matrix = _placement(where, sides / 2, scale, self.camera[2] * time)
+        edge = {"dsize": (width, height), "borderMode": cv2.BORDER_REFLECT_101}
+        image = cv2.warpAffine(self.background, matrix, flags=cv2.INTER_AREA, **edge).astype(np.float32)
+        labels = cv2.warpAffine(self.background_mask, matrix, flags=cv2.INTER_NEAREST, **edge)
+        for number, cut_out in enumerate(self.cut_outs, start=2):
+            layer = _layer(cut_out, time)
+            opacity = layer[..., 3:]
+            image += opacity * (layer[..., :3] - image)
+            labels[opacity[..., 0] > 0.5] = number
+        return np.clip(image + 0.5, 0, 255).astype(np.uint8), labels
+
+
+def _photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W, 3) uint8 RGB and (H, W) uint8, 1 where the object is."""
+    return read_image(picture), (read_label_map(mask).labels > 127).astype(np.uint8)
+
+
+def _cut_out(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> CutOut:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        rows = columns = np.array([0])
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    opacity = cv2.GaussianBlur(cv2.copyMakeBorder(mask[box].astype(np.float32), 4, 4, 4, 4, cv2.BORDER_CONSTANT), None, 0.7)
+    texture = np.dstack([cv2.copyMakeBorder(image[box], 4, 4, 4, 4, cv2.BORDER_REPLICATE), opacity]).astype(np.float32)
+    if rng.random() < 0.5:
+        texture = np.ascontiguousarray(texture[:, ::-1])
+    return CutOut(
+        texture=texture,
+        size=rng.uniform(0.15, 0.5),
+        centre=rng.uniform([0.25, 0.25], [PHOTO_SIZE[1] / PHOTO_SIZE[0] - 0.25, 0.75]),
+        drift=rng.normal(0, 0.35, 2),
+        swing=np.stack([rng.uniform(0, 0.1, 2), rng.uniform(0, 2 * np.pi, 2)]),
+        turn=(rng.normal(0, 0.15), rng.normal(0, 0.5)),
+        growth=rng.normal(0, 0.35),
+        wave=(rng.uniform(0, 0.05), rng.uniform(-2, 2)),
+        light=tuple(rng.uniform(0.75, 1.25) * rng.uniform(0.85, 1.15, 2)),
+    )
+
+
+def _layer(cut_out: CutOut, time: float) -> np.ndarray:
+    """The object at a time from -0.5 to 0.5: RGB and opacity, (H, W, 4), on an empty frame."""
+    texture, (height, width) = cut_out.texture, PHOTO_SIZE
+    middle = np.array(texture.shape[1::-1]) / 2
+    scale = cut_out.size * height / np.sqrt(max(1, texture[..., 3].sum())) * np.exp(cut_out.growth * time)
+    swing = cut_out.swing[0] * np.sin(2 * np.pi * time + cut_out.swing[1])
+    where = height * (cut_out.centre + cut_out.drift * time + swing)
+    back = cv2.invertAffineTransform(_placement(where, middle, scale, cut_out.turn[0] + cut_out.turn[1] * time))
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    u, v = (a * x + b * y + c for a, b, c in back.astype(np.float32))
+    amplitude, turns = cut_out.wave
+    phase = np.float32(2 * np.pi * turns * time)
+    u = u + np.float32(amplitude * middle[0]) * np.sin(np.float32(np.pi / middle[1]) * v + phase)
+    v = v + np.float32(amplitude * middle[1]) * np.sin(np.float32(np.pi / middle[0]) * u - phase)
+    if scale < 0.7:  # averaged first, since remap looks at four pixels only
+        smaller = [max(1, round(scale * side)) for side in texture.shape[1::-1]]
+        u, v = u * np.float32(smaller[0] / texture.shape[1]), v * np.float32(smaller[1] / texture.shape[0])
+        texture = cv2.resize(texture, smaller, interpolation=cv2.INTER_AREA)
+    layer = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    start, end = cut_out.light
+    layer[..., :3] *= np.float32(start + (end - start) * (time + 0.5))
+    return layer
+
+
+def _placement(where: np.ndarray, middle: np.ndarray, scale: float, angle: float) -> np.ndarray:
+    """(2, 3): what puts a picture's middle at a place, turned and scaled."""
+    turned = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.column_stack([turned, where - turned @ middle])
 
 
 def _sprite(rng: np.random.Generator, category: str, enters: int, length: int) -> Sprite:
@@ -205,6 +317,21 @@ def write_bl30k(writer: Writer) -> None:
         writer.frames(scene, f"BL30K/JPEGImages/bl{i}", f"BL30K/Annotations/bl{i}", range(30))
 
 
+def write_photo_clips(writer: Writer, root: str | Path, clips: int) -> None:
+    """`--from_static`: videos from the photographs of all data sets below `root`."""
+    photographs = []
+    for source, _ in static_sources(root).values():
+        photographs += [(path, path.with_suffix(".png")) for path in source.images]
+    if len(photographs) < 4:
+        raise InputError(f"{root}: expected at least 4 photographs, found {len(photographs)}")
+    with progress_bar(clips, "clips") as bar:
+        for i in range(clips):
+            name = f"photo{i:05d}"
+            scene = PhotoScene(writer.rng(name), photographs, length=PHOTO_LENGTH)
+            writer.frames(scene, f"BL30K/JPEGImages/{name}", f"BL30K/Annotations/{name}", range(PHOTO_LENGTH))
+            bar.increment()
+
+
 def write_davis(writer: Writer) -> None:
     for year, part, sets in (
         ("2016", "", {"2016/train": 2, "2016/val": 2}),
@@ -259,6 +386,10 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     result.add_argument("folder", help="where to write; kept as it is when it holds this data already")
     result.add_argument("--seed", type=non_negative_int, default=0, help="of all randomness (default: 0)")
+    result.add_argument(
+        "--from_static", metavar="DIR", help="write training videos made from the photographs of ecssd, DUTS-TR, ... in it"
+    )
+    result.add_argument("--clips", type=positive_int, default=1000, help="so many of them (default: 1000)")
     result.add_argument("--overwrite", action="store_true", help="replace demo data of another seed or version")
     return result
 
@@ -268,6 +399,8 @@ def main() -> None:
     arguments = parser().parse_args()
     folder = Path(arguments.folder).resolve()
     record = {"demo data": zlib.crc32(Path(__file__).read_bytes()), "seed": arguments.seed}
+    if arguments.from_static:
+        record |= {"from_static": str(Path(arguments.from_static).resolve()), "clips": arguments.clips}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         found = _read_record(folder / "demo.json")
         if found == record:
@@ -281,10 +414,13 @@ def main() -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     writer = Writer(partial, arguments.seed)
-    write_static(writer)
-    write_bl30k(writer)
-    write_davis(writer)
-    write_youtube(writer)
+    if arguments.from_static:
+        write_photo_clips(writer, arguments.from_static, arguments.clips)
+    else:
+        write_static(writer)
+        write_bl30k(writer)
+        write_davis(writer)
+        write_youtube(writer)
     writer.text("demo.json", json.dumps(record))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

@@ -4,14 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import make_demo_data
 import numpy as np
 import pytest
 from conftest import run_script
+from PIL import Image
 
+from dataset.stages import bl30k_sources
 from dataset.video import davis_videos, read_youtube_meta, youtube_videos
 from util.checkpoint import digest
-from util.image import colour_map, image_size, object_ids, read_label_map
+from util.image import colour_map, image_size, object_ids, read_label_map, write_label_map
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -185,3 +188,45 @@ def test_the_first_mask_is_a_bad_answer_for_all_frames(demo_data, script, tmp_pa
             shutil.copy(first, tmp_path / video.name / f"{image.stem}.png")
     assert script("score", "--results", tmp_path, "--davis_path", demo_data / "DAVIS" / "2017") == 0
     assert 0 < json.loads((tmp_path / "scores.json").read_text())["global"]["J&F"] < 0.35
+
+
+def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data, script, tmp_path, capsys):
+    static, folder = demo_data / "static", tmp_path / "clips"
+    assert script("make_demo_data", folder, "--from_static", static, "--clips", 4) == 0
+    source, _ = bl30k_sources(folder / "BL30K", crop=64)["BL30K"]
+    assert len(source) == 4
+    clips = [source.draw(i, np.random.default_rng(0), max_skip=3) for i in range(4)]
+    assert all(clip.frames.shape == (3, 64, 64, 3) for clip in clips if clip is not None)
+    assert any(clip is not None and clip.valid.any() for clip in clips)
+    before = digests(folder)
+    assert script("make_demo_data", folder, "--from_static", static, "--clips", 4) == 0  # it is there already
+    assert script("make_demo_data", folder, "--from_static", static, "--clips", 5) == 2
+    assert digests(folder) == before
+    assert script("make_demo_data", tmp_path / "more", "--from_static", static, "--clips", 5) == 0
+    assert before.items() - digests(tmp_path / "more").items() == {("demo.json", before["demo.json"])}
+    capsys.readouterr()
+    assert script("make_demo_data", tmp_path / "none", "--from_static", tmp_path) == 2
+    assert "expected at least one of" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_cut_out_is_where_its_label_says(tmp_path):
+    pairs = []
+    for i, colour in enumerate([(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)]):
+        image, mask = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)
+        mask[10:30, 20:40] = 255
+        image[mask > 0] = colour
+        write_label_map(tmp_path / f"{i}.png", mask, None)
+        Image.fromarray(image).save(tmp_path / f"{i}.jpg", quality=100, subsampling=0)
+        pairs.append((tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"))
+    seen = 0
+    for seed in range(10):
+        scene = make_demo_data.PhotoScene(np.random.default_rng(seed), pairs, length=5)
+        image, labels = scene.render(2)
+        for number, cut_out in enumerate(scene.cut_outs, start=2):
+            inside = cv2.erode((labels == number).astype(np.uint8), np.ones((5, 5))) > 0
+            colour = cut_out.texture[cut_out.texture.shape[0] // 2, cut_out.texture.shape[1] // 2, :3]
+            if inside.any() and colour.max() > 100:  # not the black one
+                seen += 1
+                assert (image[inside].argmax(axis=1) == colour.argmax()).all()
+    assert seen > 5

@@ -107,7 +107,7 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_results(segment, davis, tmp_p
             return super().step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("eval_davis.VideoSegmenter", CutOff)
+        patch.setattr("model.inference.VideoSegmenter", CutOff)
         with pytest.raises(KeyboardInterrupt):
             segment()
     out = tmp_path / "out"
@@ -258,7 +258,7 @@ def test_youtube_results_have_the_size_frames_and_ids_of_the_data_set(youtube, l
 
 @pytest.mark.parametrize("module", [eval_davis, eval_youtube])
 def test_bad_input_ends_before_the_network_is_built(module, light_file, script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "load_for_inference", lambda *arguments, **options: pytest.fail("the network was built"))
+    monkeypatch.setattr(module, "segmenter_maker", lambda *arguments, **options: pytest.fail("the network was built"))
     path = "--davis_path" if module is eval_davis else "--yv_path"
     assert script(module.__name__, "--model", light_file, path, tmp_path / "none", "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err

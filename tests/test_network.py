@@ -1,5 +1,6 @@
 """The network's parts by the paper's words, its configuration, and its ImageNet initialisation."""
 
+import copy
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from conftest import REAL_DATA, build_light_network
 from model import STCN, NetworkConfig, load_network, save_network
 from model.modules import CBAM, ResBlock, ResNetStages
 from model.network import soft_aggregate
+from model.winograd import WinogradConv
 from util.errors import InputError
 
 
@@ -120,6 +122,38 @@ def test_the_copy_for_inference_computes_the_same_and_cannot_be_saved(golden_net
             torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
         with pytest.raises(ValueError, match="cannot be saved"):
             save_network(fast, tmp_path / "x.pth")
+
+
+def test_only_the_decoder_of_the_copy_for_inference_uses_winograd_and_none_with_amp(golden_network):
+    wide = [module for module in golden_network.decoder.modules() if isinstance(module, torch.nn.Conv2d)][:-1]
+
+    def transformed(network):
+        return [module for module in network.modules() if isinstance(module, WinogradConv)]
+
+    fast = golden_network.for_inference()
+    assert len(transformed(fast)) == len(transformed(fast.decoder)) == len(wide) == 10
+    assert not transformed(golden_network.for_inference(amp=True))
+    assert not transformed(golden_network)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (1, 1), (3, 5), (30, 54), (13, 4), (50, 7)])
+@pytest.mark.parametrize(("batch", "channels", "outputs"), [(1, 3, 5), (3, 8, 2), (2, 1, 1)])
+def test_winograd_convolves_as_a_direct_convolution_in_double_precision_does(height, width, batch, channels, outputs):
+    conv = torch.nn.Conv2d(channels, outputs, 3, padding=1)
+    x = torch.randn(batch, channels, height, width)
+    expected = copy.deepcopy(conv).double()(x.double())
+    found = WinogradConv(conv)(x)
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+
+
+def test_winograd_takes_a_part_of_the_input_channels_and_stays_in_float32_under_autocast():
+    conv = torch.nn.Conv2d(8, 4, 3, padding=1)
+    x = torch.randn(2, 3, 9, 10)
+    expected = F.conv2d(x, conv.weight[:, 5:], None, padding=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = WinogradConv(conv).convolve(x, slice(5, None), None)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_the_key_projection_is_orthogonal_and_linear():

@@ -90,6 +90,16 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def run_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """What `evaluation_parser`'s flags say of the run, under the names that `run_benchmark` has for them."""
+    return {
+        "device": arguments.device,
+        "overwrite": arguments.overwrite,
+        "workers": arguments.num_workers,
+        "threads": arguments.threads,
+    }
+
+
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
     """Where the training data lies, and at which size it is used."""
     parser.add_argument("--static_root", default="../static", metavar="DIR", help="stage 0: fss, DUTS-TR, ecssd, ... in it")

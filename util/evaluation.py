@@ -197,7 +197,7 @@ def run_benchmark(
     videos: list[VideoLike],
     results: ResultFolder,
     settings: dict[str, Any],
-    segmenters_on: Callable[[torch.device], Callable[[], SegmenterLike]],
+    segmenter_maker: Callable[[torch.device], Callable[[], SegmenterLike]],
     *,
     device: str,
     overwrite: bool,
@@ -207,7 +207,7 @@ def run_benchmark(
 ) -> Summary | None:
     """What an evaluation script does between its flags and its scores, in each process that torchrun started.
 
-    `segmenters_on(device)` loads the network there, before `results` is touched, and gives what `evaluate` needs;
+    `segmenter_maker(device)` loads the network there, before `results` is touched, and gives what `evaluate` needs;
     `settings` is what `results` must have been made with; `threads` are PyTorch's on the CPU.  Prints and returns the
     summary on rank 0, `None` elsewhere.
     """
@@ -217,7 +217,7 @@ def run_benchmark(
         where = device_of(device, group.local_rank)
         if where.type == "cuda":
             torch.cuda.set_device(where)  # whose memory is then the one that is measured
-        make_segmenter = segmenters_on(where)
+        make_segmenter = segmenter_maker(where)
         if group.rank == 0:
             results.claim(videos, settings, overwrite=overwrite)
         summary = evaluate(videos, make_segmenter, results, group, size=size, workers=workers)
