@@ -16,7 +16,7 @@ from util.evaluation import ResultFolder, run_benchmark
 
 
 def parser() -> argparse.ArgumentParser:
-    result = evaluation_parser(__doc__.split("\n")[0])
+    result = evaluation_parser(__doc__.split("\n")[0], size=None)
     result.add_argument(
         "--davis_path",
         default="../DAVIS/2017",
@@ -34,7 +34,7 @@ def main() -> int:
     model_digest, options = checkpoint.digest(arguments.model), segmenter_options(arguments)
     videos = davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year)
     results = ResultFolder(arguments.output)
-    flags = {"split": arguments.split, "year": arguments.year}
+    flags = {"split": arguments.split, "year": arguments.year, "size": arguments.size}
     summary = run_benchmark(
         videos,
         results,

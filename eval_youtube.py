@@ -10,21 +10,18 @@ from functools import partial
 from dataset.video import youtube_videos
 from model import segmenter_maker
 from util import checkpoint
-from util.config import evaluation_parser, positive_int, run_options, segmenter_options
+from util.config import evaluation_parser, run_options, segmenter_options
 from util.errors import one_line_errors
 from util.evaluation import ResultFolder, run_benchmark
 
 
 def parser() -> argparse.ArgumentParser:
-    result = evaluation_parser(__doc__.split("\n")[0])
+    result = evaluation_parser(__doc__.split("\n")[0], size=480)
     result.add_argument(
         "--yv_path", default="../YouTube", metavar="DIR", help="folder with valid/ or test/, and all_frames/ beside them"
     )
     result.add_argument("--split", choices=("valid", "test"), default="valid", help="which videos")
     result.add_argument("--output_all", action="store_true", help="write every frame, not only those that meta.json names")
-    result.add_argument(
-        "--size", type=positive_int, default=480, metavar="PIXELS", help="shorter side at which the network works"
-    )
     return result
 
 
@@ -40,7 +37,6 @@ def main() -> int:
         results,
         {"model": model_digest, **options, **flags},
         partial(segmenter_maker, arguments.model, compiled=arguments.compile, **options),
-        size=arguments.size,
         **run_options(arguments),
     )
     if summary is None:

@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("source", help="checkpoint to read: ours, released, or a released training checkpoint")
     result.add_argument("target", help="file to write")
     result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")
+    result.add_argument("--half", action="store_true", help="write float16, in half the space; it is read as float32")
     return result
 
 
@@ -29,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     network = load_network(arguments.source)
+    if arguments.half:
+        network.half()
     if arguments.to == "ours":
         save_network(network, arguments.target)
     else:

@@ -43,8 +43,13 @@ def _int_from(least: int, text: str) -> int:
     return value
 
 
-def evaluation_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the flags of both evaluation scripts; `--help` shows every default."""
+def count_or_all(text: str) -> int | None:
+    """For argparse: `None` for 'all'."""
+    return None if text == "all" else positive_int(text)
+
+
+def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
+    """A parser with the flags of both evaluation scripts, `size` the default of one; `--help` shows every default."""
     parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
     parser.add_argument(
         "--model", default="saves/stcn.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
@@ -52,7 +57,9 @@ def evaluation_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the masks and scores (required)"
     )
-    parser.add_argument("--top", type=positive_int, default=20, metavar="K", help="memory positions read for each position")
+    parser.add_argument(
+        "--top", type=count_or_all, default=20, metavar="K|all", help="memory positions read for each position"
+    )
     parser.add_argument("--mem_every", type=positive_int, default=5, metavar="R", help="a frame becomes memory every R frames")
     parser.add_argument(
         "--include_last", action="store_true", help="let the previous frame be temporary memory (the paper advises not to)"
@@ -62,6 +69,10 @@ def evaluation_parser(description: str) -> argparse.ArgumentParser:
         type=positive_int,
         metavar="N",
         help="remember at most so many frames: the least used is forgotten (default: no bound)",
+    )
+    own = "" if size else " (default: the video's own)"
+    parser.add_argument(
+        "--size", type=positive_int, default=size, metavar="PIXELS", help=f"shorter side at which the network works{own}"
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: slow to start, then faster")
@@ -95,6 +106,7 @@ def run_options(arguments: argparse.Namespace) -> dict[str, object]:
     return {
         "device": arguments.device,
         "overwrite": arguments.overwrite,
+        "size": arguments.size,
         "workers": arguments.num_workers,
         "threads": arguments.threads,
     }

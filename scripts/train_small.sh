@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The light network, saves/stcn_light.pth: trained on two CPU cores in some two hours, from data to scores (docs/results.md).
+# Run it again after a stop: it goes on.  Needs ECSSD (STATIC_ROOT), DAVIS 2017 with DAVIS_ROOT, and YouTube-VOS (YV_ROOT) or
+# YV_ROOT=none; DAVIS_2016 is scored too where it is given.  SAVES is where networks and made-up clips go.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+STATIC_ROOT=${STATIC_ROOT:-../static} DAVIS_ROOT=${DAVIS_ROOT:-../DAVIS/2017} YV_ROOT=${YV_ROOT:-../YouTube}
+DAVIS_2016=${DAVIS_2016:-} SAVES=${SAVES:-saves} OUT=${OUT:-out}
+
+python scripts/make_demo_data.py "$SAVES/clips" --from_static "$STATIC_ROOT" --clips 800
+
+train() {
+    python train.py --id light --save_dir "$SAVES" --key_backbone resnet18 --key_dim 64 --value_dim 128 \
+        --static_root "$STATIC_ROOT" --bl_root "$SAVES/clips/BL30K" --davis_root "$DAVIS_ROOT" --yv_root "$YV_ROOT" \
+        --optimizer adamw --schedule cosine --clip_grad 5 --bootstrap_start 0 --bootstrap_end 200 \
+        --amp_dtype bfloat16 --num_workers 1 --save_every 250 --image_every 250 "$@"
+}
+train --stage 0 --crop 192 -b 4 -i 1800 --lr 5e-4 --encoder_lr 1.5e-4
+train --stage 1 --crop 256 -b 4 -i 2200 --lr 3e-4 --encoder_lr 1e-4 --load_network "$SAVES/light_s0.pth"
+train --stage 3 --crop 256 -b 4 -i 400 --lr 1e-4 --encoder_lr 3e-5 --load_network "$SAVES/light_s1.pth"
+python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half
+
+python eval_davis.py --model "$SAVES/stcn_light.pth" --davis_path "$DAVIS_ROOT" --output "$OUT/light_2017" --overwrite
+if [ -n "$DAVIS_2016" ]; then
+    python eval_davis.py --model "$SAVES/stcn_light.pth" --davis_path "$DAVIS_2016" --year 2016 --output "$OUT/light_2016" --overwrite
+fi
