@@ -18,9 +18,15 @@ from util.evaluation import ResultFolder, run_benchmark
 def parser() -> argparse.ArgumentParser:
     result = evaluation_parser(__doc__.split("\n")[0], size=480)
     result.add_argument(
-        "--yv_path", default="../YouTube", metavar="DIR", help="folder with valid/ or test/, and all_frames/ beside them"
+        "--yv_path",
+        default="../YouTube",
+        metavar="DIR",
+        help="folder with valid/ or test/, and all_frames/ beside them; or JPEGImages/ and Annotations/ of your own",
     )
     result.add_argument("--split", choices=("valid", "test"), default="valid", help="which videos")
+    result.add_argument(
+        "--all_masks", action="store_true", help="give the network every mask that is there, not only an object's first"
+    )
     result.add_argument("--output_all", action="store_true", help="write every frame, not only those that meta.json names")
     return result
 
@@ -29,9 +35,10 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     arguments = parser().parse_args()
     model_digest, options = checkpoint.digest(arguments.model), segmenter_options(arguments)
-    videos = youtube_videos(arguments.yv_path, split=arguments.split, output_all=arguments.output_all)
+    what = {"split": arguments.split, "output_all": arguments.output_all, "all_masks": arguments.all_masks}
+    videos = youtube_videos(arguments.yv_path, **what)
     results = ResultFolder(arguments.output, subfolder="Annotations")
-    flags = {"split": arguments.split, "size": arguments.size, "output_all": arguments.output_all}
+    flags = {**what, "size": arguments.size}
     summary = run_benchmark(
         videos,
         results,

@@ -4,7 +4,7 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Video:
     """The frames of one video and the masks that it starts from.
 
     A frame's name is its file's name without the suffix.  `masks` are read as input, and of each only the objects that no
-    earlier one has: ground truth that lies in the folder beyond an object's first mask is never input.  `truth` is for
+    earlier one has: ground truth that lies in the folder beyond an object's first mask is not input.  `truth` is for
     scores; empty where it is not public.
     """
 
@@ -39,6 +39,7 @@ class Video:
     truth: Mapping[str, Path] = field(default_factory=dict)
     union: bool = False  # all that is not 0 is one object, stored as 0/255 greyscale (DAVIS 2016)
     palette: bytes | None = None  # the data set's own
+    all_masks: bool = False  # every mask is input, and replaces what was predicted
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,9 +61,10 @@ class Video:
                     raise InputError(
                         f"{self.masks[path.stem]}: mask is {_size(mask.shape)}, its frame is {_size(image.shape)}"
                     )
-                entering = set(object_ids(mask)) - known
-                known |= entering
-                mask = np.where(np.isin(mask, list(entering)), mask, 0) if entering else None
+                if not self.all_masks:
+                    entering = set(object_ids(mask)) - known
+                    known |= entering
+                    mask = np.where(np.isin(mask, list(entering)), mask, 0) if entering else None
             yield Frame(path.stem, image, mask, path.stem in self.wanted)
 
     def read_mask(self, path: Path) -> np.ndarray:
@@ -110,18 +112,30 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> l
 
 
 def youtube_videos(
-    path: str | Path, *, split: str = "valid", output_all: bool = False, truth: str | Path | None = None
+    path: str | Path,
+    *,
+    split: str = "valid",
+    output_all: bool = False,
+    truth: str | Path | None = None,
+    all_masks: bool = False,
 ) -> list[Video]:
     """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
 
+    A folder that holds `JPEGImages` and `Annotations` itself is a data set of one's own: all its frames are wanted.
+
     Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`; masks from
     `<split>/Annotations`; wanted are the frames that `<split>/meta.json` names, or all of them with `output_all` (then
-    `meta.json` is not needed).  `truth` is a folder of annotations for scores.  Raises `InputError` as `davis_videos` does.
+    `meta.json` is not needed).  `truth` is a folder of annotations for scores.  With `all_masks` every mask is input, not
+    only an object's first.  Raises `InputError` as `davis_videos` does.
     """
     root = Path(path)
-    annotations = _folder(root / split / "Annotations")
+    own = is_own_data(root)
+    annotations = _folder(root / "Annotations" if own else root / split / "Annotations")
     every_frame = root / "all_frames" / f"{split}_all_frames" / "JPEGImages"
-    images = every_frame if every_frame.is_dir() else _folder(root / split / "JPEGImages")
+    images = every_frame
+    if own or not every_frame.is_dir():
+        images = _folder(root / "JPEGImages" if own else root / split / "JPEGImages")
+    output_all = output_all or own
     if output_all:
         listing, names = annotations, sorted(p.name for p in annotations.iterdir() if _is_video_folder(p))
     else:
@@ -143,8 +157,14 @@ def youtube_videos(
             if absent := wanted - stems:
                 raise InputError(f"{listing}: asks for {name}/{names_some(absent)}, not in {images / name}")
         found = {} if truth is None else {p.stem: p for p in list_images(_folder(Path(truth) / name))}
-        videos.append(_checked(name, frames, masks=masks, wanted=wanted, truth=found))
+        video = _checked(name, frames, masks=masks, wanted=wanted, truth=found)
+        videos.append(replace(video, all_masks=all_masks))
     return videos
+
+
+def is_own_data(root: Path) -> bool:
+    """Whether a folder holds videos itself, as no official archive of YouTube-VOS does."""
+    return (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()
 
 
 class ScoredObject(NamedTuple):
@@ -169,6 +189,16 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
         raise InputError(f"{path}: cannot read ({error.strerror}); --output_all goes without it") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: expected videos/<video>/objects/<id>/frames ({type(error).__name__}: {error})") from error
+
+
+def annotated_objects(video: Video) -> dict[int, ScoredObject]:
+    """What `meta.json` would say of a video whose `truth` is there: for each object the frames from its first mask on."""
+    first: dict[int, int] = {}
+    frames = sorted(video.truth)
+    for index, frame in enumerate(frames):
+        for number in object_ids(video.read_mask(video.truth[frame])):
+            first.setdefault(number, index)
+    return {number: ScoredObject("", tuple(frames[index:])) for number, index in sorted(first.items())}
 
 
 def _davis_root(path: Path, split: str) -> Path:

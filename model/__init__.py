@@ -1,6 +1,6 @@
 """The network, its memory, and the segmentation of a video with them."""
 
-from model.inference import VideoSegmenter, segmenter_maker
+from model.inference import VideoSegmenter, blend, segmenter_maker
 from model.memory import MemoryBank
 from model.network import STCN, NetworkConfig, load_for_inference, load_network, save_network
 
@@ -9,6 +9,7 @@ __all__ = [
     "MemoryBank",
     "NetworkConfig",
     "VideoSegmenter",
+    "blend",
     "load_for_inference",
     "load_network",
     "save_network",

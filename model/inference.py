@@ -177,6 +177,24 @@ def _as_tensor(array: Tensor | np.ndarray) -> Tensor:
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
 
 
+def blend(one: Tensor, one_ids: list[int], other: Tensor, other_ids: list[int], share: float) -> tuple[Tensor, list[int]]:
+    """Two passes over a video agree on a frame: the mean of their probabilities, in which `other` has the weight `share`.
+
+    (N+1, H, W) with N ids and (M+1, H, W) with M ids -> the same of all ids, ascending.  Of an object that a pass does not
+    know, since it has not been given there yet, it takes the other's word.
+    """
+    ids = sorted({*one_ids, *other_ids})
+    one, other = _complete(one, one_ids, other, other_ids, ids), _complete(other, other_ids, one, one_ids, ids)
+    return torch.lerp(one, other, share), ids
+
+
+def _complete(own: Tensor, own_ids: list[int], foreign: Tensor, foreign_ids: list[int], ids: list[int]) -> Tensor:
+    rows = [own[1 + own_ids.index(i)] if i in own_ids else foreign[1 + foreign_ids.index(i)] for i in ids]
+    if len(own_ids) == len(ids):
+        return torch.stack([own[0], *rows])
+    return _aggregate(torch.stack(rows))
+
+
 def segmenter_maker(
     path: str | Path, device: torch.device, *, compiled: bool = False, **options: Any
 ) -> Callable[[], VideoSegmenter]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataset.video import davis_videos, read_youtube_meta, youtube_videos
+from dataset.video import annotated_objects, davis_videos, is_own_data, read_youtube_meta, youtube_videos
 from util import metrics
 from util.config import DefaultsFormatter, positive_int
 from util.errors import InputError, one_line_errors
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--results", required=True, metavar="DIR", help="folder with <video>/<frame>.png; scores go there")
     which = result.add_mutually_exclusive_group(required=True)
     which.add_argument("--davis_path", metavar="DIR", help="DAVIS, as for eval_davis.py")
-    which.add_argument("--yv_path", metavar="DIR", help="YouTube-VOS, as for eval_youtube.py")
+    which.add_argument("--yv_path", metavar="DIR", help="YouTube-VOS or your own videos, as for eval_youtube.py")
     result.add_argument("--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test (default: the first)")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")
     result.add_argument(
@@ -54,13 +54,16 @@ def score_davis(arguments: argparse.Namespace, results: Path) -> list[Path]:
 def score_youtube(arguments: argparse.Namespace, results: Path) -> list[Path]:
     split = _split(arguments.split, ("valid", "test"))
     root = Path(arguments.yv_path)
-    meta = read_youtube_meta(root / split / "meta.json")
-    videos = youtube_videos(root, split=split, truth=arguments.truth or root / split / "Annotations")
+    own = is_own_data(root)
+    folder = root if own else root / split
+    videos = youtube_videos(root, split=split, truth=arguments.truth or folder / "Annotations")
+    meta = {v.name: annotated_objects(v) for v in videos} if own else read_youtube_meta(folder / "meta.json")
     masks = results / "Annotations" if (results / "Annotations").is_dir() else results
     jobs = metrics.youtube_jobs(videos, meta, masks)
-    seen = seen_categories(root, meta)
+    seen = {""} if own else seen_categories(root, meta)
     scores = metrics.youtube_scores(metrics.score_videos(jobs, processes=arguments.processes), meta, seen)
-    print("approximate: the benchmark's own scorer is not public")
+    if not own:
+        print("approximate: the benchmark's own scorer is not public")
     return metrics.write_youtube_scores(scores, results, split)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -74,13 +75,29 @@ def test_masks_and_scores_are_written(segment, tmp_path, capsys):
     assert np.array_equal(read_label_map(out / "ant/00000.png").labels, np.maximum(square(1, 4), square(2, 24)))
 
 
-def test_results_are_those_of_the_segmenter(segment, davis, light_network, tmp_path):
-    assert segment("--mem_every", 2, "--top", 7, "--include_last") == 0
-    segmenter = VideoSegmenter(light_network, memory_every=2, top_k=7, include_last=True)
+@pytest.mark.parametrize("top_k", [7, None])
+def test_results_are_those_of_the_segmenter(top_k, segment, davis, light_network, tmp_path):
+    assert segment("--mem_every", 2, "--top", top_k or "all", "--include_last") == 0
+    segmenter = VideoSegmenter(light_network, memory_every=2, top_k=top_k, include_last=True)
     for t, path in enumerate(sorted((davis / "JPEGImages/480p/bee").iterdir())):
         mask = read_label_map(davis / "Annotations/480p/bee/00000.png").labels if t == 0 else None
         expected = segmenter.to_labels(segmenter.step(np.array(Image.open(path)), mask)).numpy()
         assert np.array_equal(read_label_map(tmp_path / f"out/bee/{t:05d}.png").labels, expected)
+
+
+def test_the_network_works_at_the_size_asked_for(segment, tmp_path, monkeypatch):
+    sizes = set()
+
+    class Looking(VideoSegmenter):
+        def step(self, image, *arguments):
+            sizes.add(tuple(image.shape[1:]))
+            return super().step(image, *arguments)
+
+    monkeypatch.setattr("model.inference.VideoSegmenter", Looking)
+    assert segment("--size", 24) == 0
+    assert {min(size) for size in sizes} == {24}
+    labels = read_label_map(tmp_path / "out/ant/00001.png").labels
+    assert labels.shape == square(1, 4).shape
 
 
 def test_finished_videos_are_kept_and_others_made_again(segment, tmp_path, capsys):
@@ -326,3 +343,21 @@ def test_the_real_youtube_video_runs_through(real_data, script, tmp_path):
     for name, entry in meta.items():
         wanted = {frame for scored in entry["objects"].values() for frame in scored["frames"]}
         assert {path.stem for path in (tmp_path / "out/Annotations" / name).iterdir()} == wanted
+
+
+def test_a_data_set_of_ones_own_is_segmented_and_scored(davis, light_file, script, tmp_path, capsys):
+    own = tmp_path / "own"
+    for name in ("JPEGImages", "Annotations"):
+        shutil.copytree(davis / name / "480p", own / name)
+    flags = ("--yv_path", own, "--output", tmp_path / "out", "--size", HEIGHT)
+    assert script("eval_youtube", "--model", light_file, *flags) == 0
+    names = [path.relative_to(own / "JPEGImages").with_suffix("") for path in sorted((own / "JPEGImages").rglob("*.jpg"))]
+    found = sorted((tmp_path / "out/Annotations").rglob("*.png"))
+    assert [path.relative_to(tmp_path / "out/Annotations").with_suffix("") for path in found] == names
+    assert script("eval_youtube", "--model", light_file, *flags, "--all_masks") == 2  # that is another result
+    assert script("eval_youtube", "--model", light_file, *flags, "--all_masks", "--overwrite") == 0
+    capsys.readouterr()
+    assert script("score", "--results", tmp_path / "out", "--yv_path", own) == 0
+    assert "approximate" not in capsys.readouterr().out
+    scores = json.loads((tmp_path / "out/scores.json").read_text())
+    assert scores["global"]["J_seen"] == pytest.approx(1)  # every mask was given

@@ -370,6 +370,7 @@ def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkey
     assert "none.pth: no such checkpoint" in told("-b", 1, "--load_network", tmp_path / "none.pth")
     assert "--lr: expected a number above 0, found '-1'" in told("--lr", -1)
     assert "--batch_size: stage 3 has 8 samples" in told("--accumulate", 3)
+    assert "--amp_dtype: float16 needs CUDA" in told("-b", 1, "--amp_dtype", "float16")
     save_network(build_light_network(), tmp_path / "net.pth")
     assert "expected a training checkpoint" in told("-b", 1, "--resume", tmp_path / "net.pth")
     assert "expected a training checkpoint" in told("-b", 1, "--load_model", tmp_path / "net.pth")
@@ -434,6 +435,18 @@ def test_flags_that_change_how_and_not_what(flag, run, tmp_path):
     finally:
         torch.use_deterministic_algorithms(was)
     assert scalars(tmp_path, 0)["loss/total"][0][1] > 0
+
+
+def test_the_cpu_trains_in_bfloat16_where_asked(run, tmp_path):
+    for name, flags in (
+        ("full", ()),
+        ("mixed", ("--amp_dtype", "bfloat16")),
+        ("none", ("--amp_dtype", "bfloat16", "--no_amp")),
+    ):
+        assert run(tmp_path / name, "-i", 1, "-b", 1, *flags) == 0
+    full, mixed, none = (scalars(tmp_path / name)["loss/total"][0][1] for name in ("full", "mixed", "none"))
+    assert full == none != mixed
+    assert mixed == pytest.approx(full, rel=0.02)
 
 
 def test_an_id_may_have_a_dot(script, demo_data, tmp_path):

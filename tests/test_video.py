@@ -8,9 +8,9 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
-from dataset.video import davis_videos, read_youtube_meta, youtube_videos
+from dataset.video import annotated_objects, davis_videos, read_youtube_meta, youtube_videos
 from util.errors import InputError
-from util.image import colour_map, write_label_map
+from util.image import colour_map, read_label_map, write_label_map
 
 SIZE = (24, 32)
 
@@ -133,6 +133,26 @@ def test_only_an_objects_first_mask_is_input(youtube):
     (video,) = youtube_videos(youtube)
     given = {frame.name: np.unique(frame.mask).tolist() for frame in video.frames() if frame.mask is not None}
     assert given == {"00000": [0, 2, 5], "00005": [0, 7]}
+
+
+def test_every_mask_is_input_where_asked(youtube):
+    write_label_map(youtube / "valid/Annotations/late/00005.png", labels(5, 0, 7), colour_map())
+    (video,) = youtube_videos(youtube, all_masks=True)
+    given = {frame.name: np.unique(frame.mask).tolist() for frame in video.frames() if frame.mask is not None}
+    assert given["00005"] == [0, 5, 7]
+
+
+def test_a_data_set_of_ones_own_needs_neither_meta_nor_split(youtube, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(youtube / "valid/Annotations", own / "Annotations")
+    shutil.copytree(youtube / "all_frames/valid_all_frames/JPEGImages", own / "JPEGImages")
+    (theirs,), (video,) = youtube_videos(youtube, output_all=True), youtube_videos(own, truth=own / "Annotations")
+    assert video.wanted == theirs.wanted == frozenset(f"{t:05d}" for t in range(11))
+    assert [path.name for path in video.images] == [path.name for path in theirs.images]
+    objects = annotated_objects(video)
+    assert objects.keys() == {n for mask in video.truth.values() for n in np.unique(read_label_map(mask).labels)} - {0}
+    for number, scored in objects.items():
+        assert number in read_label_map(video.truth[scored.frames[0]]).labels
 
 
 def test_frames_behind_the_last_wanted_one_are_not_read(youtube):

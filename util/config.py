@@ -48,14 +48,13 @@ def count_or_all(text: str) -> int | None:
     return None if text == "all" else positive_int(text)
 
 
-def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
-    """A parser with the flags of both evaluation scripts, `size` the default of one; `--help` shows every default."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
+def add_segmenter_flags(parser: argparse.ArgumentParser, *, size: int | None, max_memory_frames: int | None) -> None:
+    """What all scripts that segment videos share; `size` and `max_memory_frames` are defaults."""
     parser.add_argument(
-        "--model", default="saves/stcn.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
+        "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
     )
     parser.add_argument(
-        "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the masks and scores (required)"
+        "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the results (required)"
     )
     parser.add_argument(
         "--top", type=count_or_all, default=20, metavar="K|all", help="memory positions read for each position"
@@ -66,9 +65,10 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
     )
     parser.add_argument(
         "--max_memory_frames",
-        type=positive_int,
-        metavar="N",
-        help="remember at most so many frames: the least used is forgotten (default: no bound)",
+        type=count_or_all,
+        default="all" if max_memory_frames is None else max_memory_frames,
+        metavar="N|all",
+        help="remember at most so many frames: the least used is forgotten",
     )
     own = "" if size else " (default: the video's own)"
     parser.add_argument(
@@ -80,6 +80,12 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
     )
+
+
+def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
+    """A parser with the flags of both evaluation scripts, `size` the default of one; `--help` shows every default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
+    add_segmenter_flags(parser, size=size, max_memory_frames=None)
     parser.add_argument(
         "--num_workers", type=non_negative_int, default=2, metavar="N", help="threads that read frames ahead (0: none)"
     )
@@ -91,7 +97,7 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
 
 
 def segmenter_options(arguments: argparse.Namespace) -> dict[str, object]:
-    """What `evaluation_parser`'s flags say of the segmenter, under the names that `VideoSegmenter` has for them."""
+    """What `add_segmenter_flags` says of the segmenter, under the names that `VideoSegmenter` has for them."""
     return {
         "memory_every": arguments.mem_every,
         "top_k": arguments.top,

@@ -117,13 +117,13 @@ def list_images(folder: str | Path) -> list[Path]:
 
 def read_image(path: str | Path) -> np.ndarray:
     """A picture as uint8 RGB (H, W, 3); raises `InputError` naming the file when it cannot be read."""
-    with _opened(path) as image:
+    with open_image(path) as image:
         return np.array(image.convert("RGB"))
 
 
 def read_label_map(path: str | Path) -> LabelMap:
     """A paletted or greyscale PNG as a label map; raises `InputError` naming the file when it is neither."""
-    with _opened(path) as image:
+    with open_image(path) as image:
         if image.mode not in ("P", "L", "1"):
             raise InputError(f"{path}: expected a label map (a paletted or greyscale PNG), found mode {image.mode}")
         palette = None
@@ -134,7 +134,7 @@ def read_label_map(path: str | Path) -> LabelMap:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width, from the file's header alone."""
-    with _opened(path, load=False) as image:
+    with open_image(path, load=False) as image:
         return image.height, image.width
 
 
@@ -149,7 +149,8 @@ def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None)
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
+def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
+    """A picture as Pillow has it, its pixels read unless `load` is false; raises `InputError` naming the file."""
     try:
         with Image.open(path) as image:
             if load:

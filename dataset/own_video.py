@@ -1,0 +1,261 @@
+"""A user's own video and masks: a video file or a folder of frames, forwards and backwards, and masks as people draw them."""
+
+import re
+import tempfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Colorspace
+
+from util.errors import InputError
+from util.image import IGNORED, open_image, read_image
+
+FOLDER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+UNSPECIFIED = 2  # FFmpeg's number for a colour space that a file does not state
+CHUNK = 16  # frames at least that are decoded at once when going backwards
+
+
+class TimedFrame(NamedTuple):
+    """A frame of a video."""
+
+    index: int  # from 0
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+
+
+class FrameFolder:
+    """Pictures in a folder as a video, in natural order (2.jpg before 10.jpg); raises `InputError` where there is none.
+
+    `times` are seconds from the first frame, as `rate` (frames a second) makes them; `names` are the files' stems.
+    """
+
+    def __init__(self, folder: Path, *, rate: Fraction = Fraction(24)) -> None:
+        files = (path for path in folder.iterdir() if path.suffix.lower() in FOLDER_SUFFIXES and path.is_file())
+        visible = (path for path in files if not path.name.startswith("."))
+        self.paths = sorted(visible, key=lambda path: natural_order(path.name))
+        if not self.paths:
+            raise InputError(f"{folder}: expected frames ({', '.join(sorted(FOLDER_SUFFIXES))}), found none")
+        self.names = [path.stem for path in self.paths]
+        if len(set(self.names)) < len(self.names):
+            raise InputError(f"{folder}: expected one frame for each name, found two with different suffixes")
+        self.times = [Fraction(i) / rate for i in range(len(self.paths))]
+        self.size = read_image(self.paths[0]).shape[:2]
+
+    def forwards(self) -> Iterator[TimedFrame]:
+        """All frames in order; raises `InputError` naming the file when one cannot be read or has another size."""
+        for index in range(len(self.paths)):
+            yield self._read(index)
+
+    def backwards(self, start: int, change: Callable[[np.ndarray], np.ndarray]) -> Iterator[TimedFrame]:
+        """The frames from `start` down to the first, each after `change`."""
+        for index in range(start, -1, -1):
+            frame = self._read(index)
+            yield frame._replace(image=change(frame.image))
+
+    def _read(self, index: int) -> TimedFrame:
+        image = read_image(self.paths[index])
+        if image.shape[:2] != self.size:
+            raise InputError(f"{self.paths[index]}: frame is {image.shape[:2]}, the first one is {self.size}")
+        return TimedFrame(index, image)
+
+
+class VideoFile:
+    """A video file, its frames turned upright; `times` are seconds from the first frame, `names` their numbers.
+
+    Raises `InputError` naming the file when FFmpeg finds no video in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        keys, stamps = [], []
+        with self._opened() as (container, stream):
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    if packet.pts is None:
+                        raise InputError(f"{path}: expected a time for each frame, found none; convert it to mp4 first")
+                    stamps.append(packet.pts)
+                    if packet.is_keyframe:
+                        keys.append(packet.pts)
+            self.stamps = sorted(stamps)
+            time_base = stream.time_base
+        first = next(self._decode(None), None) if keys else None
+        if first is None:
+            raise InputError(f"{path}: expected a video, found no frame")
+        self.size = first.image.shape[:2]
+        self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
+        self.names = [f"{i:05d}" for i in range(len(self.stamps))]
+        self.chunks = [0]  # at which frames decoding can start
+        for key in sorted(keys):
+            index = bisect_right(self.stamps, key) - 1
+            if index - self.chunks[-1] >= CHUNK:
+                self.chunks.append(index)
+
+    def forwards(self) -> Iterator[TimedFrame]:
+        """All frames in order; raises `InputError` when the file is broken."""
+        return self._decode(None)
+
+    def backwards(self, start: int, change: Callable[[np.ndarray], np.ndarray]) -> Iterator[TimedFrame]:
+        """The frames from `start` down to the first, each after `change`; what waits lies on disk."""
+        end = start + 1
+        for chunk in reversed(self.chunks[: bisect_right(self.chunks, start)]):
+            with tempfile.TemporaryFile() as waiting:
+                indices = []
+                for frame in self._decode(chunk):
+                    if frame.index >= end:
+                        break
+                    image = change(frame.image)
+                    waiting.write(image.tobytes())
+                    indices.append(frame.index)
+                for place in range(len(indices) - 1, -1, -1):
+                    waiting.seek(place * image.nbytes)
+                    yield TimedFrame(indices[place], np.frombuffer(waiting.read(image.nbytes), np.uint8).reshape(image.shape))
+            end = chunk
+
+    def _decode(self, start: int | None) -> Iterator[TimedFrame]:
+        """The frames from index `start` on, which is a keyframe's; `None` for all of them."""
+        places = {stamp: index for index, stamp in enumerate(self.stamps)}
+        with self._opened() as (container, stream):
+            stream.thread_type = "AUTO"
+            if start:
+                container.seek(self.stamps[start], stream=stream)
+            try:
+                for frame in container.decode(stream):
+                    index = places.get(frame.pts)
+                    if index is not None and index >= (start or 0):
+                        yield TimedFrame(index, _upright_rgb(frame))
+            except av.FFmpegError as error:
+                raise InputError(f"{self.path}: cannot read this video ({error})") from error
+
+    def _opened(self) -> "_Opened":
+        return _Opened(self.path)
+
+
+class _Opened:
+    """A container and its first video stream."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> tuple:
+        try:
+            self.container = av.open(str(self.path))
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"{self.path}: cannot read this video ({error})") from error
+        if not self.container.streams.video:
+            self.container.close()
+            raise InputError(f"{self.path}: expected a video, found no picture in it")
+        return self.container, self.container.streams.video[0]
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+
+def open_video(path: str | Path, *, rate: Fraction = Fraction(24)) -> FrameFolder | VideoFile:
+    """A folder of frames, at `rate` frames a second, or a video file; raises `InputError` when it is neither."""
+    path = Path(path)
+    if path.is_dir():
+        return FrameFolder(path, rate=rate)
+    if not path.is_file():
+        raise InputError(f"{path}: no such video or folder of frames")
+    return VideoFile(path)
+
+
+def natural_order(name: str) -> list[tuple[bool, int | str]]:
+    """A key that sorts numbers in names by their value."""
+    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
+
+
+def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
+    space = None
+    if frame.colorspace == UNSPECIFIED:  # what players assume then
+        space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+    image = frame.to_ndarray(format="rgb24", src_colorspace=space)
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+
+class GivenMasks:
+    """Masks as people draw them become label maps; a colour means the same object in each of them.
+
+    - paletted: the palette's indices are the objects' ids
+    - greyscale: the values are the ids; 0 and 255 alone is one object
+    - colour: each colour but black is an object, numbered as they come; what is transparent is background
+    """
+
+    def __init__(self) -> None:
+        self.colours: dict[int, int] = {0: 0}  # from 0xRRGGBB to the id
+
+    def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        """A label map (H, W) uint8 of a frame's size; raises `InputError` naming the file when it cannot be one."""
+        with open_image(path) as image:
+            if image.mode in ("P", "L", "1"):
+                labels = np.array(image, dtype=np.uint8)
+                if image.mode == "L" and set(np.unique(labels)) <= {0, IGNORED}:
+                    labels = (labels != 0).astype(np.uint8)
+            elif image.mode in ("RGB", "RGBA", "LA"):
+                labels = None
+                picture = np.array(image.convert("RGBA"))
+            else:
+                raise InputError(f"{path}: expected a paletted, greyscale or colour mask, found mode {image.mode}")
+            paletted = image.mode == "P"
+        if labels is None:
+            codes = (picture[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1]) * (picture[..., 3] >= 128)
+            _refuse_soft_edges(path, codes)
+            for code in np.unique(codes):
+                self.colours.setdefault(int(code), len(self.colours))
+            if len(self.colours) > IGNORED:
+                raise InputError(f"{path}: expected at most 254 colours beside black, found {len(self.colours) - 1}")
+            known = np.array(sorted(self.colours))
+            labels = np.array([self.colours[int(code)] for code in known], dtype=np.uint8)[np.searchsorted(known, codes)]
+        elif not paletted:
+            _refuse_soft_edges(path, labels)
+        if labels.shape != size:
+            raise InputError(f"{path}: mask is {labels.shape[0]}x{labels.shape[1]}, its frame is {size[0]}x{size[1]}")
+        if not ((labels != 0) & (labels != IGNORED)).any():
+            raise InputError(f"{path}: expected an object, found none")
+        return labels
+
+
+def _refuse_soft_edges(path: Path, values: np.ndarray) -> None:
+    """Antialiased or compressed edges have many values that cover no 3x3 pixels anywhere."""
+    padded = np.pad(values, 1, mode="edge")
+    height, width = values.shape
+    solid = np.ones(values.shape, dtype=bool)
+    for dy in range(3):
+        for dx in range(3):
+            solid &= padded[dy : dy + height, dx : dx + width] == values
+    thin = np.setdiff1d(np.unique(values), np.unique(values[solid]))
+    if len(thin) > max(2, len(np.unique(values[solid]))):
+        raise InputError(
+            f"{path}: expected one plain colour for each object, found {len(thin)} that lie along edges only; draw the mask "
+            "without antialiasing, and save it as PNG, not JPEG"
+        )
+
+
+def parse_masks(texts: Sequence[str]) -> dict[int, Path]:
+    """`first.png 120:second.png` -> from frames to files; raises `InputError` when a frame is named twice."""
+    masks: dict[int, Path] = {}
+    for text in texts:
+        found = re.fullmatch(r"(\d+):(.+)", text)
+        frame, path = (int(found[1]), found[2]) if found else (0, text)
+        if frame in masks:
+            raise InputError(f"--mask: expected one mask for each frame, found {masks[frame]} and {path} for frame {frame}")
+        masks[frame] = Path(path)
+    return dict(sorted(masks.items()))
+
+
+def shrink(size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes the shorter side of a frame `size`, averaging; smaller frames stay as they are."""
+
+    def change(image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        shorter = min(height, width)
+        if shorter <= size:
+            return image
+        return cv2.resize(image, (width * size // shorter, height * size // shorter), interpolation=cv2.INTER_AREA)
+
+    return change

@@ -1,0 +1,333 @@
+"""A user's own video and masks, forwards and backwards, against what was put into them."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import segment_video
+import torch
+from av.video.reformatter import Colorspace
+from conftest import PALETTE
+from PIL import Image
+
+from dataset.own_video import GivenMasks, VideoFile, open_video, parse_masks, shrink
+from model import VideoSegmenter, blend
+from util.errors import InputError
+from util.image import read_label_map, write_label_map
+
+SIZE = (48, 64)
+
+
+def picture(t: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A smooth frame whose brightness tells its number."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.stack([4 * t + x, 60 + y, 200 - x - y // 2], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def write_film(path: Path, pictures: list[np.ndarray], *, gop: int = 12, space: Colorspace | None = None, times=None) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "4", "g": str(gop), "bf": "2", "sc_threshold": "0"}
+        stream.codec_context.time_base = Fraction(1, 1000)
+        if space is not None:
+            stream.codec_context.colorspace = space.value
+        for t, image in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=space)
+            frame.pts, frame.time_base = (40 * t if times is None else times[t]), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def write_folder(folder: Path, frames: int) -> Path:
+    folder.mkdir()
+    for t in range(frames):
+        Image.fromarray(picture(t)).save(folder / f"{t}.png")
+    return folder
+
+
+def square(*boxes: tuple[int, int], size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A label map with a square of 16 pixels at each (x, y), numbered from 1."""
+    labels = np.zeros(size, np.uint8)
+    for number, (x, y) in enumerate(boxes, start=1):
+        labels[y : y + 16, x : x + 16] = number
+    return labels
+
+
+def keep(image: np.ndarray) -> np.ndarray:
+    return image
+
+
+@pytest.mark.parametrize("gop", [1, 12, 250])
+def test_a_film_is_read_forwards_and_backwards(gop, tmp_path):
+    pictures = [picture(t) for t in range(45)]
+    video = open_video(write_film(tmp_path / "film.mp4", pictures, gop=gop))
+    assert len(video.names) == 45
+    assert video.size == SIZE
+    assert video.times[:3] == [0, Fraction(1, 25), Fraction(2, 25)]
+    forwards = list(video.forwards())
+    assert [frame.index for frame in forwards] == list(range(45))
+    for frame, expected in zip(forwards, pictures, strict=True):
+        assert np.abs(frame.image[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4]).max() <= 6
+    for start in (44, 23, 0):
+        backwards = list(video.backwards(start, shrink(24)))
+        assert [frame.index for frame in backwards] == list(range(start, -1, -1))
+        for frame in backwards:
+            assert np.array_equal(frame.image, shrink(24)(forwards[frame.index].image))
+
+
+def test_a_variable_frame_rate_keeps_its_times(tmp_path):
+    times = [0, 40, 200, 210, 1000]
+    video = open_video(write_film(tmp_path / "film.mp4", [picture(t) for t in range(5)], times=times))
+    assert [float(time) for time in video.times] == pytest.approx([time / 1000 for time in times], abs=1e-3)
+
+
+@pytest.mark.parametrize(("space", "height"), [(Colorspace.ITU709, 48), (Colorspace.ITU601, 48), (None, 48)])
+def test_colours_are_right_for_what_the_file_states(space, height, tmp_path):
+    plain = np.full((height, 64, 3), (200, 40, 90), np.uint8)
+    video = open_video(write_film(tmp_path / "film.mp4", [plain] * 3, space=space))
+    assert np.abs(next(video.forwards()).image.astype(int) - plain).max() <= 4
+
+
+@pytest.mark.parametrize(("quarters", "matrix"), [(1, (0, 1, -1, 0)), (2, (-1, 0, 0, -1)), (3, (0, -1, 1, 0))])
+def test_a_film_that_was_shot_sideways_is_turned_upright(quarters, matrix, tmp_path):
+    path = write_film(tmp_path / "film.mp4", [picture(t) for t in range(3)])
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version and flags, times and length, reserved, layer and volume
+    a, b, c, d = (65536 * entry for entry in matrix)
+    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    expected = np.rot90(picture(1), -quarters)  # the matrix turns clockwise
+    video = open_video(path)
+    assert video.size == expected.shape[:2]
+    found = list(video.forwards())[1].image
+    assert np.abs(found[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4]).max() <= 6
+
+
+def test_a_folder_is_in_natural_order_whatever_the_suffix(tmp_path):
+    for t, name in enumerate(["f1.png", "f2.JPG", "f9.webp", "f10.bmp", "f100.jpeg"]):
+        Image.fromarray(np.full((*SIZE, 3), 40 * t, np.uint8)).save(tmp_path / name)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / ".f3.png").touch()
+    video = open_video(tmp_path, rate=Fraction(10))
+    assert video.names == ["f1", "f2", "f9", "f10", "f100"]
+    assert video.times[-1] == Fraction(4, 10)
+    assert [frame.image[0, 0, 0] // 38 for frame in video.forwards()] == [0, 1, 2, 3, 4]
+    assert [frame.index for frame in video.backwards(2, keep)] == [2, 1, 0]
+
+
+def test_what_is_no_video_is_told_in_one_line(tmp_path):
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    folder = write_folder(tmp_path / "frames", 3)
+    Image.fromarray(picture(0)[:20]).save(folder / "1.png")
+    (write_folder(tmp_path / "twice", 2) / "1.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"text.mp4: cannot read this video"):
+        open_video(tmp_path / "text.mp4")
+    with pytest.raises(InputError, match="empty: expected frames"):
+        open_video(tmp_path / "empty")
+    with pytest.raises(InputError, match="no such video or folder"):
+        open_video(tmp_path / "none.mp4")
+    with pytest.raises(InputError, match=r"1.png: frame is \(20, 64\), the first one is \(48, 64\)"):
+        list(open_video(folder).forwards())
+    with pytest.raises(InputError, match="two with different suffixes"):
+        open_video(tmp_path / "twice")
+
+
+def test_masks_may_be_paletted_greyscale_or_coloured(tmp_path):
+    labels = square((4, 4), (30, 20))
+    write_label_map(tmp_path / "palette.png", labels, PALETTE)
+    write_label_map(tmp_path / "grey.png", 7 * labels, None)
+    write_label_map(tmp_path / "union.png", (labels == 2) * np.uint8(255), None)
+    Image.fromarray(labels > 1).save(tmp_path / "bits.png")
+    read = GivenMasks().read
+    assert np.array_equal(read(tmp_path / "palette.png", SIZE), labels)
+    assert np.array_equal(read(tmp_path / "grey.png", SIZE), 7 * labels)
+    assert np.array_equal(read(tmp_path / "union.png", SIZE), labels == 2)
+    assert np.array_equal(read(tmp_path / "bits.png", SIZE), labels == 2)
+    colours = np.array([[0, 0, 0, 255], [250, 10, 10, 255], [10, 250, 10, 255], [10, 250, 10, 20]], np.uint8)
+    Image.fromarray(colours[labels], "RGBA").save(tmp_path / "colour.png")
+    Image.fromarray(colours[np.where(labels == 2, 2, 0)][..., :3]).save(tmp_path / "second.png")
+    Image.fromarray(colours[np.where(labels == 2, 3, labels)], "RGBA").save(tmp_path / "transparent.png")
+    masks = GivenMasks()
+    second = masks.read(tmp_path / "second.png", SIZE)
+    (green,) = set(np.unique(second)) - {0}
+    both = masks.read(tmp_path / "colour.png", SIZE)
+    assert np.array_equal(both == green, labels == 2)  # the same colour is the same object
+    assert len(np.unique(both)) == 3
+    assert np.array_equal(masks.read(tmp_path / "transparent.png", SIZE) != 0, labels == 1)
+
+
+def test_masks_with_soft_edges_are_refused_with_advice(tmp_path):
+    circle = np.zeros((96, 128, 3), np.uint8)
+    cv2.circle(circle, (60, 50), 30, (250, 60, 60), -1, cv2.LINE_AA)
+    Image.fromarray(circle).save(tmp_path / "soft.png")
+    Image.fromarray(circle[..., 0]).save(tmp_path / "grey.png")
+    hard = (circle[..., 0] > 125)[..., None] * np.array([250, 60, 60], np.uint8)
+    Image.fromarray(hard).save(tmp_path / "compressed.jpg")
+    Image.fromarray(hard).save(tmp_path / "hard.png")
+    for name in ("soft.png", "grey.png", "compressed.jpg"):
+        with pytest.raises(InputError, match=rf"{name}: .* without antialiasing"):
+            GivenMasks().read(tmp_path / name, (96, 128))
+    assert set(np.unique(GivenMasks().read(tmp_path / "hard.png", (96, 128)))) == {0, 1}
+
+
+def test_masks_that_cannot_be_are_told(tmp_path):
+    write_label_map(tmp_path / "small.png", square((4, 4))[:20], PALETTE)
+    write_label_map(tmp_path / "nothing.png", np.zeros(SIZE, np.uint8), PALETTE)
+    codes = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) // 8
+    many = np.repeat(np.repeat(np.stack([codes % 256, codes // 256, codes * 0 + 9], axis=-1), 3, axis=0), 3, axis=1)
+    Image.fromarray(many.astype(np.uint8)).save(tmp_path / "many.png")
+    with pytest.raises(InputError, match="mask is 20x64, its frame is 48x64"):
+        GivenMasks().read(tmp_path / "small.png", SIZE)
+    with pytest.raises(InputError, match="expected an object, found none"):
+        GivenMasks().read(tmp_path / "nothing.png", SIZE)
+    with pytest.raises(InputError, match="at most 254 colours"):
+        GivenMasks().read(tmp_path / "many.png", many.shape[:2])
+    with pytest.raises(InputError, match=r"found a.png and b.png for frame 3"):
+        parse_masks(["3:a.png", "3:b.png"])
+    assert parse_masks(["7:b.png", "a.png"]) == {0: Path("a.png"), 7: Path("b.png")}
+
+
+def test_passes_that_know_the_same_objects_are_averaged():
+    one, other = torch.rand(3, 4, 5).softmax(dim=0), torch.rand(3, 4, 5).softmax(dim=0)
+    found, ids = blend(one, [2, 9], other[[0, 2, 1]], [9, 2], 0.25)
+    assert ids == [2, 9]
+    torch.testing.assert_close(found, 0.75 * one + 0.25 * other)
+
+
+def test_a_pass_that_does_not_know_an_object_takes_the_others_word():
+    one = torch.tensor([0.97, 0.03])[:, None, None]  # knows 1 only, and sees background
+    other = torch.tensor([0.04, 0.95, 0.01])[:, None, None]  # sees object 2
+    for share in (0.01, 0.5, 0.99):
+        found, ids = blend(one, [1], other, [2, 1], share)
+        assert ids == [1, 2]
+        assert found[:, 0, 0].argmax() == 2
+        assert found.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def labels_in(folder: Path) -> list[np.ndarray]:
+    return [read_label_map(path).labels for path in sorted(folder.iterdir(), key=lambda path: int(path.stem))]
+
+
+def go(network, frames, masks: dict[int, np.ndarray], order: range, *, size=None) -> dict[int, tuple[torch.Tensor, list[int]]]:
+    """A pass over frames in some order, all of it kept: what the script must agree with."""
+    segmenter, found = VideoSegmenter(network, max_memory_frames=20), {}
+    for t in order:
+        probabilities = segmenter.step(frames[t], masks.get(t))
+        found[t] = probabilities, list(segmenter.object_ids)
+    return found
+
+
+def test_the_script_goes_both_ways_and_blends_between(light_network, light_file, script, tmp_path):
+    folder = write_folder(tmp_path / "frames", 9)
+    first, second = square((4, 4)), square((30, 10), (8, 20))
+    write_label_map(tmp_path / "a.png", first, PALETTE)
+    write_label_map(tmp_path / "b.png", second, PALETTE)
+    given = (f"2:{tmp_path / 'a.png'}", f"6:{tmp_path / 'b.png'}")
+    out = tmp_path / "out"
+    assert script("segment_video", folder, "--mask", *given, "--model", light_file, "--output", out) == 0
+    found = labels_in(out / "masks")
+    assert len(found) == 9
+    frames, masks = [picture(t) for t in range(9)], {2: first, 6: second}
+    forwards, backwards = go(light_network, frames, masks, range(2, 9)), go(light_network, frames, masks, range(6, -1, -1))
+    for t in range(9):
+        if t < 2:
+            probabilities, ids = backwards[t]
+        elif t in (2, 6) or t > 6:
+            probabilities, ids = forwards[t]
+        else:
+            waited = backwards[t][0].half().float()  # as it waits on disk
+            probabilities, ids = blend(*forwards[t], waited, backwards[t][1], (t - 2) / 4)
+        expected = torch.tensor([0, *ids])[probabilities.argmax(dim=0)].numpy()
+        assert np.array_equal(found[t], expected), t
+    assert np.array_equal(found[2], first)
+    assert np.array_equal(found[6][second > 0], second[second > 0])
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "sheet.png"]
+    with Image.open(out / "masks/0.png") as mask:
+        assert mask.mode == "P"
+
+
+@pytest.mark.parametrize("size", [(48, 64), (49, 63)])
+def test_the_overlay_plays_in_browsers_and_lasts_as_long_as_the_video(size, light_file, script, tmp_path):
+    film = write_film(tmp_path / "film.mkv", [picture(t, (48, 64)) for t in range(10)])
+    if size != (48, 64):
+        film = tmp_path / "frames"
+        film.mkdir()
+        for t in range(10):
+            Image.fromarray(picture(t, size)).save(film / f"{t:05d}.png")
+    write_label_map(tmp_path / "a.png", square((4, 4), size=size), PALETTE)
+    flags = ("--mask", tmp_path / "a.png", "--model", light_file, "--fps", 25, "--size", 32)
+    assert script("segment_video", film, *flags, "--output", tmp_path / "out") == 0
+    assert [label_map.shape for label_map in labels_in(tmp_path / "out/masks")] == [size] * 10
+    with av.open(str(tmp_path / "out/overlay.mp4")) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        frames = list(container.decode(stream))
+    assert [round(25 * frame.time) for frame in frames] == list(range(10))
+    assert (frames[0].height, frames[0].width) == (size[0] + size[0] % 2, size[1] + size[1] % 2)
+
+
+def test_bad_input_to_the_script_is_told_before_anything_is_written(light_file, script, tmp_path, capsys):
+    folder = write_folder(tmp_path / "frames", 3)
+    write_label_map(tmp_path / "a.png", square((4, 4)), PALETTE)
+
+    def told(*flags: object) -> str:
+        assert script("segment_video", *flags, "--output", tmp_path / "out") == 2
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err.splitlines()[-1]
+
+    good = (folder, "--model", light_file, "--mask")
+    assert "the frames of" in told(*good, f"3:{tmp_path / 'a.png'}")
+    assert "none.png: no such file" in told(*good, tmp_path / "none.png")
+    assert "none.pth: no such checkpoint" in told(folder, "--mask", tmp_path / "a.png", "--model", tmp_path / "none.pth")
+    assert "no such video" in told(tmp_path / "none.mp4", "--mask", tmp_path / "a.png", "--model", light_file)
+
+
+def test_results_are_replaced_only_when_asked_and_a_failure_leaves_no_rubbish(
+    light_file, script, tmp_path, capsys, monkeypatch
+):
+    folder = write_folder(tmp_path / "frames", 4)
+    write_label_map(tmp_path / "a.png", square((4, 4)), PALETTE)
+    command = (
+        "segment_video",
+        folder,
+        "--mask",
+        f"2:{tmp_path / 'a.png'}",
+        "--model",
+        light_file,
+        "--output",
+        tmp_path / "out",
+    )
+    assert script(*command) == 0
+    assert script(*command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    (folder / "3.png").write_bytes(b"broken")
+    assert script(*command, "--overwrite") == 2
+    assert "3.png: cannot read this image" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_what_waits_does_not_grow_with_the_video(light_file, tmp_path, monkeypatch):
+    """Decoding runs at most one frame ahead of the network, and few frames wait to be written."""
+    alive = []
+
+    class Counting(VideoFile):
+        def forwards(self):
+            for frame in super().forwards():
+                alive.append(frame.index)
+                yield frame
+
+    path = write_film(tmp_path / "film.mp4", [picture(t) for t in range(20)])
+    seen = 0
+    for frame in segment_video.ahead(Counting(path).forwards()):
+        assert len(alive) <= frame.index + 2
+        seen += 1
+    assert seen == 20
