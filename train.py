@@ -35,6 +35,7 @@ from util.config import (
     STAGES,
     DefaultsFormatter,
     Stage,
+    add_crop_flag,
     add_data_flags,
     data_roots,
     max_skip,
@@ -81,7 +82,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--benchmark", action="store_true", help="let cuDNN choose algorithms by timing")
     run.add_argument("--deterministic", action="store_true", help="only algorithms that give the same bits each time")
     run.add_argument("--compile", action="store_true", help="torch.compile the network")
-    add_data_flags(result.add_argument_group("data"))
+    data = result.add_argument_group("data")
+    add_data_flags(data)
+    add_crop_flag(data)
 
     network = result.add_argument_group("network")
     network.add_argument("--load_network", metavar="FILE", help="start from this network, ours or the release's")

@@ -89,6 +89,9 @@ def stage_sources(stage: int, roots: Mapping[str, str | None], *, crop: int = 38
 
     Raises `InputError` when what the stage needs is absent.
     """
+    needed = {0: "static_root", 1: "bl_root"}.get(stage)
+    if needed and roots[needed] is None:
+        raise InputError(f"--{needed}: stage {stage} cannot go without it")
     if stage == 0:
         return static_sources(roots["static_root"], crop=crop)
     if stage == 1:

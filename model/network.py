@@ -108,18 +108,18 @@ class STCN(nn.Module):
             all_logits.append(logits)
         return torch.stack(all_logits, dim=1)
 
-    def for_inference(self, *, amp: bool = False) -> "STCN":
+    def for_inference(self, *, winograd: bool = True) -> "STCN":
         """A copy without gradients that computes the same faster: batch norm folded into the convolutions, the key encoder
         channels last and, on the CPU, the decoder's convolutions by Winograd's algorithm (docs/performance.md).
 
-        It is for segmenting; it can be neither trained nor saved.  With `amp`, for half precision, which that algorithm
-        does not stand, the decoder keeps its convolutions.
+        It is for segmenting; it can be neither trained nor saved.  Half precision, which that algorithm does not stand, and
+        `torch.compile` want `winograd=False`.
         """
         network = copy.deepcopy(self).eval().requires_grad_(False)
         for encoder in (network.key_encoder, network.value_encoder):
             fold_batch_norm(encoder.stages)
         network.key_encoder.to(memory_format=torch.channels_last)
-        if not amp and next(self.parameters()).device.type == "cpu":
+        if winograd and next(self.parameters()).device.type == "cpu":
             use_winograd(network.decoder)
         network.is_folded = True
         return network
@@ -169,7 +169,7 @@ def load_for_inference(
     path: str | Path, device: str | torch.device = "cpu", *, amp: bool = False, compiled: bool = False
 ) -> STCN:
     """`load_network(path).for_inference()` on a device; with `compiled` its parts go through `torch.compile`."""
-    network = load_network(path, device).for_inference(amp=amp)
+    network = load_network(path, device).for_inference(winograd=not (amp or compiled))
     if compiled:
         for part in (network.key_encoder, network.value_encoder, network.decoder):
             part.compile()

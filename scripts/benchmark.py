@@ -40,7 +40,16 @@ from model.losses import clip_losses
 from model.network import soft_aggregate
 from model.plain import PlainBank, read_plainly, segment_plainly
 from util.checkpoint import write_atomically
-from util.config import STAGES, DefaultsFormatter, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
+from util.config import (
+    STAGES,
+    DefaultsFormatter,
+    add_crop_flag,
+    add_data_flags,
+    data_roots,
+    max_skip,
+    non_negative_int,
+    positive_int,
+)
 from util.distributed import device_of
 from util.errors import InputError, one_line_errors
 from util.evaluation import peak_memory
@@ -477,6 +486,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
     result.add_argument("--threads", type=positive_int, help="of PyTorch on the CPU")
     add_data_flags(result)
+    add_crop_flag(result)
     return result
 
 

@@ -1,10 +1,27 @@
 #!/usr/bin/env bash
-# From nothing to scores: installs into .venv, makes the demo data, trains a light network through the stages, segments the
-# validation videos with it and scores them, beside copying the first mask to every frame.  Some ten minutes on two cores;
-# run again after a stop, it goes on.  Everything it writes lies in demo/.
+# From nothing to scores: installs into .venv, makes the demo data, segments its validation videos with the network that comes
+# with the project, then trains a smaller one through all stages from random weights and segments them with that; scores both,
+# beside copying the first mask to every frame.  Some ten minutes on two cores; run again after a stop, it goes on.
+# Everything it writes lies in demo/.
+#
+#   bash scripts/demo.sh                        # made-up videos
+#   bash scripts/demo.sh holiday.mp4 first.png  # your own video and its first mask instead, without training
 set -euo pipefail
+own=()
+for path in "$@"; do own+=("$(realpath "$path")"); done
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+if [ ${#own[@]} = 2 ]; then
+    exec python scripts/segment_video.py "${own[0]}" --mask "${own[1]}" --output demo/own
+fi
 python scripts/make_demo_data.py demo/data --overwrite
+
+davis=demo/data/DAVIS/2017
+echo "--- copying the first mask to every frame"
+python scripts/copy_first_mask.py --davis_path $davis --output demo/copied
+python scripts/score.py --results demo/copied --davis_path $davis
+echo "--- the network that comes with the project, which has seen photographs and real videos, not these"
+python eval_davis.py --davis_path $davis --output demo/light --overwrite
+python scripts/show_results.py --results demo/light --davis_path $davis --output demo/light.png
 
 # Short training from random weights wants other numbers than the paper's: a larger learning rate that falls smoothly, and
 # hard pixels from the start.
@@ -19,10 +36,6 @@ train --stage 1 -i 100 --load_network demo/saves/light_s0.pth
 train --stage 2 -i 200 --load_network demo/saves/light_s1.pth
 train --stage 3 -i 450 --load_network demo/saves/light_s2.pth
 
-davis=demo/data/DAVIS/2017
-echo "--- copying the first mask to every frame"
-python scripts/copy_first_mask.py --davis_path $davis --output demo/copied
-python scripts/score.py --results demo/copied --davis_path $davis
-echo "--- the light network"
+echo "--- the network just trained, on made-up data alone"
 python eval_davis.py --model demo/saves/light_s3.pth --davis_path $davis --output demo/results --overwrite
 python scripts/show_results.py --results demo/results --davis_path $davis --output demo/results.png

@@ -10,7 +10,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.stages import Draws, stage_sources
-from util.config import STAGES, DefaultsFormatter, add_data_flags, data_roots, max_skip, non_negative_int, positive_int
+from util.config import (
+    STAGES,
+    DefaultsFormatter,
+    add_crop_flag,
+    add_data_flags,
+    data_roots,
+    max_skip,
+    non_negative_int,
+    positive_int,
+)
 from util.errors import one_line_errors
 from util.picture import overlay, sheet, write_picture
 
@@ -24,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--progress", type=float, default=0.4, help="of the training, from 0 to 1: sets the largest skip")
     result.add_argument("--seed", type=non_negative_int, default=0, help="of the samples")
     add_data_flags(result)
+    add_crop_flag(result)
     return result
 
 

@@ -15,9 +15,9 @@ train() {
         --optimizer adamw --schedule cosine --clip_grad 5 --bootstrap_start 0 --bootstrap_end 200 \
         --amp_dtype bfloat16 --num_workers 1 --save_every 250 --image_every 250 "$@"
 }
-train --stage 0 --crop 192 -b 4 -i 1800 --lr 5e-4 --encoder_lr 1.5e-4
-train --stage 1 --crop 256 -b 4 -i 2200 --lr 3e-4 --encoder_lr 1e-4 --load_network "$SAVES/light_s0.pth"
-train --stage 3 --crop 256 -b 4 -i 400 --lr 1e-4 --encoder_lr 3e-5 --load_network "$SAVES/light_s1.pth"
+train --stage 0 --crop 192 -b 4 -i 1500 --lr 5e-4 --encoder_lr 1.5e-4
+train --stage 1 --crop 256 -b 4 -i 1700 --lr 3e-4 --encoder_lr 1e-4 --load_network "$SAVES/light_s0.pth"
+train --stage 3 --crop 256 -b 4 -i 300 --lr 1e-4 --encoder_lr 3e-5 --load_network "$SAVES/light_s1.pth"
 python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half
 
 python eval_davis.py --model "$SAVES/stcn_light.pth" --davis_path "$DAVIS_ROOT" --output "$OUT/light_2017" --overwrite

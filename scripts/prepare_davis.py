@@ -1,0 +1,76 @@
+"""Put the archives of DAVIS 2016 and 2017 where training and evaluation read them.
+
+    python scripts/prepare_davis.py DAVIS-2017-trainval-480p.zip DAVIS-2017-test-dev-480p.zip DAVIS-data.zip
+
+fills ../DAVIS/2017/trainval, ../DAVIS/2017/test-dev and ../DAVIS/2016, with the pictures at 480p only.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataset.preparation import Archive, Placement, place, preparation_parser
+from util.errors import InputError, names_some, one_line_errors
+
+SOURCES = """\
+DAVIS 2017: https://davischallenge.org/davis2017/code.html
+  TrainVal, 480p: DAVIS-2017-trainval-480p.zip
+  Test-Dev 2017, 480p: DAVIS-2017-test-dev-480p.zip
+DAVIS 2016: https://davischallenge.org/davis2016/code.html
+  DAVIS-data.zip
+Read the terms there, download, and give the files (or the folders that they were unpacked to) to this script."""
+
+FRAME = re.compile(r"(?:.*/)?((?:JPEGImages|Annotations)/480p/([^/]+)/[^/]+\.(?:jpg|png))")
+IMAGE_SET = re.compile(r"(?:.*/)?(ImageSets/([^/]+/[^/]+)\.txt)")
+PARTS_2017 = {"2017/trainval": ("2017/train", "2017/val"), "2017/test-dev": ("2017/test-dev",)}
+
+
+def plan(archive: Archive, output: Path) -> dict[str, Placement]:
+    """Where the archive's files go, told by its image sets.
+
+    Raises `InputError` when it is not DAVIS at 480p, or lacks videos that its image sets list.
+    """
+    frames = [match for name in archive.sizes if (match := FRAME.fullmatch(name))]
+    image_sets = {match[2]: match for name in archive.sizes if (match := IMAGE_SET.fullmatch(name))}
+    chosen = {}
+    if "480p/val" in image_sets:
+        if "2017/val" in image_sets or "2017/test-dev" in image_sets:
+            raise InputError(f"{archive.path}: DAVIS 2016 and 2017 lie in one folder, whose masks these are cannot be told")
+        chosen["2016"] = frames + list(image_sets.values())
+    for part, own in PARTS_2017.items():
+        if not all(name in image_sets for name in own):
+            continue
+        listed = {video for name in own for video in archive.read_text(image_sets[name][0]).split()}
+        present = [match for match in frames if match[2] in listed]
+        if not present:
+            continue  # one part's archive may have the lists of another
+        if absent := listed - {match[2] for match in present}:
+            raise InputError(f"{archive.path}: ImageSets/{own[0]}.txt ... list {names_some(absent)}, not in it")
+        others = [name for name in image_sets if part == "2017/trainval" and name != "2017/test-dev"]
+        chosen[part] = present + [image_sets[name] for name in {*own, *others}]
+    if not frames or not chosen:
+        raise InputError(
+            f"{archive.path}: expected JPEGImages/480p, Annotations/480p and ImageSets of DAVIS, found {archive.content()}"
+        )
+    return {match[0]: Placement(output / part / match[1]) for part, matches in chosen.items() for match in matches}
+
+
+def parser() -> argparse.ArgumentParser:
+    return preparation_parser(__doc__, output="../DAVIS")
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    if not arguments.archives:
+        print(SOURCES)
+        return
+    archives = [Archive(path) for path in arguments.archives]
+    place([(archive, plan(archive, Path(arguments.output))) for archive in archives])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Put the archives of the static data sets (stage 0) where training reads them: name.jpg beside name.png.
+
+    python scripts/prepare_static.py images.zip ground_truth_mask.zip DUTS-TR.zip DUTS-TE.zip fewshot_data.zip BIG.zip
+
+fills ../static.  Masks become greyscale; HRSOD and BIG are shrunk to 512 pixels on the longer side (images bicubic, masks
+nearest).  Give all archives of a data set at once.
+"""
+
+import argparse
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataset.preparation import Archive, Convert, Placement, convert_image, convert_mask, place, preparation_parser
+from util.errors import InputError, names_some, one_line_errors
+
+SOURCES = """\
+ECSSD: https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/dataset.html
+  images.zip, ground_truth_mask.zip
+DUTS: http://saliencydetection.net/duts/
+  DUTS-TR.zip, DUTS-TE.zip
+FSS-1000: https://github.com/HKUSTCV/FSS-1000
+  the archive with fewshot_data
+HRSOD: https://github.com/yi94code/HRSOD
+  all archives of its images and masks
+BIG: https://github.com/hkchengrex/CascadePSP
+  the archive with <name>_im.jpg and <name>_gt.png
+Read the terms there, download, and give the files (or the folders that they were unpacked to) to this script."""
+
+LONGER = {"BIG_small": 512, "HRSOD_small": 512}
+# data set, its images, its masks; group 1 is what the two are called alike; the first that fits counts
+PATTERNS = [
+    (name, re.compile(images, re.IGNORECASE), re.compile(masks, re.IGNORECASE))
+    for name, images, masks in (
+        ("DUTS-TR", r"(?:.*/)?DUTS-TR-Image/([^/]+)\.jpg", r"(?:.*/)?DUTS-TR-Mask/([^/]+)\.png"),
+        ("DUTS-TE", r"(?:.*/)?DUTS-TE-Image/([^/]+)\.jpg", r"(?:.*/)?DUTS-TE-Mask/([^/]+)\.png"),
+        ("fss", r"(?:.*/)?([^/]+/(?:[1-9]|10))\.jpg", r"(?:.*/)?([^/]+/(?:[1-9]|10))\.png"),
+        ("BIG_small", r"(?:.*/)?([^/]+)_im\.jpg", r"(?:.*/)?([^/]+)_gt\.png"),
+        ("ecssd", r"(?:.*/)?images/(\d{4})\.jpg", r"(?:.*/)?ground_truth_mask/(\d{4})\.png"),
+        (
+            "HRSOD_small",
+            r"(?=.*(?:hrsod|train|test)[^/]*/).*/([^/]+)\.jpg",
+            r"(?=.*(?:hrsod|train|test)[^/]*/)(?=.*(?:mask|gt|truth)[^/]*/).*/([^/]+)\.png",
+        ),
+    )
+]
+
+
+def recognised(member: str) -> tuple[str, str, str] | None:
+    """The data set, the name there, and the suffix of a file, from how it is called in an archive."""
+    for name, images, masks in PATTERNS:
+        for suffix, pattern in ((".jpg", images), (".png", masks)):
+            if match := pattern.fullmatch(member):
+                return name, match[1], suffix
+    return None
+
+
+def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str, Placement]]]:
+    """Where the files of each archive go: those that have a partner in any of them; prints what has none.
+
+    Raises `InputError` when an archive has nothing for a pair of these data sets.
+    """
+    known = [{member: what for member in archive.sizes if (what := recognised(member))} for archive in archives]
+    partners: dict[tuple[str, str], set[str]] = {}
+    for files in known:
+        for name, stem, suffix in files.values():
+            partners.setdefault((name, stem), set()).add(suffix)
+    alone = {f"{name}/{stem}" for (name, stem), suffixes in partners.items() if len(suffixes) == 1}
+    plans = []
+    for archive, files in zip(archives, known, strict=True):
+        placements = {
+            member: Placement(output / name / f"{stem}{suffix}", _convert(suffix, LONGER.get(name)))
+            for member, (name, stem, suffix) in files.items()
+            if f"{name}/{stem}" not in alone
+        }
+        if not placements:
+            raise InputError(
+                f"{archive.path}: expected photographs and masks of a static data set, from all its archives at once, "
+                f"found {archive.content()}"
+            )
+        plans.append((archive, placements))
+    if alone:
+        print(f"left out, without photograph or without mask: {names_some(alone)}")
+    return plans
+
+
+def _convert(suffix: str, longer: int | None) -> Convert:
+    if suffix == ".jpg":
+        return partial(convert_image, longer=longer)
+    return partial(convert_mask, longer=longer, grey=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    return preparation_parser(__doc__, output="../static", workers=True)
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    if not arguments.archives:
+        print(SOURCES)
+        return
+    archives = [Archive(path) for path in arguments.archives]
+    place(plan(archives, Path(arguments.output)), workers=arguments.num_workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

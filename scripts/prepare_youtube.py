@@ -1,0 +1,71 @@
+"""Put the archives of YouTube-VOS where training and evaluation read them, training frames resized to 480 pixels.
+
+    python scripts/prepare_youtube.py train.zip valid.zip valid_all_frames.zip                    # 2019, to ../YouTube
+    python scripts/prepare_youtube.py valid.zip valid_all_frames.zip --output ../YouTube2018      # 2018
+
+fills train_480p (shorter side 480, never enlarged; images bicubic, masks nearest), valid, test and all_frames.
+"""
+
+import argparse
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataset.preparation import Archive, Placement, convert_image, convert_mask, place, preparation_parser
+from util.errors import InputError, one_line_errors
+
+SOURCES = """\
+YouTube-VOS 2018 and 2019: https://youtube-vos.org/dataset/vos/
+  train.zip, valid.zip, valid_all_frames.zip (and test.zip, test_all_frames.zip)
+Register and accept the terms there, download, and give the files (or the folders that they were unpacked to) to this
+script: 2019 as it is, 2018 with --output ../YouTube2018."""
+
+SHORTER = 480
+META = re.compile(r"(?:.*/)?(train|valid|test)/(meta\.json)")
+FRAME = re.compile(r"(?:.*/)?(train|valid|test)/((?:JPEGImages|Annotations)/[^/]+/[^/]+\.(jpg|png))")
+ALL_FRAMES = re.compile(r"(?:.*/)?((?:valid|test)_all_frames/JPEGImages/[^/]+/[^/]+\.jpg)")
+
+
+def plan(archive: Archive, output: Path) -> dict[str, Placement]:
+    """Where the archive's files go; raises `InputError` when it is not one of YouTube-VOS."""
+    result = {}
+    for name in archive.sizes:
+        if match := ALL_FRAMES.fullmatch(name):
+            result[name] = Placement(output / "all_frames" / match[1])
+        elif match := FRAME.fullmatch(name):
+            part, below, kind = match.groups()
+            if part == "train":
+                convert = partial(convert_image if kind == "jpg" else convert_mask, shorter=SHORTER)
+                result[name] = Placement(output / "train_480p" / below, convert)
+            else:
+                result[name] = Placement(output / part / below)
+        elif match := META.fullmatch(name):
+            part = "train_480p" if match[1] == "train" else match[1]
+            result[name] = Placement(output / part / match[2])
+    if all(META.fullmatch(name) for name in result):
+        raise InputError(
+            f"{archive.path}: expected train/, valid/ or test/ with JPEGImages and Annotations, or valid_all_frames/ or "
+            f"test_all_frames/, found {archive.content()}"
+        )
+    return result
+
+
+def parser() -> argparse.ArgumentParser:
+    return preparation_parser(__doc__, output="../YouTube", workers=True)
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    if not arguments.archives:
+        print(SOURCES)
+        return
+    archives = [Archive(path) for path in arguments.archives]
+    place([(archive, plan(archive, Path(arguments.output))) for archive in archives], workers=arguments.num_workers)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""What `check_data.py` says of data that is whole, absent or broken."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from util.image import colour_map, write_label_map
+
+
+@pytest.fixture
+def data(demo_data, tmp_path) -> Path:
+    return Path(shutil.copytree(demo_data, tmp_path / "data"))
+
+
+@pytest.fixture
+def check(script, capsys):
+    def run(root: Path, *options: object) -> tuple[int, str]:
+        """The exit status and what was printed, with each run of spaces as one; `options` take over."""
+        arguments = ["--num_workers", 0]
+        for flag, place in (
+            ("--static_root", "static"),
+            ("--bl_root", "BL30K"),
+            ("--yv_root", "YouTube"),
+            ("--davis_root", "DAVIS/2017"),
+            ("--davis16_root", "DAVIS/2016"),
+            ("--yv18_root", "YouTube2018"),
+        ):
+            arguments += [flag, root / place]
+        status = script("check_data", *arguments, *options)
+        lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        return status, "\n".join(lines)
+
+    return run
+
+
+def test_counts_stand_beside_the_published_ones_and_do_not_fail(check, demo_data):
+    status, said = check(demo_data)
+    assert status == 0
+    for line in (
+        "fss 60 10,000 -",
+        "BL30K 6 29,989 -",
+        "YouTube-VOS 2019 train 8 3,471 -",
+        "YouTube-VOS 2019 valid 3 507 -",
+        "YouTube-VOS 2018 valid - 474 absent",
+        "DAVIS 2016 4 50 -",
+        "DAVIS 2017 train 8 60 -",
+        "DAVIS 2017 val 4 30 -",
+        "DAVIS 2017 test-dev 2 30 -",
+        *(f"stage {stage}: ready" for stage in range(4)),
+        *(f"{name}: ready" for name in ("DAVIS 2016 val", "DAVIS 2017 val", "DAVIS 2017 test-dev", "YouTube-VOS 2019 valid")),
+    ):
+        assert line in said.splitlines()
+
+
+def test_decoding_finds_nothing_wrong_with_whole_data(check, demo_data):
+    status, said = check(demo_data, "--decode")
+    assert status == 0
+    assert "YouTube-VOS 2019 valid: ready" in said
+
+
+def test_absent_data_is_named_where_it_is_missed_and_does_not_fail(check, tmp_path):
+    status, said = check(tmp_path, "--davis16_root", "none")
+    assert status == 0
+    assert "ready" not in said
+    assert "stage 1: missing BL30K" in said
+    assert "stage 2: missing YouTube-VOS 2019 train, DAVIS 2017 train" in said
+    assert "DAVIS 2017 test-dev: missing" in said
+    assert "DAVIS 2016" not in said
+
+
+def test_stage_0_goes_without_some_of_its_sets(check, data):
+    shutil.rmtree(data / "static" / "fss")
+    shutil.rmtree(data / "static" / "ecssd")
+    status, said = check(data)
+    assert status == 0
+    assert "stage 0: ready, without fss, ecssd" in said
+
+
+def test_masks_of_other_sizes_absent_partners_and_files_that_are_no_images_are_named(check, data):
+    small = np.ones((5, 7), np.uint8)
+    duts, bl30k, train = data / "static/DUTS-TR", data / "BL30K", data / "YouTube/train_480p"
+    write_label_map(duts / "0000.png", small, None)
+    (duts / "0001.png").unlink()
+    (duts / "0002.jpg").unlink()
+    (duts / "0003.jpg").write_text("nothing")
+    write_label_map(bl30k / "Annotations/bl0/00004.png", small, colour_map())
+    (bl30k / "Annotations/bl1/00000.png").unlink()
+    shutil.rmtree(bl30k / "JPEGImages/bl2")
+    (train / "JPEGImages/yt-train0/00005.jpg").unlink()
+    shutil.copy(data / "static/ecssd/0000.jpg", train / "JPEGImages/yt-train1/00005.jpg")
+    write_label_map(data / "YouTube/valid/Annotations/yt-valid0/00000.png", small, colour_map())
+    status, said = check(data)
+    assert status == 1
+    for problem in (
+        f"DUTS-TR: {duts}/0000.png: mask is 5x7, its image is 128x224",
+        f"DUTS-TR: {duts}/0001.jpg: a photograph without mask",
+        f"DUTS-TR: {duts}/0002.png: a mask without photograph",
+        f"DUTS-TR: {duts}/0003.jpg: cannot read this image",
+        f"BL30K: {bl30k}/Annotations/bl0/00004.png: mask is 5x7, its image is 128x224",
+        f"BL30K: {bl30k}/Annotations/bl1/00000.png: no such mask",
+        f"BL30K: {bl30k}/JPEGImages/bl2: expected frames",
+        f"YouTube-VOS 2019 train: {train}/Annotations/yt-train0/00005.png: no such frame",
+        "YouTube-VOS 2019 valid: cannot begin, ",
+        "stage 0: ready; 4 problems, see below",
+    ):
+        assert problem in said
+
+
+def test_a_truncated_image_is_found_by_decoding_only(check, data):
+    path = data / "BL30K/JPEGImages/bl3/00007.jpg"
+    path.write_bytes(path.read_bytes()[:-3000])
+    assert check(data)[0] == 0
+    status, said = check(data, "--decode")
+    assert status == 1
+    assert f"BL30K: {path}: cannot read this image" in said
+
+
+def test_a_frame_that_is_asked_for_and_absent_makes_a_benchmark_broken(check, data):
+    shutil.rmtree(data / "YouTube/all_frames")
+    (data / "YouTube/valid/JPEGImages/yt-valid1/00040.jpg").unlink()
+    status, said = check(data)
+    assert status == 1
+    assert "YouTube-VOS 2019 valid: cannot begin, " in said
+    assert "asks for yt-valid1/00040" in said
+
+
+def test_an_empty_folder_and_a_video_that_is_listed_but_absent_are_problems(check, data):
+    shutil.rmtree(data / "static/ecssd")
+    (data / "static/ecssd").mkdir()
+    shutil.rmtree(data / "DAVIS/2017/test-dev/JPEGImages/480p/test-dev1")
+    status, said = check(data)
+    assert status == 1
+    assert "ecssd: expected photographs" in said.replace(f"{data}/static/", "")
+    assert "DAVIS 2017 test-dev: cannot begin" in said
+    assert "DAVIS 2017 test-dev 2 30 1" in said
+
+
+def test_only_some_problems_of_a_set_are_named(check, data):
+    for path in (data / "static/ecssd").glob("*.png"):
+        path.unlink()
+    status, said = check(data, "--shown", 2)
+    assert status == 1
+    assert said.count("a photograph without mask") == 2
+    assert "ecssd: and 29 more" in said  # 30 masks, and no pair is left

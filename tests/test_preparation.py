@@ -1,0 +1,421 @@
+"""From archives as they are downloaded to what training and evaluation read: whole, once, and nothing else."""
+
+import io
+import multiprocessing
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PALETTE
+from PIL import Image
+
+from dataset import preparation
+from dataset.preparation import Archive, Placement, convert_image, convert_mask, map_parallel, place
+from dataset.static import StaticClips
+from dataset.video import davis_videos, youtube_videos
+from dataset.vos import VideoClips
+from util.errors import InputError
+from util.image import object_ids, read_image, read_label_map
+
+LABELS = np.zeros((6, 8), np.uint8)
+LABELS[1:4, 2:5], LABELS[4:, 6:] = 2, 7  # sparse ids
+
+
+def jpg(height: int = 6, width: int = 8) -> bytes:
+    return encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)), "JPEG")
+
+
+def png(labels: np.ndarray = LABELS, palette: bytes | None = PALETTE) -> bytes:
+    image = Image.fromarray(labels)
+    if palette:
+        image.putpalette(palette)
+    return encoded(image, "PNG")
+
+
+def grey(height: int = 6, width: int = 8) -> bytes:
+    return png(np.pad(np.full((height - 2, width - 2), 255, np.uint8), 1), None)
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def tarred(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def unpacked(path: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+def video(root: str, name: str, frames: int = 3, masks: int | None = None, mask: bytes | None = None) -> dict[str, bytes]:
+    """`root` has {} where JPEGImages or Annotations go."""
+    images, annotations = root.format("JPEGImages"), root.format("Annotations")
+    files = {f"{images}/{name}/{t:05d}.jpg": jpg() for t in range(frames)}
+    masks = frames if masks is None else masks
+    return files | {f"{annotations}/{name}/{t:05d}.png": mask or png() for t in range(masks)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+DAVIS_16 = video("DAVIS/{}/480p", "bear", mask=grey()) | video("DAVIS/{}/1080p", "bear", mask=grey())
+DAVIS_16["DAVIS/ImageSets/480p/val.txt"] = b"/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png\n"
+TRAINVAL = video("DAVIS/{}/480p", "bear") | video("DAVIS/{}/480p", "cow")
+TRAINVAL |= {"DAVIS/ImageSets/2017/train.txt": b"bear\n", "DAVIS/ImageSets/2017/val.txt": b"cow\n"}
+TEST_DEV = video("DAVIS/{}/480p", "owl", masks=1) | {"DAVIS/ImageSets/2017/test-dev.txt": b"owl\n"}
+META = b'{"videos": {"v": {"objects": {"2": {"frames": ["00000", "00002"]}, "7": {"frames": ["00000"]}}}}}'
+VALID = video("valid/{}", "v", masks=1) | {"valid/meta.json": META}
+BL30K = video("BL30K/{}", "clip")
+
+
+@pytest.mark.parametrize("script_name", ["davis", "youtube", "bl30k", "static"])
+def test_without_an_archive_it_says_where_to_get_one_and_writes_nothing(script_name, script, tmp_path, capsys):
+    assert script(f"prepare_{script_name}", "--output", tmp_path / "out") == 0
+    assert "http" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_davis_archives_are_told_by_their_content_and_read_by_evaluation(script, tmp_path):
+    archives = [
+        zipped(tmp_path / f"{i}.bin", files | {"__MACOSX/DAVIS/._x": b""})
+        for i, files in enumerate([TEST_DEV, DAVIS_16, TRAINVAL])
+    ]
+    assert script("prepare_davis", *archives, "--output", tmp_path / "out") == 0
+    (val,) = davis_videos(tmp_path / "out/2017")
+    (testdev,) = davis_videos(tmp_path / "out/2017", split="testdev")
+    (old,) = davis_videos(tmp_path / "out/2016", year=2016)
+    assert [video.name for video in (val, testdev, old)] == ["cow", "owl", "bear"]
+    assert len(val.truth) == 3
+    assert not testdev.truth
+    assert old.union
+    assert sorted(path.name for path in (tmp_path / "out").glob("2016/*/*")) == ["480p", "480p", "480p"]
+    assert not list((tmp_path / "out").rglob("*MACOSX*"))
+
+
+def test_trainval_and_test_dev_unpacked_over_one_another_are_told_apart(script, tmp_path):
+    folder = unpacked(tmp_path, TRAINVAL | TEST_DEV) / "DAVIS"
+    assert script("prepare_davis", folder, "--output", tmp_path / "out") == 0
+    for part, names in (("trainval", ["bear", "cow"]), ("test-dev", ["owl"])):
+        assert sorted(p.name for p in (tmp_path / "out/2017" / part / "JPEGImages/480p").iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        (BL30K, "expected JPEGImages/480p"),
+        (TRAINVAL | DAVIS_16, "DAVIS 2016 and 2017 lie in one folder"),
+        (TRAINVAL | {"DAVIS/ImageSets/2017/val.txt": b"cow\nlost\n"}, "list lost, not in it"),
+    ],
+    ids=["another set", "both years", "a video is absent"],
+)
+def test_davis_that_cannot_be_right_is_refused_before_anything_is_written(files, complaint, script, tmp_path, capsys):
+    assert script("prepare_davis", zipped(tmp_path / "a.zip", files), "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_youtubes_training_frames_are_shrunk_with_their_masks_and_read_by_training(script, tmp_path):
+    labels = LABELS.repeat(120, axis=0).repeat(120, axis=1)  # 720x960
+    files = {f"train/JPEGImages/v/{t:05d}.jpg": jpg(720, 960) for t in (0, 5, 10)}
+    files |= {f"train/Annotations/v/{t:05d}.png": png(labels) for t in (0, 5, 10)}
+    files |= video("train/{}", "small") | {"train/meta.json": b'{"videos": {}}'}
+    out = tmp_path / "out"
+    assert script("prepare_youtube", zipped(tmp_path / "a.zip", files), "--output", out, "--num_workers", 1) == 0
+    assert read_image(out / "train_480p/JPEGImages/v/00005.jpg").shape == (480, 640, 3)
+    mask = read_label_map(out / "train_480p/Annotations/v/00005.png")
+    assert (mask.labels == LABELS.repeat(80, axis=0).repeat(80, axis=1)).all()
+    assert mask.palette == PALETTE
+    small = contents(out / "train_480p/JPEGImages/small") | contents(out / "train_480p/Annotations/small")
+    assert small["00000.jpg"] == jpg()
+    assert small["00000.png"] == png()
+    clips = VideoClips(out / "train_480p/JPEGImages", out / "train_480p/Annotations", spacing=5, crop=32)
+    assert clips.names == ["small", "v"]
+    assert clips.draw(1, np.random.default_rng(0), max_skip=5) is not None
+    assert (out / "train_480p/meta.json").read_bytes() == b'{"videos": {}}'
+
+
+def test_youtubes_valid_and_all_frames_are_read_by_evaluation(script, tmp_path):
+    every = tarred(tmp_path / "b", {f"valid_all_frames/JPEGImages/v/{t:05d}.jpg": jpg() for t in range(6)}, "w:gz")
+    assert script("prepare_youtube", zipped(tmp_path / "a", VALID), every, "--output", tmp_path / "out") == 0
+    (found,) = youtube_videos(tmp_path / "out")
+    assert len(found) == 6
+    assert found.wanted == {"00000", "00002"}
+    assert object_ids(found.read_mask(found.masks["00000"])) == [2, 7]
+
+
+def test_another_years_youtube_is_refused_and_what_is_there_stays(script, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert script("prepare_youtube", zipped(tmp_path / "a", VALID), "--output", out) == 0
+    before = contents(out)
+    other = video("valid/{}", "w", masks=1) | {"valid/meta.json": META.replace(b'"v"', b'"another"')}
+    assert script("prepare_youtube", zipped(tmp_path / "b", other), "--output", out) == 2
+    assert "of another data set or year?" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_bl30k_comes_in_several_tars_and_is_read_by_training(script, tmp_path, capsys):
+    parts = [tarred(tmp_path / name, video("./BL30K/{}", name)) for name in "ab"]
+    out = tmp_path / "out"
+    assert script("prepare_bl30k", parts[0], "--output", out) == 0
+    assert script("prepare_bl30k", *parts, "--output", out) == 0
+    assert "6 files written, 6 were there already" in capsys.readouterr().out
+    clips = VideoClips(out / "JPEGImages", out / "Annotations", crop=32)
+    assert clips.names == ["a", "b"]
+    assert clips.draw(0, np.random.default_rng(0), max_skip=5) is not None
+
+
+def static_archives(folder: Path) -> list[Path]:
+    rgb = encoded(Image.open(io.BytesIO(grey())).convert("RGB"), "PNG")  # as FSS-1000 has its masks
+    files = {
+        "images": {"images/0001.jpg": jpg(), "images/0002.jpg": jpg()},
+        "masks": {"ground_truth_mask/0001.png": grey()},
+        "tr": {"DUTS-TR/DUTS-TR-Image/sun.jpg": jpg(), "DUTS-TR/DUTS-TR-Mask/sun.png": grey()},
+        "te": {"DUTS-TE/DUTS-TE-Image/sun.jpg": jpg(), "DUTS-TE/DUTS-TE-Mask/sun.png": grey()},
+        "fss": {f"fewshot_data/{c}/10.{s}": d for c in ("ab", "train") for s, d in (("jpg", jpg()), ("png", rgb))},
+        "big": {"BIG/test/2007_im.jpg": jpg(600, 1024), "BIG/test/2007_gt.png": grey(600, 1024)},
+        "hrsod": {"HRSOD_train/images/55.jpg": jpg(1024, 300), "HRSOD_train/masks/55.png": grey(1024, 300)}
+        | {"HRSOD_test/66.jpg": jpg(), "HRSOD_test_mask/66.png": grey()},
+    }
+    return [zipped(folder / name, content) for name, content in files.items()]
+
+
+def test_static_sets_become_photographs_beside_greyscale_masks(script, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert script("prepare_static", *static_archives(tmp_path), "--output", out, "--num_workers", 0) == 0
+    assert "without mask: ecssd/0002" in capsys.readouterr().out
+    pairs = ["DUTS-TR/sun", "DUTS-TE/sun", "fss/ab/10", "fss/train/10", "ecssd/0001", "BIG_small/2007"]
+    pairs += ["HRSOD_small/55", "HRSOD_small/66"]
+    assert set(contents(out)) == {f"{pair}.{suffix}" for pair in pairs for suffix in ("jpg", "png")}
+    for pair in pairs:
+        labels, palette = read_label_map(out / f"{pair}.png")
+        assert palette is None
+        assert set(np.unique(labels)) == {0, 255}
+        assert labels.shape == read_image(out / f"{pair}.jpg").shape[:2]
+    assert read_image(out / "BIG_small/2007.jpg").shape == (300, 512, 3)
+    assert read_image(out / "HRSOD_small/55.jpg").shape == (512, 150, 3)
+    for name, count in (("fss", 2), ("HRSOD_small", 2), ("ecssd", 1)):
+        clips = StaticClips(out / name, crop=32)
+        assert len(clips) == count
+        assert clips.draw(0, np.random.default_rng(0), max_skip=0) is not None
+
+
+@pytest.mark.parametrize("files", [{"images/0001.jpg": jpg()}, VALID, {"notes.txt": b"x"}], ids=["half", "videos", "notes"])
+def test_an_archive_without_static_pairs_is_refused(files, script, tmp_path, capsys):
+    assert script("prepare_static", zipped(tmp_path / "a", files), "--output", tmp_path / "out") == 2
+    assert "from all its archives at once" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["youtube", "bl30k"])
+def test_another_data_set_is_refused(name, script, tmp_path, capsys):
+    assert script(f"prepare_{name}", zipped(tmp_path / "a", TRAINVAL), "--output", tmp_path / "out") == 2
+    assert "found DAVIS/" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+@pytest.mark.parametrize("name", ["BL30K/JPEGImages/../../../evil.jpg", "/evil.jpg", "..\\evil.jpg", "C:/evil.jpg"])
+def test_a_member_that_leads_out_of_the_folder_is_refused(name, pack, script, tmp_path, capsys):
+    archive = pack(tmp_path / "a", BL30K | {name: jpg()})
+    assert script("prepare_bl30k", archive, "--output", tmp_path / "deep/in/out") == 2
+    assert "leads out of the folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_link_or_a_device_is_refused(kind, script, tmp_path, capsys):
+    with tarfile.open(tmp_path / "a", "w") as archive:
+        info = tarfile.TarInfo("BL30K/JPEGImages/clip")
+        info.type, info.linkname = kind, "/etc"
+        archive.addfile(info)
+    assert script("prepare_bl30k", tmp_path / "a", "--output", tmp_path / "out") == 2
+    assert "is a link or a device" in capsys.readouterr().err
+    link = zipfile.ZipInfo("BL30K/JPEGImages/clip/00000.jpg")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "b", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(InputError, match="is a link"):
+        assert Archive(tmp_path / "b").sizes
+
+
+@pytest.mark.parametrize("behind", [0, 100, 530], ids=["between files", "in a header", "in a file"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "zip"])
+def test_an_archive_that_was_cut_off_is_told(mode, behind, script, tmp_path, capsys):
+    archive = zipped(tmp_path / "a", BL30K) if mode == "zip" else tarred(tmp_path / "a", BL30K, mode)
+    second = tarfile.BLOCKSIZE * (1 + -(-len(jpg()) // tarfile.BLOCKSIZE))  # where the second file's header begins
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: min(second + behind, len(whole) // 2)])
+    assert script("prepare_bl30k", archive, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "cut off?" in error or "cannot read this archive" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_archive_is_refused(script, tmp_path, capsys):
+    (tmp_path / "a").write_text("<html>sign in</html>")
+    assert script("prepare_davis", tmp_path / "a") == 2
+    assert "expected a whole zip or tar, or a folder" in capsys.readouterr().err
+    assert script("prepare_davis", tmp_path / "b") == 2
+    assert "no such archive" in capsys.readouterr().err
+
+
+def test_a_broken_image_is_named_and_left_out_and_the_others_are_written(script, tmp_path, capsys):
+    files = video("train/{}", "v") | {"train/JPEGImages/v/00001.jpg": jpg(500, 500)[:-2000]}
+    files |= {
+        "train/JPEGImages/v/00002.jpg": b"nothing",
+        "train/Annotations/v/00002.png": encoded(Image.new("RGB", (8, 6)), "PNG"),
+    }
+    archive = zipped(tmp_path / "a", files)
+    assert script("prepare_youtube", archive, "--output", tmp_path / "out", "--num_workers", 0) == 2
+    error = capsys.readouterr().err
+    assert "3 files cannot be read and were left out" in error
+    assert f"{archive}: train/JPEGImages/v/00001.jpg: cannot read this image" in error
+    assert f"{archive}: train/JPEGImages/v/00002.jpg: not an image" in error
+    assert "00002.png: expected a label map (a paletted or greyscale PNG), found mode RGB" in error
+    names = {Path(name).name for name in contents(tmp_path / "out")}
+    assert names == {"00000.jpg", "00000.png", "00001.png"}
+
+
+def test_a_member_whose_bytes_were_damaged_is_named_and_the_others_are_written(script, tmp_path, capsys):
+    archive = zipped(tmp_path / "a", VALID)
+    data = bytearray(archive.read_bytes())
+    data[data.index(jpg()) + 50] ^= 1  # in the first frame
+    archive.write_bytes(data)
+    assert script("prepare_youtube", archive, "--output", tmp_path / "out") == 2
+    assert "valid/JPEGImages/v/00000.jpg: cannot read (Bad CRC-32" in capsys.readouterr().err
+    assert len(contents(tmp_path / "out")) == len(VALID) - 1
+
+
+def test_running_again_after_a_kill_writes_only_what_is_not_finished(script, tmp_path, monkeypatch, capsys):
+    archive, out = zipped(tmp_path / "a", video("train/{}", "v")), tmp_path / "out"
+    arguments = ("prepare_youtube", archive, "--output", out, "--num_workers", 0)
+    written = []
+
+    def killed_at_the_third(self, data):
+        written.append(self)
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2] if len(written) == 3 else data)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return len(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", killed_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            script(*arguments)
+    finished = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".partial"]
+    assert len(finished) == 2
+    times = {path: path.stat().st_mtime_ns for path in finished}
+    assert script(*arguments) == 0
+    assert "4 files written, 2 were there already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in finished} == times
+    assert not list(out.rglob("*.partial"))
+    assert sorted(contents(out / "train_480p").values()) == sorted(video("train/{}", "v").values())
+
+
+def test_an_own_file_in_the_place_of_one_of_the_archives_is_kept(script, tmp_path, capsys):
+    out = unpacked(tmp_path / "out", {"JPEGImages/clip/00001.jpg": b"mine", "JPEGImages/clip/note.txt": b"mine too"})
+    assert script("prepare_bl30k", tarred(tmp_path / "a", BL30K), "--output", out) == 2
+    assert "differs from" in capsys.readouterr().err
+    assert (out / "JPEGImages/clip/00001.jpg").read_bytes() == b"mine"
+    (out / "JPEGImages/clip/00001.jpg").unlink()
+    assert script("prepare_bl30k", tmp_path / "a", "--output", out) == 0
+    assert (out / "JPEGImages/clip/note.txt").read_bytes() == b"mine too"
+
+
+def test_an_output_below_a_file_is_refused(script, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for name, files in (("bl30k", BL30K), ("davis", TRAINVAL)):
+        assert script(f"prepare_{name}", zipped(tmp_path / "a", files), "--output", tmp_path / "file" / "out") == 2
+        assert "expected a folder, found a file" in capsys.readouterr().err
+
+
+def test_two_files_that_would_become_one_are_refused(tmp_path):
+    archive = Archive(zipped(tmp_path / "a", {"x": b"1", "y": b"2"}))
+    with pytest.raises(InputError, match=r"y: would become .*, and so would .*: x"):
+        place([(archive, {name: Placement(tmp_path / "out") for name in "xy"})])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred, unpacked])
+def test_zip_tar_and_folder_hold_the_same_files(pack, tmp_path):
+    files = {"top/b/1": b"one", "top/a": b"two", "top/.hidden": b"", "top/b/._1": b""}
+    folder = pack(tmp_path / "x", files)
+    archive = Archive(folder / "top" if pack is unpacked else folder)
+    assert archive.sizes == {"top/b/1": 3, "top/a": 3}
+    assert {member.name: member.read() for member in archive.members()} == {"top/b/1": b"one", "top/a": b"two"}
+    assert all(0 <= member.position <= archive.size for member in archive.members())
+    assert archive.read_text("top/a") == "two"
+
+
+@pytest.mark.parametrize(
+    ("sides", "found", "wanted"),
+    [
+        ({"shorter": 48}, (72, 128), (48, 85)),
+        ({"shorter": 48}, (128, 72), (85, 48)),
+        ({"shorter": 48}, (48, 500), (48, 500)),
+        ({"shorter": 48}, (40, 500), (40, 500)),
+        ({"longer": 51}, (100, 60), (51, 30)),
+        ({"longer": 51}, (51, 40), (51, 40)),
+        ({"longer": 51}, (1000, 2), (51, 1)),
+        ({}, (40, 500), (40, 500)),
+    ],
+)
+def test_image_and_mask_become_of_the_same_size_and_are_never_enlarged(sides, found, wanted):
+    image = Image.open(io.BytesIO(convert_image(jpg(*found), **sides)))
+    mask = Image.open(io.BytesIO(convert_mask(png(np.zeros(found, np.uint8)), **sides)))
+    assert image.size == mask.size == wanted[::-1]
+    assert (image.format, mask.format) == ("JPEG", "PNG")
+
+
+def test_a_mask_keeps_its_ids_and_palette():
+    labels = np.random.default_rng(0).choice(np.array([0, 3, 200, 255], np.uint8), (90, 120))
+    palette = bytes(reversed(PALETTE))
+    shrunk = Image.open(io.BytesIO(convert_mask(png(labels, palette), shorter=30)))
+    assert (np.array(shrunk) == labels[1::3, 1::3]).all()  # the middle of each three pixels
+    assert bytes(shrunk.getpalette()) == palette
+
+
+def test_a_shrunk_image_does_not_alias():
+    checks = np.indices((512, 512)).sum(axis=0) % 2 * np.uint8(255)
+    image = encoded(Image.fromarray(checks.astype(np.uint8)), "PNG")
+    shrunk = np.array(Image.open(io.BytesIO(convert_image(image, longer=100))))
+    assert np.abs(shrunk[5:-5, 5:-5].astype(int) - 127).max() < 10
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parallel_results_come_in_order_until_an_error_gets_through(workers):
+    pictures = [jpg(4, width) for width in range(1, 30)]
+    results = map_parallel(convert_image, [*pictures, b"nothing"], workers=workers)
+    assert [next(results) for _ in pictures] == pictures
+    with pytest.raises(InputError, match="not an image"):
+        next(results)
+    assert not multiprocessing.active_children()
+
+
+def test_a_dead_worker_is_told_in_one_line():
+    with pytest.raises(InputError, match="a worker process died"):
+        list(map_parallel(preparation.os._exit, [1], workers=1))

@@ -1,0 +1,86 @@
+"""Every command that the documents show: parsed by its script's own parser, and run where its data is small."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_script
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LONG = ("train", "benchmark")  # parsed, not run: their own tests run them on little data
+
+
+def commands() -> list[tuple[str, str]]:
+    """(document, command) for each line of each block of bash."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```bash\n(.*?)```", document.read_text(), flags=re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if command := line.split(" #")[0].strip():
+                    found.append((document.name, command))
+    return found
+
+
+def python_of(command: str) -> tuple[str, list[str]] | None:
+    """The module and the arguments of a command that starts one of our scripts."""
+    words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_0-9]+=.*", word)]
+    if words[0] == "torchrun":
+        words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) - 1 :]
+    if words[0] == "torchrun" or words[0] == "python" or words[0].startswith("--"):
+        path = ROOT / words[1]
+        assert path.is_file(), command
+        return path.stem, words[2:]
+    return None
+
+
+@pytest.mark.parametrize(("document", "command"), commands())
+def test_a_command_is_one_that_exists(document, command):
+    script = python_of(command)
+    if script is None:
+        words = shlex.split(command)
+        named = [word for word in words if word.endswith((".sh", ".txt", ".py"))]
+        assert named or words[0] in ("pip", "tensorboard", "cd", "git"), command
+        for word in named:
+            assert (ROOT / word.split("::")[0]).is_file(), command
+        return
+    name, arguments = script
+    importlib.import_module(name).parser().parse_args(arguments)
+
+
+@pytest.fixture(scope="module")
+def beside_data(demo_data, tmp_path_factory) -> Path:
+    """A folder for the project, with the demo data beside it as the README wants data, and a network in `saves`."""
+    root = tmp_path_factory.mktemp("readme")
+    for name in ("static", "BL30K", "YouTube", "DAVIS"):
+        (root / name).symlink_to(demo_data / name)
+    project = root / "project"
+    (project / "saves").mkdir(parents=True)
+    (project / "saves/stcn_light.pth").symlink_to(ROOT / "saves/stcn_light.pth")
+    frames = sorted((demo_data / "DAVIS/2017/trainval/JPEGImages/480p").iterdir())[-1]
+    (project / "frames").symlink_to(frames)
+    masks = demo_data / "DAVIS/2017/trainval/Annotations/480p" / frames.name
+    (project / "first.png").symlink_to(masks / "00000.png")
+    (project / "second.png").symlink_to(masks / "00012.png")
+    (project / "mine").mkdir()
+    for part in ("JPEGImages", "Annotations"):
+        (project / "mine" / part).symlink_to(demo_data / "DAVIS/2017/trainval" / part / "480p")
+    return project
+
+
+def test_the_commands_of_the_readme_run_one_after_the_other(beside_data, monkeypatch, capsys):
+    monkeypatch.chdir(beside_data)
+    ran = []
+    for document, command in commands():
+        script = python_of(command)
+        if document != "README.md" or script is None or script[0] in LONG or command.startswith("torchrun"):
+            continue
+        name, arguments = script
+        files = [word for word in arguments if "/" in word or "." in word]
+        absent = [word for word in files if word.startswith("../") and not (beside_data / word).exists()]
+        if absent or "saves/stcn.pth" in arguments or "holiday.mp4" in arguments or name.startswith("prepare_"):
+            continue  # what only the official data or the paper's network can show
+        assert run_script(name, *arguments) in (0, None), f"{command}\n{capsys.readouterr().err}"
+        ran.append(name)
+    assert {"eval_davis", "eval_youtube", "score", "segment_video", "report"} <= set(ran)
