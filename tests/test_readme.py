@@ -81,6 +81,8 @@ def test_the_commands_of_the_readme_run_one_after_the_other(beside_data, monkeyp
         absent = [word for word in files if word.startswith("../") and not (beside_data / word).exists()]
         if absent or "saves/stcn.pth" in arguments or "holiday.mp4" in arguments or name.startswith("prepare_"):
             continue  # what only the official data or the paper's network can show
+        if name in ("eval_davis", "eval_youtube", "segment_video"):
+            arguments += ["--size", "64"]  # which is quick
         assert run_script(name, *arguments) in (0, None), f"{command}\n{capsys.readouterr().err}"
         ran.append(name)
     assert {"eval_davis", "eval_youtube", "score", "segment_video", "report"} <= set(ran)
