@@ -34,6 +34,7 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 class WinogradConv(nn.Module):
     """The same as a `Conv2d` of 3x3, stride 1 and padding 1; its transformed weights take four times the memory."""
 
+    @torch.autocast("cpu", enabled=False)
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         weight = conv.weight.detach()
