@@ -418,7 +418,7 @@ def measure_long_video(job: VideoJob) -> str:
 
 def measure_training(network: STCN, *, crop: int, batch: int, objects: int, repeats: int, device: torch.device) -> str:
     """Training steps a second on made-up clips, without data loading."""
-    network = network.to(device).train()
+    network = network.to(device, memory_format=torch.channels_last).train()  # as train.py has it
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
     frames = torch.randn(batch, 3, 3, crop, crop, device=device)
     labels = torch.randint(0, 1 + objects, (batch, 3, crop, crop), device=device)
