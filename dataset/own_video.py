@@ -129,7 +129,7 @@ class VideoFile:
                     if index is not None and index >= (start or 0):
                         yield TimedFrame(index, _upright_rgb(frame))
             except av.FFmpegError as error:
-                raise InputError(f"{self.path}: cannot read this video ({error})") from error
+                raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
 
     def _opened(self) -> "_Opened":
         return _Opened(self.path)
@@ -145,7 +145,7 @@ class _Opened:
         try:
             self.container = av.open(str(self.path))
         except (av.FFmpegError, OSError) as error:
-            raise InputError(f"{self.path}: cannot read this video ({error})") from error
+            raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
         if not self.container.streams.video:
             self.container.close()
             raise InputError(f"{self.path}: expected a video, found no picture in it")

@@ -122,6 +122,13 @@ def preparation_parser(doc: str, *, output: str, workers: bool = False) -> argpa
     return parser
 
 
+def given_archives(arguments: argparse.Namespace, sources: str) -> list[Archive]:
+    """The archives that the flags name; where there are none, prints where they are to be had."""
+    if not arguments.archives:
+        print(sources)
+    return [Archive(path) for path in arguments.archives]
+
+
 def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: int = 0) -> None:
     """Put files where plans of their names say, checked before anything is written; see `place_stream`.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataset.preparation import Archive, Placement, place_stream, preparation_parser
+from dataset.preparation import Archive, Placement, given_archives, place_stream, preparation_parser
 from util.errors import InputError, names_some, one_line_errors
 
 SOURCES = """\
@@ -41,10 +41,9 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    if not arguments.archives:
-        print(SOURCES)
+    archives = given_archives(arguments, SOURCES)
+    if not archives:
         return
-    archives = [Archive(path) for path in arguments.archives]
     for archive in archives:
         refuse_others(archive)
     output = Path(arguments.output)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataset.preparation import Archive, Placement, convert_image, convert_mask, place, preparation_parser
+from dataset.preparation import Archive, Placement, convert_image, convert_mask, given_archives, place, preparation_parser
 from util.errors import InputError, one_line_errors
 
 SOURCES = """\
@@ -60,10 +60,9 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    if not arguments.archives:
-        print(SOURCES)
+    archives = given_archives(arguments, SOURCES)
+    if not archives:
         return
-    archives = [Archive(path) for path in arguments.archives]
     place([(archive, plan(archive, Path(arguments.output))) for archive in archives], workers=arguments.num_workers)
 
 
