@@ -6,6 +6,8 @@ import numpy as np
 
 from util.image import object_ids
 
+FRAMES = 3  # of a sample: the first is memory, then the second too (section 5)
+
 
 class Clip(NamedTuple):
     """A training sample of T frames and N object slots."""

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.clip import Clip, make_clip
+from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
 from util.image import list_images, read_image, read_label_map
-
-FRAMES = 3
 
 
 class StaticClips:

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.clip import Clip, make_clip
+from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
 from util.image import list_images, read_image, read_label_map
 
-FRAMES = 3
 SLOTS = 2  # at most so many objects of a video are followed
 
 
@@ -59,26 +58,31 @@ class VideoClips:
     def name(self, index: int) -> str:
         return str(self.masks / self.names[index])
 
+    def annotated(self, index: int) -> list[tuple[Path, Path]]:
+        """The frames of a video that have a mask, in order, each with its mask.  Raises `InputError` when there are none."""
+        video = self.names[index]
+        masks = {path.stem: path for path in list_images(self.masks / video)}
+        frames = [(path, masks[path.stem]) for path in list_images(self.images / video) if path.stem in masks]
+        if not frames:
+            raise InputError(f"{self.masks / video}: expected masks of the frames in {self.images / video}, found none")
+        return frames
+
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
         """Three frames at most `max_skip` frames apart; `None` when the first shows no object.
 
         Raises `InputError` naming the file when a frame or mask cannot be read or they do not fit.
         """
-        video = self.names[index]
-        masks = {path.stem: path for path in list_images(self.masks / video)}
-        frames = [path for path in list_images(self.images / video) if path.stem in masks]
-        if not frames:
-            raise InputError(f"{self.masks / video}: expected masks of the frames in {self.images / video}, found none")
+        frames = self.annotated(index)
         chosen = [frames[i] for i in draw_frames(rng, len(frames), max_skip // self.spacing)]
-        pictures = [read_image(path) for path in chosen]
-        label_maps = [read_label_map(masks[path.stem]).labels for path in chosen]
+        pictures = [read_image(path) for path, _ in chosen]
+        label_maps = [read_label_map(path).labels for _, path in chosen]
         size = pictures[0].shape[:2]
-        for path, picture, labels in zip(chosen, pictures, label_maps, strict=True):
+        for (path, _), picture, labels in zip(chosen, pictures, label_maps, strict=True):
             if picture.shape[:2] != size or labels.shape != size:
                 raise InputError(f"{path}: frame is {picture.shape[:2]}, mask {labels.shape}, the clip's first frame {size}")
         views = draw_video_views(rng, size, crop=self.crop, scale=self.scale, frames=FRAMES)
         augmented = [apply_view(*parts, self.crop) for parts in zip(views, pictures, label_maps, strict=True)]
-        name = f"{self.masks / video} {','.join(path.stem for path in chosen)}"
+        name = f"{self.name(index)} {','.join(path.stem for path, _ in chosen)}"
         return make_clip(augmented, rng, name=name, slots=SLOTS, min_pixels=self.min_pixels)
 
 

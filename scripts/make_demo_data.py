@@ -2,9 +2,11 @@
 
     python scripts/make_demo_data.py demo/data
     python scripts/make_demo_data.py clips --from_static ../static --clips 1000
+    python scripts/make_demo_data.py clips --from_static ../static --clips 1000 --davis_root ../DAVIS/2017
 
 Textured objects move, turn, deform, cross and hide one another before a moving textured background.  With `--from_static`
-it writes training videos in BL30K's layout instead, in which objects cut out of photographs move before other photographs.
+it writes training videos in BL30K's layout instead, in which objects cut out of photographs move before other photographs;
+with `--davis_root` or `--yv_root` also as many in which they move before real videos, whose objects keep their labels.
 """
 
 import argparse
@@ -22,7 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataset.stages import static_sources
+from dataset.stages import static_sources, video_sources
+from dataset.vos import VideoClips
 from util.config import non_negative_int, positive_int
 from util.errors import InputError, one_line_errors
 from util.image import colour_map, read_image, read_label_map, write_label_map
@@ -88,38 +91,102 @@ class CutOut(NamedTuple):
     light: tuple[float, float]  # gain at the beginning and the end
 
 
-class PhotoScene:
-    """A video of objects cut out of photographs, the later over the earlier, before another photograph.
+class Collage:
+    """A video of objects cut out of photographs, the later over the earlier, before something else that moves."""
 
-    The background's own object, which moves with the camera, has a number too, half of the time.
-    """
-
-    def __init__(self, rng: np.random.Generator, photographs: Sequence[tuple[Path, Path]], *, length: int) -> None:
-        self.length = length
-        chosen = rng.choice(len(photographs), 1 + int(rng.integers(1, 4)), replace=False)
-        self.background, mask = _photograph(*photographs[chosen[0]])
-        self.background_mask = mask * np.uint8(rng.random() < 0.5)
-        self.camera = rng.uniform([-0.2, -0.1, -0.12, -0.2], [0.2, 0.1, 0.12, 0.2])  # x, y, angle, log zoom over the video
-        self.cut_outs = [_cut_out(rng, *_photograph(*photographs[i])) for i in chosen[1:]]
+    def __init__(self, cut_outs: Sequence[CutOut], *, behind: int, length: int, shutter: float = 0) -> None:
+        """behind: the last label of what is behind the cut-outs; shutter: open for so much of the time between two frames."""
+        self.cut_outs, self.behind, self.length, self.shutter = cut_outs, behind, length, shutter
 
     def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8."""
-        time = t / (self.length - 1) - 0.5
+        image, labels = self._background(t)
+        image = image.astype(np.float32)
+        for number, cut_out in enumerate(self.cut_outs, start=1 + self.behind):
+            layer = self._layer(cut_out, t)
+            opacity = layer[..., 3:]
+            image += opacity * (layer[..., :3] - image)
+            labels[opacity[..., 0] > 0.5] = number
+        return np.clip(image + 0.5, 0, 255).astype(np.uint8), labels
+
+    def _time(self, t: float) -> float:
+        """From -0.5 at the first frame to 0.5 at the last."""
+        return t / (self.length - 1) - 0.5
+
+    def _layer(self, cut_out: CutOut, t: int) -> np.ndarray:
+        if not self.shutter:
+            return _layer(cut_out, self._time(t))
+        layers = [_layer(cut_out, self._time(t + self.shutter * part)) for part in (-0.5, -0.25, 0, 0.25, 0.5)]
+        opacity = sum(layer[..., 3:] for layer in layers)
+        colour = sum(layer[..., :3] * layer[..., 3:] for layer in layers) / np.maximum(opacity, 1e-6)
+        return np.dstack([colour, opacity / len(layers)])
+
+    def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+
+class PhotoScene(Collage):
+    """Cut-outs before another photograph, whose own object, which moves with the camera, has a number half of the time."""
+
+    def __init__(self, rng: np.random.Generator, photographs: Sequence[tuple[Path, Path]], *, length: int) -> None:
+        chosen = rng.choice(len(photographs), 1 + int(rng.integers(1, 4)), replace=False)
+        self.picture, mask = _photograph(*photographs[chosen[0]])
+        self.mask = mask * np.uint8(rng.random() < 0.5)
+        self.camera = rng.uniform([-0.2, -0.1, -0.12, -0.2], [0.2, 0.1, 0.12, 0.2])  # x, y, angle, log zoom over the video
+        super().__init__([_cut_out(rng, *_photograph(*photographs[i])) for i in chosen[1:]], behind=1, length=length)
+
+    def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        time = self._time(t)
         height, width = PHOTO_SIZE
-        sides = np.array(self.background.shape[1::-1])
+        sides = np.array(self.picture.shape[1::-1])
         # so that no camera sees beyond the photograph's edge by much
         scale = 1.25 * max(width / sides[0], height / sides[1]) * np.exp(self.camera[3] * time)
         where = np.array([width, height]) / 2 + height * self.camera[:2] * time
         matrix = _placement(where, sides / 2, scale, self.camera[2] * time)
         edge = {"dsize": (width, height), "borderMode": cv2.BORDER_REFLECT_101}
-        image = cv2.warpAffine(self.background, matrix, flags=cv2.INTER_AREA, **edge).astype(np.float32)
-        labels = cv2.warpAffine(self.background_mask, matrix, flags=cv2.INTER_NEAREST, **edge)
-        for number, cut_out in enumerate(self.cut_outs, start=2):
-            layer = _layer(cut_out, time)
-            opacity = layer[..., 3:]
-            image += opacity * (layer[..., :3] - image)
-            labels[opacity[..., 0] > 0.5] = number
-        return np.clip(image + 0.5, 0, 255).astype(np.uint8), labels
+        image = cv2.warpAffine(self.picture, matrix, flags=cv2.INTER_AREA, **edge)
+        return image, cv2.warpAffine(self.mask, matrix, flags=cv2.INTER_NEAREST, **edge)
+
+
+class VideoScene(Collage):
+    """Up to two cut-outs before a part of a real video, whose objects keep their labels.
+
+    Here is what photographs do not have: blur by motion, of the cut-outs too, two objects that look the same, and large
+    changes of size.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        photographs: Sequence[tuple[Path, Path]],
+        video: Sequence[tuple[Path, Path]],
+        *,
+        length: int,
+    ) -> None:
+        step = int(rng.integers(1, 1 + max(1, min(3, (len(video) - 1) // (length - 1)))))
+        start = int(rng.integers(max(1, len(video) - step * (length - 1))))
+        frames = [video[min(start + step * t, len(video) - 1)] for t in range(length)]
+        self.video = frames[:: -1 if rng.random() < 0.5 else 1]
+        behind = max(int(_objects(mask).max()) for _, mask in frames)
+        chosen = rng.choice(len(photographs), int(rng.integers(0, 3)), replace=False)
+        if len(chosen) == 2 and rng.random() < 0.4:
+            chosen[1] = chosen[0]
+        cut_outs = [_cut_out(rng, *_photograph(*photographs[i])) for i in chosen]
+        cut_outs = [c._replace(size=c.size * rng.uniform(0.5, 1), growth=1.7 * c.growth) for c in cut_outs]
+        shutter = rng.uniform(0, 0.8) if rng.random() < 0.5 else 0
+        super().__init__(cut_outs, behind=behind, length=length, shutter=shutter)
+
+    def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        picture, mask = self.video[t]
+        image, size = read_image(picture), PHOTO_SIZE[::-1]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC)
+        return image, cv2.resize(_objects(mask), size, interpolation=cv2.INTER_NEAREST)
+
+
+def _objects(mask: Path) -> np.ndarray:
+    """A label map without what is not to be judged."""
+    labels = read_label_map(mask).labels
+    return np.where(labels == 255, 0, labels).astype(np.uint8)
 
 
 def _photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -317,17 +384,22 @@ def write_bl30k(writer: Writer) -> None:
         writer.frames(scene, f"BL30K/JPEGImages/bl{i}", f"BL30K/Annotations/bl{i}", range(30))
 
 
-def write_photo_clips(writer: Writer, root: str | Path, clips: int) -> None:
-    """`--from_static`: videos from the photographs of all data sets below `root`."""
+def write_photo_clips(writer: Writer, root: str | Path, clips: int, videos: dict[str, tuple[VideoClips, int]]) -> None:
+    """`--from_static`: clips from the photographs of all data sets below `root`, and as many before real videos, if any."""
     photographs = []
     for source, _ in static_sources(root).values():
         photographs += [(path, path.with_suffix(".png")) for path in source.images]
     if len(photographs) < 4:
         raise InputError(f"{root}: expected at least 4 photographs, found {len(photographs)}")
-    with progress_bar(clips, "clips") as bar:
-        for i in range(clips):
-            name = f"photo{i:05d}"
-            scene = PhotoScene(writer.rng(name), photographs, length=PHOTO_LENGTH)
+    real = [source.annotated(i) for source, _ in videos.values() for i in range(len(source))]
+    names = [f"photo{i:05d}" for i in range(clips)] + [f"video{i:05d}" for i in range(clips if real else 0)]
+    with progress_bar(len(names), "clips") as bar:
+        for name in names:
+            rng = writer.rng(name)
+            if name.startswith("photo"):
+                scene = PhotoScene(rng, photographs, length=PHOTO_LENGTH)
+            else:
+                scene = VideoScene(rng, photographs, real[int(rng.integers(len(real)))], length=PHOTO_LENGTH)
             writer.frames(scene, f"BL30K/JPEGImages/{name}", f"BL30K/Annotations/{name}", range(PHOTO_LENGTH))
             bar.increment()
 
@@ -390,6 +462,9 @@ def parser() -> argparse.ArgumentParser:
         "--from_static", metavar="DIR", help="write training videos made from the photographs of ecssd, DUTS-TR, ... in it"
     )
     result.add_argument("--clips", type=positive_int, default=1000, help="so many of them (default: 1000)")
+    videos = "with --from_static: and as many before the training videos of %s in it (default: none)"
+    result.add_argument("--davis_root", default="none", metavar="DIR", help=videos % "DAVIS 2017")
+    result.add_argument("--yv_root", default="none", metavar="DIR", help=videos % "YouTube-VOS")
     result.add_argument("--overwrite", action="store_true", help="replace demo data of another seed or version")
     return result
 
@@ -400,7 +475,10 @@ def main() -> None:
     folder = Path(arguments.folder).resolve()
     record = {"demo data": zlib.crc32(Path(__file__).read_bytes()), "seed": arguments.seed}
     if arguments.from_static:
-        record |= {"from_static": str(Path(arguments.from_static).resolve()), "clips": arguments.clips}
+        yv_root, davis_root = (None if root == "none" else root for root in (arguments.yv_root, arguments.davis_root))
+        roots = [str(Path(root).resolve()) for root in (arguments.from_static, yv_root, davis_root) if root]
+        record |= {"from": roots, "clips": arguments.clips}
+        videos = video_sources(yv_root, davis_root) if roots[1:] else {}
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         found = _read_record(folder / "demo.json")
         if found == record:
@@ -415,7 +493,7 @@ def main() -> None:
     shutil.rmtree(partial, ignore_errors=True)
     writer = Writer(partial, arguments.seed)
     if arguments.from_static:
-        write_photo_clips(writer, arguments.from_static, arguments.clips)
+        write_photo_clips(writer, arguments.from_static, arguments.clips, videos)
     else:
         write_static(writer)
         write_bl30k(writer)

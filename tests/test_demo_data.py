@@ -11,10 +11,10 @@ import pytest
 from conftest import run_script
 from PIL import Image
 
-from dataset.stages import bl30k_sources
+from dataset.stages import bl30k_sources, video_sources
 from dataset.video import davis_videos, read_youtube_meta, youtube_videos
 from util.checkpoint import digest
-from util.image import colour_map, image_size, object_ids, read_label_map, write_label_map
+from util.image import colour_map, image_size, object_ids, read_image, read_label_map, write_label_map
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -140,10 +140,10 @@ def test_davis_videos_are_listed_and_only_test_dev_lacks_truth(part, options, de
     for video in videos:
         (first,) = video.masks.values()
         if "split" in options:
-            assert not video.truth
+            assert len(video.without_truth) == len(video) - 1
             assert list(first.parent.iterdir()) == [first]
         else:
-            assert len(video.truth) == len(video.images)
+            assert not video.without_truth
 
 
 def test_image_sets_do_not_share_videos(demo_data):
@@ -208,6 +208,37 @@ def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data
     assert script("make_demo_data", tmp_path / "none", "--from_static", tmp_path) == 2
     assert "expected at least one of" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_clips_before_real_videos_come_on_top_and_keep_their_objects(demo_data, script, tmp_path):
+    flags = ["--from_static", demo_data / "static", "--davis_root", demo_data / "DAVIS/2017", "--clips", 2]
+    assert script("make_demo_data", tmp_path / "clips", *flags) == 0
+    assert [path.name for path in list_folders(tmp_path / "clips/BL30K/Annotations")] == [
+        "photo00000",
+        "photo00001",
+        "video00000",
+        "video00001",
+    ]
+    photographs = [(path, path.with_suffix(".png")) for path in sorted((demo_data / "static/ecssd").glob("*.jpg"))]
+    source, _ = video_sources(None, demo_data / "DAVIS/2017")["DAVIS"]
+    covered = 0
+    for seed in range(4):
+        scene = make_demo_data.VideoScene(np.random.default_rng(seed), photographs, source.annotated(0), length=5)
+        assert len({picture for picture, _ in scene.video}) == 5
+        for t, (picture, mask) in enumerate(scene.video):
+            image, labels = scene.render(t)
+            true = cv2.resize(read_label_map(mask).labels, labels.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            plain = cv2.resize(read_image(picture), labels.shape[::-1], interpolation=cv2.INTER_CUBIC)
+            behind = cv2.dilate((labels > scene.behind).astype(np.uint8), np.ones((9, 9))) == 0
+            covered += np.sum(~behind)
+            assert (labels[behind] == true[behind]).all()
+            if not scene.shutter:  # else the cut-outs' blur reaches further
+                assert (image[behind] == plain[behind]).all()
+    assert covered
+
+
+def list_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
 def test_a_cut_out_is_where_its_label_says(tmp_path):
