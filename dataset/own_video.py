@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 
 from util.errors import InputError
-from util.image import IGNORED, open_image, read_image
+from util.image import IGNORED, natural_order, open_image, read_image, shorter_side_size, size_text
 
 FOLDER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 UNSPECIFIED = 2  # FFmpeg's number for a colour space that a file does not state
@@ -51,8 +51,10 @@ class FrameFolder:
         for index in range(len(self.paths)):
             yield self._read(index)
 
-    def backwards(self, start: int, change: Callable[[np.ndarray], np.ndarray]) -> Iterator[TimedFrame]:
-        """The frames from `start` down to the first, each after `change`."""
+    def backwards(
+        self, start: int, change: Callable[[np.ndarray], np.ndarray], folder: Path | None = None
+    ) -> Iterator[TimedFrame]:
+        """The frames from `start` down to the first, each after `change`; `folder` is for what must wait, here nothing."""
         for index in range(start, -1, -1):
             frame = self._read(index)
             yield frame._replace(image=change(frame.image))
@@ -60,7 +62,9 @@ class FrameFolder:
     def _read(self, index: int) -> TimedFrame:
         image = read_image(self.paths[index])
         if image.shape[:2] != self.size:
-            raise InputError(f"{self.paths[index]}: frame is {image.shape[:2]}, the first one is {self.size}")
+            raise InputError(
+                f"{self.paths[index]}: frame is {size_text(image.shape)}, the first one is {size_text(self.size)}"
+            )
         return TimedFrame(index, image)
 
 
@@ -72,6 +76,7 @@ class VideoFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.size: tuple[int, int] | None = None
         keys, stamps = [], []
         with self._opened() as (container, stream):
             for packet in container.demux(stream):
@@ -81,33 +86,33 @@ class VideoFile:
                     stamps.append(packet.pts)
                     if packet.is_keyframe:
                         keys.append(packet.pts)
-            self.stamps = sorted(stamps)
+            self.stamps = sorted(set(stamps))
             time_base = stream.time_base
-        first = next(self._decode(None), None) if keys else None
+        first = next(self._decode(0), None) if keys else None
         if first is None:
             raise InputError(f"{path}: expected a video, found no frame")
-        self.size = first.image.shape[:2]
+        self.stamps = self.stamps[first.index :]  # what is cut within a group of pictures starts with frames that cannot be
         self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
         self.names = [f"{i:05d}" for i in range(len(self.stamps))]
         self.chunks = [0]  # at which frames decoding can start
         for key in sorted(keys):
-            index = bisect_right(self.stamps, key) - 1
+            index = max(0, bisect_right(self.stamps, key) - 1)
             if index - self.chunks[-1] >= CHUNK:
                 self.chunks.append(index)
 
     def forwards(self) -> Iterator[TimedFrame]:
         """All frames in order; raises `InputError` when the file is broken."""
-        return self._decode(None)
+        return self._part(0, len(self.stamps))
 
-    def backwards(self, start: int, change: Callable[[np.ndarray], np.ndarray]) -> Iterator[TimedFrame]:
-        """The frames from `start` down to the first, each after `change`; what waits lies on disk."""
+    def backwards(
+        self, start: int, change: Callable[[np.ndarray], np.ndarray], folder: Path | None = None
+    ) -> Iterator[TimedFrame]:
+        """The frames from `start` down to the first, each after `change`; what waits lies in a file in `folder`."""
         end = start + 1
         for chunk in reversed(self.chunks[: bisect_right(self.chunks, start)]):
-            with tempfile.TemporaryFile() as waiting:
+            with tempfile.TemporaryFile(dir=folder) as waiting:
                 indices = []
-                for frame in self._decode(chunk):
-                    if frame.index >= end:
-                        break
+                for frame in self._part(chunk, end):
                     image = change(frame.image)
                     waiting.write(image.tobytes())
                     indices.append(frame.index)
@@ -116,34 +121,49 @@ class VideoFile:
                     yield TimedFrame(indices[place], np.frombuffer(waiting.read(image.nbytes), np.uint8).reshape(image.shape))
             end = chunk
 
-    def _decode(self, start: int | None) -> Iterator[TimedFrame]:
-        """The frames from index `start` on, which is a keyframe's; `None` for all of them."""
+    def _part(self, start: int, end: int) -> Iterator[TimedFrame]:
+        """The frames from `start`, which is a keyframe's, to before `end`; raises `InputError` when one does not come."""
+        expected = start
+        for frame in self._decode(start):
+            if expected == end or frame.index > expected:
+                break
+            if frame.index == expected:  # else another one of the same time
+                yield frame
+                expected += 1
+        if expected != end:
+            raise InputError(f"{self.path}: cannot decode frame {expected}; convert the video: ffmpeg -i IT converted.mp4")
+
+    def _decode(self, start: int) -> Iterator[TimedFrame]:
+        """The frames from `start` on, which is a keyframe's, that can be decoded."""
         places = {stamp: index for index, stamp in enumerate(self.stamps)}
         with self._opened() as (container, stream):
             stream.thread_type = "AUTO"
-            if start:
-                container.seek(self.stamps[start], stream=stream)
-            try:
-                for frame in container.decode(stream):
-                    index = places.get(frame.pts)
-                    if index is not None and index >= (start or 0):
-                        yield TimedFrame(index, _upright_rgb(frame))
-            except av.FFmpegError as error:
-                raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
+            if start:  # a little earlier, since some containers seek by another time than that of the picture
+                container.seek(self.stamps[max(0, start - CHUNK)], stream=stream)
+            for frame in container.decode(stream):
+                index = places.get(frame.pts)
+                if index is not None and index >= start:
+                    image = _upright_rgb(frame)
+                    self.size = self.size or image.shape[:2]
+                    if image.shape[:2] != self.size:
+                        raise InputError(
+                            f"{self.path}: frame {index} is {size_text(image.shape)}, the first one is {size_text(self.size)}"
+                        )
+                    yield TimedFrame(index, image)
 
     def _opened(self) -> "_Opened":
         return _Opened(self.path)
 
 
 class _Opened:
-    """A container and its first video stream."""
+    """A container and its first video stream, as a context in which FFmpeg's errors become `InputError`s."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __enter__(self) -> tuple:
         try:
-            self.container = av.open(str(self.path))
+            self.container = av.open(str(self.path), metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
         if not self.container.streams.video:
@@ -151,8 +171,10 @@ class _Opened:
             raise InputError(f"{self.path}: expected a video, found no picture in it")
         return self.container, self.container.streams.video[0]
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.container.close()
+        if isinstance(error, av.FFmpegError):
+            raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
 
 
 def open_video(path: str | Path, *, rate: Fraction = Fraction(24)) -> FrameFolder | VideoFile:
@@ -163,11 +185,6 @@ def open_video(path: str | Path, *, rate: Fraction = Fraction(24)) -> FrameFolde
     if not path.is_file():
         raise InputError(f"{path}: no such video or folder of frames")
     return VideoFile(path)
-
-
-def natural_order(name: str) -> list[tuple[bool, int | str]]:
-    """A key that sorts numbers in names by their value."""
-    return [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.split(r"(\d+)", name)]
 
 
 def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
@@ -214,7 +231,7 @@ class GivenMasks:
         elif not paletted:
             _refuse_soft_edges(path, labels)
         if labels.shape != size:
-            raise InputError(f"{path}: mask is {labels.shape[0]}x{labels.shape[1]}, its frame is {size[0]}x{size[1]}")
+            raise InputError(f"{path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
         if not ((labels != 0) & (labels != IGNORED)).any():
             raise InputError(f"{path}: expected an object, found none")
         return labels
@@ -252,10 +269,9 @@ def shrink(size: int) -> Callable[[np.ndarray], np.ndarray]:
     """Makes the shorter side of a frame `size`, averaging; smaller frames stay as they are."""
 
     def change(image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        shorter = min(height, width)
-        if shorter <= size:
+        if min(image.shape[:2]) <= size:
             return image
-        return cv2.resize(image, (width * size // shorter, height * size // shorter), interpolation=cv2.INTER_AREA)
+        height, width = shorter_side_size(*image.shape[:2], size)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
     return change

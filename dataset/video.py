@@ -11,7 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from util.errors import InputError, names_some
-from util.image import colour_map, image_size, list_images, object_ids, read_image, read_label_map, write_label_map
+from util.image import (
+    colour_map,
+    image_size,
+    list_images,
+    natural_order,
+    object_ids,
+    read_image,
+    read_label_map,
+    size_text,
+    write_label_map,
+)
 
 
 class Frame(NamedTuple):
@@ -29,7 +39,7 @@ class Video:
 
     A frame's name is its file's name without the suffix.  `masks` are read as input, and of each only the objects that no
     earlier one has: ground truth that lies in the folder beyond an object's first mask is not input.  `truth` is for
-    scores; empty where it is not public.
+    scores, of as many frames as have some.
     """
 
     name: str
@@ -44,6 +54,11 @@ class Video:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def without_truth(self) -> list[str]:
+        """The frames that have no ground truth, as `<video>/<frame>`."""
+        return [f"{self.name}/{path.stem}" for path in self.images if path.stem not in self.truth]
+
     def frames(self, *, workers: int = 2) -> Iterator[Frame]:
         """The frames in order, up to the last wanted one, decoded ahead by `workers` threads (0: when asked for).
 
@@ -55,11 +70,11 @@ class Video:
         for path, image, mask in _map_ahead(self._read, self.images[:end], workers):
             shape = shape or image.shape
             if image.shape != shape:
-                raise InputError(f"{path}: frame is {_size(image.shape)}, the first one is {_size(shape)}")
+                raise InputError(f"{path}: frame is {size_text(image.shape)}, the first one is {size_text(shape)}")
             if mask is not None:
                 if mask.shape != image.shape[:2]:
                     raise InputError(
-                        f"{self.masks[path.stem]}: mask is {_size(mask.shape)}, its frame is {_size(image.shape)}"
+                        f"{self.masks[path.stem]}: mask is {size_text(mask.shape)}, its frame is {size_text(image.shape)}"
                     )
                 if not self.all_masks:
                     entering = set(object_ids(mask)) - known
@@ -96,7 +111,7 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> l
     for name in _read_image_set(image_set):
         frames = _frames_of(images / name, listed_in=image_set)
         masks = {frame.stem: annotations / name / f"{frame.stem}.png" for frame in frames}
-        truth = masks if all(mask.is_file() for mask in masks.values()) else {}
+        truth = {stem: mask for stem, mask in masks.items() if mask.is_file()}
         first = frames[0].stem
         videos.append(
             _checked(
@@ -194,7 +209,7 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
 def annotated_objects(video: Video) -> dict[int, ScoredObject]:
     """What `meta.json` would say of a video whose `truth` is there: for each object the frames from its first mask on."""
     first: dict[int, int] = {}
-    frames = sorted(video.truth)
+    frames = sorted(video.truth, key=natural_order)
     for index, frame in enumerate(frames):
         for number in object_ids(video.read_mask(video.truth[frame])):
             first.setdefault(number, index)
@@ -247,12 +262,13 @@ def _checked(
     frame_of = {frame.stem: frame for frame in frames}
     if not masks:
         raise InputError(f"{name}: expected a mask of at least one frame, found none")
-    for stem, mask in sorted(masks.items()):
+    for stem, mask in masks.items():
         if not mask.is_file():
             raise InputError(f"{mask}: no such mask; {name} has none for its first frame")
-        if image_size(mask) != image_size(frame_of[stem]):
-            raise InputError(f"{mask}: mask is {_size(image_size(mask))}, its frame is {_size(image_size(frame_of[stem]))}")
-    first_mask = masks[min(masks)]
+        size, frame_size = image_size(mask), image_size(frame_of[stem])
+        if size != frame_size:
+            raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
+    first_mask = masks[min(masks, key=natural_order)]
     palette = read_label_map(first_mask).palette
     if not object_ids(labels := video.read_mask(first_mask)):
         raise InputError(f"{first_mask}: expected an object, found only the values {names_some(_values(labels))}")
@@ -287,10 +303,6 @@ def _what_is_in(folder: Path) -> str:
 
 def _values(labels: np.ndarray) -> set[str]:
     return {str(value) for value in np.unique(labels)}
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]}"
 
 
 def _map_ahead(function, items, workers: int):

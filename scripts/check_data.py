@@ -22,7 +22,7 @@ from dataset.stages import STATIC_FOLDERS, stage_sources
 from dataset.video import davis_videos, youtube_videos
 from util.config import DefaultsFormatter, add_data_flags, data_roots, non_negative_int
 from util.errors import InputError, one_line_errors
-from util.image import image_size, list_images, read_image, read_label_map
+from util.image import image_size, list_images, read_image, read_label_map, size_text
 from util.log import progress_bar
 
 STATIC_PAIRS = {"fss": 10_000, "DUTS-TR": 10_553, "DUTS-TE": 5_019, "ecssd": 1_000, "BIG_small": 150, "HRSOD_small": 2_010}
@@ -176,11 +176,11 @@ def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode
             size = read_image(image).shape[:2] if decode else image_size(image)
             first = first or size
             if one_size and size != first:
-                problems.append(f"{image}: frame is {_size(size)}, the first one is {_size(first)}")
+                problems.append(f"{image}: frame is {size_text(size)}, the first one is {size_text(first)}")
             if mask is not None:
                 found = read_label_map(mask).labels.shape if decode else image_size(mask)
                 if found != size:
-                    problems.append(f"{mask}: mask is {_size(found)}, its image is {_size(size)}")
+                    problems.append(f"{mask}: mask is {size_text(found)}, its image is {size_text(size)}")
         except InputError as error:
             problems.append(str(error))
     return problems
@@ -210,7 +210,7 @@ def _videos(
 def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
     """Pairs name.jpg and name.png in a folder or those in it, as `StaticClips` looks for them."""
     if not folder.is_dir():
-        return DataSet(name, STATIC_PAIRS[name], None, [], [])
+        return DataSet(name, STATIC_PAIRS.get(name), None, [], [])
     images, masks = {}, {}
     for place in [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != ".")]:
         for path in list_images(place):
@@ -222,7 +222,7 @@ def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
         problems.append(f"{folder}: expected photographs name.jpg with masks name.png, found none")
     chunks = [pairs[i : i + PHOTOGRAPHS_A_JOB] for i in range(0, len(pairs), PHOTOGRAPHS_A_JOB)]
     jobs = [partial(check_pairs, chunk, one_size=False, decode=decode) for chunk in chunks]
-    return DataSet(name, STATIC_PAIRS[name], len(pairs), jobs, problems)
+    return DataSet(name, STATIC_PAIRS.get(name), len(pairs), jobs, problems)
 
 
 def _run(job: Job) -> list[str]:
@@ -231,10 +231,6 @@ def _run(job: Job) -> list[str]:
 
 def _number(count: int | None) -> str:
     return "-" if count is None else f"{count:,}"
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 python scripts/segment_video.py holiday.mp4 --mask first.png --output out/holiday
 python scripts/segment_video.py frames/ --mask 30:dog.png 120:both.png --output out/dogs
 
-Writes masks/NNNNN.png (paletted), overlay.mp4 and sheet.png below --output.  Objects are followed forwards and backwards from
+Writes masks/NNNNN.png (paletted), overlay.mp4 and sheet.png below --output; until all is done the masks lie in
+masks_unfinished.  Objects are followed forwards and backwards from
 where they are given, and between two given frames both ways.
 """
 
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.own_video import FrameFolder, GivenMasks, VideoFile, open_video, parse_masks, shrink
 from model import VideoSegmenter, blend, segmenter_maker
-from util import checkpoint
+from util.checkpoint import digest, make_folder
 from util.config import DefaultsFormatter, add_segmenter_flags, positive_float, segmenter_options
 from util.distributed import device_of
 from util.errors import InputError, one_line_errors
@@ -65,16 +66,16 @@ def labels_of(probabilities: torch.Tensor, ids: list[int], size: tuple[int, int]
 def go_backwards(video: FrameFolder | VideoFile, passes: Passes, folder: Path, done: Callable[[], object]) -> None:
     """From the last given frame to the first of all: what is found lies in `folder`, as a file for each frame.
 
-    Before the first given frame that is the result, (H, W) uint8; behind it, probabilities for `blend`.
+    Before the first given frame that is the result, (H, W) uint8; from there to the last, probabilities for `blend`.
     """
     segmenter = passes.make_segmenter()
     given = list(passes.masks)
-    for frame in video.backwards(given[-1], passes.change):
+    for frame in video.backwards(given[-1], passes.change, folder):
         probabilities = step(passes, segmenter, frame.index, frame.image)
         found: dict[str, np.ndarray] = {}
         if frame.index < given[0]:
             found["labels"] = labels_of(probabilities, segmenter.object_ids, passes.size)
-        elif frame.index not in passes.masks:
+        elif frame.index < given[-1]:
             found["probabilities"] = probabilities.half().cpu().numpy()
             found["ids"] = np.array(segmenter.object_ids)
         if found:
@@ -94,7 +95,7 @@ def results(video: FrameFolder | VideoFile, passes: Passes, folder: Path) -> Ite
             continue
         probabilities, ids = step(passes, segmenter, index, passes.change(image)), segmenter.object_ids
         if "probabilities" in back:
-            before = max(frame for frame in given if frame < index)
+            before = max(frame for frame in given if frame <= index)
             behind = min(frame for frame in given if frame > index)
             other = torch.from_numpy(back["probabilities"]).to(probabilities.device, probabilities.dtype)
             share = (index - before) / (behind - before)
@@ -141,15 +142,16 @@ def segment(video: FrameFolder | VideoFile, passes: Passes, output: Path, *, rat
     """Write the masks, the overlay video and the sheet."""
     length, last = len(video.names), list(passes.masks)[-1]
     there = last + 1 if last > 0 else 0  # frames that are gone through backwards
-    spilled = output / ".backwards"
-    shutil.rmtree(spilled, ignore_errors=True)
-    spilled.mkdir(parents=True)
+    spilled, masks = output / ".backwards", output / "masks_unfinished"
+    for folder in (spilled, masks):
+        shutil.rmtree(folder, ignore_errors=True)
+        make_folder(folder)
     film = OverlayVideo(output / "overlay.mp4", passes.size, rate)
     shown = {round(i * (length - 1) / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)}
     thumbnails: list[np.ndarray] = []
 
     def write(index: int, image: np.ndarray, labels: np.ndarray) -> None:
-        write_label_map(output / "masks" / f"{video.names[index]}.png", labels, colour_map())
+        write_label_map(masks / f"{video.names[index]}.png", labels, colour_map())
         picture = overlay(image, labels)
         film.add(picture, video.times[index])
         if index in shown:
@@ -167,6 +169,8 @@ def segment(video: FrameFolder | VideoFile, passes: Passes, output: Path, *, rat
                 bar.increment()
             for future in waiting:
                 future.result()
+        shutil.rmtree(output / "masks", ignore_errors=True)
+        os.replace(masks, output / "masks")
         film.finish()
         rows = [thumbnails[i : i + SHEET_COLUMNS] for i in range(0, len(thumbnails), SHEET_COLUMNS)]
         write_picture(output / "sheet.png", sheet(rows))
@@ -197,8 +201,8 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    checkpoint.digest(arguments.model)  # that it is there, before the video is looked through
-    device = device_of(arguments.device, 0)
+    digest(arguments.model)  # that it is there, before the video is looked through
+    device = device_of(arguments.device)
     output = Path(arguments.output)
     if (output / "masks").exists() and not arguments.overwrite:
         raise InputError(f"{output}: holds results already; --overwrite replaces them")
@@ -210,8 +214,11 @@ def main() -> None:
     masks = {frame: reader.read(path, video.size) for frame, path in paths.items()}
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    for path in (Path(arguments.video), *paths.values()):
+        if path.resolve().is_relative_to((output / "masks").resolve()):
+            raise InputError(f"{path}: lies where the results go; give another --output")
+    make_folder(output)
     maker = segmenter_maker(arguments.model, device, compiled=arguments.compile, **segmenter_options(arguments))
-    shutil.rmtree(output / "masks", ignore_errors=True)
     seconds = video.times[-1] - video.times[0]
     rate = Fraction(len(video.times) - 1) / seconds if seconds else Fraction(24)
     passes = Passes(maker, masks, video.size, shrink(arguments.size))

@@ -83,17 +83,21 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> Non
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: cannot write ({error.strerror or error})") from error
         raise
 
 
 def make_folder(path: Path) -> None:
-    """The folder and those above it, where they are not there; raises `InputError` when a file is in the way."""
+    """The folder and those above it, where they are not there; raises `InputError` when there can be none."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{path}: expected a folder, found a file there or above") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot make this folder ({error.strerror})") from error
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:

@@ -6,6 +6,7 @@ between is the id of an object.
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -106,13 +107,24 @@ def object_ids(labels: np.ndarray) -> list[int]:
     return [int(i) for i in np.flatnonzero(present) if i not in (0, IGNORED)]
 
 
+def natural_order(name: str) -> list[tuple[bool, int | str]]:
+    """A key that sorts numbers in names by their value: 2.jpg before 10.jpg."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", name)]
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """(H, W, ...) -> `HxW`, for messages."""
+    return f"{shape[0]}x{shape[1]}"
+
+
 def list_images(folder: str | Path) -> list[Path]:
-    """The images of a folder by name; hidden files and whatever else lies about is left out."""
-    return sorted(
+    """The images of a folder in the natural order of their names; hidden files and whatever else lies about is left out."""
+    images = (
         path
         for path in Path(folder).iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+    return sorted(images, key=lambda path: natural_order(path.name))
 
 
 def read_image(path: str | Path) -> np.ndarray:
