@@ -11,7 +11,7 @@ from dataset.video import davis_videos
 from model import segmenter_maker
 from util import checkpoint, metrics
 from util.config import evaluation_parser, run_options, segmenter_options
-from util.errors import one_line_errors
+from util.errors import names_some, one_line_errors
 from util.evaluation import ResultFolder, run_benchmark
 
 
@@ -48,13 +48,14 @@ def main() -> int:
         return 1
     if arguments.zip:
         print(f"archive: {results.zip(videos)}")
-    if all(video.truth for video in videos):
+    absent = [frame for video in videos for frame in video.without_truth]
+    if not absent:
         scores = metrics.davis_scores(metrics.score_videos(metrics.davis_jobs(videos, results.masks)))
         print(metrics.davis_tables(scores)[0], end="")
         for path in metrics.write_davis_scores(scores, results.root, arguments.split):
             print(f"scores: {path}")
     else:
-        print("not scored: the ground truth of these videos is not there")
+        print(f"not scored: no ground truth of {names_some(absent)}")
     return 0
 
 

@@ -58,6 +58,8 @@ from util.log import progress_bar
 from util.metrics import score_masks
 
 PROCESS = Path("/proc/self")  # Linux
+STRIPES = 10  # objects in a made-up mask, at most
+PARTS = 10  # of a long video, each timed
 
 matplotlib.use("agg")  # draws into files, on machines without a screen too
 
@@ -149,8 +151,8 @@ def made_up_mask(size: tuple[int, int], ids: range) -> np.ndarray:
     """A label map with an upright stripe for each id."""
     labels = np.zeros(size, dtype=np.uint8)
     for number in ids:
-        left = (2 * number - 1) * size[1] // 21
-        labels[size[0] // 4 : 3 * size[0] // 4, left : left + size[1] // 21] = number
+        left = (2 * number - 1) * size[1] // (2 * STRIPES + 1)
+        labels[size[0] // 4 : 3 * size[0] // 4, left : left + size[1] // (2 * STRIPES + 1)] = number
     return labels
 
 
@@ -298,7 +300,7 @@ def run_video(job: VideoJob) -> VideoResult:
     """In a process of its own, so that peak memory is the job's own."""
     if job.threads:
         torch.set_num_threads(job.threads)
-    device = torch.device(job.device)
+    device = device_of(job.device)
     cv2.setNumThreads(1)
     network = load_network(job.model).to(device)
     if job.way == "ours":
@@ -409,9 +411,9 @@ def measure_long_video(job: VideoJob) -> str:
     result = in_own_process(job._replace(way="ours"))
     bound = job.max_memory_frames or "all"
     lines = [f"{'frames':>8}{'ms a frame':>12}{'peak MiB':>10}   {job.size[0]}x{job.size[1]}, {bound} frames in memory"]
-    parts = 10
-    for end in range(job.frames // parts, job.frames + 1, job.frames // parts):
-        window = result.seconds[end - job.frames // parts : end]
+    step = job.frames // PARTS
+    for end in range(step, job.frames + 1, step):
+        window = result.seconds[end - step : end]
         lines.append(f"{end:>8}{1000 * statistics.median(window):>12.1f}{result.peak_bytes[end - 1] / 2**20:>10.0f}")
     return "\n".join(lines)
 
@@ -493,9 +495,15 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    device, repeats, size = device_of(arguments.device, 0), arguments.repeats, arguments.size
+    device, repeats, size = device_of(arguments.device), arguments.repeats, arguments.size
     if arguments.memory is None:
         arguments.memory = 10 if arguments.parts or arguments.read else 0
+    if arguments.memory and arguments.late:
+        raise InputError("--late: goes without --memory, which holds all objects from the start")
+    if arguments.objects > STRIPES:
+        raise InputError(f"--objects: expected at most {STRIPES}, found {arguments.objects}")
+    if (arguments.long or arguments.growth) and arguments.frames < PARTS:
+        raise InputError(f"--frames: expected at least {PARTS}, found {arguments.frames}")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.data:

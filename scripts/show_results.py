@@ -37,7 +37,7 @@ def main() -> None:
         chosen = [video.images[i] for i in np.linspace(0, len(video) - 1, arguments.frames).round().astype(int)]
         results = {path.stem: Path(arguments.results) / video.name / f"{path.stem}.png" for path in chosen}
         for masks in (results, video.truth):
-            if masks:
+            if masks.keys() >= {path.stem for path in chosen}:  # the truth is not always public
                 rows.append([overlay(read_image(path), video.read_mask(masks[path.stem])) for path in chosen])
     write_picture(arguments.output, sheet(rows))
     print(f"picture: {arguments.output}")

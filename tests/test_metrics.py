@@ -219,6 +219,14 @@ def test_a_video_without_a_frame_between_the_first_and_the_last_is_refused(tmp_p
         metrics.davis_jobs([video], tmp_path / "results")
 
 
+def test_a_frame_without_truth_is_named(demo_data, results, tmp_path, script, capsys):
+    davis = tmp_path / "davis"
+    shutil.copytree(demo_data / "DAVIS/2017/trainval", davis)
+    (davis / "Annotations/480p/val1/00003.png").unlink()
+    assert script("score", "--results", results, "--davis_path", davis) == 2
+    assert capsys.readouterr().err.strip() == "error: val1/00003: no ground truth"
+
+
 @pytest.fixture
 def results(demo_data, tmp_path) -> Path:
     """The truth of DAVIS 2017 val, each mask moved by up to 6 pixels."""
@@ -302,7 +310,7 @@ def test_a_result_that_cannot_be_scored_is_named(damage, message, results, demo_
 WRONG_OPTIONS = {
     "--results none": "--results none: no such folder",
     "--split test": "--split: expected val or testdev, found test",
-    "--split testdev": "test-dev0: expected ground truth of at least 3 frames, found 0",
+    "--split testdev": "test-dev0/00001, test-dev0/00002, test-dev0/00003 and 26 more: no ground truth",
     "--split testdev --year 2016": "--split testdev: DAVIS 2016 has only val",
     "--processes 0": "--processes",
     "--processes -2": "--processes",

@@ -64,7 +64,8 @@ def test_testdev_has_first_masks_and_no_truth(davis):
         for frame in ("00001", "00002"):
             (root / "Annotations/480p" / name / f"{frame}.png").unlink()
     videos = davis_videos(davis.parent, split="testdev")
-    assert [video.truth for video in videos] == [{}, {}]
+    assert [list(video.truth) for video in videos] == [["00000"], ["00000"]]
+    assert videos[0].without_truth == ["cat/00001", "cat/00002"]
     assert [frame.mask is not None for frame in videos[0].frames()] == [True, False, False]
 
 

@@ -16,8 +16,10 @@ from util.errors import InputError
 PATIENCE = timedelta(days=30)
 
 
-def device_of(name: str, local_rank: int) -> torch.device:
-    """`auto` is CUDA, else MPS, else the CPU; `cuda` is the GPU of this rank.  Raises `InputError` for what is not there."""
+def device_of(name: str) -> torch.device:
+    """`auto` is CUDA, else MPS, else the CPU; `cuda` is the GPU that torchrun means for this process, which PyTorch then
+    takes as its current one.  Raises `InputError` for what is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -27,9 +29,11 @@ def device_of(name: str, local_rank: int) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise InputError(f"--device {name}: PyTorch sees no CUDA device")
-        device = torch.device("cuda", local_rank if device.index is None else device.index)
-        if device.index >= torch.cuda.device_count():
+        index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+        device = torch.device("cuda", index)
+        if index >= torch.cuda.device_count():
             raise InputError(f"--device {device}: PyTorch sees {torch.cuda.device_count()} CUDA device(s)")
+        torch.cuda.set_device(device)  # whose memory is then the one that is measured
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"--device {name}: PyTorch sees no MPS device")
     return device
@@ -46,7 +50,6 @@ class Group:
         self._talk: dist.ProcessGroup | None = None  # over gloo; `None` is the group of all that `dist` has by itself
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
 
     def __enter__(self) -> "Group":
         if self.world > 1:

@@ -1,6 +1,8 @@
 """What a user got wrong, told in one line."""
 
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -21,7 +23,10 @@ def names_some(names: list[str] | set[str], limit: int = 3) -> str:
 
 
 def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
-    """Make a script's `main` print an `InputError` as one line on standard error and return exit status 2."""
+    """Make a script's `main` print an `InputError` as one line on standard error and return exit status 2.
+
+    Ctrl-C and a closed pipe (`script.py | head`) end it without a traceback, with the status that shells give them.
+    """
 
     @functools.wraps(main)
     def wrapped() -> int:
@@ -30,5 +35,11 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            return 128 + signal.SIGINT
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at exit has nowhere to go
+            return 128 + signal.SIGPIPE
 
     return wrapped

@@ -8,7 +8,7 @@ import sys
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -30,7 +30,7 @@ class VideoLike(Protocol):
     """What the loop needs of `dataset.video.Video`."""
 
     name: str
-    images: tuple[Path, ...]
+    masks: Mapping[str, Path]
     wanted: frozenset[str]
 
     def __len__(self) -> int: ...
@@ -50,7 +50,7 @@ class SegmenterLike(Protocol):
 class Summary(NamedTuple):
     """What a run did, over all processes."""
 
-    frames: int
+    frames: int  # with a result
     seconds: float  # of processing: without reading and writing, summed over processes
     wall_seconds: float
     peak_bytes: int  # the largest of any process: CUDA memory, or resident memory of the process
@@ -83,8 +83,13 @@ class ResultFolder:
         """Make the folder this run's own.
 
         Raises `InputError` when it holds results made with other settings (what differs is named) or not by us; with
-        `overwrite` the results of these videos and of those that `run.json` names are removed instead.
+        `overwrite` the results of these videos and of those that `run.json` names are removed instead.  What is read is
+        never where results go.
         """
+        for video in videos:
+            for mask in video.masks.values():
+                if mask.resolve().is_relative_to(self.masks.resolve()):
+                    raise InputError(f"{mask}: lies where the results go; give another --output")
         record = self.root / "run.json"
         old, names = self._read_record(record), [video.name for video in videos]
         recorded = old.pop("videos", [])
@@ -176,7 +181,7 @@ def evaluate(
             finally:
                 bar.update(before + len(video))  # frames behind the last wanted one are not looked at
             results.finish(video, partial)
-            frames += len(video)
+            frames += len(video.wanted)
     peak_of, peak_bytes = peak_memory()
     parts = group.gather((frames, seconds, peak_bytes, failures))
     if not parts:
@@ -214,12 +219,15 @@ def run_benchmark(
     if threads is not None:
         torch.set_num_threads(threads)
     with Group() as group:
-        where = device_of(device, group.local_rank)
-        if where.type == "cuda":
-            torch.cuda.set_device(where)  # whose memory is then the one that is measured
-        make_segmenter = segmenter_maker(where)
+        make_segmenter = segmenter_maker(device_of(device))
+        problem = None
         if group.rank == 0:
-            results.claim(videos, settings, overwrite=overwrite)
+            try:
+                results.claim(videos, settings, overwrite=overwrite)
+            except InputError as error:
+                problem = error
+        if problem := group.broadcast(problem):  # else the others would wait for a rank that is gone
+            raise problem
         summary = evaluate(videos, make_segmenter, results, group, size=size, workers=workers)
     if summary is not None:
         print(summary)

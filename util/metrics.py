@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 
 from util.checkpoint import write_atomically
-from util.errors import InputError
-from util.image import object_ids, read_label_map
+from util.errors import InputError, names_some
+from util.image import natural_order, object_ids, read_label_map
 from util.log import progress_bar
 
 CONTOUR_TOLERANCE = 0.008  # of the diagonal
@@ -156,12 +156,14 @@ def score_videos(
 def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
     """What DAVIS scores: all frames but the first and the last, the objects of the first ground truth.
 
-    `videos` have `name`, `truth` and `union` as `dataset.video.Video`; results lie at `results/<video>/<frame>.png`.
-    Raises `InputError` when a video has no truth, is too short, or a result is absent.
+    `videos` are `dataset.video.Video`s; results lie at `results/<video>/<frame>.png`.
+    Raises `InputError` when a frame has no truth or no result, or a video is too short.
     """
     jobs = []
     for video in videos:
-        frames = sorted(video.truth)
+        if absent := video.without_truth:
+            raise InputError(f"{names_some(absent)}: no ground truth")
+        frames = sorted(video.truth, key=natural_order)
         if len(frames) < 3:
             raise InputError(f"{video.name}: expected ground truth of at least 3 frames, found {len(frames)}")
         first = read_label_map(video.truth[frames[0]]).labels

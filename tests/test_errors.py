@@ -1,0 +1,48 @@
+"""How scripts end when something outside of them goes wrong."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from util.errors import InputError, names_some, one_line_errors
+
+PRINTS_FOR_EVER = """
+from util.errors import one_line_errors
+
+@one_line_errors
+def main():
+    while True:
+        print("line")
+
+raise SystemExit(main())
+"""
+
+
+def test_many_names_are_cut_short():
+    assert names_some({"c", "a", "b"}) == "a, b, c"
+    assert names_some(["e", "d", "c", "b", "a"]) == "a, b, c and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [(InputError("a.png: no such file"), 2, "error: a.png: no such file"), (KeyboardInterrupt(), 130, "interrupted")],
+)
+def test_an_error_of_the_user_is_one_line_and_a_status(error, status, line, capsys):
+    @one_line_errors
+    def main():
+        raise error
+
+    assert main() == status
+    assert capsys.readouterr().err.strip() == line
+
+
+def test_a_reader_that_goes_away_ends_a_script_quietly():
+    with subprocess.Popen(
+        [sys.executable, "-c", PRINTS_FOR_EVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
