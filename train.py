@@ -90,10 +90,11 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("--load_network", metavar="FILE", help="start from this network, ours or the release's")
     network.add_argument("--load_model", metavar="FILE", help="go on from this training checkpoint, ours or the release's")
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
-    network.add_argument("--key_backbone", choices=BACKBONES, default="resnet50", help="of a new network")
-    network.add_argument("--key_dim", type=positive_int, default=64, help="of a new network")
-    network.add_argument("--value_dim", type=positive_int, default=512, help="of a new network")
-    network.add_argument("--similarity", choices=SIMILARITIES, default="l2", help="of a new network")
+    kinds = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
+    kinds |= {"key_dim": {"type": positive_int}, "value_dim": {"type": positive_int}, "similarity": {"choices": SIMILARITIES}}
+    for field in dataclasses.fields(NetworkConfig):
+        paper = f"of a new network (default: the paper's, {field.default})"
+        network.add_argument(f"--{field.name}", help=paper, **kinds[field.name])
 
     steps = result.add_argument_group("optimisation", "by default the stage's numbers in the paper")
     steps.add_argument("-i", "--iterations", type=positive_int, help="in all (default: the stage's)")
@@ -199,10 +200,9 @@ def make_objective(arguments: argparse.Namespace, device: torch.device) -> Objec
 
 
 def make_scaler(objective: Objective, device: torch.device) -> torch.amp.GradScaler:
-    """Only float16 needs scaling; a scale of 1 that never grows still skips the step of a gradient that is not finite."""
-    if objective.amp_dtype is torch.float16:
-        return torch.amp.GradScaler(device.type)
-    return torch.amp.GradScaler(device.type, init_scale=1.0, growth_interval=2**31 - 1)
+    """Only float16 needs scaling; with a scale that stays 1 the step of a gradient that is not finite is still skipped."""
+    scale = 2.0**16 if objective.amp_dtype is torch.float16 else 1.0
+    return torch.amp.GradScaler(device.type, init_scale=scale)
 
 
 def prepare_others_filter(network: STCN, stage: int, seed: int) -> None:
@@ -262,6 +262,18 @@ def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, An
         raise InputError(f"{path}: made by another run ({what}); give its arguments, or another --id")
 
 
+def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those fields of `NetworkConfig` that were given."""
+    names = [field.name for field in dataclasses.fields(NetworkConfig)]
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def refuse_other_network(network: STCN, arguments: argparse.Namespace) -> None:
+    for name, value in network_flags(arguments).items():
+        if value != getattr(network.config, name):
+            raise InputError(f"--{name} {value}: the network to start from has {getattr(network.config, name)}")
+
+
 class Start(NamedTuple):
     """Where training starts."""
 
@@ -301,11 +313,11 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
     if arguments.load_network is not None:
         network = network_from(checkpoint.read(arguments.load_network), arguments.load_network)
     else:
-        config = {name: getattr(arguments, name) for name in ("key_backbone", "key_dim", "value_dim", "similarity")}
         try:
-            network = STCN(NetworkConfig(**config), pretrained=not arguments.no_pretrained)
+            config = NetworkConfig(**network_flags(arguments))
         except ValueError as error:
             raise InputError(f"--{error}") from error
+        network = STCN(config, pretrained=not arguments.no_pretrained)
     prepare_others_filter(network, arguments.stage, arguments.seed)
     return Start(network, 0, {}, False)
 
@@ -359,10 +371,7 @@ class State:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    device = device_of(arguments.device, local_rank)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    device = device_of(arguments.device)
     if arguments.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -377,8 +386,8 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, group.world)
     sources = stage_sources(arguments.stage, data_roots(arguments), crop=arguments.crop)
     validation = davis_videos(arguments.davis_root) if arguments.val_every else []
-    if without := [video.name for video in validation if not video.truth]:
-        raise InputError(f"--val_every: expected ground truth of every frame, found none of {names_some(without)}")
+    if absent := [frame for video in validation for frame in video.without_truth]:
+        raise InputError(f"--val_every: no ground truth of {names_some(absent)}")
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(skip_of_draw, stage, schedule))
     folder = Path(arguments.save_dir) / f"{arguments.id}_s{arguments.stage}"
     final = folder.with_name(f"{folder.name}.pth")
@@ -387,6 +396,7 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     torch.manual_seed(arguments.seed)
 
     start = find_start(arguments, folder, record, group)
+    refuse_other_network(start.network, arguments)
     # convolutions are faster with channels last, on the CPU as on GPUs with half precision
     network = start.network.to(device, memory_format=torch.channels_last).train()
     if start.iteration >= schedule.iterations:
@@ -416,85 +426,61 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     print_once(group, describe(arguments, schedule, sources, network, device, start))
     pin = device.type == "cuda"
     batches = load(draws, schedule, rank=group.rank, start=start.iteration, workers=arguments.num_workers, pin=pin)
-    # readers of the log drop what a run that was killed had written behind the checkpoint
-    writer = SummaryWriter(str(folder / "log"), purge_step=start.iteration + 1) if group.rank == 0 else None
-    problems: set[str] = set()
-    window = Window(start.iteration)
-    bar = progress_bar(
-        schedule.iterations, "iterations", shown=group.rank == 0, start=start.iteration, figures=("loss", "iou", "samples/s")
-    )
-    bar.start()
-    with StopRequest(group) as stop:
-        try:
-            for iteration in range(start.iteration, schedule.iterations):
-                for parameters in state.optimizer.param_groups:
-                    parameters["lr"] = learning_rate(parameters["base_lr"], iteration, arguments)
-                with window.waiting():
-                    passes = [next(batches) for _ in range(schedule.passes)]
-                for problem in {problem for batch in passes for problem in batch.problems} - problems:
-                    problems.add(problem)
-                    print(f"\nwarning: {problem}", file=sys.stderr)
-                predicted = iterate(state, model, passes, iteration, arguments.clip_grad, device)
-                done = iteration + 1
+    with StopRequest(group) as stop, Journal(folder, schedule, start.iteration, group) as journal, leaves_when_alone(stop):
+        for iteration in range(start.iteration, schedule.iterations):
+            for parameters in state.optimizer.param_groups:
+                parameters["lr"] = learning_rate(parameters["base_lr"], iteration, arguments)
+            with journal.waiting():
+                passes = [next(batches) for _ in range(schedule.passes)]
+            journal.warn(passes)
+            predicted = iterate(state, model, passes, iteration, arguments.clip_grad, device)
 
-                if writer is not None and done % arguments.image_every == 0:
-                    writer.add_image("samples", training_picture(passes[-1], predicted), done, dataformats="HWC")
-                if done % arguments.log_every == 0 or done == schedule.iterations:
-                    scalars = state.means.flush()
-                    if writer is not None:
-                        speed = window.speed(done, schedule.total)
-                        scalars |= speed | {
-                            "learning_rate": state.optimizer.param_groups[-1]["lr"],
-                            "max_skip": skip_of_draw(stage, schedule, iteration * schedule.total),
-                            "kept_pixels": objective.fraction(iteration),
-                            "peak_memory_mib": peak_memory()[1] / 2**20,
-                        }
-                        for name, value in scalars.items():
-                            writer.add_scalar(name, value, done)
-                        figures = {"loss": scalars["loss/total"], "iou": scalars.get("iou/object_1")}
-                        bar.update(done, **figures, **{"samples/s": speed["speed/samples_per_second"]})
-                    if state.means.longest_nonfinite >= NONFINITE_LIMIT:
-                        return diverged(state.means, folder, group)
-                else:
-                    bar.update(done)
-                if len(problems) > PROBLEM_LIMIT:
-                    raise InputError(f"more than {PROBLEM_LIMIT} samples could not be used; they are named above")
-                if validation and done % arguments.val_every == 0:
-                    score = group.broadcast(validate(network, validation, folder, group))
-                    if score is not None:
-                        if writer is not None:
-                            writer.add_scalar("validation/J&F", score, done)
-                            if score > state.best:
-                                save_network(network, folder / "best.pth")
-                        state.best = max(state.best, score)
-                    window.look(done)
-                stopping = stop.agreed()
-                if stopping or done % arguments.save_every == 0 or done == schedule.iterations:
-                    state.means.gather()
-                    path = checkpoint.checkpoint_path(folder, done)
-                    if writer is not None:
-                        writer.flush()  # what a checkpoint is behind is never logged again
-                        content = state.content(done, record)
-                        checkpoint.write_atomically(path, lambda file, content=content: torch.save(content, file))
-                        for old in checkpoint.checkpoints_in(folder)[arguments.keep :]:
-                            old.unlink()
-                if stopping and done < schedule.iterations:
-                    print_once(group, f"\nstopped after {done} iterations; the same command goes on from {path}")
-                    return EXIT_STOPPED
-        except RuntimeError as error:
-            if stop.asked and group.world > 1:
-                print(f"rank {group.rank}: asked to stop, but another process is gone ({error}); not saved", file=sys.stderr)
-                os._exit(EXIT_ALONE)  # nothing that talks to the others can be waited for
-            raise
-        finally:
-            bar.finish(dirty=True)
-            if writer is not None:
-                writer.close()
+            done = iteration + 1
+            last = done == schedule.iterations
+            if done % arguments.image_every == 0:
+                journal.picture(done, passes[-1], predicted)
+            if last or done % arguments.log_every == 0:
+                figures = {
+                    "learning_rate": state.optimizer.param_groups[-1]["lr"],
+                    "max_skip": skip_of_draw(stage, schedule, iteration * schedule.total),
+                    "kept_pixels": objective.fraction(iteration),
+                }
+                journal.figures(done, state.means.flush() | figures)
+                if state.means.longest_nonfinite >= NONFINITE_LIMIT:
+                    return diverged(state.means, folder, group)
+            if validation and done % arguments.val_every == 0:
+                score = group.broadcast(validate(network, validation, folder, group))
+                if score is not None and score > state.best:
+                    state.best = score
+                    if group.rank == 0:
+                        save_network(network, folder / "best.pth")
+                journal.validation(done, score)
+            stopping = stop.agreed()
+            if stopping or last or done % arguments.save_every == 0:
+                journal.flush()  # what a checkpoint is behind is never logged again
+                path = save_checkpoint(state, folder, done, record, keep=arguments.keep, group=group)
+            if stopping and not last:
+                print_once(group, f"\nstopped after {done} iterations; the same command goes on from {path}")
+                return EXIT_STOPPED
+            journal.step(done)
     if group.rank == 0:
         save_network(network, final)
-    report_problems(problems, group)
+    journal.report_problems()
     print_once(group, f"network: {final}")
     return 0
+
+
+@contextlib.contextmanager
+def leaves_when_alone(stop: StopRequest) -> Iterator[None]:
+    """Who was asked to stop may find that another process is gone already, and that nothing can be saved."""
+    try:
+        yield
+    except RuntimeError as error:
+        if stop.asked and stop.group.world > 1:
+            rank = stop.group.rank
+            print(f"rank {rank}: asked to stop, but another process is gone ({error}); not saved", file=sys.stderr)
+            os._exit(EXIT_ALONE)  # nothing that talks to the others can be waited for
+        raise
 
 
 def data_parallel(network: STCN) -> DistributedDataParallel:
@@ -526,37 +512,104 @@ def iterate(
     if clip_grad is not None:
         nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
     state.scaler.step(state.optimizer)
-    state.scaler.update()
+    state.scaler.update(None if state.objective.amp_dtype is torch.float16 else 1.0)
     row = torch.stack(rows).sum(dim=0)
     finite = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])  # a step that the scaler skips has no norm
     state.means.add(torch.cat([row, finite[None]]), names)
     return predicted
 
 
-class Window:
-    """Time since the last look, and how much of it was spent waiting for data."""
+class Journal:
+    """What a run tells of itself, on rank 0 alone: the progress bar and TensorBoard's log; every rank warns of its samples.
 
-    def __init__(self, done: int) -> None:
-        self.look(done)
+    A context.  The figures of speed cover the time since the last figures or the last validation.
+    """
 
-    def look(self, done: int) -> None:
-        self.start, self.waited, self.done = time.perf_counter(), 0.0, done
+    def __init__(self, folder: Path, schedule: Schedule, start: int, group: Group) -> None:
+        self.group, self.samples = group, schedule.total
+        # readers of the log drop what a run that was killed had written behind the checkpoint
+        self._writer = SummaryWriter(str(folder / "log"), purge_step=start + 1) if group.rank == 0 else None
+        self._problems: set[str] = set()
+        shown = ("loss", "iou", "samples/s")
+        self._bar = progress_bar(schedule.iterations, "iterations", shown=group.rank == 0, start=start, figures=shown)
+        self._look(start)
+
+    def __enter__(self) -> "Journal":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.finish(dirty=True)
+        if self._writer is not None:
+            self._writer.close()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
+        """Around what waits for data."""
         start = time.perf_counter()
         yield
-        self.waited += time.perf_counter() - start
+        self._waited += time.perf_counter() - start
 
-    def speed(self, done: int, samples: int) -> dict[str, float]:
-        """Figures for the log after `done` iterations of so many samples each; the next look starts here."""
-        seconds = time.perf_counter() - self.start
-        result = {
-            "speed/samples_per_second": (done - self.done) * samples / seconds,
-            "speed/share_waiting_for_data": self.waited / seconds,
+    def warn(self, batches: list[Batch]) -> None:
+        """Name the samples that could not be used, each once.  Raises `InputError` when they are too many."""
+        for problem in {problem for batch in batches for problem in batch.problems} - self._problems:
+            self._problems.add(problem)
+            print(f"\nwarning: {problem}", file=sys.stderr)
+        if len(self._problems) > PROBLEM_LIMIT:
+            raise InputError(f"more than {PROBLEM_LIMIT} samples could not be used; they are named above")
+
+    def report_problems(self) -> None:
+        """The samples that could not be used, of all ranks."""
+        found = sorted({problem for part in self.group.gather(self._problems) for problem in part})
+        if found:
+            print_once(self.group, f"{len(found)} samples could not be used and were replaced:\n  " + "\n  ".join(found))
+
+    def step(self, done: int) -> None:
+        self._bar.update(done)
+
+    def picture(self, done: int, batch: Batch, predicted: Tensor) -> None:
+        if self._writer is not None:
+            self._writer.add_image("samples", training_picture(batch, predicted), done, dataformats="HWC")
+
+    def figures(self, done: int, scalars: dict[str, float]) -> None:
+        seconds, samples = time.perf_counter() - self._start, (done - self._done) * self.samples
+        speed = samples / seconds
+        scalars = scalars | {
+            "speed/samples_per_second": speed,
+            "speed/share_waiting_for_data": self._waited / seconds,
+            "peak_memory_mib": peak_memory()[1] / 2**20,
         }
-        self.look(done)
-        return result
+        self._look(done)
+        if self._writer is not None:
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, done)
+            shown = {"loss": scalars["loss/total"], "iou": scalars.get("iou/object_1"), "samples/s": speed}
+            self._bar.update(done, **shown)
+
+    def validation(self, done: int, score: float | None) -> None:
+        """The J&F of a validation, which took time that is not training's; `None` where there was none."""
+        if self._writer is not None and score is not None:
+            self._writer.add_scalar("validation/J&F", score, done)
+        self._look(done)
+
+    def flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
+    def _look(self, done: int) -> None:
+        self._start, self._waited, self._done = time.perf_counter(), 0.0, done
+
+
+def save_checkpoint(state: State, folder: Path, iteration: int, record: dict[str, Any], *, keep: int, group: Group) -> Path:
+    """Write the run's state, on rank 0, and remove all but the newest `keep`; every rank calls it, and gets the path."""
+    state.means.gather()
+    path = checkpoint.checkpoint_path(folder, iteration)
+    if group.rank == 0:
+        content = state.content(iteration, record)
+        checkpoint.write_atomically(path, lambda file: torch.save(content, file))
+        for old in checkpoint.checkpoints_in(folder)[keep:]:
+            old.unlink()
+    return path
 
 
 def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -623,12 +676,6 @@ def diverged(means: RunningMeans, folder: Path, group: Group) -> int:
         f"{good or 'not there'}; the samples of the last of them:\n  " + "\n  ".join(names),
     )
     return EXIT_DIVERGED
-
-
-def report_problems(problems: set[str], group: Group) -> None:
-    found = sorted({problem for part in group.gather(problems) for problem in part})
-    if found:
-        print_once(group, f"{len(found)} samples could not be used and were replaced:\n  " + "\n  ".join(found))
 
 
 def print_once(group: Group, text: str) -> None:

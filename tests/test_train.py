@@ -373,6 +373,8 @@ def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkey
     assert "--batch_size: stage 3 has 8 samples" in told("--accumulate", 3)
     assert "--amp_dtype: float16 needs CUDA" in told("-b", 1, "--amp_dtype", "float16")
     save_network(build_light_network(), tmp_path / "net.pth")
+    other = told("-b", 1, "--load_network", tmp_path / "net.pth", "--similarity", "dot")
+    assert "--similarity dot: the network to start from has l2" in other
     assert "expected a training checkpoint" in told("-b", 1, "--resume", tmp_path / "net.pth")
     assert "expected a training checkpoint" in told("-b", 1, "--load_model", tmp_path / "net.pth")
 
