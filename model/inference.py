@@ -35,7 +35,8 @@ class VideoSegmenter:
     max_memory_frames: so many frames are remembered at most; `None` for no bound, as in the paper (see `MemoryBank`)
     amp:          run the network under autocast; similarity, softmax and aggregation stay float32
 
-    `object_ids` are the data set's own ids in the order in which the objects entered.
+    `object_ids` are the data set's own ids in the order in which the objects entered.  Raises `ValueError` for numbers
+    below 1.
 
         segmenter = VideoSegmenter(network)
         labels = segmenter.to_labels(segmenter.step(first_frame, first_mask))
@@ -71,10 +72,11 @@ class VideoSegmenter:
     def step(self, image: Tensor | np.ndarray, mask: Tensor | np.ndarray | None = None, wanted: bool = True) -> Tensor | None:
         """Segment the next frame.
 
-        image:  (3, H, W) float, normalised with ImageNet's mean and deviation, or (H, W, 3) uint8 RGB; any size, the same
-                in all frames
+        image:  uint8 RGB, (H, W, 3) or (3, H, W), or (3, H, W) float, normalised with ImageNet's mean and deviation; any
+                size, the same in all frames
         mask:   (H, W) integer label map: the objects given at this frame, under the data set's own ids from 1 to 254.  0
-                states nothing and 255 is ignored.  An object given again has its prediction replaced by the new mask.
+                states nothing and 255 is ignored; a bool mask is object 1.  An object given again has its prediction
+                replaced by the new mask.
         wanted: `False` when nobody needs this frame's result; it is then computed only if memory needs it
 
         Returns (N+1, H, W) float32 probabilities on the network's device, background first, then the objects in the
@@ -140,11 +142,12 @@ class VideoSegmenter:
 
     def _as_image(self, image: Tensor | np.ndarray) -> Tensor:
         image = _as_tensor(image)
-        if image.dtype == torch.uint8 and image.dim() == 3 and image.shape[2] == 3:
+        if image.dtype == torch.uint8 and image.dim() == 3 and 3 in (image.shape[0], image.shape[2]):
+            image = image if image.shape[2] == 3 else image.permute(1, 2, 0)  # (H, W, 3)
             image = normalise(image.to(self.device))
         elif not (image.is_floating_point() and image.dim() == 3 and image.shape[0] == 3):
             raise ValueError(
-                "image: expected (3, H, W) float, normalised, or (H, W, 3) uint8 RGB, "
+                "image: expected (H, W, 3) or (3, H, W) uint8 RGB, or (3, H, W) float, normalised, "
                 f"found {tuple(image.shape)} {image.dtype}"
             )
         size = (image.shape[1], image.shape[2])
@@ -180,8 +183,9 @@ def _as_tensor(array: Tensor | np.ndarray) -> Tensor:
 def blend(one: Tensor, one_ids: list[int], other: Tensor, other_ids: list[int], share: float) -> tuple[Tensor, list[int]]:
     """Two passes over a video agree on a frame: the mean of their probabilities, in which `other` has the weight `share`.
 
-    (N+1, H, W) with N ids and (M+1, H, W) with M ids -> the same of all ids, ascending.  Of an object that a pass does not
-    know, since it has not been given there yet, it takes the other's word.
+    (N+1, H, W) with N ids and (M+1, H, W) with M ids, `share` from 0 to 1 -> the same of all ids, ascending, which sums
+    to 1.  Of an object that a pass does not know, since it has not been given there yet, it takes the other's word.  For
+    videos with several given masks; the paper has one direction only.
     """
     ids = sorted({*one_ids, *other_ids})
     one, other = _complete(one, one_ids, other, other_ids, ids), _complete(other, other_ids, one, one_ids, ids)
@@ -198,6 +202,9 @@ def _complete(own: Tensor, own_ids: list[int], foreign: Tensor, foreign_ids: lis
 def segmenter_maker(
     path: str | Path, device: torch.device, *, compiled: bool = False, **options: Any
 ) -> Callable[[], VideoSegmenter]:
-    """Load a checkpoint once; what comes back makes a `VideoSegmenter` with these options for each video."""
+    """Load a checkpoint once; what comes back makes a `VideoSegmenter` with these options for each video.
+
+    Raises `InputError` at once when the checkpoint cannot be read.
+    """
     network = load_for_inference(path, device, amp=options.get("amp", False), compiled=compiled)
     return partial(VideoSegmenter, network, **options)

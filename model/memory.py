@@ -25,7 +25,9 @@ def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
     scale = 1 / math.sqrt(key.shape[-1])
     if kind == "l2":
         return torch.cat([2 * scale * key, -scale * key.square().sum(dim=-1, keepdim=True)], dim=-1)
-    return F.normalize(key, dim=-1) / COSINE_TEMPERATURE if kind == "cosine" else scale * key
+    if kind == "cosine":
+        return F.normalize(key, dim=-1) / COSINE_TEMPERATURE
+    return scale * key
 
 
 def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
@@ -33,7 +35,9 @@ def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
     key = key.float()
     if kind == "l2":
         return torch.cat([key, torch.ones_like(key[..., :1])], dim=-1)
-    return F.normalize(key, dim=-1) if kind == "cosine" else key
+    if kind == "cosine":
+        return F.normalize(key, dim=-1)
+    return key
 
 
 def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tensor:
@@ -131,8 +135,11 @@ class MemoryBank:
 
     `top_k=None` reads all of the memory, as training does.
 
-    `max_frames` bounds the bank, a temporary frame aside: when there are more, the one that has been used least for the
-    time that it has been there is forgotten.  Annotated frames stay, be they more than that, and so does the newest.
+    `max_frames` (not in the paper) bounds the bank, a temporary frame aside: when there are more, the one that has been used
+    least for the time that it has been there is forgotten.  Annotated frames stay, be they more than that, and so does the
+    newest.
+
+    Raises `ValueError` for another similarity and for numbers below 1.
     """
 
     def __init__(self, *, similarity: str = "l2", top_k: int | None = 20, max_frames: int | None = None) -> None:
@@ -161,14 +168,15 @@ class MemoryBank:
         """Remember a frame: its key (Ck, h, w) and its values (N, Cv, h, w).
 
         N is the number of objects so far; those beyond the last frame's N are a new group.  An annotated frame is one
-        whose mask was given.  A temporary frame stays until the next one is added.
+        whose mask was given.  A temporary frame stays until the next one is added.  All frames have the same h, w, Ck and
+        Cv.  Raises `ValueError` when there are fewer objects than before, or new ones at a temporary frame.
         """
         if self._newest_is_temporary:
             self._drop(self._frames[-1])
         known, objects = sum(self._group_sizes), values.shape[0]
-        assert objects >= known, f"{objects} objects after {known}: objects stay"
+        if objects < known or (objects > known and temporary):
+            raise ValueError(f"values: expected {known} objects{'' if temporary else ' or more'}, found {objects}")
         if objects > known:
-            assert not temporary, "objects enter at a permanent frame"
             self._group_sizes.append(objects - known)
         slot = self._free.pop() if self._free else self._new_slot()
         slab = self._slabs[slot // SLAB]
@@ -184,8 +192,9 @@ class MemoryBank:
                 self._drop(min(old, key=lambda frame: float(frame.usage) / max(1, frame.reads)))
 
     def read(self, query_key: Tensor) -> Tensor:
-        """What the memory says at each query position: (Ck, h, w) -> (N, Cv, h, w)."""
-        assert self._frames, "nothing to read"
+        """What the memory says at each query position: (Ck, h, w) -> (N, Cv, h, w).  `ValueError` when it is empty."""
+        if not self._frames:
+            raise ValueError("the memory is empty")
         query = embed_query(query_key.flatten(1).T, self.similarity).contiguous()
         with torch.autocast(query.device.type, enabled=False):
             readouts = self._read_all(query) if self.top_k is None else self._read_top_k(query)

@@ -27,9 +27,9 @@ class NetworkConfig:
 
     key_backbone: str = "resnet50"
     value_backbone: str = "resnet18"
-    key_dim: int = 64  # Ck, section 4.1
-    value_dim: int = 512  # Cv, section 3.1; the decoder's width follows it
-    similarity: str = "l2"  # section 4.1
+    key_dim: int = 64  # Ck, at least 1, section 5
+    value_dim: int = 512  # Cv, a multiple of 16, section 3.1; the decoder's width follows it
+    similarity: str = "l2"  # or "dot", "cosine": section 4.1
 
     def __post_init__(self) -> None:
         for field, choices in (
@@ -46,7 +46,7 @@ class NetworkConfig:
 
 
 def soft_aggregate(probabilities: Tensor, dim: int = 1) -> Tensor:
-    """Combine the objects' probabilities, each found on its own, into logits over background and objects.
+    """Combine the objects' probabilities in [0, 1], each found on its own, into logits over background and objects.
 
     Objects lie along `dim`; the result has one entry more there, the background first, whose probability is that of no
     object.  A softmax along `dim` gives probabilities that sum to 1.  float32 whatever comes in.
@@ -157,7 +157,7 @@ class STCN(nn.Module):
 
 
 def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
-    """The network in a checkpoint of ours or of the paper's release, in evaluation mode; nothing is downloaded.
+    """The network in a checkpoint of ours or of the paper's release, float32, in evaluation mode; nothing is downloaded.
 
     Raises `InputError`, one line, when the file is absent or damaged, or when its tensors are not those of the network
     that it says it holds.
@@ -168,7 +168,13 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
 def load_for_inference(
     path: str | Path, device: str | torch.device = "cpu", *, amp: bool = False, compiled: bool = False
 ) -> STCN:
-    """`load_network(path).for_inference()` on a device; with `compiled` its parts go through `torch.compile`."""
+    """`load_network(path).for_inference()`: the same results up to rounding, faster.
+
+    amp:      say so when the segmenter will run with `amp=True`, which Winograd's algorithm does not stand
+    compiled: its parts go through `torch.compile`
+
+    Raises `InputError` as `load_network` does.
+    """
     network = load_network(path, device).for_inference(winograd=not (amp or compiled))
     if compiled:
         for part in (network.key_encoder, network.value_encoder, network.decoder):
@@ -194,7 +200,10 @@ def network_from(content: dict, path: str | Path) -> STCN:
 
 
 def save_network(network: STCN, path: str | Path) -> None:
-    """Write a checkpoint that holds the network and its configuration, atomically."""
+    """Write a checkpoint that holds the network and its configuration, atomically.
+
+    Raises `ValueError` for a network that `for_inference` made, `InputError` when the path cannot be written.
+    """
     content = network_content(network)
     checkpoint.write_atomically(path, lambda file: torch.save(content, file))
 

@@ -9,7 +9,9 @@ def naive_similarity(memory_key: np.ndarray, query_key: np.ndarray, kind: str) -
         return -np.sum((memory_key - query_key) ** 2) / np.sqrt(len(query_key))
     if kind == "dot":
         return np.dot(memory_key, query_key) / np.sqrt(len(query_key))
-    return np.dot(memory_key, query_key) / np.linalg.norm(memory_key) / np.linalg.norm(query_key) / 0.01
+    if kind == "cosine":
+        return np.dot(memory_key, query_key) / np.linalg.norm(memory_key) / np.linalg.norm(query_key) / 0.01
+    raise ValueError(f"{kind}: write its formula here")
 
 
 def naive_read(memory_key: np.ndarray, values: np.ndarray, query_key: np.ndarray, kind: str, top_k: int | None) -> np.ndarray:

@@ -6,6 +6,7 @@ import torch
 from conftest import build_light_network
 
 from model import VideoSegmenter
+from model.memory import SIMILARITIES
 from model.plain import segment_plainly
 from util.image import normalise
 
@@ -52,7 +53,7 @@ def test_it_equals_a_segmenter_with_a_bank_for_each_object_and_whole_matrices(ma
         torch.testing.assert_close(found.sum(dim=0), torch.ones(HEIGHT, WIDTH))
 
 
-@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize("similarity", [kind for kind in SIMILARITIES if kind != "l2"])
 def test_the_network_says_which_similarity_is_used(similarity, frames):
     network = build_light_network(similarity=similarity)
     segmenter = VideoSegmenter(network)
@@ -108,6 +109,7 @@ def test_numpy_torch_and_normalised_frames_give_the_same(frames, light_network):
         (frames[0], mask),
         (read_only, mask.numpy().astype(np.int32)),
         (normalise(frames[0]), mask.long()),
+        (frames[0].permute(2, 0, 1), mask),
         (frames[0].numpy()[:, ::-1][:, ::-1], mask.bool()),
     ]
     results = []
@@ -121,7 +123,7 @@ def test_numpy_torch_and_normalised_frames_give_the_same(frames, light_network):
 @pytest.mark.parametrize(
     ("image", "mask", "message"),
     [
-        (torch.zeros(32, 32, 3), None, r"image: expected \(3, H, W\) float.*found \(32, 32, 3\)"),
+        (torch.zeros(32, 32, 3), None, r"image: expected .*\(3, H, W\) float.*found \(32, 32, 3\)"),
         (torch.zeros(1, 32, 32), None, "image: expected"),
         (torch.zeros(3, 32, 32, dtype=torch.int64), None, "image: expected"),
         (torch.zeros(3, 32, 32), torch.zeros(32, 31, dtype=torch.uint8), "mask: expected.*size"),

@@ -7,6 +7,7 @@ from conftest import build_light_network
 
 from model import VideoSegmenter
 from model.losses import bootstrapped_cross_entropy, clip_losses, hard_pixel_fraction
+from model.memory import SIMILARITIES
 
 
 def naive_loss(logits, labels, valid, fraction) -> float:
@@ -64,7 +65,7 @@ def clip():
     return frames, masks
 
 
-@pytest.mark.parametrize("similarity", ["l2", "dot", "cosine"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_the_unroll_is_the_segmenter_with_memory_at_every_frame_and_no_top_k(similarity, clip):
     frames, masks = clip
     network = build_light_network(similarity=similarity)

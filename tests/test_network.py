@@ -11,7 +11,7 @@ import torchvision
 from conftest import REAL_DATA, build_light_network
 
 from model import STCN, NetworkConfig, load_network, save_network
-from model.modules import CBAM, ResBlock, ResNetStages
+from model.modules import BACKBONES, CBAM, ResBlock, ResNetStages
 from model.network import soft_aggregate
 from model.winograd import WinogradConv
 from util.errors import InputError
@@ -55,7 +55,7 @@ def test_the_shapes_are_the_papers():
     assert logits.shape == (1, 2, 32, 48)
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "wide_resnet50_2"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_stages_are_torchvisions_up_to_res4(backbone):
     stages = ResNetStages(backbone).eval()
     resnet = torchvision.models.get_model(backbone, weights=None).eval()
