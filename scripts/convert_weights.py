@@ -1,7 +1,8 @@
-"""Convert a checkpoint between our format and that of the paper's release.
+"""Convert a checkpoint between our format and that of the paper's release, or average several.
 
 python scripts/convert_weights.py stcn.pth ours.pth                    # either format -> ours
 python scripts/convert_weights.py ours.pth stcn.pth --to released      # either format -> a plain file as released
+python scripts/convert_weights.py one.pth mean.pth --average_with other.pth   # of runs that started from the same network
 """
 
 import argparse
@@ -22,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("source", help="checkpoint to read: ours, released, or a released training checkpoint")
     result.add_argument("target", help="file to write")
     result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")
+    result.add_argument("--average_with", nargs="+", default=[], metavar="FILE", help="write the mean of the weights of all")
     result.add_argument("--half", action="store_true", help="write float16, in half the space; it is read as float32")
     return result
 
@@ -30,6 +32,14 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     network = load_network(arguments.source)
+    others = [load_network(path) for path in arguments.average_with]
+    for path, other in zip(arguments.average_with, others, strict=True):
+        if other.config != network.config:
+            raise InputError(f"{path}: expected {network.config}, found {other.config}")
+    with torch.no_grad():
+        for tensors in zip(*(n.state_dict().values() for n in (network, *others)), strict=True):
+            if tensors[0].is_floating_point():
+                tensors[0].copy_(torch.stack(tensors).mean(dim=0))
     if arguments.half:
         network.half()
     if arguments.to == "ours":

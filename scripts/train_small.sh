@@ -1,24 +1,31 @@
 #!/usr/bin/env bash
-# The light network, saves/stcn_light.pth: trained on two CPU cores in some two hours, from data to scores (docs/results.md).
-# Run it again after a stop: it goes on.  Needs ECSSD (STATIC_ROOT), DAVIS 2017 with DAVIS_ROOT, and YouTube-VOS (YV_ROOT) or
+# The light network: trained on two CPU cores in some three hours, from data to scores (docs/results.md).
+# Run it again after a stop: it goes on.  Needs ECSSD (STATIC_ROOT), DAVIS 2017 (DAVIS_ROOT), and YouTube-VOS (YV_ROOT) or
 # YV_ROOT=none; DAVIS_2016 is scored too where it is given.  SAVES is where networks and made-up clips go.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 STATIC_ROOT=${STATIC_ROOT:-../static} DAVIS_ROOT=${DAVIS_ROOT:-../DAVIS/2017} YV_ROOT=${YV_ROOT:-../YouTube}
-DAVIS_2016=${DAVIS_2016:-} SAVES=${SAVES:-saves} OUT=${OUT:-out}
+DAVIS_2016=${DAVIS_2016:-} SAVES=${SAVES:-saves/small} OUT=${OUT:-out}
 
 python scripts/make_demo_data.py "$SAVES/clips" --from_static "$STATIC_ROOT" --clips 800
+python scripts/make_demo_data.py "$SAVES/mixed" --from_static "$STATIC_ROOT" --clips 800 \
+    --davis_root "$DAVIS_ROOT" --yv_root "$YV_ROOT"
 
 train() {
-    python train.py --id light --save_dir "$SAVES" --key_backbone resnet18 --key_dim 64 --value_dim 128 \
-        --static_root "$STATIC_ROOT" --bl_root "$SAVES/clips/BL30K" --davis_root "$DAVIS_ROOT" --yv_root "$YV_ROOT" \
+    python train.py --save_dir "$SAVES" --key_backbone resnet18 --key_dim 64 --value_dim 128 \
+        --static_root "$STATIC_ROOT" --davis_root "$DAVIS_ROOT" --yv_root "$YV_ROOT" \
         --optimizer adamw --schedule cosine --clip_grad 5 --bootstrap_start 0 --bootstrap_end 200 \
         --amp_dtype bfloat16 --num_workers 1 --save_every 250 --image_every 250 "$@"
 }
-train --stage 0 --crop 192 -b 4 -i 1500 --lr 5e-4 --encoder_lr 1.5e-4
-train --stage 1 --crop 256 -b 4 -i 1700 --lr 3e-4 --encoder_lr 1e-4 --load_network "$SAVES/light_s0.pth"
-train --stage 3 --crop 256 -b 4 -i 300 --lr 1e-4 --encoder_lr 3e-5 --load_network "$SAVES/light_s1.pth"
-python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half
+train --id light --stage 0 --crop 192 -b 4 -i 1500 --lr 5e-4 --encoder_lr 1.5e-4
+stage_1=(--stage 1 --crop 256 -b 4 --lr 3e-4 --encoder_lr 1e-4)
+stage_3=(--stage 3 --crop 256 -b 4 --lr 1e-4 --encoder_lr 3e-5)
+train --id light "${stage_1[@]}" -i 1700 --bl_root "$SAVES/clips/BL30K" --load_network "$SAVES/light_s0.pth"
+train --id light "${stage_3[@]}" -i 300 --load_network "$SAVES/light_s1.pth"
+# longer, on clips before real videos as well; the mean of both networks is better than either
+train --id mixed "${stage_1[@]}" -i 2400 --bl_root "$SAVES/mixed/BL30K" --load_network "$SAVES/light_s1.pth"
+train --id mixed "${stage_3[@]}" -i 250 --load_network "$SAVES/mixed_s1.pth"
+python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --average_with "$SAVES/mixed_s3.pth" --half
 
 python eval_davis.py --model "$SAVES/stcn_light.pth" --davis_path "$DAVIS_ROOT" --output "$OUT/light_2017" --overwrite
 if [ -n "$DAVIS_2016" ]; then

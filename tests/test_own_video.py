@@ -135,7 +135,7 @@ def test_what_is_no_video_is_told_in_one_line(tmp_path):
         open_video(tmp_path / "empty")
     with pytest.raises(InputError, match="no such video or folder"):
         open_video(tmp_path / "none.mp4")
-    with pytest.raises(InputError, match=r"1.png: frame is \(20, 64\), the first one is \(48, 64\)"):
+    with pytest.raises(InputError, match=r"1.png: frame is 20x64, the first one is 48x64"):
         list(open_video(folder).forwards())
     with pytest.raises(InputError, match="two with different suffixes"):
         open_video(tmp_path / "twice")
