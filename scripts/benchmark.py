@@ -419,7 +419,7 @@ def measure_long_video(job: VideoJob) -> str:
 
 
 def measure_training(network: STCN, *, crop: int, batch: int, objects: int, repeats: int, device: torch.device) -> str:
-    """Training steps a second on made-up clips, without data loading."""
+    """Training steps on made-up clips, without data loading, in float32 and in the mixed precision of `train.py`."""
     network = network.to(device, memory_format=torch.channels_last).train()  # as train.py has it
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
     frames = torch.randn(batch, 3, 3, crop, crop, device=device)
@@ -427,18 +427,25 @@ def measure_training(network: STCN, *, crop: int, batch: int, objects: int, repe
     masks = torch.stack([(labels[:, 0] == number).float() for number in range(1, 1 + objects)], dim=1)
     valid = torch.ones(batch, objects, dtype=torch.bool, device=device)
 
-    def step() -> None:
+    def step(dtype: torch.dtype) -> None:
         optimizer.zero_grad(set_to_none=True)
-        clip_losses(network(frames, masks, valid), labels, valid, 0.5).sum().backward()
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits = network(frames, masks, valid)
+        clip_losses(logits, labels, valid, 0.5).sum().backward()
         optimizer.step()
 
     watch = Stopwatch(device)
-    with progress_bar(repeats + 1, "training steps") as bar:
+    dtypes = (torch.float32, torch.float16 if device.type == "cuda" else torch.bfloat16)
+    with progress_bar(2 * (repeats + 1), "training steps") as bar:
         for _ in range(repeats + 1):
-            watch.time("step", step)
-            bar.increment()
-    seconds = statistics.median(watch.parts["step"][1:])
-    return f"training, {objects} objects, batch {batch}, crop {crop}: {seconds:.3f} s a step, median of {repeats}"
+            for dtype in dtypes:
+                watch.time(str(dtype), partial(step, dtype))
+                bar.increment()
+    single, half = (statistics.median(watch.parts[str(dtype)][1:]) for dtype in dtypes)
+    return (
+        f"training, {objects} objects, batch {batch}, crop {crop}: {single:.3f} s a step, "
+        f"in {str(dtypes[1])[6:]} {half:.3f} s, {single / half:.2f} times faster, medians of {repeats}"
+    )
 
 
 def measure_scoring(*, size: tuple[int, int], repeats: int) -> str:

@@ -44,15 +44,3 @@ def test_copied_masks_are_drawn_beside_the_truth(demo_data, script, tmp_path):
     flags = ["--results", tmp_path / "copied", "--davis_path", davis, "--output", tmp_path / "r.png"]
     assert script("show_results", *flags) == 0
     assert read_image(tmp_path / "r.png").shape[0] == 8 * 164 + 4
-
-
-def test_the_benchmark_of_the_data_says_both_figures(demo_data, script, capsys):
-    flags = ["--static_root", demo_data / "static", "--bl_root", demo_data / "none", "--yv_root", demo_data / "YouTube"]
-    assert script("benchmark", "--data", *flags, "--davis_root", "none", "--crop", 64, "--repeats", 2) == 0
-    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
-    assert rows["1"][:2] == ["left", "out:"]
-    for stage in "023":
-        ours, chain, ratio = map(float, rows[stage])
-        assert ours > 0
-        assert chain > 0
-        assert ratio == pytest.approx(ours / chain, rel=0.1)
