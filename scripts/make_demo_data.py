@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -91,7 +92,7 @@ class CutOut(NamedTuple):
     light: tuple[float, float]  # gain at the beginning and the end
 
 
-class Collage:
+class Collage(ABC):
     """A video of objects cut out of photographs, the later over the earlier, before something else that moves."""
 
     def __init__(self, cut_outs: Sequence[CutOut], *, behind: int, length: int, shutter: float = 0) -> None:
@@ -121,8 +122,9 @@ class Collage:
         colour = sum(layer[..., :3] * layer[..., 3:] for layer in layers) / np.maximum(opacity, 1e-6)
         return np.dstack([colour, opacity / len(layers)])
 
+    @abstractmethod
     def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
+        """What the cut-outs move before: picture (H, W, 3) uint8 RGB and label map (H, W) uint8, which may be drawn on."""
 
 
 class PhotoScene(Collage):
@@ -473,6 +475,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     folder = Path(arguments.folder).resolve()
+    if not arguments.from_static and (arguments.davis_root, arguments.yv_root) != ("none", "none"):
+        raise InputError("--davis_root, --yv_root: go with --from_static only")
     record = {"demo data": zlib.crc32(Path(__file__).read_bytes()), "seed": arguments.seed}
     if arguments.from_static:
         yv_root, davis_root = (None if root == "none" else root for root in (arguments.yv_root, arguments.davis_root))
