@@ -46,6 +46,7 @@ from util.config import (
 from util.distributed import Group, StopRequest, device_of
 from util.errors import InputError, names_some, one_line_errors
 from util.evaluation import ResultFolder, evaluate, peak_memory
+from util.files import write_atomically
 from util.image import normalise
 from util.log import RunningMeans, progress_bar
 from util.picture import overlay, sheet
@@ -606,7 +607,7 @@ def save_checkpoint(state: State, folder: Path, iteration: int, record: dict[str
     path = checkpoint.checkpoint_path(folder, iteration)
     if group.rank == 0:
         content = state.content(iteration, record)
-        checkpoint.write_atomically(path, lambda file: torch.save(content, file))
+        write_atomically(path, lambda file: torch.save(content, file))
         for old in checkpoint.checkpoints_in(folder)[keep:]:
             old.unlink()
     return path

@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from util.checkpoint import make_folder
 from util.config import DefaultsFormatter, non_negative_int
 from util.errors import InputError, names_some
+from util.files import make_folder
 from util.log import progress_bar
 
 JPEG_QUALITY = 95

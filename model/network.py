@@ -14,6 +14,7 @@ from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEnco
 from model.winograd import use_winograd
 from util import checkpoint
 from util.errors import InputError, names_some
+from util.files import write_atomically
 
 PROBABILITY_MARGIN = 1e-7
 
@@ -205,7 +206,7 @@ def save_network(network: STCN, path: str | Path) -> None:
     Raises `ValueError` for a network that `for_inference` made, `InputError` when the path cannot be written.
     """
     content = network_content(network)
-    checkpoint.write_atomically(path, lambda file: torch.save(content, file))
+    write_atomically(path, lambda file: torch.save(content, file))
 
 
 def network_content(network: STCN) -> dict:

@@ -39,7 +39,6 @@ from model import STCN, MemoryBank, VideoSegmenter, load_for_inference, load_net
 from model.losses import clip_losses
 from model.network import soft_aggregate
 from model.plain import PlainBank, read_plainly, segment_plainly
-from util.checkpoint import write_atomically
 from util.config import (
     STAGES,
     DefaultsFormatter,
@@ -53,6 +52,7 @@ from util.config import (
 from util.distributed import device_of
 from util.errors import InputError, one_line_errors
 from util.evaluation import peak_memory
+from util.files import write_atomically
 from util.image import MEAN_COLOUR, STRIDE, normalise, padding_to_stride
 from util.log import progress_bar
 from util.metrics import score_masks

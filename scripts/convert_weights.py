@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from model import NetworkConfig, load_network, save_network
 from util import checkpoint
 from util.errors import InputError, one_line_errors
+from util.files import write_atomically
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +49,7 @@ def main() -> None:
         if network.config != NetworkConfig():
             raise InputError(f"{arguments.source}: released files hold {NetworkConfig()}, found {network.config}")
         released = checkpoint.to_released(network.state_dict())
-        checkpoint.write_atomically(arguments.target, lambda file: torch.save(released, file))
+        write_atomically(arguments.target, lambda file: torch.save(released, file))
     print(arguments.target)
 
 

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.video import Video, davis_videos
 from util import metrics
-from util.checkpoint import write_atomically
 from util.config import DefaultsFormatter, positive_int
 from util.errors import InputError, one_line_errors
+from util.files import write_atomically
 from util.image import colour_map, read_image
 from util.log import progress_bar
 from util.picture import overlay

@@ -4,12 +4,14 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from guard import GUARD
 from PIL import Image
 
 from model import STCN, NetworkConfig, load_network, save_network
@@ -21,6 +23,18 @@ REAL_DATA = Path(os.environ.get("STCN_DATA", ROOT.parent / "shared" / "data"))
 PALETTE = colour_map()
 sys.path.insert(0, str(GOLDEN))
 sys.path.insert(0, str(ROOT / "scripts"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outside(tmp_path_factory) -> Iterator[None]:
+    """Nothing is written or removed outside pytest's own temporary folder, by no test."""
+    base = tmp_path_factory.getbasetemp().resolve()
+    (base / "tmp").mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(base / "tmp")
+    GUARD.allowed = [base]
+    yield
+    GUARD.allowed = []
+    assert not GUARD.escaped
 
 
 @pytest.fixture(scope="session")

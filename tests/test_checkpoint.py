@@ -11,6 +11,7 @@ from conftest import GOLDEN, build_light_network
 from model import NetworkConfig, load_network, save_network
 from util import checkpoint
 from util.errors import InputError
+from util.files import write_atomically
 
 STEM = "value_encoder.conv1.weight"
 
@@ -193,14 +194,14 @@ def test_an_absent_file_is_named(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "kept"
-    checkpoint.write_atomically(path, lambda file: file.write(b"old"))
+    write_atomically(path, lambda file: file.write(b"old"))
 
     def write(file):
         file.write(b"half of the n")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.write_atomically(path, write)
+        write_atomically(path, write)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 

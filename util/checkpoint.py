@@ -1,21 +1,19 @@
-"""Checkpoint files as dictionaries: reading, writing atomically, and the names that released STCN files use.
+"""Checkpoint files as dictionaries: reading, finding, and the names that released STCN files use.
 
 Ours is a dictionary with `format`, `version`, `config` (the fields of `NetworkConfig`) and `network` (the tensors by our
 names).  The paper's release has a plain dictionary of tensors under its own names, or, while training, a dictionary that
 holds such a one under `network`.
 """
 
-import hashlib
-import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from util import files
 from util.errors import InputError
 
 FORMAT = "stcn"
@@ -69,37 +67,6 @@ def read(path: str | Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
-    """Give `path` the content that `write` puts into an open binary file, whole or not at all, even across a crash.
-
-    Raises `InputError` when there can be no such file.
-    """
-    path = Path(path)
-    make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: cannot write ({error.strerror or error})") from error
-        raise
-
-
-def make_folder(path: Path) -> None:
-    """The folder and those above it, where they are not there; raises `InputError` when there can be none."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{path}: expected a folder, found a file there or above") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot make this folder ({error.strerror})") from error
-
-
 def checkpoints_in(folder: str | Path) -> list[Path]:
     """The training checkpoints of a run, the newest first."""
     return sorted(Path(folder).glob("checkpoint_*.pth"), reverse=True)
@@ -132,14 +99,10 @@ def set_aside_newer(folder: str | Path, iteration: int) -> None:
 
 
 def digest(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal; raises `InputError` when there is no such file."""
+    """The SHA-256 of a checkpoint file, in hexadecimal; raises `InputError` when there is no such file."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint")
-    result = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            result.update(block)
-    return result.hexdigest()
+    return files.digest([path])
 
 
 def is_released(state: dict[str, Any]) -> bool:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from util.checkpoint import write_atomically
 from util.distributed import Group, device_of
 from util.errors import InputError
+from util.files import write_atomically
 from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
 from util.log import progress_bar
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from util.checkpoint import write_atomically
 from util.errors import InputError, names_some
+from util.files import write_atomically
 from util.image import natural_order, object_ids, read_label_map
 from util.log import progress_bar
 

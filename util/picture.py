@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from util.checkpoint import write_atomically
 from util.errors import InputError
+from util.files import write_atomically
 from util.image import IGNORED, colour_map, object_ids
 
 
