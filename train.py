@@ -46,7 +46,7 @@ from util.config import (
 from util.distributed import Group, StopRequest, device_of
 from util.errors import InputError, names_some, one_line_errors
 from util.evaluation import ResultFolder, evaluate, peak_memory
-from util.files import write_atomically
+from util.files import path_in, write_atomically
 from util.image import normalise
 from util.log import RunningMeans, progress_bar
 from util.picture import overlay, sheet
@@ -390,7 +390,8 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     if absent := [frame for video in validation for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth of {names_some(absent)}")
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(skip_of_draw, stage, schedule))
-    folder = Path(arguments.save_dir) / f"{arguments.id}_s{arguments.stage}"
+    path_in(arguments.save_dir, arguments.id, source="--id")
+    folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")
     final = folder.with_name(f"{folder.name}.pth")
     record = run_record(arguments, schedule, sources)
     objective = make_objective(arguments, device)
@@ -626,7 +627,7 @@ def validate(network: STCN, videos: list, folder: Path, group: Group) -> float |
     network.eval()
     results = ResultFolder(folder / "validation")
     if group.rank == 0:
-        results.claim(videos, {"made by": "training"}, overwrite=True)
+        results.claim(videos, {"made by": "training"}, overwrite=True, shown=False)
     summary = evaluate(videos, partial(VideoSegmenter, network), results, group, workers=1, shown=False)
     network.train()
     if summary is None:

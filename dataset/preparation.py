@@ -29,7 +29,7 @@ from PIL import Image, UnidentifiedImageError
 
 from util.config import DefaultsFormatter, non_negative_int
 from util.errors import InputError, names_some
-from util.files import make_folder
+from util.files import make_folder, path_in
 from util.log import progress_bar
 
 JPEG_QUALITY = 95
@@ -51,8 +51,13 @@ class Member(NamedTuple):
 class Placement(NamedTuple):
     """Where a file goes and what is done to its bytes; `None` leaves them as they are."""
 
-    target: Path
+    folder: Path
+    name: str  # below it, parts joined by "/": from the archive, so that it is trusted only when it has been looked at
     convert: Convert | None = None
+
+    def target(self, source: object) -> Path:
+        """The file to write; raises `InputError`, naming `source`, when the name leads out of the folder."""
+        return path_in(self.folder, *self.name.split("/"), source=str(source))
 
 
 class Archive:
@@ -85,6 +90,8 @@ class Archive:
                 parts = PurePosixPath(name).parts
                 if ".." in parts or re.match("/|[A-Za-z]:", name):
                     raise InputError(f"{self.path}: refused, its member {member.name!r} leads out of the folder")
+                if re.search(r"[\x00-\x1f\x7f]", name):
+                    raise InputError(f"{self.path}: refused, its member {member.name!r} has a control character in its name")
                 if not any(part.startswith(".") or part == "__MACOSX" for part in parts):
                     yield member._replace(name="/".join(parts))
         except BROKEN_ARCHIVE as error:
@@ -139,9 +146,10 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
     for archive, placements in plans:
         for name, placement in placements.items():
             source = f"{archive.path}: {name}"
-            if other := sources.get(placement.target):
-                raise InputError(f"{source}: would become {placement.target}, and so would {other}")
-            sources[placement.target] = source
+            target = placement.target(source)
+            if other := sources.get(target):
+                raise InputError(f"{source}: would become {target}, and so would {other}")
+            sources[target] = source
             _is_placed(placement, archive.sizes[name], source)
     place_stream(((archive, placements.get) for archive, placements in plans), workers=workers)
 
@@ -253,7 +261,7 @@ class _Job(NamedTuple):
 
 def _write(job: _Job) -> str | None:
     """Convert and write a file; returns what is wrong with its content, if anything is."""
-    target, convert = job.placement
+    target, convert = job.placement.target(job.source), job.placement.convert
     try:
         data = convert(job.data) if convert else job.data
     except InputError as error:
@@ -272,14 +280,15 @@ def _write(job: _Job) -> str | None:
 
 def _is_placed(placement: Placement, size: int, source: str) -> bool:
     """Whether a file is in its place already; raises `InputError` when another one is."""
+    target = placement.target(source)
     try:
-        found = placement.target.stat()
+        found = target.stat()
     except FileNotFoundError:
         return False
     except NotADirectoryError as error:
-        raise InputError(f"{placement.target.parent}: expected a folder, found a file there or above") from error
+        raise InputError(f"{target.parent}: expected a folder, found a file there or above") from error
     if not stat.S_ISREG(found.st_mode) or (placement.convert is None and found.st_size != size):
-        raise InputError(f"{placement.target}: differs from {source}; of another data set or year? Choose another --output")
+        raise InputError(f"{target}: differs from {source}; of another data set or year? Choose another --output")
     return True
 
 

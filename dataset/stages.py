@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dataset.clip import Clip
 from dataset.static import StaticClips
+from dataset.video import read_image_set
 from dataset.vos import VideoClips
 from util.errors import InputError
 
@@ -77,8 +78,8 @@ def video_sources(
         image_set = root / "ImageSets" / "2017" / "train.txt"
         if not image_set.is_file():
             raise InputError(f"{image_set}: no such image set")
-        names = image_set.read_text().split()
-        sources["DAVIS"] = VideoClips(root / "JPEGImages/480p", root / "Annotations/480p", names, crop=crop), OFTEN
+        images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+        sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set, images, masks), crop=crop), OFTEN
     if not sources:
         raise InputError("expected YouTube-VOS or DAVIS to train on, found neither")
     return sources

@@ -1,17 +1,20 @@
 """Videos to segment: how DAVIS and YouTube-VOS become lists of `Video`, checked before any work starts."""
 
-import json
+import itertools
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from util.errors import InputError, names_some
+from util.errors import InputError, names_some, shorten
+from util.files import path_in, read_json, read_text
 from util.image import (
+    IGNORED,
     colour_map,
     image_size,
     list_images,
@@ -108,7 +111,7 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> l
     images, annotations = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
     image_set = _davis_image_set(root, split, year)
     videos = []
-    for name in _read_image_set(image_set):
+    for name in read_image_set(image_set, images, annotations):
         frames = _frames_of(images / name, listed_in=image_set)
         masks = {frame.stem: annotations / name / f"{frame.stem}.png" for frame in frames}
         truth = {stem: mask for stem, mask in masks.items() if mask.is_file()}
@@ -156,6 +159,8 @@ def youtube_videos(
     else:
         listing = root / split / "meta.json"
         meta = read_youtube_meta(listing)
+        for folder, name in itertools.product((images, annotations), meta):
+            path_in(folder, name, source=listing)
         names = sorted(meta)
     if not names:
         raise InputError(f"{listing}: expected videos, found none")
@@ -190,20 +195,34 @@ class ScoredObject(NamedTuple):
 
 
 def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
-    """`meta.json`: for each video and object id the category (empty where it is not told) and the frames scored."""
-    try:
-        videos = json.loads(Path(path).read_text())["videos"]
-        return {
-            name: {
-                int(number): ScoredObject(str(entry.get("category", "")), tuple(entry["frames"]))
-                for number, entry in video["objects"].items()
-            }
-            for name, video in videos.items()
-        }
-    except OSError as error:
-        raise InputError(f"{path}: cannot read ({error.strerror}); --output_all goes without it") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: expected videos/<video>/objects/<id>/frames ({type(error).__name__}: {error})") from error
+    """`meta.json`: for each video and object id the category (empty where it is not told) and the frames scored.
+
+    Raises `InputError` when anything in it is not as expected.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; --output_all goes without it")
+    content = read_json(path)
+
+    def entries(value: object, where: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise InputError(f"{path}: expected videos/<video>/objects/<id>/frames, found {shorten(value)} at {where}")
+        return value
+
+    result: dict[str, dict[int, ScoredObject]] = {}
+    for name, video in entries(entries(content, "the top").get("videos"), "videos").items():
+        path_in(Path(path).parent, name, source=path)
+        result[name] = {}
+        for number, entry in entries(entries(video, name).get("objects"), f"{name}/objects").items():
+            where = f"{name}/objects/{number}"
+            if not (re.fullmatch("[0-9]{1,3}", number) and 0 < int(number) < IGNORED):
+                raise InputError(f"{path}: expected ids of objects from 1 to 254, found {shorten(where)}")
+            frames = entries(entry, where).get("frames")
+            if not isinstance(frames, list):
+                raise InputError(f"{path}: expected a list of frames at {where}/frames, found {shorten(frames)}")
+            for frame in frames:
+                path_in(Path(path).parent, frame, source=path)
+            result[name][int(number)] = ScoredObject(str(entry.get("category", "")), tuple(frames))
+    return result
 
 
 def annotated_objects(video: Video) -> dict[int, ScoredObject]:
@@ -236,13 +255,20 @@ def _davis_image_set(root: Path, split: str, year: int) -> Path:
     raise InputError(f"{places[0]}: no such image set" + "".join(f", nor {place}" for place in places[1:]))
 
 
-def _read_image_set(path: Path) -> list[str]:
-    """Names of videos, one a line; or lines of `/JPEGImages/480p/<video>/00000.jpg /Annotations/...`, one a frame."""
+def read_image_set(path: Path, *folders: Path) -> list[str]:
+    """Names of videos, one a line; or lines of `/JPEGImages/480p/<video>/00000.jpg /Annotations/...`, one a frame.
+
+    `folders` are those in which the names are to be found.  Raises `InputError` when it is no text in UTF-8, names no
+    video, or has a name that is not plain or leads out of one of the folders (`path_in`).
+    """
     names = {}
-    for line in path.read_text().split("\n"):
+    for line in read_text(path).splitlines():
         words = line.split()
         if words:
-            names[Path(words[0]).parent.name if len(words) > 1 else words[0]] = None
+            name = PurePosixPath(words[0]).parent.name if len(words) > 1 else words[0]
+            for folder in folders:
+                path_in(folder, name, source=path)
+            names[name] = None
     if not names:
         raise InputError(f"{path}: expected names of videos, found an empty file")
     return list(names)

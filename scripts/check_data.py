@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.preparation import map_parallel
 from dataset.stages import STATIC_FOLDERS, stage_sources
-from dataset.video import davis_videos, youtube_videos
+from dataset.video import davis_videos, read_image_set, youtube_videos
 from util.config import DefaultsFormatter, add_data_flags, data_roots, non_negative_int
 from util.errors import InputError, one_line_errors
 from util.image import image_size, list_images, read_image, read_label_map, size_text
@@ -115,8 +115,12 @@ def data_sets(roots: dict[str, Path], *, decode: bool) -> list[DataSet]:
                 result.append(DataSet(name, published, None, [], []))
                 continue
             images, masks = part / "JPEGImages" / "480p", part / "Annotations" / "480p"
-            names, annotated = listed.read_text().split(), image_set != "test-dev"
-            result.append(_videos(name, published, images, masks, names, every_frame=annotated, decode=decode))
+            try:
+                names = read_image_set(listed, images, masks)
+            except InputError as error:
+                result.append(DataSet(name, published, 0, [], [str(error)]))
+                continue
+            result.append(_videos(name, published, images, masks, names, every_frame=image_set != "test-dev", decode=decode))
     return result
 
 

@@ -12,7 +12,6 @@ with `--davis_root` or `--yv_root` also as many in which they move before real v
 import argparse
 import json
 import os
-import shutil
 import sys
 import zlib
 from abc import ABC, abstractmethod
@@ -29,10 +28,13 @@ from dataset.stages import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.config import non_negative_int, positive_int
 from util.errors import InputError, one_line_errors
+from util.files import make_folder, read_text, refuse_foreign, remove_folder
 from util.image import colour_map, read_image, read_label_map, write_label_map
 from util.log import progress_bar
 
 HEIGHT, WIDTH = 128, 224
+VERSION = 2  # of the data: raised with each change of what is written
+LISTING = "files.txt"
 CATEGORIES = ("amoeba", "clover", "gear", "pebble", "starfish", "urchin")  # by the number of bumps, from 2 to 7
 UNSEEN = ("gear", "urchin")  # categories that YouTube's training videos lack
 FPS_STRIDE = 5  # YouTube-VOS annotates every fifth frame
@@ -306,11 +308,15 @@ def _sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 class Writer:
-    """Writes scenes below a folder; every video and photograph has randomness of its own, from the seed and its path."""
+    """Writes scenes below a folder; every video and photograph has randomness of its own, from the seed and its path.
+
+    Each file is first named in the folder's `files.txt`, so that what a stopped run has left can be told from all else.
+    """
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root = root
         self.seed = seed
+        make_folder(root)
 
     def rng(self, path: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(path.encode())])
@@ -360,14 +366,17 @@ class Writer:
         self._place(path).write_text(text)
 
     def _jpg(self, path: str, image: np.ndarray) -> None:
-        cv2.imwrite(str(self._place(path)), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        self._place(path).write_bytes(encoded.tobytes())
 
     def _mask(self, path: str, labels: np.ndarray, *, grey: bool) -> None:
         write_label_map(self._place(path), labels, None if grey else colour_map())
 
     def _place(self, path: str) -> Path:
+        with open(self.root / LISTING, "a", encoding="utf-8") as listing:
+            listing.write(f"{path}\n")
         place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         return place
 
 
@@ -477,7 +486,7 @@ def main() -> None:
     folder = Path(arguments.folder).resolve()
     if not arguments.from_static and (arguments.davis_root, arguments.yv_root) != ("none", "none"):
         raise InputError("--davis_root, --yv_root: go with --from_static only")
-    record = {"demo data": zlib.crc32(Path(__file__).read_bytes()), "seed": arguments.seed}
+    record = {"demo data": VERSION, "seed": arguments.seed}
     if arguments.from_static:
         yv_root, davis_root = (None if root == "none" else root for root in (arguments.yv_root, arguments.davis_root))
         roots = [str(Path(root).resolve()) for root in (arguments.from_static, yv_root, davis_root) if root]
@@ -494,7 +503,9 @@ def main() -> None:
     if not folder.parent.is_dir() and folder.parent.exists():
         raise InputError(f"{folder.parent}: expected a folder, found a file")
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for place in (partial, folder):
+        refuse_foreign(place, _listed(place))
+    remove_folder(partial, _listed(partial))
     writer = Writer(partial, arguments.seed)
     if arguments.from_static:
         write_photo_clips(writer, arguments.from_static, arguments.clips, videos)
@@ -504,9 +515,15 @@ def main() -> None:
         write_davis(writer)
         write_youtube(writer)
     writer.text("demo.json", json.dumps(record))
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder, _listed(folder))
     os.replace(partial, folder)
     print(f"{folder}: written")
+
+
+def _listed(folder: Path) -> set[str]:
+    """The files that `Writer` has put there, itself included."""
+    listing = folder / LISTING
+    return {LISTING, *read_text(listing).splitlines()} if listing.is_file() and not folder.is_symlink() else set()
 
 
 def _read_record(path: Path) -> dict | None:

@@ -50,7 +50,7 @@ def main() -> None:
 
     def placement(name: str) -> Placement | None:
         match = FRAME.fullmatch(name)
-        return Placement(output / match[1]) if match else None
+        return Placement(output, match[1]) if match else None
 
     place_stream((archive, placement) for archive in archives)
 

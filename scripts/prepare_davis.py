@@ -55,7 +55,7 @@ def plan(archive: Archive, output: Path) -> dict[str, Placement]:
         raise InputError(
             f"{archive.path}: expected JPEGImages/480p, Annotations/480p and ImageSets of DAVIS, found {archive.content()}"
         )
-    return {match[0]: Placement(output / part / match[1]) for part, matches in chosen.items() for match in matches}
+    return {match[0]: Placement(output / part, match[1]) for part, matches in chosen.items() for match in matches}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -81,7 +81,7 @@ def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str,
     plans = []
     for archive, files in zip(archives, known, strict=True):
         placements = {
-            member: Placement(output / name / f"{stem}{suffix}", _convert(suffix, LONGER.get(name)))
+            member: Placement(output / name, f"{stem}{suffix}", _convert(suffix, LONGER.get(name)))
             for member, (name, stem, suffix) in files.items()
             if f"{name}/{stem}" not in alone
         }

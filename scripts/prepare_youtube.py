@@ -34,17 +34,17 @@ def plan(archive: Archive, output: Path) -> dict[str, Placement]:
     result = {}
     for name in archive.sizes:
         if match := ALL_FRAMES.fullmatch(name):
-            result[name] = Placement(output / "all_frames" / match[1])
+            result[name] = Placement(output / "all_frames", match[1])
         elif match := FRAME.fullmatch(name):
             part, below, kind = match.groups()
             if part == "train":
                 convert = partial(convert_image if kind == "jpg" else convert_mask, shorter=SHORTER)
-                result[name] = Placement(output / "train_480p" / below, convert)
+                result[name] = Placement(output / "train_480p", below, convert)
             else:
-                result[name] = Placement(output / part / below)
+                result[name] = Placement(output / part, below)
         elif match := META.fullmatch(name):
             part = "train_480p" if match[1] == "train" else match[1]
-            result[name] = Placement(output / part / match[2])
+            result[name] = Placement(output / part, match[2])
     if all(META.fullmatch(name) for name in result):
         raise InputError(
             f"{archive.path}: expected train/, valid/ or test/ with JPEGImages and Annotations, or valid_all_frames/ or "

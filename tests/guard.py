@@ -42,12 +42,11 @@ class Guard:
             path, _, flags = arguments
             if isinstance(flags, int) and flags & _WRITING:
                 self._check(event, path, None)
-        elif event in _CHANGING:
+        elif event in _CHANGING and not (event == "os.mkdir" and os.path.isdir(arguments[0])):
             folder = next((a for a in arguments[1:] if isinstance(a, int) and a >= 0), None) if event != "os.mkdir" else None
-            for path in arguments[:2] if event in ("os.rename", "shutil.move") else arguments[:1]:
+            both, second = event in ("os.rename", "shutil.move"), event in ("os.link", "os.symlink")
+            for path in arguments[:2] if both else arguments[1:2] if second else arguments[:1]:
                 self._check(event, path, folder)
-            if event in ("os.link", "os.symlink"):
-                self._check(event, arguments[1], None)
 
     def _check(self, event: str, path: object, folder: int | None) -> None:
         if not isinstance(path, (str, bytes, os.PathLike)):

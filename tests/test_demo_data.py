@@ -34,12 +34,18 @@ def test_another_seed_gives_other_pictures_and_masks_in_the_same_places(demo_dat
     assert not [name for name in ours if name.endswith((".jpg", ".png")) and ours[name] == others[name]]
 
 
-def test_overwriting_another_seed_leaves_what_a_new_folder_gets_byte_by_byte(demo_data, another_seed, script, tmp_path):
+def test_overwriting_another_seed_leaves_what_a_new_folder_gets_byte_by_byte(
+    demo_data, another_seed, script, tmp_path, capsys
+):
     folder = Path(shutil.copytree(another_seed, tmp_path / "data"))
-    (folder / "BL30K" / "old.txt").touch()
+    foreign = folder / "BL30K" / "notes.txt"
+    foreign.touch()
     before = digests(folder)
-    assert script("make_demo_data", folder) == 2
-    assert digests(folder) == before
+    for flags in ((), ("--overwrite",)):
+        assert script("make_demo_data", folder, *flags) == 2
+        assert digests(folder) == before
+    assert f"{foreign}: was not made by this project; nothing was removed" in capsys.readouterr().err
+    foreign.unlink()
     assert script("make_demo_data", folder, "--overwrite") == 0
     assert digests(folder) == digests(demo_data)
     assert list(tmp_path.iterdir()) == [folder]
@@ -203,7 +209,7 @@ def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data
     assert script("make_demo_data", folder, "--from_static", static, "--clips", 5) == 2
     assert digests(folder) == before
     assert script("make_demo_data", tmp_path / "more", "--from_static", static, "--clips", 5) == 0
-    assert before.items() - digests(tmp_path / "more").items() == {("demo.json", before["demo.json"])}
+    assert before.items() - digests(tmp_path / "more").items() == {(n, before[n]) for n in ("demo.json", "files.txt")}
     capsys.readouterr()
     assert script("make_demo_data", tmp_path / "none", "--from_static", tmp_path) == 2
     assert "expected at least one of" in capsys.readouterr().err

@@ -143,9 +143,9 @@ def test_other_flags_are_refused_with_what_differs(segment, tmp_path, capsys):
     assert "top_k was 20, is 5" in error
     assert "--overwrite" in error
     assert masks_in(tmp_path / "out") == before
-    assert json.loads((tmp_path / "out/run.json").read_text())["top_k"] == 20
+    assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["top_k"] == 20
     assert segment("--top", 5, "--overwrite") == 0
-    assert json.loads((tmp_path / "out/run.json").read_text())["top_k"] == 5
+    assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["top_k"] == 5
     assert masks_in(tmp_path / "out") != before
 
 
@@ -174,7 +174,7 @@ def test_results_of_other_videos_are_not_taken_for_this_networks(segment, davis,
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"bee"}
     (davis / "ImageSets/2017/val.txt").write_text("cow")
     assert segment("--top", 5) == 0
-    assert json.loads((tmp_path / "out/run.json").read_text())["videos"] == ["bee", "cow"]
+    assert set(json.loads((tmp_path / "out/run.json").read_text())["videos"]) == {"bee", "cow"}
     (davis / "JPEGImages/480p/cow/00002.jpg").write_bytes(b"")
     assert segment("--overwrite") == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"run.json"}
@@ -288,6 +288,7 @@ def test_bad_input_ends_before_the_network_is_built(module, light_file, script, 
     [
         (["--model", "none.pth"], "none.pth: no such checkpoint"),
         (["--device", "abacus"], "--device 'abacus' is no device"),
+        (["--device", "meta"], "--device meta: expected auto, cpu, cuda, cuda:N or mps"),
         (["--top", "0"], "--top: expected an integer of at least 1, found '0'"),
         (["--mem_every", "x"], "--mem_every: expected an integer of at least 1, found 'x'"),
         (["--split", "test"], "--split: invalid choice"),

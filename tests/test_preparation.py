@@ -245,6 +245,25 @@ def test_a_member_that_leads_out_of_the_folder_is_refused(name, pack, script, tm
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("name", ["JPEGImages/\n/0.jpg", "JPEGImages/clip/\t0.jpg", "JPEGImages/clip/" + "x" * 300 + ".jpg"])
+def test_a_member_whose_name_is_not_plain_is_refused(name, script, tmp_path, capsys):
+    archive = tarred(tmp_path / "a", {f"BL30K/{name}": jpg()} | BL30K)
+    assert script("prepare_bl30k", archive, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {archive}: ")
+    assert "a control character" in error or "expected a plain name, of at most 255 bytes" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_through_a_link_in_the_output(script, tmp_path, capsys):
+    (tmp_path / "out/JPEGImages").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out/JPEGImages/clip").symlink_to(tmp_path / "elsewhere")
+    assert script("prepare_bl30k", tarred(tmp_path / "a", BL30K), "--output", tmp_path / "out") == 2
+    assert "expected a plain name, which does not lead out of" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
 def test_a_link_or_a_device_is_refused(kind, script, tmp_path, capsys):
     with tarfile.open(tmp_path / "a", "w") as archive:
@@ -355,7 +374,7 @@ def test_an_output_below_a_file_is_refused(script, tmp_path, capsys):
 def test_two_files_that_would_become_one_are_refused(tmp_path):
     archive = Archive(zipped(tmp_path / "a", {"x": b"1", "y": b"2"}))
     with pytest.raises(InputError, match=r"y: would become .*, and so would .*: x"):
-        place([(archive, {name: Placement(tmp_path / "out") for name in "xy"})])
+        place([(archive, {name: Placement(tmp_path, "out") for name in "xy"})])
     assert not (tmp_path / "out").exists()
 
 

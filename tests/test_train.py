@@ -251,6 +251,27 @@ def test_the_newest_checkpoints_are_kept(run, tmp_path):
     ]
 
 
+def test_files_that_are_only_called_like_checkpoints_stay(run, tmp_path):
+    assert run(tmp_path, "-i", 2, "-b", 1, "--save_every", 1) == 0
+    own = ["checkpoint_best.pth", ".checkpoint_notes.txt", "checkpoint_1.pth"]
+    for name in own:
+        (tmp_path / "x_s3" / name).write_text("precious")
+    (tmp_path / "x_s3/.checkpoint_0000001.pth.0123abcd").write_text("left by a crash")
+    (tmp_path / "x_s3.pth").unlink()
+    (tmp_path / "x_s3/checkpoint_0000002.pth").unlink()
+    assert run(tmp_path, "-i", 2, "-b", 1, "--save_every", 1, "--keep", 1) == 0
+    assert [(tmp_path / "x_s3" / name).read_text() for name in own] == ["precious"] * 3
+    assert not list((tmp_path / "x_s3").glob(".checkpoint_0*"))
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", ""])
+def test_an_id_that_is_a_path_is_refused(name, script, demo_data, tmp_path, capsys):
+    flags = ("--davis_root", demo_data / "DAVIS/2017", "--yv_root", "none", "--no_pretrained", "--device", "cpu")
+    assert script("train", "--id", name, "--save_dir", tmp_path / "saves", "--stage", 3, "-i", 1, "-b", 1, *flags) == 2
+    assert "error: --id: expected a plain name" in capsys.readouterr().err
+    assert not (tmp_path / "saves").exists()
+
+
 def test_a_later_stage_draws_the_filter_that_stage_0_had_no_use_for(run, tmp_path):
     assert run(tmp_path, "-i", 1, "-b", 1, stage=0) == 0
     filters = []

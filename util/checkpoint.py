@@ -46,6 +46,8 @@ _RENAMED = [
     ("decoder.up_8_4.out_conv.", "decoder.up_8_4.block."),
     ("decoder.pred.", "decoder.prediction."),
 ]
+_NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # others are a user's own, and stay
+_UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
 _VALUE_STEM = "value_encoder.stages.conv1.weight"
 
 
@@ -69,7 +71,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
     """The training checkpoints of a run, the newest first."""
-    return sorted(Path(folder).glob("checkpoint_*.pth"), reverse=True)
+    return sorted((path for path in Path(folder).glob("checkpoint_*.pth") if _NAME.fullmatch(path.name)), reverse=True)
 
 
 def checkpoint_path(folder: str | Path, iteration: int) -> Path:
@@ -94,8 +96,7 @@ def set_aside_newer(folder: str | Path, iteration: int) -> None:
     for path in checkpoints_in(folder):
         if path > checkpoint_path(folder, iteration):
             path.replace(path.with_suffix(".set_aside"))
-    for path in Path(folder).glob(".checkpoint_*"):
-        path.unlink()
+    files.remove_files(path for path in Path(folder).glob(".checkpoint_*") if _UNFINISHED.fullmatch(path.name))
 
 
 def digest(path: str | Path) -> str:

@@ -22,6 +22,12 @@ def names_some(names: list[str] | set[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
+def shorten(value: object, limit: int = 80) -> str:
+    """How Python writes a value, for a message of one line: of at most some `limit` characters."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"
+
+
 def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
     """Make a script's `main` print an `InputError` as one line on standard error and return exit status 2.
 
@@ -41,5 +47,10 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at exit has nowhere to go
             return 128 + signal.SIGPIPE
+        except OSError as error:  # a full disk, a folder without permission
+            if error.filename is None:
+                raise
+            print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+            return 2
 
     return wrapped

@@ -3,12 +3,11 @@
 import json
 import os
 import resource
-import shutil
 import sys
 import time
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,20 +17,26 @@ import torch
 from torch import Tensor
 
 from util.distributed import Group, device_of
-from util.errors import InputError
-from util.files import write_atomically
+from util.errors import InputError, shorten
+from util.files import digest, make_folder, path_in, read_json, refuse_foreign, remove_files, remove_folder, write_atomically
 from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
 from util.log import progress_bar
+from util.metrics import SCORE_FILES
 
 WAITING_MASKS = 16  # at most so many results wait to be written
+RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
+ARCHIVE = "results.zip"
 
 
 class VideoLike(Protocol):
     """What the loop needs of `dataset.video.Video`."""
 
     name: str
+    images: Sequence[Path]
     masks: Mapping[str, Path]
     wanted: frozenset[str]
+    union: bool
+    all_masks: bool
 
     def __len__(self) -> int: ...
     def frames(self, *, workers: int) -> Iterable[Any]: ...
@@ -72,42 +77,76 @@ class Summary(NamedTuple):
         return "\n".join(lines)
 
 
+class Recorded(NamedTuple):
+    """What `run.json` says of a video's results."""
+
+    inputs: str | None  # digest of all that they were made from; `None` when something could not be read
+    frames: tuple[str, ...]  # names of the masks, without suffix
+
+    @property
+    def files(self) -> set[str]:
+        return {f"{frame}.png" for frame in self.frames}
+
+
+class Record(NamedTuple):
+    """The content of `run.json`: how the results in a folder were made, and which these are."""
+
+    settings: dict[str, Any]
+    videos: dict[str, Recorded]
+
+
 class ResultFolder:
-    """`<root>/<subfolder>/<video>/<frame>.png`, and `<root>/run.json`, which records how they were made."""
+    """`<root>/<subfolder>/<video>/<frame>.png`, and `<root>/run.json`, which records how they were made.
+
+    Nothing is removed but what the record names: folders of videos that hold the recorded masks and nothing else.
+    """
 
     def __init__(self, root: str | Path, *, subfolder: str = "") -> None:
         self.root = Path(root)
+        self.subfolder = subfolder
         self.masks = self.root / subfolder
+        self.record = self.root / "run.json"
 
-    def claim(self, videos: Iterable[VideoLike], settings: dict[str, Any], *, overwrite: bool) -> None:
-        """Make the folder this run's own.
+    def claim(
+        self, videos: Sequence[VideoLike], settings: dict[str, Any], *, overwrite: bool, shown: bool = True
+    ) -> list[str]:
+        """Make the folder this run's own; returns the videos whose results are removed because their inputs have changed.
 
-        Raises `InputError` when it holds results made with other settings (what differs is named) or not by us; with
-        `overwrite` the results of these videos and of those that `run.json` names are removed instead.  What is read is
-        never where results go.
+        Raises `InputError`, and changes nothing, when it holds results made with other settings (what differs is named),
+        or anything in the way that the record does not name.  With `overwrite` all recorded results are removed instead;
+        what is not recorded is refused all the same.  What is read is never where results go.
         """
-        for video in videos:
-            for mask in video.masks.values():
-                if mask.resolve().is_relative_to(self.masks.resolve()):
-                    raise InputError(f"{mask}: lies where the results go; give another --output")
-        record = self.root / "run.json"
-        old, names = self._read_record(record), [video.name for video in videos]
-        recorded = old.pop("videos", [])
-        differing = sorted(key for key in settings.keys() | old.keys() if settings.get(key) != old.get(key))
-        if overwrite:
-            for name in {*names, *recorded}:
-                shutil.rmtree(self.masks / name, ignore_errors=True)
-            for path in (*self.root.glob("*_results-*.csv"), self.root / "scores.json", self.root / "results.zip"):
-                path.unlink(missing_ok=True)
-            recorded = []
-        elif differing and any((self.masks / name).exists() for name in {*names, *recorded}):
-            what = "; ".join(f"{key} was {old.get(key)}, is {settings.get(key)}" for key in differing)
+        self._refuse_inputs(videos)
+        old = read_record(self.record) if os.path.lexists(self.record) else Record(settings, {})
+        new = {}
+        with progress_bar(len(videos), "videos", shown=shown) as bar:
+            for video in videos:
+                new[video.name] = Recorded(_digest_of_inputs(video), tuple(sorted(video.wanted)))
+                bar.increment()
+        present = {name for name in {*new, *old.videos} if os.path.lexists(self._path(name))}
+        if foreign := present - old.videos.keys():
+            raise InputError(f"{self._path(min(foreign))}: is in the way, since {self.record} does not name it; move it first")
+        differing = sorted(key for key in settings.keys() | old.settings.keys() if settings.get(key) != old.settings.get(key))
+        if differing and present and not overwrite:
+            what = "; ".join(f"{key} was {old.settings.get(key)}, is {settings.get(key)}" for key in differing)
             raise InputError(f"{self.root}: holds results of another run ({what}); --overwrite replaces them")
-        text = json.dumps({**settings, "videos": sorted({*names, *recorded})}, indent=2) + "\n"
-        write_atomically(record, lambda file: file.write(text.encode()))
+        changed = {
+            name for name in present & new.keys() if new[name].inputs is None or new[name].inputs != old.videos[name].inputs
+        }
+        stale = present if overwrite else changed
+        unfinished = {video.name for video in videos if video.name in stale or not self.is_finished(video)}
+        for name in stale | (unfinished & present):  # all of them before the first is removed
+            refuse_foreign(self._path(name), old.videos[name].files)
+        for name in stale:
+            remove_folder(self._path(name), old.videos[name].files)
+        if unfinished and old.videos:
+            remove_files(self.root / name for name in (*SCORE_FILES, ARCHIVE))  # which were of other masks
+        kept = {name: entry for name, entry in old.videos.items() if name in present - stale}
+        self._write_record(Record(settings, {**kept, **new}))
+        return [] if overwrite else sorted(changed)
 
     def folder(self, video: VideoLike) -> Path:
-        return self.masks / video.name
+        return self._path(video.name)
 
     def is_finished(self, video: VideoLike) -> bool:
         folder = self.folder(video)
@@ -116,17 +155,22 @@ class ResultFolder:
     def start(self, video: VideoLike) -> Path:
         """An empty folder to write into, which does not look finished whatever happens."""
         partial = self.masks / f".{video.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        self.discard(video, partial)
+        make_folder(partial)
         return partial
 
+    def discard(self, video: VideoLike, partial: Path) -> None:
+        """Remove what `start` made."""
+        remove_folder(partial, {f"{name}.png" for name in video.wanted})
+
     def finish(self, video: VideoLike, partial: Path) -> None:
-        shutil.rmtree(self.folder(video), ignore_errors=True)
+        """Put what `start` made, now complete, where the results belong; raises `InputError` when something is in the way."""
+        remove_folder(self.folder(video), {f"{name}.png" for name in video.wanted})
         os.replace(partial, self.folder(video))
 
     def zip(self, videos: Iterable[VideoLike]) -> Path:
         """`<root>/results.zip` for a benchmark server: paths as they lie below `root`."""
-        path = self.root / "results.zip"
+        path = self.root / ARCHIVE
 
         def write(file) -> None:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
@@ -138,13 +182,66 @@ class ResultFolder:
         write_atomically(path, write)
         return path
 
-    @staticmethod
-    def _read_record(record: Path) -> dict[str, Any]:
-        try:
-            old = json.loads(record.read_text())
-        except (OSError, ValueError):
-            old = None
-        return old if isinstance(old, dict) else {"run.json": "missing or damaged"}
+    def _path(self, name: str) -> Path:
+        """The folder of a video's masks."""
+        if name.startswith("."):
+            raise InputError(
+                f"{name}: expected a video whose name does not begin with a dot, since its results would be hidden"
+            )
+        return path_in(self.root, *filter(None, [self.subfolder]), name, source=self.root)
+
+    def _refuse_inputs(self, videos: Iterable[VideoLike]) -> None:
+        """Raises `InputError` when a file that is read lies where results go."""
+        results = {self._path(video.name).resolve() for video in videos}
+        for video in videos:
+            for folder in {path.parent for path in (*video.masks.values(), *video.images)}:
+                if folder.resolve() in results:
+                    raise InputError(f"{folder}: is read, and results would go there; give another --output")
+
+    def _write_record(self, record: Record) -> None:
+        videos = {name: entry._asdict() for name, entry in sorted(record.videos.items())}
+        content = {"format": RECORD_FORMAT, "version": RECORD_VERSION, "settings": record.settings, "videos": videos}
+        write_atomically(self.record, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+
+
+def read_record(path: Path) -> Record:
+    """`run.json`; raises `InputError` when anything in it is not as `ResultFolder` writes it."""
+    content = read_json(path)
+
+    def expect(good: bool, what: str, found: object) -> None:
+        if not good:
+            raise InputError(f"{path}: expected {what}, found {shorten(found)}; move the folder or give another --output")
+
+    expect(
+        isinstance(content, dict) and content.get("format") == RECORD_FORMAT,
+        f"a record with format {RECORD_FORMAT!r}",
+        content,
+    )
+    expect(content.get("version") == RECORD_VERSION, f"version {RECORD_VERSION}", content.get("version"))
+    settings, videos = content.get("settings"), content.get("videos")
+    expect(isinstance(settings, dict), "settings by name", settings)
+    expect(isinstance(videos, dict), "videos by name", videos)
+    recorded = {}
+    for name, entry in videos.items():
+        path_in(path.parent, name, source=path)
+        expect(isinstance(entry, dict) and entry.keys() == set(Recorded._fields), f"inputs and frames of {name}", entry)
+        inputs, frames = entry["inputs"], entry["frames"]
+        expect(inputs is None or isinstance(inputs, str), f"a digest of {name}", inputs)
+        expect(isinstance(frames, list), f"a list of the frames of {name}", frames)
+        for frame in frames:
+            path_in(path.parent, frame, source=path)
+        recorded[name] = Recorded(inputs, tuple(frames))
+    return Record(settings, recorded)
+
+
+def _digest_of_inputs(video: VideoLike) -> str | None:
+    """Of all frames and masks that a video is segmented from, their names and their roles."""
+    masks = [video.masks[frame] for frame in sorted(video.masks)]
+    salt = json.dumps([[path.name for path in video.images], sorted(video.masks), video.union, video.all_masks])
+    try:
+        return digest([*masks, *video.images], salt=salt)
+    except InputError:
+        return None  # which file cannot be read is said when its turn comes
 
 
 def evaluate(
@@ -176,7 +273,7 @@ def evaluate(
                 seconds += segment_video(video, make_segmenter(), partial, size=size, workers=workers, on_frame=bar.increment)
             except InputError as error:
                 failures.append(f"{video.name}: {error}")
-                shutil.rmtree(partial)
+                results.discard(video, partial)
                 continue
             finally:
                 bar.update(before + len(video))  # frames behind the last wanted one are not looked at
@@ -223,7 +320,8 @@ def run_benchmark(
         problem = None
         if group.rank == 0:
             try:
-                results.claim(videos, settings, overwrite=overwrite)
+                for name in results.claim(videos, settings, overwrite=overwrite):
+                    print(f"{name}: its frames or masks have changed since it was segmented; it is segmented again")
             except InputError as error:
                 problem = error
         if problem := group.broadcast(problem):  # else the others would wait for a rank that is gone

@@ -2,40 +2,39 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import secrets
 import stat
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from util.errors import InputError
+from util.errors import InputError, shorten
 
 LONGEST_NAME = 255  # bytes, on all common file systems
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)  # of `write_atomically`
 
 
-def path_in(folder: str | Path, name: object, *, source: str | Path) -> Path:
-    """The path of `name` in `folder`, for a name that was read from `source` (a file or a flag).
+def path_in(folder: str | Path, *names: object, source: str | Path) -> Path:
+    """The path of a file in `folder`, or of folders in it and then a file, whose names were read from `source`.
 
-    Raises `InputError`, naming both, unless it is a plain name: a text of 1 to 255 bytes, without separators, drives
-    and control characters, neither `.` nor `..`, whose path still lies below `folder` when links are followed.
+    Raises `InputError`, naming both, unless each is a plain name: a text of 1 to 255 bytes, without separators, drives
+    and control characters, neither `.` nor `..`; and when the path leads out of `folder` once links are followed.
     """
     folder = Path(folder)
-    problem = _problem_of_name(name)
+    problem = next((problem for problem in map(_problem_of_name, names) if problem), None)
     if problem is None:
         try:
-            inside = (folder / name).resolve().is_relative_to(folder.resolve())
+            inside = folder.joinpath(*names).resolve().is_relative_to(folder.resolve())
         except (OSError, RuntimeError):  # a circle of links
             inside = False
-        if not inside:
-            problem = f"which does not lead out of {folder}"
+        problem = None if inside else f"which does not lead out of {folder}"
     if problem is not None:
-        shown = repr(name)
-        shown = shown if len(shown) <= 80 else f"{shown[:60]}... ({len(shown)} characters)"
-        raise InputError(f"{source}: expected a plain name, {problem}, found {shown}")
-    return folder / name
+        found = "/".join(names) if all(isinstance(name, str) for name in names) else names[0]
+        raise InputError(f"{source}: expected a plain name, {problem}, found {shorten(repr(found))}")
+    return folder.joinpath(*names)
 
 
 def _problem_of_name(name: object) -> str | None:
@@ -65,6 +64,15 @@ def read_text(path: str | Path) -> str:
     if "\0" in text:
         raise InputError(f"{path}: expected text in UTF-8, found zero bytes")
     return text
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds; raises `InputError` when it is none."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected JSON, {error}") from error
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -102,7 +110,8 @@ def make_folder(path: Path) -> None:
 def refuse_foreign(folder: Path, names: Collection[str]) -> None:
     """Raises `InputError` unless `folder` is a real folder that holds nothing but files of these names.
 
-    What a crash leaves of `write_atomically` counts as the file it was to become.  A folder that is not there is fine.
+    Names are relative to it (`frame.png`, `video/frame.png`).  What a crash leaves of `write_atomically` counts as the
+    file it was to become.  A folder that is not there is fine.
     """
     try:
         mode = folder.lstat().st_mode
@@ -110,12 +119,21 @@ def refuse_foreign(folder: Path, names: Collection[str]) -> None:
         return
     if not stat.S_ISDIR(mode):
         what = "a link" if stat.S_ISLNK(mode) else "a file"
-        raise InputError(f"{folder}: expected a folder of results, found {what}; nothing was removed")
-    for entry in os.scandir(folder):
-        unfinished = _TEMPORARY.fullmatch(entry.name)
-        known = entry.name in names or (unfinished is not None and unfinished[1] in names)
-        if not known or not entry.is_file(follow_symlinks=False):
-            raise InputError(f"{entry.path}: not made by this project; nothing was removed, move it or give another --output")
+        raise InputError(f"{folder}: expected a folder made by this project, found {what}; nothing was removed")
+    names = frozenset(names)
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+
+    def look(place: str | Path, prefix: str) -> None:
+        for entry in os.scandir(place):
+            unfinished = _TEMPORARY.fullmatch(entry.name)
+            if entry.is_dir(follow_symlinks=False) and prefix + entry.name in folders:
+                look(entry.path, f"{prefix}{entry.name}/")
+            elif not entry.is_file(follow_symlinks=False) or (
+                prefix + entry.name not in names and (not unfinished or prefix + unfinished[1] not in names)
+            ):
+                raise InputError(f"{entry.path}: was not made by this project; nothing was removed, move it first")
+
+    look(folder, "")
 
 
 def remove_folder(folder: Path, names: Collection[str]) -> None:
@@ -124,10 +142,10 @@ def remove_folder(folder: Path, names: Collection[str]) -> None:
     Raises `InputError`, and removes nothing, when it holds anything else or is a link (`refuse_foreign`).
     """
     refuse_foreign(folder, names)
-    if folder.is_dir():
-        for entry in list(os.scandir(folder)):
-            Path(entry.path).unlink()
-        folder.rmdir()
+    for place, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            Path(place, name).unlink()
+        Path(place).rmdir()
 
 
 def remove_files(paths: Iterable[Path]) -> None:
@@ -136,12 +154,12 @@ def remove_files(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def digest(paths: Iterable[str | Path]) -> str:
-    """The SHA-256, in hexadecimal, of the files' contents one after another, each with its length before it.
+def digest(paths: Iterable[str | Path], *, salt: str = "") -> str:
+    """The SHA-256, in hexadecimal, of a text and of the files' contents one after another, each with its size before it.
 
-    Raises `InputError` when one cannot be read.
+    Raises `InputError` when a file cannot be read.
     """
-    result = hashlib.sha256()
+    result = hashlib.sha256(salt.encode())
     for path in paths:
         try:
             with open(path, "rb") as file:

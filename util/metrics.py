@@ -25,6 +25,8 @@ from util.image import natural_order, object_ids, read_label_map
 from util.log import progress_bar
 
 CONTOUR_TOLERANCE = 0.008  # of the diagonal
+SPLITS = ("val", "testdev", "valid", "test")
+SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in ("global", "per-sequence") for split in SPLITS))
 FRAMES_WORTH_A_PROCESS = 200  # starting a process takes as long as scoring so many frames
 
 

@@ -1,0 +1,138 @@
+"""What names from files may be, and what may be removed."""
+
+import os
+from pathlib import Path
+
+import pytest
+from guard import GUARD, EscapedError
+
+from util.errors import InputError
+from util.files import path_in, read_json, read_text, refuse_foreign, remove_folder, write_atomically
+
+BAD_NAMES = {
+    "empty": "",
+    "here": ".",
+    "above": "..",
+    "up and down": "../x",
+    "below": "a/b",
+    "absolute": "/etc",
+    "windows": "a\\b",
+    "drive": "C:x",
+    "zero byte": "a\0b",
+    "line break": "a\nb",
+    "too long": "x" * 5000,
+    "half a character": "\ud800",
+    "number": 7,
+    "nothing": None,
+    "list": ["a"],
+}
+
+
+@pytest.mark.parametrize("kind", BAD_NAMES)
+def test_only_plain_names_become_paths(kind, tmp_path):
+    with pytest.raises(InputError, match=r"^list.txt: expected a plain name, .*, found .{,110}$"):
+        path_in(tmp_path, BAD_NAMES[kind], source="list.txt")
+
+
+@pytest.mark.parametrize("name", ["ant", "0001.png", "two words", "größe", ".hidden", "a..b", "x" * 255])
+def test_plain_names_become_paths(name, tmp_path):
+    assert path_in(tmp_path, name, source="list.txt") == tmp_path / name
+    assert path_in(tmp_path, "folder", name, source="list.txt") == tmp_path / "folder" / name
+
+
+def test_names_of_links_that_lead_out_are_refused(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "inside").mkdir(parents=True)
+    (folder / "out").symlink_to(tmp_path)
+    (folder / "in").symlink_to("inside")
+    assert path_in(folder, "in", source="list.txt") == folder / "in"
+    for names in (("out",), ("out", "x")):
+        with pytest.raises(InputError, match="lead out of"):
+            path_in(folder, *names, source="list.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("größe".encode("latin-1"), "expected text in UTF-8, found byte 0xf6 at 2"),
+        ("ant\nbee".encode("utf-16"), "expected text in UTF-8, found byte 0xff at 0"),
+        ("ant\nbee".encode("utf-16-le"), "expected text in UTF-8, found zero bytes"),
+        (bytes(range(256)), "expected text in UTF-8, found byte 0x80 at 128"),
+    ],
+)
+def test_what_is_no_text_is_told(content, message, tmp_path):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(InputError, match=f"list.txt: {message}"):
+        read_text(tmp_path / "list.txt")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "list.txt").write_bytes("ant".encode("utf-8-sig"))
+    assert read_text(tmp_path / "list.txt") == "ant"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "nothing"])
+def test_what_is_no_json_is_told(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=r"x.json: expected JSON, .{,200}$"):
+        read_json(tmp_path / "x.json")
+
+
+def results(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_folder_of_known_files_is_removed(tmp_path):
+    folder = results(tmp_path / "ant", "0.png", ".1.png.0123abcd")  # the second is what a crash left of 1.png
+    remove_folder(folder, {"0.png", "1.png", "2.png"})
+    assert not folder.exists()
+    remove_folder(folder, {"0.png"})  # there is nothing to do
+    tree = results(tmp_path / "data", "a/0.png", "a/b/1.png", "2.png")
+    remove_folder(tree, {"a/0.png", "a/b/1.png", "2.png"})
+    assert not tree.exists()
+
+
+@pytest.mark.parametrize("foreign", ["thesis.txt", "1.png", "below/0.png", ".0.png", ".0.png.0123abcg", ".2.png.0123abcd"])
+def test_a_folder_that_holds_anything_else_stays_as_it_is(foreign, tmp_path):
+    folder = results(tmp_path / "ant", "0.png", foreign)
+    with pytest.raises(InputError, match="was not made by this project; nothing was removed"):
+        remove_folder(folder, {"0.png"})
+    assert (folder / "0.png").read_text() == "0.png"
+    assert (folder / foreign).exists()
+
+
+def test_links_are_never_followed_or_removed(tmp_path):
+    outside = results(tmp_path / "outside", "0.png")
+    (tmp_path / "link").symlink_to(outside)
+    inside = results(tmp_path / "ant", "0.png")
+    (inside / "1.png").symlink_to(outside / "0.png")
+    (results(tmp_path / "bee", "0.png") / "a").symlink_to(outside)
+    for folder in (tmp_path / "link", inside, tmp_path / "bee"):
+        with pytest.raises(InputError, match="nothing was removed"):
+            remove_folder(folder, {"0.png", "1.png", "a/0.png"})
+        assert (folder / "0.png").exists()
+    assert (outside / "0.png").exists()
+    results(tmp_path, "file")
+    with pytest.raises(InputError, match="found a file"):
+        refuse_foreign(tmp_path / "file", {"file"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: Path(path).unlink(),
+        lambda path: os.replace(path, f"{path}.moved"),
+        lambda path: write_atomically(path, lambda file: file.write(b"new")),
+        lambda path: open(path, "a").close(),
+        lambda path: os.rmdir(path),
+    ],
+)
+def test_the_guard_of_these_tests_sees_what_is_done_outside(change):
+    outside = GUARD.allowed[0].parent / "outside-the-tests"
+    with pytest.raises(EscapedError):
+        change(str(outside))
+    assert outside.name in GUARD.escaped[0]
+    GUARD.escaped.clear()

@@ -1,0 +1,266 @@
+"""A folder of results: whose it is, what is taken up again, and that nothing else is ever touched."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_video
+
+LENGTHS = {"ant": 3, "bee": 4}
+
+
+def square(number: int) -> np.ndarray:
+    labels = np.zeros((32, 48), dtype=np.uint8)
+    labels[8:24, 4:20] = number
+    return labels
+
+
+@pytest.fixture
+def davis(tmp_path) -> Path:
+    root = tmp_path / "DAVIS"
+    for name, length in LENGTHS.items():
+        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, [square(1)] * length)
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text("\n".join(LENGTHS))
+    return root
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def segment(davis, out, light_file, script):
+    def run(*flags: object) -> int:
+        return script("eval_davis", "--model", light_file, "--davis_path", davis, "--output", out, *flags)
+
+    return run
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
+
+
+def edit_record(out: Path, **changes: object) -> None:
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**record, **changes}))
+
+
+RECORDS = {
+    "letters of a path": {"videos": "../../x"},
+    "a way out": {"videos": {"../../x": {"inputs": None, "frames": []}}},
+    "the root": {"videos": {"/": {"inputs": None, "frames": []}}},
+    "the folder itself": {"videos": {".": {"inputs": None, "frames": []}}},
+    "no name": {"videos": {"": {"inputs": None, "frames": []}}},
+    "a list": {"videos": ["ant", "bee"]},
+    "frames that are no list": {"videos": {"ant": {"inputs": None, "frames": "00000"}}},
+    "a frame above": {"videos": {"ant": {"inputs": None, "frames": ["../../00000"]}}},
+    "a frame that is a number": {"videos": {"ant": {"inputs": None, "frames": [0]}}},
+    "a digest that is a list": {"videos": {"ant": {"inputs": ["x"], "frames": []}}},
+    "an entry too many": {"videos": {"ant": {"inputs": None, "frames": [], "more": 1}}},
+    "settings that are text": {"settings": "top_k"},
+    "another version": {"version": 99},
+    "another format": {"format": "something else"},
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
+def test_a_damaged_record_is_one_line_and_nothing_happens(kind, flags, segment, out, tmp_path, capsys):
+    assert segment() == 0
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/0.png").write_text("precious")
+    edit_record(out, **RECORDS[kind])
+    before = tree(tmp_path)
+    capsys.readouterr()
+    assert segment(*flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {out}/run.json: expected ")
+    assert error.count("\n") == 1
+    assert len(error) < 400
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]", b"null", b'"x"', b"[" * 100_000])
+def test_a_record_that_is_none_is_one_line(content, segment, out, capsys):
+    assert segment() == 0
+    (out / "run.json").write_bytes(content)
+    before = tree(out)
+    capsys.readouterr()
+    assert segment("--overwrite") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {out}/run.json: expected ")
+    assert error.count("\n") == 1
+    assert tree(out) == before
+
+
+@pytest.mark.parametrize("foreign", ["ant/notes.txt", "ant/below/00000.png", "bee/00000.png.bak"])
+def test_overwriting_refuses_a_folder_with_anything_of_the_users(foreign, segment, out, capsys):
+    assert segment() == 0
+    (out / foreign).parent.mkdir(exist_ok=True)
+    (out / foreign).write_text("precious")
+    before = tree(out)
+    assert segment("--overwrite", "--top", 5) == 2
+    assert "was not made by this project; nothing was removed" in capsys.readouterr().err
+    assert tree(out) == before
+
+
+def test_overwriting_refuses_a_folder_that_the_record_does_not_name(segment, out, capsys):
+    (out / "ant").mkdir(parents=True)
+    (out / "ant/00000.png").write_text("somebody's mask")
+    for flags in ((), ("--overwrite",)):
+        assert segment(*flags) == 2
+        assert f"{out}/ant: is in the way" in capsys.readouterr().err
+    assert tree(out) == {"ant": b"", "ant/00000.png": b"somebody's mask"}
+
+
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
+def test_links_in_the_output_are_not_followed(flags, segment, out, tmp_path, capsys):
+    assert segment() == 0
+    elsewhere = tmp_path / "elsewhere"
+    (out / "ant").rename(elsewhere)
+    (elsewhere / "00001.png").unlink()  # so that the video is to be made again
+    (out / "ant").symlink_to(elsewhere)
+    before = tree(elsewhere)
+    assert segment(*flags) == 2
+    assert "error: " in capsys.readouterr().err
+    assert tree(elsewhere) == before
+    (out / "ant").unlink()
+    (out / "ant").symlink_to("bee")  # which does not lead out
+    assert segment("--overwrite") == 2
+    assert "found a link; nothing was removed" in capsys.readouterr().err
+    assert len(list((out / "bee").iterdir())) == LENGTHS["bee"]
+
+
+def test_overwriting_leaves_files_alone_that_are_only_called_alike(segment, out):
+    assert segment() == 0
+    own = ["my_results-val.csv", "global_results-mine.csv", "notes.txt", "cow/00000.png"]
+    for name in own:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("precious")
+    assert segment("--overwrite") == 0
+    assert [(out / name).read_text() for name in own] == ["precious"] * len(own)
+
+
+def test_overwriting_replaces_what_the_record_names_and_scores_again(segment, out):
+    assert segment("--zip") == 0
+    before = tree(out)
+    assert segment("--top", 1, "--overwrite") == 0
+    after = tree(out)
+    assert before.keys() - after.keys() == {"results.zip"}
+    assert before["run.json"] != after["run.json"]
+
+
+@pytest.mark.parametrize("kind", ["mask", "frame"])
+def test_a_video_whose_input_has_changed_runs_again(kind, segment, davis, out, capsys):
+    assert segment() == 0
+    before = tree(out)
+    if kind == "mask":
+        path = davis / "Annotations/480p/ant/00000.png"
+        path.write_bytes((davis / "Annotations/480p/bee/00000.png").read_bytes())
+        from conftest import PALETTE
+
+        from util.image import write_label_map
+
+        write_label_map(path, np.roll(square(1), 8, axis=1), PALETTE)
+    else:
+        (davis / "JPEGImages/480p/ant/00001.jpg").write_bytes((davis / "JPEGImages/480p/ant/00002.jpg").read_bytes())
+    capsys.readouterr()
+    assert segment() == 0
+    said = capsys.readouterr().out
+    assert "ant: its frames or masks have changed since it was segmented" in said
+    assert "1 videos were finished before" in said
+    changed = {name for name, content in tree(out).items() if content != before[name]}
+    assert any(name.startswith("ant/") for name in changed)
+    assert not any(name.startswith("bee/") for name in changed)
+    assert "scores.json" in changed
+    assert segment() == 0
+    assert "2 videos were finished before" in capsys.readouterr().out
+
+
+def test_truth_that_is_no_input_may_change(segment, davis, capsys):
+    assert segment() == 0
+    (davis / "Annotations/480p/ant/00001.png").write_bytes((davis / "Annotations/480p/ant/00002.png").read_bytes())
+    capsys.readouterr()
+    assert segment() == 0
+    assert "2 videos were finished before" in capsys.readouterr().out
+
+
+def test_results_never_go_where_something_is_read(davis, light_file, script, capsys):
+    before = tree(davis)
+    for output in (davis / "Annotations/480p", davis / "JPEGImages/480p"):
+        flags = ("--model", light_file, "--davis_path", davis, "--output", output, "--overwrite")
+        assert script("eval_davis", *flags) == 2
+        assert "is read, and results would go there" in capsys.readouterr().err
+    assert tree(davis) == before
+
+
+IMAGE_SETS = {
+    "above": b"ant\n../../ant\n",
+    "absolute": b"/etc\n",
+    "dots": b"..\n",
+    "a path": b"ant/../ant\n",
+    "latin-1": "größe\n".encode("latin-1"),
+    "utf-16": "ant\nbee\n".encode("utf-16"),
+    "binary": bytes(range(256)),
+    "zero bytes": b"ant\0\n",
+    "a long name": b"x" * 5000 + b"\n",
+    "nothing": b" \n\n",
+    "old form, above": b"/JPEGImages/480p/../00000.jpg /Annotations/480p/ant/00000.png\n",
+}
+
+
+@pytest.mark.parametrize("kind", IMAGE_SETS)
+def test_a_bad_image_set_is_one_line(kind, segment, davis, out, capsys):
+    path = davis / "ImageSets/2017/val.txt"
+    path.write_bytes(IMAGE_SETS[kind])
+    assert segment() == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}: expected ")
+    assert error.count("\n") == 1
+    assert len(error) < 400
+    assert not out.exists()
+
+
+def test_an_image_set_may_begin_with_a_byte_order_mark(segment, davis, out):
+    path = davis / "ImageSets/2017/val.txt"
+    path.write_bytes(path.read_text().encode("utf-8-sig"))
+    assert segment() == 0
+    assert {path.name for path in out.iterdir() if path.is_dir()} == set(LENGTHS)
+
+
+def test_a_link_in_the_data_that_leads_out_is_refused(segment, davis, tmp_path, capsys):
+    (davis / "JPEGImages/480p/ant").rename(tmp_path / "ant")
+    (davis / "JPEGImages/480p/ant").symlink_to(tmp_path / "ant")
+    assert segment() == 2
+    assert "val.txt: expected a plain name, which does not lead out of" in capsys.readouterr().err
+
+
+METAS = {
+    "a name above": {"videos": {"../x": {"objects": {}}}},
+    "frames as text": {"videos": {"late": {"objects": {"1": {"frames": "00000"}}}}},
+    "a frame above": {"videos": {"late": {"objects": {"1": {"frames": ["../00000"]}}}}},
+    "a frame that is a number": {"videos": {"late": {"objects": {"1": {"frames": [0]}}}}},
+    "an id too large": {"videos": {"late": {"objects": {"300": {"frames": ["00000"]}}}}},
+    "an id of a thousand digits": {"videos": {"late": {"objects": {"9" * 5000: {"frames": ["00000"]}}}}},
+    "an id that is none": {"videos": {"late": {"objects": {"-1": {"frames": ["00000"]}}}}},
+    "objects as a list": {"videos": {"late": {"objects": []}}},
+    "videos as a list": {"videos": ["late"]},
+    "no videos": {},
+    "a list": [],
+}
+
+
+@pytest.mark.parametrize("kind", METAS)
+def test_a_bad_meta_json_is_one_line(kind, light_file, script, tmp_path, capsys):
+    root = tmp_path / "YouTube"
+    write_video(root / "all_frames/valid_all_frames/JPEGImages/late", root / "valid/Annotations/late", [square(1)] * 2)
+    (root / "valid/meta.json").write_text(json.dumps(METAS[kind]))
+    assert script("eval_youtube", "--model", light_file, "--yv_path", root, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {root}/valid/meta.json: expected ")
+    assert error.count("\n") == 1
+    assert len(error) < 500
+    assert not (tmp_path / "out").exists()
