@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ from util.config import (
     positive_float,
     positive_int,
 )
-from util.distributed import Group, StopRequest, device_of
+from util.distributed import Group, StopRequest, device_of, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.evaluation import ResultFolder, evaluate, peak_memory
 from util.files import path_in, write_atomically
@@ -377,6 +378,7 @@ def main() -> int:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = arguments.benchmark
+    use_threads(None)
     with Group(cuda=device.type == "cuda") as group:
         return train(arguments, group, device)
 

@@ -1,8 +1,11 @@
 """torchrun: which of how many processes this is, on which device it works, and how processes agree."""
 
+import contextlib
+import math
 import os
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +42,25 @@ def device_of(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"--device {name}: PyTorch sees no MPS device")
     return device
+
+
+def use_threads(count: int | None) -> None:
+    """Let PyTorch compute with so many threads on the CPU; `None` is its own choice, but no more than there are cores for
+    this process (a container may have been given fewer than the machine has).  `OMP_NUM_THREADS` has its way.
+    """
+    if count is None and "OMP_NUM_THREADS" not in os.environ:
+        count = min(torch.get_num_threads(), available_cores())
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def available_cores() -> int:
+    """The cores that this process may use: those it is bound to, and no more than its control group's share of time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no Linux, no control group, or no limit ("max")
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, cores)
 
 
 class Group:

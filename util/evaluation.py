@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from util.distributed import Group, device_of
+from util.distributed import Group, device_of, use_threads
 from util.errors import InputError, shorten
 from util.files import digest, make_folder, path_in, read_json, refuse_foreign, remove_files, remove_folder, write_atomically
 from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
@@ -313,8 +313,7 @@ def run_benchmark(
     `settings` is what `results` must have been made with; `threads` are PyTorch's on the CPU.  Prints and returns the
     summary on rank 0, `None` elsewhere.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     with Group() as group:
         make_segmenter = segmenter_maker(device_of(device))
         problem = None

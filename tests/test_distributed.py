@@ -1,0 +1,57 @@
+"""How a process finds its place: cores, threads, devices."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from util import distributed
+from util.distributed import available_cores, use_threads
+from util.errors import InputError
+
+
+@pytest.mark.parametrize("module", ["train", "eval_davis", "eval_youtube", "model", "dataset.stages"])
+def test_threads_that_wait_do_not_spin(module):
+    """Spinning made evaluation several times slower beside one busy process."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {module}"], env=environment, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("this PyTorch computes without GNU's OpenMP")
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 3), ("150000 100000", 2), ("50000 100000", 1), ("broken", 3)])
+def test_a_container_may_have_fewer_cores_than_the_machine(quota, cores, monkeypatch):
+    monkeypatch.setattr(distributed.os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(distributed.Path, "read_text", lambda path: quota)
+    assert available_cores() == cores
+
+
+def test_threads_are_those_asked_for_or_as_many_as_there_are_cores(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.setattr(distributed, "available_cores", lambda: 1)
+        torch.set_num_threads(2)
+        use_threads(None)
+        assert torch.get_num_threads() == 1
+        use_threads(2)
+        assert torch.get_num_threads() == 2
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        use_threads(None)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["meta", "abacus", "", "xpu", "cpu:x"])
+def test_a_device_that_cannot_be_is_told(name):
+    with pytest.raises(InputError, match=r"--device .*expected auto, cpu, cuda, cuda:N or mps"):
+        distributed.device_of(name)
