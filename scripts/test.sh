@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint and tests.  `--slow` adds the tests that take long; other arguments go to pytest.
+# Lint, types and tests.  `--slow` adds the tests that take long; other arguments go to pytest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 selection=(-m "not slow")
@@ -8,4 +8,5 @@ if [ "${1:-}" = "--slow" ]; then
     shift
 fi
 ruff check .
+ruff format --check --quiet .
 python -m pytest "${selection[@]}" "$@"

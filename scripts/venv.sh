@@ -1,4 +1,5 @@
-# Sourced by the other scripts: makes .venv, installs requirements.txt when it has changed, and puts .venv first on PATH.
+# Sourced by the other scripts: makes .venv, installs the project with its dependencies into it when these have changed, and
+# puts it first on PATH.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python3}
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
@@ -6,9 +7,9 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
     exit 2
 fi
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
-if ! cmp -s requirements.txt .venv/installed-requirements.txt; then
-    echo "installing requirements.txt into .venv (some minutes and some GB the first time)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-    cp requirements.txt .venv/installed-requirements.txt
+if ! cat pyproject.toml constraints.txt | cmp -s - .venv/installed; then
+    echo "installing into .venv (some minutes and 6 GB the first time)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+    cat pyproject.toml constraints.txt > .venv/installed
 fi
 export PATH="$PWD/.venv/bin:$PATH"

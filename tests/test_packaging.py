@@ -1,0 +1,51 @@
+"""What the project says of itself in several files agrees."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+tomllib = pytest.importorskip("tomllib", reason="Python 3.11 or newer reads TOML")
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=!;\[ ]", line)[0].lower() for line in requirements}
+
+
+def lines(name: str) -> list[str]:
+    return [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+
+
+def test_requirements_txt_lists_the_dependencies():
+    assert lines("requirements.txt") == PROJECT["project"]["dependencies"]
+
+
+def test_the_versions_that_were_tried_are_those_of_what_is_needed():
+    extras = [line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra]
+    needed = names([*PROJECT["project"]["dependencies"], *extras])
+    assert needed <= names(lines("constraints.txt"))
+
+
+def test_every_room_is_installed():
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == rooms
+
+
+def test_versions_agree():
+    version = PROJECT["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_packages_are_found_from_anywhere(tmp_path):
+    """Where the project is installed (`pip install -e .`), notebooks and scripts import it from any folder."""
+    code = "import model, dataset, util; print(model.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    if "No module named" in done.stderr:
+        pytest.skip("the project is not installed in this environment")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("model/__init__.py")
