@@ -113,6 +113,38 @@ class VideoSegmenter:
         ids = torch.tensor([0, *self.object_ids], dtype=torch.uint8, device=probabilities.device)
         return ids[probabilities.argmax(dim=0)]
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the segmenter remembers between two steps, as tensors, numbers and lists of them, for `torch.save`.
+
+        The tensors are the segmenter's own, not copies: save them before the next step.
+        """
+        pending = None
+        if self._pending is not None:
+            pending = {**self._pending._asdict(), "features": self._pending.features._asdict()}
+        return {
+            "object_ids": list(self.object_ids),
+            "size": self._size,
+            "frame": self._frame,
+            "last_memory": self._last_memory,
+            "pending": pending,
+            "bank": self.bank.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken: the following steps give bit for bit what they would have given.
+
+        The segmenter must have been made with the same network and options, on the same kind of device.
+        """
+        state = _moved(state, self.device)
+        pending = state["pending"]
+        if pending is not None:
+            pending = _Pending(**{**pending, "features": KeyFeatures(**pending["features"])})
+        self._pending = pending
+        self.object_ids = list(state["object_ids"])
+        self._size = None if state["size"] is None else tuple(state["size"])
+        self._frame, self._last_memory = state["frame"], state["last_memory"]
+        self.bank.load_state_dict(state["bank"])
+
     def _memorise(self) -> None:
         if self._pending is None:
             return
@@ -173,6 +205,15 @@ class VideoSegmenter:
 def _aggregate(probabilities: Tensor) -> Tensor:
     """(N, H, W) of each object on its own -> (N+1, H, W) that sum to 1."""
     return torch.softmax(soft_aggregate(probabilities, dim=0), dim=0)
+
+
+def _moved(state: Any, device: torch.device) -> Any:
+    """Nested dictionaries and lists with all their tensors on `device`."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {name: _moved(value, device) for name, value in state.items()}
+    return [_moved(value, device) for value in state] if isinstance(state, list) else state
 
 
 def _as_tensor(array: Tensor | np.ndarray) -> Tensor:

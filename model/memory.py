@@ -6,7 +6,7 @@ writes as (M, Q) lie here as (Q, M), since everything that is done with them (so
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -204,6 +204,34 @@ class MemoryBank:
         objects = [part.unflatten(1, (size, -1)) for part, size in zip(readouts, self._group_sizes, strict=True)]
         together = objects[0] if len(objects) == 1 else torch.cat(objects, dim=1)
         return together.permute(1, 2, 0).unflatten(2, query_key.shape[1:])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the bank holds, as tensors, numbers and lists of them, for `torch.save`.
+
+        The tensors are the bank's own, not copies: save them before the next `add`.
+        """
+        return {
+            "slabs": [{"start": slab.start, "keys": slab.keys, "values": slab.values} for slab in self._slabs],
+            "frames": [vars(frame).copy() for frame in self._frames],
+            "free": list(self._free),
+            "group_sizes": list(self._group_sizes),
+            "newest_is_temporary": self._newest_is_temporary,
+            "positions": self._positions,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, tensors included; reads then give bit for bit what they would have given.
+
+        The bank must have been made with the same options, and the tensors must lie on the device that it works on.
+        """
+        self._slabs = []
+        for saved in state["slabs"]:
+            slab = _Slab(saved["start"])
+            slab.keys, slab.values = saved["keys"], dict(saved["values"])
+            self._slabs.append(slab)
+        self._frames = [_Frame(**saved) for saved in state["frames"]]
+        self._free, self._group_sizes = list(state["free"]), list(state["group_sizes"])
+        self._newest_is_temporary, self._positions = state["newest_is_temporary"], state["positions"]
 
     def _new_slot(self) -> int:
         """The slot behind all others, in a slab that is made for it when the last one is full."""

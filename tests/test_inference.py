@@ -1,5 +1,7 @@
 """The segmenter against a plain one, and what it promises of masks, skipped frames and streams."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,38 @@ def test_frames_that_nobody_wants_change_nothing_and_are_not_computed(frames, li
             computed.append(t)
             torch.testing.assert_close(found, all_of_them)
     assert computed == sorted(wanted | {5, 10})
+
+
+def saved_and_loaded(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"memory_every": 2, "max_memory_frames": 2, "top_k": 3},
+        {"memory_every": 1, "max_memory_frames": 3, "include_last": True},
+        {"memory_every": 3, "include_last": True, "top_k": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "masks", ["several objects with sparse ids", "objects that enter later", "the first object enters later"]
+)
+def test_going_on_from_a_snapshot_gives_bitwise_the_same(masks, options, frames, light_network):
+    masks = MASKS[masks]
+    undisturbed, stopped = VideoSegmenter(light_network, **options), VideoSegmenter(light_network, **options)
+    for t, frame in enumerate(frames):
+        expected = undisturbed.step(frame, masks.get(t))
+        state = saved_and_loaded(stopped.state_dict())
+        stopped = VideoSegmenter(light_network, **options)  # a new process would have no more than this
+        stopped.load_state_dict(state)
+        assert torch.equal(stopped.step(frame, masks.get(t)), expected), t
+        assert stopped.object_ids == undisturbed.object_ids
+    assert stopped.bank.frames == undisturbed.bank.frames > 1
 
 
 def test_the_last_frame_is_never_encoded_as_memory(frames, light_network, monkeypatch):
