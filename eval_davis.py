@@ -7,12 +7,14 @@ import argparse
 import sys
 from functools import partial
 
+import evaluation.scores as scoring
 from dataset.video import davis_videos
+from evaluation.flags import evaluation_parser, run_options, segmenter_options
+from evaluation.results import ResultFolder
+from evaluation.run import run_benchmark
 from model import segmenter_maker
-from util import checkpoint, metrics
-from util.config import evaluation_parser, run_options, segmenter_options
+from model.checkpoint import digest
 from util.errors import names_some, one_line_errors
-from util.evaluation import ResultFolder, run_benchmark
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
-    model_digest, options = checkpoint.digest(arguments.model), segmenter_options(arguments)
+    model_digest, options = digest(arguments.model), segmenter_options(arguments)
     videos = davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year)
     results = ResultFolder(arguments.output)
     flags = {"split": arguments.split, "year": arguments.year, "size": arguments.size}
@@ -50,9 +52,9 @@ def main() -> int:
         print(f"archive: {results.zip(videos)}")
     absent = [frame for video in videos for frame in video.without_truth]
     if not absent:
-        scores = metrics.davis_scores(metrics.score_videos(metrics.davis_jobs(videos, results.masks)))
-        print(metrics.davis_tables(scores)[0], end="")
-        for path in metrics.write_davis_scores(scores, results.root, arguments.split):
+        scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
+        print(scoring.davis_tables(scores)[0], end="")
+        for path in scoring.write_davis_scores(scores, results.root, arguments.split):
             print(f"scores: {path}")
     else:
         print(f"not scored: no ground truth of {names_some(absent)}")

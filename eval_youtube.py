@@ -8,11 +8,12 @@ import sys
 from functools import partial
 
 from dataset.video import youtube_videos
+from evaluation.flags import evaluation_parser, run_options, segmenter_options
+from evaluation.results import ResultFolder
+from evaluation.run import run_benchmark
 from model import segmenter_maker
-from util import checkpoint
-from util.config import evaluation_parser, run_options, segmenter_options
+from model.checkpoint import digest
 from util.errors import one_line_errors
-from util.evaluation import ResultFolder, run_benchmark
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
-    model_digest, options = checkpoint.digest(arguments.model), segmenter_options(arguments)
+    model_digest, options = digest(arguments.model), segmenter_options(arguments)
     what = {"split": arguments.split, "output_all": arguments.output_all, "all_masks": arguments.all_masks}
     videos = youtube_videos(arguments.yv_path, **what)
     results = ResultFolder(arguments.output, subfolder="Annotations")

@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from util.config import DefaultsFormatter, non_negative_int
 from util.errors import InputError, names_some
 from util.files import make_folder, path_in
-from util.log import progress_bar
+from util.flags import DefaultsFormatter, non_negative_int
+from util.progress import progress_bar
 
 JPEG_QUALITY = 95
 BROKEN_ARCHIVE = (OSError, EOFError, RuntimeError, zlib.error, LZMAError, zipfile.BadZipFile, tarfile.TarError)

@@ -4,6 +4,7 @@ A sample is a function of (seed, draw number) alone: which worker makes it, or w
 n mod L of epoch n // L, in that epoch's permutation of the L entries of all data sets.
 """
 
+import argparse
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from dataset.static import StaticClips
 from dataset.video import read_image_set
 from dataset.vos import VideoClips
 from util.errors import InputError
+from util.flags import positive_int
 
 OFTEN = 5  # how often data sets with better masks are taken (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OFTEN, "HRSOD_small": OFTEN}
@@ -46,6 +48,32 @@ class Batch(NamedTuple):
     valid: Tensor  # (B, N) bool
     names: tuple[str, ...]
     problems: tuple[str, ...]
+
+
+class Stage(NamedTuple):
+    """The paper's numbers for one stage of training (sections 5, F.1 and F.4)."""
+
+    iterations: int
+    steps: tuple[int, ...]  # iterations at which the learning rate falls
+    batch: int  # samples an iteration, over all processes
+    skips: tuple[tuple[float, int], ...]  # from which share of the iterations on frames may lie how far apart
+
+
+def _curriculum(last: float) -> tuple[tuple[float, int], ...]:
+    return (0.0, 5), (0.1, 10), (0.2, 15), (0.3, 20), (0.4, 25), (last, 5)
+
+
+STAGES = (
+    Stage(300_000, (150_000,), 16, ((0.0, 0),)),  # 0: static images; a photograph has no frames to skip
+    Stage(500_000, (450_000,), 8, _curriculum(0.8)),  # 1: BL30K
+    Stage(300_000, (250_000,), 8, _curriculum(0.9)),  # 2: YouTube-VOS and DAVIS, after BL30K
+    Stage(150_000, (125_000,), 8, _curriculum(0.9)),  # 3: YouTube-VOS and DAVIS
+)
+
+
+def max_skip(stage: Stage, progress: float) -> int:
+    """How many frames apart the frames of a sample may lie, when this share of the iterations is done."""
+    return next(skip for start, skip in reversed(stage.skips) if progress >= start)
 
 
 def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
@@ -98,6 +126,24 @@ def stage_sources(stage: int, roots: Mapping[str, str | None], *, crop: int = 38
     if stage == 1:
         return bl30k_sources(roots["bl_root"], crop=crop)
     return video_sources(roots["yv_root"], roots["davis_root"], crop=crop)
+
+
+def add_data_flags(parser: argparse._ActionsContainer) -> None:
+    """Where the training data lies."""
+    parser.add_argument("--static_root", default="../static", metavar="DIR", help="stage 0: fss, DUTS-TR, ecssd, ... in it")
+    parser.add_argument("--bl_root", default="../BL30K", metavar="DIR", help="stage 1: JPEGImages and Annotations in it")
+    parser.add_argument("--yv_root", default="../YouTube", metavar="DIR", help="train_480p in it; 'none' goes without")
+    parser.add_argument("--davis_root", default="../DAVIS/2017", metavar="DIR", help="trainval in it; 'none' goes without")
+
+
+def add_crop_flag(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--crop", type=positive_int, default=384, metavar="PIXELS", help="side of the training frames")
+
+
+def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """What `add_data_flags` adds, for `dataset.stages.stage_sources`."""
+    names = ("static_root", "bl_root", "yv_root", "davis_root")
+    return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in names}
 
 
 class Draws(Dataset):

@@ -1,9 +1,10 @@
 """The network, its memory, and the segmentation of a video with them."""
 
 import util  # noqa: F401 (before PyTorch is loaded)
+from model.checkpoint import load_for_inference, load_network, save_network
 from model.inference import VideoSegmenter, blend, segmenter_maker
 from model.memory import MemoryBank
-from model.network import STCN, NetworkConfig, load_for_inference, load_network, save_network
+from model.network import STCN, NetworkConfig
 
 __all__ = [
     "STCN",

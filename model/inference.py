@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.checkpoint import load_for_inference
 from model.memory import MemoryBank
-from model.network import STCN, KeyFeatures, load_for_inference, soft_aggregate
+from model.modules import KeyFeatures
+from model.network import STCN, soft_aggregate
 from util.image import IGNORED, normalise, object_ids, one_hot, padding_to_stride, unpad
 
 

@@ -1,10 +1,5 @@
-"""The parts of STCN without weights: similarity, affinity and readout (sections 3.2 and 4), and the memory bank (3.3).
+"""The memory bank: which frames are remembered, and what each object reads from them (sections 3.3 and 5)."""
 
-Axes: M memory positions, Q query positions, Ck key channels, Cv value channels, N objects.  Matrices that the paper
-writes as (M, Q) lie here as (Q, M), since everything that is done with them (softmax, top-k) runs along the memory.
-"""
-
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,74 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIMILARITIES = ("l2", "dot", "cosine")
-COSINE_TEMPERATURE = 0.01  # section 4.2
-SET_SIZE = 16  # columns in each set of `top_k_of`
-SLAB = 4  # frames: room that may lie idle, against stores to look into
+from model.similarity import SIMILARITIES, affinity, embed_memory, embed_query, readout, top_k_of
+from model.store import SLAB, Slab
+
 BLOCK = 2**21  # similarities, and numbers read out, that are in memory at a time
-
-
-def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
-    """Memory keys (..., M, Ck) -> what `embed_query`'s result is multiplied with, (..., M, Ck or Ck+1) float32."""
-    key = key.float()
-    scale = 1 / math.sqrt(key.shape[-1])
-    if kind == "l2":
-        return torch.cat([2 * scale * key, -scale * key.square().sum(dim=-1, keepdim=True)], dim=-1)
-    if kind == "cosine":
-        return F.normalize(key, dim=-1) / COSINE_TEMPERATURE
-    return scale * key
-
-
-def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
-    """Query keys (..., Q, Ck) -> (..., Q, Ck or Ck+1) float32."""
-    key = key.float()
-    if kind == "l2":
-        return torch.cat([key, torch.ones_like(key[..., :1])], dim=-1)
-    if kind == "cosine":
-        return F.normalize(key, dim=-1)
-    return key
-
-
-def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tensor:
-    """Similarity of each memory position to each query position (equations 3 to 5), scaled for the softmax.
-
-    (B, M, Ck) and (B, Q, Ck) -> (B, Q, M), in float32 whatever comes in and under autocast.  `l2` is the negative
-    squared Euclidean distance less its query term, which no softmax over memory sees: 2 k.q - |k|^2, an inner product of
-    (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01.
-    """
-    # float32, since half precision would round away the small differences between large similarities
-    with torch.autocast(memory_key.device.type, enabled=False):
-        return torch.bmm(embed_query(query_key, kind), embed_memory(memory_key, kind).mT)
-
-
-def affinity(similarities: Tensor) -> Tensor:
-    """The softmax over memory of equation 1: (..., M) float32 -> (..., M), which sums to 1."""
-    return torch.softmax(similarities, dim=-1)
-
-
-def readout(affinities: Tensor, values: Tensor) -> Tensor:
-    """The weighted sum of equation 2, one affinity for all objects: (B, Q, M) and (B, M, N, Cv) -> (B, Q, N, Cv)."""
-    return torch.bmm(affinities.to(values.dtype), values.flatten(2)).unflatten(2, values.shape[2:])
-
-
-def top_k_of(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row and their columns, in no order: (Q, M) -> (Q, min(k, M)) twice.
-
-    Equal to `topk`, but for which of equal entries it takes, and faster on long rows: the k largest lie in the k sets of
-    columns whose maxima are largest, so that only those are looked into.
-    """
-    rows, columns = similarities.shape
-    if columns < 4 * SET_SIZE * k:
-        found = similarities.topk(min(k, columns), dim=1, sorted=False)
-        return found.values, found.indices
-    sets = columns // SET_SIZE  # set j holds the columns j, j + sets, j + 2 sets, ...; what is left over is looked at too
-    maxima = similarities[:, : sets * SET_SIZE].unflatten(1, (SET_SIZE, sets)).amax(dim=1)  # (Q, sets)
-    best = maxima.topk(k, dim=1, sorted=False).indices[:, None]  # (Q, 1, k)
-    members = (best + sets * torch.arange(SET_SIZE, device=best.device)[:, None]).flatten(1)
-    rest = torch.arange(sets * SET_SIZE, columns, device=best.device).expand(rows, -1)
-    candidates = torch.cat([members, rest], dim=1)
-    found = similarities.gather(1, candidates).topk(k, dim=1, sorted=False)
-    return found.values, candidates.gather(1, found.indices)
 
 
 class _TopK(NamedTuple):
@@ -87,26 +18,6 @@ class _TopK(NamedTuple):
 
     similarity: Tensor  # (Q, k) float32
     row: Tensor  # (Q, k) int64: slot * positions in a frame + position
-
-
-class _Slab:
-    """Slots for some frames, whose rows lie one behind the other: memory grows by slabs, and nothing is copied."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start  # its first slot
-        self.keys: Tensor | None = None  # (SLAB * hw, Ck or Ck+1) float32, embedded
-        self.values: dict[int, Tensor] = {}  # for each group of objects (SLAB * hw, N * Cv)
-
-    def place(self, slot: int, keys: Tensor, values: list[Tensor]) -> None:
-        """Copy a frame's keys (hw, Ck or Ck+1) and each group's values (hw, N * Cv) into a slot."""
-        offset, positions = (slot - self.start) * len(keys), len(keys)
-        if self.keys is None:
-            self.keys = keys.new_empty(SLAB * positions, keys.shape[1])
-        self.keys[offset : offset + positions] = keys
-        for group, rows in enumerate(values):
-            if group not in self.values:
-                self.values[group] = rows.new_empty(SLAB * positions, rows.shape[1])
-            self.values[group][offset : offset + positions] = rows
 
 
 @dataclass
@@ -152,7 +63,7 @@ class MemoryBank:
         self.similarity = similarity
         self.top_k = top_k
         self.max_frames = max_frames
-        self._slabs: list[_Slab] = []
+        self._slabs: list[Slab] = []
         self._frames: list[_Frame] = []  # the oldest first
         self._free: list[int] = []  # slots that frames have left
         self._group_sizes: list[int] = []
@@ -226,7 +137,7 @@ class MemoryBank:
         """
         self._slabs = []
         for saved in state["slabs"]:
-            slab = _Slab(saved["start"])
+            slab = Slab(saved["start"])
             slab.keys, slab.values = saved["keys"], dict(saved["values"])
             self._slabs.append(slab)
         self._frames = [_Frame(**saved) for saved in state["frames"]]
@@ -237,7 +148,7 @@ class MemoryBank:
         """The slot behind all others, in a slab that is made for it when the last one is full."""
         slot = len(self._frames)  # nothing is free, so that there are as many slots in use as frames
         if slot == SLAB * len(self._slabs):
-            self._slabs.append(_Slab(slot))
+            self._slabs.append(Slab(slot))
         return slot
 
     def _drop(self, frame: _Frame) -> None:

@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval
 
-from model.winograd import WinogradConv
 from util.errors import InputError
 
 BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
@@ -36,21 +34,25 @@ class KeyFeatures(NamedTuple):
         return KeyFeatures(*(x[:, t] for x in self))
 
 
-def convolve(conv: nn.Conv2d | WinogradConv, x: Tensor, channels: slice, bias: Tensor | None) -> Tensor:
-    """(B, C, H, W) convolved with the kernels' part that sees these of their input channels."""
-    if isinstance(conv, WinogradConv):
-        return conv.convolve(x, channels, bias)
-    return F.conv2d(x, conv.weight[:, channels], bias, padding=conv.padding)
+class PartialConv(nn.Conv2d):
+    """A 3x3 convolution, stride 1, that can also be applied to some of its input channels alone."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def part(self, x: Tensor, channels: slice, bias: Tensor | None) -> Tensor:
+        """(B, C, H, W), the C input channels of the kernels that see them, and a bias or none -> (B, Cout, H, W)."""
+        return F.conv2d(x, self.weight[:, channels], bias, padding=1)
 
 
-def conv_beside_shared(conv: nn.Conv2d | WinogradConv, x: Tensor, shared: Tensor) -> Tensor:
+def conv_beside_shared(conv: PartialConv, x: Tensor, shared: Tensor) -> Tensor:
     """What `conv` makes of each object's features with the frame's beside them, computing the frame's part once.
 
     (B N, C1, H, W) and (B, C2, H, W) -> (B N, Cout, H, W): a convolution of a concatenation is a sum of convolutions.
     """
     own_channels, shared_channels = slice(x.shape[1]), slice(x.shape[1], None)
-    own = convolve(conv, x, own_channels, None).unflatten(0, (len(shared), -1))  # (B, N, Cout, H, W)
-    return (own + convolve(conv, shared, shared_channels, conv.bias)[:, None]).flatten(0, 1)
+    own = conv.part(x, own_channels, None).unflatten(0, (len(shared), -1))  # (B, N, Cout, H, W)
+    return (own + conv.part(shared, shared_channels, conv.bias)[:, None]).flatten(0, 1)
 
 
 class ResBlock(nn.Module):
@@ -61,10 +63,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        changes_width = in_channels != out_channels
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 3, padding=1) if changes_width else nn.Identity()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = PartialConv(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
+        self.conv1 = PartialConv(in_channels, out_channels)
+        self.conv2 = PartialConv(out_channels, out_channels)
 
     def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
         """(B N, Cin, H, W) -> (B N, Cout, H, W); `shared` (B, C, H, W) are input channels that N objects have in common."""
@@ -131,18 +132,6 @@ class ResNetStages(nn.Module):
         return f4, f8, self.res4(f8)
 
 
-def fold_batch_norm(stages: ResNetStages) -> None:
-    """Put each batch norm, as it is in evaluation mode, into the convolution before it."""
-    for module in list(stages.modules()):
-        pairs = [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")]
-        if isinstance(module, nn.Sequential):
-            pairs = [("0", "1")]  # of a shortcut
-        for conv, norm in pairs:
-            if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
-                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
-                setattr(module, norm, nn.Identity())
-
-
 class KeyEncoder(nn.Module):
     """Image -> key, and the features that the value encoder and the decoder reuse (section 3.1)."""
 
@@ -204,6 +193,7 @@ class Decoder(nn.Module):
 
     def __init__(self, value_dim: int, f8_channels: int, f4_channels: int) -> None:
         super().__init__()
+        self.at_once: int | None = None  # objects decoded together; `None` for all of them
         self.compress = ResBlock(2 * value_dim, value_dim)
         self.up_16_8 = UpsampleBlock(f8_channels, value_dim, value_dim // 2)
         self.up_8_4 = UpsampleBlock(f4_channels, value_dim // 2, value_dim // 2)
@@ -214,9 +204,7 @@ class Decoder(nn.Module):
         objects = readout.shape[1]
         x = self.compress(readout.flatten(0, 1), features.f16_compressed).unflatten(0, (-1, objects))
         f8, f4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
-        # one object at a time on the CPU, whose caches do not hold more
-        at_once = 1 if x.device.type == "cpu" and not torch.is_grad_enabled() else objects
-        return torch.cat([self._upsample(some, f8, f4) for some in x.split(at_once, dim=1)], dim=1)
+        return torch.cat([self._upsample(some, f8, f4) for some in x.split(self.at_once or objects, dim=1)], dim=1)
 
     def _upsample(self, x: Tensor, f8: Tensor, f4: Tensor) -> Tensor:
         x = self.up_8_4(self.up_16_8(x, f8), f4)

@@ -1,20 +1,15 @@
-"""STCN itself: what varies, the network, and how a checkpoint becomes one."""
+"""STCN itself: what can vary, and the network."""
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from model.memory import SIMILARITIES, affinity, readout, similarity
-from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder, fold_batch_norm
-from model.winograd import use_winograd
-from util import checkpoint
-from util.errors import InputError, names_some
-from util.files import write_atomically
+from model import fast
+from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder
+from model.similarity import SIMILARITIES, affinity, readout, similarity
 
 PROBABILITY_MARGIN = 1e-7
 
@@ -110,20 +105,8 @@ class STCN(nn.Module):
         return torch.stack(all_logits, dim=1)
 
     def for_inference(self, *, winograd: bool = True) -> "STCN":
-        """A copy without gradients that computes the same faster: batch norm folded into the convolutions, the key encoder
-        channels last and, on the CPU, the decoder's convolutions by Winograd's algorithm (docs/performance.md).
-
-        It is for segmenting; it can be neither trained nor saved.  Half precision, which that algorithm does not stand, and
-        `torch.compile` want `winograd=False`.
-        """
-        network = copy.deepcopy(self).eval().requires_grad_(False)
-        for encoder in (network.key_encoder, network.value_encoder):
-            fold_batch_norm(encoder.stages)
-        network.key_encoder.to(memory_format=torch.channels_last)
-        if winograd and next(self.parameters()).device.type == "cpu":
-            use_winograd(network.decoder)
-        network.is_folded = True
-        return network
+        """A copy that computes the same faster, for segmenting alone (`model.fast.for_inference`)."""
+        return fast.for_inference(self, winograd=winograd)
 
     @torch.no_grad()
     def set_statistics(self, clips: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
@@ -155,96 +138,3 @@ class STCN(nn.Module):
     def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """Readout (B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), before aggregation."""
         return self.decoder(readout, features)
-
-
-def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
-    """The network in a checkpoint of ours or of the paper's release, float32, in evaluation mode; nothing is downloaded.
-
-    Raises `InputError`, one line, when the file is absent or damaged, or when its tensors are not those of the network
-    that it says it holds.
-    """
-    return network_from(checkpoint.read(path), path).to(device)
-
-
-def load_for_inference(
-    path: str | Path, device: str | torch.device = "cpu", *, amp: bool = False, compiled: bool = False
-) -> STCN:
-    """`load_network(path).for_inference()`: the same results up to rounding, faster.
-
-    amp:      say so when the segmenter will run with `amp=True`, which Winograd's algorithm does not stand
-    compiled: its parts go through `torch.compile`
-
-    Raises `InputError` as `load_network` does.
-    """
-    network = load_network(path, device).for_inference(winograd=not (amp or compiled))
-    if compiled:
-        for part in (network.key_encoder, network.value_encoder, network.decoder):
-            part.compile()
-    return network
-
-
-def network_from(content: dict, path: str | Path) -> STCN:
-    """`load_network` for what is read already; `path` is for messages."""
-    config, state = NetworkConfig(), content.get("network", content)
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise InputError(f"{path}: expected an STCN network, found entries {names_some({str(key) for key in content})}")
-    if "config" in content:
-        config = _config(path, content)
-    elif checkpoint.is_released(state):
-        state = checkpoint.from_released(state)
-    with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
-        network = STCN(config)
-    _check_tensors(path, expected=network.state_dict(), found=state)
-    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    network.load_state_dict(state, assign=True)
-    return network.requires_grad_(True).eval()
-
-
-def save_network(network: STCN, path: str | Path) -> None:
-    """Write a checkpoint that holds the network and its configuration, atomically.
-
-    Raises `ValueError` for a network that `for_inference` made, `InputError` when the path cannot be written.
-    """
-    content = network_content(network)
-    write_atomically(path, lambda file: torch.save(content, file))
-
-
-def network_content(network: STCN) -> dict:
-    """What a checkpoint of ours says of a network; training adds the rest."""
-    if network.is_folded:
-        raise ValueError("a network made by for_inference() cannot be saved; save the one that it was made from")
-    return {
-        "format": checkpoint.FORMAT,
-        "version": checkpoint.VERSION,
-        "config": dataclasses.asdict(network.config),
-        "network": network.state_dict(),
-    }
-
-
-def _config(path: str | Path, content: dict) -> NetworkConfig:
-    if content.get("format") != checkpoint.FORMAT or content.get("version") != checkpoint.VERSION:
-        raise InputError(
-            f"{path}: expected format {checkpoint.FORMAT} version {checkpoint.VERSION}, "
-            f"found {content.get('format')} version {content.get('version')}"
-        )
-    try:
-        return NetworkConfig(**content["config"])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a configuration that this code knows: {error}") from error
-
-
-def _check_tensors(path: str | Path, *, expected: dict[str, Tensor], found: dict) -> None:
-    differences = []
-    if missing := expected.keys() - found.keys():
-        differences.append(f"missing {names_some(missing)}")
-    if unexpected := found.keys() - expected.keys():
-        differences.append(f"unexpected {names_some(unexpected)}")
-    shapes = {
-        f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    }
-    if shapes:
-        differences.append(f"shapes {names_some(shapes)}")
-    if differences:
-        raise InputError(f"{path}: not this STCN network: {'; '.join(differences)}")

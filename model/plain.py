@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import STCN
-from model.network import KeyFeatures
+from model.modules import KeyFeatures
 from util.image import one_hot, padding_to_stride, unpad
 
 

@@ -33,29 +33,19 @@ from tps import ThinPlateSpline
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataset.stages import Draws, stage_sources
+from dataset.stages import STAGES, Draws, add_crop_flag, add_data_flags, data_roots, max_skip, stage_sources
 from dataset.transforms import Jitter, Spline, View, apply_view
+from evaluation.metrics import score_masks
 from model import STCN, MemoryBank, VideoSegmenter, load_for_inference, load_network, save_network
 from model.losses import clip_losses
 from model.network import soft_aggregate
 from model.plain import PlainBank, read_plainly, segment_plainly
-from util.config import (
-    STAGES,
-    DefaultsFormatter,
-    add_crop_flag,
-    add_data_flags,
-    data_roots,
-    max_skip,
-    non_negative_int,
-    positive_int,
-)
-from util.distributed import device_of
+from util.device import device_of, peak_memory
 from util.errors import InputError, one_line_errors
-from util.evaluation import peak_memory
 from util.files import write_atomically
+from util.flags import DefaultsFormatter, non_negative_int, positive_int
 from util.image import MEAN_COLOUR, STRIDE, normalise, padding_to_stride
-from util.log import progress_bar
-from util.metrics import score_masks
+from util.progress import progress_bar
 
 PROCESS = Path("/proc/self")  # Linux
 STRIPES = 10  # objects in a made-up mask, at most

@@ -18,12 +18,12 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.preparation import map_parallel
-from dataset.stages import STATIC_FOLDERS, stage_sources
+from dataset.stages import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
 from dataset.video import davis_videos, read_image_set, youtube_videos
-from util.config import DefaultsFormatter, add_data_flags, data_roots, non_negative_int
 from util.errors import InputError, one_line_errors
+from util.flags import DefaultsFormatter, non_negative_int
 from util.image import image_size, list_images, read_image, read_label_map, size_text
-from util.log import progress_bar
+from util.progress import progress_bar
 
 STATIC_PAIRS = {"fss": 10_000, "DUTS-TR": 10_553, "DUTS-TE": 5_019, "ecssd": 1_000, "BIG_small": 150, "HRSOD_small": 2_010}
 PHOTOGRAPHS_A_JOB = 100

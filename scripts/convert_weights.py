@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model import NetworkConfig, load_network, save_network
-from util import checkpoint
+from model.released import to_released
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 
@@ -48,7 +48,7 @@ def main() -> None:
     else:
         if network.config != NetworkConfig():
             raise InputError(f"{arguments.source}: released files hold {NetworkConfig()}, found {network.config}")
-        released = checkpoint.to_released(network.state_dict())
+        released = to_released(network.state_dict())
         write_atomically(arguments.target, lambda file: torch.save(released, file))
     print(arguments.target)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.video import davis_videos
-from util.config import DefaultsFormatter
 from util.errors import one_line_errors
 from util.files import write_atomically
+from util.flags import DefaultsFormatter
 
 
 def parser() -> argparse.ArgumentParser:

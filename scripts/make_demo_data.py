@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.stages import static_sources, video_sources
 from dataset.vos import VideoClips
-from util.config import non_negative_int, positive_int
 from util.errors import InputError, one_line_errors
 from util.files import make_folder, read_text, refuse_foreign, remove_folder
+from util.flags import non_negative_int, positive_int
 from util.image import colour_map, read_image, read_label_map, write_label_map
-from util.log import progress_bar
+from util.progress import progress_bar
 
 HEIGHT, WIDTH = 128, 224
 VERSION = 2  # of the data: raised with each change of what is written

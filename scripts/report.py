@@ -17,14 +17,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import evaluation.scores as scoring
 from dataset.video import Video, davis_videos
-from util import metrics
-from util.config import DefaultsFormatter, positive_int
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
+from util.flags import DefaultsFormatter, positive_int
 from util.image import colour_map, read_image
-from util.log import progress_bar
 from util.picture import overlay
+from util.progress import progress_bar
 
 COLUMNS = ("J&F", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay")
 THUMBNAIL_WIDTH = 240  # pixels: 30 videos of 8 frames and three rows stay below 15 MB
@@ -32,7 +32,7 @@ JPEG_QUALITY = 80
 
 
 class Result(NamedTuple):
-    """A folder of results and its scores, as `util.metrics.davis_scores` gives them."""
+    """A folder of results and its scores, as `evaluation.scores.davis_scores` gives them."""
 
     folder: Path
     total: dict[str, Any]
@@ -62,8 +62,8 @@ def main() -> None:
         if not folder.is_dir():
             raise InputError(f"{folder}: expected a folder of results, found none")
     videos = davis_videos(arguments.davis_path, year=arguments.year)
-    jobs = [metrics.davis_jobs(videos, folder) for folder in folders]  # all that is absent is told before any is scored
-    scores = [metrics.davis_scores(metrics.score_videos(of_folder)) for of_folder in jobs]
+    jobs = [scoring.davis_jobs(videos, folder) for folder in folders]  # all that is absent is told before any is scored
+    scores = [scoring.davis_scores(scoring.score_videos(of_folder)) for of_folder in jobs]
     results = [Result(folder, tree["global"], tree["sequences"]) for folder, tree in zip(folders, scores, strict=True)]
     text = page(f"DAVIS {arguments.year} val", videos, results, arguments.frames)
     write_atomically(arguments.output, lambda file: file.write(text.encode()))

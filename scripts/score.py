@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import evaluation.scores as scoring
 from dataset.video import annotated_objects, davis_videos, is_own_data, read_youtube_meta, youtube_videos
-from util import metrics
-from util.config import DefaultsFormatter, positive_int
 from util.errors import InputError, one_line_errors
+from util.flags import DefaultsFormatter, positive_int
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,9 +46,9 @@ def main() -> None:
 def score_davis(arguments: argparse.Namespace, results: Path) -> list[Path]:
     split = _split(arguments.split, ("val", "testdev"))
     videos = davis_videos(arguments.davis_path, split=split, year=arguments.year)
-    jobs = metrics.davis_jobs(videos, results)
-    scores = metrics.davis_scores(metrics.score_videos(jobs, processes=arguments.processes))
-    return metrics.write_davis_scores(scores, results, split)
+    jobs = scoring.davis_jobs(videos, results)
+    scores = scoring.davis_scores(scoring.score_videos(jobs, processes=arguments.processes))
+    return scoring.write_davis_scores(scores, results, split)
 
 
 def score_youtube(arguments: argparse.Namespace, results: Path) -> list[Path]:
@@ -59,12 +59,12 @@ def score_youtube(arguments: argparse.Namespace, results: Path) -> list[Path]:
     videos = youtube_videos(root, split=split, truth=arguments.truth or folder / "Annotations")
     meta = {v.name: annotated_objects(v) for v in videos} if own else read_youtube_meta(folder / "meta.json")
     masks = results / "Annotations" if (results / "Annotations").is_dir() else results
-    jobs = metrics.youtube_jobs(videos, meta, masks)
+    jobs = scoring.youtube_jobs(videos, meta, masks)
     seen = {""} if own else seen_categories(root, meta)
-    scores = metrics.youtube_scores(metrics.score_videos(jobs, processes=arguments.processes), meta, seen)
+    scores = scoring.youtube_scores(scoring.score_videos(jobs, processes=arguments.processes), meta, seen)
     if not own:
         print("approximate: the benchmark's own scorer is not public")
-    return metrics.write_youtube_scores(scores, results, split)
+    return scoring.write_youtube_scores(scores, results, split)
 
 
 def seen_categories(root: Path, meta: dict) -> set[str]:

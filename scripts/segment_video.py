@@ -26,15 +26,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.own_video import FrameFolder, GivenMasks, VideoFile, open_video, parse_masks, shrink
+from evaluation.flags import add_segmenter_flags, segmenter_options
 from model import VideoSegmenter, blend, segmenter_maker
-from util.checkpoint import digest
-from util.config import DefaultsFormatter, add_segmenter_flags, positive_float, segmenter_options
-from util.distributed import device_of
+from model.checkpoint import digest
+from util.device import device_of
 from util.errors import InputError, one_line_errors
 from util.files import make_folder
+from util.flags import DefaultsFormatter, positive_float
 from util.image import colour_map, resize_labels, resize_probabilities, write_label_map
-from util.log import progress_bar
 from util.picture import overlay, sheet, write_picture
+from util.progress import progress_bar
 
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
 WAITING = 4  # frames that wait to be written

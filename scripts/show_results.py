@@ -12,8 +12,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.video import davis_videos
-from util.config import DefaultsFormatter, positive_int
 from util.errors import one_line_errors
+from util.flags import DefaultsFormatter, positive_int
 from util.image import read_image
 from util.picture import overlay, sheet, write_picture
 

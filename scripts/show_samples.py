@@ -9,18 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataset.stages import Draws, stage_sources
-from util.config import (
-    STAGES,
-    DefaultsFormatter,
-    add_crop_flag,
-    add_data_flags,
-    data_roots,
-    max_skip,
-    non_negative_int,
-    positive_int,
-)
+from dataset.stages import STAGES, Draws, add_crop_flag, add_data_flags, data_roots, max_skip, stage_sources
 from util.errors import one_line_errors
+from util.flags import DefaultsFormatter, non_negative_int, positive_int
 from util.picture import overlay, sheet, write_picture
 
 

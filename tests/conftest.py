@@ -30,7 +30,7 @@ def nothing_outside(tmp_path_factory) -> Iterator[None]:
     """Nothing is written or removed outside pytest's own temporary folder, by no test."""
     base = tmp_path_factory.getbasetemp().resolve()
     (base / "tmp").mkdir(exist_ok=True)
-    os.environ["TMPDIR"] = tempfile.tempdir = str(base / "tmp")
+    os.environ["TMPDIR"] = os.environ["MPLCONFIGDIR"] = tempfile.tempdir = str(base / "tmp")
     GUARD.allowed = [base]
     yield
     GUARD.allowed = []

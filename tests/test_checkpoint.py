@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from conftest import GOLDEN, build_light_network
 
-from model import NetworkConfig, load_network, save_network
-from util import checkpoint
+from model import NetworkConfig, checkpoint, load_network, save_network
+from model.released import from_released, to_released
 from util.errors import InputError
 from util.files import write_atomically
 
@@ -37,8 +37,8 @@ def conv_and_batch_norm_names(state: dict) -> list[tuple[str, str]]:
 def test_a_bias_before_batch_norm_is_folded_exactly(released_state):
     pairs = conv_and_batch_norm_names(released_state)
     assert len(pairs) == 15  # a stem, twelve 3x3, two shortcuts
-    ours = checkpoint.from_released(released_state)
-    folded = checkpoint.to_released(ours)
+    ours = from_released(released_state)
+    folded = to_released(ours)
     for conv, norm in pairs:
         weight = released_state[f"{conv}.weight"].double()
         x = torch.randn(1, weight.shape[1], 9, 9, dtype=torch.double)
@@ -54,7 +54,7 @@ def test_a_bias_before_batch_norm_is_folded_exactly(released_state):
 
 def test_released_names_and_shapes_come_back(released_state):
     network = load_network_from(released_state)
-    shapes = {name: list(tensor.shape) for name, tensor in checkpoint.to_released(network.state_dict()).items()}
+    shapes = {name: list(tensor.shape) for name, tensor in to_released(network.state_dict()).items()}
     assert shapes == json.loads((GOLDEN / "checkpoint_keys.json").read_text())
 
 
@@ -62,7 +62,7 @@ def load_network_from(released: dict):
     from model import STCN
 
     network = STCN()
-    network.load_state_dict(checkpoint.from_released(released))
+    network.load_state_dict(from_released(released))
     return network
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from util import distributed
-from util.distributed import available_cores, use_threads
+from util import device
+from util.device import available_cores, use_threads
 from util.errors import InputError
 
 
@@ -29,8 +29,8 @@ def test_threads_that_wait_do_not_spin(module):
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 3), ("150000 100000", 2), ("50000 100000", 1), ("broken", 3)])
 def test_a_container_may_have_fewer_cores_than_the_machine(quota, cores, monkeypatch):
-    monkeypatch.setattr(distributed.os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
-    monkeypatch.setattr(distributed.Path, "read_text", lambda path: quota)
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(device.Path, "read_text", lambda path: quota)
     assert available_cores() == cores
 
 
@@ -38,7 +38,7 @@ def test_threads_are_those_asked_for_or_as_many_as_there_are_cores(monkeypatch):
     before = torch.get_num_threads()
     try:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        monkeypatch.setattr(distributed, "available_cores", lambda: 1)
+        monkeypatch.setattr(device, "available_cores", lambda: 1)
         torch.set_num_threads(2)
         use_threads(None)
         assert torch.get_num_threads() == 1
@@ -54,4 +54,4 @@ def test_threads_are_those_asked_for_or_as_many_as_there_are_cores(monkeypatch):
 @pytest.mark.parametrize("name", ["meta", "abacus", "", "xpu", "cpu:x"])
 def test_a_device_that_cannot_be_is_told(name):
     with pytest.raises(InputError, match=r"--device .*expected auto, cpu, cuda, cuda:N or mps"):
-        distributed.device_of(name)
+        device.device_of(name)

@@ -16,8 +16,8 @@ from PIL import Image
 
 import eval_davis
 import eval_youtube
+from evaluation.run import share
 from model import VideoSegmenter, save_network
-from util.evaluation import share
 from util.image import read_label_map
 
 HEIGHT, WIDTH = 32, 48

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from conftest import GOLDEN
 
 from dataset.video import davis_videos, youtube_videos
+from evaluation.run import segment_video
 from model import MemoryBank, VideoSegmenter
 from model.losses import clip_losses, hard_pixel_fraction
-from model.memory import embed_memory
 from model.network import soft_aggregate
-from util import checkpoint
-from util.evaluation import segment_video
+from model.released import to_released
+from model.similarity import embed_memory
 from util.image import normalise, one_hot, padding_to_stride, read_image, read_label_map
 
 DAVIS = GOLDEN / "DAVIS" / "2017"
@@ -159,7 +159,7 @@ def test_a_training_step_agrees(case, iteration, golden_network):
     assert losses.tolist() == pytest.approx([expected["loss_1"], expected["loss_2"]], rel=1e-5)
     assert losses.sum().item() == pytest.approx(expected["total"], rel=1e-5)
 
-    gradients = checkpoint.to_released({name: p.grad for name, p in network.named_parameters()})
+    gradients = to_released({name: p.grad for name, p in network.named_parameters()})
     norms = {name: gradients[name].double().norm().item() for name in expected["grad_norm"]}
     assert norms == pytest.approx(expected["grad_norm"], rel=5e-4, abs=1e-6)
     total = sum(norm**2 for norm in norms.values()) ** 0.5

@@ -8,8 +8,8 @@ import torch
 from conftest import build_light_network
 
 from model import VideoSegmenter
-from model.memory import SIMILARITIES
 from model.plain import segment_plainly
+from model.similarity import SIMILARITIES
 from util.image import normalise
 
 HEIGHT, WIDTH = 37, 52  # not multiples of 16

@@ -7,7 +7,7 @@ from conftest import build_light_network
 
 from model import VideoSegmenter
 from model.losses import bootstrapped_cross_entropy, clip_losses, hard_pixel_fraction
-from model.memory import SIMILARITIES
+from model.similarity import SIMILARITIES
 
 
 def naive_loss(logits, labels, valid, fraction) -> float:

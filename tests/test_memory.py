@@ -5,7 +5,9 @@ import pytest
 import torch
 from naive import naive_read, naive_similarity
 
-from model.memory import SIMILARITIES, SLAB, MemoryBank, affinity, readout, similarity, top_k_of
+from model.memory import MemoryBank
+from model.similarity import SIMILARITIES, affinity, readout, similarity, top_k_of
+from model.store import SLAB
 
 HEIGHT, WIDTH = 2, 3
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import evaluation.scores as scoring
 from dataset.video import ScoredObject, Video
-from util import metrics
+from evaluation import metrics
 from util.errors import InputError
 from util.image import colour_map, write_label_map
 
@@ -187,8 +188,8 @@ def test_davis_scores_the_first_objects_in_all_frames_but_two(union, truth_ids, 
             pairs = zip(of_object(truth, number)[1:-1], of_object(results, number)[1:-1], strict=True)
             expected[name, str(number)] = np.array([naive_scores(*pair) for pair in pairs])  # (T, 2)
 
-    jobs = metrics.davis_jobs(videos, tmp_path / "results")
-    found = metrics.davis_scores(metrics.score_videos(jobs, processes=1))
+    jobs = scoring.davis_jobs(videos, tmp_path / "results")
+    found = scoring.davis_scores(scoring.score_videos(jobs, processes=1))
     assert [(name, number) for name in found["sequences"] for number in found["sequences"][name]["objects"]] == list(expected)
     for column, measure in enumerate("JF"):
         for (name, number), scores in expected.items():
@@ -216,7 +217,7 @@ def test_davis_scores_the_first_objects_in_all_frames_but_two(union, truth_ids, 
 def test_a_video_without_a_frame_between_the_first_and_the_last_is_refused(tmp_path):
     video = write_video(tmp_path, "brief", *patches(0, 4, [0, 1]).reshape(2, 2, 12, 20))
     with pytest.raises(InputError, match="brief: expected ground truth of at least 3 frames, found 2"):
-        metrics.davis_jobs([video], tmp_path / "results")
+        scoring.davis_jobs([video], tmp_path / "results")
 
 
 def test_a_frame_without_truth_is_named(demo_data, results, tmp_path, script, capsys):
@@ -349,8 +350,8 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
                 pairs = [naive_scores(truth[frame] == number, masks[frame] == number) for frame in entry.frames[1:]]
                 expected[f"{name}_{number}"] = (entry.category, *np.mean(pairs, axis=0))
 
-    jobs = metrics.youtube_jobs(videos, YOUTUBE_META, tmp_path / "results")
-    found = metrics.youtube_scores(metrics.score_videos(jobs, processes=1), YOUTUBE_META, seen)
+    jobs = scoring.youtube_jobs(videos, YOUTUBE_META, tmp_path / "results")
+    found = scoring.youtube_scores(scoring.score_videos(jobs, processes=1), YOUTUBE_META, seen)
     assert found["objects"].keys() == expected.keys()
     parts = {"J_seen": [], "F_seen": [], "J_unseen": [], "F_unseen": []}
     for name, (category, j, f) in expected.items():
@@ -364,14 +365,14 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
 
 
 def test_a_youtube_part_that_scores_0_still_counts():
-    scores = {f"a/{n}": {n: metrics.FrameScores(np.full(3, score), np.full(3, score))} for n, score in ((2, 0.0), (7, 1.0))}
-    assert metrics.youtube_scores(scores, YOUTUBE_META, {"gear"})["global"]["G"] == 0.5
+    scores = {f"a/{n}": {n: scoring.FrameScores(np.full(3, score), np.full(3, score))} for n, score in ((2, 0.0), (7, 1.0))}
+    assert scoring.youtube_scores(scores, YOUTUBE_META, {"gear"})["global"]["G"] == 0.5
 
 
 def test_youtube_truth_that_lacks_a_scored_frame_is_named(tmp_path):
     truth = write_masks(tmp_path / "truth", by_number(patches(0, 4, [0, 1])))
     with pytest.raises(InputError, match="b: expected ground truth of frame 00020, found none"):
-        metrics.youtube_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
+        scoring.youtube_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
 
 
 @pytest.fixture
@@ -386,7 +387,7 @@ def youtube(demo_data, tmp_path) -> Path:
 def test_perfect_youtube_results_score_1_everywhere(known, below, youtube, script, tmp_path, capsys):
     meta = json.loads((youtube / "valid" / "meta.json").read_text())["videos"]
     if known is not None:
-        objects = {str(i): {"category": category, "frames": []} for i, category in enumerate(known)}
+        objects = {str(i): {"category": category, "frames": []} for i, category in enumerate(known, start=1)}
         (youtube / "train").mkdir()
         (youtube / "train" / "meta.json").write_text(json.dumps({"videos": {"x": {"objects": objects}}}))
     shutil.copytree(youtube / "valid" / "Annotations", tmp_path / "results" / below, dirs_exist_ok=True)

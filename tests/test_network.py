@@ -11,9 +11,9 @@ import torchvision
 from conftest import REAL_DATA, build_light_network
 
 from model import STCN, NetworkConfig, load_network, save_network
+from model.fast import WinogradConv
 from model.modules import BACKBONES, CBAM, ResBlock, ResNetStages
 from model.network import soft_aggregate
-from model.winograd import WinogradConv
 from util.errors import InputError
 
 
@@ -152,7 +152,7 @@ def test_winograd_takes_a_part_of_the_input_channels_and_stays_in_float32_under_
     x = torch.randn(2, 3, 9, 10)
     expected = F.conv2d(x, conv.weight[:, 5:], None, padding=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = WinogradConv(conv).convolve(x, slice(5, None), None)
+        found = WinogradConv(conv).part(x, slice(5, None), None)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 

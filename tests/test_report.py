@@ -13,8 +13,8 @@ import report
 from conftest import write_video
 from PIL import Image
 
+import evaluation.scores as scoring
 from dataset.video import davis_videos
-from util import metrics
 from util.image import read_image
 
 VOID = {"meta", "img"}
@@ -83,8 +83,8 @@ def moved(davis, tmp_path) -> Path:
 
 
 def scores_of(results: Path, davis: Path, year: int = 2017) -> dict:
-    jobs = metrics.davis_jobs(davis_videos(davis, year=year), results)
-    return metrics.davis_scores(metrics.score_videos(jobs, processes=1, shown=False))
+    jobs = scoring.davis_jobs(davis_videos(davis, year=year), results)
+    return scoring.davis_scores(scoring.score_videos(jobs, processes=1, shown=False))
 
 
 def figures(entry: dict) -> list[float]:

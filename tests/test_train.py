@@ -15,8 +15,10 @@ from conftest import ROOT, build_light_network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from model import load_network, save_network
-from util import checkpoint
+from model import checkpoint, load_network, save_network
+from model.released import from_released, to_released
+from training import step
+from training.start import checkpoints_in, prepare_others_filter
 
 SMALL = {"key_backbone": "resnet18", "key_dim": 8, "value_dim": 32, "crop": 64, "device": "cpu", "log_every": 1, "lr": 1e-3}
 CPU = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -245,7 +247,7 @@ def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys):
 
 def test_the_newest_checkpoints_are_kept(run, tmp_path):
     assert run(tmp_path, "-i", 5, "-b", 1, "--save_every", 1, "--keep", 2) == 0
-    assert [path.name for path in checkpoint.checkpoints_in(tmp_path / "x_s3")] == [
+    assert [path.name for path in checkpoints_in(tmp_path / "x_s3")] == [
         "checkpoint_0000005.pth",
         "checkpoint_0000004.pth",
     ]
@@ -278,7 +280,7 @@ def test_a_later_stage_draws_the_filter_that_stage_0_had_no_use_for(run, tmp_pat
     for folder in ("a", "b"):
         network = load_network(tmp_path / "x_s0.pth")
         assert not network.value_encoder.others_filter.any()
-        train.prepare_others_filter(network, stage=3, seed=0)
+        prepare_others_filter(network, stage=3, seed=0)
         filters.append(network.value_encoder.others_filter.detach().clone())
         assert run(tmp_path / folder, "-i", 1, "-b", 1, "--load_network", tmp_path / "x_s0.pth") == 0
     drawn = filters[0].flatten(1)
@@ -288,7 +290,7 @@ def test_a_later_stage_draws_the_filter_that_stage_0_had_no_use_for(run, tmp_pat
     assert torch.equal(*trained)
     kept = load_network(tmp_path / "a/x_s3.pth")
     before = kept.value_encoder.others_filter.detach().clone()
-    train.prepare_others_filter(kept, stage=2, seed=5)
+    prepare_others_filter(kept, stage=2, seed=5)
     assert torch.equal(kept.value_encoder.others_filter, before)
 
 
@@ -315,11 +317,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_weights(run, tmp_
         calls.append(1)
         return real(*arguments) * (1.0 if len(calls) <= 4 else float("nan"))
 
-    real = train.clip_losses
-    monkeypatch.setattr(train, "clip_losses", losses)
+    real = step.clip_losses
+    monkeypatch.setattr(step, "clip_losses", losses)
     assert run(tmp_path, "-i", 40, "-b", 1, "--save_every", 4, stage=0) == train.EXIT_DIVERGED
     assert len(calls) == 14
-    newest, *_, oldest = checkpoint.checkpoints_in(tmp_path / "x_s0")
+    newest, *_, oldest = checkpoints_in(tmp_path / "x_s0")
     told = capsys.readouterr().out
     assert "not finite in 10 iterations in a row" in told
     assert f"the last good checkpoint is {oldest}" in told
@@ -421,14 +423,14 @@ def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
     optimizer = train.make_optimizer(found.network, arguments)
     holder = train.State(found.network, None, optimizer, None, None)
     holder.load(found.content, same_run=found.same_run)
-    released = checkpoint.to_released(found.network.state_dict())
+    released = to_released(found.network.state_dict())
     for name in (
         "key_proj.key_proj.weight",
         "value_encoder.conv1.weight",
         "decoder.pred.bias",
         "key_encoder.layer2.0.bn1.weight",
     ):
-        tensor = checkpoint.from_released({name: released[name]})
+        tensor = from_released({name: released[name]})
         (ours,) = (n for n in tensor)
         moments = optimizer.state[dict(found.network.named_parameters())[ours]]
         assert torch.equal(moments["exp_avg"], released_state[name] + 1)
@@ -482,7 +484,7 @@ def test_checkpoints_behind_the_one_that_a_run_goes_on_from_are_set_aside(run, t
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 1, "--keep", 9) == 0
     first = tmp_path / "x_s3/checkpoint_0000001.pth"
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 1, "--keep", 1, "--resume", first) == 0
-    assert [path.name for path in checkpoint.checkpoints_in(tmp_path / "x_s3")] == ["checkpoint_0000004.pth"]
+    assert [path.name for path in checkpoints_in(tmp_path / "x_s3")] == ["checkpoint_0000004.pth"]
     assert len(list((tmp_path / "x_s3").glob("*.set_aside"))) == 3
 
 

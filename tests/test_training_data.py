@@ -9,10 +9,9 @@ from conftest import write_video
 from PIL import Image
 
 from dataset.clip import make_clip
-from dataset.stages import Draws, Schedule, load, stage_sources, static_sources
+from dataset.stages import STAGES, Draws, Schedule, load, max_skip, stage_sources, static_sources
 from dataset.static import StaticClips
 from dataset.vos import VideoClips, draw_frames
-from util.config import STAGES, max_skip
 from util.errors import InputError
 
 CROP = 32

@@ -1,23 +1,13 @@
-"""Checkpoint files as dictionaries: reading, finding, and the names that released STCN files use.
+"""The names that the paper's release has for the network's tensors: from them to ours, and back.
 
-Ours is a dictionary with `format`, `version`, `config` (the fields of `NetworkConfig`) and `network` (the tensors by our
-names).  The paper's release has a plain dictionary of tensors under its own names, or, while training, a dictionary that
-holds such a one under `network`.
+The release stores a plain dictionary of tensors, or, while training, a dictionary that holds such a one under `network`.
 """
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from util import files
-from util.errors import InputError
-
-FORMAT = "stcn"
-VERSION = 1
 
 StateDict = dict[str, Tensor]
 
@@ -46,64 +36,7 @@ _RENAMED = [
     ("decoder.up_8_4.out_conv.", "decoder.up_8_4.block."),
     ("decoder.pred.", "decoder.prediction."),
 ]
-_NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # others are a user's own, and stay
-_UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
 _VALUE_STEM = "value_encoder.stages.conv1.weight"
-
-
-def read(path: str | Path) -> dict[str, Any]:
-    """The dictionary in a file written by `torch.save`, tensors on the CPU; no code in the file is run.
-
-    Raises `InputError` naming the file when it is absent, damaged, or holds anything but a dictionary.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damage happens to trip over
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({first_line})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
-    return {str(key): value for key, value in content.items()}
-
-
-def checkpoints_in(folder: str | Path) -> list[Path]:
-    """The training checkpoints of a run, the newest first."""
-    return sorted((path for path in Path(folder).glob("checkpoint_*.pth") if _NAME.fullmatch(path.name)), reverse=True)
-
-
-def checkpoint_path(folder: str | Path, iteration: int) -> Path:
-    return Path(folder) / f"checkpoint_{iteration:07d}.pth"
-
-
-def newest_readable(
-    folder: str | Path, warn: Callable[[str], None] = lambda text: None, fits: Callable[[dict], bool] = lambda content: True
-) -> Path | None:
-    """The newest training checkpoint of a run that can be read and `fits`; those that cannot be read are told to `warn`."""
-    for path in checkpoints_in(folder):
-        try:
-            if fits(read(path)):
-                return path
-        except InputError as error:
-            warn(f"{error}; going back to the one before")
-    return None
-
-
-def set_aside_newer(folder: str | Path, iteration: int) -> None:
-    """Rename the checkpoints of a run behind an iteration that it goes on from, and remove what a crash left half-written."""
-    for path in checkpoints_in(folder):
-        if path > checkpoint_path(folder, iteration):
-            path.replace(path.with_suffix(".set_aside"))
-    files.remove_files(path for path in Path(folder).glob(".checkpoint_*") if _UNFINISHED.fullmatch(path.name))
-
-
-def digest(path: str | Path) -> str:
-    """The SHA-256 of a checkpoint file, in hexadecimal; raises `InputError` when there is no such file."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint")
-    return files.digest([path])
 
 
 def is_released(state: dict[str, Any]) -> bool:

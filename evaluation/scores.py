@@ -1,14 +1,11 @@
-"""Scores: region similarity J, contour accuracy F, their DAVIS statistics, and an approximation of YouTube-VOS's G.
+"""Scores of whole data sets: DAVIS's statistics by the official protocol, and an approximation of YouTube-VOS's G.
 
-The protocol is that of the official DAVIS 2017 tool.  J is intersection over union; F compares contours within a
-tolerance of 0.8 % of the image diagonal.  An object's score is its mean over frames, the total the mean over objects.
+An object's score is its mean over frames, the total the mean over objects.
 """
 
 import csv
 import io
-import itertools
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,15 +13,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
+from evaluation.metrics import Statistics, score_masks, statistics
 from util.errors import InputError, names_some
 from util.files import write_atomically
 from util.image import natural_order, object_ids, read_label_map
-from util.log import progress_bar
+from util.progress import progress_bar
 
-CONTOUR_TOLERANCE = 0.008  # of the diagonal
 SPLITS = ("val", "testdev", "valid", "test")
 SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in ("global", "per-sequence") for split in SPLITS))
 FRAMES_WORTH_A_PROCESS = 200  # starting a process takes as long as scoring so many frames
@@ -37,14 +33,6 @@ class FrameScores(NamedTuple):
     f: np.ndarray  # (T,)
 
 
-class Statistics(NamedTuple):
-    """What DAVIS reports of a measure over the frames of an object."""
-
-    mean: float
-    recall: float  # share of frames above 0.5
-    decay: float  # mean of the first quarter less mean of the last
-
-
 class ScoringJob(NamedTuple):
     """One video: the masks to compare, frame by frame."""
 
@@ -53,66 +41,6 @@ class ScoringJob(NamedTuple):
     results: Sequence[Path]
     union: bool  # all that is not 0 is one object; else 255 is background
     objects: Sequence[int]
-
-
-def boundary(mask: np.ndarray) -> np.ndarray:
-    """Pixels that differ from their right, lower or lower-right neighbour: (H, W) bool -> (H, W) bool.
-
-    Neighbours outside the image do not count.
-    """
-    result = np.zeros_like(mask)
-    result[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
-    result[:-1] |= mask[:-1] ^ mask[1:]
-    result[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
-    return result
-
-
-def contour_radius(height: int, width: int) -> int:
-    """The tolerance of F in pixels."""
-    return math.ceil(CONTOUR_TOLERANCE * math.hypot(height, width))
-
-
-def disk(radius: int) -> np.ndarray:
-    """The disk x^2 + y^2 <= r^2 as (2r+1, 2r+1) uint8."""
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return (x * x + y * y <= radius * radius).astype(np.uint8)
-
-
-def score_masks(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
-    """J and F of one object in one frame, from masks (H, W) bool.
-
-    J is 1 where both are empty.  F is 1 where neither has a boundary and 0 where only one has.
-    """
-    height, width = truth.shape
-    radius = contour_radius(height, width)
-    x, y, w, h = cv2.boundingRect((truth | result).view(np.uint8))
-    if w == 0:
-        return 1.0, 1.0
-    margin = 1  # the boundary lies one pixel above and to the left of the masks, and all that is counted is boundary
-    window = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
-    truth, result = truth[window], result[window]
-    j = np.count_nonzero(truth & result) / np.count_nonzero(truth | result)
-
-    truth_boundary, result_boundary = boundary(truth), boundary(result)
-    truth_size, result_size = np.count_nonzero(truth_boundary), np.count_nonzero(result_boundary)
-    if truth_size == 0 or result_size == 0:
-        return j, float(truth_size == result_size)
-    both = np.dstack([truth_boundary, result_boundary]).view(np.uint8)
-    dilated = cv2.dilate(both, disk(radius)).view(bool)
-    precision = np.count_nonzero(result_boundary & dilated[..., 0]) / result_size
-    recall = np.count_nonzero(truth_boundary & dilated[..., 1]) / truth_size
-    return j, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-
-
-def statistics(values: np.ndarray) -> Statistics:
-    """DAVIS's statistics of the scores (T,) of an object's frames."""
-    edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
-    quarters = [values[first : last + 1] for first, last in itertools.pairwise(edges)]
-    return Statistics(
-        mean=float(np.mean(values)),
-        recall=float(np.mean(values > 0.5)),
-        decay=float(np.mean(quarters[0]) - np.mean(quarters[3])),
-    )
 
 
 def score_video(job: ScoringJob) -> dict[int, FrameScores]:

@@ -1,0 +1,75 @@
+"""The flags of all scripts that segment videos, spelled as users of the paper's release know them."""
+
+import argparse
+
+from util.flags import DefaultsFormatter, count_or_all, non_negative_int, positive_int
+
+
+def add_segmenter_flags(parser: argparse.ArgumentParser, *, size: int | None, max_memory_frames: int | None) -> None:
+    """What all scripts that segment videos share; `size` and `max_memory_frames` are defaults."""
+    parser.add_argument(
+        "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
+    )
+    parser.add_argument(
+        "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the results (required)"
+    )
+    parser.add_argument(
+        "--top", type=count_or_all, default=20, metavar="K|all", help="memory positions read for each position"
+    )
+    parser.add_argument("--mem_every", type=positive_int, default=5, metavar="R", help="a frame becomes memory every R frames")
+    parser.add_argument(
+        "--include_last", action="store_true", help="let the previous frame be temporary memory (the paper advises not to)"
+    )
+    parser.add_argument(
+        "--max_memory_frames",
+        type=count_or_all,
+        default="all" if max_memory_frames is None else max_memory_frames,
+        metavar="N|all",
+        help="remember at most so many frames: the least used is forgotten",
+    )
+    own = "" if size else " (default: the video's own)"
+    parser.add_argument(
+        "--size", type=positive_int, default=size, metavar="PIXELS", help=f"shorter side at which the network works{own}"
+    )
+    parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network: slow to start, then faster")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
+    )
+
+
+def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
+    """A parser with the flags of both evaluation scripts, `size` the default of one; `--help` shows every default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
+    add_segmenter_flags(parser, size=size, max_memory_frames=None)
+    parser.add_argument(
+        "--num_workers", type=non_negative_int, default=2, metavar="N", help="threads that read frames ahead (0: none)"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results that another checkpoint or other flags have left in --output"
+    )
+    parser.add_argument("--zip", action="store_true", help="also write results.zip, which the benchmark's server takes")
+    return parser
+
+
+def segmenter_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """What `add_segmenter_flags` says of the segmenter, under the names that `VideoSegmenter` has for them."""
+    return {
+        "memory_every": arguments.mem_every,
+        "top_k": arguments.top,
+        "include_last": arguments.include_last,
+        "max_memory_frames": arguments.max_memory_frames,
+        "amp": arguments.amp,
+    }
+
+
+def run_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """What `evaluation_parser`'s flags say of the run, under the names that `run_benchmark` has for them."""
+    return {
+        "device": arguments.device,
+        "overwrite": arguments.overwrite,
+        "size": arguments.size,
+        "workers": arguments.num_workers,
+        "threads": arguments.threads,
+    }

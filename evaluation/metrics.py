@@ -1,0 +1,82 @@
+"""Region similarity J and contour accuracy F of one object in one frame, and DAVIS's statistics of them over frames.
+
+The protocol is that of the official DAVIS 2017 tool.  J is intersection over union; F compares contours within a
+tolerance of 0.8 % of the image diagonal.
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+CONTOUR_TOLERANCE = 0.008  # of the diagonal
+
+
+class Statistics(NamedTuple):
+    """What DAVIS reports of a measure over the frames of an object."""
+
+    mean: float
+    recall: float  # share of frames above 0.5
+    decay: float  # mean of the first quarter less mean of the last
+
+
+def boundary(mask: np.ndarray) -> np.ndarray:
+    """Pixels that differ from their right, lower or lower-right neighbour: (H, W) bool -> (H, W) bool.
+
+    Neighbours outside the image do not count.
+    """
+    result = np.zeros_like(mask)
+    result[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
+    result[:-1] |= mask[:-1] ^ mask[1:]
+    result[:-1, :-1] |= mask[:-1, :-1] ^ mask[1:, 1:]
+    return result
+
+
+def contour_radius(height: int, width: int) -> int:
+    """The tolerance of F in pixels."""
+    return math.ceil(CONTOUR_TOLERANCE * math.hypot(height, width))
+
+
+def disk(radius: int) -> np.ndarray:
+    """The disk x^2 + y^2 <= r^2 as (2r+1, 2r+1) uint8."""
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return (x * x + y * y <= radius * radius).astype(np.uint8)
+
+
+def score_masks(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
+    """J and F of one object in one frame, from masks (H, W) bool.
+
+    J is 1 where both are empty.  F is 1 where neither has a boundary and 0 where only one has.
+    """
+    height, width = truth.shape
+    radius = contour_radius(height, width)
+    x, y, w, h = cv2.boundingRect((truth | result).view(np.uint8))
+    if w == 0:
+        return 1.0, 1.0
+    margin = 1  # the boundary lies one pixel above and to the left of the masks, and all that is counted is boundary
+    window = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
+    truth, result = truth[window], result[window]
+    j = np.count_nonzero(truth & result) / np.count_nonzero(truth | result)
+
+    truth_boundary, result_boundary = boundary(truth), boundary(result)
+    truth_size, result_size = np.count_nonzero(truth_boundary), np.count_nonzero(result_boundary)
+    if truth_size == 0 or result_size == 0:
+        return j, float(truth_size == result_size)
+    both = np.dstack([truth_boundary, result_boundary]).view(np.uint8)
+    dilated = cv2.dilate(both, disk(radius)).view(bool)
+    precision = np.count_nonzero(result_boundary & dilated[..., 0]) / result_size
+    recall = np.count_nonzero(truth_boundary & dilated[..., 1]) / truth_size
+    return j, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def statistics(values: np.ndarray) -> Statistics:
+    """DAVIS's statistics of the scores (T,) of an object's frames."""
+    edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
+    quarters = [values[first : last + 1] for first, last in itertools.pairwise(edges)]
+    return Statistics(
+        mean=float(np.mean(values)),
+        recall=float(np.mean(values > 0.5)),
+        decay=float(np.mean(quarters[0]) - np.mean(quarters[3])),
+    )

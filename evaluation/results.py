@@ -1,0 +1,182 @@
+"""Folders of results: whose they are, what is finished in them, and that nothing else is ever touched."""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dataset.video import Video
+from evaluation.scores import SCORE_FILES
+from util.errors import InputError, shorten
+from util.files import digest, make_folder, path_in, read_json, refuse_foreign, remove_files, remove_folder, write_atomically
+from util.progress import progress_bar
+
+RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
+ARCHIVE = "results.zip"
+
+
+class Recorded(NamedTuple):
+    """What `run.json` says of a video's results."""
+
+    inputs: str | None  # digest of all that they were made from; `None` when something could not be read
+    frames: tuple[str, ...]  # names of the masks, without suffix
+
+    @property
+    def files(self) -> set[str]:
+        return {f"{frame}.png" for frame in self.frames}
+
+
+class Record(NamedTuple):
+    """The content of `run.json`: how the results in a folder were made, and which these are."""
+
+    settings: dict[str, Any]
+    videos: dict[str, Recorded]
+
+
+class ResultFolder:
+    """`<root>/<subfolder>/<video>/<frame>.png`, and `<root>/run.json`, which records how they were made.
+
+    Nothing is removed but what the record names: folders of videos that hold the recorded masks and nothing else.
+    """
+
+    def __init__(self, root: str | Path, *, subfolder: str = "") -> None:
+        self.root = Path(root)
+        self.subfolder = subfolder
+        self.masks = self.root / subfolder
+        self.record = self.root / "run.json"
+
+    def claim(self, videos: Sequence[Video], settings: dict[str, Any], *, overwrite: bool, shown: bool = True) -> list[str]:
+        """Make the folder this run's own; returns the videos whose results are removed because their inputs have changed.
+
+        Raises `InputError`, and changes nothing, when it holds results made with other settings (what differs is named),
+        or anything in the way that the record does not name.  With `overwrite` all recorded results are removed instead;
+        what is not recorded is refused all the same.  What is read is never where results go.
+        """
+        self._refuse_inputs(videos)
+        old = read_record(self.record) if os.path.lexists(self.record) else Record(settings, {})
+        new = {}
+        with progress_bar(len(videos), "videos", shown=shown) as bar:
+            for video in videos:
+                new[video.name] = Recorded(_digest_of_inputs(video), tuple(sorted(video.wanted)))
+                bar.increment()
+        present = {name for name in {*new, *old.videos} if os.path.lexists(self._path(name))}
+        if foreign := present - old.videos.keys():
+            raise InputError(f"{self._path(min(foreign))}: is in the way, since {self.record} does not name it; move it first")
+        differing = sorted(key for key in settings.keys() | old.settings.keys() if settings.get(key) != old.settings.get(key))
+        if differing and present and not overwrite:
+            what = "; ".join(f"{key} was {old.settings.get(key)}, is {settings.get(key)}" for key in differing)
+            raise InputError(f"{self.root}: holds results of another run ({what}); --overwrite replaces them")
+        changed = {
+            name for name in present & new.keys() if new[name].inputs is None or new[name].inputs != old.videos[name].inputs
+        }
+        stale = present if overwrite else changed
+        unfinished = {video.name for video in videos if video.name in stale or not self.is_finished(video)}
+        for name in stale | (unfinished & present):  # all of them before the first is removed
+            refuse_foreign(self._path(name), old.videos[name].files)
+        for name in stale:
+            remove_folder(self._path(name), old.videos[name].files)
+        if unfinished and old.videos:
+            remove_files(self.root / name for name in (*SCORE_FILES, ARCHIVE))  # which were of other masks
+        kept = {name: entry for name, entry in old.videos.items() if name in present - stale}
+        self._write_record(Record(settings, {**kept, **new}))
+        return [] if overwrite else sorted(changed)
+
+    def folder(self, video: Video) -> Path:
+        return self._path(video.name)
+
+    def is_finished(self, video: Video) -> bool:
+        folder = self.folder(video)
+        return folder.is_dir() and all((folder / f"{name}.png").is_file() for name in video.wanted)
+
+    def start(self, video: Video) -> Path:
+        """An empty folder to write into, which does not look finished whatever happens."""
+        partial = self.masks / f".{video.name}.partial"
+        self.discard(video, partial)
+        make_folder(partial)
+        return partial
+
+    def discard(self, video: Video, partial: Path) -> None:
+        """Remove what `start` made."""
+        remove_folder(partial, {f"{name}.png" for name in video.wanted})
+
+    def finish(self, video: Video, partial: Path) -> None:
+        """Put what `start` made, now complete, where the results belong; raises `InputError` when something is in the way."""
+        remove_folder(self.folder(video), {f"{name}.png" for name in video.wanted})
+        os.replace(partial, self.folder(video))
+
+    def zip(self, videos: Iterable[Video]) -> Path:
+        """`<root>/results.zip` for a benchmark server: paths as they lie below `root`."""
+        path = self.root / ARCHIVE
+
+        def write(file) -> None:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+                for video in videos:
+                    for name in sorted(video.wanted):
+                        mask = self.folder(video) / f"{name}.png"
+                        archive.write(mask, mask.relative_to(self.root))
+
+        write_atomically(path, write)
+        return path
+
+    def _path(self, name: str) -> Path:
+        """The folder of a video's masks."""
+        if name.startswith("."):
+            raise InputError(
+                f"{name}: expected a video whose name does not begin with a dot, since its results would be hidden"
+            )
+        return path_in(self.root, *filter(None, [self.subfolder]), name, source=self.root)
+
+    def _refuse_inputs(self, videos: Iterable[Video]) -> None:
+        """Raises `InputError` when a file that is read lies where results go."""
+        results = {self._path(video.name).resolve() for video in videos}
+        for video in videos:
+            for folder in {path.parent for path in (*video.masks.values(), *video.images)}:
+                if folder.resolve() in results:
+                    raise InputError(f"{folder}: is read, and results would go there; give another --output")
+
+    def _write_record(self, record: Record) -> None:
+        videos = {name: entry._asdict() for name, entry in sorted(record.videos.items())}
+        content = {"format": RECORD_FORMAT, "version": RECORD_VERSION, "settings": record.settings, "videos": videos}
+        write_atomically(self.record, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+
+
+def read_record(path: Path) -> Record:
+    """`run.json`; raises `InputError` when anything in it is not as `ResultFolder` writes it."""
+    content = read_json(path)
+
+    def expect(good: bool, what: str, found: object) -> None:
+        if not good:
+            raise InputError(f"{path}: expected {what}, found {shorten(found)}; move the folder or give another --output")
+
+    expect(
+        isinstance(content, dict) and content.get("format") == RECORD_FORMAT,
+        f"a record with format {RECORD_FORMAT!r}",
+        content,
+    )
+    expect(content.get("version") == RECORD_VERSION, f"version {RECORD_VERSION}", content.get("version"))
+    settings, videos = content.get("settings"), content.get("videos")
+    expect(isinstance(settings, dict), "settings by name", settings)
+    expect(isinstance(videos, dict), "videos by name", videos)
+    recorded = {}
+    for name, entry in videos.items():
+        path_in(path.parent, name, source=path)
+        expect(isinstance(entry, dict) and entry.keys() == set(Recorded._fields), f"inputs and frames of {name}", entry)
+        inputs, frames = entry["inputs"], entry["frames"]
+        expect(inputs is None or isinstance(inputs, str), f"a digest of {name}", inputs)
+        expect(isinstance(frames, list), f"a list of the frames of {name}", frames)
+        for frame in frames:
+            path_in(path.parent, frame, source=path)
+        recorded[name] = Recorded(inputs, tuple(frames))
+    return Record(settings, recorded)
+
+
+def _digest_of_inputs(video: Video) -> str | None:
+    """Of all frames and masks that a video is segmented from, their names and their roles."""
+    masks = [video.masks[frame] for frame in sorted(video.masks)]
+    salt = json.dumps([[path.name for path in video.images], sorted(video.masks), video.union, video.all_masks])
+    try:
+        return digest([*masks, *video.images], salt=salt)
+    except InputError:
+        return None  # which file cannot be read is said when its turn comes

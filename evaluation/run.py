@@ -1,0 +1,187 @@
+"""The only evaluation loop: videos in, folders of masks out, each finished whole or not at all."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from dataset.video import Video
+from evaluation.results import ResultFolder
+from model import VideoSegmenter
+from util.device import device_of, peak_memory, use_threads
+from util.distributed import Group
+from util.errors import InputError
+from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
+from util.progress import progress_bar
+
+WAITING_MASKS = 16  # at most so many results wait to be written
+RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
+ARCHIVE = "results.zip"
+
+
+class Summary(NamedTuple):
+    """What a run did, over all processes."""
+
+    frames: int  # with a result
+    seconds: float  # of processing: without reading and writing, summed over processes
+    wall_seconds: float
+    peak_bytes: int  # the largest of any process: CUDA memory, or resident memory of the process
+    peak_of: str
+    finished_before: int  # videos
+    failures: list[str]
+
+    def __str__(self) -> str:
+        lines = []
+        if self.finished_before:
+            lines.append(f"{self.finished_before} videos were finished before and are kept")
+        if self.frames:
+            lines.append(
+                f"{self.frames} frames: {self.frames / self.seconds:.2f} frames per second of processing, "
+                f"{self.frames / self.wall_seconds:.2f} from end to end"
+            )
+        lines.append(f"peak {self.peak_of} memory: {self.peak_bytes / 2**20:.0f} MiB")
+        lines += [f"failed: {failure}" for failure in self.failures]
+        return "\n".join(lines)
+
+
+def evaluate(
+    videos: list[Video],
+    make_segmenter: Callable[[], VideoSegmenter],
+    results: ResultFolder,
+    group: Group,
+    *,
+    size: int | None = None,
+    workers: int = 2,
+    shown: bool = True,
+) -> Summary | None:
+    """Segment the videos that are not finished yet, shared out over the processes of `group`.
+
+    `make_segmenter` gives a fresh segmenter for each video.  `size` is the shorter side at which the network works
+    (`None`: the video's own); results have the video's size.  A video that cannot be read fails alone and is named in
+    the summary, which rank 0 gets; the others get `None`.  `shown` draws the progress.
+    """
+    start = time.perf_counter()
+    # every rank must see the same videos as finished, so rank 0 looks
+    finished = group.broadcast({video.name for video in videos if results.is_finished(video)})
+    mine = share([video for video in videos if video.name not in finished], group.world)[group.rank]
+    frames, seconds, failures = 0, 0.0, []
+    with progress_bar(sum(map(len, mine)), "frames", shown=shown and group.rank == 0 and bool(mine)) as bar:
+        for video in mine:
+            partial = results.start(video)
+            before = bar.value or 0
+            try:
+                seconds += segment_video(video, make_segmenter(), partial, size=size, workers=workers, on_frame=bar.increment)
+            except InputError as error:
+                failures.append(f"{video.name}: {error}")
+                results.discard(video, partial)
+                continue
+            finally:
+                bar.update(before + len(video))  # frames behind the last wanted one are not looked at
+            results.finish(video, partial)
+            frames += len(video.wanted)
+    peak_of, peak_bytes = peak_memory()
+    parts = group.gather((frames, seconds, peak_bytes, failures))
+    if not parts:
+        return None
+    all_frames, all_seconds, peaks, all_failures = zip(*parts, strict=True)
+    return Summary(
+        frames=sum(all_frames),
+        seconds=sum(all_seconds),
+        wall_seconds=time.perf_counter() - start,
+        peak_bytes=max(peaks),
+        peak_of=peak_of,
+        finished_before=len(finished),
+        failures=sorted(failure for failures in all_failures for failure in failures),
+    )
+
+
+def run_benchmark(
+    videos: list[Video],
+    results: ResultFolder,
+    settings: dict[str, Any],
+    segmenter_maker: Callable[[torch.device], Callable[[], VideoSegmenter]],
+    *,
+    device: str,
+    overwrite: bool,
+    size: int | None = None,
+    workers: int = 2,
+    threads: int | None = None,
+) -> Summary | None:
+    """What an evaluation script does between its flags and its scores, in each process that torchrun started.
+
+    `segmenter_maker(device)` loads the network there, before `results` is touched, and gives what `evaluate` needs;
+    `settings` is what `results` must have been made with; `threads` are PyTorch's on the CPU.  Prints and returns the
+    summary on rank 0, `None` elsewhere.
+    """
+    use_threads(threads)
+    with Group() as group:
+        make_segmenter = segmenter_maker(device_of(device))
+        problem = None
+        if group.rank == 0:
+            try:
+                for name in results.claim(videos, settings, overwrite=overwrite):
+                    print(f"{name}: its frames or masks have changed since it was segmented; it is segmented again")
+            except InputError as error:
+                problem = error
+        if problem := group.broadcast(problem):  # else the others would wait for a rank that is gone
+            raise problem
+        summary = evaluate(videos, make_segmenter, results, group, size=size, workers=workers)
+    if summary is not None:
+        print(summary)
+        print(f"masks: {results.masks}")
+    return summary
+
+
+def segment_video(
+    video: Video,
+    segmenter: VideoSegmenter,
+    folder: Path,
+    *,
+    size: int | None = None,
+    workers: int = 2,
+    on_frame: Callable[[], Any] = lambda: None,
+) -> float:
+    """Write the wanted masks of one video into `folder`; returns the seconds of processing, reading and writing aside."""
+    seconds = 0.0
+    with ThreadPoolExecutor(max(1, workers)) as writers:
+        waiting: deque[Future] = deque()
+        for frame in video.frames(workers=workers):
+            start = time.perf_counter()
+            labels = _segment_frame(segmenter, frame.image, frame.mask, frame.wanted, size)
+            seconds += time.perf_counter() - start
+            if labels is not None:
+                waiting.append(writers.submit(video.write_mask, folder / f"{frame.name}.png", labels))
+                if len(waiting) > WAITING_MASKS:
+                    waiting.popleft().result()
+            on_frame()
+        while waiting:
+            waiting.popleft().result()
+    return seconds
+
+
+def _segment_frame(
+    segmenter: VideoSegmenter, image: np.ndarray, mask: np.ndarray | None, wanted: bool, size: int | None
+) -> np.ndarray | None:
+    original = image.shape[:2]
+    working = shorter_side_size(*original, size)
+    image = resize_image(normalise(torch.from_numpy(image).to(segmenter.device)), working)
+    if mask is not None:
+        mask = resize_labels(torch.from_numpy(mask).to(segmenter.device), working)
+    probabilities = segmenter.step(image, mask, wanted)
+    if not wanted:
+        return None
+    with torch.inference_mode():
+        return segmenter.to_labels(resize_probabilities(probabilities, original)).cpu().numpy()
+
+
+def share(videos: list[Video], ranks: int) -> list[list[Video]]:
+    """Deal the videos out, longest first, each to the rank with the fewest frames so far."""
+    shares: list[list[Video]] = [[] for _ in range(ranks)]
+    for video in sorted(videos, key=lambda video: (-len(video), video.name)):
+        min(shares, key=lambda share: sum(map(len, share))).append(video)
+    return shares

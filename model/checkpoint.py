@@ -1,0 +1,139 @@
+"""Checkpoint files: reading, checking and writing them.
+
+Ours is a dictionary with `format`, `version`, `config` (the fields of `NetworkConfig`) and `network` (the tensors by our
+names); training adds its state (`training.state`).  Those of the paper's release are read as well (`model.released`).
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.network import STCN, NetworkConfig
+from model.released import from_released, is_released
+from util import files
+from util.errors import InputError, names_some
+from util.files import write_atomically
+
+FORMAT = "stcn"
+VERSION = 1
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The dictionary in a file written by `torch.save`, tensors on the CPU; no code in the file is run.
+
+    Raises `InputError` naming the file when it is absent, damaged, or holds anything but a dictionary.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the damage happens to trip over
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({first_line})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a checkpoint file, in hexadecimal; raises `InputError` when there is no such file."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    return files.digest([path])
+
+
+def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
+    """The network in a checkpoint of ours or of the paper's release, float32, in evaluation mode; nothing is downloaded.
+
+    Raises `InputError`, one line, when the file is absent or damaged, or when its tensors are not those of the network
+    that it says it holds.
+    """
+    return network_from(read(path), path).to(device)
+
+
+def load_for_inference(
+    path: str | Path, device: str | torch.device = "cpu", *, amp: bool = False, compiled: bool = False
+) -> STCN:
+    """`load_network(path).for_inference()`: the same results up to rounding, faster.
+
+    amp:      say so when the segmenter will run with `amp=True`, which Winograd's algorithm does not stand
+    compiled: its parts go through `torch.compile`
+
+    Raises `InputError` as `load_network` does.
+    """
+    network = load_network(path, device).for_inference(winograd=not (amp or compiled))
+    if compiled:
+        for part in (network.key_encoder, network.value_encoder, network.decoder):
+            part.compile()
+    return network
+
+
+def network_from(content: dict, path: str | Path) -> STCN:
+    """`load_network` for what is read already; `path` is for messages."""
+    config, state = NetworkConfig(), content.get("network", content)
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise InputError(f"{path}: expected an STCN network, found entries {names_some({str(key) for key in content})}")
+    if "config" in content:
+        config = _config(path, content)
+    elif is_released(state):
+        state = from_released(state)
+    with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
+        network = STCN(config)
+    _check_tensors(path, expected=network.state_dict(), found=state)
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    network.load_state_dict(state, assign=True)
+    return network.requires_grad_(True).eval()
+
+
+def save_network(network: STCN, path: str | Path) -> None:
+    """Write a checkpoint that holds the network and its configuration, atomically.
+
+    Raises `ValueError` for a network that `for_inference` made, `InputError` when the path cannot be written.
+    """
+    content = network_content(network)
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def network_content(network: STCN) -> dict:
+    """What a checkpoint of ours says of a network; training adds the rest."""
+    if network.is_folded:
+        raise ValueError("a network made by for_inference() cannot be saved; save the one that it was made from")
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": dataclasses.asdict(network.config),
+        "network": network.state_dict(),
+    }
+
+
+def _config(path: str | Path, content: dict) -> NetworkConfig:
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise InputError(
+            f"{path}: expected format {FORMAT} version {VERSION}, "
+            f"found {content.get('format')} version {content.get('version')}"
+        )
+    try:
+        return NetworkConfig(**content["config"])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a configuration that this code knows: {error}") from error
+
+
+def _check_tensors(path: str | Path, *, expected: dict[str, Tensor], found: dict) -> None:
+    differences = []
+    if missing := expected.keys() - found.keys():
+        differences.append(f"missing {names_some(missing)}")
+    if unexpected := found.keys() - expected.keys():
+        differences.append(f"unexpected {names_some(unexpected)}")
+    shapes = {
+        f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    }
+    if shapes:
+        differences.append(f"shapes {names_some(shapes)}")
+    if differences:
+        raise InputError(f"{path}: not this STCN network: {'; '.join(differences)}")

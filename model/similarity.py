@@ -1,0 +1,78 @@
+"""From keys to a readout: similarity, affinity with top-k, and the weighted sum (equations 1 to 5; sections 3.2 and 4).
+
+Axes: M memory positions, Q query positions, Ck key channels, Cv value channels, N objects.  Matrices that the paper
+writes as (M, Q) lie here as (Q, M), since everything that is done with them (softmax, top-k) runs along the memory.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIMILARITIES = ("l2", "dot", "cosine")
+COSINE_TEMPERATURE = 0.01  # section 4.2
+SET_SIZE = 16  # columns in each set of `top_k_of`
+
+
+def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
+    """Memory keys (..., M, Ck) -> what `embed_query`'s result is multiplied with, (..., M, Ck or Ck+1) float32."""
+    key = key.float()
+    scale = 1 / math.sqrt(key.shape[-1])
+    if kind == "l2":
+        return torch.cat([2 * scale * key, -scale * key.square().sum(dim=-1, keepdim=True)], dim=-1)
+    if kind == "cosine":
+        return F.normalize(key, dim=-1) / COSINE_TEMPERATURE
+    return scale * key
+
+
+def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
+    """Query keys (..., Q, Ck) -> (..., Q, Ck or Ck+1) float32."""
+    key = key.float()
+    if kind == "l2":
+        return torch.cat([key, torch.ones_like(key[..., :1])], dim=-1)
+    if kind == "cosine":
+        return F.normalize(key, dim=-1)
+    return key
+
+
+def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tensor:
+    """Similarity of each memory position to each query position (equations 3 to 5), scaled for the softmax.
+
+    (B, M, Ck) and (B, Q, Ck) -> (B, Q, M), in float32 whatever comes in and under autocast.  `l2` is the negative
+    squared Euclidean distance less its query term, which no softmax over memory sees: 2 k.q - |k|^2, an inner product of
+    (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01.
+    """
+    # float32, since half precision would round away the small differences between large similarities
+    with torch.autocast(memory_key.device.type, enabled=False):
+        return torch.bmm(embed_query(query_key, kind), embed_memory(memory_key, kind).mT)
+
+
+def affinity(similarities: Tensor) -> Tensor:
+    """The softmax over memory of equation 1: (..., M) float32 -> (..., M), which sums to 1."""
+    return torch.softmax(similarities, dim=-1)
+
+
+def readout(affinities: Tensor, values: Tensor) -> Tensor:
+    """The weighted sum of equation 2, one affinity for all objects: (B, Q, M) and (B, M, N, Cv) -> (B, Q, N, Cv)."""
+    return torch.bmm(affinities.to(values.dtype), values.flatten(2)).unflatten(2, values.shape[2:])
+
+
+def top_k_of(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest entries of each row and their columns, in no order: (Q, M) -> (Q, min(k, M)) twice.
+
+    Equal to `topk`, but for which of equal entries it takes, and faster on long rows: the k largest lie in the k sets of
+    columns whose maxima are largest, so that only those are looked into.
+    """
+    rows, columns = similarities.shape
+    if columns < 4 * SET_SIZE * k:
+        found = similarities.topk(min(k, columns), dim=1, sorted=False)
+        return found.values, found.indices
+    sets = columns // SET_SIZE  # set j holds the columns j, j + sets, j + 2 sets, ...; what is left over is looked at too
+    maxima = similarities[:, : sets * SET_SIZE].unflatten(1, (SET_SIZE, sets)).amax(dim=1)  # (Q, sets)
+    best = maxima.topk(k, dim=1, sorted=False).indices[:, None]  # (Q, 1, k)
+    members = (best + sets * torch.arange(SET_SIZE, device=best.device)[:, None]).flatten(1)
+    rest = torch.arange(sets * SET_SIZE, columns, device=best.device).expand(rows, -1)
+    candidates = torch.cat([members, rest], dim=1)
+    found = similarities.gather(1, candidates).topk(k, dim=1, sorted=False)
+    return found.values, candidates.gather(1, found.indices)

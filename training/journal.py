@@ -1,0 +1,117 @@
+"""What a run tells of itself: the progress bar, TensorBoard's log, pictures, and the samples that could not be used."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from dataset.stages import Batch, Schedule
+from util.device import peak_memory
+from util.distributed import Group
+from util.errors import InputError
+from util.picture import overlay, sheet
+from util.progress import progress_bar
+
+PROBLEM_LIMIT = 1000  # different samples that could not be used
+
+
+class Journal:
+    """What a run tells of itself, on rank 0 alone: the progress bar and TensorBoard's log; every rank warns of its samples.
+
+    A context.  The figures of speed cover the time since the last figures or the last validation.
+    """
+
+    def __init__(self, folder: Path, schedule: Schedule, start: int, group: Group) -> None:
+        self.group, self.samples = group, schedule.total
+        # readers of the log drop what a run that was killed had written behind the checkpoint
+        self._writer = SummaryWriter(str(folder / "log"), purge_step=start + 1) if group.rank == 0 else None
+        self._problems: set[str] = set()
+        shown = ("loss", "iou", "samples/s")
+        self._bar = progress_bar(schedule.iterations, "iterations", shown=group.rank == 0, start=start, figures=shown)
+        self._look(start)
+
+    def __enter__(self) -> "Journal":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.finish(dirty=True)
+        if self._writer is not None:
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what waits for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def warn(self, batches: list[Batch]) -> None:
+        """Name the samples that could not be used, each once.  Raises `InputError` when they are too many."""
+        for problem in {problem for batch in batches for problem in batch.problems} - self._problems:
+            self._problems.add(problem)
+            print(f"\nwarning: {problem}", file=sys.stderr)
+        if len(self._problems) > PROBLEM_LIMIT:
+            raise InputError(f"more than {PROBLEM_LIMIT} samples could not be used; they are named above")
+
+    def report_problems(self) -> None:
+        """The samples that could not be used, of all ranks."""
+        found = sorted({problem for part in self.group.gather(self._problems) for problem in part})
+        if found:
+            print_once(self.group, f"{len(found)} samples could not be used and were replaced:\n  " + "\n  ".join(found))
+
+    def step(self, done: int) -> None:
+        self._bar.update(done)
+
+    def picture(self, done: int, batch: Batch, predicted: Tensor) -> None:
+        if self._writer is not None:
+            self._writer.add_image("samples", training_picture(batch, predicted), done, dataformats="HWC")
+
+    def figures(self, done: int, scalars: dict[str, float]) -> None:
+        seconds, samples = time.perf_counter() - self._start, (done - self._done) * self.samples
+        speed = samples / seconds
+        scalars = scalars | {
+            "speed/samples_per_second": speed,
+            "speed/share_waiting_for_data": self._waited / seconds,
+            "peak_memory_mib": peak_memory()[1] / 2**20,
+        }
+        self._look(done)
+        if self._writer is not None:
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, done)
+            shown = {"loss": scalars["loss/total"], "iou": scalars.get("iou/object_1"), "samples/s": speed}
+            self._bar.update(done, **shown)
+
+    def validation(self, done: int, score: float | None) -> None:
+        """The J&F of a validation, which took time that is not training's; `None` where there was none."""
+        if self._writer is not None and score is not None:
+            self._writer.add_scalar("validation/J&F", score, done)
+        self._look(done)
+
+    def flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
+    def _look(self, done: int) -> None:
+        self._start, self._waited, self._done = time.perf_counter(), 0.0, done
+
+
+def training_picture(batch: Batch, predicted: Tensor) -> np.ndarray:
+    """Each clip of a batch (at most four) as two rows: the truth, and the first mask with the predictions."""
+    rows = []
+    for frames, labels, found in list(zip(batch.frames.numpy(), batch.labels.numpy(), predicted.cpu().numpy(), strict=True))[
+        :4
+    ]:
+        rows.append([overlay(*pair) for pair in zip(frames, labels, strict=True)])
+        rows.append([overlay(*pair) for pair in zip(frames, [labels[0], *found.astype(np.uint8)], strict=True)])
+    return sheet(rows)
+
+
+def print_once(group: Group, text: str) -> None:
+    if group.rank == 0:
+        print(text, flush=True)

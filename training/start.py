@@ -1,0 +1,156 @@
+"""Where a run begins: its own checkpoints, another run's, a network, ImageNet, or nothing."""
+
+import argparse
+import dataclasses
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from dataset.stages import Schedule
+from model import STCN, NetworkConfig
+from model.checkpoint import network_from, read
+from training.state import State
+from util.distributed import Group
+from util.errors import InputError
+from util.files import remove_files, write_atomically
+
+_NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # others are a user's own, and stay
+_UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
+
+
+def run_record(arguments: argparse.Namespace, schedule: Schedule, sources: dict[str, Any]) -> dict[str, Any]:
+    """All that must be the same for a run to go on as if it had not stopped."""
+    names = (
+        "stage iterations steps lr encoder_lr gamma schedule optimizer clip_grad seed crop bootstrap_start bootstrap_end "
+        "no_amp amp_dtype"
+    )
+    return {
+        **{name: getattr(arguments, name) for name in names.split()},
+        "samples an iteration": schedule.total,
+        "data": {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()},
+    }
+
+
+def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    differing = [key for key in expected if found.get(key) != expected[key]]
+    if differing:
+        what = "; ".join(f"{key} was {found.get(key)}, is {expected[key]}" for key in differing)
+        raise InputError(f"{path}: made by another run ({what}); give its arguments, or another --id")
+
+
+def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those fields of `NetworkConfig` that were given."""
+    names = [field.name for field in dataclasses.fields(NetworkConfig)]
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def refuse_other_network(network: STCN, arguments: argparse.Namespace) -> None:
+    for name, value in network_flags(arguments).items():
+        if value != getattr(network.config, name):
+            raise InputError(f"--{name} {value}: the network to start from has {getattr(network.config, name)}")
+
+
+class Start(NamedTuple):
+    """Where training starts."""
+
+    network: STCN
+    iteration: int
+    content: dict[str, Any]  # of the checkpoint; empty where there is none
+    same_run: bool  # whether it is a checkpoint of this run
+
+
+def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, Any], group: Group) -> Start:
+    """A checkpoint of this run, the one that a flag names, a network, ImageNet, or nothing, in this order."""
+    path = arguments.resume
+    if path == "auto":
+        newest = None
+        if group.rank == 0:
+            newest = newest_readable(folder, lambda text: print(f"warning: {text}", file=sys.stderr))
+        path = group.broadcast(newest)  # all must take the same
+    elif path == "never":
+        if group.broadcast(bool(checkpoints_in(folder))):
+            raise InputError(f"{folder}: holds a run; --resume auto goes on with it, another --id starts one")
+        path = None
+    if path is not None:
+        content = read(path)
+        if "arguments" not in content:
+            raise InputError(f"{path}: expected a training checkpoint, found a network; --load_network starts from it")
+        refuse_differences(Path(path), content["arguments"], record)
+        return Start(network_from(content, path), content["iteration"], content, True)
+    if arguments.load_model is not None:
+        content = read(arguments.load_model)
+        if "optimizer" not in content:
+            raise InputError(f"{arguments.load_model}: expected a training checkpoint; --load_network starts from a network")
+        network, iteration = network_from(content, arguments.load_model), content.get("iteration", content.get("it", 0))
+        if iteration >= arguments.iterations:
+            raise InputError(f"{arguments.load_model}: has {iteration} iterations behind it, of {arguments.iterations}")
+        prepare_others_filter(network, arguments.stage, arguments.seed)
+        return Start(network, iteration, content, False)
+    if arguments.load_network is not None:
+        network = network_from(read(arguments.load_network), arguments.load_network)
+    else:
+        try:
+            config = NetworkConfig(**network_flags(arguments))
+        except ValueError as error:
+            raise InputError(f"--{error}") from error
+        network = STCN(config, pretrained=not arguments.no_pretrained)
+    prepare_others_filter(network, arguments.stage, arguments.seed)
+    return Start(network, 0, {}, False)
+
+
+def prepare_others_filter(network: STCN, stage: int, seed: int) -> None:
+    """Stage 0 has one object, and no use for the "other objects" channel; a later stage that gets it unused draws it."""
+    others_filter = network.value_encoder.others_filter
+    with torch.no_grad():
+        if stage == 0:
+            others_filter.zero_()
+        elif not others_filter.any():
+            drawn = torch.empty(others_filter.shape)
+            others_filter.copy_(nn.init.orthogonal_(drawn, generator=torch.Generator().manual_seed(seed)))
+
+
+def save_checkpoint(state: State, folder: Path, iteration: int, record: dict[str, Any], *, keep: int, group: Group) -> Path:
+    """Write the run's state, on rank 0, and remove all but the newest `keep`; every rank calls it, and gets the path."""
+    state.means.gather()
+    path = checkpoint_path(folder, iteration)
+    if group.rank == 0:
+        content = state.content(iteration, record)
+        write_atomically(path, lambda file: torch.save(content, file))
+        for old in checkpoints_in(folder)[keep:]:
+            old.unlink()
+    return path
+
+
+def checkpoints_in(folder: str | Path) -> list[Path]:
+    """The training checkpoints of a run, the newest first."""
+    return sorted((path for path in Path(folder).glob("checkpoint_*.pth") if _NAME.fullmatch(path.name)), reverse=True)
+
+
+def checkpoint_path(folder: str | Path, iteration: int) -> Path:
+    return Path(folder) / f"checkpoint_{iteration:07d}.pth"
+
+
+def newest_readable(
+    folder: str | Path, warn: Callable[[str], None] = lambda text: None, fits: Callable[[dict], bool] = lambda content: True
+) -> Path | None:
+    """The newest training checkpoint of a run that can be read and `fits`; those that cannot be read are told to `warn`."""
+    for path in checkpoints_in(folder):
+        try:
+            if fits(read(path)):
+                return path
+        except InputError as error:
+            warn(f"{error}; going back to the one before")
+    return None
+
+
+def set_aside_newer(folder: str | Path, iteration: int) -> None:
+    """Rename the checkpoints of a run behind an iteration that it goes on from, and remove what a crash left half-written."""
+    for path in checkpoints_in(folder):
+        if path > checkpoint_path(folder, iteration):
+            path.replace(path.with_suffix(".set_aside"))
+    remove_files(path for path in Path(folder).glob(".checkpoint_*") if _UNFINISHED.fullmatch(path.name))

@@ -1,0 +1,142 @@
+"""All that changes in a run, and nothing else: what a checkpoint must hold for it to go on bit for bit."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dataset.stages import Batch
+from model import STCN
+from model.checkpoint import network_content
+from model.released import optimizer_from_released
+from training.step import Objective, training_step
+from util.distributed import Group
+
+
+class RunningMeans:
+    """Means of figures over iterations and processes, which survive a stop: they are part of the checkpoint.
+
+    An iteration is a row for each figure of its sum and its count.  Rows stay on the device until `gather`, so that
+    nobody waits for it each step.
+    """
+
+    def __init__(self, names: tuple[str, ...], group: Group) -> None:
+        self.names = names
+        self.group = group
+        self.nonfinite = 0  # gathered iterations, in a row up to the last, whose loss was not finite
+        self.longest_nonfinite = 0  # the longest such row
+        self.bad_samples: list[str] = []  # of this process, in the last such iteration
+        self._new: list[tuple[Tensor, list[str]]] = []
+        self._gathered = torch.zeros(0, len(names), 2)
+
+    def add(self, row: Tensor, samples: list[str]) -> None:
+        """An iteration's row (len(names), 2), and the names of its samples."""
+        self._new.append((row.detach(), samples))
+
+    def gather(self) -> None:
+        """Sum the new rows over the processes; all of them call this after the same iteration."""
+        if not self._new:
+            return
+        rows = self.group.sum(torch.stack([row for row, _ in self._new]).float().cpu())
+        losses = [name.startswith("loss/") for name in self.names]
+        for row, (_, samples) in zip(rows, self._new, strict=True):
+            if row[losses].isfinite().all():
+                self.nonfinite = 0
+            else:
+                self.nonfinite += 1
+                self.longest_nonfinite = max(self.longest_nonfinite, self.nonfinite)
+                self.bad_samples = samples
+        self._new = []
+        self._gathered = torch.cat([self._gathered, rows])
+
+    def flush(self) -> dict[str, float]:
+        """The means since the last flush, by name; a figure that was never counted is left out."""
+        self.gather()
+        sums = self._gathered.double().sum(dim=0)
+        self._gathered = self._gathered[:0]
+        return {name: (total / count).item() for name, (total, count) in zip(self.names, sums, strict=True) if count > 0}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs, after `gather`."""
+        return {"rows": self._gathered.clone(), "nonfinite": self.nonfinite}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._gathered, self.nonfinite = state["rows"], state["nonfinite"]
+
+
+@dataclasses.dataclass
+class State:
+    """All that changes as training goes on."""
+
+    network: STCN
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    means: RunningMeans
+    best: float = -1.0  # J&F of the best validation so far
+
+    def content(self, iteration: int, record: dict[str, Any]) -> dict[str, Any]:
+        """What a checkpoint holds.  Samples and learning rates are functions of the iteration, and need no state."""
+        return {
+            **network_content(self.network),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "amp_dtype": str(self.objective.amp_dtype),
+            "means": self.means.state_dict(),
+            "best": self.best,
+            "random_state": torch.get_rng_state(),
+            "iteration": iteration,
+            "arguments": record,
+        }
+
+    def load(self, content: dict[str, Any], *, same_run: bool) -> None:
+        """Take all but the network out of a training checkpoint, ours or the release's.
+
+        Of another run only the optimiser's moments are taken: its learning rates and the like are this run's.
+        """
+        if "format" in content:
+            moments = content["optimizer"]["state"]
+            if content["amp_dtype"] == str(self.objective.amp_dtype):
+                self.scaler.load_state_dict(content["scaler"])
+        else:
+            released = optimizer_from_released(content)
+            names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+            ours = [released.get(names[id(p)], {}) for group in self.optimizer.param_groups for p in group["params"]]
+            moments = {number: entry for number, entry in enumerate(ours) if entry}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        if same_run:
+            self.means.load_state_dict(content["means"])
+            self.best = content["best"]
+            torch.set_rng_state(content["random_state"])
+
+
+def iterate(
+    state: State,
+    model: nn.Module,
+    passes: list[Batch],
+    iteration: int,
+    clip_grad: float | None,
+    device: torch.device,
+) -> Tensor:
+    """One optimiser step, on the mean loss of the passes; returns the predicted labels of the last one."""
+    state.optimizer.zero_grad(set_to_none=True)
+    rows, names = [], []
+    for number, batch in enumerate(passes, start=1):
+        if isinstance(model, DistributedDataParallel):
+            model.require_backward_grad_sync = number == len(passes)  # once an iteration is enough
+        loss, row, predicted = training_step(model, batch, iteration, state.objective, device)
+        state.scaler.scale(loss / len(passes)).backward()
+        rows.append(row)
+        names += batch.names
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.get_total_norm(parameter.grad for parameter in state.network.parameters())
+    if clip_grad is not None:
+        nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update(None if state.objective.amp_dtype is torch.float16 else 1.0)
+    row = torch.stack(rows).sum(dim=0)
+    finite = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])  # a step that the scaler skips has no norm
+    state.means.add(torch.cat([row, finite[None]]), names)
+    return predicted

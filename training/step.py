@@ -1,0 +1,109 @@
+"""One step of training: from a batch to a loss, to gradients, to new weights (sections 5, F.1 and F.5)."""
+
+import argparse
+import inspect
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dataset.stages import Batch
+from model import STCN
+from model.losses import clip_losses, hard_pixel_fraction
+from util.errors import InputError
+from util.image import normalise
+
+WEIGHT_DECAY = 1e-7  # section F.1
+
+
+class Objective(NamedTuple):
+    """What the gradients depend on beside network and data."""
+
+    amp_dtype: torch.dtype | None  # None: no mixed precision
+    bootstrap_start: int
+    bootstrap_end: int
+
+    def fraction(self, iteration: int) -> float:
+        """The share of pixels that count."""
+        return hard_pixel_fraction(iteration, start=self.bootstrap_start, end=self.bootstrap_end)
+
+
+def make_objective(arguments: argparse.Namespace, device: torch.device) -> Objective:
+    name = arguments.amp_dtype or ("float16" if device.type == "cuda" else None)
+    if name == "float16" and device.type == "cpu":
+        raise InputError("--amp_dtype: float16 needs CUDA; on the CPU give bfloat16")
+    dtype = None if arguments.no_amp or name is None else getattr(torch, name)
+    return Objective(dtype, arguments.bootstrap_start, arguments.bootstrap_end)
+
+
+def make_scaler(objective: Objective, device: torch.device) -> torch.amp.GradScaler:
+    """Only float16 needs scaling; with a scale that stays 1 the step of a gradient that is not finite is still skipped."""
+    scale = 2.0**16 if objective.amp_dtype is torch.float16 else 1.0
+    return torch.amp.GradScaler(device.type, init_scale=scale)
+
+
+def make_optimizer(network: STCN, arguments: argparse.Namespace) -> torch.optim.Optimizer:
+    """Adam over all parameters, the ResNets in a group of their own; each group knows its base learning rate."""
+    encoders = [*network.key_encoder.stages.parameters(), *network.value_encoder.stages.parameters()]
+    others = {id(p) for p in encoders}
+    groups = [
+        {"params": encoders, "base_lr": arguments.lr if arguments.encoder_lr is None else arguments.encoder_lr},
+        {"params": [p for p in network.parameters() if id(p) not in others], "base_lr": arguments.lr},
+    ]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[arguments.optimizer]
+    return kind(groups, lr=arguments.lr, weight_decay=WEIGHT_DECAY)
+
+
+def learning_rate(base: float, iteration: int, arguments: argparse.Namespace) -> float:
+    """At an iteration, counted from 0."""
+    if arguments.schedule == "cosine":
+        return base * 0.5 * (1 + math.cos(math.pi * iteration / arguments.iterations))
+    return base * arguments.gamma ** sum(step <= iteration for step in arguments.steps)
+
+
+def data_parallel(network: STCN) -> DistributedDataParallel:
+    """Buffers are frozen and need no broadcast; newer versions of PyTorch have another name for that."""
+    new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    return DistributedDataParallel(network, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
+
+
+def training_step(
+    model: nn.Module, batch: Batch, iteration: int, objective: Objective, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One pass: the loss to minimise, the row of figures for `RunningMeans`, and the predicted labels (B, T-1, H, W)."""
+    frames = normalise(batch.frames.to(device, non_blocking=True))  # (B, T, 3, H, W)
+    labels, valid = batch.labels.to(device, non_blocking=True), batch.valid.to(device, non_blocking=True)
+    masks = first_masks(labels, valid.shape[1])
+    with torch.autocast(device.type, objective.amp_dtype, enabled=objective.amp_dtype is not None):
+        logits = model(frames, masks, valid)
+    losses = clip_losses(logits, labels, valid, objective.fraction(iteration))
+    with torch.no_grad():
+        predicted = logits.argmax(dim=2)
+        figures = torch.cat([losses, losses.sum()[None]])
+        row = torch.cat([torch.stack([figures, torch.ones_like(figures)], dim=1), iou_row(predicted, labels[:, 1:], valid)])
+    return losses.sum(), row, predicted
+
+
+def first_masks(labels: Tensor, slots: int) -> Tensor:
+    """Labels (B, T, H, W) -> the first frame's masks (B, N, H, W) float."""
+    numbers = torch.arange(1, 1 + slots, device=labels.device)[None, :, None, None]
+    return (labels[:, :1] == numbers).float()
+
+
+def iou_row(predicted: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """Sum and count of the intersection over union of each slot, (N, 2), over frames in which truth or prediction show it."""
+    rows = []
+    for slot in range(1, 1 + valid.shape[1]):
+        found, true = predicted == slot, labels == slot  # (B, T-1, H, W)
+        union = (found | true).sum(dim=(2, 3))
+        counted = (union > 0) & valid[:, slot - 1, None]
+        iou = (found & true).sum(dim=(2, 3)) / union.clamp(min=1)
+        rows.append(torch.stack([(iou * counted).sum(), counted.sum().float()]))
+    return torch.stack(rows)
+
+
+def figure_names(slots: int) -> tuple[str, ...]:
+    """Of the rows of `training_step`, and the gradient's norm behind them."""
+    return ("loss/frame_1", "loss/frame_2", "loss/total", *(f"iou/object_{n}" for n in range(1, 1 + slots)), "gradient_norm")
