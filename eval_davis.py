@@ -5,15 +5,12 @@ python eval_davis.py --model saves/stcn.pth --davis_path ../DAVIS/2017 --output 
 
 import argparse
 import sys
-from functools import partial
 
 import evaluation.scores as scoring
 from dataset.video import davis_videos
-from evaluation.flags import evaluation_parser, run_options, segmenter_options
+from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
-from model import segmenter_maker
-from model.checkpoint import digest
 from util.errors import names_some, one_line_errors
 
 
@@ -33,31 +30,18 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
-    model_digest, options = digest(arguments.model), segmenter_options(arguments)
-    videos = davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year)
-    results = ResultFolder(arguments.output)
-    flags = {"split": arguments.split, "year": arguments.year, "size": arguments.size}
-    summary = run_benchmark(
-        videos,
-        results,
-        {"model": model_digest, **options, **flags},
-        partial(segmenter_maker, arguments.model, compiled=arguments.compile, **options),
-        **run_options(arguments),
-    )
-    if summary is None:
-        return 0
-    if summary.failures:
-        return 1
-    if arguments.zip:
-        print(f"archive: {results.zip(videos)}")
-    absent = [frame for video in videos for frame in video.without_truth]
-    if not absent:
-        scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
-        print(scoring.davis_tables(scores)[0], end="")
-        for path in scoring.write_davis_scores(scores, results.root, arguments.split):
-            print(f"scores: {path}")
-    else:
+    which = {"split": arguments.split, "year": arguments.year}
+    videos, results = davis_videos(arguments.davis_path, **which), ResultFolder(arguments.output)
+    summary = run_benchmark(videos, results, which, **run_options(arguments))
+    if summary is None or summary.failures:
+        return int(summary is not None)
+    if absent := [frame for video in videos for frame in video.without_truth]:
         print(f"not scored: no ground truth of {names_some(absent)}")
+        return 0
+    scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
+    print(scoring.davis_tables(scores)[0], end="")
+    for path in scoring.write_davis_scores(scores, results.root, arguments.split):
+        print(f"scores: {path}")
     return 0
 
 

@@ -5,14 +5,11 @@ python eval_youtube.py --model saves/stcn.pth --yv_path ../YouTube --output out/
 
 import argparse
 import sys
-from functools import partial
 
 from dataset.video import youtube_videos
-from evaluation.flags import evaluation_parser, run_options, segmenter_options
+from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
-from model import segmenter_maker
-from model.checkpoint import digest
 from util.errors import one_line_errors
 
 
@@ -35,25 +32,10 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
-    model_digest, options = digest(arguments.model), segmenter_options(arguments)
-    what = {"split": arguments.split, "output_all": arguments.output_all, "all_masks": arguments.all_masks}
-    videos = youtube_videos(arguments.yv_path, **what)
-    results = ResultFolder(arguments.output, subfolder="Annotations")
-    flags = {**what, "size": arguments.size}
-    summary = run_benchmark(
-        videos,
-        results,
-        {"model": model_digest, **options, **flags},
-        partial(segmenter_maker, arguments.model, compiled=arguments.compile, **options),
-        **run_options(arguments),
-    )
-    if summary is None:
-        return 0
-    if summary.failures:
-        return 1
-    if arguments.zip:
-        print(f"archive: {results.zip(videos)}")
-    return 0
+    which = {"split": arguments.split, "output_all": arguments.output_all, "all_masks": arguments.all_masks}
+    videos, results = youtube_videos(arguments.yv_path, **which), ResultFolder(arguments.output, subfolder="Annotations")
+    summary = run_benchmark(videos, results, which, **run_options(arguments))
+    return int(summary is not None and bool(summary.failures))
 
 
 if __name__ == "__main__":

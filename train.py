@@ -59,9 +59,7 @@ EXIT_STOPPED = 75  # asked to stop, and saved
 EXIT_ALONE = 76  # asked to stop, but other processes were gone, so that nothing was saved
 EXIT_DIVERGED = 77
 NONFINITE_LIMIT = 10  # iterations in a row
-PROBLEM_LIMIT = 1000  # different samples that could not be used
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
-WEIGHT_DECAY = 1e-7  # section F.1
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,7 +16,6 @@ import tarfile
 import threading
 import zipfile
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from util.ahead import map_ahead
 from util.errors import InputError, names_some
 from util.files import make_folder, path_in
 from util.flags import DefaultsFormatter, non_negative_int
@@ -215,14 +215,8 @@ def map_parallel(function: Callable[[Any], Any], items: Iterable[Any], *, worker
     # fresh processes: a fork of one that has run threads may hang
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
-        ahead: deque = deque()
         try:
-            for item in items:
-                ahead.append(pool.submit(function, item))
-                if len(ahead) > 8 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+            yield from map_ahead(pool, function, items, limit=8 * workers)
         except BrokenProcessPool as error:
             raise InputError("a worker process died; out of memory? Run again to go on, with fewer --num_workers") from error
 

@@ -225,7 +225,7 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
     """
     loader = DataLoader(
         draws,
-        batch_sampler=_Listed(schedule, rank, start),
+        batch_sampler=schedule.batches(rank, start),
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_prepare_worker,
@@ -235,16 +235,6 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
         yield from loader
     except InputError as error:  # from a worker it comes with the worker's traceback
         raise InputError(str(error).strip().splitlines()[-1].removeprefix("util.errors.InputError: ")) from error
-
-
-class _Listed:
-    """`Schedule.batches` as the sampler that `DataLoader` wants."""
-
-    def __init__(self, schedule: Schedule, rank: int, start: int) -> None:
-        self.schedule, self.rank, self.start = schedule, rank, start
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self.schedule.batches(self.rank, self.start)
 
 
 def _collate(clips: list[Clip]) -> Batch:

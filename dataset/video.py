@@ -2,8 +2,7 @@
 
 import itertools
 import re
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from util.ahead import map_ahead
 from util.errors import InputError, names_some, shorten
 from util.files import path_in, read_json, read_text
 from util.image import (
@@ -70,7 +70,7 @@ class Video:
         end = 1 + max(i for i, path in enumerate(self.images) if path.stem in self.wanted)
         known: set[int] = set()
         shape = None
-        for path, image, mask in _map_ahead(self._read, self.images[:end], workers):
+        for path, image, mask in self._read_all(self.images[:end], workers):
             shape = shape or image.shape
             if image.shape != shape:
                 raise InputError(f"{path}: frame is {size_text(image.shape)}, the first one is {size_text(shape)}")
@@ -93,6 +93,13 @@ class Video:
     def write_mask(self, path: Path, labels: np.ndarray) -> None:
         """Write a result (H, W) uint8 as this video's data set stores masks."""
         write_label_map(path, labels * np.uint8(255) if self.union else labels, self.palette)
+
+    def _read_all(self, paths: Iterable[Path], workers: int) -> Iterator[tuple[Path, np.ndarray, np.ndarray | None]]:
+        if workers == 0:
+            yield from map(self._read, paths)
+            return
+        with ThreadPoolExecutor(workers) as pool:
+            yield from map_ahead(pool, self._read, paths, limit=2 * workers)
 
     def _read(self, path: Path) -> tuple[Path, np.ndarray, np.ndarray | None]:
         mask = self.masks.get(path.stem)
@@ -329,21 +336,3 @@ def _what_is_in(folder: Path) -> str:
 
 def _values(labels: np.ndarray) -> set[str]:
     return {str(value) for value in np.unique(labels)}
-
-
-def _map_ahead(function, items, workers: int):
-    """`map(function, items)` that is up to 2 * `workers` items ahead, in threads; as lazy as `map` with none."""
-    if workers == 0:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = deque()
-        try:
-            for item in items:
-                ahead.append(pool.submit(function, item))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -67,8 +67,12 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, object]:
 def run_options(arguments: argparse.Namespace) -> dict[str, object]:
     """What `evaluation_parser`'s flags say of the run, under the names that `run_benchmark` has for them."""
     return {
+        "model": arguments.model,
+        "segmenter": segmenter_options(arguments),
+        "compiled": arguments.compile,
         "device": arguments.device,
         "overwrite": arguments.overwrite,
+        "zipped": arguments.zip,
         "size": arguments.size,
         "workers": arguments.num_workers,
         "threads": arguments.threads,

@@ -1,9 +1,8 @@
 """The only evaluation loop: videos in, folders of masks out, each finished whole or not at all."""
 
 import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +11,16 @@ import torch
 
 from dataset.video import Video
 from evaluation.results import ResultFolder
-from model import VideoSegmenter
+from model import VideoSegmenter, segmenter_maker
+from model.checkpoint import digest
+from util.ahead import map_ahead
 from util.device import device_of, peak_memory, use_threads
 from util.distributed import Group
 from util.errors import InputError
 from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
 from util.progress import progress_bar
 
-WAITING_MASKS = 16  # at most so many results wait to be written
+WAITING_MASKS = 16  # results that wait to be written
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
 ARCHIVE = "results.zip"
 
@@ -104,23 +105,32 @@ def run_benchmark(
     videos: list[Video],
     results: ResultFolder,
     settings: dict[str, Any],
-    segmenter_maker: Callable[[torch.device], Callable[[], VideoSegmenter]],
     *,
-    device: str,
-    overwrite: bool,
+    model: str | Path,
+    segmenter: dict[str, Any],
+    compiled: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    zipped: bool = False,
     size: int | None = None,
     workers: int = 2,
     threads: int | None = None,
 ) -> Summary | None:
     """What an evaluation script does between its flags and its scores, in each process that torchrun started.
 
-    `segmenter_maker(device)` loads the network there, before `results` is touched, and gives what `evaluate` needs;
-    `settings` is what `results` must have been made with; `threads` are PyTorch's on the CPU.  Prints and returns the
-    summary on rank 0, `None` elsewhere.
+    model:     checkpoint; it is read before `results` is touched
+    segmenter: options of `VideoSegmenter`
+    settings:  what the results also depend on; with the model's digest, `segmenter` and `size` they must agree with
+               those of results that are there already
+    zipped:    write the archive for the benchmark's server too, unless a video failed
+    threads:   of PyTorch on the CPU (`use_threads`)
+
+    Prints the summary, and returns it on rank 0; returns `None` elsewhere.
     """
     use_threads(threads)
+    settings = {"model": digest(model), **segmenter, **settings, "size": size}
     with Group() as group:
-        make_segmenter = segmenter_maker(device_of(device))
+        make_segmenter = segmenter_maker(model, device_of(device), compiled=compiled, **segmenter)
         problem = None
         if group.rank == 0:
             try:
@@ -134,6 +144,8 @@ def run_benchmark(
     if summary is not None:
         print(summary)
         print(f"masks: {results.masks}")
+        if zipped and not summary.failures:
+            print(f"archive: {results.zip(videos)}")
     return summary
 
 
@@ -148,19 +160,20 @@ def segment_video(
 ) -> float:
     """Write the wanted masks of one video into `folder`; returns the seconds of processing, reading and writing aside."""
     seconds = 0.0
-    with ThreadPoolExecutor(max(1, workers)) as writers:
-        waiting: deque[Future] = deque()
+
+    def results() -> Iterator[tuple[Path, np.ndarray]]:
+        nonlocal seconds
         for frame in video.frames(workers=workers):
             start = time.perf_counter()
             labels = _segment_frame(segmenter, frame.image, frame.mask, frame.wanted, size)
             seconds += time.perf_counter() - start
             if labels is not None:
-                waiting.append(writers.submit(video.write_mask, folder / f"{frame.name}.png", labels))
-                if len(waiting) > WAITING_MASKS:
-                    waiting.popleft().result()
+                yield folder / f"{frame.name}.png", labels
             on_frame()
-        while waiting:
-            waiting.popleft().result()
+
+    with ThreadPoolExecutor(max(1, workers)) as writers:
+        for _ in map_ahead(writers, lambda result: video.write_mask(*result), results(), limit=WAITING_MASKS):
+            pass
     return seconds
 
 
@@ -169,11 +182,10 @@ def _segment_frame(
 ) -> np.ndarray | None:
     original = image.shape[:2]
     working = shorter_side_size(*original, size)
-    image = resize_image(normalise(torch.from_numpy(image).to(segmenter.device)), working)
-    if mask is not None:
-        mask = resize_labels(torch.from_numpy(mask).to(segmenter.device), working)
-    probabilities = segmenter.step(image, mask, wanted)
-    if not wanted:
+    resized = resize_image(normalise(torch.from_numpy(image).to(segmenter.device)), working)
+    given = None if mask is None else resize_labels(torch.from_numpy(mask).to(segmenter.device), working)
+    probabilities = segmenter.step(resized, given, wanted)
+    if not wanted or probabilities is None:
         return None
     with torch.inference_mode():
         return segmenter.to_labels(resize_probabilities(probabilities, original)).cpu().numpy()

@@ -274,7 +274,7 @@ def test_youtube_results_have_the_size_frames_and_ids_of_the_data_set(youtube, l
 
 @pytest.mark.parametrize("module", [eval_davis, eval_youtube])
 def test_bad_input_ends_before_the_network_is_built(module, light_file, script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "segmenter_maker", lambda *arguments, **options: pytest.fail("the network was built"))
+    monkeypatch.setattr("evaluation.run.segmenter_maker", lambda *arguments, **options: pytest.fail("the network was built"))
     path = "--davis_path" if module is eval_davis else "--yv_path"
     assert script(module.__name__, "--model", light_file, path, tmp_path / "none", "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
