@@ -185,8 +185,8 @@ def youtube_videos(
         frames = _frames_of(images / name, listed_in=listing)
         stems = frozenset(frame.stem for frame in frames)
         masks = {mask.stem: mask for mask in list_frames(_folder(annotations / name))}
-        if strange := masks.keys() - stems:
-            raise InputError(f"{annotations / name}: found masks of {names_some(strange)}, no such frames in {images / name}")
+        if strange := {mask.name for stem, mask in masks.items() if stem not in stems}:
+            raise InputError(f"{annotations / name}: found {names_some(strange)}, but no such frames in {images / name}")
         wanted = stems
         if not output_all:
             wanted = frozenset(frame for scored in meta[name].values() for frame in scored.frames)

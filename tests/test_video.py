@@ -423,7 +423,7 @@ def break_youtube(root, how: str) -> None:
         ("absent video", r"JPEGImages/late: no such folder, but .*meta.json lists late"),
         ("no frames anywhere", r"valid/JPEGImages: no such folder, nor .*all_frames/valid_all_frames/JPEGImages$"),
         ("no Annotations", r"valid/Annotations: no such folder$"),
-        ("a mask without its frame", r"Annotations/late: found masks of 00020, no such frames in .*JPEGImages/late$"),
+        ("a mask without its frame", r"Annotations/late: found 00020.png, but no such frames in .*JPEGImages/late$"),
         ("two masks of one name", r"Annotations/late: expected one picture of each name, found 00005.bmp and 00005.png$"),
         ("late JPEG mask", r"late/00005.png: expected a mask as PNG, found JPEG"),
         ("late mask of another size", r"late/00005.png: mask is 23x32, its frame is 24x32"),
