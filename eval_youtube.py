@@ -19,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
         "--yv_path",
         default="../YouTube",
         metavar="DIR",
-        help="folder with valid/ or test/, and all_frames/ beside them; or JPEGImages/ and Annotations/ of your own",
+        help="folder with valid/ or test/, and all_frames/ beside them; or JPEGImages/ and Annotations/ of your own videos, "
+        "whose masks number the objects or are white on black",
     )
     result.add_argument("--split", choices=("valid", "test"), default="valid", help="which videos")
     result.add_argument(

@@ -3,7 +3,7 @@
 import re
 import tempfile
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,20 @@ import numpy as np
 from av.video.reformatter import Colorspace
 
 from util.errors import InputError
-from util.image import IGNORED, natural_order, open_image, read_image, shorter_side_size, size_text
+from util.image import (
+    IMAGE_SUFFIXES,
+    WHITE,
+    Numbering,
+    list_frames,
+    object_ids,
+    open_image,
+    read_image,
+    refuse_lossy,
+    shorter_side_size,
+    size_text,
+)
 
-FOLDER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+PURE_WHITE = 0xFFFFFF
 UNSPECIFIED = 2  # FFmpeg's number for a colour space that a file does not state
 CHUNK = 16  # frames at least that are decoded at once when going backwards
 
@@ -35,14 +46,10 @@ class FrameFolder:
     """
 
     def __init__(self, folder: Path, *, rate: Fraction = Fraction(24)) -> None:
-        files = (path for path in folder.iterdir() if path.suffix.lower() in FOLDER_SUFFIXES and path.is_file())
-        visible = (path for path in files if not path.name.startswith("."))
-        self.paths = sorted(visible, key=lambda path: natural_order(path.name))
+        self.paths = list_frames(folder)
         if not self.paths:
-            raise InputError(f"{folder}: expected frames ({', '.join(sorted(FOLDER_SUFFIXES))}), found none")
+            raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found none")
         self.names = [path.stem for path in self.paths]
-        if len(set(self.names)) < len(self.names):
-            raise InputError(f"{folder}: expected one frame for each name, found two with different suffixes")
         self.times = [Fraction(i) / rate for i in range(len(self.paths))]
         self.size = read_image(self.paths[0]).shape[:2]
 
@@ -199,42 +206,71 @@ class GivenMasks:
     """Masks as people draw them become label maps; a colour means the same object in each of them.
 
     - paletted: the palette's indices are the objects' ids
-    - greyscale: the values are the ids; 0 and 255 alone is one object
+    - greyscale: the values are the ids; white on black is object 1 (`util.image.Numbering`)
     - colour: each colour but black is an object, numbered as they come; what is transparent is background
     """
 
     def __init__(self) -> None:
         self.colours: dict[int, int] = {0: 0}  # from 0xRRGGBB to the id
+        self.numbering = Numbering(strict=True)
+        self.ids: set[int] = set()  # of all masks so far
+
+    def read_all(self, paths: Mapping[int, Path], size: tuple[int, int]) -> dict[int, np.ndarray]:
+        """Label maps (H, W) uint8 by frame, ascending, without the empty ones before the first object: those state nothing.
+
+        Raises `InputError` naming the file when a mask cannot be one, or none shows an object.
+        """
+        masks: dict[int, np.ndarray] = {}
+        for frame, path in sorted(paths.items()):
+            labels = self.read(path, size)
+            if labels.any():
+                masks[frame] = labels
+            elif masks:
+                raise InputError(f"{path}: expected an object, as in the masks before it, found none; leave it out")
+        if not masks:
+            names = ", ".join(str(path) for path in paths.values())
+            raise InputError(f"{names}: expected an object, found none")
+        return masks
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        """A label map (H, W) uint8 of a frame's size; raises `InputError` naming the file when it cannot be one."""
+        """A label map (H, W) uint8 of a frame's size, of ids alone and perhaps empty.
+
+        Masks are to be read in the order of their frames.  Raises `InputError` naming the file when it cannot be one.
+        """
         with open_image(path) as image:
-            if image.mode in ("P", "L", "1"):
-                labels = np.array(image, dtype=np.uint8)
-                if image.mode == "L" and set(np.unique(labels)) <= {0, IGNORED}:
-                    labels = (labels != 0).astype(np.uint8)
-            elif image.mode in ("RGB", "RGBA", "LA"):
-                labels = None
-                picture = np.array(image.convert("RGBA"))
-            else:
-                raise InputError(f"{path}: expected a paletted, greyscale or colour mask, found mode {image.mode}")
+            refuse_lossy(image)
             paletted = image.mode == "P"
-        if labels is None:
-            codes = (picture[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1]) * (picture[..., 3] >= 128)
-            _refuse_soft_edges(path, codes)
-            for code in np.unique(codes):
-                self.colours.setdefault(int(code), len(self.colours))
-            if len(self.colours) > IGNORED:
-                raise InputError(f"{path}: expected at most 254 colours beside black, found {len(self.colours) - 1}")
-            known = np.array(sorted(self.colours))
-            labels = np.array([self.colours[int(code)] for code in known], dtype=np.uint8)[np.searchsorted(known, codes)]
-        elif not paletted:
-            _refuse_soft_edges(path, labels)
+            if image.mode in ("P", "L", "1"):
+                values = np.array(image if paletted else image.convert("L"))
+            elif image.mode in ("RGB", "RGBA", "LA"):
+                picture = np.array(image.convert("RGBA"))
+                values = (picture[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1]) * (picture[..., 3] >= 128)
+            else:
+                raise InputError(f"expected a paletted, greyscale or colour mask, found mode {image.mode}")
+        if not paletted:
+            _refuse_soft_edges(path, values)
+        if values.dtype != np.uint8:
+            values = self._numbered(path, values)
+        labels = self.numbering.read(values, path)
+        self.ids |= set(object_ids(labels))
+        if self.numbering.white:
+            self.colours.setdefault(PURE_WHITE, 1)
         if labels.shape != size:
             raise InputError(f"{path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
-        if not ((labels != 0) & (labels != IGNORED)).any():
-            raise InputError(f"{path}: expected an object, found none")
         return labels
+
+    def _numbered(self, path: Path, codes: np.ndarray) -> np.ndarray:
+        """Colours (H, W) as 0xRRGGBB become ids (H, W) uint8, or 255 where they are white on black and no ids yet."""
+        found = np.unique(codes)
+        if self.numbering.white is not False and set(found.tolist()) <= {0, PURE_WHITE}:
+            return np.where(codes == PURE_WHITE, np.uint8(WHITE), np.uint8(0))
+        for code in found.tolist():
+            if code not in self.colours:
+                self.colours[code] = 1 + max(self.ids | set(self.colours.values()))
+        if (count := max(self.colours.values())) >= WHITE:
+            raise InputError(f"{path}: expected at most 254 objects in all masks, found {count}")
+        known = np.array(sorted(self.colours))
+        return np.array([self.colours[code] for code in known.tolist()], dtype=np.uint8)[np.searchsorted(known, codes)]
 
 
 def _refuse_soft_edges(path: Path, values: np.ndarray) -> None:

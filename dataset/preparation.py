@@ -30,6 +30,7 @@ from util.ahead import map_ahead
 from util.errors import InputError, names_some
 from util.files import make_folder, path_in
 from util.flags import DefaultsFormatter, non_negative_int
+from util.image import as_rgb, refuse_lossy
 from util.progress import progress_bar
 
 JPEG_QUALITY = 95
@@ -224,27 +225,31 @@ def map_parallel(function: Callable[[Any], Any], items: Iterable[Any], *, worker
 def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None = None) -> bytes:
     """A photograph as JPEG, shrunk (bicubic over all pixels, so that nothing aliases) until one side has so many pixels.
 
-    One that is a JPEG and small enough stays as it is.  Raises `InputError`, without the file's name, when it is broken.
+    One that is a JPEG and small enough stays as it is.  Raises `InputError`, without the file's name, when it is broken or
+    no 8-bit colour can be made of it (`util.image.as_rgb`).
     """
     image = _decoded(data)
     size = _shrunk(image.size, shorter, longer)
     if image.format == "JPEG" and size == image.size:
         return data
-    return _encoded(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), "JPEG", quality=JPEG_QUALITY)
+    return _encoded(as_rgb(image).resize(size, Image.Resampling.BICUBIC), "JPEG", quality=JPEG_QUALITY)
 
 
 def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None = None, grey: bool = False) -> bytes:
     """A mask as PNG, shrunk as `convert_image` does but nearest; ids and palette stay, or `grey` makes it greyscale.
 
-    Raises `InputError`, without the file's name, when it is broken or, but for `grey`, no label map.
+    Raises `InputError`, without the file's name, when it is broken, lossy or, but for `grey`, no label map.
     """
     image = _decoded(data)
+    refuse_lossy(image)
     size = _shrunk(image.size, shorter, longer)
     if not grey and image.mode not in ("P", "L", "1"):
         raise InputError(f"expected a label map (a paletted or greyscale PNG), found mode {image.mode}")
     if image.format == "PNG" and size == image.size and (not grey or image.mode == "L"):
         return data
-    return _encoded((image.convert("L") if grey else image).resize(size, Image.Resampling.NEAREST), "PNG")
+    if grey:
+        image = (as_rgb(image) if image.mode[0] in "IF" else image).convert("L")  # of 16 bits Pillow makes white
+    return _encoded(image.resize(size, Image.Resampling.NEAREST), "PNG")
 
 
 class _Job(NamedTuple):

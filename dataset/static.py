@@ -7,14 +7,14 @@ import numpy as np
 from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
-from util.image import list_images, read_image, read_label_map
+from util.image import list_images, read_image, read_label_map, refuse_twins
 
 
 class StaticClips:
     """Photographs with a mask of one object: `name.jpg` and `name.png` side by side.
 
     folder:  holds the pairs, or folders of them (FSS-1000's classes)
-    Raises `InputError` when there is no pair.
+    Raises `InputError` when there is no pair, or there are two photographs of one name.
     """
 
     def __init__(self, folder: str | Path, *, crop: int = 384) -> None:
@@ -24,8 +24,8 @@ class StaticClips:
         self.images = [
             path
             for place in folders
-            for path in list_images(place)
-            if path.suffix.lower() != ".png" and path.with_suffix(".png").is_file()
+            for path in refuse_twins([path for path in list_images(place) if path.suffix.lower() != ".png"])
+            if path.with_suffix(".png").is_file()
         ]
         if not self.images:
             raise InputError(f"{folder}: expected photographs name.jpg with masks name.png, found none")

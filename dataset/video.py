@@ -15,8 +15,11 @@ from util.errors import InputError, names_some, shorten
 from util.files import path_in, read_json, read_text
 from util.image import (
     IGNORED,
+    Numbering,
     colour_map,
     image_size,
+    label_map_size,
+    list_frames,
     list_images,
     natural_order,
     object_ids,
@@ -51,6 +54,7 @@ class Video:
     wanted: frozenset[str]
     truth: Mapping[str, Path] = field(default_factory=dict)
     union: bool = False  # all that is not 0 is one object, stored as 0/255 greyscale (DAVIS 2016)
+    white: bool = False  # its masks are white on black: 255 is object 1 (`util.image.Numbering`)
     palette: bytes | None = None  # the data set's own
     all_masks: bool = False  # every mask is input, and replaces what was predicted
 
@@ -85,10 +89,16 @@ class Video:
                     mask = np.where(np.isin(mask, list(entering)), mask, 0) if entering else None
             yield Frame(path.stem, image, mask, path.stem in self.wanted)
 
-    def read_mask(self, path: Path) -> np.ndarray:
-        """A label map of this video's data set, (H, W) uint8; the union is object 1."""
+    def read_mask(self, path: Path, numbering: Numbering | None = None) -> np.ndarray:
+        """A mask as a label map of ids, (H, W) uint8: the union or what is white on black is object 1.
+
+        Results may be numbered in another way than this video's masks: `numbering` is theirs.  Raises `InputError` naming
+        the file when it cannot be read, or is not numbered like the others.
+        """
         labels = read_label_map(path).labels
-        return (labels != 0).astype(np.uint8) if self.union else labels
+        if self.union:
+            return (labels != 0).astype(np.uint8)
+        return (numbering or Numbering(self.white, strict=self.all_masks)).read(labels, path)
 
     def write_mask(self, path: Path, labels: np.ndarray) -> None:
         """Write a result (H, W) uint8 as this video's data set stores masks."""
@@ -150,19 +160,30 @@ def youtube_videos(
 
     Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`; masks from
     `<split>/Annotations`; wanted are the frames that `<split>/meta.json` names, or all of them with `output_all` (then
-    `meta.json` is not needed).  `truth` is a folder of annotations for scores.  With `all_masks` every mask is input, not
-    only an object's first.  Raises `InputError` as `davis_videos` does.
+    `meta.json` is not needed).  Masks before the first object may be empty.  `truth` is a folder of annotations for scores.
+    With `all_masks` every mask is input, not only an object's first.  Raises `InputError` as `davis_videos` does, also when
+    a video has frames but no masks, or masks but no frames.
     """
     root = Path(path)
     own = is_own_data(root)
-    annotations = _folder(root / "Annotations" if own else root / split / "Annotations")
+    annotations = root / "Annotations" if own else root / split / "Annotations"
     every_frame = root / "all_frames" / f"{split}_all_frames" / "JPEGImages"
     images = every_frame
     if own or not every_frame.is_dir():
-        images = _folder(root / "JPEGImages" if own else root / split / "JPEGImages")
+        images = root / "JPEGImages" if own else root / split / "JPEGImages"
+    if not own and not (root / split).is_dir():
+        raise InputError(
+            f"{root}: expected JPEGImages/ and Annotations/ in it (your own videos) or {split}/ (YouTube-VOS), "
+            f"found {_what_is_in(root)}"
+        )
+    _folder(annotations)
+    if not images.is_dir():
+        raise InputError(f"{images}: no such folder, nor {every_frame}")
     output_all = output_all or own
     if output_all:
-        listing, names = annotations, sorted(p.name for p in annotations.iterdir() if _is_video_folder(p))
+        listing, names = annotations, _video_folders(annotations)
+        if unmasked := set(_video_folders(images)) - set(names):
+            raise InputError(f"{images}: expected masks of each video in {annotations}, found none of {names_some(unmasked)}")
     else:
         listing = root / split / "meta.json"
         meta = read_youtube_meta(listing)
@@ -175,7 +196,9 @@ def youtube_videos(
     for name in names:
         frames = _frames_of(images / name, listed_in=listing)
         stems = frozenset(frame.stem for frame in frames)
-        masks = {mask.stem: mask for mask in list_images(_folder(annotations / name)) if mask.stem in stems}
+        masks = {mask.stem: mask for mask in list_frames(_folder(annotations / name))}
+        if strange := {mask.name for stem, mask in masks.items() if stem not in stems}:
+            raise InputError(f"{annotations / name}: found {names_some(strange)}, but no such frames in {images / name}")
         wanted = stems
         if not output_all:
             wanted = frozenset(frame for scored in meta[name].values() for frame in scored.frames)
@@ -183,7 +206,7 @@ def youtube_videos(
                 raise InputError(f"{listing}: asks for no frame of {name}")
             if absent := wanted - stems:
                 raise InputError(f"{listing}: asks for {name}/{names_some(absent)}, not in {images / name}")
-        found = {} if truth is None else {p.stem: p for p in list_images(_folder(Path(truth) / name))}
+        found = {} if truth is None else {p.stem: p for p in list_frames(_folder(Path(truth) / name))}
         video = _checked(name, frames, masks=masks, wanted=wanted, truth=found)
         videos.append(replace(video, all_masks=all_masks))
     return videos
@@ -254,8 +277,9 @@ def _davis_image_set(root: Path, split: str, year: int) -> Path:
     name = "test-dev.txt" if split == "testdev" else "val.txt"
     places = [root / "ImageSets" / str(year) / name]
     if year == 2016:
-        places.append(root.parent / "2017" / "trainval" / "ImageSets" / "2016" / name)
         places.append(root / "ImageSets" / "480p" / name)
+        if root.name != "trainval":  # which is that of 2017 itself
+            places.append(root.parent / "2017" / "trainval" / "ImageSets" / "2016" / name)
     for place in places:
         if place.is_file():
             return place
@@ -291,30 +315,40 @@ def _checked(
     union: bool = False,
 ) -> Video:
     """A `Video` whose first frame and masks are there, can be read and fit."""
-    video = Video(name, tuple(frames), masks, wanted, truth, union)
     frame_of = {frame.stem: frame for frame in frames}
     if not masks:
         raise InputError(f"{name}: expected a mask of at least one frame, found none")
     for stem, mask in masks.items():
         if not mask.is_file():
-            raise InputError(f"{mask}: no such mask; {name} has none for its first frame")
-        size, frame_size = image_size(mask), image_size(frame_of[stem])
+            raise InputError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
+        size, frame_size = label_map_size(mask), image_size(frame_of[stem])
         if size != frame_size:
             raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
-    first_mask = masks[min(masks, key=natural_order)]
-    palette = read_label_map(first_mask).palette
-    if not object_ids(labels := video.read_mask(first_mask)):
-        raise InputError(f"{first_mask}: expected an object, found only the values {names_some(_values(labels))}")
+    ordered = [masks[stem] for stem in sorted(masks, key=natural_order)]
+    white = Numbering.of(ordered).white
+    if white is None:
+        more = f", and so are all {len(ordered)} masks of {name}" if len(ordered) > 1 else ""
+        raise InputError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
+    shown = [truth[stem] for stem in sorted(truth, key=natural_order)]
+    if shown and shown[0] not in ordered and Numbering.of(shown).white and not white:
+        raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
+    palette = None if white else read_label_map(ordered[0]).palette  # the colour of object 1 is not told by white
     read_image(frames[0])
-    return Video(name, tuple(frames), masks, wanted, truth, union, None if union else palette or colour_map())
+    return Video(name, tuple(frames), masks, wanted, truth, union, white, None if union else palette or colour_map())
+
+
+def _instead_of(mask: Path) -> str:
+    """What is to be said of a mask that is not there, but a picture of its name is."""
+    found = list_images(mask.parent) if mask.parent.is_dir() else []
+    return next((f"found {path.name}, save masks as PNG" for path in found if path.stem == mask.stem), "")
 
 
 def _frames_of(folder: Path, *, listed_in: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, but {listed_in} lists {folder.name}")
-    frames = list_images(folder)
+    frames = list_frames(folder)
     if not frames:
-        raise InputError(f"{folder}: expected frames (jpg or png), found {_what_is_in(folder)}")
+        raise InputError(f"{folder}: expected frames (jpg, png, webp, bmp or tif), found {_what_is_in(folder)}")
     return frames
 
 
@@ -324,15 +358,11 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _is_video_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _video_folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _what_is_in(folder: Path) -> str:
     if not folder.is_dir():
         return "no such folder"
     return names_some({path.name for path in folder.iterdir()}) or "an empty folder"
-
-
-def _values(labels: np.ndarray) -> set[str]:
-    return {str(value) for value in np.unique(labels)}

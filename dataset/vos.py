@@ -8,7 +8,7 @@ import numpy as np
 from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
-from util.image import list_images, read_image, read_label_map
+from util.image import WHITE, Numbering, list_frames, read_image, read_label_map
 
 SLOTS = 2  # at most so many objects of a video are followed
 
@@ -51,6 +51,7 @@ class VideoClips:
         self.scale = scale
         self.min_pixels = min_pixels
         self.crop = crop
+        self._numberings: dict[int, Numbering] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -59,10 +60,13 @@ class VideoClips:
         return str(self.masks / self.names[index])
 
     def annotated(self, index: int) -> list[tuple[Path, Path]]:
-        """The frames of a video that have a mask, in order, each with its mask.  Raises `InputError` when there are none."""
+        """The frames of a video that have a mask, in order, each with its mask.
+
+        Raises `InputError` when there are none, or two files of one name.
+        """
         video = self.names[index]
-        masks = {path.stem: path for path in list_images(self.masks / video)}
-        frames = [(path, masks[path.stem]) for path in list_images(self.images / video) if path.stem in masks]
+        masks = {path.stem: path for path in list_frames(self.masks / video)}
+        frames = [(path, masks[path.stem]) for path in list_frames(self.images / video) if path.stem in masks]
         if not frames:
             raise InputError(f"{self.masks / video}: expected masks of the frames in {self.images / video}, found none")
         return frames
@@ -76,6 +80,11 @@ class VideoClips:
         chosen = [frames[i] for i in draw_frames(rng, len(frames), max_skip // self.spacing)]
         pictures = [read_image(path) for path, _ in chosen]
         label_maps = [read_label_map(path).labels for _, path in chosen]
+        if any((labels == WHITE).any() for labels in label_maps):  # else there is nothing to find out
+            if index not in self._numberings:
+                self._numberings[index] = Numbering.of(mask for _, mask in frames)
+            numbering = self._numberings[index]
+            label_maps = [numbering.read(*pair) for pair in zip(label_maps, (mask for _, mask in chosen), strict=True)]
         size = pictures[0].shape[:2]
         for (path, _), picture, labels in zip(chosen, pictures, label_maps, strict=True):
             if picture.shape[:2] != size or labels.shape != size:

@@ -18,7 +18,7 @@ import numpy as np
 from evaluation.metrics import Statistics, score_masks, statistics
 from util.errors import InputError, names_some
 from util.files import write_atomically
-from util.image import natural_order, object_ids, read_label_map
+from util.image import Numbering, natural_order, object_ids, read_label_map
 from util.progress import progress_bar
 
 SPLITS = ("val", "testdev", "valid", "test")
@@ -39,16 +39,20 @@ class ScoringJob(NamedTuple):
     name: str
     truth: Sequence[Path]
     results: Sequence[Path]
-    union: bool  # all that is not 0 is one object; else 255 is background
+    union: bool  # all that is not 0 is one object
     objects: Sequence[int]
+    white: bool = False  # 255 is object 1 in the truth, else background; results say it themselves (`util.image.Numbering`)
 
 
 def score_video(job: ScoringJob) -> dict[int, FrameScores]:
     """J and F of each object in each frame of a video; raises `InputError` for a mask that cannot be compared."""
     j = np.zeros((len(job.objects), len(job.truth)))
     f = np.zeros_like(j)
+    of_truth, of_results = Numbering(job.white), Numbering()
     for t, (truth_path, result_path) in enumerate(zip(job.truth, job.results, strict=True)):
         truth, result = read_label_map(truth_path).labels, read_label_map(result_path).labels
+        if not job.union:
+            truth, result = of_truth.read(truth, truth_path), of_results.read(result, result_path)
         if truth.shape != result.shape:
             raise InputError(
                 f"{result_path}: expected the size of {truth_path}, {truth.shape[0]}x{truth.shape[1]}, "
@@ -96,7 +100,7 @@ def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
         frames = sorted(video.truth, key=natural_order)
         if len(frames) < 3:
             raise InputError(f"{video.name}: expected ground truth of at least 3 frames, found {len(frames)}")
-        first = read_label_map(video.truth[frames[0]]).labels
+        first = video.read_mask(video.truth[frames[0]])
         scored = frames[1:-1]
         jobs.append(
             ScoringJob(
@@ -105,6 +109,7 @@ def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
                 _existing(results / video.name, scored),
                 video.union,
                 [1] if video.union else object_ids(first),
+                video.white,
             )
         )
     return jobs
@@ -174,7 +179,7 @@ def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], r
             if frames:
                 name = f"{video.name}/{','.join(map(str, numbers))}"
                 paths = _existing(results / video.name, frames)
-                jobs.append(ScoringJob(name, [video.truth[frame] for frame in frames], paths, False, numbers))
+                jobs.append(ScoringJob(name, [video.truth[frame] for frame in frames], paths, False, numbers, video.white))
     if not jobs:
         raise InputError("nothing to score: no object has a frame behind its first")
     return jobs

@@ -14,7 +14,7 @@ from model.checkpoint import load_for_inference
 from model.memory import MemoryBank
 from model.modules import KeyFeatures
 from model.network import STCN, soft_aggregate
-from util.image import IGNORED, normalise, object_ids, one_hot, padding_to_stride, unpad
+from util.image import IGNORED, Numbering, normalise, object_ids, one_hot, padding_to_stride, unpad
 
 
 class _Pending(NamedTuple):
@@ -65,6 +65,7 @@ class VideoSegmenter:
         self.amp = amp
         self.bank = MemoryBank(similarity=network.config.similarity, top_k=top_k, max_frames=max_memory_frames)
         self.object_ids: list[int] = []
+        self._numbering = Numbering(strict=True)
         self._size: tuple[int, int] | None = None
         self._frame = 0  # of the next step
         self._last_memory = 0
@@ -77,18 +78,19 @@ class VideoSegmenter:
         image:  uint8 RGB, (H, W, 3) or (3, H, W), or (3, H, W) float, normalised with ImageNet's mean and deviation; any
                 size, the same in all frames
         mask:   (H, W) integer label map: the objects given at this frame, under the data set's own ids from 1 to 254.  0
-                states nothing and 255 is ignored; a bool mask is object 1.  An object given again has its prediction
-                replaced by the new mask.
+                states nothing; 255 beside ids is ignored.  White on black, 0 and 255 alone, is object 1, and so is a
+                bool mask; the first mask that is not empty says which it is (`util.image.Numbering`).  An object given
+                again has its prediction replaced by the new mask.
         wanted: `False` when nobody needs this frame's result; it is then computed only if memory needs it
 
         Returns (N+1, H, W) float32 probabilities on the network's device, background first, then the objects in the
         order of `object_ids`; `None` for a frame that was not computed.  Before the first object all is background.
-        Raises `ValueError` when an array is not as above.
+        Raises `ValueError` when an array is not as above, or masks of ids and masks of 255 alone are mixed.
         """
         image = self._as_image(image)
         given = self._as_mask(mask)
         frame, self._frame = self._frame, self._frame + 1
-        given_ids = [] if given is None else object_ids(given.cpu().numpy())
+        given_ids = [] if given is None else object_ids(given)
         if not self.object_ids and not given_ids:
             return torch.ones(1, *self._size, device=self.device) if wanted else None
 
@@ -102,7 +104,7 @@ class VideoSegmenter:
             features = self.network.encode_key(padded)
             probabilities = self._predict(features) if self.object_ids else None
         if given_ids:
-            given = F.pad(given, padding)
+            given = F.pad(torch.from_numpy(given).to(self.device), padding)
             probabilities = self._put_in(probabilities, given, given_ids)
         if becomes_memory or self.include_last:
             self._pending = _Pending(padded, features, probabilities[1:], bool(given_ids), not becomes_memory)
@@ -125,6 +127,7 @@ class VideoSegmenter:
             pending = {**self._pending._asdict(), "features": self._pending.features._asdict()}
         return {
             "object_ids": list(self.object_ids),
+            "white": self._numbering.white,
             "size": self._size,
             "frame": self._frame,
             "last_memory": self._last_memory,
@@ -143,6 +146,7 @@ class VideoSegmenter:
             pending = _Pending(**{**pending, "features": KeyFeatures(**pending["features"])})
         self._pending = pending
         self.object_ids = list(state["object_ids"])
+        self._numbering.white = state["white"]
         self._size = None if state["size"] is None else tuple(state["size"])
         self._frame, self._last_memory = state["frame"], state["last_memory"]
         self.bank.load_state_dict(state["bank"])
@@ -168,8 +172,7 @@ class VideoSegmenter:
         objects = torch.zeros(len(self.object_ids), *given.shape, device=self.device)
         if probabilities is not None:
             objects[: len(probabilities) - 1] = probabilities[1:]
-        stated = (given != 0) & (given != IGNORED)
-        objects = torch.where(stated, 0, objects)
+        objects = torch.where(given != 0, 0, objects)
         rows = [self.object_ids.index(i) for i in given_ids]
         objects[rows] = one_hot(given, given_ids)
         return _aggregate(objects)
@@ -190,8 +193,8 @@ class VideoSegmenter:
         self._size = size
         return image.to(self.device, torch.float32)
 
-    def _as_mask(self, mask: Tensor | np.ndarray | None) -> Tensor | None:
-        """The mask as (H, W) uint8 on the device."""
+    def _as_mask(self, mask: Tensor | np.ndarray | None) -> np.ndarray | None:
+        """The mask as (H, W) uint8 of ids alone."""
         if mask is None:
             return None
         mask = _as_tensor(mask)
@@ -201,7 +204,7 @@ class VideoSegmenter:
             )
         if mask.dtype != torch.uint8 and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= IGNORED:
             raise ValueError(f"mask: expected ids from 0 to 255, found {int(mask.min())} to {int(mask.max())}")
-        return mask.to(self.device, torch.uint8)
+        return self._numbering.read(mask.to("cpu", torch.uint8).numpy(), "mask")
 
 
 def _aggregate(probabilities: Tensor) -> Tensor:

@@ -22,7 +22,16 @@ from dataset.stages import STATIC_FOLDERS, add_data_flags, data_roots, stage_sou
 from dataset.video import davis_videos, read_image_set, youtube_videos
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, non_negative_int
-from util.image import image_size, list_images, read_image, read_label_map, size_text
+from util.image import (
+    image_size,
+    label_map_size,
+    list_frames,
+    list_images,
+    read_image,
+    read_label_map,
+    refuse_twins,
+    size_text,
+)
 from util.progress import progress_bar
 
 STATIC_PAIRS = {"fss": 10_000, "DUTS-TR": 10_553, "DUTS-TE": 5_019, "ecssd": 1_000, "BIG_small": 150, "HRSOD_small": 2_010}
@@ -162,7 +171,10 @@ def readiness(use: Use, sets: list[DataSet]) -> str:
 
 def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -> list[str]:
     """What is wrong with a video's frames and masks; `every_frame` is to have a mask."""
-    frames, found = ({path.stem: path for path in list_images(f)} if f.is_dir() else {} for f in (images, masks))
+    try:
+        frames, found = ({path.stem: path for path in list_frames(f)} if f.is_dir() else {} for f in (images, masks))
+    except InputError as error:
+        return [str(error)]
     for folder, content in ((images, frames), (masks, found)):
         if not content:
             return [f"{folder}: expected frames and masks of a video, found none"]
@@ -182,7 +194,7 @@ def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode
             if one_size and size != first:
                 problems.append(f"{image}: frame is {size_text(size)}, the first one is {size_text(first)}")
             if mask is not None:
-                found = read_label_map(mask).labels.shape if decode else image_size(mask)
+                found = read_label_map(mask).labels.shape if decode else label_map_size(mask)
                 if found != size:
                     problems.append(f"{mask}: mask is {size_text(found)}, its image is {size_text(size)}")
         except InputError as error:
@@ -215,11 +227,16 @@ def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
     """Pairs name.jpg and name.png in a folder or those in it, as `StaticClips` looks for them."""
     if not folder.is_dir():
         return DataSet(name, STATIC_PAIRS.get(name), None, [], [])
-    images, masks = {}, {}
+    images, masks, problems = {}, {}, []
     for place in [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != ".")]:
-        for path in list_images(place):
+        found = list_images(place)
+        try:
+            refuse_twins([path for path in found if path.suffix.lower() != ".png"])
+        except InputError as error:
+            problems.append(str(error))
+        for path in found:
             (masks if path.suffix.lower() == ".png" else images)[path.with_suffix(".png")] = path
-    problems = [f"{path}: a photograph without mask" for mask, path in images.items() if mask not in masks]
+    problems += [f"{path}: a photograph without mask" for mask, path in images.items() if mask not in masks]
     problems += [f"{path}: a mask without photograph" for path in masks if path not in images]
     pairs = [(path, mask) for mask, path in images.items() if mask in masks]
     if not pairs:

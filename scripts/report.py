@@ -6,7 +6,8 @@ python scripts/report.py out/davis --davis_path ../DAVIS/2017 --against out/othe
 import argparse
 import base64
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
@@ -22,8 +23,8 @@ from dataset.video import Video, davis_videos
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, positive_int
-from util.image import colour_map, read_image
-from util.picture import overlay
+from util.image import Numbering, colour_map, natural_order
+from util.picture import draw_mask
 from util.progress import progress_bar
 
 COLUMNS = ("J&F", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay")
@@ -124,7 +125,7 @@ def cells(entries: Sequence[dict[str, Any]]) -> str:
 def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -> str:
     """One sequence: its scores, its plots and its strip of frames."""
     objects = [result.sequences[video.name]["objects"] for result in results]
-    names = sorted(video.truth)[1:-1]  # those that are scored
+    names = sorted(video.truth, key=natural_order)[1:-1]  # those that are scored
     means = [frame_means(of_result) for of_result in objects]
     worst = worst_frames(means[0], (frames + 1) // 2)
     spaced = sorted({*np.linspace(0, len(names) - 1, frames // 2).round().astype(int).tolist()} - {*worst})
@@ -210,10 +211,11 @@ def strip(
     rows = []
     for source, masks, scores in [*sources, ("truth", video.truth, None)]:
         row = f'<tr><th scope="row">{escape(source)}</th>'
+        read = partial(video.read_mask, numbering=None if scores is None else Numbering.of(masks.values()))
         for t in chosen:
             score = "" if scores is None else f"J&F {percent(scores[t])}"
             alt = f"{video.name}, frame {names[t]}, {source} {score}".rstrip()
-            row += f"<td>{thumbnail(video, images[names[t]], masks[names[t]], alt)}{escape(score)}</td>"
+            row += f"<td>{thumbnail(images[names[t]], masks[names[t]], read, alt)}{escape(score)}</td>"
         rows.append(f"{row}</tr>")
     return (
         f'<div class="scroll" tabindex="0" role="group" aria-label="frames of {escape(video.name)}"><table class="strip">'
@@ -222,14 +224,12 @@ def strip(
     )
 
 
-def thumbnail(video: Video, frame: Path, mask: Path, alt: str) -> str:
+def thumbnail(frame: Path, mask: Path, read: Callable[[Path], np.ndarray], alt: str) -> str:
     """A frame with a mask drawn over, as an image element that holds its JPEG; raises `InputError` if the sizes differ."""
-    image, labels = read_image(frame), video.read_mask(mask)
-    height, width = image.shape[:2]
-    if labels.shape != (height, width):
-        raise InputError(f"{mask}: expected the size of {frame}, {height}x{width}, found {labels.shape[0]}x{labels.shape[1]}")
+    picture = draw_mask(frame, mask, read)
+    height, width = picture.shape[:2]
     size = (THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width)))
-    picture = cv2.resize(overlay(image, labels), size, interpolation=cv2.INTER_AREA)
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     data = base64.b64encode(jpeg.tobytes()).decode()
     return f'<img width="{size[0]}" height="{size[1]}" alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">'

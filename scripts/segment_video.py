@@ -174,13 +174,21 @@ def segment(video: FrameFolder | VideoFile, passes: Passes, output: Path, *, rat
         shutil.rmtree(output / "masks", ignore_errors=True)
         os.replace(masks, output / "masks")
         film.finish()
-        rows = [thumbnails[i : i + SHEET_COLUMNS] for i in range(0, len(thumbnails), SHEET_COLUMNS)]
-        write_picture(output / "sheet.png", sheet(rows))
+        numbers = [frame_text(index, video.names[index]) for index in sorted(shown)]
+        rows, captions = (
+            [cells[i : i + SHEET_COLUMNS] for i in range(0, len(cells), SHEET_COLUMNS)] for cells in (thumbnails, numbers)
+        )
+        write_picture(output / "sheet.png", sheet(rows, captions=captions))
     finally:
         with contextlib.suppress(OSError):
             film.container.close()
         film.partial.unlink(missing_ok=True)
         shutil.rmtree(spilled, ignore_errors=True)
+
+
+def frame_text(index: int, name: str) -> str:
+    """A frame's number, as `--mask` counts, and its name where that says something else."""
+    return str(index) if name.isdecimal() and int(name) == index else f"{index} ({name})"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -192,7 +200,8 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         default=argparse.SUPPRESS,
         metavar="[FRAME:]FILE",
-        help="masks, each with the number of its frame, counted from 0, which is also meant where none is given (required)",
+        help="masks, each with the number of its frame, counted from 0, which is also meant where none is given; as PNG: "
+        "numbers of objects, white on black, or a plain colour for each object (required)",
     )
     result.add_argument("--fps", type=positive_float, default=24, help="frames a second of a folder of frames")
     result.add_argument("--overwrite", action="store_true", help="write into a folder that has results already")
@@ -212,8 +221,7 @@ def main() -> None:
     video = open_video(arguments.video, rate=Fraction(arguments.fps).limit_denominator(1001))
     if beyond := [frame for frame in paths if frame >= len(video.names)]:
         raise InputError(f"--mask {beyond[0]}: the frames of {arguments.video} are 0 to {len(video.names) - 1}")
-    reader = GivenMasks()
-    masks = {frame: reader.read(path, video.size) for frame, path in paths.items()}
+    masks = GivenMasks().read_all(paths, video.size)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     for path in (Path(arguments.video), *paths.values()):

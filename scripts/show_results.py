@@ -5,6 +5,7 @@ python scripts/show_results.py --results out/davis17 --davis_path ../DAVIS/2017 
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.video import davis_videos
-from util.errors import one_line_errors
+from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, positive_int
-from util.image import read_image
-from util.picture import overlay, sheet, write_picture
+from util.image import Numbering
+from util.picture import draw_mask, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,14 +33,21 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    rows = []
+    folder = Path(arguments.results)
+    if not folder.is_dir():
+        raise InputError(f"--results {folder}: no such folder")
+    rows, captions, names = [], [], []
     for video in davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year):
-        chosen = [video.images[i] for i in np.linspace(0, len(video) - 1, arguments.frames).round().astype(int)]
-        results = {path.stem: Path(arguments.results) / video.name / f"{path.stem}.png" for path in chosen}
-        for masks in (results, video.truth):
-            if masks.keys() >= {path.stem for path in chosen}:  # the truth is not always public
-                rows.append([overlay(read_image(path), video.read_mask(masks[path.stem])) for path in chosen])
-    write_picture(arguments.output, sheet(rows))
+        spaced = np.linspace(0, len(video) - 1, arguments.frames).round().astype(int)
+        chosen = [video.images[i] for i in dict.fromkeys(spaced)]
+        results = {path.stem: folder / video.name / f"{path.stem}.png" for path in chosen}
+        for source, masks, numbering in (("result", results, Numbering.of(results.values())), ("truth", video.truth, None)):
+            if masks.keys() >= results.keys():  # the truth is not always public
+                read = partial(video.read_mask, numbering=numbering)
+                rows.append([draw_mask(path, masks[path.stem], read) for path in chosen])
+                captions.append([path.stem for path in chosen])
+                names.append(f"{video.name}\n{source}")
+    write_picture(arguments.output, sheet(rows, captions=captions, names=names))
     print(f"picture: {arguments.output}")
 
 

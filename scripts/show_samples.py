@@ -9,9 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dataset.clip import FRAMES
 from dataset.stages import STAGES, Draws, add_crop_flag, add_data_flags, data_roots, max_skip, stage_sources
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, non_negative_int, positive_int
+from util.flags import DefaultsFormatter, fraction, non_negative_int, positive_int
 from util.picture import overlay, sheet, write_picture
 
 
@@ -21,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", default="samples.png", metavar="PNG", help="file to write")
     result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="how many")
     result.add_argument("--columns", type=positive_int, default=3, metavar="N", help="samples beside each other")
-    result.add_argument("--progress", type=float, default=0.4, help="of the training, from 0 to 1: sets the largest skip")
+    result.add_argument("--progress", type=fraction, default=0.4, help="of the training, from 0 to 1: sets the largest skip")
     result.add_argument("--seed", type=non_negative_int, default=0, help="of the samples")
     add_data_flags(result)
     add_crop_flag(result)
@@ -35,13 +36,13 @@ def main() -> None:
     sources = stage_sources(arguments.stage, data_roots(arguments), crop=arguments.crop)
     draws = Draws(sources, seed=arguments.seed, max_skip=lambda draw: skip)
     clips = [draws[draw] for draw in range(arguments.samples)]
-    rows = [
-        [overlay(*pair) for clip in clips[i : i + arguments.columns] for pair in zip(clip.frames, clip.labels, strict=True)]
-        for i in range(0, len(clips), arguments.columns)
-    ]
-    write_picture(arguments.output, sheet(rows))
-    for clip in clips:
-        print(clip.name)
+    numbered = list(enumerate(clips, start=1))
+    parts = [numbered[i : i + arguments.columns] for i in range(0, len(clips), arguments.columns)]
+    rows = [[overlay(*pair) for _, clip in part for pair in zip(clip.frames, clip.labels, strict=True)] for part in parts]
+    captions = [[text for number, _ in part for text in (str(number), *[""] * (FRAMES - 1))] for part in parts]
+    write_picture(arguments.output, sheet(rows, captions=captions))
+    for number, clip in numbered:
+        print(f"{number}: {clip.name}")
     print(arguments.output)
 
 

@@ -144,3 +144,18 @@ def test_only_some_problems_of_a_set_are_named(check, data):
     assert status == 1
     assert said.count("a photograph without mask") == 2
     assert "ecssd: and 29 more" in said  # 30 masks, and no pair is left
+
+
+def test_files_of_one_name_and_masks_in_jpeg_are_problems(check, data):
+    bl30k, ecssd = data / "BL30K", data / "static/ecssd"
+    shutil.copy(bl30k / "JPEGImages/bl0/00000.jpg", bl30k / "JPEGImages/bl0/00000.jpeg")
+    shutil.copy(bl30k / "JPEGImages/bl1/00000.jpg", bl30k / "Annotations/bl1/00000.png")
+    shutil.copy(ecssd / "0001.jpg", ecssd / "0001.jpeg")
+    status, said = check(data)
+    assert status == 1
+    for problem in (
+        f"BL30K: {bl30k}/JPEGImages/bl0: expected one picture of each name, found 00000.jpeg and 00000.jpg",
+        f"BL30K: {bl30k}/Annotations/bl1/00000.png: expected a mask as PNG, found JPEG",
+        f"ecssd: {ecssd}: expected one picture of each name, found 0001.jpeg and 0001.jpg",
+    ):
+        assert problem in said

@@ -18,7 +18,7 @@ import eval_davis
 import eval_youtube
 from evaluation.run import share
 from model import VideoSegmenter, save_network
-from util.image import read_label_map
+from util.image import read_label_map, write_label_map
 
 HEIGHT, WIDTH = 32, 48
 LENGTHS = {"ant": 3, "bee": 6, "cow": 4}
@@ -361,3 +361,82 @@ def test_a_data_set_of_ones_own_is_segmented_and_scored(davis, light_file, scrip
     assert "approximate" not in capsys.readouterr().out
     scores = json.loads((tmp_path / "out/scores.json").read_text())
     assert scores["global"]["J_seen"] == pytest.approx(1)  # every mask was given
+
+
+def whiten(folder: Path, *, number: int = 1) -> None:
+    """Make masks white on black: of all objects only one is left."""
+    for path in folder.rglob("*.png"):
+        write_label_map(path, (read_label_map(path).labels == number) * np.uint8(255), None)
+
+
+@pytest.mark.parametrize("layout", ["own", "DAVIS"])
+def test_white_on_black_is_segmented_and_scored_as_object_1(layout, davis, light_file, script, tmp_path):
+    """As the same masks with 1 instead of 255 are, to the byte."""
+    written = []
+    for value in (1, 255):
+        root, out = tmp_path / f"data{value}", tmp_path / f"out{value}"
+        shutil.copytree(davis, root)
+        whiten(root / "Annotations")
+        for path in (root / "Annotations").rglob("*.png"):
+            write_label_map(path, read_label_map(path).labels // (255 // value), None)
+        if layout == "own":
+            for name in ("JPEGImages", "Annotations"):
+                shutil.copytree(root / name / "480p", tmp_path / f"own{value}" / name)
+            flags = ("--yv_path", tmp_path / f"own{value}")
+            assert script("eval_youtube", "--model", light_file, *flags, "--output", out) == 0
+            assert script("score", "--results", out, *flags) == 0
+        else:
+            assert script("eval_davis", "--model", light_file, "--davis_path", root, "--output", out) == 0
+        written.append((masks_in(out), (out / "scores.json").read_text()))
+    assert written[0] == written[1]
+    masks = [read_label_map(path).labels for path in (tmp_path / "out255").rglob("*.png")]
+    assert {number for mask in masks for number in np.unique(mask).tolist()} == {0, 1}
+
+
+def test_results_that_are_white_on_black_are_scored_as_object_1(davis, script, tmp_path):
+    """Ours number it 1; others, and the truth itself, may have 255."""
+    whiten(davis / "Annotations")
+    scores = []
+    for value in (1, 255):
+        out = tmp_path / f"results{value}"
+        for path in (davis / "Annotations/480p").rglob("*.png"):
+            labels = np.roll(read_label_map(path).labels, 3) // 255 * np.uint8(value)
+            write_label_map(out / path.parent.name / path.name, labels, None)
+        assert script("score", "--results", out, "--davis_path", davis) == 0
+        scores.append(json.loads((out / "scores.json").read_text()))
+    assert scores[0] == scores[1]
+    assert 0 < scores[0]["global"]["J&F"] < 1
+
+
+def test_truth_of_which_only_ignored_pixels_are_left_is_empty_truth(davis, script, tmp_path):
+    """In a video that numbers its objects, 255 is ignored in every frame, also where it is alone beside 0."""
+    masks = davis / "Annotations/480p/bee"
+    results = tmp_path / "results"
+    for value in (0, 255):
+        for t in (2, 3):
+            write_label_map(masks / f"0000{t}.png", square(value, 10), None)
+        shutil.copytree(davis / "Annotations/480p", results / str(value))
+        for t in (2, 3):
+            write_label_map(results / str(value) / f"bee/0000{t}.png", square(0, 0), None)
+        assert script("score", "--results", results / str(value), "--davis_path", davis) == 0
+        scores = json.loads((results / str(value) / "scores.json").read_text())
+        assert scores["global"]["J&F"] == 1
+
+
+def test_a_frame_that_changes_its_size_is_named_as_the_file_it_is(segment, davis, capsys):
+    path = davis / "JPEGImages/480p/bee/00003.jpg"
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(path)
+    assert segment() == 1
+    assert f"failed: bee: {path}: frame is 20x20, the first one is {HEIGHT}x{WIDTH}" in capsys.readouterr().out
+
+
+def test_a_video_without_masks_is_told_and_nothing_runs(davis, light_file, script, tmp_path, capsys):
+    for name in ("JPEGImages", "Annotations"):
+        shutil.copytree(davis / name / "480p", tmp_path / "own" / name)
+    shutil.rmtree(tmp_path / "own/Annotations/cow")
+    flags = ("--model", light_file, "--yv_path", tmp_path / "own", "--output", tmp_path / "out")
+    assert script("eval_youtube", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "found none of cow" in error
+    assert not (tmp_path / "out").exists()

@@ -1,7 +1,9 @@
 """Padding, resizing, normalising and label maps, and files that are not what they should be."""
 
 import itertools
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -107,6 +109,22 @@ def test_only_visible_images_are_listed_by_name(tmp_path):
     assert [path.name for path in image.list_images(tmp_path)] == ["C.JPEG", "a.png", "b.jpg", "c.PNG"]
 
 
+def test_frames_are_in_the_order_of_their_numbers_and_never_by_chance(tmp_path):
+    names = ["10.png", "2.tif", "1.jpg", "01.jpg", "a-1.jpg", "a.bmp", "a10.webp", "a9.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    stems = [path.stem for path in image.list_frames(tmp_path)]
+    assert stems == ["01", "1", "2", "10", "a", "a9", "a10", "a-1"]
+    assert stems == sorted((name.rsplit(".", 1)[0] for name in names), key=image.natural_order)  # as names without suffix
+
+
+def test_two_frames_of_one_name_are_refused(tmp_path):
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"^{tmp_path}: expected one picture of each name, found a.jpg and a.png$"):
+        image.list_frames(tmp_path)
+
+
 @pytest.mark.parametrize("palette", [None, image.colour_map(), bytes(range(256)) * 3], ids=["grey", "ours", "another"])
 def test_a_label_map_comes_back_as_it_was_written(palette, tmp_path):
     labels = np.arange(256, dtype=np.uint8).reshape(8, 32)
@@ -165,3 +183,130 @@ def test_a_picture_of_any_mode_becomes_rgb(mode, tmp_path, picture):
     found = image.read_image(tmp_path / "frame.png")
     assert found.dtype == np.uint8
     assert np.array_equal(found, np.array(file.convert("RGB")))
+
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def written(path: Path, values: np.ndarray) -> np.ndarray:
+    """What comes back of values that OpenCV has written, which does as others do with 16 bits."""
+    assert cv2.imwrite(str(path), values)
+    return image.read_image(path)
+
+
+@pytest.mark.parametrize("name", ["frame.png", "frame.tif"])
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
+def test_16_bits_are_scaled_to_8(channels, name, tmp_path):
+    values = np.stack([RAMP] * channels, axis=-1).astype(np.uint16) * 257
+    assert np.array_equal(written(tmp_path / name, values), np.stack([RAMP] * 3, axis=-1))
+    assert np.array_equal(written(tmp_path / name, (values > 30_000) * np.uint16(65_535))[..., 0], 255 * (RAMP > 116))
+    assert not written(tmp_path / name, 0 * values).any()
+
+
+def test_a_16_bit_tiff_in_which_white_is_0_is_turned_over(tmp_path):
+    Image.fromarray(RAMP.astype(np.uint16) * 257).save(tmp_path / "frame.tif", tiffinfo={262: 0})
+    assert np.array_equal(image.read_image(tmp_path / "frame.tif")[..., 0], 255 - RAMP)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("float.tif", RAMP.astype(np.float32), "found a floating-point picture of unknown range"),
+        ("low.png", RAMP.astype(np.uint16), "expected a 16-bit picture, found no value above 255"),
+        ("low.tif", RAMP.astype(np.uint16), "expected a 16-bit picture, found no value above 255"),
+    ],
+)
+def test_a_picture_of_unknown_range_is_refused(name, values, message, tmp_path):
+    with pytest.raises(InputError, match=rf"{name}: .*{message}"):
+        written(tmp_path / name, values)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk_becomes_rgb(suffix, tmp_path):
+    red = np.full((8, 8, 3), (200, 20, 20), np.uint8)
+    Image.fromarray(red).convert("CMYK").save(tmp_path / f"frame.{suffix}")
+    assert np.abs(image.read_image(tmp_path / f"frame.{suffix}").astype(int) - red).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_transparent_pixels_are_refused_and_an_opaque_picture_with_alpha_is_not(mode, tmp_path, picture):
+    grey = Image.fromarray(picture[..., 0])
+    if mode in ("RGBA", "LA"):
+        frame = grey.convert(mode)
+        frame.save(tmp_path / "opaque.png")
+        frame.putalpha(Image.fromarray(np.where(picture[..., 0] > 9, np.uint8(255), np.uint8(0))))
+        frame.save(tmp_path / "clear.png")
+    else:
+        frame = grey.convert(mode)
+        frame.save(tmp_path / "opaque.png", transparency=None)
+        frame.save(tmp_path / "clear.png", transparency=7 if mode == "P" else (7, 7, 7))
+    assert np.array_equal(image.read_image(tmp_path / "opaque.png")[..., 0], picture[..., 0])
+    with pytest.raises(InputError, match=r"clear.png: expected an opaque picture, found transparent pixels"):
+        image.read_image(tmp_path / "clear.png")
+
+
+def test_several_pictures_in_a_file_are_refused(tmp_path):
+    pages = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    for read in (image.read_image, image.read_label_map, image.image_size):
+        with pytest.raises(InputError, match=r"stack.tif: expected one picture in a file, found 2"):
+            read(tmp_path / "stack.tif")
+
+
+@pytest.mark.parametrize("read", [image.read_label_map, image.label_map_size])
+def test_a_mask_in_a_lossy_format_is_refused_whatever_it_is_called(read, tmp_path):
+    mask = Image.fromarray((RAMP > 99) * np.uint8(255))
+    mask.save(tmp_path / "mask.jpg")
+    mask.save(tmp_path / "called.png", format="JPEG")
+    mask.save(tmp_path / "mask.tif", compression="jpeg")
+    mask.save(tmp_path / "mask.webp")
+    for name, kind in (("mask.jpg", "JPEG"), ("called.png", "JPEG"), ("mask.tif", "JPEG"), ("mask.webp", "WEBP")):
+        with pytest.raises(InputError, match=rf"{name}: expected a mask as PNG, found {kind}, .* save the mask as PNG$"):
+            read(tmp_path / name)
+
+
+def test_a_mask_of_1_bit_is_white_on_black(tmp_path):
+    Image.fromarray(RAMP > 99).save(tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as file:
+        assert file.mode == "1"
+    assert np.array_equal(image.read_label_map(tmp_path / "mask.png").labels, (RAMP > 99) * 255)
+
+
+def as_numbered(*maps: list[int], **options) -> list[list[int]]:
+    numbering = image.Numbering(**options)
+    return [numbering.read(np.array([labels], dtype=np.uint8), f"{t}.png")[0].tolist() for t, labels in enumerate(maps)]
+
+
+@pytest.mark.parametrize(
+    ("maps", "expected"),
+    [
+        ([[0, 255, 0], [255, 255, 0]], [[0, 1, 0], [1, 1, 0]]),
+        ([[255, 255, 255]], [[1, 1, 1]]),
+        ([[0, 0, 0], [0, 255, 0]], [[0, 0, 0], [0, 1, 0]]),  # empty ones decide nothing
+        ([[0, 255, 3], [255, 9, 0]], [[0, 0, 3], [0, 9, 0]]),
+        ([[0, 4, 0], [0, 255, 0], [255, 4, 0]], [[0, 4, 0], [0, 0, 0], [0, 4, 0]]),  # only what is ignored is left
+        ([[0, 255, 0], [0, 1, 2]], [[0, 1, 0], [0, 1, 2]]),
+        ([[0, 0], [0, 0]], [[0, 0], [0, 0]]),
+    ],
+)
+def test_the_first_mask_of_a_video_says_what_255_means_in_all(maps, expected):
+    assert as_numbered(*maps) == expected
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_255_beside_numbers_after_white_on_black_is_refused(strict):
+    with pytest.raises(InputError, match=r"^1.png: expected white on black, .* found 255 beside other numbers"):
+        as_numbered([0, 255], [255, 7], strict=strict)
+
+
+def test_white_on_black_after_numbers_is_refused_where_each_mask_must_state_something():
+    with pytest.raises(InputError, match=r"^1.png: expected numbered objects, .* found 0 and 255 alone"):
+        as_numbered([0, 7], [255, 0], strict=True)
+
+
+def test_the_files_of_a_video_decide_by_the_first_that_is_not_empty(tmp_path):
+    paths = [tmp_path / f"{t}.png" for t in range(3)]
+    for path, values in zip(paths, ([0, 0], [0, 255], [0, 3]), strict=True):
+        image.write_label_map(path, np.array([values], dtype=np.uint8), None)
+    assert [image.Numbering.of(paths[:n]).white for n in range(4)] == [None, None, True, True]
+    assert image.Numbering.of(paths[::-1]).white is False

@@ -154,6 +154,41 @@ def test_numpy_torch_and_normalised_frames_give_the_same(frames, light_network):
     assert all(torch.equal(result, results[0]) for result in results)
 
 
+def test_white_on_black_is_object_1(frames, light_network):
+    mask = box((1, 5, 5))
+    results = []
+    for given in (mask, 255 * mask, mask.bool(), (255 * mask).numpy().astype(np.int64)):
+        segmenter = VideoSegmenter(light_network)
+        assert not segmenter.to_labels(segmenter.step(frames[0], torch.zeros_like(mask))).any()  # no object yet
+        segmenter.step(frames[1], given)
+        assert segmenter.object_ids == [1]
+        results.append(segmenter.step(frames[2]))
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_white_given_again_is_the_same_object_and_another_number_another(frames, light_network):
+    segmenter = VideoSegmenter(light_network)
+    segmenter.step(frames[0], box((255, 5, 5)))
+    segmenter.step(frames[1], box((255, 6, 6)))
+    assert segmenter.object_ids == [1]
+    segmenter.step(frames[2], box((2, 20, 30)))
+    assert segmenter.object_ids == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (box((255, 5, 5)), box((255, 5, 5), (2, 20, 30)), "mask: expected white on black, .* found 255 beside other numbers"),
+        (box((7, 5, 5)), box((255, 5, 5)), "mask: expected numbered objects, .* found 0 and 255 alone"),
+    ],
+)
+def test_masks_that_mean_different_things_by_255_are_refused(first, second, message, frames, light_network):
+    segmenter = VideoSegmenter(light_network)
+    segmenter.step(frames[0], first)
+    with pytest.raises(ValueError, match=message):
+        segmenter.step(frames[1], second)
+
+
 @pytest.mark.parametrize(
     ("image", "mask", "message"),
     [

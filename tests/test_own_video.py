@@ -112,7 +112,7 @@ def test_a_film_that_was_shot_sideways_is_turned_upright(quarters, matrix, tmp_p
 
 
 def test_a_folder_is_in_natural_order_whatever_the_suffix(tmp_path):
-    for t, name in enumerate(["f1.png", "f2.JPG", "f9.webp", "f10.bmp", "f100.jpeg"]):
+    for t, name in enumerate(["f1.png", "f2.JPG", "f9.webp", "f10.tif", "f100.jpeg"]):
         Image.fromarray(np.full((*SIZE, 3), 40 * t, np.uint8)).save(tmp_path / name)
     (tmp_path / "notes.txt").touch()
     (tmp_path / ".f3.png").touch()
@@ -137,7 +137,7 @@ def test_what_is_no_video_is_told_in_one_line(tmp_path):
         open_video(tmp_path / "none.mp4")
     with pytest.raises(InputError, match=r"1.png: frame is 20x64, the first one is 48x64"):
         list(open_video(folder).forwards())
-    with pytest.raises(InputError, match="two with different suffixes"):
+    with pytest.raises(InputError, match=r"twice: expected one picture of each name, found 1.jpg and 1.png"):
         open_video(tmp_path / "twice")
 
 
@@ -147,11 +147,8 @@ def test_masks_may_be_paletted_greyscale_or_coloured(tmp_path):
     write_label_map(tmp_path / "grey.png", 7 * labels, None)
     write_label_map(tmp_path / "union.png", (labels == 2) * np.uint8(255), None)
     Image.fromarray(labels > 1).save(tmp_path / "bits.png")
-    read = GivenMasks().read
-    assert np.array_equal(read(tmp_path / "palette.png", SIZE), labels)
-    assert np.array_equal(read(tmp_path / "grey.png", SIZE), 7 * labels)
-    assert np.array_equal(read(tmp_path / "union.png", SIZE), labels == 2)
-    assert np.array_equal(read(tmp_path / "bits.png", SIZE), labels == 2)
+    for name, expected in (("palette", labels), ("grey", 7 * labels), ("union", labels == 2), ("bits", labels == 2)):
+        assert np.array_equal(GivenMasks().read(tmp_path / f"{name}.png", SIZE), expected)
     colours = np.array([[0, 0, 0, 255], [250, 10, 10, 255], [10, 250, 10, 255], [10, 250, 10, 20]], np.uint8)
     Image.fromarray(colours[labels], "RGBA").save(tmp_path / "colour.png")
     Image.fromarray(colours[np.where(labels == 2, 2, 0)][..., :3]).save(tmp_path / "second.png")
@@ -171,9 +168,8 @@ def test_masks_with_soft_edges_are_refused_with_advice(tmp_path):
     Image.fromarray(circle).save(tmp_path / "soft.png")
     Image.fromarray(circle[..., 0]).save(tmp_path / "grey.png")
     hard = (circle[..., 0] > 125)[..., None] * np.array([250, 60, 60], np.uint8)
-    Image.fromarray(hard).save(tmp_path / "compressed.jpg")
     Image.fromarray(hard).save(tmp_path / "hard.png")
-    for name in ("soft.png", "grey.png", "compressed.jpg"):
+    for name in ("soft.png", "grey.png"):
         with pytest.raises(InputError, match=rf"{name}: .* without antialiasing"):
             GivenMasks().read(tmp_path / name, (96, 128))
     assert set(np.unique(GivenMasks().read(tmp_path / "hard.png", (96, 128)))) == {0, 1}
@@ -187,13 +183,88 @@ def test_masks_that_cannot_be_are_told(tmp_path):
     Image.fromarray(many.astype(np.uint8)).save(tmp_path / "many.png")
     with pytest.raises(InputError, match="mask is 20x64, its frame is 48x64"):
         GivenMasks().read(tmp_path / "small.png", SIZE)
-    with pytest.raises(InputError, match="expected an object, found none"):
-        GivenMasks().read(tmp_path / "nothing.png", SIZE)
-    with pytest.raises(InputError, match="at most 254 colours"):
+    with pytest.raises(InputError, match=r"nothing.png: expected an object, found none"):
+        GivenMasks().read_all({0: tmp_path / "nothing.png"}, SIZE)
+    with pytest.raises(InputError, match=r"many.png: expected at most 254 objects"):
         GivenMasks().read(tmp_path / "many.png", many.shape[:2])
     with pytest.raises(InputError, match=r"found a.png and b.png for frame 3"):
         parse_masks(["3:a.png", "3:b.png"])
     assert parse_masks(["7:b.png", "a.png"]) == {0: Path("a.png"), 7: Path("b.png")}
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Masks of one square, and of two, as people save them."""
+    one, two = square((4, 4)), square((30, 20), (8, 30))
+    colours = np.array([[0, 0, 0], [255, 255, 255], [250, 10, 10]], np.uint8)
+    for name, labels in (("one", one), ("two", two)):
+        Image.fromarray(colours[labels]).save(tmp_path / f"{name}_coloured.png")
+        write_label_map(tmp_path / f"{name}_numbered.png", labels, PALETTE)
+    write_label_map(tmp_path / "white.png", 255 * one, None)
+    Image.fromarray(one > 0).save(tmp_path / "bits.png")
+    write_label_map(tmp_path / "empty.png", 0 * one, None)
+    Image.fromarray(255 * one).save(tmp_path / "photo.jpg")
+
+    def read(*names: str) -> list[list[int]]:
+        """The ids in each mask that counts."""
+        paths = {10 * t: tmp_path / name for t, name in enumerate(names)}
+        return [np.unique(labels)[1:].tolist() for labels in GivenMasks().read_all(paths, SIZE).values()]
+
+    return read
+
+
+@pytest.mark.parametrize("white", ["white.png", "bits.png", "one_coloured.png"])
+def test_white_on_black_is_one_object_however_it_is_saved(white, drawn):
+    for other in ("white.png", "bits.png", "one_coloured.png", "one_numbered.png"):
+        assert drawn(white, other) == [[1], [1]]
+    assert drawn(white, "two_coloured.png") == [[1], [1, 2]]
+    assert drawn("empty.png", "empty.png", white) == [[1]]
+
+
+def test_a_colour_is_never_the_number_of_another_object(drawn):
+    assert drawn("two_numbered.png", "two_coloured.png") == [[1, 2], [3, 4]]
+    assert drawn("two_coloured.png", "one_coloured.png") == [[1, 2], [2]]  # the red, with the lower code, came first
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("two_numbered.png", "white.png"), r"white.png: expected numbered objects, .*give the object its number$"),
+        (("white.png", "empty.png"), r"empty.png: expected an object, as in the masks before it, found none; leave it out$"),
+        (("empty.png", "empty.png"), r"empty.png, .*empty.png: expected an object, found none$"),
+        (("photo.jpg",), r"photo.jpg: expected a mask as PNG, found JPEG, which changes values; save the mask as PNG$"),
+    ],
+)
+def test_masks_that_would_be_misunderstood_are_refused(names, message, drawn):
+    with pytest.raises(InputError, match=message):
+        drawn(*names)
+
+
+def test_an_empty_mask_before_the_first_object_changes_nothing(light_file, script, tmp_path):
+    folder = write_folder(tmp_path / "frames", 4)
+    write_label_map(tmp_path / "empty.png", square(), PALETTE)
+    write_label_map(tmp_path / "a.png", 255 * square((4, 4)), None)
+    found = []
+    for masks in ((f"2:{tmp_path / 'a.png'}",), (tmp_path / "empty.png", f"2:{tmp_path / 'a.png'}")):
+        flags = ("--mask", *masks, "--model", light_file, "--output", tmp_path / f"{len(masks)}")
+        assert script("segment_video", folder, *flags) == 0
+        found.append(labels_in(tmp_path / f"{len(masks)}/masks"))
+    assert np.array_equal(*found)
+    assert np.array_equal(found[0][2] == 1, square((4, 4)) == 1)
+
+
+def test_the_sheet_tells_the_numbers_that_mask_wants(light_file, script, tmp_path, monkeypatch):
+    folder, shown = tmp_path / "frames", []
+    folder.mkdir()
+    for t in range(3):
+        Image.fromarray(picture(t)).save(folder / f"{t + 8}.png")
+    write_label_map(tmp_path / "a.png", square((4, 4)), PALETTE)
+    draw = segment_video.sheet
+    monkeypatch.setattr(segment_video, "sheet", lambda rows, captions: shown.extend(captions) or draw(rows, captions=captions))
+    flags = ("--mask", tmp_path / "a.png", "--model", light_file, "--output", tmp_path / "out")
+    assert script("segment_video", folder, *flags) == 0
+    assert shown == [["0 (8)", "1 (9)", "2 (10)"]]
+    assert segment_video.frame_text(12, "00012") == "12"
 
 
 def test_passes_that_know_the_same_objects_are_averaged():

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import show_results
 from PIL import Image
 
-from util.image import read_image
+from dataset.video import davis_videos
+from util.image import read_image, write_label_map
 from util.picture import overlay, sheet
 
 
@@ -21,6 +23,61 @@ def test_an_overlay_tints_objects_outlines_them_and_leaves_the_rest():
     assert (image == 100).all()
 
 
+def green(pixels: np.ndarray) -> np.ndarray:
+    red, green, blue = pixels.astype(int).T
+    return (green - red > 20) & (green - blue > 20)
+
+
+@pytest.mark.parametrize("thickness", [1, 2, 3])
+@pytest.mark.parametrize("size", [(240, 320), (480, 854), (1080, 1920)], ids=str)
+def test_a_thin_object_keeps_its_colour_at_full_size_and_on_a_sheet(size, thickness):
+    image = np.full((*size, 3), 90, dtype=np.uint8)
+    labels = np.zeros(size, dtype=np.uint8)
+    labels[20:-20, 100 : 100 + thickness] = 2
+    found = overlay(image, labels)
+    assert green(found[labels == 2]).all()
+    assert not (found == 255).all(axis=2).any()  # no white that would drown it
+    assert green(sheet([[found]])[80]).any()
+
+
+def test_outlines_lie_outside_of_all_objects():
+    image = np.random.default_rng(0).integers(0, 256, (480, 600, 3), dtype=np.uint8)
+    labels = np.zeros(image.shape[:2], dtype=np.uint8)
+    labels[100:300, 100:300] = 1
+    labels[150, 200:290] = 2  # thin, within another object
+    labels[100:300, 300:400] = 3
+    alone = {number: overlay(image, np.where(labels == number, labels, 0)) for number in (1, 2, 3)}
+    found = overlay(image, labels)
+    assert (found[labels == 2] == alone[2][labels == 2]).all()
+    assert (found[200, 220:280] == alone[1][200, 220:280]).all()  # their insides
+    assert (found[200, 310:390] == alone[3][200, 310:390]).all()
+    outlined = (found != image).any(axis=2) & (labels == 0)
+    outlined[:, 290:310] = False  # where the two meet, the line has their colours
+    assert (found[outlined] == 255).all()
+    assert outlined[200, 98]
+    assert outlined[98, 350]
+
+
+def test_captions_and_names_are_drawn_on_any_background():
+    for grey in (0, 128, 255):
+        rows = [[np.full((100, 160, 3), grey, np.uint8)] * 2] * 2
+        plain = sheet(rows)
+        found = sheet(rows, captions=[["00012", ""], ["", "7"]], names=["a video\nresult", "a video\ntruth"])
+        left = found.shape[1] - plain.shape[1]
+        assert (found[:, :left] < 100).any()
+        pictures = found[:, left:]
+        cells = [(pictures != plain)[y : y + 160, x : x + 256].any() for y in (4, 168) for x in (4, 264)]
+        assert cells == [True, False, False, True]
+        corner = pictures[4:30, 4:80]
+        assert corner.max() == 255
+        assert corner.min() == 0
+
+
+def test_a_long_name_does_not_push_the_pictures_away():
+    rows = [[np.zeros((20, 30, 3), np.uint8)]]
+    assert sheet(rows, names=["n" * 200]).shape[1] < 300 + sheet(rows).shape[1]
+
+
 def test_a_sheet_holds_all_pictures_at_one_height():
     rows = [[np.zeros((20, 30, 3), np.uint8)] * 3, [np.zeros((40, 40, 3), np.uint8)]]
     found = sheet(rows, height=20, gap=2)
@@ -29,11 +86,18 @@ def test_a_sheet_holds_all_pictures_at_one_height():
 
 
 @pytest.mark.parametrize("stage", [0, 3])
-def test_samples_are_drawn(stage, demo_data, script, tmp_path):
+def test_samples_are_drawn(stage, demo_data, script, tmp_path, capsys):
     flags = ["--static_root", demo_data / "static", "--yv_root", demo_data / "YouTube"]
     flags += ["--davis_root", demo_data / "DAVIS/2017", "--crop", 64, "--samples", 4, "--output", tmp_path / "s.png"]
     assert script("show_samples", "--stage", stage, *flags) == 0
     assert read_image(tmp_path / "s.png").shape[0] == 2 * 164 + 4
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("progress", ["-1", "2", "nan", "x"])
+def test_a_progress_outside_of_0_to_1_is_refused(progress, script, tmp_path, capsys):
+    assert script("show_samples", "--progress", progress, "--output", tmp_path / "s.png") == 2
+    assert f"--progress: expected a number from 0 to 1, found '{progress}'" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_copied_masks_are_drawn_beside_the_truth(demo_data, script, tmp_path):
@@ -44,3 +108,38 @@ def test_copied_masks_are_drawn_beside_the_truth(demo_data, script, tmp_path):
     flags = ["--results", tmp_path / "copied", "--davis_path", davis, "--output", tmp_path / "r.png"]
     assert script("show_results", *flags) == 0
     assert read_image(tmp_path / "r.png").shape[0] == 8 * 164 + 4
+
+
+def test_the_picture_of_results_names_videos_rows_and_frames(demo_data, script, tmp_path, monkeypatch):
+    davis, drawn = demo_data / "DAVIS/2017", {}
+    monkeypatch.setattr(show_results, "sheet", lambda rows, **texts: drawn.update(texts) or sheet(rows, **texts))
+    assert script("copy_first_mask", "--davis_path", davis, "--output", tmp_path / "copied") == 0
+    flags = ["--results", tmp_path / "copied", "--davis_path", davis, "--frames", 3, "--output", tmp_path / "r.png"]
+    assert script("show_results", *flags) == 0
+    assert drawn["names"][:3] == ["val0\nresult", "val0\ntruth", "val1\nresult"]
+    assert drawn["captions"] == [["00000", "00014", "00029"]] * 8
+
+
+def test_results_that_cannot_be_drawn_are_named(demo_data, script, tmp_path, capsys):
+    davis, out = demo_data / "DAVIS/2017", tmp_path / "copied"
+    flags = ["--results", out, "--davis_path", davis, "--output", tmp_path / "r.png"]
+    assert script("show_results", *flags) == 2
+    assert capsys.readouterr().err == f"error: --results {out}: no such folder\n"
+    assert script("copy_first_mask", "--davis_path", davis, "--output", out) == 0
+    write_label_map(out / "val1/00029.png", np.ones((8, 9), np.uint8), None)
+    assert script("show_results", *flags) == 2
+    assert capsys.readouterr().err.startswith(f"error: {out}/val1/00029.png: expected the size of ")
+
+
+def test_results_that_are_white_on_black_are_drawn_as_object_1(demo_data, script, tmp_path):
+    davis = demo_data / "DAVIS/2017"
+    pictures = []
+    for value in (1, 255):
+        for video in davis_videos(davis):
+            for name, path in video.truth.items():
+                labels = (video.read_mask(path) == 1) * np.uint8(value)
+                write_label_map(tmp_path / f"{value}" / video.name / f"{name}.png", labels, None)
+        flags = ["--results", tmp_path / f"{value}", "--davis_path", davis, "--frames", 2]
+        assert script("show_results", *flags, "--output", tmp_path / f"{value}.png") == 0
+        pictures.append(read_image(tmp_path / f"{value}.png"))
+    assert np.array_equal(*pictures)

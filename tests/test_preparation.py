@@ -437,3 +437,19 @@ def test_parallel_results_come_in_order_until_an_error_gets_through(workers):
 def test_a_dead_worker_is_told_in_one_line():
     with pytest.raises(InputError, match="a worker process died"):
         list(map_parallel(preparation.os._exit, [1], workers=1))
+
+
+def test_16_bits_become_8_in_photographs_and_in_masks():
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    deep = encoded(Image.fromarray(ramp.astype(np.uint16) * 257), "PNG")
+    found = np.array(Image.open(io.BytesIO(convert_image(deep))).convert("L"))
+    assert np.abs(found.astype(int) - ramp).max() <= 4  # JPEG's own
+    assert np.array_equal(np.array(Image.open(io.BytesIO(convert_mask(deep, grey=True)))), ramp)
+    with pytest.raises(InputError, match="expected a label map"):
+        convert_mask(deep)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_mask_in_jpeg_is_refused(grey):
+    with pytest.raises(InputError, match=r"^expected a mask as PNG, found JPEG"):
+        convert_mask(jpg(), grey=grey)

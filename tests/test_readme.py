@@ -3,10 +3,12 @@
 import importlib
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, run_script
+from PIL import Image
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LONG = ("train", "benchmark")  # parsed, not run: their own tests run them on little data
@@ -47,6 +49,24 @@ def test_a_command_is_one_that_exists(document, command):
         return
     name, arguments = script
     importlib.import_module(name).parser().parse_args(arguments)
+
+
+def test_the_snippet_of_the_readme_reads_frames_in_order_and_segments_them(tmp_path, monkeypatch):
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "saves").mkdir()
+    shutil.copy(ROOT / "saves/stcn_light.pth", tmp_path / "saves")
+    for t in (1, 2, 10):
+        Image.new("L", (64, 48), 20 * t).save(tmp_path / f"frames/{t}.jpg")
+    mask = Image.new("L", (64, 48))
+    mask.paste(255, (10, 10, 40, 40))
+    mask.save(tmp_path / "first.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(snippet, names)
+    assert [round(frame.mean() / 20) for frame in names["frames"]] == [1, 2, 10]
+    assert len(names["labels"]) == 3
+    assert set(names["labels"][0].unique().tolist()) == {0, 1}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from PIL import Image
 
 import evaluation.scores as scoring
 from dataset.video import davis_videos
-from util.image import read_image
+from evaluation.metrics import score_masks
+from util.image import read_image, write_label_map
 
 VOID = {"meta", "img"}
 
@@ -311,3 +312,23 @@ def test_a_browser_shows_the_page_and_sorts_its_table(browser, copied, moved, da
 def _dumped(text: str, folder: Path) -> list[tuple[str, dict[str, str]]]:
     (folder / "dumped.html").write_text(text)
     return Page(folder / "dumped.html").elements
+
+
+def test_frames_that_are_not_padded_with_zeros_are_shown_under_their_own_scores(tmp_path, script):
+    """Sorted as text, 10 to 12 come before 2, and the wrong frames are left out and shown."""
+    root, labels = tmp_path / "data", np.zeros((40, 60), np.uint8)
+    labels[10:30, 10:30] = 1
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text("cat\n")
+    (root / "JPEGImages/480p/cat").mkdir(parents=True)
+    for t in range(1, 13):
+        Image.new("RGB", (60, 40)).save(root / f"JPEGImages/480p/cat/{t}.jpg")
+        write_label_map(root / f"Annotations/480p/cat/{t}.png", labels, None)
+        write_label_map(tmp_path / f"results/cat/{t}.png", np.roll(labels, t, axis=1), None)
+    page = tmp_path / "page.html"
+    assert script("report", tmp_path / "results", "--davis_path", root, "--frames", 4, "--output", page) == 0
+    _, (_, *frames), (_, *shown), _ = Page(page).tables[1]
+    assert frames[0] == "11"  # 12 is the last and is not scored
+    for frame, text in zip(frames, shown, strict=True):
+        j, f = score_masks(labels == 1, np.roll(labels, int(frame), axis=1) == 1)
+        assert text == f"J&F {50 * (j + f):.1f}"

@@ -218,10 +218,47 @@ def test_a_corrupt_image_is_named_and_replaced(videos):
 
 def test_a_video_without_an_object_is_named_and_replaced(videos):
     for path in (videos / "masks/c").iterdir():
-        Image.fromarray(np.full((40, 40), 255, np.uint8)).save(path)
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(path)
     clips = [video_draws(videos)[draw] for draw in range(8)]
     problems = {problem for clip in clips for problem in clip.problems}
     assert problems == {f"{videos}/masks/c: no object to follow in 5 draws"}
+
+
+def test_videos_that_are_white_on_black_are_trained_on_as_those_of_object_1(videos):
+    clips = []
+    for value in (1, 255):
+        for path in (videos / "masks").rglob("*.png"):
+            labels = np.zeros((40, 40), np.uint8)
+            labels[10:30, 10:30] = value
+            Image.fromarray(labels).save(path)
+        clips.append([video_draws(videos)[draw] for draw in range(8)])
+    for one, white in zip(*clips, strict=True):
+        assert_same_clip(one, white)
+        assert white.labels.any()
+
+
+def test_255_that_is_left_alone_is_no_object_in_training(videos):
+    """The first mask numbers its object, in the others all of it is ignored: their clips have no object to follow."""
+    for folder in (videos / "masks").iterdir():
+        for t, path in enumerate(sorted(folder.iterdir())):
+            Image.fromarray(np.full((40, 40), 255 if t else 3, np.uint8)).save(path)
+    draws = [video_draws(videos)[draw] for draw in range(8)]
+    for clip in draws:
+        _, frames = clip.name.rsplit(" ", 1)
+        assert "00000" in frames.split(",")[0]
+        assert set(np.unique(clip.labels[1:])) == {0}
+
+
+def test_two_frames_of_one_name_are_named_in_training(videos, tmp_path):
+    path = next((videos / "images/b").iterdir())
+    Image.new("RGB", (40, 40)).save(path.with_suffix(".png"))
+    problems = {problem for draw in range(8) for problem in video_draws(videos)[draw].problems}
+    assert problems == {f"{videos}/images/b: expected one picture of each name, found {path.name} and {path.stem}.png"}
+    (tmp_path / "static").mkdir()
+    for name in ("a.jpg", "a.webp", "a.png"):
+        Image.new("L", (40, 40)).save(tmp_path / "static" / name)
+    with pytest.raises(InputError, match=r"static: expected one picture of each name, found a.jpg and a.webp$"):
+        StaticClips(tmp_path / "static")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -156,6 +156,131 @@ def test_a_data_set_of_ones_own_needs_neither_meta_nor_split(youtube, tmp_path):
         assert number in read_label_map(video.truth[scored.frames[0]]).labels
 
 
+@pytest.fixture
+def own(tmp_path):
+    """Two videos of one's own, of four frames each."""
+    root = tmp_path / "own"
+    for name in ("cat", "dog"):
+        write_video(root / "JPEGImages" / name, root / "Annotations" / name, [labels(1), *[None] * 3])
+    return root
+
+
+@pytest.mark.parametrize("whole", ["JPEGImages", "Annotations"])
+def test_a_half_of_ones_own_data_is_told_what_both_layouts_are(whole, own, tmp_path):
+    (tmp_path / "half").mkdir()
+    shutil.copytree(own / whole, tmp_path / "half" / whole)
+    expected = r"half: expected JPEGImages/ and Annotations/ in it \(your own videos\) or valid/ \(YouTube-VOS\), found "
+    with pytest.raises(InputError, match=f"{expected}{whole}$"):
+        youtube_videos(tmp_path / "half")
+
+
+def test_a_video_that_lacks_its_masks_or_its_frames_is_named(own):
+    shutil.rmtree(own / "Annotations/dog")
+    with pytest.raises(InputError, match=r"JPEGImages: expected masks of each video in .*Annotations, found none of dog$"):
+        youtube_videos(own)
+    shutil.copytree(own / "Annotations/cat", own / "Annotations/dog")
+    shutil.rmtree(own / "JPEGImages/cat")
+    with pytest.raises(InputError, match=r"JPEGImages/cat: no such folder, but .*Annotations lists cat$"):
+        youtube_videos(own)
+
+
+def given_in(video) -> dict[str, list[int]]:
+    """The values of the masks that are input, by frame."""
+    return {frame.name: np.unique(frame.mask).tolist() for frame in video.frames() if frame.mask is not None}
+
+
+def test_white_on_black_is_object_1_and_comes_back_as_such(own):
+    for t in (0, 2):
+        write_label_map(own / f"Annotations/cat/0000{t}.png", labels(255), None if t else colour_map())
+    cat, dog = youtube_videos(own, all_masks=True, truth=own / "Annotations")
+    assert (cat.white, dog.white) == (True, False)
+    assert given_in(cat) == {"00000": [0, 1], "00002": [0, 1]}
+    assert given_in(youtube_videos(own)[0]) == {"00000": [0, 1]}
+    assert annotated_objects(cat).keys() == {1}
+    cat.write_mask(own / "out.png", labels(1))
+    assert np.array_equal(read_label_map(own / "out.png").labels, labels(1))
+    assert read_label_map(own / "out.png").palette == colour_map()  # so that object 1 is seen
+
+
+@pytest.mark.parametrize("palette", [None, colour_map()], ids=["grey", "paletted"])
+def test_255_that_is_left_alone_stays_ignored_in_a_video_that_numbers_its_objects(palette, own):
+    for t, ids in enumerate([(3, 255), (255,), (0, 255, 9)]):
+        write_label_map(own / f"Annotations/cat/0000{t}.png", labels(*ids), palette)
+    video = youtube_videos(own, truth=own / "Annotations")[0]
+    assert given_in(video) == {"00000": [0, 3], "00002": [0, 9]}
+    assert {number: scored.frames for number, scored in annotated_objects(video).items()} == {
+        3: ("00000", "00001", "00002"),
+        9: ("00002",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "all_masks", "message"),
+    [
+        ((255,), (255, 7), False, r"cat/00001.png: expected white on black"),
+        ((7,), (255,), True, r"cat/00001.png: expected numbered objects"),
+    ],
+)
+def test_masks_that_fit_no_meaning_of_255_end_their_video(first, second, all_masks, message, own):
+    write_label_map(own / "Annotations/cat/00000.png", labels(*first), None)
+    write_label_map(own / "Annotations/cat/00001.png", labels(*second), None)
+    with pytest.raises(InputError, match=message):
+        list(youtube_videos(own, all_masks=all_masks)[0].frames())
+
+
+def test_truth_that_means_another_thing_by_255_is_refused(own, tmp_path):
+    shutil.copytree(own / "Annotations", tmp_path / "truth")
+    write_label_map(tmp_path / "truth/dog/00000.png", labels(255), None)
+    with pytest.raises(InputError, match=r"truth/dog: expected numbered objects, .*found white on black$"):
+        youtube_videos(own, truth=tmp_path / "truth")
+
+
+@pytest.mark.parametrize("layout", ["own", "YouTube-VOS"])
+def test_empty_masks_before_the_first_object_say_that_there_is_none_yet(layout, own, youtube):
+    masks = own / "Annotations/cat" if layout == "own" else youtube / "valid/Annotations/late"
+    for t in range(3):
+        write_label_map(masks / f"0000{t}.png", labels(*[5] * (t // 2)), colour_map())
+    video = youtube_videos(own if layout == "own" else youtube)[0]
+    assert next(iter(given_in(video))) == "00002"
+    for mask in masks.iterdir():
+        write_label_map(mask, labels(), colour_map())
+    count = len(list(masks.iterdir()))
+    with pytest.raises(InputError, match=rf"00000.png: expected an object, found a mask .* and so are all {count} masks of"):
+        youtube_videos(own if layout == "own" else youtube)
+
+
+@pytest.mark.parametrize("kind", ["tif", "webp", "bmp"])
+def test_frames_of_other_formats_are_read(kind, own):
+    for path in [*(own / "JPEGImages/cat").iterdir()]:
+        with Image.open(path) as image:
+            image.save(path.with_suffix(f".{kind}"))
+        path.unlink()
+    video = youtube_videos(own)[0]
+    assert [path.name for path in video.images] == [f"0000{t}.{kind}" for t in range(4)]
+    assert len(list(video.frames())) == 4
+
+
+def test_frames_that_are_not_padded_with_zeros_come_in_the_order_of_their_numbers(tmp_path):
+    for name, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        (tmp_path / name / "cat").mkdir(parents=True)
+        for t in (1, 2, 9, 10, 11):
+            Image.fromarray(labels(t)).save(tmp_path / name / "cat" / f"{t}.{suffix}")
+    video = youtube_videos(tmp_path)[0]
+    assert [frame.name for frame in video.frames()] == ["1", "2", "9", "10", "11"]
+    assert given_in(video)["1"] == [0, 1]
+
+
+@pytest.mark.parametrize("given", ["2016", "2017", "2017/trainval"])
+def test_a_missing_2016_set_is_looked_for_in_places_that_make_sense(given, tmp_path):
+    (tmp_path / "DAVIS/2017/trainval/JPEGImages").mkdir(parents=True)
+    (tmp_path / "DAVIS/2016/JPEGImages").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"ImageSets/2016/val.txt: no such image set") as caught:
+        davis_videos(tmp_path / "DAVIS" / given, year=2016)
+    assert "2017/2017" not in str(caught.value)
+    assert "DAVIS/2017/trainval/ImageSets/2016/val.txt" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_frames_behind_the_last_wanted_one_are_not_read(youtube):
     meta = {"late": {"objects": {"2": {"category": "cat", "frames": ["00000", "00005"]}}}}
     (youtube / "valid/meta.json").write_text(json.dumps({"videos": meta}))
@@ -212,7 +337,14 @@ def break_davis(root, how: str) -> None:
     elif how == "RGB mask":
         Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(mask)
     elif how == "mask without object":
-        write_label_map(mask, labels(255), colour_map())
+        write_label_map(mask, labels(), colour_map())
+    elif how == "JPEG mask":
+        Image.fromarray(labels(1)).save(mask.with_suffix(".jpg"))
+        mask.unlink()
+    elif how == "JPEG called png":
+        Image.fromarray(labels(1)).save(mask, format="JPEG")
+    elif how == "two frames of one name":
+        Image.fromarray(labels(1)).save(image.with_name("00001.png"))
     elif how == "unreadable mask":
         mask.write_bytes(mask.read_bytes()[:60])
     elif how == "unreadable frame":
@@ -226,11 +358,14 @@ def break_davis(root, how: str) -> None:
         ("no image set", r"ImageSets/2017/val.txt: no such image set"),
         ("empty image set", r"ImageSets/2017/val.txt: expected names of videos, found an empty file"),
         ("absent video", r"480p/fox: no such folder, but .*val.txt lists fox"),
-        ("no frames", r"480p/dog: expected frames \(jpg or png\), found an empty folder"),
+        ("no frames", r"480p/dog: expected frames \(jpg, png, webp, bmp or tif\), found an empty folder"),
         ("no first mask", r"dog/00000.png: no such mask"),
         ("mask of another size", r"dog/00000.png: mask is 24x31, its frame is 24x32"),
         ("RGB mask", r"dog/00000.png: expected a label map .*, found mode RGB"),
-        ("mask without object", r"dog/00000.png: expected an object, found only the values 0, 255"),
+        ("mask without object", r"dog/00000.png: expected an object, found a mask that is 0 everywhere$"),
+        ("JPEG mask", r"dog/00000.png: no such mask; found 00000.jpg, save masks as PNG$"),
+        ("JPEG called png", r"dog/00000.png: expected a mask as PNG, found JPEG"),
+        ("two frames of one name", r"480p/dog: expected one picture of each name, found 00001.jpg and 00001.png$"),
         ("unreadable mask", r"dog/00000.png: cannot read this image"),
         ("unreadable frame", r"dog/00000.jpg: cannot read this image"),
     ],
@@ -245,7 +380,7 @@ def test_bad_davis_input_is_told_before_work_starts(how, message, davis):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere: expected .*found no such folder"):
         davis_videos(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"nowhere/valid/Annotations: no such folder"):
+    with pytest.raises(InputError, match=r"nowhere: expected JPEGImages/ .* or valid/ .*found no such folder$"):
         youtube_videos(tmp_path / "nowhere")
     with pytest.raises(InputError, match="DAVIS 2016 has only val"):
         davis_videos(tmp_path, split="testdev", year=2016)
@@ -264,6 +399,16 @@ def break_youtube(root, how: str) -> None:
         (root / "valid/Annotations/late").mkdir()
     elif how == "absent video":
         shutil.rmtree(root / "all_frames/valid_all_frames/JPEGImages/late")
+    elif how == "no frames anywhere":
+        shutil.rmtree(root / "all_frames")
+    elif how == "no Annotations":
+        shutil.rmtree(root / "valid/Annotations")
+    elif how == "a mask without its frame":
+        write_label_map(root / "valid/Annotations/late/00020.png", labels(2), colour_map())
+    elif how == "two masks of one name":
+        Image.fromarray(labels(2)).save(root / "valid/Annotations/late/00005.bmp")
+    elif how == "late JPEG mask":
+        Image.fromarray(labels(2)).save(root / "valid/Annotations/late/00005.png", format="JPEG")
     elif how == "late mask of another size":
         write_label_map(root / "valid/Annotations/late/00005.png", labels(0, 0, 7)[1:], colour_map())
 
@@ -276,6 +421,11 @@ def break_youtube(root, how: str) -> None:
         ("a frame that is not there", r"meta.json: asks for late/00099"),
         ("no mask", r"late: expected a mask of at least one frame"),
         ("absent video", r"JPEGImages/late: no such folder, but .*meta.json lists late"),
+        ("no frames anywhere", r"valid/JPEGImages: no such folder, nor .*all_frames/valid_all_frames/JPEGImages$"),
+        ("no Annotations", r"valid/Annotations: no such folder$"),
+        ("a mask without its frame", r"Annotations/late: found 00020.png, but no such frames in .*JPEGImages/late$"),
+        ("two masks of one name", r"Annotations/late: expected one picture of each name, found 00005.bmp and 00005.png$"),
+        ("late JPEG mask", r"late/00005.png: expected a mask as PNG, found JPEG"),
         ("late mask of another size", r"late/00005.png: mask is 23x32, its frame is 24x32"),
     ],
 )

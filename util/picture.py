@@ -1,48 +1,95 @@
 """Pictures to look at: label maps drawn over frames, and sheets of them."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from util.errors import InputError
 from util.files import write_atomically
-from util.image import IGNORED, colour_map, object_ids
+from util.image import IGNORED, colour_map, read_image, size_text
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+LONGEST_LINE = 24  # characters of a row's name
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> np.ndarray:
     """A frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined; returns a new one.
 
-    Raises `InputError` when the sizes differ.
+    Outlines run outside of all objects, so that they hide none: white along objects, in the object's own colour along
+    parts of it that are only some pixels thin.  Raises `InputError` when the sizes differ.
     """
     if image.shape[:2] != labels.shape:
-        raise InputError(f"expected a label map of the frame's size {image.shape[:2]}, found {labels.shape}")
+        raise InputError(f"expected a label map of the frame's size {size_text(image.shape)}, found {size_text(labels.shape)}")
     colours = np.frombuffer(colour_map(), dtype=np.uint8).reshape(256, 3)
-    objects = (labels != 0) & (labels != IGNORED)
-    tinted = ((1 - opacity) * image + opacity * colours[labels]).astype(np.uint8)
-    result = np.where(objects[..., None], tinted, image)
-    width = max(1, round(min(labels.shape) / 200))
-    for number in object_ids(labels):
-        contours, _ = cv2.findContours((labels == number).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(result, contours, -1, (255, 255, 255), width + 2, cv2.LINE_AA)
-        cv2.drawContours(result, contours, -1, colours[number].tolist(), width, cv2.LINE_AA)
+    labels = np.where(labels == IGNORED, np.uint8(0), labels.astype(np.uint8))
+    objects = labels != 0
+    width = max(1, round(min(labels.shape) / 300))
+    near, far = _disk(width), _disk(width + 1)
+    grown = cv2.dilate(labels, near)
+    rim = objects & (grown != cv2.erode(labels, near))  # another label is near
+    core = objects & (cv2.dilate(labels, far) == cv2.erode(labels, far))
+    thick = cv2.dilate(core.astype(np.uint8), _disk(2 * width + 3)) != 0  # and around it
+    outline = ~objects & (grown != 0)
+    result = image.copy()
+    result[objects] = ((1 - opacity) * image[objects] + opacity * colours[labels[objects]]).astype(np.uint8)
+    result[rim] = colours[labels[rim]]
+    result[outline] = np.where(thick[outline, None], np.uint8(255), colours[grown[outline]])
     return result
 
 
-def sheet(rows: list[list[np.ndarray]], *, height: int = 160, gap: int = 4) -> np.ndarray:
-    """Rows of pictures (H, W, 3) uint8, each scaled to `height`, on white, as one picture."""
-    scaled = [
-        [cv2.resize(p, (round(p.shape[1] * height / p.shape[0]), height), interpolation=cv2.INTER_AREA) for p in row]
-        for row in rows
-    ]
-    width = max(sum(picture.shape[1] + gap for picture in row) for row in scaled) + gap
-    result = np.full((len(rows) * (height + gap) + gap, width, 3), 255, dtype=np.uint8)
+def draw_mask(frame: Path, mask: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """`overlay` of two files, where `read` makes a label map of the mask; raises `InputError` naming the file at fault."""
+    image, labels = read_image(frame), read(mask)
+    if labels.shape != image.shape[:2]:
+        raise InputError(f"{mask}: expected the size of {frame}, {size_text(image.shape)}, found {size_text(labels.shape)}")
+    return overlay(image, labels)
+
+
+def _disk(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+
+
+def sheet(
+    rows: Sequence[Sequence[np.ndarray]],
+    *,
+    captions: Sequence[Sequence[str]] | None = None,
+    names: Sequence[str] | None = None,
+    height: int = 160,
+    gap: int = 4,
+) -> np.ndarray:
+    """Rows of pictures (H, W, 3) uint8, each scaled to `height`, on white, as one picture.
+
+    `captions` has a text for each picture, which is written into its corner, and `names` one for each row, which stands
+    before it (of several lines, if need be).
+    """
+    scaled = [[_scaled(picture, height) for picture in row] for row in rows]
+    font = ImageFont.load_default(max(10, height // 10))
+    names = ["\n".join(_shortened(line) for line in name.split("\n")) for name in names or [""] * len(rows)]
+    left = max((round(font.getlength(line)) + 2 * gap for name in names for line in name.split("\n") if line), default=0)
+    width = left + gap + max(sum(picture.shape[1] + gap for picture in row) for row in scaled)
+    result = Image.new("RGB", (width, gap + len(rows) * (height + gap)), WHITE)
+    draw = ImageDraw.Draw(result)
     for i, row in enumerate(scaled):
-        top, left = gap + i * (height + gap), gap
-        for picture in row:
-            result[top : top + height, left : left + picture.shape[1]] = picture
-            left += picture.shape[1] + gap
-    return result
+        x, y = left + gap, gap + i * (height + gap)
+        draw.multiline_text((2 * gap, y), names[i], font=font, fill=BLACK)
+        for j, picture in enumerate(row):
+            result.paste(Image.fromarray(picture), (x, y))
+            if captions:
+                draw.text((x + gap, y + gap // 2), captions[i][j], font=font, fill=WHITE, stroke_width=2, stroke_fill=BLACK)
+            x += picture.shape[1] + gap
+    return np.array(result)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 1]}…"
+
+
+def _scaled(picture: np.ndarray, height: int) -> np.ndarray:
+    size = (max(1, round(picture.shape[1] * height / picture.shape[0])), height)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
