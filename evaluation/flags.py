@@ -56,6 +56,7 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
 def segmenter_options(arguments: argparse.Namespace) -> dict[str, object]:
     """What `add_segmenter_flags` says of the segmenter, under the names that `VideoSegmenter` has for them."""
     return {
+        "size": arguments.size,
         "memory_every": arguments.mem_every,
         "top_k": arguments.top,
         "include_last": arguments.include_last,
@@ -73,7 +74,6 @@ def run_options(arguments: argparse.Namespace) -> dict[str, object]:
         "device": arguments.device,
         "overwrite": arguments.overwrite,
         "zipped": arguments.zip,
-        "size": arguments.size,
         "workers": arguments.num_workers,
         "threads": arguments.threads,
     }

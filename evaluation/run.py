@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from dataset.video import Video
 from evaluation.results import ResultFolder
@@ -17,7 +16,6 @@ from util.ahead import map_ahead
 from util.device import device_of, peak_memory, use_threads
 from util.distributed import Group
 from util.errors import InputError
-from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
 from util.progress import progress_bar
 
 WAITING_MASKS = 16  # results that wait to be written
@@ -56,14 +54,12 @@ def evaluate(
     results: ResultFolder,
     group: Group,
     *,
-    size: int | None = None,
     workers: int = 2,
     shown: bool = True,
 ) -> Summary | None:
     """Segment the videos that are not finished yet, shared out over the processes of `group`.
 
-    `make_segmenter` gives a fresh segmenter for each video.  `size` is the shorter side at which the network works
-    (`None`: the video's own); results have the video's size.  A video that cannot be read fails alone and is named in
+    `make_segmenter` gives a fresh segmenter for each video.  A video that cannot be read fails alone and is named in
     the summary, which rank 0 gets; the others get `None`.  `shown` draws the progress.
     """
     start = time.perf_counter()
@@ -76,7 +72,7 @@ def evaluate(
             partial = results.start(video)
             before = bar.value or 0
             try:
-                seconds += segment_video(video, make_segmenter(), partial, size=size, workers=workers, on_frame=bar.increment)
+                seconds += segment_video(video, make_segmenter(), partial, workers=workers, on_frame=bar.increment)
             except InputError as error:
                 failures.append(f"{video.name}: {error}")
                 results.discard(video, partial)
@@ -112,7 +108,6 @@ def run_benchmark(
     device: str = "auto",
     overwrite: bool = False,
     zipped: bool = False,
-    size: int | None = None,
     workers: int = 2,
     threads: int | None = None,
 ) -> Summary | None:
@@ -120,15 +115,15 @@ def run_benchmark(
 
     model:     checkpoint; it is read before `results` is touched
     segmenter: options of `VideoSegmenter`
-    settings:  what the results also depend on; with the model's digest, `segmenter` and `size` they must agree with
-               those of results that are there already
+    settings:  what the results also depend on; with the model's digest and `segmenter` they must agree with those of
+               results that are there already
     zipped:    write the archive for the benchmark's server too, unless a video failed
     threads:   of PyTorch on the CPU (`use_threads`)
 
     Prints the summary, and returns it on rank 0; returns `None` elsewhere.
     """
     use_threads(threads)
-    settings = {"model": digest(model), **segmenter, **settings, "size": size}
+    settings = {"model": digest(model), **segmenter, **settings}
     with Group() as group:
         make_segmenter = segmenter_maker(model, device_of(device), compiled=compiled, **segmenter)
         problem = None
@@ -140,7 +135,7 @@ def run_benchmark(
                 problem = error
         if problem := group.broadcast(problem):  # else the others would wait for a rank that is gone
             raise problem
-        summary = evaluate(videos, make_segmenter, results, group, size=size, workers=workers)
+        summary = evaluate(videos, make_segmenter, results, group, workers=workers)
     if summary is not None:
         print(summary)
         print(f"masks: {results.masks}")
@@ -154,7 +149,6 @@ def segment_video(
     segmenter: VideoSegmenter,
     folder: Path,
     *,
-    size: int | None = None,
     workers: int = 2,
     on_frame: Callable[[], Any] = lambda: None,
 ) -> float:
@@ -165,7 +159,8 @@ def segment_video(
         nonlocal seconds
         for frame in video.frames(workers=workers):
             start = time.perf_counter()
-            labels = _segment_frame(segmenter, frame.image, frame.mask, frame.wanted, size)
+            probabilities = segmenter.step(frame.image, frame.mask, frame.wanted)
+            labels = segmenter.to_labels(probabilities).cpu().numpy() if frame.wanted else None
             seconds += time.perf_counter() - start
             if labels is not None:
                 yield folder / f"{frame.name}.png", labels
@@ -175,20 +170,6 @@ def segment_video(
         for _ in map_ahead(writers, lambda result: video.write_mask(*result), results(), limit=WAITING_MASKS):
             pass
     return seconds
-
-
-def _segment_frame(
-    segmenter: VideoSegmenter, image: np.ndarray, mask: np.ndarray | None, wanted: bool, size: int | None
-) -> np.ndarray | None:
-    original = image.shape[:2]
-    working = shorter_side_size(*original, size)
-    resized = resize_image(normalise(torch.from_numpy(image).to(segmenter.device)), working)
-    given = None if mask is None else resize_labels(torch.from_numpy(mask).to(segmenter.device), working)
-    probabilities = segmenter.step(resized, given, wanted)
-    if not wanted or probabilities is None:
-        return None
-    with torch.inference_mode():
-        return segmenter.to_labels(resize_probabilities(probabilities, original)).cpu().numpy()
 
 
 def share(videos: list[Video], ranks: int) -> list[list[Video]]:

@@ -14,7 +14,19 @@ from model.checkpoint import load_for_inference
 from model.memory import MemoryBank
 from model.modules import KeyFeatures
 from model.network import STCN, soft_aggregate
-from util.image import IGNORED, Numbering, normalise, object_ids, one_hot, padding_to_stride, unpad
+from util.image import (
+    IGNORED,
+    Numbering,
+    normalise,
+    object_ids,
+    one_hot,
+    padding_to_stride,
+    resize_image,
+    resize_labels,
+    resize_probabilities,
+    shorter_side_size,
+    unpad,
+)
 
 
 class _Pending(NamedTuple):
@@ -31,6 +43,8 @@ class VideoSegmenter:
     """Follows objects through one video, a frame at a time; nothing in it grows with the video but the memory bank.
 
     network:      in evaluation mode; its device and weights are used as they are
+    size:         shorter side at which the network works, in pixels: frames (bicubic) and masks (nearest) are resized to it,
+                  probabilities (bilinear) back; `None` for the frames' own size
     memory_every: a frame becomes memory when this many frames have passed since the last memory frame (section 3.3)
     top_k:        positions of memory read for each position (section 5); `None` for all of them
     include_last: let every other frame be memory until the next one (section 3.3 finds that harmful)
@@ -50,29 +64,39 @@ class VideoSegmenter:
         self,
         network: STCN,
         *,
+        size: int | None = None,
         memory_every: int = 5,
         top_k: int | None = 20,
         include_last: bool = False,
         max_memory_frames: int | None = None,
         amp: bool = False,
     ) -> None:
-        if memory_every < 1:
-            raise ValueError(f"memory_every: expected at least 1, found {memory_every}")
+        for name, value in (("memory_every", memory_every), ("size", size)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, found {value}")
         self.network = network
         self.device = next(network.parameters()).device
+        self.size = size
         self.memory_every = memory_every
         self.include_last = include_last
         self.amp = amp
         self.bank = MemoryBank(similarity=network.config.similarity, top_k=top_k, max_frames=max_memory_frames)
         self.object_ids: list[int] = []
         self._numbering = Numbering(strict=True)
-        self._size: tuple[int, int] | None = None
+        self._size: tuple[int, int] | None = None  # of the frames
         self._frame = 0  # of the next step
         self._last_memory = 0
         self._pending: _Pending | None = None
 
     @torch.inference_mode()
-    def step(self, image: Tensor | np.ndarray, mask: Tensor | np.ndarray | None = None, wanted: bool = True) -> Tensor | None:
+    def step(
+        self,
+        image: Tensor | np.ndarray,
+        mask: Tensor | np.ndarray | None = None,
+        wanted: bool = True,
+        *,
+        resize_back: bool = True,
+    ) -> Tensor | None:
         """Segment the next frame.
 
         image:  uint8 RGB, (H, W, 3) or (3, H, W), or (3, H, W) float, normalised with ImageNet's mean and deviation; any
@@ -82,24 +106,26 @@ class VideoSegmenter:
                 bool mask; the first mask that is not empty says which it is (`util.image.Numbering`).  An object given
                 again has its prediction replaced by the new mask.
         wanted: `False` when nobody needs this frame's result; it is then computed only if memory needs it
+        resize_back: `False` leaves the probabilities at the size at which the network works
 
         Returns (N+1, H, W) float32 probabilities on the network's device, background first, then the objects in the
         order of `object_ids`; `None` for a frame that was not computed.  Before the first object all is background.
         Raises `ValueError` when an array is not as above, or masks of ids and masks of 255 alone are mixed.
         """
         image = self._as_image(image)
-        given = self._as_mask(mask)
+        working = shorter_side_size(*self._size, self.size)
+        image, given = resize_image(image, working), self._as_mask(mask, working)
         frame, self._frame = self._frame, self._frame + 1
         given_ids = [] if given is None else object_ids(given)
         if not self.object_ids and not given_ids:
-            return torch.ones(1, *self._size, device=self.device) if wanted else None
+            return torch.ones(1, *(self._size if resize_back else working), device=self.device) if wanted else None
 
         becomes_memory = bool(given_ids) or frame - self._last_memory >= self.memory_every
         if not (wanted or becomes_memory or self.include_last):
             return None
         with torch.autocast(self.device.type, enabled=self.amp):
             self._memorise()
-            padding = padding_to_stride(*self._size)
+            padding = padding_to_stride(*working)
             padded = F.pad(image, padding)[None]  # (1, 3, H, W)
             features = self.network.encode_key(padded)
             probabilities = self._predict(features) if self.object_ids else None
@@ -110,7 +136,8 @@ class VideoSegmenter:
             self._pending = _Pending(padded, features, probabilities[1:], bool(given_ids), not becomes_memory)
         if becomes_memory:
             self._last_memory = frame
-        return unpad(probabilities, padding)
+        probabilities = unpad(probabilities, padding)
+        return resize_probabilities(probabilities, self._size) if resize_back else probabilities
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object of each pixel: (N+1, H, W) -> (H, W) uint8 of the data set's ids, 0 for background."""
@@ -193,8 +220,8 @@ class VideoSegmenter:
         self._size = size
         return image.to(self.device, torch.float32)
 
-    def _as_mask(self, mask: Tensor | np.ndarray | None) -> np.ndarray | None:
-        """The mask as (H, W) uint8 of ids alone."""
+    def _as_mask(self, mask: Tensor | np.ndarray | None, working: tuple[int, int]) -> np.ndarray | None:
+        """The mask as uint8 of ids alone, at the size at which the network works."""
         if mask is None:
             return None
         mask = _as_tensor(mask)
@@ -204,7 +231,8 @@ class VideoSegmenter:
             )
         if mask.dtype != torch.uint8 and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= IGNORED:
             raise ValueError(f"mask: expected ids from 0 to 255, found {int(mask.min())} to {int(mask.max())}")
-        return self._numbering.read(mask.to("cpu", torch.uint8).numpy(), "mask")
+        labels = self._numbering.read(mask.to("cpu", torch.uint8).numpy(), "mask")
+        return resize_labels(torch.from_numpy(labels), working).numpy()
 
 
 def _aggregate(probabilities: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from conftest import build_light_network
 from model import VideoSegmenter
 from model.plain import segment_plainly
 from model.similarity import SIMILARITIES
-from util.image import normalise
+from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
 
 HEIGHT, WIDTH = 37, 52  # not multiples of 16
 
@@ -62,6 +62,20 @@ def test_the_network_says_which_similarity_is_used(similarity, frames):
     assert segmenter.bank.similarity == similarity
     segmenter.step(frames[0], box((1, 5, 5)))
     assert segmenter.step(frames[1]).isfinite().all()
+
+
+def test_a_segmenter_resizes_in_and_out_by_itself(frames, light_network):
+    inside, outside = VideoSegmenter(light_network, size=32), VideoSegmenter(light_network)
+    size = shorter_side_size(HEIGHT, WIDTH, 32)
+    assert size != (HEIGHT, WIDTH)
+    mask = box((1, 5, 5), (2, 20, 30))
+    for t, frame in enumerate(frames):
+        given = mask if t == 0 else None
+        found = inside.step(frame, given)
+        expected = outside.step(resize_image(normalise(frame), size), None if given is None else resize_labels(given, size))
+        assert torch.equal(found, resize_probabilities(expected, (HEIGHT, WIDTH)))
+        assert inside.to_labels(found).shape == (HEIGHT, WIDTH)
+    assert inside.step(frames[0], resize_back=False).shape[-2:] == size
 
 
 def test_frames_that_nobody_wants_change_nothing_and_are_not_computed(frames, light_network):
