@@ -2,7 +2,12 @@
 
 import argparse
 import math
+import os
+from collections.abc import Callable
 from typing import NamedTuple
+
+SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, of the shorter side at which a network works
+MOST_THREADS = 4 * (os.cpu_count() or 1)
 
 
 class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -22,24 +27,39 @@ def non_negative_int(text: str) -> int:
     return _int_from(0, text)
 
 
+def int_between(least: int, most: int) -> Callable[[str], int]:
+    """For argparse: an integer from `least` to `most`."""
+    return lambda text: _int_from(least, text, most)
+
+
 def positive_float(text: str) -> float:
     """For argparse: a finite number above 0."""
+    return _float(text, lambda value: 0 < value < math.inf, "above 0")
+
+
+def float_between(least: float, most: float) -> Callable[[str], float]:
+    """For argparse: a number from `least` to `most`."""
+    return lambda text: _float(text, lambda value: least <= value <= most, f"from {least:g} to {most:g}")
+
+
+def _float(text: str, fits: Callable[[float], bool], expected: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"expected a number {expected}, found {text!r}")
     return value
 
 
-def _int_from(least: int, text: str) -> int:
+def _int_from(least: int, text: str, most: int | None = None) -> int:
     try:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, found {text!r}")
+    if value < least or (most is not None and value > most):
+        expected = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"expected an integer {expected}, found {text!r}")
     return value
 
 
@@ -48,13 +68,19 @@ def count_or_all(text: str) -> int | None:
     return None if text == "all" else positive_int(text)
 
 
-def add_segmenter_flags(parser: argparse.ArgumentParser, *, size: int | None, max_memory_frames: int | None) -> None:
+def add_segmenter_flags(
+    parser: argparse.ArgumentParser, *, size: int | None, max_memory_frames: int | None, output_required: bool = True
+) -> None:
     """What all scripts that segment videos share; `size` and `max_memory_frames` are defaults."""
     parser.add_argument(
         "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
     )
     parser.add_argument(
-        "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the results (required)"
+        "--output",
+        required=output_required,
+        default=argparse.SUPPRESS if output_required else None,
+        metavar="DIR",
+        help=f"folder for the results{' (required)' if output_required else ''}",
     )
     parser.add_argument(
         "--top", type=count_or_all, default=20, metavar="K|all", help="memory positions read for each position"
@@ -72,11 +98,20 @@ def add_segmenter_flags(parser: argparse.ArgumentParser, *, size: int | None, ma
     )
     own = "" if size else " (default: the video's own)"
     parser.add_argument(
-        "--size", type=positive_int, default=size, metavar="PIXELS", help=f"shorter side at which the network works{own}"
+        "--size",
+        type=int_between(SMALLEST_SIZE, LARGEST_SIZE),
+        default=size,
+        metavar="PIXELS",
+        help=f"shorter side at which the network works, {SMALLEST_SIZE} to {LARGEST_SIZE}{own}",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: slow to start, then faster")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
+    parser.add_argument(
+        "--threads",
+        type=int_between(1, MOST_THREADS),
+        metavar="N",
+        help=f"of PyTorch on the CPU, {MOST_THREADS} (four for each core) at most (default: its own choice)",
+    )
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
     )
