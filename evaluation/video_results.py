@@ -3,7 +3,7 @@
 import json
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,8 +35,9 @@ class VideoResults:
         self.masks, self.replaced = self.root / MASKS, self.root / f"{MASKS}_replaced"
         self.unfinished_masks, self.unfinished = self.root / f"{MASKS}_unfinished", self.root / "unfinished"
         self.film, self.sheet, self._snapshot = (self.unfinished / name for name in (FILM, SHEET, SNAPSHOT))
+        self._next_record = self.unfinished / "finished.json"
         self.record = {"frames": frames, "settings": settings}
-        self._known: dict[Path, set[str]] = {}  # what may be removed, by folder
+        self._known: dict[Path, Collection[str]] = {}  # what may be removed, by folder
 
     def claim(self, inputs: Iterable[Path], *, overwrite: bool) -> bool:
         """Make the folder this run's own; returns whether the same run was finished there before.
@@ -47,16 +48,15 @@ class VideoResults:
         """
         self._refuse_to_replace(inputs)
         old, begun = self._read_record(self.root / RECORD), self._read_record(self.unfinished / RECORD)
-        records = [record for record in (self.record, old, begun) if record]
-        masks = set()
-        for record, source in ((self.record, "the frames"), (old, self.root / RECORD), (begun, self.unfinished / RECORD)):
-            names = {f"{name}.png" for name in record["frames"]} - masks if record else set()
-            masks |= {path_in(self.masks, name, source=source).name for name in names}
-        longest = max(len(record["frames"]) for record in records)
-        self._known = dict.fromkeys((self.masks, self.replaced, self.unfinished_masks), masks)
-        self._known[self.unfinished] = {RECORD, SNAPSHOT, FILM, SHEET, *(f"{index}.npz" for index in range(longest))}
+        sources = ((self.record, "the frames"), (old, self.root / RECORD), (begun, self.unfinished / RECORD))
+        masks = {f"{name}.png": source for record, source in sources if record for name in record["frames"]}
+        self._known = dict.fromkeys((self.masks, self.replaced, self.unfinished_masks), masks.keys())
+        estimates = (f"{index}.npz" for index in range(len(masks)))
+        self._known[self.unfinished] = {RECORD, SNAPSHOT, FILM, SHEET, self._next_record.name, *estimates}
         for folder, names in self._known.items():
             refuse_foreign(folder, names)
+        for name, source in masks.items():
+            path_in(self.masks, name, source=source)
 
         there = [os.path.lexists(self.root / name) for name in (MASKS, FILM, SHEET)]
         moved = begun == self.record and not self.unfinished_masks.exists()  # stopped while it tidied up
@@ -66,6 +66,7 @@ class VideoResults:
             return True
         if begun == self.record and (overwrite or not there[0]):
             make_folder(self.unfinished_masks)
+            remove_files(path for path in self.unfinished_masks.iterdir() if path.name not in masks)  # half-written ones
             return False
         if not overwrite and begun is not None and begun != self.record:
             raise InputError(f"{self.root}: holds an unfinished run ({self._differences(begun)}); --overwrite replaces it")
@@ -116,12 +117,13 @@ class VideoResults:
 
     def finish(self) -> None:
         """Put everything in its place; the film and the sheet are complete."""
+        self._write_record(self._next_record)
         if self.masks.exists():
             os.replace(self.masks, self.replaced)
         remove_folder(self.replaced, self._known[self.replaced])
         os.replace(self.film, self.root / FILM)
         os.replace(self.sheet, self.root / SHEET)
-        self._write_record(self.root / RECORD)
+        os.replace(self._next_record, self.root / RECORD)
         os.replace(self.unfinished_masks, self.masks)
         self._tidy()
 
@@ -136,7 +138,7 @@ class VideoResults:
         for folder in (self.replaced, self.unfinished_masks):
             remove_folder(folder, self._known[folder])
         names = self._known[self.unfinished]
-        remove_files(self.unfinished / name for name in sorted(names - {RECORD}))
+        remove_files(self.unfinished / name for name in names if name != RECORD)
         remove_folder(self.unfinished, names)
 
     def _refuse_to_replace(self, inputs: Iterable[Path]) -> None:
@@ -186,5 +188,5 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
+    text = "none" if value is None else str(value)
     return text if len(text) <= 16 else f"{text[:12]}..."
