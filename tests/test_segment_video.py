@@ -307,6 +307,19 @@ def test_a_film_that_does_not_fit_on_the_disk_is_told(share, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_the_same_pictures_give_the_same_film(tmp_path):
+    found, size = set(), (240, 320)
+    for _ in range(20):
+        with Film(tmp_path / "film.mp4", size, Fraction(25)) as film:
+            for t in range(30):
+                film.add(picture(t, size), Fraction(t, 25))
+            film.close()
+        found.add((tmp_path / "film.mp4").read_bytes())
+        with av.open(str(tmp_path / "film.mp4")) as container:  # which leaves other rubbish in memory
+            assert len([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]) == 30
+    assert len(found) == 1
+
+
 # nothing but its own is touched
 
 

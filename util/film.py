@@ -32,7 +32,8 @@ class Film:
             self._stream = self._container.add_stream("libx264", rate=rate)
         self._stream.height, self._stream.width = (side + side % 2 for side in size)  # 4:2:0 has no odd sides
         self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": "20", "preset": "veryfast"}
+        # without the last one libx264 makes, once in a while, another film of the same pictures
+        self._stream.options = {"crf": "20", "preset": "veryfast", "x264-params": "cpu-independent=1"}
         self._stream.codec_context.time_base = Fraction(1, TICKS)
 
     def __enter__(self) -> "Film":
