@@ -161,22 +161,22 @@ def parser() -> argparse.ArgumentParser:
         "--mask",
         nargs="+",
         metavar="[FRAME:]FILE",
-        help="masks, each with the number of its frame; frames count from 0, and FILE alone means frame 0",
+        help="masks, each with the number of its frame, counted from 0; FILE alone belongs to frame 0",
     )
     result.add_argument(
         "--frame",
         nargs=2,
         metavar=("N", "FILE"),
-        help="only write frame N as a PNG, to draw a mask on; --mask and --output are not needed then",
+        help="write frame N as a PNG to draw a mask on, and do nothing else",
     )
     result.add_argument(
-        "--fps", type=float_between(0.01, 1000), default=24, help="frames a second of a folder of frames, 0.01 to 1000"
+        "--fps", type=float_between(0.01, 1000), default=24, help="frames per second of a folder of frames, 0.01 to 1000"
     )
-    result.add_argument("--overwrite", action="store_true", help="replace results or a frame that are there already")
+    result.add_argument("--overwrite", action="store_true", help="replace what an earlier run has written")
     result.add_argument(
         "--allow_truncated",
         action="store_true",
-        help="of a file that is cut short or damaged, take the frames that can be decoded instead of stopping",
+        help="if the video file is cut short or damaged, go on with the frames that can be decoded",
     )
     add_segmenter_flags(result, size=480, max_memory_frames=20, output_required=False)
     return result

@@ -5,8 +5,13 @@ import ast
 import pytest
 from conftest import ROOT
 
-ROOMS = ("model", "dataset", "util")
-MAY_IMPORT = {"util": {"util"}, "model": {"model", "util"}, "dataset": {"dataset", "util"}}
+ROOMS = ("evaluation", "model", "dataset", "util")
+MAY_IMPORT = {
+    "util": {"util"},
+    "model": {"model", "util"},
+    "dataset": {"dataset", "util"},
+    "evaluation": {"evaluation", "model", "dataset", "util"},
+}
 
 
 def ours_imported_by(path) -> set[str]:

@@ -110,7 +110,7 @@ def add_segmenter_flags(
         "--threads",
         type=int_between(1, MOST_THREADS),
         metavar="N",
-        help=f"of PyTorch on the CPU, {MOST_THREADS} (four for each core) at most (default: its own choice)",
+        help=f"PyTorch threads on the CPU, at most {MOST_THREADS} (four per core) (default: PyTorch's own choice)",
     )
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
