@@ -1,17 +1,27 @@
 """The flags of all scripts that segment videos, spelled as users of the paper's release know them."""
 
 import argparse
+import os
 
-from util.flags import DefaultsFormatter, count_or_all, non_negative_int, positive_int
+from util.flags import DefaultsFormatter, count_or_all, int_between, non_negative_int, positive_int
+
+SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, of the shorter side at which a network works
+MOST_THREADS = 4 * (os.cpu_count() or 1)
 
 
-def add_segmenter_flags(parser: argparse.ArgumentParser, *, size: int | None, max_memory_frames: int | None) -> None:
+def add_segmenter_flags(
+    parser: argparse.ArgumentParser, *, size: int | None, max_memory_frames: int | None, output_required: bool = True
+) -> None:
     """What all scripts that segment videos share; `size` and `max_memory_frames` are defaults."""
     parser.add_argument(
         "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
     )
     parser.add_argument(
-        "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the results (required)"
+        "--output",
+        required=output_required,
+        default=argparse.SUPPRESS if output_required else None,
+        metavar="DIR",
+        help=f"folder for the results{' (required)' if output_required else ''}",
     )
     parser.add_argument(
         "--top", type=count_or_all, default=20, metavar="K|all", help="memory positions read for each position"
@@ -29,11 +39,20 @@ def add_segmenter_flags(parser: argparse.ArgumentParser, *, size: int | None, ma
     )
     own = "" if size else " (default: the video's own)"
     parser.add_argument(
-        "--size", type=positive_int, default=size, metavar="PIXELS", help=f"shorter side at which the network works{own}"
+        "--size",
+        type=int_between(SMALLEST_SIZE, LARGEST_SIZE),
+        default=size,
+        metavar="PIXELS",
+        help=f"shorter side at which the network works, {SMALLEST_SIZE} to {LARGEST_SIZE}{own}",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network: slow to start, then faster")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
+    parser.add_argument(
+        "--threads",
+        type=int_between(1, MOST_THREADS),
+        metavar="N",
+        help=f"PyTorch threads on the CPU, at most {MOST_THREADS} (four per core) (default: PyTorch's own choice)",
+    )
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
     )

@@ -5,13 +5,20 @@
 # Everything it writes lies in demo/.
 #
 #   bash scripts/demo.sh                        # made-up videos
-#   bash scripts/demo.sh holiday.mp4 first.png  # your own video and its first mask instead, without training
+#   bash scripts/demo.sh holiday.mp4 first.png  # your own video and its first mask instead, without training; further flags
+#                                               # (--overwrite, --size 320, ...) go to scripts/segment_video.py
 set -euo pipefail
-own=()
-for path in "$@"; do own+=("$(realpath "$path")"); done
+if [ $# -gt 0 ] && [[ $# -lt 2 || $1 == -* || $2 == -* || ${3:--} != -* ]]; then
+    echo "usage: bash scripts/demo.sh [VIDEO MASK [FLAGS OF segment_video.py]]" >&2
+    exit 2
+fi
+here=$PWD
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
-if [ ${#own[@]} = 2 ]; then
-    exec python scripts/segment_video.py "${own[0]}" --mask "${own[1]}" --output demo/own
+if [ $# -gt 0 ]; then
+    project=$PWD
+    cd "$here"  # which the paths are relative to
+    exec python "$project/scripts/segment_video.py" "$1" --mask "$2" --model "$project/saves/stcn_light.pth" \
+        --output "$project/demo/own" "${@:3}"
 fi
 python scripts/make_demo_data.py demo/data --overwrite
 

@@ -1,189 +1,158 @@
 """Follow the objects of one or more masks through your own video.
 
+python scripts/segment_video.py holiday.mp4 --frame 0 first.png     # a picture to draw a mask on
 python scripts/segment_video.py holiday.mp4 --mask first.png --output out/holiday
 python scripts/segment_video.py frames/ --mask 30:dog.png 120:both.png --output out/dogs
 
-Writes masks/NNNNN.png (paletted), overlay.mp4 and sheet.png below --output; until all is done the masks lie in
-masks_unfinished.  Objects are followed forwards and backwards from
-where they are given, and between two given frames both ways.
+Writes masks/NNNNN.png (paletted), overlay.mp4 and sheet.png into --output.  Objects are followed forwards and backwards
+from where they are given, and between two given frames both ways.  After a stop the same command goes on; masks/ appears
+when all is done.
 """
 
 import argparse
-import contextlib
-import os
-import shutil
+import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
-import av
+import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+import cv2
 import numpy as np
-import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from dataset.own_video import FrameFolder, GivenMasks, VideoFile, open_video, parse_masks, shrink
+from dataset.drawn_masks import GivenMasks, parse_masks
+from dataset.video_file import FrameFolder, VideoFile, open_video
 from evaluation.flags import add_segmenter_flags, segmenter_options
-from model import VideoSegmenter, blend, segmenter_maker
-from model.checkpoint import digest
-from util.device import device_of
+from evaluation.propagate import Propagation
+from evaluation.video_results import FILM, MASKS, SHEET, VideoResults
+from model import segmenter_maker
+from model.checkpoint import digest as digest_of_checkpoint
+from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
-from util.files import make_folder
-from util.flags import DefaultsFormatter, positive_float
-from util.image import colour_map, resize_labels, resize_probabilities, write_label_map
+from util.files import digest, one_line_for
+from util.film import Film
+from util.flags import DefaultsFormatter, float_between
 from util.picture import overlay, sheet, write_picture
 from util.progress import progress_bar
 
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
+SHEET_HEIGHT, SHEET_WIDTH = 160, 640  # of a frame on the sheet, the width at most
 WAITING = 4  # frames that wait to be written
-TICKS = 90_000  # a second, in which the overlay video counts time
+SNAPSHOT_SECONDS = 30  # what is done again after a stop, at most
 
 
-class Passes(NamedTuple):
-    """What going through a video in one direction needs."""
+class Snapshots:
+    """Keeps a run's state in its folder, often enough to lose little and seldom enough to cost little."""
 
-    make_segmenter: Callable[[], VideoSegmenter]
-    masks: dict[int, np.ndarray]  # label maps (H, W) uint8 by frame, ascending
-    size: tuple[int, int]  # of the results
-    change: Callable[[np.ndarray], np.ndarray]  # a frame -> as the network sees it
+    def __init__(self, results: VideoResults) -> None:
+        self.results = results
+        self.next = time.monotonic() + SNAPSHOT_SECONDS
 
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self.next
 
-def step(passes: Passes, segmenter: VideoSegmenter, index: int, image: np.ndarray) -> torch.Tensor:
-    """Probabilities (N+1, h, w) of a frame, as the network sees it."""
-    mask = passes.masks.get(index)
-    if mask is not None:
-        mask = resize_labels(torch.from_numpy(mask), image.shape[:2])
-    return segmenter.step(image, mask)
-
-
-def labels_of(probabilities: torch.Tensor, ids: list[int], size: tuple[int, int]) -> np.ndarray:
-    """(N+1, h, w) -> (H, W) uint8."""
-    numbers = torch.tensor([0, *ids], dtype=torch.uint8, device=probabilities.device)
-    return numbers[resize_probabilities(probabilities, size).argmax(dim=0)].cpu().numpy()
+    def save(self, propagation: Propagation) -> None:
+        start = time.monotonic()
+        self.results.save(propagation.state_dict())
+        end = time.monotonic()
+        self.next = end + max(SNAPSHOT_SECONDS, 20 * (end - start))  # unbounded memory takes long to write
 
 
-def go_backwards(video: FrameFolder | VideoFile, passes: Passes, folder: Path, done: Callable[[], object]) -> None:
-    """From the last given frame to the first of all: what is found lies in `folder`, as a file for each frame.
-
-    Before the first given frame that is the result, (H, W) uint8; from there to the last, probabilities for `blend`.
-    """
-    segmenter = passes.make_segmenter()
-    given = list(passes.masks)
-    for frame in video.backwards(given[-1], passes.change, folder):
-        probabilities = step(passes, segmenter, frame.index, frame.image)
-        found: dict[str, np.ndarray] = {}
-        if frame.index < given[0]:
-            found["labels"] = labels_of(probabilities, segmenter.object_ids, passes.size)
-        elif frame.index < given[-1]:
-            found["probabilities"] = probabilities.half().cpu().numpy()
-            found["ids"] = np.array(segmenter.object_ids)
-        if found:
-            np.savez_compressed(folder / f"{frame.index}.npz", **found)
-        done()
-
-
-def results(video: FrameFolder | VideoFile, passes: Passes, folder: Path) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Each frame's index, picture and labels (H, W) uint8, in order, with what `go_backwards` has left in `folder`."""
-    segmenter = passes.make_segmenter()
-    given = list(passes.masks)
-    for index, image in ahead(video.forwards()):
-        path = folder / f"{index}.npz"
-        back = dict(np.load(path)) if path.is_file() else {}
-        if index < given[0]:
-            yield index, image, back["labels"]
-            continue
-        probabilities, ids = step(passes, segmenter, index, passes.change(image)), segmenter.object_ids
-        if "probabilities" in back:
-            before = max(frame for frame in given if frame <= index)
-            behind = min(frame for frame in given if frame > index)
-            other = torch.from_numpy(back["probabilities"]).to(probabilities.device, probabilities.dtype)
-            share = (index - before) / (behind - before)
-            probabilities, ids = blend(probabilities, ids, other, back["ids"].tolist(), share)
-        path.unlink(missing_ok=True)
-        yield index, image, labels_of(probabilities, ids, passes.size)
-
-
-def ahead(frames: Iterator) -> Iterator:
-    """The same, decoded one frame ahead in a thread."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, frames, None)
-        while (frame := following.result()) is not None:
-            following = pool.submit(next, frames, None)
-            yield frame
-
-
-class OverlayVideo:
-    """An H.264 video in mp4, which browsers play; written beside `path` until it is finished."""
-
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction) -> None:
-        self.path, self.partial = path, path.with_name(f".{path.name}")
-        self.container = av.open(str(self.partial), "w", format="mp4", options={"movflags": "faststart"})
-        self.stream = self.container.add_stream("libx264", rate=rate.limit_denominator(1001))
-        self.stream.height, self.stream.width = (side + side % 2 for side in size)  # 4:2:0 has no odd sides
-        self.stream.pix_fmt = "yuv420p"
-        self.stream.options = {"crf": "20", "preset": "veryfast"}
-        self.stream.codec_context.time_base = Fraction(1, TICKS)
-
-    def add(self, picture: np.ndarray, time: Fraction) -> None:
-        height, width = picture.shape[:2]
-        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame.pts, frame.time_base = round(time * TICKS), Fraction(1, TICKS)
-        self.container.mux(self.stream.encode(frame))
-
-    def finish(self) -> None:
-        self.container.mux(self.stream.encode())
-        self.container.close()
-        os.replace(self.partial, self.path)
-
-
-def segment(video: FrameFolder | VideoFile, passes: Passes, output: Path, *, rate: Fraction) -> None:
-    """Write the masks, the overlay video and the sheet."""
-    length, last = len(video.names), list(passes.masks)[-1]
-    there = last + 1 if last > 0 else 0  # frames that are gone through backwards
-    spilled, masks = output / ".backwards", output / "masks_unfinished"
-    for folder in (spilled, masks):
-        shutil.rmtree(folder, ignore_errors=True)
-        make_folder(folder)
-    film = OverlayVideo(output / "overlay.mp4", passes.size, rate)
+def segment(propagation: Propagation, results: VideoResults) -> None:
+    """Do the steps that are not done yet, and finish the results."""
+    video = propagation.video
+    length, seconds = len(video.names), video.times[-1] - video.times[0]
+    rate = Fraction(length - 1) / seconds if seconds else Fraction(24)
     shown = {round(i * (length - 1) / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)}
     thumbnails: list[np.ndarray] = []
+    snapshots = Snapshots(results)
 
-    def write(index: int, image: np.ndarray, labels: np.ndarray) -> None:
-        write_label_map(masks / f"{video.names[index]}.png", labels, colour_map())
+    def write(index: int, image: np.ndarray, labels: np.ndarray | None) -> None:
+        if labels is None:
+            labels = results.read_mask(index, video.size)
+        else:
+            results.write_mask(index, labels)
         picture = overlay(image, labels)
         film.add(picture, video.times[index])
         if index in shown:
-            thumbnails.append(shrink(160)(picture))
+            thumbnails.append(thumbnail(picture))
 
-    try:
-        with progress_bar(there + length, "frames") as bar, ThreadPoolExecutor(1) as writer:
-            if there:
-                go_backwards(video, passes, spilled, bar.increment)
-            waiting: list[Future] = []
-            for result in results(video, passes, spilled):
-                waiting.append(writer.submit(write, *result))
-                if len(waiting) > WAITING:
-                    waiting.pop(0).result()
-                bar.increment()
-            for future in waiting:
-                future.result()
-        shutil.rmtree(output / "masks", ignore_errors=True)
-        os.replace(masks, output / "masks")
-        film.finish()
-        numbers = [frame_text(index, video.names[index]) for index in sorted(shown)]
-        rows, captions = (
-            [cells[i : i + SHEET_COLUMNS] for i in range(0, len(cells), SHEET_COLUMNS)] for cells in (thumbnails, numbers)
-        )
-        write_picture(output / "sheet.png", sheet(rows, captions=captions))
-    finally:
-        with contextlib.suppress(OSError):
-            film.container.close()
-        film.partial.unlink(missing_ok=True)
-        shutil.rmtree(spilled, ignore_errors=True)
+    with (
+        progress_bar(propagation.steps, "frames", start=propagation.done) as bar,
+        Film(results.film, video.size, rate) as film,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        for step in propagation.backwards(results.unfinished):
+            if step.labels is not None:
+                results.write_mask(step.index, step.labels)
+            if step.estimate is not None:
+                results.write_estimate(step.index, step.estimate)
+            if snapshots.due:
+                snapshots.save(propagation)
+            bar.update(propagation.done)
+        waiting: deque[Future] = deque()
+        for frame in propagation.forwards(results.read_estimate):
+            waiting.append(writer.submit(write, *frame))
+            due = snapshots.due and frame.labels is not None
+            while len(waiting) > (0 if due else WAITING):
+                waiting.popleft().result()
+            if due:  # when all masks so far are written
+                snapshots.save(propagation)
+            bar.update(propagation.done)
+        while waiting:
+            waiting.popleft().result()
+        film.close()
+    numbers = [frame_text(index, video.names[index]) for index in sorted(shown)]
+    rows, captions = (
+        [cells[i : i + SHEET_COLUMNS] for i in range(0, len(cells), SHEET_COLUMNS)] for cells in (thumbnails, numbers)
+    )
+    write_picture(results.sheet, sheet(rows, captions=captions))
+    results.finish()
+
+
+def thumbnail(picture: np.ndarray) -> np.ndarray:
+    """A frame made to fit the sheet, on grey where it is too narrow or too wide."""
+    height, width = picture.shape[:2]
+    scale = min(SHEET_HEIGHT / height, SHEET_WIDTH / width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    above = SHEET_HEIGHT - small.shape[0]
+    beside = max(0, SHEET_HEIGHT // 4 - small.shape[1])
+    around = [(above // 2, above - above // 2), (beside // 2, beside - beside // 2), (0, 0)]
+    return np.pad(small, around, constant_values=128)
+
+
+def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, allow_truncated: bool) -> None:
+    """Write a frame of a video as a PNG."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"--frame {number} {path}: expected a file name that ends in .png")
+    source = Path(video_path)
+    if path.resolve() == source.resolve() or (source.is_dir() and path.parent.resolve() == source.resolve()):
+        raise InputError(f"{path}: lies where the frames are; give another file")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; --overwrite replaces it")
+    video = open_video(source, allow_truncated=allow_truncated)
+    if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= len(video.names):
+        raise InputError(f"--frame {number}: the frames of {source} are 0 to {len(video.names) - 1}")
+    write_picture(path, video.frame(int(number)))
+    print(path)
+
+
+def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, Path], device: str) -> dict:
+    """What the results depend on."""
+    is_folder = isinstance(video, FrameFolder)
+    return {
+        "video": digest(video.paths if is_folder else [video.path]),
+        **{f"mask {frame}": digest([path]) for frame, path in masks.items()},
+        "model": digest_of_checkpoint(arguments.model),
+        **segmenter_options(arguments),
+        "fps": arguments.fps if is_folder else None,
+        "compile": arguments.compile,
+        "device": device,
+    }
 
 
 def frame_text(index: int, name: str) -> str:
@@ -197,44 +166,75 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--mask",
         nargs="+",
-        required=True,
-        default=argparse.SUPPRESS,
         metavar="[FRAME:]FILE",
-        help="masks, each with the number of its frame, counted from 0, which is also meant where none is given; as PNG: "
-        "numbers of objects, white on black, or a plain colour for each object (required)",
+        help="masks, each with the number of its frame, counted from 0; FILE alone belongs to frame 0; PNG files: numbers of "
+        "objects, white on black, or a plain colour for each object",
     )
-    result.add_argument("--fps", type=positive_float, default=24, help="frames a second of a folder of frames")
-    result.add_argument("--overwrite", action="store_true", help="write into a folder that has results already")
-    add_segmenter_flags(result, size=480, max_memory_frames=20)
+    result.add_argument(
+        "--frame",
+        nargs=2,
+        metavar=("N", "FILE"),
+        help="write frame N as a PNG to draw a mask on, and do nothing else",
+    )
+    result.add_argument(
+        "--fps", type=float_between(0.01, 1000), default=24, help="frames per second of a folder of frames, 0.01 to 1000"
+    )
+    result.add_argument("--overwrite", action="store_true", help="replace what an earlier run has written")
+    result.add_argument(
+        "--allow_truncated",
+        action="store_true",
+        help="if the video file is cut short or damaged, go on with the frames that can be decoded",
+    )
+    add_segmenter_flags(result, size=480, max_memory_frames=20, output_required=False)
     return result
 
 
 @one_line_errors
 def main() -> None:
+    for word in sys.argv[1:]:
+        if re.match("-[0-9]+:", word):  # which argparse takes for a flag
+            raise InputError(f"--mask {word}: expected FRAME:FILE with a frame from 0 on")
     arguments = parser().parse_args()
-    digest(arguments.model)  # that it is there, before the video is looked through
+    options = {"overwrite": arguments.overwrite, "allow_truncated": arguments.allow_truncated}
+    if arguments.frame and (arguments.mask or arguments.output):
+        raise InputError("--frame: writes a picture to draw on and takes neither --mask nor --output")
+    if arguments.frame:
+        return write_frame(arguments.video, arguments.frame[0], Path(arguments.frame[1]), **options)
+    if not (arguments.mask and arguments.output):
+        raise InputError("expected --mask and --output, or --frame; --help tells more")
+    run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
     device = device_of(arguments.device)
-    output = Path(arguments.output)
-    if (output / "masks").exists() and not arguments.overwrite:
-        raise InputError(f"{output}: holds results already; --overwrite replaces them")
     paths = parse_masks(arguments.mask)
-    video = open_video(arguments.video, rate=Fraction(arguments.fps).limit_denominator(1001))
+    digest_of_checkpoint(arguments.model)  # that it is there, before the video is looked through
+    video = open_video(
+        arguments.video,
+        rate=Fraction(arguments.fps).limit_denominator(1001),
+        allow_truncated=arguments.allow_truncated,
+    )
+    if video.note:
+        print(f"note: {video.note}", file=sys.stderr)
     if beyond := [frame for frame in paths if frame >= len(video.names)]:
         raise InputError(f"--mask {beyond[0]}: the frames of {arguments.video} are 0 to {len(video.names) - 1}")
     masks = GivenMasks().read_all(paths, video.size)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    for path in (Path(arguments.video), *paths.values()):
-        if path.resolve().is_relative_to((output / "masks").resolve()):
-            raise InputError(f"{path}: lies where the results go; give another --output")
-    make_folder(output)
+    use_threads(arguments.threads)
     maker = segmenter_maker(arguments.model, device, compiled=arguments.compile, **segmenter_options(arguments))
-    seconds = video.times[-1] - video.times[0]
-    rate = Fraction(len(video.times) - 1) / seconds if seconds else Fraction(24)
-    passes = Passes(maker, masks, video.size, shrink(arguments.size))
-    segment(video, passes, output, rate=rate)
-    for name in ("masks", "overlay.mp4", "sheet.png"):
-        print(output / name)
+    results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device.type))
+    frames = video.paths if isinstance(video, FrameFolder) else []
+    with one_line_for(results.root):
+        inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
+        if results.claim(inputs, overwrite=arguments.overwrite):
+            print(f"{results.root}: was finished before; --overwrite does it again")
+        else:
+            propagation = Propagation(video, masks, maker)
+            if (state := results.load()) is not None:
+                propagation.load_state_dict(state)
+                print(f"{results.root}: going on after {propagation.done} of {propagation.steps} frames")
+            segment(propagation, results)
+    for name in (MASKS, FILM, SHEET):
+        print(results.root / name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A user's own video and masks, forwards and backwards, against what was put into them."""
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,57 +13,15 @@ import segment_video
 import torch
 from av.video.reformatter import Colorspace
 from conftest import PALETTE
+from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
-from dataset.own_video import GivenMasks, VideoFile, open_video, parse_masks, shrink
+from dataset.drawn_masks import GivenMasks, parse_masks
+from dataset.video_file import VideoFile, open_video
 from model import VideoSegmenter, blend
+from util.ahead import read_ahead
 from util.errors import InputError
 from util.image import read_label_map, write_label_map
-
-SIZE = (48, 64)
-
-
-def picture(t: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A smooth frame whose brightness tells its number."""
-    y, x = np.mgrid[: size[0], : size[1]]
-    return np.stack([4 * t + x, 60 + y, 200 - x - y // 2], axis=-1).clip(0, 255).astype(np.uint8)
-
-
-def write_film(path: Path, pictures: list[np.ndarray], *, gop: int = 12, space: Colorspace | None = None, times=None) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "4", "g": str(gop), "bf": "2", "sc_threshold": "0"}
-        stream.codec_context.time_base = Fraction(1, 1000)
-        if space is not None:
-            stream.codec_context.colorspace = space.value
-        for t, image in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=space)
-            frame.pts, frame.time_base = (40 * t if times is None else times[t]), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
-def write_folder(folder: Path, frames: int) -> Path:
-    folder.mkdir()
-    for t in range(frames):
-        Image.fromarray(picture(t)).save(folder / f"{t}.png")
-    return folder
-
-
-def square(*boxes: tuple[int, int], size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A label map with a square of 16 pixels at each (x, y), numbered from 1."""
-    labels = np.zeros(size, np.uint8)
-    for number, (x, y) in enumerate(boxes, start=1):
-        labels[y : y + 16, x : x + 16] = number
-    return labels
-
-
-def keep(image: np.ndarray) -> np.ndarray:
-    return image
 
 
 @pytest.mark.parametrize("gop", [1, 12, 250])
@@ -77,10 +36,10 @@ def test_a_film_is_read_forwards_and_backwards(gop, tmp_path):
     for frame, expected in zip(forwards, pictures, strict=True):
         assert np.abs(frame.image[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4]).max() <= 6
     for start in (44, 23, 0):
-        backwards = list(video.backwards(start, shrink(24)))
+        backwards = list(video.backwards(start))
         assert [frame.index for frame in backwards] == list(range(start, -1, -1))
         for frame in backwards:
-            assert np.array_equal(frame.image, shrink(24)(forwards[frame.index].image))
+            assert np.array_equal(frame.image, forwards[frame.index].image)
 
 
 def test_a_variable_frame_rate_keeps_its_times(tmp_path):
@@ -120,7 +79,7 @@ def test_a_folder_is_in_natural_order_whatever_the_suffix(tmp_path):
     assert video.names == ["f1", "f2", "f9", "f10", "f100"]
     assert video.times[-1] == Fraction(4, 10)
     assert [frame.image[0, 0, 0] // 38 for frame in video.forwards()] == [0, 1, 2, 3, 4]
-    assert [frame.index for frame in video.backwards(2, keep)] == [2, 1, 0]
+    assert [frame.index for frame in video.backwards(2)] == [2, 1, 0]
 
 
 def test_what_is_no_video_is_told_in_one_line(tmp_path):
@@ -136,7 +95,7 @@ def test_what_is_no_video_is_told_in_one_line(tmp_path):
     with pytest.raises(InputError, match="no such video or folder"):
         open_video(tmp_path / "none.mp4")
     with pytest.raises(InputError, match=r"1.png: frame is 20x64, the first one is 48x64"):
-        list(open_video(folder).forwards())
+        open_video(folder)
     with pytest.raises(InputError, match=r"twice: expected one picture of each name, found 1.jpg and 1.png"):
         open_video(tmp_path / "twice")
 
@@ -246,7 +205,7 @@ def test_an_empty_mask_before_the_first_object_changes_nothing(light_file, scrip
     write_label_map(tmp_path / "a.png", 255 * square((4, 4)), None)
     found = []
     for masks in ((f"2:{tmp_path / 'a.png'}",), (tmp_path / "empty.png", f"2:{tmp_path / 'a.png'}")):
-        flags = ("--mask", *masks, "--model", light_file, "--output", tmp_path / f"{len(masks)}")
+        flags = ("--mask", *masks, "--size", 48, "--model", light_file, "--output", tmp_path / f"{len(masks)}")
         assert script("segment_video", folder, *flags) == 0
         found.append(labels_in(tmp_path / f"{len(masks)}/masks"))
     assert np.array_equal(*found)
@@ -261,7 +220,7 @@ def test_the_sheet_tells_the_numbers_that_mask_wants(light_file, script, tmp_pat
     write_label_map(tmp_path / "a.png", square((4, 4)), PALETTE)
     draw = segment_video.sheet
     monkeypatch.setattr(segment_video, "sheet", lambda rows, captions: shown.extend(captions) or draw(rows, captions=captions))
-    flags = ("--mask", tmp_path / "a.png", "--model", light_file, "--output", tmp_path / "out")
+    flags = ("--mask", tmp_path / "a.png", "--size", 48, "--model", light_file, "--output", tmp_path / "out")
     assert script("segment_video", folder, *flags) == 0
     assert shown == [["0 (8)", "1 (9)", "2 (10)"]]
     assert segment_video.frame_text(12, "00012") == "12"
@@ -304,7 +263,7 @@ def test_the_script_goes_both_ways_and_blends_between(light_network, light_file,
     write_label_map(tmp_path / "b.png", second, PALETTE)
     given = (f"2:{tmp_path / 'a.png'}", f"6:{tmp_path / 'b.png'}")
     out = tmp_path / "out"
-    assert script("segment_video", folder, "--mask", *given, "--model", light_file, "--output", out) == 0
+    assert script("segment_video", folder, "--mask", *given, "--size", 48, "--model", light_file, "--output", out) == 0
     found = labels_in(out / "masks")
     assert len(found) == 9
     frames, masks = [picture(t) for t in range(9)], {2: first, 6: second}
@@ -321,7 +280,7 @@ def test_the_script_goes_both_ways_and_blends_between(light_network, light_file,
         assert np.array_equal(found[t], expected), t
     assert np.array_equal(found[2][first > 0], first[first > 0])  # and the object of the later mask is there too
     assert np.array_equal(found[6][second > 0], second[second > 0])
-    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "sheet.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "segment_video.json", "sheet.png"]
     with Image.open(out / "masks/0.png") as mask:
         assert mask.mode == "P"
 
@@ -335,7 +294,7 @@ def test_the_overlay_plays_in_browsers_and_lasts_as_long_as_the_video(size, ligh
         for t in range(10):
             Image.fromarray(picture(t, size)).save(film / f"{t:05d}.png")
     write_label_map(tmp_path / "a.png", square((4, 4), size=size), PALETTE)
-    flags = ("--mask", tmp_path / "a.png", "--model", light_file, "--fps", 25, "--size", 32)
+    flags = ("--mask", tmp_path / "a.png", "--size", 48, "--model", light_file, "--fps", 25, "--size", 32)
     assert script("segment_video", film, *flags, "--output", tmp_path / "out") == 0
     assert [label_map.shape for label_map in labels_in(tmp_path / "out/masks")] == [size] * 10
     with av.open(str(tmp_path / "out/overlay.mp4")) as container:
@@ -355,57 +314,16 @@ def test_bad_input_to_the_script_is_told_before_anything_is_written(light_file, 
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err.splitlines()[-1]
 
-    good = (folder, "--model", light_file, "--mask")
+    good = (folder, "--size", 48, "--model", light_file, "--mask")
     assert "the frames of" in told(*good, f"3:{tmp_path / 'a.png'}")
     assert "none.png: no such file" in told(*good, tmp_path / "none.png")
     assert "none.pth: no such checkpoint" in told(folder, "--mask", tmp_path / "a.png", "--model", tmp_path / "none.pth")
-    assert "no such video" in told(tmp_path / "none.mp4", "--mask", tmp_path / "a.png", "--model", light_file)
-
-
-def test_results_are_replaced_only_when_asked_and_a_failure_leaves_no_rubbish(
-    light_file, script, tmp_path, capsys, monkeypatch
-):
-    folder = write_folder(tmp_path / "frames", 4)
-    write_label_map(tmp_path / "a.png", square((4, 4)), PALETTE)
-    command = (
-        "segment_video",
-        folder,
-        "--mask",
-        f"2:{tmp_path / 'a.png'}",
-        "--model",
-        light_file,
-        "--output",
-        tmp_path / "out",
-    )
-    assert script(*command) == 0
-    assert script(*command) == 2
-    assert "--overwrite" in capsys.readouterr().err
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    (folder / "3.png").write_bytes(b"broken")
-    assert script(*command, "--overwrite") == 2
-    assert "3.png: cannot read this image" in capsys.readouterr().err
-    assert not list((tmp_path / "out").glob(".*"))
-    unfinished = tmp_path / "out/masks_unfinished"
-    assert {path.name for path in unfinished.iterdir()} <= {"0.png", "1.png", "2.png"}
-    assert before.items() == {path: path.read_bytes() for path in before}.items()
-    Image.fromarray(picture(3)).save(folder / "3.png")
-    assert script(*command, "--overwrite") == 0
-    assert not unfinished.exists()
-
-
-def test_what_is_read_is_never_overwritten(light_file, script, tmp_path, capsys):
-    folder = write_folder(tmp_path / "frames", 2)
-    for own in (tmp_path / "masks", folder):
-        write_label_map(own / "a.png", square((4, 4)), PALETTE)
-    flags = ("--model", light_file, "--output", tmp_path, "--overwrite")
-    assert script("segment_video", folder, "--mask", tmp_path / "masks/a.png", *flags) == 2
-    assert "masks/a.png: lies where the results go" in capsys.readouterr().err
-    assert (tmp_path / "masks/a.png").is_file()
+    assert "no such video" in told(tmp_path / "none.mp4", "--mask", tmp_path / "a.png", "--size", 48, "--model", light_file)
 
 
 def test_a_film_that_starts_between_keyframes_starts_at_the_first_frame_there_is(tmp_path):
     whole = write_film(tmp_path / "film.ts", [picture(t) for t in range(30)])
-    assert [frame.index for frame in open_video(whole).backwards(29, keep)] == list(range(29, -1, -1))
+    assert [frame.index for frame in open_video(whole).backwards(29)] == list(range(29, -1, -1))
     packets = whole.read_bytes()
     (tmp_path / "cut.ts").write_bytes(packets[188 * (len(packets) // 188 // 3) :])
     cut = open_video(tmp_path / "cut.ts")
@@ -434,7 +352,8 @@ def test_what_waits_does_not_grow_with_the_video(light_file, tmp_path, monkeypat
 
     path = write_film(tmp_path / "film.mp4", [picture(t) for t in range(20)])
     seen = 0
-    for frame in segment_video.ahead(Counting(path).forwards()):
-        assert len(alive) <= frame.index + 2
-        seen += 1
+    with ThreadPoolExecutor(1) as pool:
+        for frame in read_ahead(pool, Counting(path).forwards()):
+            assert len(alive) <= frame.index + 2
+            seen += 1
     assert seen == 20

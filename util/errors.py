@@ -11,8 +11,10 @@ class InputError(ValueError):
     """Something outside the program is not as it must be.
 
     The message is one line that names the file (or flag), what was expected and what was found; scripts print it without
-    a traceback.
+    a traceback, and exit with `status`.
     """
+
+    status = 2
 
 
 def names_some(names: list[str] | set[str], limit: int = 3) -> str:
@@ -29,7 +31,7 @@ def shorten(value: object, limit: int = 80) -> str:
 
 
 def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
-    """Make a script's `main` print an `InputError` as one line on standard error and return exit status 2.
+    """Make a script's `main` print an `InputError` as one line on standard error and return its exit status.
 
     Ctrl-C and a closed pipe (`script.py | head`) end it without a traceback, with the status that shells give them.
     """
@@ -40,7 +42,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
             return main() or 0
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
-            return 2
+            return error.status
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             return 128 + signal.SIGINT

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
@@ -95,6 +95,17 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
         if isinstance(error, OSError):
             raise InputError(f"{path}: cannot write ({error.strerror or error})") from error
         raise
+
+
+@contextlib.contextmanager
+def one_line_for(path: Path) -> Iterator[None]:
+    """A context in which what the file system refuses becomes an `InputError` that names `path`."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot write ({error.strerror or error})") from error
 
 
 def make_folder(path: Path) -> None:

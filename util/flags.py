@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Callable
 
 
 class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -21,35 +22,44 @@ def non_negative_int(text: str) -> int:
     return _int_from(0, text)
 
 
+def int_between(least: int, most: int) -> Callable[[str], int]:
+    """For argparse: an integer from `least` to `most`."""
+    return lambda text: _int_from(least, text, most)
+
+
 def positive_float(text: str) -> float:
     """For argparse: a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return value
+    return _float(text, lambda value: 0 < value < math.inf, "above 0")
+
+
+def float_between(least: float, most: float) -> Callable[[str], float]:
+    """For argparse: a number from `least` to `most`."""
+    return lambda text: _float(text, lambda value: least <= value <= most, f"from {least:g} to {most:g}")
 
 
 def fraction(text: str) -> float:
     """For argparse: a number from 0 to 1."""
+    return float_between(0, 1)(text)
+
+
+def _float(text: str, fits: Callable[[float], bool], expected: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"expected a number {expected}, found {text!r}")
     return value
 
 
-def _int_from(least: int, text: str) -> int:
+def _int_from(least: int, text: str, most: int | None = None) -> int:
     try:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, found {text!r}")
+    if value < least or (most is not None and value > most):
+        expected = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"expected an integer {expected}, found {text!r}")
     return value
 
 

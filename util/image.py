@@ -71,18 +71,27 @@ def unpad(x: Tensor, padding: Padding) -> Tensor:
 
 
 def shorter_side_size(height: int, width: int, size: int | None) -> tuple[int, int]:
-    """Height and width when the shorter side becomes `size`, the longer rounded down; unchanged for `None`."""
+    """Height and width when the shorter side becomes `size`, the longer rounded down; unchanged for `None`.
+
+    Frames more than four times as long as wide are enlarged only until the longer side is 4 `size`.
+    """
     if size is None:
         return height, width
-    shorter = min(height, width)
+    shorter, longer = sorted((height, width))
+    if size > shorter and longer > 4 * shorter:
+        size = max(shorter, 4 * size * shorter // longer)
     return height * size // shorter, width * size // shorter
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) float -> (3, *size), bicubic without antialiasing and unclamped, as the released scores were made."""
+    """(3, H, W) float -> (3, *size), bicubic and unclamped.
+
+    Without antialiasing, as the released scores were made, unless the picture shrinks to less than half.
+    """
     if image.shape[-2:] == size:
         return image
-    return F.interpolate(image[None], size, mode="bicubic", align_corners=False)[0]
+    antialias = 2 * size[0] < image.shape[-2] or 2 * size[1] < image.shape[-1]
+    return F.interpolate(image[None], size, mode="bicubic", align_corners=False, antialias=antialias)[0]
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:

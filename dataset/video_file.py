@@ -1,0 +1,266 @@
+"""A video as frames, forwards and backwards: a video file, or a folder of pictures."""
+
+import tempfile
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace
+
+from dataset.truncation import missing_bytes
+from util.errors import InputError
+from util.image import IMAGE_SUFFIXES, image_size, list_frames, read_image, size_text
+from util.progress import progress_bar
+
+TS_PACKETS = (188, 192, 204)  # bytes: as broadcast, with a time in front (M2TS), with error correction behind
+UNSPECIFIED = 2  # FFmpeg's number for a colour space that a file does not state
+CHUNK = 16  # frames at least that are decoded at once when going backwards
+
+
+class IndexedFrame(NamedTuple):
+    """A frame of a video."""
+
+    index: int  # from 0
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+
+
+class FrameFolder:
+    """Pictures in a folder as a video, in natural order (2.jpg before 10.jpg).
+
+    `times` are seconds from the first frame, as `rate` (frames a second) makes them; `names` are the files' stems.
+    Raises `InputError` when there are none, when two have the same stem, and, naming the file, when one is not a picture
+    or has another size than the first.
+    """
+
+    note = ""
+
+    def __init__(self, folder: Path, *, rate: Fraction = Fraction(24)) -> None:
+        self.paths = list_frames(folder)
+        if not self.paths:
+            raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found none")
+        self.names = [path.stem for path in self.paths]
+        self.times = [Fraction(i) / rate for i in range(len(self.paths))]
+        self.size = image_size(self.paths[0])
+        for path in self.paths:
+            self._check_size(path, image_size(path))
+
+    def forwards(self) -> Iterator[IndexedFrame]:
+        """All frames in order; raises `InputError` naming the file when one cannot be read."""
+        for index in range(len(self.paths)):
+            yield self._read(index)
+
+    def backwards(self, start: int, folder: Path | None = None) -> Iterator[IndexedFrame]:
+        """The frames from `start` down to the first; `folder` is for what must wait, here nothing."""
+        for index in range(start, -1, -1):
+            yield self._read(index)
+
+    def frame(self, index: int) -> np.ndarray:
+        """One frame (H, W, 3) uint8 RGB."""
+        return self._read(index).image
+
+    def _read(self, index: int) -> IndexedFrame:
+        image = read_image(self.paths[index])
+        self._check_size(self.paths[index], image.shape)
+        return IndexedFrame(index, image)
+
+    def _check_size(self, path: Path, shape: tuple[int, ...]) -> None:
+        if shape[:2] != self.size:
+            raise InputError(f"{path}: frame is {size_text(shape)}, the first one is {size_text(self.size)}")
+
+
+class DamagedVideoError(InputError):
+    """A video file that is cut short or damaged."""
+
+    status = 1
+
+
+class VideoFile:
+    """A video file, its frames turned upright; `times` are seconds from the first frame, `names` their numbers.
+
+    Raises `InputError` naming the file when FFmpeg finds no video in it, `DamagedVideoError` when the file is cut short
+    or its last frames cannot be decoded.  With `allow_truncated` all of it is decoded first and the video consists of the
+    frames that came out whole.  Frames at the start that cannot be decoded are left out in any case: a recording may
+    begin between two keyframes.  `note` is a line for the user, or empty.
+    """
+
+    def __init__(self, path: Path, *, allow_truncated: bool = False) -> None:
+        self.path, self.allow_truncated = path, allow_truncated
+        self.size: tuple[int, int] | None = None
+        self.note = ""
+        keys, stamps, doubtful = [], [], []
+        self.stamps: list[int] = []
+        with self._opened() as (container, stream):
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    if packet.pts is None:
+                        raise InputError(f"{path}: expected a time for each frame, found none; convert it to mp4 first")
+                    stamps.append(packet.pts)
+                    doubtful += [packet.pts] if packet.is_corrupt else []
+                    if packet.is_keyframe:
+                        keys.append(packet.pts)
+                    end = packet.pos
+            cut = self._cut(container.format.name, end) if stamps else None
+            time_base = stream.time_base
+        if doubtful and doubtful[-1] == stamps[-1]:
+            cut = cut or "the file is cut short"
+        self.stamps = sorted(set(stamps))
+        first = next(self._decode(0), None) if keys else None
+        if first is None:
+            raise InputError(f"{path}: {cut or 'expected a video'}, found no frame that can be decoded")
+        if cut and not allow_truncated:
+            raise self._damaged(cut)
+        self.stamps = self.stamps[first.index :]
+        if allow_truncated:
+            self._leave_out_what_is_damaged(cut)
+        elif bad := sorted(set(doubtful).intersection(self.stamps)):
+            self.note = f"{path}: data may be missing at frame {self.stamps.index(bad[0])}"
+        self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
+        self.names = [f"{i:05d}" for i in range(len(self.stamps))]
+        self.chunks = [0]  # at which frames decoding can start
+        for key in sorted(keys):
+            index = max(0, bisect_right(self.stamps, key) - 1)
+            if index - self.chunks[-1] >= CHUNK:
+                self.chunks.append(index)
+        for _ in self._part(self.chunks[-1], len(self.stamps)):
+            pass  # the end is where a file is cut
+
+    def forwards(self) -> Iterator[IndexedFrame]:
+        """All frames in order; raises `DamagedVideoError` when one does not come or comes damaged."""
+        return self._part(0, len(self.stamps))
+
+    def backwards(self, start: int, folder: Path | None = None) -> Iterator[IndexedFrame]:
+        """The frames from `start` down to the first; what waits, at most from one keyframe to the next, lies in `folder`."""
+        end = start + 1
+        for chunk in reversed(self.chunks[: bisect_right(self.chunks, start)]):
+            with tempfile.TemporaryFile(dir=folder) as waiting:
+                indices = []
+                for frame in self._part(chunk, end):
+                    image = frame.image
+                    waiting.write(image.tobytes())
+                    indices.append(frame.index)
+                for place in range(len(indices) - 1, -1, -1):
+                    waiting.seek(place * image.nbytes)
+                    yield IndexedFrame(
+                        indices[place], np.frombuffer(waiting.read(image.nbytes), np.uint8).reshape(image.shape)
+                    )
+            end = chunk
+
+    def frame(self, index: int) -> np.ndarray:
+        """One frame (H, W, 3) uint8 RGB."""
+        start = self.chunks[bisect_right(self.chunks, index) - 1]
+        return deque(self._part(start, index + 1), maxlen=1).pop().image
+
+    def _part(self, start: int, end: int) -> Iterator[IndexedFrame]:
+        """The frames from `start`, which is a keyframe's, to before `end`; raises `DamagedVideoError` when one is missing."""
+        expected = start
+        for frame in self._decode(start):
+            if expected == end or frame.index > expected:
+                break
+            if frame.index == expected:  # else another one of the same time
+                yield frame
+                expected += 1
+        if expected != end:
+            raise self._damaged(f"frame {expected} of {len(self.stamps)} cannot be decoded")
+
+    def _decode(self, start: int) -> Iterator[IndexedFrame]:
+        """The frames from `start` on, which is a keyframe's, that can be decoded without errors."""
+        places = {stamp: index for index, stamp in enumerate(self.stamps)}
+        with self._opened() as (container, stream):
+            stream.thread_type = "AUTO"
+            if start:  # a little earlier, since some containers seek by another time than that of the picture
+                container.seek(self.stamps[max(0, start - CHUNK)], stream=stream)
+            for packet in container.demux(stream):
+                for frame in _decoded(packet):
+                    index = places.get(frame.pts)
+                    if index is not None and index >= start:
+                        image = _upright_rgb(frame)
+                        self.size = self.size or image.shape[:2]
+                        if image.shape[:2] != self.size:
+                            found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self.size)}"
+                            raise InputError(f"{self.path}: {found}")
+                        yield IndexedFrame(index, image)
+
+    def _leave_out_what_is_damaged(self, cut: str | None) -> None:
+        whole = set()
+        with progress_bar(len(self.stamps), "frames looked at") as bar:
+            for frame in self._decode(0):
+                whole.add(self.stamps[frame.index])
+                bar.update(len(whole))
+        if cut or len(whole) < len(self.stamps):
+            what = cut or f"{len(self.stamps) - len(whole)} of {len(self.stamps)} frames cannot be decoded"
+            self.note = f"{self.path}: {what}; going on with {len(whole)} frames"
+        self.stamps = sorted(whole)
+
+    def _cut(self, container: str, last_packet: int | None) -> str | None:
+        """What shows that the file ends too early, if anything does."""
+        if missing := missing_bytes(self.path):
+            return f"the file is cut short ({missing:,} bytes are missing)"
+        if container == "mpegts" and last_packet is not None:
+            rest = self.path.stat().st_size - last_packet
+            if all(rest % size for size in TS_PACKETS):
+                return "the file is cut short (it ends within a packet)"
+        return None
+
+    def _damaged(self, what: str) -> DamagedVideoError:
+        advice = "--allow_truncated goes on with the frames that can be decoded"
+        if self.allow_truncated:
+            advice = "convert the video: ffmpeg -i IT converted.mp4"
+        return DamagedVideoError(f"{self.path}: {what}; {advice}")
+
+    def _opened(self) -> "_Opened":
+        return _Opened(self.path)
+
+
+class _Opened:
+    """A container and its first video stream, as a context in which FFmpeg's errors become `InputError`s."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> tuple:
+        try:
+            self.container = av.open(str(self.path), metadata_errors="replace")
+        except (av.FFmpegError, OSError) as error:
+            missing = missing_bytes(self.path) if isinstance(error, av.InvalidDataError) else 0
+            what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
+            raise InputError(f"{self.path}: cannot read this video ({what})") from error
+        if not self.container.streams.video:
+            self.container.close()
+            raise InputError(f"{self.path}: expected a video, found no picture in it")
+        return self.container, self.container.streams.video[0]
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.container.close()
+        if isinstance(error, av.FFmpegError):
+            raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
+
+
+def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False) -> FrameFolder | VideoFile:
+    """A folder of frames, at `rate` frames a second, or a video file; raises `InputError` when it is neither."""
+    path = Path(path)
+    if path.is_dir():
+        return FrameFolder(path, rate=rate)
+    if not path.is_file():
+        raise InputError(f"{path}: no such video or folder of frames")
+    return VideoFile(path, allow_truncated=allow_truncated)
+
+
+def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
+    """The frames that come out of the decoder with a packet, without those that FFmpeg marks as damaged."""
+    try:
+        return [frame for frame in packet.decode() if not frame.is_corrupt]
+    except av.InvalidDataError:
+        return []
+
+
+def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
+    space = None
+    if frame.colorspace == UNSPECIFIED:  # what players assume then
+        space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+    image = frame.to_ndarray(format="rgb24", src_colorspace=space)
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))

@@ -1,0 +1,192 @@
+"""The results of one video in a folder: what a finished run leaves, and what an unfinished one needs to go on."""
+
+import json
+import os
+import zipfile
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from evaluation.propagate import Estimate
+from model.checkpoint import read
+from util.errors import InputError
+from util.files import make_folder, path_in, read_text, refuse_foreign, remove_files, remove_folder, write_atomically
+from util.image import colour_map, read_label_map, size_text, write_label_map
+
+MASKS, FILM, SHEET, RECORD, SNAPSHOT = "masks", "overlay.mp4", "sheet.png", "segment_video.json", "snapshot.pth"
+
+
+class VideoResults:
+    """`masks/<frame>.png`, `overlay.mp4` and `sheet.png` in the folder `root`.
+
+    frames:   the frames' names, in order
+    settings: what the results depend on, as values that JSON knows: flags, and digests of what was read
+
+    Until a run is finished its masks lie in `masks_unfinished/` and all else in `unfinished/`, the record of what it does
+    included; `masks/` appears last.  Only files of known names are ever removed, and links are not followed.  All methods
+    raise `InputError` when the disk is full or something cannot be read or written.
+    """
+
+    def __init__(self, root: str | Path, frames: list[str], settings: dict[str, Any]) -> None:
+        self.root = Path(root)
+        self.masks, self.replaced = self.root / MASKS, self.root / f"{MASKS}_replaced"
+        self.unfinished_masks, self.unfinished = self.root / f"{MASKS}_unfinished", self.root / "unfinished"
+        self.film, self.sheet, self._snapshot = (self.unfinished / name for name in (FILM, SHEET, SNAPSHOT))
+        self._next_record = self.unfinished / "finished.json"
+        self.record = {"frames": frames, "settings": settings}
+        self._known: dict[Path, Collection[str]] = {}  # what may be removed, by folder
+
+    def claim(self, inputs: Iterable[Path], *, overwrite: bool) -> bool:
+        """Make the folder this run's own; returns whether the same run was finished there before.
+
+        A stopped run of the same record goes on.  Raises `InputError`, with nothing touched, when one of `inputs` lies
+        where results go, when a folder of results holds anything that is not ours, and, unless `overwrite`, when there are
+        results or an unfinished run with another record.
+        """
+        self._refuse_to_replace(inputs)
+        old, begun = self._read_record(self.root / RECORD), self._read_record(self.unfinished / RECORD)
+        sources = ((self.record, "the frames"), (old, self.root / RECORD), (begun, self.unfinished / RECORD))
+        masks = {f"{name}.png": source for record, source in sources if record for name in record["frames"]}
+        self._known = dict.fromkeys((self.masks, self.replaced, self.unfinished_masks), masks.keys())
+        estimates = (f"{index}.npz" for index in range(len(masks)))
+        self._known[self.unfinished] = {RECORD, SNAPSHOT, FILM, SHEET, self._next_record.name, *estimates}
+        for folder, names in self._known.items():
+            refuse_foreign(folder, names)
+        for name, source in masks.items():
+            path_in(self.masks, name, source=source)
+
+        there = [os.path.lexists(self.root / name) for name in (MASKS, FILM, SHEET)]
+        moved = begun == self.record and not self.unfinished_masks.exists()  # stopped while it tidied up
+        if all(there) and old == self.record and (moved or not overwrite):
+            if begun in (None, self.record):
+                self._tidy()
+            return True
+        if begun == self.record and (overwrite or not there[0]):
+            make_folder(self.unfinished_masks)
+            remove_files(path for path in self.unfinished_masks.iterdir() if path.name not in masks)  # half-written ones
+            return False
+        if not overwrite and begun is not None and begun != self.record:
+            raise InputError(f"{self.root}: holds an unfinished run ({self._differences(begun)}); --overwrite replaces it")
+        if not overwrite and any(there):
+            what = "holds results already" if old in (None, self.record) else "holds results of another run"
+            details = f" ({self._differences(old)})" if old not in (None, self.record) else ""
+            raise InputError(f"{self.root}: {what}{details}; --overwrite replaces them")
+        self._tidy()
+        make_folder(self.unfinished)
+        self._write_record(self.unfinished / RECORD)
+        make_folder(self.unfinished_masks)
+        return False
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a snapshot, of tensors, numbers, dictionaries and lists, in place of the last one."""
+
+        def write(file: BinaryIO) -> None:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # in which torch hides that the disk is full
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+        write_atomically(self._snapshot, write)
+
+    def load(self) -> dict[str, Any] | None:
+        """The last snapshot, `None` where there is none."""
+        return read(self._snapshot) if self._snapshot.exists() else None
+
+    def write_mask(self, index: int, labels: np.ndarray) -> None:
+        write_label_map(self._mask(index), labels, colour_map())
+
+    def read_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """A mask (H, W) uint8 that was written before."""
+        labels = read_label_map(self._mask(index)).labels
+        if labels.shape != size:
+            raise InputError(f"{self._mask(index)}: expected {size_text(size)}, found {size_text(labels.shape)}")
+        return labels
+
+    def write_estimate(self, index: int, estimate: Estimate) -> None:
+        write_atomically(self._estimate(index), lambda file: np.savez_compressed(file, **estimate._asdict()))
+
+    def read_estimate(self, index: int) -> Estimate:
+        try:
+            with np.load(self._estimate(index)) as found:
+                return Estimate(found["probabilities"], found["ids"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self._estimate(index)}: cannot read this ({error}); --overwrite starts anew") from error
+
+    def finish(self) -> None:
+        """Put everything in its place; the film and the sheet are complete."""
+        self._write_record(self._next_record)
+        if self.masks.exists():
+            os.replace(self.masks, self.replaced)
+        remove_folder(self.replaced, self._known[self.replaced])
+        os.replace(self.film, self.root / FILM)
+        os.replace(self.sheet, self.root / SHEET)
+        os.replace(self._next_record, self.root / RECORD)
+        os.replace(self.unfinished_masks, self.masks)
+        self._tidy()
+
+    def _mask(self, index: int) -> Path:
+        return self.unfinished_masks / f"{self.record['frames'][index]}.png"
+
+    def _estimate(self, index: int) -> Path:
+        return self.unfinished / f"{index}.npz"
+
+    def _tidy(self) -> None:
+        """Remove what an unfinished run has left, its record last."""
+        for folder in (self.replaced, self.unfinished_masks):
+            remove_folder(folder, self._known[folder])
+        names = self._known[self.unfinished]
+        remove_files(self.unfinished / name for name in names if name != RECORD)
+        remove_folder(self.unfinished, names)
+
+    def _refuse_to_replace(self, inputs: Iterable[Path]) -> None:
+        """Nothing that is read may lie where results go, by whatever links."""
+        inputs = list(inputs)
+        folders = [path for path in (self.masks, self.replaced, self.unfinished_masks, self.unfinished) if path.exists()]
+        files = [self.root / name for name in (FILM, SHEET, RECORD)]
+        looked_at: set[Path] = set()
+        for path in inputs:
+            around = {path.resolve(), path.resolve().parent, path.parent.resolve()} - looked_at
+            looked_at |= around
+            inside = any(_same(parent, folder) for place in around for parent in (place, *place.parents) for folder in folders)
+            if inside or any(_same(path, file) for file in files) or (path.is_dir() and _same(path, self.root)):
+                raise InputError(f"{path}: lies where the results go; give another --output")
+
+    def _read_record(self, path: Path) -> dict[str, Any] | None:
+        """A record of ours; raises `InputError` when it is anything else, since nothing then says what is ours."""
+        if not os.path.lexists(path):
+            return None
+        text = read_text(path)
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError):
+            record = None
+        is_ours = isinstance(record, dict) and [type(record.get(key)) for key in ("frames", "settings")] == [list, dict]
+        if not is_ours or not all(isinstance(name, str) for name in record["frames"]):
+            raise InputError(f"{path}: expected a record of segment_video.py, found something else; move it away")
+        return record
+
+    def _write_record(self, path: Path) -> None:
+        write_atomically(path, lambda file: file.write((json.dumps(self.record, indent=1) + "\n").encode()))
+
+    def _differences(self, other: dict[str, Any]) -> str:
+        """`size was 480, is 64; ...`"""
+        old, new = ({"frames": len(record["frames"]), **record["settings"]} for record in (other, self.record))
+        keys = [key for key in [*new, *(old.keys() - new.keys())] if old.get(key) != new.get(key)]
+        told = [f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in keys] or ["other names of frames"]
+        return "; ".join(told[:4]) + ("; ..." if told[4:] else "")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same file or folder."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 16 else f"{text[:12]}..."

@@ -1,0 +1,71 @@
+"""demo.sh reads its arguments before it installs anything."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A project that holds demo.sh alone, with a Python that prints its arguments and says that it was installed."""
+    project = tmp_path / "project"
+    (project / "scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/demo.sh", project / "scripts")
+    (project / "bin").mkdir()
+    (project / "bin/python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (project / "bin/python").chmod(0o755)
+    install = 'cd "$(dirname "${BASH_SOURCE[0]}")/.."\ntouch installed\nexport PATH="$PWD/bin:$PATH"\n'
+    (project / "scripts/venv.sh").write_text(install)
+    return project
+
+
+def demo(project: Path, *arguments: str) -> subprocess.CompletedProcess:
+    (project.parent / "elsewhere").mkdir(exist_ok=True)
+    command = ["bash", str(project / "scripts/demo.sh"), *arguments]
+    return subprocess.run(command, cwd=project.parent / "elsewhere", env=os.environ, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("film.mp4",),
+        ("film.mp4", "first.png", "second.png"),
+        ("film.mp4", "--overwrite"),
+        ("--overwrite",),
+        ("--overwrite", "film.mp4"),
+        ("",),
+    ],
+)
+def test_wrong_arguments_are_one_line_before_anything_is_installed(arguments, project):
+    result = demo(project, *arguments)
+    assert result.returncode == 2
+    assert result.stderr == "usage: bash scripts/demo.sh [VIDEO MASK [FLAGS OF segment_video.py]]\n"
+    assert result.stdout == ""
+    assert not (project / "installed").exists()
+
+
+def test_a_video_and_a_mask_are_segmented_with_further_flags(project):
+    result = demo(project, "my film.mp4", "12:first.png", "--overwrite", "--size", "320")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        f"{project}/scripts/segment_video.py",
+        "my film.mp4",
+        "--mask",
+        "12:first.png",
+        "--model",
+        f"{project}/saves/stcn_light.pth",
+        "--output",
+        f"{project}/demo/own",
+        "--overwrite",
+        "--size",
+        "320",
+    ]
+
+
+def test_without_arguments_it_is_the_demo(project):
+    result = demo(project)
+    assert result.stdout.splitlines()[0] == "scripts/make_demo_data.py"

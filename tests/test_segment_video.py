@@ -1,0 +1,655 @@
+"""segment_video.py: what it may write and remove, how it goes on after a stop, and what it says of odd flags."""
+
+import errno
+import functools
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import segment_video
+from conftest import PALETTE, ROOT
+from films import SIZE, noise, picture, square, write_film, write_folder
+from PIL import Image
+
+from evaluation.propagate import Propagation
+from model import VideoSegmenter, load_for_inference
+from util.errors import InputError
+from util.film import Film
+from util.image import read_image, read_label_map, write_label_map
+
+RESULTS = ["masks", "overlay.mp4", "segment_video.json", "sheet.png"]
+
+
+LOADED_ONCE = functools.cache(load_for_inference)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr("model.inference.load_for_inference", LOADED_ONCE)
+
+
+@pytest.fixture
+def mask(tmp_path) -> Path:
+    path = tmp_path / "a.png"
+    write_label_map(path, square((4, 4)), PALETTE)
+    return path
+
+
+@pytest.fixture
+def command(light_file, tmp_path, mask) -> tuple:
+    """Four frames, one mask at frame 2."""
+    frames = write_folder(tmp_path / "frames", 4)
+    return (
+        "segment_video",
+        frames,
+        "--mask",
+        f"2:{mask}",
+        "--size",
+        "48",
+        "--model",
+        light_file,
+        "--output",
+        tmp_path / "out",
+    )
+
+
+@pytest.fixture
+def both_ways(light_file, tmp_path) -> tuple:
+    """A film of eight frames with masks at frames 2 and 5, without --output: six steps backwards, then six forwards."""
+    film = write_film(tmp_path / "film.mp4", [picture(t) for t in range(8)])
+    write_label_map(tmp_path / "one.png", square((4, 4)), PALETTE)
+    write_label_map(tmp_path / "two.png", square((30, 10), (8, 20)), PALETTE)
+    masks = (f"2:{tmp_path / 'one.png'}", f"5:{tmp_path / 'two.png'}")
+    flags = ("--mem_every", 2, "--max_memory_frames", 2, "--size", "48", "--model", light_file)
+    return ("segment_video", film, "--mask", *masks, *flags)
+
+
+STEPS = 12
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def stop_at(monkeypatch, number: int) -> list[int]:
+    """Let the segmenters' step `number` (from 0, over both passes) be interrupted; returns a list that counts steps."""
+    step, counted = VideoSegmenter.step, []
+
+    def counting(self, *arguments, **options):
+        if len(counted) == number:
+            raise KeyboardInterrupt
+        counted.append(1)
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(VideoSegmenter, "step", counting)
+    return counted
+
+
+# going on after a stop
+
+
+def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
+    both_ways, script, tmp_path, monkeypatch, capsys
+):
+    assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
+    expected = content(tmp_path / "undisturbed")
+    monkeypatch.setattr(segment_video.Snapshots, "due", True)
+    for stop in (0, 1, 4, 5, 6, 7, 9, 11):  # six steps backwards, of which two give masks, and six forwards
+        out = tmp_path / f"stopped at {stop}"
+        with monkeypatch.context() as patch:
+            stop_at(patch, stop)
+            assert script(*both_ways, "--output", out) == 128 + signal.SIGINT
+        assert not {"masks", "overlay.mp4", "sheet.png"} & {path.name for path in out.iterdir()}
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            counted = stop_at(patch, -1)
+            assert script(*both_ways, "--output", out) == 0
+        assert len(counted) == STEPS - stop
+        assert ("going on after" in capsys.readouterr().out) == (stop > 0)
+        assert content(out) == expected, stop
+
+
+def test_without_a_snapshot_it_starts_anew(both_ways, script, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 9)
+        assert script(*both_ways, "--output", tmp_path / "out") == 128 + signal.SIGINT
+    counted = stop_at(monkeypatch, -1)
+    assert script(*both_ways, "--output", tmp_path / "out") == 0
+    assert len(counted) == STEPS
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
+
+
+def test_a_killed_run_goes_on(both_ways, script, tmp_path):
+    assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
+    slow = (
+        "import sys, time, segment_video as s; from model import VideoSegmenter as V; step = V.step\n"
+        "V.step = lambda *a, **k: (time.sleep(0.1), step(*a, **k))[1]\n"
+        "s.Snapshots.due = True; sys.exit(s.main())"
+    )
+    out = tmp_path / "out"
+    arguments = [*map(str, both_ways[1:]), "--output", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    with subprocess.Popen([sys.executable, "-c", slow, *arguments], env=environment, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (out / "masks_unfinished/00003.png").exists():
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "masks").exists()
+    assert script(*both_ways, "--output", out) == 0
+    assert content(out) == content(tmp_path / "undisturbed")
+
+
+def test_a_finished_run_is_not_done_again(command, script, capsys, monkeypatch):
+    assert script(*command) == 0
+    before = content(command[-1])
+    counted = stop_at(monkeypatch, -1)
+    capsys.readouterr()
+    assert script(*command) == 0
+    assert "was finished before" in capsys.readouterr().out
+    assert content(command[-1]) == before
+    assert not counted
+    assert script(*command, "--overwrite") == 0
+    assert counted
+    assert content(command[-1]) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tmp_path: ["--size", 64], "size was 48, is 64"),
+        (lambda tmp_path: ["--top", "all"], "top_k was 20, is none"),
+        (lambda tmp_path: ["--mask", tmp_path / "a.png"], "mask 0 was none, is "),
+        (lambda tmp_path: write_label_map(tmp_path / "a.png", square((5, 4)), PALETTE), "mask 2 was "),
+        (lambda tmp_path: Image.fromarray(picture(9)).save(tmp_path / "frames/3.png"), "video was "),
+        (lambda tmp_path: Image.fromarray(picture(9)).save(tmp_path / "frames/4.png"), "frames was 4, is 5"),
+    ],
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_another_command_into_the_same_folder_is_told_what_differs(
+    change, told, finished, command, script, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(segment_video.Snapshots, "due", True)
+    with monkeypatch.context() as patch:
+        stop_at(patch, -1 if finished else 3)
+        script(*command)
+    before = content(tmp_path / "out")
+    flags = change(tmp_path) or []
+    capsys.readouterr()
+    assert script(*command, *flags) == 2
+    line = last_line(capsys)
+    assert told in line
+    assert ("holds results of another run" if finished else "holds an unfinished run") in line
+    assert content(tmp_path / "out") == before
+    assert script(*command, *flags, "--overwrite") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
+
+
+def test_old_results_stay_until_the_new_ones_are_finished(command, script, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert script(*command) == 0
+    before = content(out)
+    again = (*command, "--size", 32, "--overwrite")
+    monkeypatch.setattr(segment_video.Snapshots, "due", True)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        assert script(*again) == 128 + signal.SIGINT
+    assert before.items() <= content(out).items()
+    assert script(*again[:-1]) == 2  # which would replace the old ones
+    assert "holds results of another run (size was 48, is 32)" in last_line(capsys)
+    counted = stop_at(monkeypatch, -1)
+    assert script(*again) == 0
+    assert len(counted) == 1
+    assert sorted(path.name for path in out.iterdir()) == RESULTS
+
+
+def test_a_broken_frame_stops_it_and_it_goes_on_when_that_is_mended(command, script, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(segment_video.Snapshots, "due", True)
+    frame = tmp_path / "frames/3.png"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:-30])
+    assert script(*command) == 2
+    assert "3.png: cannot read this image" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks_unfinished", "unfinished"]
+    frame.write_bytes(whole)
+    assert script(*command) == 2
+    assert "holds an unfinished run (video was" in last_line(capsys)  # it read another file
+    assert script(*command, "--overwrite") == 0
+
+
+# a full disk
+
+
+def test_a_full_disk_is_one_line_and_nothing_looks_finished(both_ways, script, tmp_path, monkeypatch, capsys):
+    """Whatever cannot be written: everything that is written is synchronised, which fails here later each time."""
+    assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
+    monkeypatch.setattr(segment_video.Snapshots, "due", True)
+    out, fsync = tmp_path / "out", os.fsync
+    for writes in range(60):
+        left = [writes]
+
+        def failing(file: int, left=left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(file)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", failing)
+            status = script(*both_ways, "--output", out)
+        lines = [line for line in capsys.readouterr().err.splitlines() if "frames" not in line]
+        if status == 0:
+            break
+        assert status == 2
+        assert len(lines) == 1
+        assert "No space left on device" in lines[0]
+        assert not (out / "masks").exists()
+    assert status == 0
+    assert writes > 5
+    assert content(out) == content(tmp_path / "undisturbed")
+
+
+def test_a_stop_at_any_moment_of_finishing_is_mended(light_file, mask, script, tmp_path, monkeypatch):
+    """Every rename, removal and new folder is once the last thing that happens."""
+    command = ("segment_video", write_folder(tmp_path / "frames", 2), "--mask", mask, "--size", "48", "--model", light_file)
+    assert script(*command, "--output", tmp_path / "out") == 0
+    assert script(*command, "--output", tmp_path / "undisturbed", "--size", 32) == 0
+    again = (*command, "--output", tmp_path / "out", "--size", 32, "--overwrite")
+    expected = content(tmp_path / "undisturbed")
+    shutil.copytree(tmp_path / "out", tmp_path / "old")
+    calls = 0
+    for number in range(200):
+        left = [number]
+        with monkeypatch.context() as patch:
+            for place, name in ((os, "replace"), (Path, "unlink"), (Path, "rmdir"), (Path, "mkdir")):
+                patch.setattr(place, name, until_none_is_left(getattr(place, name), left))
+            status = script(*again)
+        assert script(*again) == 0
+        assert content(tmp_path / "out") == expected, number
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
+        shutil.rmtree(tmp_path / "out")
+        shutil.copytree(tmp_path / "old", tmp_path / "out")
+        calls += 1
+        if status == 0:
+            break
+    assert status == 0
+    assert calls > 15
+
+
+def until_none_is_left(function, left: list[int]):
+    def limited(*arguments, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return function(*arguments, **options)
+
+    return limited
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8, 0.999])
+def test_a_film_that_does_not_fit_on_the_disk_is_told(share, tmp_path):
+    def write(path: Path) -> None:
+        with Film(path, SIZE, Fraction(25)) as film:
+            for t in range(60):
+                film.add(noise(t), Fraction(t, 25))
+            film.close()
+
+    write(tmp_path / "whole.mp4")
+    limit = int(share * (tmp_path / "whole.mp4").stat().st_size)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"film.mp4: cannot write this film \(File too large\)"):
+            write(tmp_path / "film.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_the_same_pictures_give_the_same_film(tmp_path):
+    found, size = set(), (240, 320)
+    for _ in range(20):
+        with Film(tmp_path / "film.mp4", size, Fraction(25)) as film:
+            for t in range(30):
+                film.add(picture(t, size), Fraction(t, 25))
+            film.close()
+        found.add((tmp_path / "film.mp4").read_bytes())
+        with av.open(str(tmp_path / "film.mp4")) as container:  # which leaves other rubbish in memory
+            assert len([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]) == 30
+    assert len(found) == 1
+
+
+# nothing but its own is touched
+
+
+@pytest.mark.parametrize("place", ["overlay.mp4", "masks/film.mp4", "masks_unfinished/film.mp4", "unfinished/film.mp4"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_video_is_never_replaced(place, linked, light_file, mask, script, tmp_path, capsys):
+    out = tmp_path / "out"
+    film = out / place
+    film.parent.mkdir(parents=True, exist_ok=True)
+    write_film(film, [picture(t) for t in range(3)])
+    before = content(out)
+    given = film
+    if linked:
+        given = tmp_path / "link.mp4"
+        given.symlink_to(film)
+    flags = ("--mask", mask, "--size", "48", "--model", light_file, "--output", out, "--overwrite")
+    assert script("segment_video", given, *flags) == 2
+    assert f"{given}: lies where the results go; give another --output" in last_line(capsys)
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("place", ["sheet.png", "masks/a.png", "masks_unfinished/a.png", "unfinished/a.png"])
+def test_a_mask_is_never_replaced(place, light_file, script, tmp_path, capsys):
+    out = tmp_path / "out"
+    write_label_map(out / place, square((4, 4)), PALETTE)
+    before = content(out)
+    flags = ("--mask", out / place, "--size", "48", "--model", light_file, "--output", out, "--overwrite")
+    assert script("segment_video", write_folder(tmp_path / "frames", 2), *flags) == 2
+    assert f"{place}: lies where the results go" in last_line(capsys)
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("place", [".", "masks", "unfinished"])
+def test_frames_are_never_replaced(place, light_file, mask, script, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    frames = out / place
+    if place == ".":
+        Image.fromarray(picture(0)).save(out / "0.png")
+    else:
+        write_folder(frames, 2)
+    before = content(out)
+    flags = ("--mask", mask, "--size", "48", "--model", light_file, "--output", out, "--overwrite")
+    assert script("segment_video", frames, *flags) == 2
+    assert "lies where the results go" in last_line(capsys)
+    assert content(out) == before
+
+
+def test_frames_that_are_links_into_the_results_are_never_replaced(command, script, tmp_path, capsys):
+    assert script(*command) == 0
+    frames = tmp_path / "links"
+    frames.mkdir()
+    for path in (tmp_path / "out/masks").iterdir():
+        (frames / path.name).symlink_to(path)
+    before = content(tmp_path / "out")
+    assert script("segment_video", frames, *command[2:], "--overwrite") == 2
+    assert "lies where the results go" in last_line(capsys)
+    assert content(tmp_path / "out") == before
+
+
+def test_inputs_beside_the_results_are_fine(light_file, script, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    write_folder(out / "frames", 2)
+    write_label_map(out / "first.png", square((4, 4)), PALETTE)
+    flags = ("--mask", out / "first.png", "--size", "48", "--model", light_file, "--output", out)
+    assert script("segment_video", out / "frames", *flags) == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted([*RESULTS, "first.png", "frames"])
+
+
+def folder_of_masks(out: Path) -> None:
+    (out / "masks/notes.txt").write_text("mine")
+
+
+def masks_of_another(out: Path) -> None:
+    shutil.copy(out / "masks/0.png", out / "masks/0 edited.png")
+
+
+def a_folder_within(out: Path) -> None:
+    (out / "masks/old").mkdir()
+    (out / "masks/old/0.png").write_text("mine")
+
+
+def a_link_within(out: Path) -> None:
+    (out.parent / "mine.png").write_text("mine")
+    (out / "masks/1.png").unlink()
+    (out / "masks/1.png").symlink_to(out.parent / "mine.png")
+
+
+def a_link_instead(out: Path) -> None:
+    (out / "masks").rename(out.parent / "mine")
+    (out / "masks").symlink_to(out.parent / "mine")
+
+
+def a_file_instead(out: Path) -> None:
+    shutil.rmtree(out / "masks")
+    (out / "masks").write_text("mine")
+
+
+def an_unfinished_folder(out: Path) -> None:
+    (out / "unfinished").mkdir()
+    (out / "unfinished/thesis.tex").write_text("mine")
+
+
+def a_link_to_an_unfinished_folder(out: Path) -> None:
+    (out.parent / "mine").mkdir()
+    (out.parent / "mine/0.png").write_text("mine")
+    (out / "masks_unfinished").symlink_to(out.parent / "mine")
+
+
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        folder_of_masks,
+        masks_of_another,
+        a_folder_within,
+        a_link_within,
+        a_link_instead,
+        a_file_instead,
+        an_unfinished_folder,
+        a_link_to_an_unfinished_folder,
+    ],
+)
+@pytest.mark.parametrize("flags", [(), ("--overwrite",), ("--overwrite", "--size", 32)])
+def test_a_folder_that_holds_anything_else_is_not_touched(meddle, flags, command, script, tmp_path, capsys):
+    assert script(*command) == 0
+    meddle(tmp_path / "out")
+    before = content(tmp_path)
+    capsys.readouterr()
+    assert script(*command, *flags) == 2
+    assert "nothing was removed" in last_line(capsys)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        "[]",
+        "null",
+        "[" * 100_000,
+        '{"frames": "../../x", "settings": {}}',
+        '{"frames": ["../../x"], "settings": {}}',
+        '{"frames": ["/etc/passwd"], "settings": {}}',
+        '{"frames": [7], "settings": {}}',
+        '{"frames": ["0"], "settings": []}',
+        '{"frames": {"0": 1}, "settings": {}}',
+        '{"frames": ["0\\u0000"], "settings": {}}',
+        "\xff\xfe",
+    ],
+)
+@pytest.mark.parametrize("place", ["segment_video.json", "unfinished/segment_video.json"])
+def test_a_damaged_record_is_one_line(record, place, command, script, tmp_path, capsys):
+    path = tmp_path / "out" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(record.encode("latin-1"))
+    before = content(tmp_path)
+    assert script(*command, "--overwrite") == 2
+    line = last_line(capsys)
+    assert "segment_video.json: expected" in line
+    assert content(tmp_path) == before
+
+
+def test_the_masks_of_an_earlier_record_are_replaced_and_no_others(command, script, tmp_path):
+    assert script(*command) == 0
+    for path in (tmp_path / "frames").iterdir():
+        path.rename(path.with_name(f"frame{path.name}"))
+    assert script(*command, "--overwrite") == 0
+    assert sorted(path.name for path in (tmp_path / "out/masks").iterdir()) == [f"frame{t}.png" for t in range(4)]
+    assert json.loads((tmp_path / "out/segment_video.json").read_text())["frames"] == [f"frame{t}" for t in range(4)]
+
+
+def test_results_without_a_record_are_replaced_only_when_asked(command, script, tmp_path, capsys):
+    assert script(*command) == 0
+    (tmp_path / "out/segment_video.json").unlink()
+    assert script(*command) == 2
+    assert "out: holds results already; --overwrite replaces them" in last_line(capsys)
+    assert script(*command, "--overwrite") == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/overlay.mp4").write_text("mine")
+    assert script(*command[:-1], tmp_path / "other") == 2
+    assert (tmp_path / "other/overlay.mp4").read_text() == "mine"
+
+
+# a frame to draw on
+
+
+@pytest.mark.parametrize("number", [0, 3, 19])
+def test_a_frame_is_written_to_draw_on(number, script, tmp_path):
+    film = write_film(tmp_path / "film.mp4", [picture(t) for t in range(20)])
+    assert script("segment_video", film, "--frame", number, tmp_path / "frame.png") == 0
+    found = read_image(tmp_path / "frame.png")
+    assert np.abs(found[4:-4, 4:-4].astype(int) - picture(number)[4:-4, 4:-4]).max() <= 6
+    assert script("segment_video", write_folder(tmp_path / "frames", 20), "--frame", number, tmp_path / "folder.png") == 0
+    assert np.array_equal(read_image(tmp_path / "folder.png"), picture(number))
+
+
+def test_a_frame_replaces_nothing_unless_asked_and_never_the_video(script, tmp_path, capsys):
+    frames = write_folder(tmp_path / "frames", 3)
+    (tmp_path / "there.png").write_text("mine")
+    before = content(tmp_path)
+    for arguments, told in (
+        (("--frame", 0, tmp_path / "there.png"), "there.png: exists already; --overwrite replaces it"),
+        (("--frame", 0, frames / "3.png", "--overwrite"), "3.png: lies where the frames are"),
+        (("--frame", 3, tmp_path / "new.png"), "--frame 3: the frames of"),
+        (("--frame", -1, tmp_path / "new.png"), "--frame -1: the frames of"),
+        (("--frame", "x", tmp_path / "new.png"), "--frame x: the frames of"),
+        (("--frame", "9" * 5000, tmp_path / "new.png"), "the frames of"),
+        (("--frame", 0, tmp_path / "new.jpg"), "expected a file name that ends in .png"),
+        (("--frame", 0, tmp_path / "new.png", "--mask", "a.png"), "takes neither --mask nor --output"),
+        (("--frame", 0), "expected 2 arguments"),
+        ((), "expected --mask and --output, or --frame"),
+    ):
+        assert script("segment_video", frames, *arguments) == 2
+        assert told in last_line(capsys)
+        assert content(tmp_path) == before
+    assert script("segment_video", frames, "--frame", 0, tmp_path / "there.png", "--overwrite") == 0
+
+
+# flags and sizes
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--fps", "1e-9"), "argument --fps: expected a number from 0.01 to 1000, found '1e-9'"),
+        (("--fps", "1e300"), "argument --fps: expected a number from 0.01 to 1000"),
+        (("--fps", "nan"), "argument --fps: expected a number from 0.01 to 1000"),
+        (("--threads", "100000"), "argument --threads: expected an integer from 1 to"),
+        (("--size", "100000"), "argument --size: expected an integer from 16 to 4096, found '100000'"),
+        (("--size", "1"), "argument --size: expected an integer from 16 to 4096"),
+        (("--mask", "-1:f"), "--mask -1:f: expected FRAME:FILE with a frame from 0 on"),
+        (("--mask", "9" * 5000 + ":f"), "expected FRAME:FILE with a frame from 0 on"),
+        (("--mask", "999999999:f"), "the frames of"),
+    ],
+)
+def test_flags_out_of_range_are_one_line(flags, told, command, script, tmp_path, capsys):
+    assert script(*command, *flags) == 2
+    assert told in last_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("fps", [0.01, 1000])
+def test_the_slowest_and_the_fastest_rate_are_kept(fps, command, script, tmp_path):
+    assert script(*command, "--fps", fps) == 0
+    with av.open(str(tmp_path / "out/overlay.mp4")) as film:
+        times = [frame.time for frame in film.decode(video=0)]
+    assert times == pytest.approx([t / fps for t in range(4)], rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (3000, 2), (1, 1), (17, 16)])
+@pytest.mark.parametrize("flags", [(), ("--size", 16)])
+def test_odd_sizes_have_right_results(size, flags, light_file, script, tmp_path):
+    frames = write_folder(tmp_path / "frames", 3, size)
+    labels = np.zeros(size, np.uint8)
+    labels[: size[0] // 2 + 1, : size[1] // 2 + 1] = 1
+    write_label_map(tmp_path / "a.png", labels, PALETTE)
+    out = tmp_path / "out"
+    assert (
+        script(
+            "segment_video",
+            frames,
+            "--mask",
+            tmp_path / "a.png",
+            "--size",
+            "48",
+            "--model",
+            light_file,
+            *flags,
+            "--output",
+            out,
+        )
+        == 0
+    )
+    assert [read_label_map(out / f"masks/{t}.png").labels.shape for t in range(3)] == [size] * 3
+    with av.open(str(out / "overlay.mp4")) as film:
+        assert len(list(film.decode(video=0))) == 3
+    height, width = read_image(out / "sheet.png").shape[:2]
+    assert height < 1000
+    assert width < 3000
+
+
+def test_a_frame_of_another_size_is_named_before_the_work(command, script, tmp_path, capsys):
+    Image.fromarray(picture(0)[:20]).save(tmp_path / "frames/2.png")
+    assert script(*command) == 2
+    assert "2.png: frame is 20x64, the first one is 48x64" in last_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+# propagation by itself
+
+
+def test_propagation_goes_on_from_its_state(light_network, tmp_path):
+    from dataset.video_file import FrameFolder
+
+    video = FrameFolder(write_folder(tmp_path / "frames", 7))
+    masks = {1: square((4, 4)), 4: square((30, 10), (8, 20))}
+
+    def start() -> Propagation:
+        return Propagation(video, masks, lambda: VideoSegmenter(light_network))
+
+    def finish(propagation: Propagation, waiting: dict) -> dict[int, np.ndarray]:
+        found = {}
+        for step in propagation.backwards():
+            waiting[step.index] = step.estimate
+            if step.labels is not None:
+                found[step.index] = step.labels
+        return found | {f.index: f.labels for f in propagation.forwards(waiting.get) if f.labels is not None}
+
+    expected = finish(start(), {})
+    assert sorted(expected) == list(range(7))
+    for stop in (2, 5):
+        stopped, waiting, other = start(), {}, start()
+        for step in stopped.backwards():
+            waiting[step.index] = step.estimate
+            if stopped.done == stop:
+                break
+        other.load_state_dict(stopped.state_dict())
+        found = finish(other, waiting)
+        assert other.done == other.steps == 11
+        for index, labels in found.items():
+            assert np.array_equal(labels, expected[index])

@@ -1,0 +1,69 @@
+"""Writing a video that browsers play."""
+
+import contextlib
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from util.errors import InputError
+
+TICKS = 90_000  # a second, in which a film counts time
+SLOWEST, FASTEST = Fraction(1), Fraction(1000)  # frames a second that the encoder is told; the times are exact all the same
+
+
+class Film:
+    """An H.264 video in mp4 as a context, in which pictures are added; `close` completes it.
+
+    size: (H, W) of the pictures; an odd side gets one more row or column
+    rate: about how many frames a second there will be
+
+    Raises `InputError` naming the file when it cannot be written.  What is left after an error is no film.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction) -> None:
+        self.path = path
+        self._last = -1  # tick of the last picture
+        with self._one_line():
+            self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+            rate = min(max(rate, SLOWEST), FASTEST).limit_denominator(1001)
+            self._stream = self._container.add_stream("libx264", rate=rate)
+        self._stream.height, self._stream.width = (side + side % 2 for side in size)  # 4:2:0 has no odd sides
+        self._stream.pix_fmt = "yuv420p"
+        # without the last one libx264 makes, once in a while, another film of the same pictures
+        self._stream.options = {"crf": "20", "preset": "veryfast", "x264-params": "cpu-independent=1"}
+        self._stream.codec_context.time_base = Fraction(1, TICKS)
+
+    def __enter__(self) -> "Film":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self._container.close()
+
+    def add(self, picture: np.ndarray, time: Fraction) -> None:
+        """The next picture (H, W, 3) uint8 RGB, at `time` in seconds, which rises."""
+        height, width = picture.shape[:2]
+        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        self._last = max(round(time * TICKS), self._last + 1)
+        frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
+        with self._one_line():
+            self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Complete the file, on the disk and not only in the system's memory."""
+        with self._one_line():
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _one_line(self):
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"{self.path}: cannot write this film ({error.strerror})") from error
