@@ -11,15 +11,14 @@ from dataset.stages import Batch
 from model import STCN
 from model.checkpoint import network_content
 from model.released import optimizer_from_released
-from training.step import Objective, training_step
+from training.step import Figures, Objective, training_step
 from util.distributed import Group
 
 
 class RunningMeans:
     """Means of figures over iterations and processes, which survive a stop: they are part of the checkpoint.
 
-    An iteration is a row for each figure of its sum and its count.  Rows stay on the device until `gather`, so that
-    nobody waits for it each step.
+    `names` are those of all figures.  They stay on the device until `gather`, so that nobody waits for it each step.
     """
 
     def __init__(self, names: tuple[str, ...], group: Group) -> None:
@@ -31,9 +30,9 @@ class RunningMeans:
         self._new: list[tuple[Tensor, list[str]]] = []
         self._gathered = torch.zeros(0, len(names), 2)
 
-    def add(self, row: Tensor, samples: list[str]) -> None:
-        """An iteration's row (len(names), 2), and the names of its samples."""
-        self._new.append((row.detach(), samples))
+    def add(self, figures: Figures, samples: list[str]) -> None:
+        """An iteration's figures, all of them, and the names of its samples."""
+        self._new.append((torch.stack([figures[name] for name in self.names]).detach(), samples))
 
     def gather(self) -> None:
         """Sum the new rows over the processes; all of them call this after the same iteration."""
@@ -122,13 +121,14 @@ def iterate(
 ) -> Tensor:
     """One optimiser step, on the mean loss of the passes; returns the predicted labels of the last one."""
     state.optimizer.zero_grad(set_to_none=True)
-    rows, names = [], []
+    figures: Figures = {}
+    names: list[str] = []
     for number, batch in enumerate(passes, start=1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(passes)  # once an iteration is enough
-        loss, row, predicted = training_step(model, batch, iteration, state.objective, device)
+        loss, measured, predicted = training_step(model, batch, iteration, state.objective, device)
         state.scaler.scale(loss / len(passes)).backward()
-        rows.append(row)
+        figures = {name: figures.get(name, 0) + pair for name, pair in measured.items()}
         names += batch.names
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.get_total_norm(parameter.grad for parameter in state.network.parameters())
@@ -136,7 +136,7 @@ def iterate(
         nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
     state.scaler.step(state.optimizer)
     state.scaler.update(None if state.objective.amp_dtype is torch.float16 else 1.0)
-    row = torch.stack(rows).sum(dim=0)
-    finite = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])  # a step that the scaler skips has no norm
-    state.means.add(torch.cat([row, finite[None]]), names)
+    # a step that the scaler skips has no norm
+    figures["gradient_norm"] = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])
+    state.means.add(figures, names)
     return predicted

@@ -15,6 +15,8 @@ from model.losses import clip_losses, hard_pixel_fraction
 from util.errors import InputError
 from util.image import normalise
 
+Figures = dict[str, Tensor]  # by name the sum and the count, (2,), of something that is averaged over iterations
+
 WEIGHT_DECAY = 1e-7  # section F.1
 
 
@@ -69,10 +71,15 @@ def data_parallel(network: STCN) -> DistributedDataParallel:
     return DistributedDataParallel(network, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
 
 
+def figure_names(slots: int) -> tuple[str, ...]:
+    """What `training_step` measures, and the gradient's norm."""
+    return ("loss/frame_1", "loss/frame_2", "loss/total", *(f"iou/object_{n}" for n in range(1, 1 + slots)), "gradient_norm")
+
+
 def training_step(
     model: nn.Module, batch: Batch, iteration: int, objective: Objective, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One pass: the loss to minimise, the row of figures for `RunningMeans`, and the predicted labels (B, T-1, H, W)."""
+) -> tuple[Tensor, Figures, Tensor]:
+    """One pass: the loss to minimise, what is measured, and the predicted labels (B, T-1, H, W)."""
     frames = normalise(batch.frames.to(device, non_blocking=True))  # (B, T, 3, H, W)
     labels, valid = batch.labels.to(device, non_blocking=True), batch.valid.to(device, non_blocking=True)
     masks = first_masks(labels, valid.shape[1])
@@ -81,9 +88,11 @@ def training_step(
     losses = clip_losses(logits, labels, valid, objective.fraction(iteration))
     with torch.no_grad():
         predicted = logits.argmax(dim=2)
-        figures = torch.cat([losses, losses.sum()[None]])
-        row = torch.cat([torch.stack([figures, torch.ones_like(figures)], dim=1), iou_row(predicted, labels[:, 1:], valid)])
-    return losses.sum(), row, predicted
+        one = torch.ones_like(losses[0])
+        named = {f"loss/frame_{n}": loss for n, loss in enumerate(losses, start=1)} | {"loss/total": losses.sum()}
+        figures = {name: torch.stack([loss, one]) for name, loss in named.items()}
+        figures |= intersections_over_unions(predicted, labels[:, 1:], valid)
+    return losses.sum(), figures, predicted
 
 
 def first_masks(labels: Tensor, slots: int) -> Tensor:
@@ -92,18 +101,13 @@ def first_masks(labels: Tensor, slots: int) -> Tensor:
     return (labels[:, :1] == numbers).float()
 
 
-def iou_row(predicted: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """Sum and count of the intersection over union of each slot, (N, 2), over frames in which truth or prediction show it."""
-    rows = []
-    for slot in range(1, 1 + valid.shape[1]):
-        found, true = predicted == slot, labels == slot  # (B, T-1, H, W)
+def intersections_over_unions(predicted: Tensor, labels: Tensor, valid: Tensor) -> Figures:
+    """The intersection over union of each object, over the frames in which truth or prediction show it."""
+    figures = {}
+    for number in range(1, 1 + valid.shape[1]):
+        found, true = predicted == number, labels == number  # (B, T-1, H, W)
         union = (found | true).sum(dim=(2, 3))
-        counted = (union > 0) & valid[:, slot - 1, None]
+        counted = (union > 0) & valid[:, number - 1, None]
         iou = (found & true).sum(dim=(2, 3)) / union.clamp(min=1)
-        rows.append(torch.stack([(iou * counted).sum(), counted.sum().float()]))
-    return torch.stack(rows)
-
-
-def figure_names(slots: int) -> tuple[str, ...]:
-    """Of the rows of `training_step`, and the gradient's norm behind them."""
-    return ("loss/frame_1", "loss/frame_2", "loss/total", *(f"iou/object_{n}" for n in range(1, 1 + slots)), "gradient_norm")
+        figures[f"iou/object_{number}"] = torch.stack([(iou * counted).sum(), counted.sum().float()])
+    return figures
