@@ -1,6 +1,6 @@
 """Augmentation of image and mask together (section F.3): what is drawn at random, and how it is applied.
 
-The paper's chain warps step by step: affine, resize, crop, spline.  Here the steps are composed into one map from the
+The paper's chain warps warp by warp: affine, resize, crop, spline.  Here they are composed into one map from the
 pixels of the training frame back to those of the picture, so that each frame is interpolated once.  Where the chain would
 have filled with the mean colour, because a step looked outside of what the step before it left, so does the map.
 
@@ -24,7 +24,7 @@ GREYSCALE_SHARE = 0.05
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
-class Step(NamedTuple):
+class Warp(NamedTuple):
     """One geometric step of the chain, from its result back to what it was given."""
 
     matrix: np.ndarray  # (2, 3): result (x, y, 1) -> given (x, y)
@@ -51,7 +51,7 @@ class Spline(NamedTuple):
 class View(NamedTuple):
     """All that is random about one training frame made from one picture."""
 
-    steps: tuple[Step, ...]  # in the order in which the chain takes them
+    warps: tuple[Warp, ...]  # in the order in which the chain takes them
     spline: Spline | None  # behind them, on the crop
     shared_jitter: Jitter  # the same for all frames of a clip
     greyscale: bool  # likewise
@@ -75,9 +75,9 @@ def draw_static_views(rng: np.random.Generator, size: tuple[int, int], *, crop: 
         top, left = (int(rng.integers(side - crop + 1)) for side in resized)
         corner = (top * height / resized[0], left * width / resized[1])
         region = (crop * height / resized[0], crop * width / resized[1])
-        steps = (*base, turned, cut_out(size, corner, region, crop))
+        warps = (*base, turned, cut_out(size, corner, region, crop))
         spline = draw_spline(rng) if rng.random() < SPLINE_SHARE else None
-        views.append(View(steps, spline, shared_jitter, greyscale, jitter))
+        views.append(View(warps, spline, shared_jitter, greyscale, jitter))
     return views
 
 
@@ -97,7 +97,7 @@ def draw_video_views(
     return views
 
 
-def affine(size: tuple[int, int], *, angle: float = 0, scale: float = 1, shear: float = 0) -> Step:
+def affine(size: tuple[int, int], *, angle: float = 0, scale: float = 1, shear: float = 0) -> Warp:
     """Rotation and shear along x in degrees and scaling, about the middle of a canvas that keeps its size."""
     turn, slant = math.radians(angle), math.tan(math.radians(shear))
     forward = scale * np.array(
@@ -108,18 +108,18 @@ def affine(size: tuple[int, int], *, angle: float = 0, scale: float = 1, shear: 
     )
     back = np.linalg.inv(forward)
     middle = np.array([size[1] / 2, size[0] / 2])
-    return Step(np.column_stack([back, middle - back @ middle]), size)
+    return Warp(np.column_stack([back, middle - back @ middle]), size)
 
 
-def flip(size: tuple[int, int]) -> Step:
+def flip(size: tuple[int, int]) -> Warp:
     """Left and right change places."""
-    return Step(np.array([[-1.0, 0, size[1]], [0, 1, 0]]), size)
+    return Warp(np.array([[-1.0, 0, size[1]], [0, 1, 0]]), size)
 
 
-def cut_out(size: tuple[int, int], corner: tuple[float, float], region: tuple[float, float], crop: int) -> Step:
+def cut_out(size: tuple[int, int], corner: tuple[float, float], region: tuple[float, float], crop: int) -> Warp:
     """A region (height, width), whose corner is (top, left), becomes the whole crop."""
     (top, left), (height, width) = corner, region
-    return Step(np.array([[width / crop, 0, left], [0, height / crop, top]]), size)
+    return Warp(np.array([[width / crop, 0, left], [0, height / crop, top]]), size)
 
 
 def draw_region(
@@ -151,7 +151,7 @@ def draw_spline(rng: np.random.Generator) -> Spline:
 
 def apply_view(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
     """A picture (H, W, 3) uint8 and its label map (H, W) uint8 -> the frame (crop, crop, 3) and its label map."""
-    assert image.shape[:2] == labels.shape == view.steps[0].canvas
+    assert image.shape[:2] == labels.shape == view.warps[0].canvas
     image, labels, outside = warp(view, image, labels, crop)
     image = apply_jitter(image, view.shared_jitter)
     if view.greyscale:
@@ -169,11 +169,11 @@ def warp(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[
         dx, dy = _displacement(view.spline, crop)
         x, y = x + dx, y + dy
         outside |= _outside(x, y, (crop, crop))
-    total = np.eye(3)  # from the crop back to what each step was given
-    for step in reversed(view.steps):
-        total = np.vstack([step.matrix, [0, 0, 1]]) @ total
+    total = np.eye(3)  # from the crop back to what each warp was given
+    for warp in reversed(view.warps):
+        total = np.vstack([warp.matrix, [0, 0, 1]]) @ total
         given_x, given_y = _transform(total, x, y)
-        outside |= _outside(given_x, given_y, step.canvas)
+        outside |= _outside(given_x, given_y, warp.canvas)
     frame = _sample(image, given_x, given_y, shrink=np.maximum(1, np.linalg.norm(total[:2, :2], axis=1)))
     warped = cv2.remap(labels, given_x - 0.5, given_y - 0.5, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     warped[outside] = 0

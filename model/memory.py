@@ -17,12 +17,12 @@ class _TopK(NamedTuple):
     """The most similar memory positions of each query position, among the memory looked at so far."""
 
     similarity: Tensor  # (Q, k) float32
-    row: Tensor  # (Q, k) int64: slot * positions in a frame + position
+    row: Tensor  # (Q, k) int64: cell * positions in a frame + position
 
 
 @dataclass
 class _Frame:
-    slot: int
+    cell: int
     groups: int  # how many groups of objects it knows
     annotated: bool
     reads: int = 0  # since it was added
@@ -30,7 +30,7 @@ class _Frame:
 
 
 class _Run(NamedTuple):
-    """Frames that lie one behind the other in a slab, in slots `first` to `last`."""
+    """Frames that lie one behind the other in a slab, in cells `first` to `last`."""
 
     first: int
     last: int
@@ -65,7 +65,7 @@ class MemoryBank:
         self.max_frames = max_frames
         self._slabs: list[Slab] = []
         self._frames: list[_Frame] = []  # the oldest first
-        self._free: list[int] = []  # slots that frames have left
+        self._free: list[int] = []  # cells that frames have left
         self._group_sizes: list[int] = []
         self._newest_is_temporary = False
         self._positions = 0  # hw
@@ -89,13 +89,13 @@ class MemoryBank:
             raise ValueError(f"values: expected {known} objects{'' if temporary else ' or more'}, found {objects}")
         if objects > known:
             self._group_sizes.append(objects - known)
-        slot = self._free.pop() if self._free else self._new_slot()
-        slab = self._slabs[slot // SLAB]
+        cell = self._free.pop() if self._free else self._new_cell()
+        slab = self._slabs[cell // SLAB]
         self._positions = key.shape[1] * key.shape[2]
         rows = [group.permute(2, 3, 0, 1).flatten(2).flatten(0, 1) for group in values.split(self._group_sizes)]
-        slab.place(slot, embed_memory(key.flatten(1).T, self.similarity), rows)  # (hw, Ck), (hw, N * Cv) for each group
+        slab.place(cell, embed_memory(key.flatten(1).T, self.similarity), rows)  # (hw, Ck), (hw, N * Cv) for each group
         # new objects stand in no earlier frame, so that the first one to show them must not be forgotten
-        self._frames.append(_Frame(slot, len(self._group_sizes), annotated or objects > known))
+        self._frames.append(_Frame(cell, len(self._group_sizes), annotated or objects > known))
         self._newest_is_temporary = temporary
         if self.max_frames is not None and not temporary and len(self._frames) > self.max_frames:
             old = [frame for frame in self._frames[:-1] if not frame.annotated]
@@ -144,16 +144,16 @@ class MemoryBank:
         self._free, self._group_sizes = list(state["free"]), list(state["group_sizes"])
         self._newest_is_temporary, self._positions = state["newest_is_temporary"], state["positions"]
 
-    def _new_slot(self) -> int:
-        """The slot behind all others, in a slab that is made for it when the last one is full."""
-        slot = len(self._frames)  # nothing is free, so that there are as many slots in use as frames
-        if slot == SLAB * len(self._slabs):
-            self._slabs.append(Slab(slot))
-        return slot
+    def _new_cell(self) -> int:
+        """The cell behind all others, in a slab that is made for it when the last one is full."""
+        cell = len(self._frames)  # nothing is free, so that there are as many cells in use as frames
+        if cell == SLAB * len(self._slabs):
+            self._slabs.append(Slab(cell))
+        return cell
 
     def _drop(self, frame: _Frame) -> None:
         self._frames = [other for other in self._frames if other is not frame]
-        self._free.append(frame.slot)
+        self._free.append(frame.cell)
 
     def _runs(self) -> list[_Run]:
         """The bank from the newest frames to the oldest, as long runs as can be."""
@@ -162,10 +162,10 @@ class MemoryBank:
             frame = self._frames[index]
             entering = range(self._frames[index - 1].groups if index > 0 else 0, frame.groups)
             newer = runs[-1] if runs else None
-            if newer and newer.first == frame.slot + 1 and newer.first % SLAB and not newer.entering:
-                runs[-1] = _Run(frame.slot, newer.last, entering)
+            if newer and newer.first == frame.cell + 1 and newer.first % SLAB and not newer.entering:
+                runs[-1] = _Run(frame.cell, newer.last, entering)
             else:
-                runs.append(_Run(frame.slot, frame.slot, entering))
+                runs.append(_Run(frame.cell, frame.cell, entering))
         return runs
 
     def _read_top_k(self, query: Tensor) -> list[Tensor]:
@@ -185,13 +185,13 @@ class MemoryBank:
             weight = affinity(torch.cat([best.similarity for best in blocks]))
             readouts.append(self._sum_of_rows(row, weight, group))
             if self.max_frames is not None:
-                slots = SLAB * len(self._slabs)
-                self._note_usage(torch.bincount(row.flatten() // self._positions, weight.flatten(), slots))
+                cells = SLAB * len(self._slabs)
+                self._note_usage(torch.bincount(row.flatten() // self._positions, weight.flatten(), cells))
         return readouts
 
     def _more_similar(self, best: _TopK | None, run: _Run, query: Tensor) -> _TopK:
         """The running top-k of some query positions after a look at some more frames."""
-        first, end = (slot * self._positions for slot in (run.first % SLAB, run.last % SLAB + 1))
+        first, end = (cell * self._positions for cell in (run.first % SLAB, run.last % SLAB + 1))
         keys = self._slabs[run.first // SLAB].keys[first:end]
         found, column = top_k_of(query @ keys.T, self.top_k)
         row = column + run.first * self._positions
@@ -225,22 +225,22 @@ class MemoryBank:
         for group in range(len(self._group_sizes)):
             frames = [frame for frame in self._frames if group < frame.groups]
             keys, values = (
-                torch.cat([self._rows(store(self._slabs[frame.slot // SLAB]), frame.slot) for frame in frames])
+                torch.cat([self._rows(store(self._slabs[frame.cell // SLAB]), frame.cell) for frame in frames])
                 for store in (lambda slab: slab.keys, lambda slab, group=group: slab.values[group])
             )
             weight = affinity(query @ keys.T)  # (Q, M)
             readouts.append(readout(weight[None], values[None, :, None])[0, :, 0])
             if self.max_frames is not None:
                 used = torch.zeros(SLAB * len(self._slabs), device=query.device)
-                slots = torch.tensor([frame.slot for frame in frames], device=query.device)
-                self._note_usage(used.index_add(0, slots, weight.sum(dim=0).unflatten(0, (len(frames), -1)).sum(dim=1)))
+                cells = torch.tensor([frame.cell for frame in frames], device=query.device)
+                self._note_usage(used.index_add(0, cells, weight.sum(dim=0).unflatten(0, (len(frames), -1)).sum(dim=1)))
         return readouts
 
-    def _rows(self, store: Tensor, slot: int) -> Tensor:
+    def _rows(self, store: Tensor, cell: int) -> Tensor:
         """The rows (hw, C) of a frame in a slab's store."""
-        return store.unflatten(0, (SLAB, self._positions))[slot % SLAB]
+        return store.unflatten(0, (SLAB, self._positions))[cell % SLAB]
 
     def _note_usage(self, usage: Tensor) -> None:
-        """Credit the frames with the affinity that a group has given to each slot."""
+        """Credit the frames with the affinity that a group has given to each cell."""
         for frame in self._frames:
-            frame.usage = frame.usage + usage[frame.slot]
+            frame.usage = frame.usage + usage[frame.cell]

@@ -9,13 +9,13 @@ class Slab:
     """Slots for some frames, whose rows lie one behind the other: memory grows by slabs, and nothing is copied."""
 
     def __init__(self, start: int) -> None:
-        self.start = start  # its first slot
+        self.start = start  # its first cell
         self.keys: Tensor | None = None  # (SLAB * hw, Ck or Ck+1) float32, embedded
         self.values: dict[int, Tensor] = {}  # for each group of objects (SLAB * hw, N * Cv)
 
-    def place(self, slot: int, keys: Tensor, values: list[Tensor]) -> None:
-        """Copy a frame's keys (hw, Ck or Ck+1) and each group's values (hw, N * Cv) into a slot."""
-        offset, positions = (slot - self.start) * len(keys), len(keys)
+    def place(self, cell: int, keys: Tensor, values: list[Tensor]) -> None:
+        """Copy a frame's keys (hw, Ck or Ck+1) and each group's values (hw, N * Cv) into a cell."""
+        offset, positions = (cell - self.start) * len(keys), len(keys)
         if self.keys is None:
             self.keys = keys.new_empty(SLAB * positions, keys.shape[1])
         self.keys[offset : offset + positions] = keys

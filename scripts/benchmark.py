@@ -57,8 +57,8 @@ matplotlib.use("agg")  # draws into files, on machines without a screen too
 def step_by_step(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
     """`apply_view` as a chain of Pillow and torchvision calls, each of which interpolates: the usual way to write it."""
     picture, mask = Image.fromarray(image), Image.fromarray(labels)
-    canvases = [(step.canvas[1], step.canvas[0]) for step in view.steps[1:]] + [(crop, crop)]
-    for step, size in zip(view.steps, canvases, strict=True):
+    canvases = [(step.canvas[1], step.canvas[0]) for step in view.warps[1:]] + [(crop, crop)]
+    for step, size in zip(view.warps, canvases, strict=True):
         (a, b, c), (d, e, f) = step.matrix
         box = np.array([c, f, a * size[0] + c, e * size[1] + f])
         within = np.clip(box, 0, [picture.width, picture.height] * 2)

@@ -114,7 +114,7 @@ def test_a_temporary_frame_stays_until_the_next_one():
 
 def first_rows(bank: MemoryBank) -> list[torch.Tensor]:
     """Of each frame in the bank, the first object's value at the first position."""
-    return [bank._rows(bank._slabs[frame.slot // SLAB].values[0], frame.slot)[0] for frame in bank._frames]
+    return [bank._rows(bank._slabs[frame.cell // SLAB].values[0], frame.cell)[0] for frame in bank._frames]
 
 
 def reading_of(keys: list[int], query: int, bound: int | None) -> list[int]:

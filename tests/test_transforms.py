@@ -149,7 +149,7 @@ def test_draws_have_the_ranges_of_the_paper():
     splines = np.mean([view.spline is not None for view in views])
     assert 0.28 < splines < 0.39
     assert 0.02 < np.mean([view.greyscale for view in views]) < 0.09
-    base = [np.linalg.det(view.steps[0].matrix[:, :2]) ** -0.5 for view in views]
+    base = [np.linalg.det(view.warps[0].matrix[:, :2]) ** -0.5 for view in views]
     assert 0.8 <= min(base) < 0.82
     assert 1.48 < max(base) <= 1.5
     displacement = np.concatenate([view.spline.displacements for view in views if view.spline])
