@@ -12,10 +12,11 @@ from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
 from util.errors import names_some, one_line_errors
+from util.flags import first_line
 
 
 def parser() -> argparse.ArgumentParser:
-    result = evaluation_parser(__doc__.split("\n")[0], size=None)
+    result = evaluation_parser(first_line(__doc__), size=None)
     result.add_argument(
         "--davis_path",
         default="../DAVIS/2017",

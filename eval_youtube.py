@@ -11,10 +11,11 @@ from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
 from util.errors import one_line_errors
+from util.flags import first_line
 
 
 def parser() -> argparse.ArgumentParser:
-    result = evaluation_parser(__doc__.split("\n")[0], size=480)
+    result = evaluation_parser(first_line(__doc__), size=480)
     result.add_argument(
         "--yv_path",
         default="../YouTube",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import torch
@@ -52,7 +53,7 @@ from util.device import device_of, use_threads
 from util.distributed import Group, StopRequest
 from util.errors import InputError, names_some, one_line_errors
 from util.files import path_in
-from util.flags import DefaultsFormatter, non_negative_int, positive_float, positive_int
+from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int
 from util.image import normalise
 
 EXIT_STOPPED = 75  # asked to stop, and saved
@@ -63,9 +64,7 @@ CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter, argument_default=None
-    )
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter, argument_default=None)
     run = result.add_argument_group("run")
     run.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
     run.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="0 static, 1 BL30K, 2 and 3 videos")
@@ -93,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("--load_network", metavar="FILE", help="start from this network, ours or the release's")
     network.add_argument("--load_model", metavar="FILE", help="go on from this training checkpoint, ours or the release's")
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
-    kinds = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
+    kinds: dict[str, Any] = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
     kinds |= {"key_dim": {"type": positive_int}, "value_dim": {"type": positive_int}, "similarity": {"choices": SIMILARITIES}}
     for field in dataclasses.fields(NetworkConfig):
         paper = f"of a new network (default: the paper's, {field.default})"
@@ -181,7 +180,7 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     start = find_start(arguments, folder, record, group)
     refuse_other_network(start.network, arguments)
     # convolutions are faster with channels last, on the CPU as on GPUs with half precision
-    network = start.network.to(device, memory_format=torch.channels_last).train()
+    network = start.network.to(device).to(memory_format=torch.channels_last).train()
     if start.iteration >= schedule.iterations:
         print_once(group, f"{final}: finished before, after {start.iteration} iterations")
         if group.rank == 0 and not final.exists():

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cached_property
+from functools import cached_property, partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -312,15 +312,21 @@ def _zip_members(path: Path) -> Iterator[Member]:
 def _tar_members(path: Path) -> Iterator[Member]:
     with open(path, "rb") as raw, tarfile.open(fileobj=raw) as file:
         while info := file.next():
-            file.members.clear()  # or it remembers them all, which are millions
+            file.members.clear()  # type: ignore[attr-defined]  # or it remembers them all, which are millions
             if not info.isfile() and not info.isdir():
                 raise _link(path, info.name)
             if info.isfile():
-                yield Member(info.name, info.size, raw.tell(), lambda info=info: file.extractfile(info).read())
+                yield Member(info.name, info.size, raw.tell(), partial(_tar_content, file, info))
         if file.fileobj is raw:  # tarfile takes a damaged header for the end, which is a block of zeros
             raw.seek(file.offset)
             if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise InputError(f"{path}: ends too early or is damaged (was the download cut off?)")
+
+
+def _tar_content(file: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    content = file.extractfile(info)
+    assert content is not None  # it is a file
+    return content.read()
 
 
 def _folder_members(path: Path) -> Iterator[Member]:
@@ -377,5 +383,6 @@ def _prepare_worker() -> None:
 
 def _end_with_parent() -> None:
     """A pool's processes wait for ever when the main one is killed."""
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)

@@ -118,14 +118,13 @@ def stage_sources(stage: int, roots: Mapping[str, str | None], *, crop: int = 38
 
     Raises `InputError` when what the stage needs is absent.
     """
-    needed = {0: "static_root", 1: "bl_root"}.get(stage)
-    if needed and roots[needed] is None:
-        raise InputError(f"--{needed}: stage {stage} cannot go without it")
-    if stage == 0:
-        return static_sources(roots["static_root"], crop=crop)
-    if stage == 1:
-        return bl30k_sources(roots["bl_root"], crop=crop)
-    return video_sources(roots["yv_root"], roots["davis_root"], crop=crop)
+    if stage >= 2:
+        return video_sources(roots["yv_root"], roots["davis_root"], crop=crop)
+    flag, sources = (("static_root", static_sources), ("bl_root", bl30k_sources))[stage]
+    root = roots[flag]
+    if root is None:
+        raise InputError(f"--{flag}: stage {stage} cannot go without it")
+    return sources(root, crop=crop)
 
 
 def add_data_flags(parser: argparse._ActionsContainer) -> None:

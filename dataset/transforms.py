@@ -140,8 +140,8 @@ def draw_region(
 
 def draw_jitter(rng: np.random.Generator, *, brightness: float, contrast: float, saturation: float, hue: float = 0) -> Jitter:
     """Factors from 1 - x to 1 + x, the hue's shift from -x to x, in a random order."""
-    factors = [rng.uniform(1 - x, 1 + x) for x in (brightness, contrast, saturation)]
-    return Jitter(*factors, rng.uniform(-hue, hue), tuple(rng.permutation(4).tolist()))
+    bright, contrasting, saturated = (rng.uniform(1 - x, 1 + x) for x in (brightness, contrast, saturation))
+    return Jitter(bright, contrasting, saturated, rng.uniform(-hue, hue), tuple(rng.permutation(4).tolist()))
 
 
 def draw_spline(rng: np.random.Generator) -> Spline:
@@ -163,7 +163,8 @@ def apply_view(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> 
 
 def warp(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The geometry of a view alone: frame, label map (0 where filled), and which pixels (crop, crop) are to be filled."""
-    x, y = np.meshgrid(*[np.arange(crop, dtype=np.float32) + np.float32(0.5)] * 2)
+    centres = np.arange(crop, dtype=np.float32) + np.float32(0.5)
+    x, y = np.meshgrid(centres, centres)
     outside = np.zeros((crop, crop), dtype=bool)
     if view.spline is not None:
         dx, dy = _displacement(view.spline, crop)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.error import FFmpegError, InvalidDataError
 from av.video.reformatter import Colorspace
 
 from dataset.truncation import missing_bytes
@@ -90,7 +91,7 @@ class VideoFile:
 
     def __init__(self, path: Path, *, allow_truncated: bool = False) -> None:
         self.path, self.allow_truncated = path, allow_truncated
-        self.size: tuple[int, int] | None = None
+        self._size: tuple[int, int] | None = None
         self.note = ""
         keys, stamps, doubtful = [], [], []
         self.stamps: list[int] = []
@@ -128,6 +129,12 @@ class VideoFile:
                 self.chunks.append(index)
         for _ in self._part(self.chunks[-1], len(self.stamps)):
             pass  # the end is where a file is cut
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        assert self._size is not None  # the first frame has been decoded
+        return self._size
 
     def forwards(self) -> Iterator[IndexedFrame]:
         """All frames in order; raises `DamagedVideoError` when one does not come or comes damaged."""
@@ -176,12 +183,12 @@ class VideoFile:
                 container.seek(self.stamps[max(0, start - CHUNK)], stream=stream)
             for packet in container.demux(stream):
                 for frame in _decoded(packet):
-                    index = places.get(frame.pts)
+                    index = None if frame.pts is None else places.get(frame.pts)
                     if index is not None and index >= start:
                         image = _upright_rgb(frame)
-                        self.size = self.size or image.shape[:2]
-                        if image.shape[:2] != self.size:
-                            found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self.size)}"
+                        self._size = self._size or image.shape[:2]
+                        if image.shape[:2] != self._size:
+                            found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self._size)}"
                             raise InputError(f"{self.path}: {found}")
                         yield IndexedFrame(index, image)
 
@@ -225,8 +232,8 @@ class _Opened:
     def __enter__(self) -> tuple:
         try:
             self.container = av.open(str(self.path), metadata_errors="replace")
-        except (av.FFmpegError, OSError) as error:
-            missing = missing_bytes(self.path) if isinstance(error, av.InvalidDataError) else 0
+        except (FFmpegError, OSError) as error:
+            missing = missing_bytes(self.path) if isinstance(error, InvalidDataError) else 0
             what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
             raise InputError(f"{self.path}: cannot read this video ({what})") from error
         if not self.container.streams.video:
@@ -236,7 +243,7 @@ class _Opened:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.container.close()
-        if isinstance(error, av.FFmpegError):
+        if isinstance(error, FFmpegError):
             raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
 
 
@@ -254,7 +261,7 @@ def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
     """The frames that come out of the decoder with a packet, without those that FFmpeg marks as damaged."""
     try:
         return [frame for frame in packet.decode() if not frame.is_corrupt]
-    except av.InvalidDataError:
+    except InvalidDataError:
         return []
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from typing import Any
 
 from util.flags import DefaultsFormatter, count_or_all, int_between, non_negative_int, positive_int
 
@@ -72,7 +73,7 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
     return parser
 
 
-def segmenter_options(arguments: argparse.Namespace) -> dict[str, object]:
+def segmenter_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `add_segmenter_flags` says of the segmenter, under the names that `VideoSegmenter` has for them."""
     return {
         "size": arguments.size,
@@ -84,7 +85,7 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def run_options(arguments: argparse.Namespace) -> dict[str, object]:
+def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `evaluation_parser`'s flags say of the run, under the names that `run_benchmark` has for them."""
     return {
         "model": arguments.model,

@@ -118,6 +118,7 @@ class Propagation:
     def _step(self, index: int, image: np.ndarray) -> tuple[torch.Tensor, list[int]]:
         """Probabilities (N+1, h, w) of a frame, at the size at which the network works, and the objects' ids."""
         probabilities = self.segmenter.step(image, self.masks.get(index), resize_back=False)
+        assert probabilities is not None  # every frame is wanted
         self.done += 1
         return probabilities, list(self.segmenter.object_ids)
 

@@ -156,7 +156,7 @@ def read_record(path: Path) -> Record:
         content,
     )
     expect(content.get("version") == RECORD_VERSION, f"version {RECORD_VERSION}", content.get("version"))
-    settings, videos = content.get("settings"), content.get("videos")
+    settings, videos = content.get("settings", []), content.get("videos", [])
     expect(isinstance(settings, dict), "settings by name", settings)
     expect(isinstance(videos, dict), "videos by name", videos)
     recorded = {}

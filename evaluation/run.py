@@ -160,7 +160,9 @@ def segment_video(
         for frame in video.frames(workers=workers):
             start = time.perf_counter()
             probabilities = segmenter.step(frame.image, frame.mask, frame.wanted)
-            labels = segmenter.to_labels(probabilities).cpu().numpy() if frame.wanted else None
+            labels = None
+            if frame.wanted and probabilities is not None:
+                labels = segmenter.to_labels(probabilities).cpu().numpy()
             seconds += time.perf_counter() - start
             if labels is not None:
                 yield folder / f"{frame.name}.png", labels

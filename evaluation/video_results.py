@@ -162,7 +162,7 @@ class VideoResults:
         try:
             record = json.loads(text)
         except (ValueError, RecursionError):
-            record = None
+            record = {}
         is_ours = isinstance(record, dict) and [type(record.get(key)) for key in ("frames", "settings")] == [list, dict]
         if not is_ours or not all(isinstance(name, str) for name in record["frames"]):
             raise InputError(f"{path}: expected a record of segment_video.py, found something else; move it away")

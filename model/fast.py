@@ -11,7 +11,7 @@ convolution (about 1e-6 of the result).  GPU libraries choose such algorithms by
 """
 
 import copy
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,16 +21,16 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from model.modules import ResNetStages
 
+if TYPE_CHECKING:
+    from model.network import STCN
+
 TILE = 4  # output pixels on a side
 SPAN = TILE + 2  # input pixels on a side, and points
 TILES = 400  # at once: enough for a matrix product, and what they need stays in the cache
 POINTS = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])  # and infinity; of those tried the smallest rounding errors
 
 
-Network = TypeVar("Network", bound=nn.Module)
-
-
-def for_inference(network: Network, *, winograd: bool = True) -> Network:
+def for_inference(network: "STCN", *, winograd: bool = True) -> "STCN":
     """A copy of an `STCN` without gradients that computes the same faster.
 
     It is for segmenting; it can be neither trained nor saved.  Half precision, which Winograd's algorithm does not stand,
@@ -79,6 +79,7 @@ class WinogradConv(nn.Module):
     @torch.autocast("cpu", enabled=False)
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
+        assert conv.bias is not None
         weight = conv.weight.detach()
         # for both axes at once: (36, 9), (36, 36), (16, 36)
         kernel, tile, interpolation = (torch.from_numpy(np.kron(m, m)).to(weight) for m in _matrices())

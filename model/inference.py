@@ -112,13 +112,14 @@ class VideoSegmenter:
         order of `object_ids`; `None` for a frame that was not computed.  Before the first object all is background.
         Raises `ValueError` when an array is not as above, or masks of ids and masks of 255 alone are mixed.
         """
-        image = self._as_image(image)
-        working = shorter_side_size(*self._size, self.size)
-        image, given = resize_image(image, working), self._as_mask(mask, working)
+        frame_image = self._as_image(image)
+        height, width = frame_image.shape[1:]
+        working = shorter_side_size(height, width, self.size)
+        given = self._as_mask(mask, working)
         frame, self._frame = self._frame, self._frame + 1
         given_ids = [] if given is None else object_ids(given)
         if not self.object_ids and not given_ids:
-            return torch.ones(1, *(self._size if resize_back else working), device=self.device) if wanted else None
+            return torch.ones(1, *((height, width) if resize_back else working), device=self.device) if wanted else None
 
         becomes_memory = bool(given_ids) or frame - self._last_memory >= self.memory_every
         if not (wanted or becomes_memory or self.include_last):
@@ -126,18 +127,19 @@ class VideoSegmenter:
         with torch.autocast(self.device.type, enabled=self.amp):
             self._memorise()
             padding = padding_to_stride(*working)
-            padded = F.pad(image, padding)[None]  # (1, 3, H, W)
+            padded = F.pad(resize_image(frame_image, working), padding)[None]  # (1, 3, H, W)
             features = self.network.encode_key(padded)
             probabilities = self._predict(features) if self.object_ids else None
-        if given_ids:
-            given = F.pad(torch.from_numpy(given).to(self.device), padding)
-            probabilities = self._put_in(probabilities, given, given_ids)
+        if given is not None and given_ids:
+            stated = F.pad(torch.from_numpy(given).to(self.device), padding)
+            probabilities = self._put_in(probabilities, stated, given_ids)
+        assert probabilities is not None
         if becomes_memory or self.include_last:
             self._pending = _Pending(padded, features, probabilities[1:], bool(given_ids), not becomes_memory)
         if becomes_memory:
             self._last_memory = frame
         probabilities = unpad(probabilities, padding)
-        return resize_probabilities(probabilities, self._size) if resize_back else probabilities
+        return resize_probabilities(probabilities, (height, width)) if resize_back else probabilities
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object of each pixel: (N+1, H, W) -> (H, W) uint8 of the data set's ids, 0 for background."""

@@ -1,7 +1,7 @@
 """The parts of STCN that have weights: section 3.1 (encoders, feature reuse), section 3.2 (decoder), section F.2 (fusion)."""
 
 import pickle
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +73,7 @@ class ResBlock(nn.Module):
             hidden, shortcut = self.conv1(F.relu(x)), self.shortcut(x)
         else:
             hidden = conv_beside_shared(self.conv1, F.relu(x), F.relu(shared))
+            assert not isinstance(self.shortcut, nn.Identity)  # shared channels are left out of the result
             shortcut = conv_beside_shared(self.shortcut, x, shared)
         return shortcut + self.conv2(F.relu(hidden))
 
@@ -117,7 +118,7 @@ class ResNetStages(nn.Module):
 
     def __init__(self, name: str, *, in_channels: int = 3, pretrained: bool = False) -> None:
         super().__init__()
-        resnet = _imagenet_resnet(name) if pretrained else torchvision.models.get_model(name, weights=None)
+        resnet: Any = _imagenet_resnet(name) if pretrained else torchvision.models.get_model(name, weights=None)
         self.conv1 = _widen(resnet.conv1, in_channels)
         self.bn1 = resnet.bn1
         self.res2, self.res3, self.res4 = resnet.layer1, resnet.layer2, resnet.layer3
@@ -141,7 +142,8 @@ class KeyEncoder(nn.Module):
         f16_channels = self.stages.channels[2]
         self.projection = nn.Conv2d(f16_channels, key_dim, 3, padding=1)
         nn.init.orthogonal_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        if self.projection.bias is not None:
+            nn.init.zeros_(self.projection.bias)
         self.compression = nn.Conv2d(f16_channels, value_dim, 3, padding=1)
 
     def forward(self, image: Tensor) -> KeyFeatures:
@@ -237,7 +239,8 @@ def _widen(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
         return conv
     filters = torch.empty(conv.out_channels, extra, *conv.kernel_size, device=conv.weight.device)
     nn.init.orthogonal_(filters)
-    wide = nn.Conv2d(in_channels, conv.out_channels, conv.kernel_size, stride=conv.stride, padding=conv.padding, bias=False)
+    options: Any = {"kernel_size": conv.kernel_size, "stride": conv.stride, "padding": conv.padding}
+    wide = nn.Conv2d(in_channels, conv.out_channels, bias=False, **options)
     with torch.no_grad():
         wide.weight.copy_(torch.cat([conv.weight, filters], dim=1))
     return wide

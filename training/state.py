@@ -131,7 +131,7 @@ def iterate(
         figures = {name: figures.get(name, 0) + pair for name, pair in measured.items()}
         names += batch.names
     state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.get_total_norm(parameter.grad for parameter in state.network.parameters())
+    norm = nn.utils.get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
     if clip_grad is not None:
         nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
     state.scaler.step(state.optimizer)

@@ -3,7 +3,7 @@
 import argparse
 import inspect
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,8 @@ def learning_rate(base: float, iteration: int, arguments: argparse.Namespace) ->
 def data_parallel(network: STCN) -> DistributedDataParallel:
     """Buffers are frozen and need no broadcast; newer versions of PyTorch have another name for that."""
     new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-    return DistributedDataParallel(network, **{"forward_sync_buffers" if new else "broadcast_buffers": False})
+    options: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+    return DistributedDataParallel(network, **options)
 
 
 def figure_names(slots: int) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Work done ahead of where it is needed, in threads or processes, and never too far ahead."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -30,8 +31,11 @@ def map_ahead(pool: Executor, function: Callable[[Item], Result], items: Iterabl
 def read_ahead(pool: Executor, items: Iterable[Item]) -> Iterator[Item]:
     """The items, each taken in `pool` (of one thread) while the one before it is worked on."""
     iterator = iter(items)
-    end = object()
-    following = pool.submit(next, iterator, end)
-    while (item := following.result()) is not end:
-        following = pool.submit(next, iterator, end)
-        yield item
+
+    def take() -> list[Item]:
+        return list(itertools.islice(iterator, 1))
+
+    following = pool.submit(take)
+    while items := following.result():
+        following = pool.submit(take)
+        yield from items

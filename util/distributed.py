@@ -22,7 +22,7 @@ class Group:
 
     def __init__(self, *, cuda: bool = False) -> None:
         self.cuda = cuda
-        self._talk: dist.ProcessGroup | None = None  # over gloo; `None` is the group of all that `dist` has by itself
+        self._talk: Any = None  # over gloo; `None` is the group of all that `dist` has by itself
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
 

@@ -4,7 +4,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class InputError(ValueError):
@@ -17,7 +17,7 @@ class InputError(ValueError):
     status = 2
 
 
-def names_some(names: list[str] | set[str], limit: int = 3) -> str:
+def names_some(names: Iterable[str], limit: int = 3) -> str:
     """`a, b, c and 4 more`: the first `limit` of some names, sorted, for a message of one line."""
     names = sorted(names)
     more = len(names) - limit

@@ -24,17 +24,18 @@ def path_in(folder: str | Path, *names: object, source: str | Path) -> Path:
     and control characters, neither `.` nor `..`; and when the path leads out of `folder` once links are followed.
     """
     folder = Path(folder)
+    plain = [name for name in names if isinstance(name, str)]
     problem = next((problem for problem in map(_problem_of_name, names) if problem), None)
     if problem is None:
         try:
-            inside = folder.joinpath(*names).resolve().is_relative_to(folder.resolve())
+            inside = folder.joinpath(*plain).resolve().is_relative_to(folder.resolve())
         except (OSError, RuntimeError):  # a circle of links
             inside = False
         problem = None if inside else f"which does not lead out of {folder}"
     if problem is not None:
-        found = "/".join(names) if all(isinstance(name, str) for name in names) else names[0]
+        found = "/".join(plain) if len(plain) == len(names) else names[0]
         raise InputError(f"{source}: expected a plain name, {problem}, found {shorten(repr(found))}")
-    return folder.joinpath(*names)
+    return folder.joinpath(*plain)
 
 
 def _problem_of_name(name: object) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
 from util.errors import InputError
 
@@ -40,7 +41,7 @@ class Film:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with contextlib.suppress(av.FFmpegError, OSError):
+        with contextlib.suppress(FFmpegError, OSError):
             self._container.close()
 
     def add(self, picture: np.ndarray, time: Fraction) -> None:
@@ -65,5 +66,5 @@ class Film:
     def _one_line(self):
         try:
             yield
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise InputError(f"{self.path}: cannot write this film ({error.strerror})") from error

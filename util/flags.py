@@ -12,6 +12,11 @@ class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None else super()._get_help_string(action)
 
 
+def first_line(doc: str | None) -> str:
+    """Of a module's docstring: what `--help` says of a script."""
+    return (doc or "").strip().split("\n")[0]
+
+
 def positive_int(text: str) -> int:
     """For argparse: an integer of at least 1."""
     return _int_from(1, text)

@@ -224,7 +224,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         raise InputError(f"expected 8 or 16 bits a channel, found a {what} picture of unknown range; save it as 8-bit PNG")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             raise InputError("expected an opaque picture, found transparent pixels; save it without transparency")
     try:
         return image.convert("RGB")
@@ -235,7 +235,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def _as_8_bits(image: Image.Image) -> Image.Image:
     """A greyscale picture of 16 bits, or of 12 in a TIFF, in 8."""
     bits, inverted = 16, False
-    if image.format == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (bits,))[0]
         inverted = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0  # which Pillow leaves to us
     values = np.asarray(image)
@@ -254,7 +254,7 @@ def read_label_map(path: str | Path) -> LabelMap:
         _refuse_as_label_map(image)
         palette = None
         if image.mode == "P":
-            palette = bytes(image.getpalette("RGB")).ljust(768, b"\0")
+            palette = bytes(image.getpalette("RGB") or []).ljust(768, b"\0")
         return LabelMap(np.array(image if image.mode == "P" else image.convert("L")), palette)
 
 

@@ -25,7 +25,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> 
         raise InputError(f"expected a label map of the frame's size {size_text(image.shape)}, found {size_text(labels.shape)}")
     colours = np.frombuffer(colour_map(), dtype=np.uint8).reshape(256, 3)
     labels = np.where(labels == IGNORED, np.uint8(0), labels.astype(np.uint8))
-    objects = labels != 0
+    objects = np.asarray(labels != 0)
     width = max(1, round(min(labels.shape) / 300))
     near, far = _disk(width), _disk(width + 1)
     grown = cv2.dilate(labels, near)
