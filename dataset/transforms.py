@@ -176,7 +176,8 @@ def warp(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[
         given_x, given_y = _transform(total, x, y)
         outside |= _outside(given_x, given_y, warp.canvas)
     frame = _sample(image, given_x, given_y, shrink=np.maximum(1, np.linalg.norm(total[:2, :2], axis=1)))
-    warped = cv2.remap(labels, given_x - 0.5, given_y - 0.5, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    at = np.asarray(given_x - 0.5), np.asarray(given_y - 0.5)
+    warped = cv2.remap(labels, *at, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     warped[outside] = 0
     frame[outside] = MEAN_COLOUR
     return frame, warped, outside

@@ -1,5 +1,6 @@
 """A video as frames, forwards and backwards: a video file, or a folder of pictures."""
 
+import contextlib
 import tempfile
 from bisect import bisect_right
 from collections import deque
@@ -95,7 +96,7 @@ class VideoFile:
         self.note = ""
         keys, stamps, doubtful = [], [], []
         self.stamps: list[int] = []
-        with self._opened() as (container, stream):
+        with _errors_of_ffmpeg() as errors, self._opened() as (container, stream):
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
@@ -106,6 +107,7 @@ class VideoFile:
                         keys.append(packet.pts)
                     end = packet.pos
             cut = self._cut(container.format.name, end) if stamps else None
+            errors = [text.strip() for _, source, text in errors if source == container.format.name]
             time_base = stream.time_base
         if doubtful and doubtful[-1] == stamps[-1]:
             cut = cut or "the file is cut short"
@@ -120,6 +122,8 @@ class VideoFile:
             self._leave_out_what_is_damaged(cut)
         elif bad := sorted(set(doubtful).intersection(self.stamps)):
             self.note = f"{path}: data may be missing at frame {self.stamps.index(bad[0])}"
+        elif errors:
+            self.note = f"{path}: frames may be missing; FFmpeg says: {errors[0]}"
         self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
         self.names = [f"{i:05d}" for i in range(len(self.stamps))]
         self.chunks = [0]  # at which frames decoding can start
@@ -255,6 +259,18 @@ def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncat
     if not path.is_file():
         raise InputError(f"{path}: no such video or folder of frames")
     return VideoFile(path, allow_truncated=allow_truncated)
+
+
+@contextlib.contextmanager
+def _errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg logs as an error: (level, the part of FFmpeg that says so, text)."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=False) as found:
+            yield found
+    finally:
+        av.logging.set_level(before)
 
 
 def _decoded(packet: av.Packet) -> list[av.VideoFrame]:

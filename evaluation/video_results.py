@@ -1,16 +1,16 @@
 """The results of one video in a folder: what a finished run leaves, and what an unfinished one needs to go on."""
 
+import contextlib
 import json
 import os
-import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
-from evaluation.propagate import Estimate
+from evaluation.propagate import Estimate, Propagation
 from model.checkpoint import read
 from util.errors import InputError
 from util.files import make_folder, path_in, read_text, refuse_foreign, remove_files, remove_folder, write_atomically
@@ -80,44 +80,47 @@ class VideoResults:
         make_folder(self.unfinished_masks)
         return False
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep a snapshot, of tensors, numbers, dictionaries and lists, in place of the last one."""
+    def save(self, propagation: Propagation) -> None:
+        """Keep a snapshot in place of the last one; all masks and estimates so far are written."""
 
         def write(file: BinaryIO) -> None:
             try:
-                torch.save(state, file)
+                torch.save(propagation.state_dict(), file)
             except RuntimeError as error:  # in which torch hides that the disk is full
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
         write_atomically(self._snapshot, write)
 
-    def load(self) -> dict[str, Any] | None:
-        """The last snapshot, `None` where there is none."""
-        return read(self._snapshot) if self._snapshot.exists() else None
+    def resume(self, propagation: Propagation) -> bool:
+        """Let `propagation` go on from the last snapshot; returns whether there was one."""
+        if not self._snapshot.exists():
+            return False
+        with self._damage_in(self._snapshot):
+            propagation.load_state_dict(read(self._snapshot))
+        return True
 
     def write_mask(self, index: int, labels: np.ndarray) -> None:
         write_label_map(self._mask(index), labels, colour_map())
 
     def read_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
         """A mask (H, W) uint8 that was written before."""
-        labels = read_label_map(self._mask(index)).labels
-        if labels.shape != size:
-            raise InputError(f"{self._mask(index)}: expected {size_text(size)}, found {size_text(labels.shape)}")
+        with self._damage_in(self._mask(index)):
+            labels = read_label_map(self._mask(index)).labels
+            if labels.shape != size:
+                raise ValueError(f"expected {size_text(size)}, found {size_text(labels.shape)}")
         return labels
 
     def write_estimate(self, index: int, estimate: Estimate) -> None:
         write_atomically(self._estimate(index), lambda file: np.savez_compressed(file, **estimate._asdict()))
 
     def read_estimate(self, index: int) -> Estimate:
-        try:
-            with np.load(self._estimate(index)) as found:
-                return Estimate(found["probabilities"], found["ids"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{self._estimate(index)}: cannot read this ({error}); --overwrite starts anew") from error
+        with self._damage_in(self._estimate(index)), np.load(self._estimate(index)) as found:
+            return Estimate(found["probabilities"], found["ids"])
 
     def finish(self) -> None:
         """Put everything in its place; the film and the sheet are complete."""
         self._write_record(self._next_record)
+        refuse_foreign(self.masks, self._known[self.masks])  # it has had hours to change
         if self.masks.exists():
             os.replace(self.masks, self.replaced)
         remove_folder(self.replaced, self._known[self.replaced])
@@ -132,6 +135,15 @@ class VideoResults:
 
     def _estimate(self, index: int) -> Path:
         return self.unfinished / f"{index}.npz"
+
+    @contextlib.contextmanager
+    def _damage_in(self, path: Path) -> Iterator[None]:
+        """What an unfinished run has left cannot be used: whatever that trips over is one line."""
+        try:
+            yield
+        except Exception as error:
+            what = str(error).removeprefix(f"{path}: ")
+            raise InputError(f"{path}: cannot go on from this ({what}); remove {self.unfinished} to start anew") from error
 
     def _tidy(self) -> None:
         """Remove what an unfinished run has left, its record last."""

@@ -193,7 +193,8 @@ class MemoryBank:
         """The running top-k of some query positions after a look at some more frames."""
         first, end = (cell * self._positions for cell in (run.first % SLAB, run.last % SLAB + 1))
         keys = self._slabs[run.first // SLAB].keys
-        assert keys is not None and self.top_k is not None
+        assert keys is not None
+        assert self.top_k is not None
         found, column = top_k_of(query @ keys[first:end].T, self.top_k)
         row = column + run.first * self._positions
         if best is None:

@@ -56,7 +56,7 @@ class Snapshots:
 
     def save(self, propagation: Propagation) -> None:
         start = time.monotonic()
-        self.results.save(propagation.state_dict())
+        self.results.save(propagation)
         end = time.monotonic()
         self.next = end + max(SNAPSHOT_SECONDS, 20 * (end - start))  # unbounded memory takes long to write
 
@@ -198,11 +198,13 @@ def main() -> None:
     options = {"overwrite": arguments.overwrite, "allow_truncated": arguments.allow_truncated}
     if arguments.frame and (arguments.mask or arguments.output):
         raise InputError("--frame: writes a picture to draw on and takes neither --mask nor --output")
-    if arguments.frame:
-        return write_frame(arguments.video, arguments.frame[0], Path(arguments.frame[1]), **options)
-    if not (arguments.mask and arguments.output):
+    if not (arguments.frame or (arguments.mask and arguments.output)):
         raise InputError("expected --mask and --output, or --frame; --help tells more")
-    run(arguments)
+    with one_line_for(arguments.output or arguments.video):
+        if arguments.frame:
+            write_frame(arguments.video, arguments.frame[0], Path(arguments.frame[1]), **options)
+        else:
+            run(arguments)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -223,16 +225,14 @@ def run(arguments: argparse.Namespace) -> None:
     maker = segmenter_maker(arguments.model, device, compiled=arguments.compile, **segmenter_options(arguments))
     results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device.type))
     frames = video.paths if isinstance(video, FrameFolder) else []
-    with one_line_for(results.root):
-        inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
-        if results.claim(inputs, overwrite=arguments.overwrite):
-            print(f"{results.root}: was finished before; --overwrite does it again")
-        else:
-            propagation = Propagation(video, masks, maker)
-            if (state := results.load()) is not None:
-                propagation.load_state_dict(state)
-                print(f"{results.root}: going on after {propagation.done} of {propagation.steps} frames")
-            segment(propagation, results)
+    inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
+    if results.claim(inputs, overwrite=arguments.overwrite):
+        print(f"{results.root}: was finished before; --overwrite does it again")
+    else:
+        propagation = Propagation(video, masks, maker)
+        if results.resume(propagation):
+            print(f"{results.root}: going on after {propagation.done} of {propagation.steps} frames in both directions")
+        segment(propagation, results)
     for name in (MASKS, FILM, SHEET):
         print(results.root / name)
 

@@ -17,6 +17,7 @@ import av
 import numpy as np
 import pytest
 import segment_video
+import torch
 from conftest import PALETTE, ROOT
 from films import SIZE, noise, picture, square, write_film, write_folder
 from PIL import Image
@@ -196,6 +197,52 @@ def test_another_command_into_the_same_folder_is_told_what_differs(
     assert content(tmp_path / "out") == before
     assert script(*command, *flags, "--overwrite") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
+
+
+@pytest.mark.parametrize("name", ["unfinished/snapshot.pth", "unfinished/4.npz", "masks_unfinished/00001.png"])
+@pytest.mark.parametrize("what", ["removed", "rubbish", "another"])
+def test_what_was_left_for_going_on_is_damaged(name, what, both_ways, script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(segment_video.Snapshots, "due", True)
+    command, out = (*both_ways, "--output", tmp_path / "out"), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        script(*command)
+    path = out / name
+    if what == "rubbish":
+        path.write_bytes(b"rubbish")
+    elif what == "removed":
+        path.unlink()
+    elif path.suffix == ".pth":
+        torch.save({"done": 3, "segmenter": {}}, path)
+    elif path.suffix == ".npz":
+        np.savez(path.open("wb"), ids=np.zeros(1))
+    else:
+        write_label_map(path, np.zeros((4, 4), np.uint8), PALETTE)
+    capsys.readouterr()
+    status = script(*command)
+    if path.suffix == ".pth" and what == "removed":
+        assert status == 0  # which is a run without a snapshot
+        return
+    assert status == 2
+    line = last_line(capsys)
+    assert f"{path}: cannot go on from this (" in line
+    shutil.rmtree(out / "unfinished")
+    assert f"remove {out / 'unfinished'} to start anew" in line
+    assert script(*command) == 0
+    assert sorted(path.name for path in out.iterdir()) == RESULTS
+
+
+def test_what_is_put_among_old_masks_meanwhile_stays(command, script, tmp_path, monkeypatch, capsys):
+    assert script(*command) == 0
+    mine = tmp_path / "out/masks/mine.txt"
+    step = VideoSegmenter.step
+    monkeypatch.setattr(VideoSegmenter, "step", lambda *a, **k: (mine.write_text("mine"), step(*a, **k))[1])
+    assert script(*command, "--overwrite") == 2
+    assert "mine.txt: was not made by this project; nothing was removed" in last_line(capsys)
+    assert sorted(path.name for path in mine.parent.iterdir()) == ["0.png", "1.png", "2.png", "3.png", "mine.txt"]
+    mine.unlink()
+    monkeypatch.undo()
+    assert script(*command, "--overwrite") == 0
 
 
 def test_old_results_stay_until_the_new_ones_are_finished(command, script, tmp_path, monkeypatch, capsys):
@@ -542,6 +589,7 @@ def test_a_frame_replaces_nothing_unless_asked_and_never_the_video(script, tmp_p
         (("--frame", 0, tmp_path / "new.jpg"), "expected a file name that ends in .png"),
         (("--frame", 0, tmp_path / "new.png", "--mask", "a.png"), "takes neither --mask nor --output"),
         (("--frame", 0), "expected 2 arguments"),
+        (("--frame", 0, tmp_path / f"{'x' * 300}.png"), "xxx.png: File name too long"),
         ((), "expected --mask and --output, or --frame"),
     ):
         assert script("segment_video", frames, *arguments) == 2

@@ -119,6 +119,16 @@ def test_a_lost_packet_is_noted(pictures, tmp_path):
         assert "cannot be decoded" in str(error)  # noqa: PT017 - either way it is told
 
 
+def test_frames_that_are_lost_in_a_damaged_container_are_noted(pictures, tmp_path):
+    path = write_film(tmp_path / "film.mkv", pictures)
+    content = path.read_bytes()
+    middle = 3 * len(content) // 7
+    path.write_bytes(content[:middle] + bytes(100) + content[middle:])
+    video = VideoFile(path)
+    assert len(video.names) < FRAMES
+    assert "film.mkv: frames may be missing; FFmpeg says: " in video.note
+
+
 @pytest.mark.parametrize("content", [b"", b"\x1a\x45\xdf\xa3", b"RIFF", b"RIFF\xff\xff\xff\xff", b"\x00\x00\x00\x01ftyp"])
 def test_a_header_alone_lacks_nothing_that_is_known(content, tmp_path):
     (tmp_path / "film").write_bytes(content)

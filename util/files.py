@@ -99,14 +99,14 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 
 
 @contextlib.contextmanager
-def one_line_for(path: Path) -> Iterator[None]:
-    """A context in which what the file system refuses becomes an `InputError` that names `path`."""
+def one_line_for(path: str | Path) -> Iterator[None]:
+    """A context in which what the file system refuses becomes an `InputError` that names the file, or else `path`."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InputError(f"{path}: cannot write ({error.strerror or error})") from error
+        raise InputError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
 def make_folder(path: Path) -> None:

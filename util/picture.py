@@ -36,7 +36,8 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> 
     result = image.copy()
     result[objects] = ((1 - opacity) * image[objects] + opacity * colours[labels[objects]]).astype(np.uint8)
     result[rim] = colours[labels[rim]]
-    result[outline] = np.where(thick[outline, None], np.uint8(255), colours[grown[outline]])
+    white = np.full(3, 255, dtype=np.uint8)
+    result[outline] = np.where(thick[outline, None], white, colours[grown[outline].astype(np.intp)])
     return result
 
 
