@@ -13,7 +13,7 @@ from util.device import available_cores, use_threads
 from util.errors import InputError
 
 
-@pytest.mark.parametrize("module", ["train", "eval_davis", "eval_youtube", "model", "dataset.stages"])
+@pytest.mark.parametrize("module", ["train", "eval_davis", "eval_youtube", "segment_video", "model", "dataset.stages"])
 def test_threads_that_wait_do_not_spin(module):
     """Spinning made evaluation several times slower beside one busy process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
