@@ -6,7 +6,7 @@ python eval_youtube.py --model saves/stcn.pth --yv_path ../YouTube --output out/
 import argparse
 import sys
 
-from dataset.video import youtube_videos
+from dataset.video import is_sparse, youtube_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--all_masks", action="store_true", help="give the network every mask that is there, not only an object's first"
     )
+    result.add_argument("--sparse", action="store_true", help="accept a data set without all_frames/: every fifth frame only")
     result.add_argument("--output_all", action="store_true", help="write every frame, not only those that meta.json names")
     return result
 
@@ -36,7 +37,12 @@ def main() -> int:
     arguments = parser().parse_args()
     which = {"split": arguments.split, "output_all": arguments.output_all, "all_masks": arguments.all_masks}
     videos, results = youtube_videos(arguments.yv_path, **which), ResultFolder(arguments.output, subfolder="Annotations")
-    summary = run_benchmark(videos, results, which, **run_options(arguments))
+    sparse, warning = is_sparse(arguments.yv_path, arguments.split), ""
+    if sparse and not arguments.sparse:
+        warning = (
+            f"{arguments.yv_path}/all_frames is not there: memory frames lie 25 video frames apart (--sparse accepts that)"
+        )
+    summary = run_benchmark(videos, results, {**which, "sparse": sparse}, warning=warning, **run_options(arguments))
     return int(summary is not None and bool(summary.failures))
 
 

@@ -26,9 +26,11 @@ from dataset.stages import (
     Stage,
     add_crop_flag,
     add_data_flags,
+    add_sampling_flags,
     data_roots,
     load,
     max_skip,
+    sampling_options,
     stage_sources,
 )
 from dataset.video import davis_videos
@@ -86,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--compile", action="store_true", help="torch.compile the network")
     data = result.add_argument_group("data")
     add_data_flags(data)
+    add_sampling_flags(data)
     add_crop_flag(data)
 
     network = result.add_argument_group("network")
@@ -94,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     kinds: dict[str, Any] = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
     kinds |= {"key_dim": {"type": positive_int}, "value_dim": {"type": positive_int}, "similarity": {"choices": SIMILARITIES}}
+    kinds |= {"attention": {"action": argparse.BooleanOptionalAction}}
     for field in dataclasses.fields(NetworkConfig):
         paper = f"of a new network (default: the paper's, {field.default})"
         network.add_argument(f"--{field.name}", help=paper, **kinds[field.name])
@@ -165,7 +169,10 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     """Train to the end, or until asked to stop; returns the exit status."""
     stage = complete(arguments, group.world)
     schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, group.world)
-    sources = stage_sources(arguments.stage, data_roots(arguments), crop=arguments.crop)
+    sampling = sampling_options(arguments)
+    sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=arguments.crop)
+    if "YouTube-VOS" in sources and sampling["youtube_list"] is None and not arguments.yv_all:
+        print_once(group, "YouTube-VOS: training on all videos, without a list of those whose annotation is sound (--yv_list)")
     validation = davis_videos(arguments.davis_root) if arguments.val_every else []
     if absent := [frame for video in validation for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth of {names_some(absent)}")

@@ -1,5 +1,6 @@
 """One training sample: a clip of a few frames, and the objects in it that are to be followed."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,18 +18,29 @@ class Clip(NamedTuple):
     valid: np.ndarray  # (N,) bool: which slots have an object
     name: str  # what it was made from
     problems: tuple[str, ...] = ()  # what was tried before and could not be used
+    objectless: int = 0  # how many entries were tried before that showed no object to follow
+
+
+def appears_first(pixels: np.ndarray) -> bool:
+    """Whether an object is to be followed: it is when the first frame shows it (section F.3.2)."""
+    return bool(pixels[0] > 0)
 
 
 def make_clip(
-    views: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator, *, name: str, slots: int, min_pixels: int = 1
+    views: list[tuple[np.ndarray, np.ndarray]],
+    rng: np.random.Generator,
+    *,
+    name: str,
+    slots: int,
+    followed: Callable[[np.ndarray], bool] = appears_first,
 ) -> Clip | None:
     """A clip from augmented frames (H, W, 3) and label maps (H, W), whose ids are the data set's.
 
-    At most `slots` objects, chosen at random among those with at least `min_pixels` pixels in the first frame, are its
-    targets (section F.3.2); all else is background.  `None` when there is no such object.
+    At most `slots` objects of the first frame, chosen at random among those that are `followed`, told by their pixels
+    in each frame (T,), are its targets; all else is background.  `None` when there is no such object.
     """
     frames, label_maps = (np.stack(parts) for parts in zip(*views, strict=True))
-    present = [number for number in object_ids(label_maps[0]) if np.count_nonzero(label_maps[0] == number) >= min_pixels]
+    present = [n for n in object_ids(label_maps[0]) if followed(np.count_nonzero(label_maps == n, axis=(1, 2)))]
     if not present:
         return None
     targets = rng.permutation(present)[:slots]

@@ -6,9 +6,10 @@ n mod L of epoch n // L, in that epoch's permutation of the L entries of all dat
 
 import argparse
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -18,15 +19,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from dataset.clip import Clip
 from dataset.static import StaticClips
-from dataset.video import read_image_set
-from dataset.vos import VideoClips
+from dataset.video import davis_places, read_image_set
+from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError
 from util.flags import positive_int
 
 OFTEN = 5  # how often data sets with better masks are taken (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OFTEN, "HRSOD_small": OFTEN}
-YOUTUBE_SPACING = 5  # YouTube-VOS annotates every fifth frame
-TINY = 100  # pixels: smaller objects of BL30K are not followed (section F.3.3)
+YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos, where it is there
+YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
+TINY, SMALL, LARGE = 100, 400, 900  # pixels of BL30K's objects
 TRIES = 5  # draws of an entry that shows no object, before another entry is taken
 OTHER_ENTRIES = 20
 GRACE = 25  # seconds between SIGTERM and a worker's end
@@ -48,6 +50,7 @@ class Batch(NamedTuple):
     valid: Tensor  # (B, N) bool
     names: tuple[str, ...]
     problems: tuple[str, ...]
+    objectless: int  # entries that showed no object to follow, and were replaced
 
 
 class Stage(NamedTuple):
@@ -81,50 +84,88 @@ def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Sour
     present = {name: often for name, often in STATIC_FOLDERS.items() if (Path(root) / name).is_dir()}
     if not present:
         raise InputError(f"{root}: expected at least one of {', '.join(STATIC_FOLDERS)} in it, found none")
+    if absent := STATIC_FOLDERS.keys() - present:
+        print(f"{root}: training without {', '.join(sorted(absent))}, which are not there", file=sys.stderr)
     return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
 
 
-def bl30k_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
-    """Stage 1."""
+def bl30k_sources(root: str | Path, *, spacing: str = "released", crop: int = 384) -> dict[str, tuple[Source, int]]:
+    """Stage 1; `spacing` is a key of `dataset.vos.SPACINGS`."""
     root = Path(root)
-    source = VideoClips(root / "JPEGImages", root / "Annotations", scale=(0.25, 1.0), min_pixels=TINY, crop=crop)
-    return {"BL30K": (source, 1)}
+    options: Any = {"scale": (0.25, 1.0), "followed": stays_in_size, "spacing": spacing, "crop": crop}
+    return {"BL30K": (VideoClips(root / "JPEGImages", root / "Annotations", **options), 1)}
+
+
+def stays_in_size(pixels: np.ndarray) -> bool:
+    """Whether an object of BL30K is followed: no tiny ones (section F.3.3), nor small ones that grow large, as released."""
+    return bool(pixels[0] > TINY and (pixels[0] > LARGE or (pixels[1:] < SMALL).all()))
 
 
 def video_sources(
-    youtube_root: str | Path | None, davis_root: str | Path | None, *, crop: int = 384
+    youtube_root: str | Path | None,
+    davis_root: str | Path | None,
+    *,
+    youtube_list: str | Path | None = None,
+    spacing: str = "released",
+    crop: int = 384,
 ) -> dict[str, tuple[Source, int]]:
-    """Stages 2 and 3: YouTube-VOS and, five times as often, DAVIS 2017; either may be left out with `None`."""
+    """Stages 2 and 3: YouTube-VOS and, five times as often, DAVIS 2017; either may be left out with `None`.
+
+    `youtube_list` names the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
+    """
     sources: dict[str, tuple[Source, int]] = {}
+    options: Any = {"spacing": spacing, "crop": crop}
     if youtube_root is not None:
-        root = Path(youtube_root) / "train_480p"
-        source = VideoClips(root / "JPEGImages", root / "Annotations", spacing=YOUTUBE_SPACING, crop=crop)
-        sources["YouTube-VOS"] = source, 1
+        images, masks = (Path(youtube_root) / "train_480p" / part for part in ("JPEGImages", "Annotations"))
+        names = None if youtube_list is None else listed_videos(Path(youtube_list), images, masks)
+        sources["YouTube-VOS"] = VideoClips(images, masks, names, stride=YOUTUBE_STRIDE, **options), 1
     if davis_root is not None:
-        root = Path(davis_root)
-        root = root / "trainval" if (root / "trainval").is_dir() else root
+        places = davis_places(Path(davis_root), "trainval", 2017)
+        root = next((place for place in places if (place / "JPEGImages").is_dir()), places[1])
         image_set = root / "ImageSets" / "2017" / "train.txt"
         if not image_set.is_file():
             raise InputError(f"{image_set}: no such image set")
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
-        sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set, images, masks), crop=crop), OFTEN
+        sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set, images, masks), **options), OFTEN
     if not sources:
         raise InputError("expected YouTube-VOS or DAVIS to train on, found neither")
     return sources
 
 
-def stage_sources(stage: int, roots: Mapping[str, str | None], *, crop: int = 384) -> dict[str, tuple[Source, int]]:
+def listed_videos(path: Path, images: Path, masks: Path) -> list[str] | None:
+    """Those videos of a list that are there; `None`, which is all, for a data set of which it lists nothing (one's own).
+
+    Says how many listed videos are absent.  Raises `InputError` when the list cannot be read.
+    """
+    names = read_image_set(path, images, masks)
+    present = [name for name in names if (masks / name).is_dir()]
+    if not present:
+        return None
+    if len(present) < len(names):
+        print(f"{masks}: {len(names) - len(present)} of the {len(names)} videos in {path} are not there", file=sys.stderr)
+    return present
+
+
+def stage_sources(
+    stage: int,
+    roots: Mapping[str, str | None],
+    *,
+    youtube_list: str | Path | None = None,
+    spacing: str = "released",
+    crop: int = 384,
+) -> dict[str, tuple[Source, int]]:
     """The data sets of a stage and how often each is taken; `roots` are the flags `static_root`, `bl_root`, and so on.
 
     Raises `InputError` when what the stage needs is absent.
     """
     if stage >= 2:
-        return video_sources(roots["yv_root"], roots["davis_root"], crop=crop)
-    flag, sources = (("static_root", static_sources), ("bl_root", bl30k_sources))[stage]
+        options: Any = {"youtube_list": youtube_list, "spacing": spacing, "crop": crop}
+        return video_sources(roots["yv_root"], roots["davis_root"], **options)
+    flag = ("static_root", "bl_root")[stage]
     root = roots[flag]
     if root is None:
         raise InputError(f"--{flag}: stage {stage} cannot go without it")
-    return sources(root, crop=crop)
+    return static_sources(root, crop=crop) if stage == 0 else bl30k_sources(root, spacing=spacing, crop=crop)
 
 
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
@@ -132,7 +173,29 @@ def add_data_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--static_root", default="../static", metavar="DIR", help="stage 0: fss, DUTS-TR, ecssd, ... in it")
     parser.add_argument("--bl_root", default="../BL30K", metavar="DIR", help="stage 1: JPEGImages and Annotations in it")
     parser.add_argument("--yv_root", default="../YouTube", metavar="DIR", help="train_480p in it; 'none' goes without")
-    parser.add_argument("--davis_root", default="../DAVIS/2017", metavar="DIR", help="trainval in it; 'none' goes without")
+    parser.add_argument(
+        "--davis_root", default="../DAVIS/2017", metavar="DIR", help="folder with trainval/ or 2017/; 'none' goes without"
+    )
+
+
+def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
+    """How clips are drawn from videos."""
+    parser.add_argument(
+        "--spacing",
+        choices=SPACINGS,
+        default="released",
+        help="distances between a clip's frames: as the released code draws them, or the paper's 1 to the largest skip",
+    )
+    parser.add_argument(
+        "--yv_list", metavar="FILE", help="videos of YouTube-VOS to train on, one per line (default: the project's list)"
+    )
+    parser.add_argument("--yv_all", action="store_true", help="train on all videos of YouTube-VOS, whatever a list says")
+
+
+def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_sampling_flags` says, for `stage_sources`."""
+    listed = arguments.yv_list or (str(YOUTUBE_LIST) if YOUTUBE_LIST.is_file() else None)
+    return {"spacing": arguments.spacing, "youtube_list": None if arguments.yv_all else listed}
 
 
 def add_crop_flag(parser: argparse._ActionsContainer) -> None:
@@ -171,13 +234,16 @@ class Draws(Dataset):
         return len(self.entries)
 
     def __getitem__(self, draw: int) -> Clip:
-        """The clip of a draw.  Entries that cannot be used are named in its `problems`, and another one is taken.
+        """The clip of a draw.  An entry that cannot be used is named in its `problems`, one that shows no object to follow is
+        counted in `objectless`, and another one is taken.
 
         Raises `InputError` when many entries in a row cannot be used.
         """
         rng = np.random.Generator(np.random.Philox(key=[self.seed, draw]))
         entry = self._permutation(draw // len(self))[draw % len(self)]
-        problems = []
+        problems: list[str] = []
+        objectless = 0
+        last = ""
         for _ in range(OTHER_ENTRIES):
             number, index = self.entries[entry]
             source = self.sources[number]
@@ -185,12 +251,13 @@ class Draws(Dataset):
                 for _ in range(TRIES):
                     clip = source.draw(index, rng, max_skip=self.max_skip(draw))
                     if clip is not None:
-                        return clip._replace(problems=tuple(problems))
-                problems.append(f"{source.name(index)}: no object to follow in {TRIES} draws")
+                        return clip._replace(problems=tuple(problems), objectless=objectless)
+                objectless, last = objectless + 1, f"{source.name(index)}: no object to follow in {TRIES} draws"
             except InputError as error:
-                problems.append(str(error))
+                last = str(error)
+                problems.append(last)
             entry = rng.integers(len(self))
-        raise InputError(f"{OTHER_ENTRIES} samples in a row cannot be used, the last: {problems[-1]}")
+        raise InputError(f"{OTHER_ENTRIES} samples in a row cannot be used, the last: {last}")
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
@@ -241,7 +308,8 @@ def _collate(clips: list[Clip]) -> Batch:
         torch.from_numpy(np.stack([getattr(clip, field) for clip in clips])) for field in ("frames", "labels", "valid")
     )
     names = tuple(clip.name for clip in clips)
-    return Batch(frames, labels, valid, names, tuple(problem for clip in clips for problem in clip.problems))
+    problems = tuple(problem for clip in clips for problem in clip.problems)
+    return Batch(frames, labels, valid, names, problems, sum(clip.objectless for clip in clips))
 
 
 def _prepare_worker(worker: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
-from util.image import list_images, read_image, read_label_map, refuse_twins
+from util.image import list_images, read_grey, read_image, refuse_twins
 
 
 class StaticClips:
@@ -40,7 +40,7 @@ class StaticClips:
         """Three views of a photograph; `None` when the first shows no object.  `max_skip` means nothing here."""
         path = self.images[index]
         image = read_image(path)
-        labels = (read_label_map(path.with_suffix(".png")).labels > 127).astype(np.uint8)
+        labels = (read_grey(path.with_suffix(".png")) > 127).astype(np.uint8)
         if labels.shape != image.shape[:2]:
             raise InputError(f"{path.with_suffix('.png')}: mask is {labels.shape}, its image is {image.shape[:2]}")
         views = draw_static_views(rng, labels.shape, crop=self.crop, frames=FRAMES)

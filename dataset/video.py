@@ -124,7 +124,7 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> l
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
-    root = _davis_root(Path(path), split)
+    root = _davis_root(Path(path), split, year)
     images, annotations = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
     image_set = _davis_image_set(root, split, year)
     videos = []
@@ -212,6 +212,12 @@ def youtube_videos(
     return videos
 
 
+def is_sparse(root: str | Path, split: str) -> bool:
+    """Whether YouTube-VOS's frames between the annotated ones are not there, so that memory would be 25 frames apart."""
+    every_frame = Path(root) / "all_frames" / f"{split}_all_frames" / "JPEGImages"
+    return not is_own_data(Path(root)) and not every_frame.is_dir()
+
+
 def is_own_data(root: Path) -> bool:
     """Whether a folder holds videos itself, as no official archive of YouTube-VOS does."""
     return (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()
@@ -265,12 +271,17 @@ def annotated_objects(video: Video) -> dict[int, ScoredObject]:
     return {number: ScoredObject("", tuple(frames[index:])) for number, index in sorted(first.items())}
 
 
-def _davis_root(path: Path, split: str) -> Path:
-    part = path / ("test-dev" if split == "testdev" else "trainval")
-    for root in (part, path):
+def _davis_root(path: Path, split: str, year: int) -> Path:
+    part = "test-dev" if split == "testdev" else "trainval"
+    for root in davis_places(path, part, year):
         if (root / "JPEGImages").is_dir():
             return root
-    raise InputError(f"{path}: expected {part.name}/JPEGImages/ or JPEGImages/ in it, found {_what_is_in(path)}")
+    raise InputError(f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {_what_is_in(path)}")
+
+
+def davis_places(path: Path, part: str, year: int) -> list[Path]:
+    """Where DAVIS's folders may lie for a root: as the release has it (`../DAVIS`) or one year's (`../DAVIS/2017`)."""
+    return [path / part, path, path / str(year) / part, path / str(year)]
 
 
 def _davis_image_set(root: Path, split: str, year: int) -> Path:

@@ -1,8 +1,10 @@
 """The only evaluation loop: videos in, folders of masks out, each finished whole or not at all."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +12,9 @@ import numpy as np
 
 from dataset.video import Video
 from evaluation.results import ResultFolder
-from model import VideoSegmenter, segmenter_maker
+from model import VideoSegmenter, load_for_inference
 from model.checkpoint import digest
+from model.network import parameter_count
 from util.ahead import map_ahead
 from util.device import device_of, peak_memory, use_threads
 from util.distributed import Group
@@ -110,6 +113,7 @@ def run_benchmark(
     zipped: bool = False,
     workers: int = 2,
     threads: int | None = None,
+    warning: str = "",
 ) -> Summary | None:
     """What an evaluation script does between its flags and its scores, in each process that torchrun started.
 
@@ -119,13 +123,14 @@ def run_benchmark(
                results that are there already
     zipped:    write the archive for the benchmark's server too, unless a video failed
     threads:   of PyTorch on the CPU (`use_threads`)
+    warning:   a line on the data, for standard error
 
-    Prints the summary, and returns it on rank 0; returns `None` elsewhere.
+    Prints what runs and the summary, and returns it on rank 0; returns `None` elsewhere.
     """
     use_threads(threads)
     settings = {"model": digest(model), **segmenter, **settings}
     with Group() as group:
-        make_segmenter = segmenter_maker(model, device_of(device), compiled=compiled, **segmenter)
+        network = load_for_inference(model, device_of(device), amp=segmenter.get("amp", False), compiled=compiled)
         problem = None
         if group.rank == 0:
             try:
@@ -135,7 +140,12 @@ def run_benchmark(
                 problem = error
         if problem := group.broadcast(problem):  # else the others would wait for a rank that is gone
             raise problem
-        summary = evaluate(videos, make_segmenter, results, group, workers=workers)
+        if group.rank == 0:
+            print(f"network: {model}, {parameter_count(network.config) / 1e6:.1f} M parameters, {network.config}")
+            print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames")
+            if warning:
+                print(f"warning: {warning}", file=sys.stderr)
+        summary = evaluate(videos, partial(VideoSegmenter, network, **segmenter), results, group, workers=workers)
     if summary is not None:
         print(summary)
         print(f"masks: {results.masks}")

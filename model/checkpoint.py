@@ -80,6 +80,7 @@ def network_from(content: dict, path: str | Path) -> STCN:
     if "config" in content:
         config = _config(path, content)
     elif is_released(state):
+        config = NetworkConfig(attention=any(".attention." in name for name in state))
         state = from_released(state)
     with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
         network = STCN(config)

@@ -95,18 +95,21 @@ class CBAM(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Feature reuse (sections 3.1 and F.2): value features and the key encoder's f16 -> memory values."""
+    """Feature reuse (sections 3.1 and F.2): value features and the key encoder's f16 -> memory values.
 
-    def __init__(self, value_channels: int, key_channels: int, out_channels: int) -> None:
+    Without `attention` the second block follows the first (footnote 3).
+    """
+
+    def __init__(self, value_channels: int, key_channels: int, out_channels: int, *, attention: bool = True) -> None:
         super().__init__()
         self.block1 = ResBlock(value_channels + key_channels, out_channels)
-        self.attention = CBAM(out_channels)
+        self.attention = CBAM(out_channels) if attention else None
         self.block2 = ResBlock(out_channels, out_channels)
 
     def forward(self, value_f16: Tensor, key_f16: Tensor) -> Tensor:
         """(B N, C, h, w) and the frames' (B, C16, h, w) -> (B N, Cv, h, w)."""
         x = self.block1(value_f16, key_f16)
-        return self.block2(x + self.attention(x))
+        return self.block2(x if self.attention is None else x + self.attention(x))
 
 
 class ResNetStages(nn.Module):
@@ -155,10 +158,12 @@ class KeyEncoder(nn.Module):
 class ValueEncoder(nn.Module):
     """Image, an object's mask and the sum of the other objects' masks -> the object's memory value (section 3.1)."""
 
-    def __init__(self, backbone: str, key_channels: int, value_dim: int, *, pretrained: bool = False) -> None:
+    def __init__(
+        self, backbone: str, key_channels: int, value_dim: int, *, attention: bool = True, pretrained: bool = False
+    ) -> None:
         super().__init__()
         self.stages = ResNetStages(backbone, in_channels=5, pretrained=pretrained)
-        self.fusion = FeatureFusion(self.stages.channels[2], key_channels, value_dim)
+        self.fusion = FeatureFusion(self.stages.channels[2], key_channels, value_dim, attention=attention)
 
     @property
     def others_filter(self) -> Tensor:

@@ -26,6 +26,7 @@ class NetworkConfig:
     key_dim: int = 64  # Ck, at least 1, section 5
     value_dim: int = 512  # Cv, a multiple of 16, section 3.1; the decoder's width follows it
     similarity: str = "l2"  # or "dot", "cosine": section 4.1
+    attention: bool = True  # CBAM in the feature fusion, which footnote 3 calls non-essential
 
     def __post_init__(self) -> None:
         for field, choices in (
@@ -68,7 +69,9 @@ class STCN(nn.Module):
         self.is_folded = False
         self.key_encoder = KeyEncoder(config.key_backbone, config.key_dim, config.value_dim, pretrained=pretrained)
         f4_channels, f8_channels, f16_channels = self.key_encoder.stages.channels
-        self.value_encoder = ValueEncoder(config.value_backbone, f16_channels, config.value_dim, pretrained=pretrained)
+        self.value_encoder = ValueEncoder(
+            config.value_backbone, f16_channels, config.value_dim, attention=config.attention, pretrained=pretrained
+        )
         self.decoder = Decoder(config.value_dim, f8_channels, f4_channels)
 
     def train(self, mode: bool = True) -> "STCN":
@@ -138,3 +141,9 @@ class STCN(nn.Module):
     def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """Readout (B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), before aggregation."""
         return self.decoder(readout, features)
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """How many weights a network of this configuration learns."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in STCN(config).parameters())

@@ -29,7 +29,7 @@ def encode_value_plainly(network: STCN, image: Tensor, masks: Tensor, f16: Tenso
     x = torch.cat([image.expand(len(masks), -1, -1, -1), masks[:, None], others[:, None]], dim=1)
     value_f16 = encoder.stages(x)[2]
     x = encoder.fusion.block1(torch.cat([value_f16, f16.expand(len(masks), -1, -1, -1)], dim=1))
-    return encoder.fusion.block2(x + encoder.fusion.attention(x))
+    return encoder.fusion.block2(x if encoder.fusion.attention is None else x + encoder.fusion.attention(x))
 
 
 def decode_plainly(network: STCN, readout: Tensor, features: KeyFeatures) -> Tensor:

@@ -10,7 +10,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.clip import FRAMES
-from dataset.stages import STAGES, Draws, add_crop_flag, add_data_flags, data_roots, max_skip, stage_sources
+from dataset.stages import (
+    STAGES,
+    Draws,
+    add_crop_flag,
+    add_data_flags,
+    add_sampling_flags,
+    data_roots,
+    max_skip,
+    sampling_options,
+    stage_sources,
+)
 from util.errors import one_line_errors
 from util.flags import DefaultsFormatter, fraction, non_negative_int, positive_int
 from util.picture import overlay, sheet, write_picture
@@ -25,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--progress", type=fraction, default=0.4, help="of the training, from 0 to 1: sets the largest skip")
     result.add_argument("--seed", type=non_negative_int, default=0, help="of the samples")
     add_data_flags(result)
+    add_sampling_flags(result)
     add_crop_flag(result)
     return result
 
@@ -33,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     skip = max_skip(STAGES[arguments.stage], arguments.progress)
-    sources = stage_sources(arguments.stage, data_roots(arguments), crop=arguments.crop)
+    sources = stage_sources(arguments.stage, data_roots(arguments), **sampling_options(arguments), crop=arguments.crop)
     draws = Draws(sources, seed=arguments.seed, max_skip=lambda draw: skip)
     clips = [draws[draw] for draw in range(arguments.samples)]
     numbered = list(enumerate(clips, start=1))

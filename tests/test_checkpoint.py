@@ -208,3 +208,23 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_the_default_configuration_is_the_papers():
     assert NetworkConfig() == NetworkConfig("resnet50", "resnet18", 64, 512, "l2")
+
+
+def test_the_released_variant_without_attention_loads_and_goes_straight_through(released_state, tmp_path):
+    state = {name: tensor for name, tensor in released_state.items() if ".attention." not in name}
+    torch.save(state, tmp_path / "plain.pth")
+    network = load_network(tmp_path / "plain.pth")
+    assert network.config == NetworkConfig(attention=False)
+    fusion = network.value_encoder.fusion
+    value, key = torch.rand(1, 256, 2, 3), torch.rand(1, 1024, 2, 3)
+    torch.testing.assert_close(fusion(value, key), fusion.block2(fusion.block1(value, key)))
+    save_network(network, tmp_path / "ours.pth")
+    assert load_network(tmp_path / "ours.pth").config == network.config
+
+
+def test_our_checkpoints_from_before_attention_could_be_left_out_have_it(tmp_path):
+    save_network(build_light_network(), tmp_path / "new.pth")
+    content = torch.load(tmp_path / "new.pth", weights_only=True)
+    del content["config"]["attention"]
+    torch.save(content, tmp_path / "old.pth")
+    assert load_network(tmp_path / "old.pth").config.attention

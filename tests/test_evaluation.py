@@ -124,7 +124,7 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_results(segment, davis, tmp_p
             return super().step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("model.inference.VideoSegmenter", CutOff)
+        patch.setattr("evaluation.run.VideoSegmenter", CutOff)
         assert segment() == 130
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir() if path.is_dir() and not path.name.startswith(".")} == {"bee"}
@@ -227,7 +227,7 @@ def test_two_processes_make_what_one_makes(segment, davis, light_file, tmp_path)
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("13 frames") == 1
+    assert done.stdout.count("13 frames: ") == 1
     assert masks_in(tmp_path / "two") == masks_in(tmp_path / "out")
     assert (tmp_path / "two/scores.json").read_text() == (tmp_path / "out/scores.json").read_text()
 
@@ -272,9 +272,34 @@ def test_youtube_results_have_the_size_frames_and_ids_of_the_data_set(youtube, l
     assert not any(9 in labels for name, labels in every.items() if name < "00005")
 
 
+def test_what_runs_is_told_before_it_starts(segment, light_file, capsys):
+    assert segment() == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first.startswith(f"network: {light_file}, 6.1 M parameters, NetworkConfig(key_backbone='resnet18'")
+    assert second == "data: 3 videos, 13 frames"
+
+
+def test_youtube_without_the_frames_between_is_accepted_or_warned_of(youtube, light_file, script, tmp_path, capsys):
+    for folder in ("all_frames/valid_all_frames/JPEGImages", "valid/JPEGImages"):
+        (youtube / folder).parent.mkdir(parents=True, exist_ok=True)
+    flags = ("--model", light_file, "--yv_path", youtube, "--size", 32, "--output")
+    assert script("eval_youtube", *flags, tmp_path / "full") == 0
+    assert "warning" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "full/run.json").read_text())["settings"]["sparse"] is False
+    (youtube / "all_frames/valid_all_frames/JPEGImages").rename(youtube / "valid/JPEGImages")
+    shutil.rmtree(youtube / "all_frames")
+    assert script("eval_youtube", *flags, tmp_path / "sparse") == 0
+    assert capsys.readouterr().err.count("warning: ") == 1
+    assert json.loads((tmp_path / "sparse/run.json").read_text())["settings"]["sparse"] is True
+    assert script("eval_youtube", *flags, tmp_path / "accepted", "--sparse") == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("module", [eval_davis, eval_youtube])
 def test_bad_input_ends_before_the_network_is_built(module, light_file, script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("evaluation.run.segmenter_maker", lambda *arguments, **options: pytest.fail("the network was built"))
+    monkeypatch.setattr(
+        "evaluation.run.load_for_inference", lambda *arguments, **options: pytest.fail("the network was built")
+    )
     path = "--davis_path" if module is eval_davis else "--yv_path"
     assert script(module.__name__, "--model", light_file, path, tmp_path / "none", "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_youtube_agrees_through_the_command_line(released_file, script, tmp_path
         keys[TIED_MEMORY, -1] += 1e-5
         return keys
 
-    monkeypatch.setattr("model.inference.VideoSegmenter", recorder)
+    monkeypatch.setattr("evaluation.run.VideoSegmenter", recorder)
     monkeypatch.setattr("model.memory.embed_memory", embed_with_the_tie_of_the_reference)
     assert script("eval_youtube", "--model", released_file, "--yv_path", YOUTUBE, "--output", tmp_path) == 0
     expected = GOLDEN / "expected_youtube" / "default" / "Annotations" / "late"

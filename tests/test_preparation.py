@@ -151,7 +151,7 @@ def test_youtubes_training_frames_are_shrunk_with_their_masks_and_read_by_traini
     small = contents(out / "train_480p/JPEGImages/small") | contents(out / "train_480p/Annotations/small")
     assert small["00000.jpg"] == jpg()
     assert small["00000.png"] == png()
-    clips = VideoClips(out / "train_480p/JPEGImages", out / "train_480p/Annotations", spacing=5, crop=32)
+    clips = VideoClips(out / "train_480p/JPEGImages", out / "train_480p/Annotations", stride=5, crop=32)
     assert clips.names == ["small", "v"]
     assert clips.draw(1, np.random.default_rng(0), max_skip=5) is not None
     assert (out / "train_480p/meta.json").read_bytes() == b'{"videos": {}}'

@@ -231,6 +231,26 @@ def test_other_arguments_are_refused_with_what_differs(run, tmp_path, capsys):
     assert "holds a run" in capsys.readouterr().err
 
 
+def test_a_run_of_version_0_1_goes_on_with_the_spacing_that_it_had(run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2, "--spacing", "paper") == 0
+    (tmp_path / "x_s3.pth").unlink()
+    (tmp_path / "x_s3/checkpoint_0000004.pth").unlink()
+    path = tmp_path / "x_s3/checkpoint_0000002.pth"
+    content = torch.load(path, weights_only=True)
+    del content["arguments"]["spacing"]  # which that version did not record
+    torch.save(content, path)
+    capsys.readouterr()
+    assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 2
+    assert "made by another run (spacing was paper, is released)" in capsys.readouterr().err
+    assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2, "--spacing", "paper", "--yv_all") == 0
+    assert "going on after 2 of 4" in capsys.readouterr().out
+
+
+def test_a_network_without_attention_trains(run, tmp_path):
+    assert run(tmp_path, "-i", 1, "-b", 1, "--no-attention") == 0
+    assert not load_network(tmp_path / "x_s3.pth").config.attention
+
+
 def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys):
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 0
     expected = load_network(tmp_path / "x_s3.pth").state_dict()

@@ -1,5 +1,6 @@
 """What the stages train on: draws, curriculum, target objects, and what is done about samples that cannot be used."""
 
+import itertools
 import shutil
 from collections import Counter
 
@@ -8,10 +9,11 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
-from dataset.clip import make_clip
-from dataset.stages import STAGES, Draws, Schedule, load, max_skip, stage_sources, static_sources
+from dataset.clip import appears_first, make_clip
+from dataset.stages import STAGES, Draws, Schedule, load, max_skip, stage_sources, static_sources, stays_in_size
 from dataset.static import StaticClips
-from dataset.vos import VideoClips, draw_frames
+from dataset.video import davis_videos
+from dataset.vos import VideoClips, paper_frames, released_frames
 from util.errors import InputError
 
 CROP = 32
@@ -26,8 +28,8 @@ def roots(demo_data) -> dict[str, str]:
     }
 
 
-def draws_of(stage: int, demo_data, seed: int = 0, **options) -> Draws:
-    return Draws(stage_sources(stage, roots(demo_data), crop=CROP), seed=seed, **options)
+def draws_of(stage: int, demo_data, seed: int = 0, spacing: str = "released", **options) -> Draws:
+    return Draws(stage_sources(stage, roots(demo_data), spacing=spacing, crop=CROP), seed=seed, **options)
 
 
 def assert_same_clip(found, expected) -> None:
@@ -65,8 +67,10 @@ def test_clips_have_three_frames_and_their_targets_in_the_first(stage, demo_data
 def test_an_epoch_takes_every_entry_as_often_as_it_should(demo_data):
     draws = draws_of(0, demo_data)
     clips = [draws[draw] for draw in range(len(draws))]
-    # an entry that could not be used was taken all the same
-    names = Counter(clip.problems[0].split(": ")[0] if clip.problems else clip.name for clip in clips)
+    entries = [draws.entries[entry] for entry in draws._permutation(0)]
+    # an entry that showed no object was taken all the same
+    names = Counter(draws.sources[number].name(index) for number, index in entries)
+    assert sum(clip.objectless == 0 for clip in clips) > 0.9 * len(clips)
     often = {name: count for name, count in names.items() if "HRSOD_small" in name or "BIG_small" in name}
     assert len(often) == 15
     assert set(often.values()) == {5}
@@ -116,7 +120,7 @@ def test_the_stages_have_the_papers_numbers():
 @pytest.mark.parametrize("length", [3, 4, 5, 7, 30, 100])
 def test_frames_are_distinct_and_within_the_skip(length, skip):
     rng = np.random.default_rng(0)
-    drawn = [draw_frames(rng, length, skip) for _ in range(300)]
+    drawn = [paper_frames(rng, length, skip) for _ in range(300)]
     for frames in drawn:
         assert all(0 <= frame < length for frame in frames)
         steps = np.diff(frames)
@@ -131,13 +135,58 @@ def test_frames_are_distinct_and_within_the_skip(length, skip):
 
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_short_video_gives_what_it_has(length):
-    frames = draw_frames(np.random.default_rng(0), length, 5)
+    frames = paper_frames(np.random.default_rng(0), length, 5)
     assert len(frames) == 3
     assert set(frames) <= set(range(length))
 
 
+def spacing_told(length: int, max_jump: int) -> dict[tuple[int, int, int], float]:
+    """The distribution of the three frames in the released training code, by going through all that it can draw."""
+    jump = min(length, max_jump)
+    told: dict[tuple[int, int, int], float] = {}
+    steps = range(jump + 1)  # 0 to J, each as probable
+    for first in range(length - jump + 1):
+        for one, other in itertools.product(steps, steps):
+            second = min(first + 1 + one, length - jump, length - 1)
+            third = min(second + 1 + other, length - jump // 2, length - 1)
+            share = 0.5 / ((length - jump + 1) * len(steps) ** 2)
+            for frames in ((first, second, third), (third, second, first)):
+                told[frames] = told.get(frames, 0) + share
+    return told
+
+
+@pytest.mark.parametrize("draws", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("max_jump", [1, 2, 5, 25])
+@pytest.mark.parametrize("length", [1, 2, 3, 27, 70])
+def test_frames_are_spaced_as_in_the_released_code(length, max_jump, draws):
+    rng = np.random.default_rng(0)
+    told = spacing_told(length, max_jump)
+    assert sum(told.values()) == pytest.approx(1)
+    assert all(0 <= min(frames) <= max(frames) < length for frames in told)
+    found: dict[tuple[int, ...], int] = {}
+    for _ in range(draws):
+        frames = tuple(released_frames(rng, length, max_jump))
+        found[frames] = found.get(frames, 0) + 1
+    assert found.keys() <= told.keys()
+    # Pearson's statistic of the cells that expect enough, and of all others together, within 5 deviations of its mean
+    common = {frames for frames, share in told.items() if share * draws >= 5}
+    rest = 1 - sum(told[frames] for frames in common)
+    cells = [(found.get(frames, 0), told[frames] * draws) for frames in common]
+    if rest * draws >= 5:
+        cells.append((draws - sum(count for count, _ in cells), rest * draws))
+    statistic = sum((count - expected) ** 2 / expected for count, expected in cells)
+    freedom = max(1, len(cells) - 1)
+    assert statistic <= freedom + 5 * (2 * freedom) ** 0.5
+
+
+def test_the_released_spacing_spans_more_of_youtube_than_neighbours():
+    """Some 13.9 video frames at n = 27 with the first skip of the curriculum, where neighbours would span 10."""
+    spans = {frames: max(frames) - min(frames) for frames in spacing_told(27, 1)}
+    assert 5 * sum(share * spans[frames] for frames, share in spacing_told(27, 1).items()) == pytest.approx(13.9, abs=0.1)
+
+
 def test_youtube_counts_its_skip_in_fifths(demo_data):
-    draws = draws_of(2, demo_data, max_skip=lambda draw: 10)
+    draws = draws_of(2, demo_data, spacing="paper", max_skip=lambda draw: 10)
     largest = {"train_480p": 0, "trainval": 0}
     for draw in range(3 * len(draws)):
         video, frames = draws[draw].name.split()
@@ -179,16 +228,32 @@ def test_objects_that_come_later_and_ignored_pixels_are_background():
 
 
 def test_tiny_objects_are_left_out_after_augmentation():
-    clip = clip_of(label_map((3, 99), (4, 100)), label_map((3, 150)), label_map((4, 3)), min_pixels=100)
+    clip = clip_of(label_map((3, 100), (4, 101)), label_map((3, 150)), label_map((4, 3)), followed=stays_in_size)
     assert clip.valid.tolist() == [True, False]
-    assert [int(np.count_nonzero(labels)) for labels in clip.labels] == [100, 0, 3]
-    assert clip_of(*[label_map((3, 99))] * 3, min_pixels=100) is None
+    assert [int(np.count_nonzero(labels)) for labels in clip.labels] == [101, 0, 3]
+    assert clip_of(*[label_map((3, 100))] * 3, followed=stays_in_size) is None
+
+
+@pytest.mark.parametrize(
+    ("pixels", "followed"),
+    [
+        ((100, 50, 50), False),
+        ((101, 399, 399), True),
+        ((101, 400, 10), False),
+        ((101, 10, 400), False),
+        ((900, 10, 400), False),
+        ((901, 5000, 5000), True),
+        ((901, 0, 0), True),
+    ],
+)
+def test_small_objects_of_bl30k_that_grow_large_are_left_out(pixels, followed):
+    assert stays_in_size(np.array(pixels)) is followed
 
 
 def test_only_bl30k_leaves_tiny_objects_out(demo_data):
     (bl30k, _), (davis, _) = stage_sources(1, roots(demo_data))["BL30K"], stage_sources(3, roots(demo_data))["DAVIS"]
-    assert (bl30k.min_pixels, bl30k.scale) == (100, (0.25, 1.0))
-    assert (davis.min_pixels, davis.scale) == (1, (0.36, 1.0))
+    assert (bl30k.followed, bl30k.scale) == (stays_in_size, (0.25, 1.0))
+    assert (davis.followed, davis.scale) == (appears_first, (0.36, 1.0))
 
 
 @pytest.fixture
@@ -216,12 +281,72 @@ def test_a_corrupt_image_is_named_and_replaced(videos):
     assert_same_clip(video_draws(videos)[3], clips[3])
 
 
-def test_a_video_without_an_object_is_named_and_replaced(videos):
+def test_a_video_without_an_object_is_counted_and_replaced_and_no_problem(videos):
     for path in (videos / "masks/c").iterdir():
         Image.fromarray(np.zeros((40, 40), np.uint8)).save(path)
     clips = [video_draws(videos)[draw] for draw in range(8)]
-    problems = {problem for clip in clips for problem in clip.problems}
-    assert problems == {f"{videos}/masks/c: no object to follow in 5 draws"}
+    assert not any(clip.problems for clip in clips)
+    assert not any("masks/c " in clip.name for clip in clips)
+    assert sum(clip.objectless for clip in clips) >= 2  # two of eight draws begin with it
+    batch = next(load(video_draws(videos), Schedule(1, 8), rank=0, start=0, workers=0))
+    assert batch.objectless == sum(clip.objectless for clip in clips)
+    assert batch.problems == ()
+    for path in (videos / "masks").rglob("*.png"):
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(path)
+    with pytest.raises(InputError, match=r"20 samples in a row cannot be used, the last: .*no object to follow"):
+        video_draws(videos)[0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
+def test_a_photographs_mask_may_have_any_mode(mode, tmp_path):
+    labels = np.zeros((40, 40), np.uint8)
+    labels[5:35, 5:35] = 255
+    mask = Image.fromarray(labels)
+    if mode == "I;16":
+        mask = Image.fromarray(labels.astype(np.uint16) * 257)
+    elif mode == "P":
+        mask = Image.fromarray(labels // 255)
+        mask.putpalette([0, 0, 0, 255, 255, 255])
+    else:
+        mask = mask.convert(mode)
+    mask.save(tmp_path / "a.png")
+    Image.new("RGB", (40, 40), (90, 120, 30)).save(tmp_path / "a.jpg")
+    clip = StaticClips(tmp_path, crop=32).draw(0, np.random.default_rng(0), max_skip=0)
+    assert clip is not None
+    assert 0.2 < clip.labels.mean() < 1
+
+
+def test_youtube_is_trained_on_by_a_list_where_it_lists_anything(demo_data, tmp_path, capsys):
+    def names(*listed: str) -> list[str] | None:
+        (tmp_path / "list.txt").write_text("\n".join(listed))
+        sources = stage_sources(3, roots(demo_data), youtube_list=tmp_path / "list.txt")
+        return sources["YouTube-VOS"][0].names
+
+    every = stage_sources(3, roots(demo_data))["YouTube-VOS"][0].names
+    assert names(*every[1:]) == every[1:]
+    assert capsys.readouterr().err == ""
+    assert names(every[0], "gone", "lost") == every[:1]
+    assert "2 of the 3 videos in" in capsys.readouterr().err
+    assert names("another", "data", "set") == every  # one's own
+    with pytest.raises(InputError, match="expected a plain name"):
+        names(every[0], "../../etc")
+
+
+def test_davis_may_be_named_as_in_the_release_or_by_its_year(demo_data):
+    for root in ("DAVIS", "DAVIS/2017", "DAVIS/2017/trainval"):
+        sources = stage_sources(3, {**roots(demo_data), "davis_root": str(demo_data / root)})
+        assert len(sources["DAVIS"][0]) > 0
+        assert len(davis_videos(demo_data / root)) == 4
+    for root in ("DAVIS", "DAVIS/2016"):
+        assert davis_videos(demo_data / root, year=2016)
+
+
+def test_stage_0_says_which_sets_it_lacks(tmp_path, capsys):
+    (tmp_path / "ecssd").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "ecssd/a.jpg")
+    Image.new("L", (40, 40)).save(tmp_path / "ecssd/a.png")
+    static_sources(tmp_path)
+    assert "training without BIG_small, DUTS-TE, DUTS-TR, HRSOD_small, fss" in capsys.readouterr().err
 
 
 def test_videos_that_are_white_on_black_are_trained_on_as_those_of_object_1(videos):
@@ -238,15 +363,16 @@ def test_videos_that_are_white_on_black_are_trained_on_as_those_of_object_1(vide
 
 
 def test_255_that_is_left_alone_is_no_object_in_training(videos):
-    """The first mask numbers its object, in the others all of it is ignored: their clips have no object to follow."""
+    """The first mask numbers its object, in the others all of it is ignored: only frame 0 shows an object to follow."""
     for folder in (videos / "masks").iterdir():
         for t, path in enumerate(sorted(folder.iterdir())):
             Image.fromarray(np.full((40, 40), 255 if t else 3, np.uint8)).save(path)
     draws = [video_draws(videos)[draw] for draw in range(8)]
     for clip in draws:
-        _, frames = clip.name.rsplit(" ", 1)
-        assert "00000" in frames.split(",")[0]
-        assert set(np.unique(clip.labels[1:])) == {0}
+        frames = clip.name.rsplit(" ", 1)[1].split(",")
+        assert frames[0] == "00000"
+        for frame, labels in zip(frames, clip.labels, strict=True):
+            assert frame == "00000" or not labels.any()
 
 
 def test_two_frames_of_one_name_are_named_in_training(videos, tmp_path):

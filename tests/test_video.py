@@ -354,7 +354,10 @@ def break_davis(root, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no images", r"trainval: expected trainval/JPEGImages/ or JPEGImages/ in it, found Annotations, ImageSets"),
+        (
+            "no images",
+            r"trainval: expected trainval/JPEGImages/ or JPEGImages/ in it or in 2017/, found Annotations, ImageSets",
+        ),
         ("no image set", r"ImageSets/2017/val.txt: no such image set"),
         ("empty image set", r"ImageSets/2017/val.txt: expected names of videos, found an empty file"),
         ("absent video", r"480p/fox: no such folder, but .*val.txt lists fox"),

@@ -31,6 +31,7 @@ class Journal:
         # readers of the log drop what a run that was killed had written behind the checkpoint
         self._writer = SummaryWriter(str(folder / "log"), purge_step=start + 1) if group.rank == 0 else None
         self._problems: set[str] = set()
+        self._objectless = 0  # of this process
         shown = ("loss", "iou", "samples/s")
         self._bar = progress_bar(schedule.iterations, "iterations", shown=group.rank == 0, start=start, figures=shown)
         self._look(start)
@@ -52,7 +53,11 @@ class Journal:
         self._waited += time.perf_counter() - start
 
     def warn(self, batches: list[Batch]) -> None:
-        """Name the samples that could not be used, each once.  Raises `InputError` when they are too many."""
+        """Name the samples that could not be used, each once, and count those without an object.
+
+        Raises `InputError` when too many could not be used.
+        """
+        self._objectless += sum(batch.objectless for batch in batches)
         for problem in {problem for batch in batches for problem in batch.problems} - self._problems:
             self._problems.add(problem)
             print(f"\nwarning: {problem}", file=sys.stderr)
@@ -61,6 +66,9 @@ class Journal:
 
     def report_problems(self) -> None:
         """The samples that could not be used, of all ranks."""
+        objectless = sum(self.group.gather(self._objectless))
+        if objectless:
+            print_once(self.group, f"{objectless} samples showed no object to follow and were replaced")
         found = sorted({problem for part in self.group.gather(self._problems) for problem in part})
         if found:
             print_once(self.group, f"{len(found)} samples could not be used and were replaced:\n  " + "\n  ".join(found))
@@ -78,6 +86,7 @@ class Journal:
         scalars = scalars | {
             "speed/samples_per_second": speed,
             "speed/share_waiting_for_data": self._waited / seconds,
+            "samples_without_object": float(self._objectless),
             "peak_memory_mib": peak_memory()[1] / 2**20,
         }
         self._look(done)

@@ -23,20 +23,26 @@ _NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # others are a user's own, and
 _UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
 
 
+BEFORE = {"spacing": "paper", "objects": "all from 100 pixels on"}  # in version 0.1.0, which did not record it
+
+
 def run_record(arguments: argparse.Namespace, schedule: Schedule, sources: dict[str, Any]) -> dict[str, Any]:
     """All that must be the same for a run to go on as if it had not stopped."""
     names = (
         "stage iterations steps lr encoder_lr gamma schedule optimizer clip_grad seed crop bootstrap_start bootstrap_end "
         "no_amp amp_dtype"
     )
+    sampling = {0: {}, 1: {"spacing": arguments.spacing, "objects": "as released"}}
     return {
         **{name: getattr(arguments, name) for name in names.split()},
+        **sampling.get(arguments.stage, {"spacing": arguments.spacing}),
         "samples an iteration": schedule.total,
         "data": {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()},
     }
 
 
 def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = BEFORE | found
     differing = [key for key in expected if found.get(key) != expected[key]]
     if differing:
         what = "; ".join(f"{key} was {found.get(key)}, is {expected[key]}" for key in differing)

@@ -258,6 +258,14 @@ def read_label_map(path: str | Path) -> LabelMap:
         return LabelMap(np.array(image if image.mode == "P" else image.convert("L")), palette)
 
 
+def read_grey(path: str | Path) -> np.ndarray:
+    """The brightness of a picture of any mode, (H, W) uint8; transparency counts for nothing.  Raises `InputError`."""
+    with open_image(path) as image:
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+            image = _as_8_bits(image)
+        return np.array(image.convert("L"))
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width, from the file's header alone."""
     with open_image(path, load=False) as image:
