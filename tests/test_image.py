@@ -310,3 +310,26 @@ def test_the_files_of_a_video_decide_by_the_first_that_is_not_empty(tmp_path):
         image.write_label_map(path, np.array([values], dtype=np.uint8), None)
     assert [image.Numbering.of(paths[:n]).white for n in range(4)] == [None, None, True, True]
     assert image.Numbering.of(paths[::-1]).white is False
+
+
+def test_a_picture_that_shrinks_much_does_not_alias():
+    stripes = torch.zeros(3, 96, 96)
+    stripes[:, :, ::2] = 1
+    for size, blurred in ((40, False), (24, True)):
+        found = image.resize_image(stripes, (size, size))[:, 4:-4, 4:-4]
+        assert (found.std() < 0.05) == blurred, size
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((480, 854), 240, (240, 427)),
+        ((180, 320), 480, (480, 853)),
+        ((1, 4000), 480, (1, 4000)),
+        ((100, 1000), 480, (192, 1920)),
+        ((1000, 100), 480, (1920, 192)),
+        ((100, 1000), 50, (50, 500)),
+    ],
+)
+def test_very_long_frames_are_enlarged_only_a_little(shape, size, expected):
+    assert image.shorter_side_size(*shape, size) == expected

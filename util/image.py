@@ -86,11 +86,11 @@ def shorter_side_size(height: int, width: int, size: int | None) -> tuple[int, i
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(3, H, W) float -> (3, *size), bicubic and unclamped.
 
-    Without antialiasing, as the released scores were made, unless the picture shrinks to less than half.
+    Without antialiasing, as the released scores were made, unless the picture shrinks to less than a third.
     """
     if image.shape[-2:] == size:
         return image
-    antialias = 2 * size[0] < image.shape[-2] or 2 * size[1] < image.shape[-1]
+    antialias = 3 * size[0] < image.shape[-2] or 3 * size[1] < image.shape[-1]
     return F.interpolate(image[None], size, mode="bicubic", align_corners=False, antialias=antialias)[0]
 
 
