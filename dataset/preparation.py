@@ -29,7 +29,7 @@ from PIL import Image, UnidentifiedImageError
 from util.ahead import map_ahead
 from util.errors import InputError, names_some
 from util.files import make_folder, path_in
-from util.flags import DefaultsFormatter, non_negative_int
+from util.flags import DefaultsFormatter, first_line, non_negative_int
 from util.image import as_rgb, refuse_lossy
 from util.progress import progress_bar
 
@@ -113,16 +113,16 @@ class Archive:
         return names_some({"/".join(name.split("/")[:2]) for name in self.sizes}) or "no file"
 
 
-def preparation_parser(doc: str, *, output: str, workers: bool = False) -> argparse.ArgumentParser:
+def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -> argparse.ArgumentParser:
     """The flags that the `prepare_*.py` scripts share; `doc` begins with the description."""
-    parser = argparse.ArgumentParser(description=doc.split("\n")[0], formatter_class=DefaultsFormatter)
+    parser = argparse.ArgumentParser(description=first_line(doc), formatter_class=DefaultsFormatter)
     parser.add_argument(
         "archives",
         nargs="*",
         metavar="ARCHIVE",
-        help="as downloaded, or the folder that it was unpacked to; without any, prints where they are to be had",
+        help="as downloaded, or the folder that it was unpacked to; without any, prints where to get them",
     )
-    parser.add_argument("--output", default=output, metavar="DIR", help="folder to fill; what is there already stays")
+    parser.add_argument("--output", default=output, metavar="DIR", help="folder to fill; existing files are kept")
     if workers:
         parser.add_argument(
             "--num_workers", type=non_negative_int, default=os.cpu_count(), metavar="N", help="processes that resize (0: none)"
@@ -130,11 +130,21 @@ def preparation_parser(doc: str, *, output: str, workers: bool = False) -> argpa
     return parser
 
 
-def given_archives(arguments: argparse.Namespace, sources: str) -> list[Archive]:
-    """The archives that the flags name; where there are none, prints where they are to be had."""
+def prepare(
+    parser: argparse.ArgumentParser,
+    sources: str,
+    plan: Callable[[list["Archive"], Path], Iterable[tuple["Archive", Mapping[str, "Placement"]]]],
+) -> None:
+    """What a `prepare_*.py` script does: put the archives that its flags name where `plan` says.
+
+    Without archives it prints `sources`, where they are to be had.
+    """
+    arguments = parser.parse_args()
     if not arguments.archives:
         print(sources)
-    return [Archive(path) for path in arguments.archives]
+        return
+    archives = [Archive(path) for path in arguments.archives]
+    place(plan(archives, Path(arguments.output)), workers=getattr(arguments, "num_workers", 0))
 
 
 def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: int = 0) -> None:

@@ -31,8 +31,6 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from tps import ThinPlateSpline
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.stages import STAGES, Draws, add_crop_flag, add_data_flags, data_roots, max_skip, stage_sources
 from dataset.transforms import Jitter, Spline, View, apply_view
 from evaluation.metrics import score_masks
@@ -43,7 +41,7 @@ from model.plain import PlainBank, read_plainly, segment_plainly
 from util.device import device_of, peak_memory
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
-from util.flags import DefaultsFormatter, non_negative_int, positive_int
+from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_int
 from util.image import MEAN_COLOUR, STRIDE, normalise, padding_to_stride
 from util.progress import progress_bar
 
@@ -460,7 +458,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
     what.add_argument("--data", action="store_true", help="training samples per second and core")
     what.add_argument("--parts", action="store_true", help="time of each part of a frame")

@@ -15,13 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.preparation import map_parallel
 from dataset.stages import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
 from dataset.video import davis_videos, read_image_set, youtube_videos
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, non_negative_int
+from util.flags import DefaultsFormatter, first_line, non_negative_int
 from util.image import (
     image_size,
     label_map_size,
@@ -59,7 +57,7 @@ class Use(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     add_data_flags(result)
     result.add_argument("--davis16_root", default="../DAVIS/2016", metavar="DIR", help="DAVIS 2016; 'none' goes without")
     result.add_argument("--yv18_root", default="../YouTube2018", metavar="DIR", help="YouTube-VOS 2018; 'none' goes without")

@@ -7,20 +7,18 @@ python scripts/convert_weights.py one.pth mean.pth --average_with other.pth   # 
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model import NetworkConfig, load_network, save_network
 from model.released import to_released
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
+from util.flags import first_line
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    result = argparse.ArgumentParser(description=first_line(__doc__))
     result.add_argument("source", help="checkpoint to read: ours, released, or a released training checkpoint")
     result.add_argument("target", help="file to write")
     result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")

@@ -8,16 +8,14 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.video import davis_videos
 from util.errors import one_line_errors
 from util.files import write_atomically
-from util.flags import DefaultsFormatter
+from util.flags import DefaultsFormatter, first_line
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")
     result.add_argument("--split", choices=("val", "testdev"), default="val", help="which videos")

@@ -22,13 +22,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.stages import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
 from util.files import make_folder, read_text, refuse_foreign, remove_folder
-from util.flags import non_negative_int, positive_int
+from util.flags import first_line, non_negative_int, positive_int
 from util.image import colour_map, read_image, read_label_map, write_label_map
 from util.progress import progress_bar
 
@@ -466,7 +464,7 @@ def write_youtube(writer: Writer) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    result = argparse.ArgumentParser(description=first_line(__doc__))
     result.add_argument("folder", help="where to write; kept as it is when it holds this data already")
     result.add_argument("--seed", type=non_negative_int, default=0, help="of all randomness (default: 0)")
     result.add_argument(

@@ -11,9 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from dataset.preparation import Archive, Placement, given_archives, place_stream, preparation_parser
+from dataset.preparation import Archive, Placement, place_stream, preparation_parser
 from util.errors import InputError, names_some, one_line_errors
 
 SOURCES = """\
@@ -41,9 +39,10 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    archives = given_archives(arguments, SOURCES)
-    if not archives:
+    if not arguments.archives:
+        print(SOURCES)
         return
+    archives = [Archive(path) for path in arguments.archives]
     for archive in archives:
         refuse_others(archive)
     output = Path(arguments.output)

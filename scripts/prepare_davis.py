@@ -10,9 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from dataset.preparation import Archive, Placement, given_archives, place, preparation_parser
+from dataset.preparation import Archive, Placement, preparation_parser, prepare
 from util.errors import InputError, names_some, one_line_errors
 
 SOURCES = """\
@@ -64,11 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main() -> None:
-    arguments = parser().parse_args()
-    archives = given_archives(arguments, SOURCES)
-    if not archives:
-        return
-    place([(archive, plan(archive, Path(arguments.output))) for archive in archives])
+    prepare(parser(), SOURCES, lambda archives, output: [(archive, plan(archive, output)) for archive in archives])
 
 
 if __name__ == "__main__":

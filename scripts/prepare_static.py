@@ -12,17 +12,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.preparation import (
     Archive,
     Convert,
     Placement,
     convert_image,
     convert_mask,
-    given_archives,
-    place,
     preparation_parser,
+    prepare,
 )
 from util.errors import InputError, names_some, one_line_errors
 
@@ -108,11 +105,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main() -> None:
-    arguments = parser().parse_args()
-    archives = given_archives(arguments, SOURCES)
-    if not archives:
-        return
-    place(plan(archives, Path(arguments.output)), workers=arguments.num_workers)
+    prepare(parser(), SOURCES, plan)
 
 
 if __name__ == "__main__":

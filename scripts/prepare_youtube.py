@@ -12,9 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from dataset.preparation import Archive, Placement, convert_image, convert_mask, given_archives, place, preparation_parser
+from dataset.preparation import Archive, Placement, convert_image, convert_mask, preparation_parser, prepare
 from util.errors import InputError, one_line_errors
 
 SOURCES = """\
@@ -59,11 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main() -> None:
-    arguments = parser().parse_args()
-    archives = given_archives(arguments, SOURCES)
-    if not archives:
-        return
-    place([(archive, plan(archive, Path(arguments.output))) for archive in archives], workers=arguments.num_workers)
+    prepare(parser(), SOURCES, lambda archives, output: [(archive, plan(archive, output)) for archive in archives])
 
 
 if __name__ == "__main__":

@@ -16,13 +16,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import evaluation.scores as scoring
 from dataset.video import Video, davis_videos
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
-from util.flags import DefaultsFormatter, positive_int
+from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import Numbering, colour_map, natural_order
 from util.picture import draw_mask
 from util.progress import progress_bar
@@ -41,7 +39,7 @@ class Result(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("results", metavar="RESULTS", help="folder with <video>/<frame>.png")
     result.add_argument("--against", metavar="DIR", help="other results, shown beside them (default: none)")
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")

@@ -8,16 +8,14 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import evaluation.scores as scoring
 from dataset.video import annotated_objects, davis_videos, is_own_data, read_youtube_meta, youtube_videos
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, positive_int
+from util.flags import DefaultsFormatter, first_line, positive_int
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--results", required=True, metavar="DIR", help="folder with <video>/<frame>.png; scores go there")
     which = result.add_mutually_exclusive_group(required=True)
     which.add_argument("--davis_path", metavar="DIR", help="DAVIS, as for eval_davis.py")

@@ -33,7 +33,7 @@ from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import digest, one_line_for
 from util.film import Film
-from util.flags import DefaultsFormatter, float_between
+from util.flags import DefaultsFormatter, first_line, float_between
 from util.picture import overlay, sheet, write_picture
 from util.progress import progress_bar
 
@@ -161,7 +161,7 @@ def frame_text(index: int, name: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("video", help="a video file, or a folder of frames")
     result.add_argument(
         "--mask",

@@ -10,17 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from dataset.video import davis_videos
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, positive_int
+from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import Numbering
 from util.picture import draw_mask, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--results", required=True, default=argparse.SUPPRESS, metavar="DIR", help="<video>/<frame>.png in it")
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")

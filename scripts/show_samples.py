@@ -5,9 +5,6 @@ python scripts/show_samples.py --stage 0 --static_root ../static --output sample
 
 import argparse
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset.clip import FRAMES
 from dataset.stages import (
@@ -22,12 +19,12 @@ from dataset.stages import (
     stage_sources,
 )
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, fraction, non_negative_int, positive_int
+from util.flags import DefaultsFormatter, first_line, fraction, non_negative_int, positive_int
 from util.picture import overlay, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__.split("\n")[0], formatter_class=DefaultsFormatter)
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="whose samples")
     result.add_argument("--output", default="samples.png", metavar="PNG", help="file to write")
     result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="how many")
