@@ -54,7 +54,7 @@ from training.step import data_parallel, figure_names, first_masks, learning_rat
 from util.device import device_of, use_threads
 from util.distributed import Group, StopRequest
 from util.errors import InputError, names_some, one_line_errors
-from util.files import path_in
+from util.files import path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int
 from util.image import normalise
 
@@ -97,10 +97,13 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     kinds: dict[str, Any] = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
     kinds |= {"key_dim": {"type": positive_int}, "value_dim": {"type": positive_int}, "similarity": {"choices": SIMILARITIES}}
-    kinds |= {"attention": {"action": argparse.BooleanOptionalAction}}
     for field in dataclasses.fields(NetworkConfig):
         paper = f"of a new network (default: the paper's, {field.default})"
-        network.add_argument(f"--{field.name}", help=paper, **kinds[field.name])
+        if field.name in kinds:
+            network.add_argument(f"--{field.name}", help=paper, **kinds[field.name])
+    network.add_argument(
+        "--no_attention", dest="attention", action="store_false", default=None, help="leave CBAM out of a new network"
+    )
 
     steps = result.add_argument_group("optimisation", "by default the stage's numbers in the paper")
     steps.add_argument("-i", "--iterations", type=positive_int, help="in all (default: the stage's)")
@@ -169,6 +172,8 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     """Train to the end, or until asked to stop; returns the exit status."""
     stage = complete(arguments, group.world)
     schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, group.world)
+    if arguments.yv_all and arguments.yv_list:
+        raise InputError("--yv_list: goes without --yv_all")
     sampling = sampling_options(arguments)
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=arguments.crop)
     if "YouTube-VOS" in sources and sampling["youtube_list"] is None and not arguments.yv_all:
@@ -179,6 +184,7 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(skip_of_draw, stage, schedule))
     path_in(arguments.save_dir, arguments.id, source="--id")
     folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")
+    refuse_file_above(folder)
     final = folder.with_name(f"{folder.name}.pth")
     record = run_record(arguments, schedule, sources)
     objective = make_objective(arguments, device)

@@ -6,7 +6,6 @@ n mod L of epoch n // L, in that epoch's permutation of the L entries of all dat
 
 import argparse
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +20,7 @@ from dataset.clip import Clip
 from dataset.static import StaticClips
 from dataset.video import davis_places, read_image_set
 from dataset.vos import SPACINGS, VideoClips
-from util.errors import InputError
+from util.errors import InputError, warn
 from util.flags import positive_int
 
 OFTEN = 5  # how often data sets with better masks are taken (sections F.3.1 and F.3.2)
@@ -85,7 +84,7 @@ def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Sour
     if not present:
         raise InputError(f"{root}: expected at least one of {', '.join(STATIC_FOLDERS)} in it, found none")
     if absent := STATIC_FOLDERS.keys() - present:
-        print(f"{root}: training without {', '.join(sorted(absent))}, which are not there", file=sys.stderr)
+        warn(f"{root}: training without {', '.join(sorted(absent))}, which are not there")
     return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
 
 
@@ -121,7 +120,7 @@ def video_sources(
         sources["YouTube-VOS"] = VideoClips(images, masks, names, stride=YOUTUBE_STRIDE, **options), 1
     if davis_root is not None:
         places = davis_places(Path(davis_root), "trainval", 2017)
-        root = next((place for place in places if (place / "JPEGImages").is_dir()), places[1])
+        root = next((place for place in places if (place / "JPEGImages").is_dir()), places[-1])
         image_set = root / "ImageSets" / "2017" / "train.txt"
         if not image_set.is_file():
             raise InputError(f"{image_set}: no such image set")
@@ -135,14 +134,15 @@ def video_sources(
 def listed_videos(path: Path, images: Path, masks: Path) -> list[str] | None:
     """Those videos of a list that are there; `None`, which is all, for a data set of which it lists nothing (one's own).
 
-    Says how many listed videos are absent.  Raises `InputError` when the list cannot be read.
+    Warns when listed videos are absent.  Raises `InputError` when the list cannot be read.
     """
     names = read_image_set(path, images, masks)
     present = [name for name in names if (masks / name).is_dir()]
     if not present:
+        warn(f"{path}: lists no video of {masks}, all of which are taken")
         return None
     if len(present) < len(names):
-        print(f"{masks}: {len(names) - len(present)} of the {len(names)} videos in {path} are not there", file=sys.stderr)
+        warn(f"{masks}: {len(names) - len(present)} of the {len(names)} videos in {path} are not there")
     return present
 
 

@@ -281,7 +281,7 @@ def _davis_root(path: Path, split: str, year: int) -> Path:
 
 def davis_places(path: Path, part: str, year: int) -> list[Path]:
     """Where DAVIS's folders may lie for a root: as the release has it (`../DAVIS`) or one year's (`../DAVIS/2017`)."""
-    return [path / part, path, path / str(year) / part, path / str(year)]
+    return [path / str(year) / part, path / str(year), path / part, path]
 
 
 def _davis_image_set(root: Path, split: str, year: int) -> Path:

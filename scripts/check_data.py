@@ -8,6 +8,8 @@ The exit status is 1 when something is broken, and 0 when data sets are merely a
 """
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -15,9 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from dataset.preparation import map_parallel
 from dataset.stages import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
-from dataset.video import davis_videos, read_image_set, youtube_videos
+from dataset.video import davis_places, davis_videos, is_sparse, read_image_set, youtube_videos
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, non_negative_int
 from util.image import (
@@ -25,6 +29,7 @@ from util.image import (
     label_map_size,
     list_frames,
     list_images,
+    read_grey,
     read_image,
     read_label_map,
     refuse_twins,
@@ -54,6 +59,7 @@ class Use(NamedTuple):
     name: str
     reads: list[str]
     begin: Callable[[], object]
+    note: str = ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,11 +117,12 @@ def data_sets(roots: dict[str, Path], *, decode: bool) -> list[DataSet]:
                 name = f"YouTube-VOS {year} {part.removesuffix('_480p')}"
                 result.append(_videos(name, published, images, root / part / "Annotations", decode=decode))
     if root := roots.get("davis16_root"):
+        root = _davis_part(root, "trainval", 2016)
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
         result.append(_videos("DAVIS 2016", 50, images, masks, every_frame=True, decode=decode))
     if root := roots.get("davis_root"):
         for image_set, folder, published in (("train", "trainval", 60), ("val", "trainval", 30), ("test-dev", "test-dev", 30)):
-            part = root / folder if (root / folder).is_dir() else root
+            part = _davis_part(root, folder, 2017)
             listed = part / "ImageSets" / "2017" / f"{image_set}.txt"
             name = f"DAVIS 2017 {image_set}"
             if not listed.is_file():
@@ -131,17 +138,27 @@ def data_sets(roots: dict[str, Path], *, decode: bool) -> list[DataSet]:
     return result
 
 
+def _davis_part(root: Path, part: str, year: int) -> Path:
+    places = davis_places(root, part, year)
+    return next((place for place in places if (place / "JPEGImages").is_dir()), root)
+
+
 def uses(roots: dict[str, str | None]) -> list[Use]:
     """The stages and the benchmarks, those of absent roots too."""
     videos = ["YouTube-VOS 2019 train", "DAVIS 2017 train"]
     stages = {0: list(STATIC_FOLDERS), 1: ["BL30K"], 2: videos, 3: videos}
     result = [Use(f"stage {stage}", reads, partial(stage_sources, stage, roots)) for stage, reads in stages.items()]
-    davis, davis16 = roots["davis_root"], roots["davis16_root"]
-    result.append(Use("DAVIS 2016 val", ["DAVIS 2016"], partial(davis_videos, davis16, year=2016)))
-    result.append(Use("DAVIS 2017 val", ["DAVIS 2017 val"], partial(davis_videos, davis)))
-    result.append(Use("DAVIS 2017 test-dev", ["DAVIS 2017 test-dev"], partial(davis_videos, davis, split="testdev")))
+    if davis16 := roots["davis16_root"]:
+        result.append(Use("DAVIS 2016 val", ["DAVIS 2016"], partial(davis_videos, davis16, year=2016)))
+    if davis := roots["davis_root"]:
+        result.append(Use("DAVIS 2017 val", ["DAVIS 2017 val"], partial(davis_videos, davis)))
+        result.append(Use("DAVIS 2017 test-dev", ["DAVIS 2017 test-dev"], partial(davis_videos, davis, split="testdev")))
     for year, root in ((2018, roots["yv18_root"]), (2019, roots["yv_root"])):
-        result.append(Use(f"YouTube-VOS {year} valid", [f"YouTube-VOS {year} valid"], partial(youtube_videos, root)))
+        if root is None:
+            continue
+        sparse = is_sparse(root, "valid")
+        note = "every fifth frame only, without all_frames/" if sparse else ""
+        result.append(Use(f"YouTube-VOS {year} valid", [f"YouTube-VOS {year} valid"], partial(youtube_videos, root), note))
     return result
 
 
@@ -155,7 +172,8 @@ def readiness(use: Use, sets: list[DataSet]) -> str:
         return ""
     absent = [entry.name for entry in reads if entry.found is None]
     try:
-        use.begin()
+        with contextlib.redirect_stderr(io.StringIO()):  # what is absent is said below
+            use.begin()
     except InputError as error:
         if absent:
             return f"{use.name}: missing {', '.join(absent)} ({error})"
@@ -164,6 +182,8 @@ def readiness(use: Use, sets: list[DataSet]) -> str:
         return f"{use.name}: cannot begin, {error}"
     problems = sum(len(entry.problems) for entry in reads)
     without = f", without {', '.join(absent)}" if absent else ""
+    if use.note:
+        without += f", {use.note}"
     return f"{use.name}: ready{without}" + (f"; {problems} problems, see below" if problems else "")
 
 
@@ -182,8 +202,9 @@ def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -
     return problems + check_pairs([(path, found.get(stem)) for stem, path in frames.items()], one_size=True, decode=decode)
 
 
-def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode: bool) -> list[str]:
-    """What is wrong with images and their masks; all images are to have `one_size`."""
+def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode: bool, grey: bool = False) -> list[str]:
+    """What is wrong with images and their masks (`grey`: pictures of any mode); all images are to have `one_size`."""
+    read, size_of = (read_grey, image_size) if grey else (_labels, label_map_size)
     problems, first = [], None
     for image, mask in pairs:
         try:
@@ -192,7 +213,7 @@ def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode
             if one_size and size != first:
                 problems.append(f"{image}: frame is {size_text(size)}, the first one is {size_text(first)}")
             if mask is not None:
-                found = read_label_map(mask).labels.shape if decode else label_map_size(mask)
+                found = (read(mask).shape if decode else size_of(mask))[:2]
                 if found != size:
                     problems.append(f"{mask}: mask is {size_text(found)}, its image is {size_text(size)}")
         except InputError as error:
@@ -240,8 +261,12 @@ def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
     if not pairs:
         problems.append(f"{folder}: expected photographs name.jpg with masks name.png, found none")
     chunks = [pairs[i : i + PHOTOGRAPHS_A_JOB] for i in range(0, len(pairs), PHOTOGRAPHS_A_JOB)]
-    jobs = [partial(check_pairs, chunk, one_size=False, decode=decode) for chunk in chunks]
+    jobs = [partial(check_pairs, chunk, one_size=False, decode=decode, grey=True) for chunk in chunks]
     return DataSet(name, STATIC_PAIRS.get(name), len(pairs), jobs, problems)
+
+
+def _labels(mask: Path) -> np.ndarray:
+    return read_label_map(mask).labels
 
 
 def _run(job: Job) -> list[str]:

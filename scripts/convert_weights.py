@@ -6,6 +6,7 @@ python scripts/convert_weights.py one.pth mean.pth --average_with other.pth   # 
 """
 
 import argparse
+import dataclasses
 import sys
 
 import torch
@@ -44,7 +45,7 @@ def main() -> None:
     if arguments.to == "ours":
         save_network(network, arguments.target)
     else:
-        if network.config != NetworkConfig():
+        if dataclasses.replace(network.config, attention=True) != NetworkConfig():
             raise InputError(f"{arguments.source}: released files hold {NetworkConfig()}, found {network.config}")
         released = to_released(network.state_dict())
         write_atomically(arguments.target, lambda file: torch.save(released, file))

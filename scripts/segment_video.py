@@ -106,9 +106,9 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
             waiting.popleft().result()
         film.close()
     numbers = [frame_text(index, video.names[index]) for index in sorted(shown)]
-    rows, captions = (
-        [cells[i : i + SHEET_COLUMNS] for i in range(0, len(cells), SHEET_COLUMNS)] for cells in (thumbnails, numbers)
-    )
+    starts = range(0, len(numbers), SHEET_COLUMNS)
+    rows = [thumbnails[i : i + SHEET_COLUMNS] for i in starts]
+    captions = [numbers[i : i + SHEET_COLUMNS] for i in starts]
     write_picture(results.sheet, sheet(rows, captions=captions))
     results.finish()
 

@@ -7,8 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 STATIC_ROOT=${STATIC_ROOT:-../static} DAVIS_ROOT=${DAVIS_ROOT:-../DAVIS/2017} YV_ROOT=${YV_ROOT:-../YouTube}
 DAVIS_2016=${DAVIS_2016:-} SAVES=${SAVES:-saves/small} OUT=${OUT:-out}
 
-python scripts/make_demo_data.py "$SAVES/clips" --from_static "$STATIC_ROOT" --clips 800
-python scripts/make_demo_data.py "$SAVES/mixed" --from_static "$STATIC_ROOT" --clips 800 \
+python scripts/make_clips.py "$SAVES/clips" --static_root "$STATIC_ROOT" --clips 800
+python scripts/make_clips.py "$SAVES/mixed" --static_root "$STATIC_ROOT" --clips 800 \
     --davis_root "$DAVIS_ROOT" --yv_root "$YV_ROOT"
 
 train() {
@@ -18,8 +18,9 @@ train() {
         --amp_dtype bfloat16 --num_workers 1 --save_every 250 --image_every 250 "$@"
 }
 train --id light --stage 0 --crop 192 -b 4 -i 1500 --lr 5e-4 --encoder_lr 1.5e-4
-stage_1=(--stage 1 --crop 256 -b 4 --lr 3e-4 --encoder_lr 1e-4)
-stage_3=(--stage 3 --crop 256 -b 4 --lr 1e-4 --encoder_lr 3e-5)
+# the committed network was trained with the spacing of version 0.1.0 (and, in stage 1, without the released choice of objects)
+stage_1=(--stage 1 --spacing paper --crop 256 -b 4 --lr 3e-4 --encoder_lr 1e-4)
+stage_3=(--stage 3 --spacing paper --crop 256 -b 4 --lr 1e-4 --encoder_lr 3e-5)
 train --id light "${stage_1[@]}" -i 1700 --bl_root "$SAVES/clips/BL30K" --load_network "$SAVES/light_s0.pth"
 train --id light "${stage_3[@]}" -i 300 --load_network "$SAVES/light_s1.pth"
 # longer, on clips before real videos as well; over all eight objects scored, the mean of both networks is better than either

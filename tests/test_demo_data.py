@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import make_clips
 import make_demo_data
 import numpy as np
 import pytest
@@ -198,27 +199,27 @@ def test_the_first_mask_is_a_bad_answer_for_all_frames(demo_data, script, tmp_pa
 
 def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data, script, tmp_path, capsys):
     static, folder = demo_data / "static", tmp_path / "clips"
-    assert script("make_demo_data", folder, "--from_static", static, "--clips", 4) == 0
+    assert script("make_clips", folder, "--static_root", static, "--clips", 4) == 0
     source, _ = bl30k_sources(folder / "BL30K", crop=64)["BL30K"]
     assert len(source) == 4
     clips = [source.draw(i, np.random.default_rng(0), max_skip=3) for i in range(4)]
     assert all(clip.frames.shape == (3, 64, 64, 3) for clip in clips if clip is not None)
     assert any(clip is not None and clip.valid.any() for clip in clips)
     before = digests(folder)
-    assert script("make_demo_data", folder, "--from_static", static, "--clips", 4) == 0  # it is there already
-    assert script("make_demo_data", folder, "--from_static", static, "--clips", 5) == 2
+    assert script("make_clips", folder, "--static_root", static, "--clips", 4) == 0  # it is there already
+    assert script("make_clips", folder, "--static_root", static, "--clips", 5) == 2
     assert digests(folder) == before
-    assert script("make_demo_data", tmp_path / "more", "--from_static", static, "--clips", 5) == 0
+    assert script("make_clips", tmp_path / "more", "--static_root", static, "--clips", 5) == 0
     assert before.items() - digests(tmp_path / "more").items() == {(n, before[n]) for n in ("demo.json", "files.txt")}
     capsys.readouterr()
-    assert script("make_demo_data", tmp_path / "none", "--from_static", tmp_path) == 2
+    assert script("make_clips", tmp_path / "none", "--static_root", tmp_path) == 2
     assert "expected at least one of" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
 def test_clips_before_real_videos_come_on_top_and_keep_their_objects(demo_data, script, tmp_path):
-    flags = ["--from_static", demo_data / "static", "--davis_root", demo_data / "DAVIS/2017", "--clips", 2]
-    assert script("make_demo_data", tmp_path / "clips", *flags) == 0
+    flags = ["--static_root", demo_data / "static", "--davis_root", demo_data / "DAVIS/2017", "--clips", 2]
+    assert script("make_clips", tmp_path / "clips", *flags) == 0
     assert [path.name for path in list_folders(tmp_path / "clips/BL30K/Annotations")] == [
         "photo00000",
         "photo00001",
@@ -229,7 +230,7 @@ def test_clips_before_real_videos_come_on_top_and_keep_their_objects(demo_data, 
     source, _ = video_sources(None, demo_data / "DAVIS/2017")["DAVIS"]
     covered = 0
     for seed in range(4):
-        scene = make_demo_data.VideoScene(np.random.default_rng(seed), photographs, source.annotated(0), length=5)
+        scene = make_clips.VideoScene(np.random.default_rng(seed), photographs, source.annotated(0), length=5)
         assert len({picture for picture, _ in scene.video}) == 5
         for t, (picture, mask) in enumerate(scene.video):
             image, labels = scene.render(t)
@@ -258,7 +259,7 @@ def test_a_cut_out_is_where_its_label_says(tmp_path):
         pairs.append((tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"))
     seen = 0
     for seed in range(10):
-        scene = make_demo_data.PhotoScene(np.random.default_rng(seed), pairs, length=5)
+        scene = make_clips.PhotoScene(np.random.default_rng(seed), pairs, length=5)
         image, labels = scene.render(2)
         for number, cut_out in enumerate(scene.cut_outs, start=2):
             inside = cv2.erode((labels == number).astype(np.uint8), np.ones((5, 5))) > 0

@@ -247,7 +247,7 @@ def test_a_run_of_version_0_1_goes_on_with_the_spacing_that_it_had(run, tmp_path
 
 
 def test_a_network_without_attention_trains(run, tmp_path):
-    assert run(tmp_path, "-i", 1, "-b", 1, "--no-attention") == 0
+    assert run(tmp_path, "-i", 1, "-b", 1, "--no_attention") == 0
     assert not load_network(tmp_path / "x_s3.pth").config.attention
 
 

@@ -31,7 +31,7 @@ class Journal:
         # readers of the log drop what a run that was killed had written behind the checkpoint
         self._writer = SummaryWriter(str(folder / "log"), purge_step=start + 1) if group.rank == 0 else None
         self._problems: set[str] = set()
-        self._objectless = 0  # of this process
+        self._objectless = 0  # of this process since it started
         shown = ("loss", "iou", "samples/s")
         self._bar = progress_bar(schedule.iterations, "iterations", shown=group.rank == 0, start=start, figures=shown)
         self._look(start)
@@ -86,7 +86,6 @@ class Journal:
         scalars = scalars | {
             "speed/samples_per_second": speed,
             "speed/share_waiting_for_data": self._waited / seconds,
-            "samples_without_object": float(self._objectless),
             "peak_memory_mib": peak_memory()[1] / 2**20,
         }
         self._look(done)

@@ -11,19 +11,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from dataset.stages import Schedule
+from dataset.stages import Schedule, sampling_options
 from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
 from training.state import State
 from util.distributed import Group
 from util.errors import InputError
-from util.files import remove_files, write_atomically
+from util.files import digest, remove_files, write_atomically
 
 _NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # others are a user's own, and stay
 _UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
 
 
-BEFORE = {"spacing": "paper", "objects": "all from 100 pixels on"}  # in version 0.1.0, which did not record it
+BEFORE = {
+    "spacing": "paper",
+    "objects": "all from 100 pixels on",
+    "videos of YouTube-VOS": "all",
+}  # in version 0.1.0, which did not record it
 
 
 def run_record(arguments: argparse.Namespace, schedule: Schedule, sources: dict[str, Any]) -> dict[str, Any]:
@@ -32,10 +36,12 @@ def run_record(arguments: argparse.Namespace, schedule: Schedule, sources: dict[
         "stage iterations steps lr encoder_lr gamma schedule optimizer clip_grad seed crop bootstrap_start bootstrap_end "
         "no_amp amp_dtype"
     )
-    sampling = {0: {}, 1: {"spacing": arguments.spacing, "objects": "as released"}}
+    sampling: dict[int, dict[str, Any]] = {0: {}, 1: {"spacing": arguments.spacing, "objects": "as released"}}
+    listed = sampling_options(arguments)["youtube_list"]
+    videos = {"spacing": arguments.spacing, "videos of YouTube-VOS": digest([listed]) if listed else "all"}
     return {
         **{name: getattr(arguments, name) for name in names.split()},
-        **sampling.get(arguments.stage, {"spacing": arguments.spacing}),
+        **sampling.get(arguments.stage, videos),
         "samples an iteration": schedule.total,
         "data": {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()},
     }

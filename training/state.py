@@ -62,7 +62,9 @@ class RunningMeans:
         return {"rows": self._gathered.clone(), "nonfinite": self.nonfinite}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._gathered, self.nonfinite = state["rows"], state["nonfinite"]
+        rows = state["rows"]
+        unknown = rows.new_zeros(len(rows), len(self.names) - rows.shape[1], 2)  # figures that older versions did not measure
+        self._gathered, self.nonfinite = torch.cat([rows, unknown], dim=1), state["nonfinite"]
 
 
 @dataclasses.dataclass
@@ -138,5 +140,7 @@ def iterate(
     state.scaler.update(None if state.objective.amp_dtype is torch.float16 else 1.0)
     # a step that the scaler skips has no norm
     figures["gradient_norm"] = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])
+    objectless = float(sum(batch.objectless for batch in passes))
+    figures["samples_without_object"] = torch.tensor([objectless, 1 / state.means.group.world], device=device)  # a sum of all
     state.means.add(figures, names)
     return predicted

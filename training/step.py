@@ -36,6 +36,8 @@ def make_objective(arguments: argparse.Namespace, device: torch.device) -> Objec
     name = arguments.amp_dtype or ("float16" if device.type == "cuda" else None)
     if name == "float16" and device.type == "cpu":
         raise InputError("--amp_dtype: float16 needs CUDA; on the CPU give bfloat16")
+    if name == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise InputError("--amp_dtype bfloat16: this GPU convolves in float16 only (compute capability 8.0 has bfloat16)")
     dtype = None if arguments.no_amp or name is None else getattr(torch, name)
     return Objective(dtype, arguments.bootstrap_start, arguments.bootstrap_end)
 
@@ -73,8 +75,15 @@ def data_parallel(network: STCN) -> DistributedDataParallel:
 
 
 def figure_names(slots: int) -> tuple[str, ...]:
-    """What `training_step` measures, and the gradient's norm."""
-    return ("loss/frame_1", "loss/frame_2", "loss/total", *(f"iou/object_{n}" for n in range(1, 1 + slots)), "gradient_norm")
+    """What `training_step` measures, the gradient's norm, and the draws that showed no object, per iteration."""
+    return (
+        "loss/frame_1",
+        "loss/frame_2",
+        "loss/total",
+        *(f"iou/object_{n}" for n in range(1, 1 + slots)),
+        "gradient_norm",
+        "samples_without_object",
+    )
 
 
 def training_step(

@@ -30,6 +30,12 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[: limit - 20]}... ({len(text)} characters)"
 
 
+def warn(text: str) -> None:
+    """A line on standard error, from the first process that torchrun started only."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {text}", file=sys.stderr)
+
+
 def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
     """Make a script's `main` print an `InputError` as one line on standard error and return its exit status.
 

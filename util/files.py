@@ -119,6 +119,13 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path}: cannot make this folder ({error.strerror})") from error
 
 
+def refuse_file_above(folder: Path) -> None:
+    """Raises `InputError` when there can be no such folder because a file is there, or above."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        raise InputError(f"{folder}: expected a folder, found a file there or above")
+
+
 def refuse_foreign(folder: Path, names: Collection[str]) -> None:
     """Raises `InputError` unless `folder` is a real folder that holds nothing but files of these names.
 

@@ -4,6 +4,8 @@ import argparse
 import math
 from collections.abc import Callable
 
+from util.errors import shorten
+
 
 class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Help that shows each flag's default; where that is `None` the help says in words what it means."""
@@ -53,7 +55,7 @@ def _float(text: str, fits: Callable[[float], bool], expected: str) -> float:
     except ValueError:
         value = math.nan
     if not fits(value):
-        raise argparse.ArgumentTypeError(f"expected a number {expected}, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number {expected}, found {shorten(text)!r}")
     return value
 
 
@@ -64,7 +66,7 @@ def _int_from(least: int, text: str, most: int | None = None) -> int:
         value = least - 1
     if value < least or (most is not None and value > most):
         expected = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise argparse.ArgumentTypeError(f"expected an integer {expected}, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer {expected}, found {shorten(text)!r}")
     return value
 
 

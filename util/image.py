@@ -187,7 +187,7 @@ def list_images(folder: str | Path) -> list[Path]:
     images = (
         path
         for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
     )
     return sorted(images, key=lambda path: (natural_order(path.stem), path.suffix))
 

@@ -1,0 +1,120 @@
+"""Folders of generated data: written whole or not at all, recorded, and replaced only when a record says whose they are."""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from util.errors import InputError
+from util.files import make_folder, read_json, read_text, refuse_file_above, refuse_foreign, remove_folder
+from util.image import colour_map, write_label_map
+
+RECORD, LISTING = "demo.json", "files.txt"
+
+
+class Rendered(Protocol):
+    """A video that is generated."""
+
+    def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8."""
+        ...
+
+
+class Writer:
+    """Writes files below a folder; everything that is named has randomness of its own, from the seed and its name.
+
+    Each file is first named in the folder's `files.txt`, so that what a stopped run has left can be told from all else.
+    """
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self.root = root
+        self.seed = seed
+        make_folder(root)
+
+    def rng(self, name: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+
+    def frames(
+        self,
+        scene: Rendered,
+        images: str,
+        masks: str | None,
+        frames: range,
+        *,
+        ids: Sequence[int] = range(256),
+        grey: bool = False,
+        first_only: bool = False,
+    ) -> None:
+        """A video's frames as `<images>/NNNNN.jpg` and `<masks>/NNNNN.png`, object i under the id `ids[i]`."""
+        lookup = np.array(ids, dtype=np.uint8)
+        for t in frames:
+            image, labels = scene.render(t)
+            self.picture(f"{images}/{t:05d}.jpg", image)
+            if masks is not None and not (first_only and t != frames[0]):
+                labels = (labels != 0) * np.uint8(255) if grey else lookup[labels]
+                self.mask(f"{masks}/{t:05d}.png", labels, grey=grey)
+
+    def text(self, path: str, text: str) -> None:
+        self._place(path).write_text(text)
+
+    def picture(self, path: str, image: np.ndarray) -> None:
+        """(H, W, 3) uint8 RGB as JPEG."""
+        encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        self._place(path).write_bytes(encoded.tobytes())
+
+    def mask(self, path: str, labels: np.ndarray, *, grey: bool) -> None:
+        """(H, W) uint8 as PNG, paletted unless `grey`."""
+        write_label_map(self._place(path), labels, None if grey else colour_map())
+
+    def _place(self, path: str) -> Path:
+        with open(self.root / LISTING, "a", encoding="utf-8") as listing:
+            listing.write(f"{path}\n")
+        place = self.root / path
+        make_folder(place.parent)
+        return place
+
+
+def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Writer], *, overwrite: bool) -> None:
+    """Fill `folder` with what `write` puts into a folder that it is given; `record` says what that is.
+
+    A folder that holds the same already is left alone; one with another record is replaced with `overwrite`.  Raises
+    `InputError`, and changes nothing, when it holds anything that was not generated.
+    """
+    folder = folder.resolve()
+    refuse_file_above(folder)
+    if folder.exists() and any(folder.iterdir()):
+        found = _read_record(folder / RECORD)
+        if found == record:
+            print(f"{folder}: holds this data already")
+            return
+        if found is None or not overwrite:
+            what = "something else" if found is None else "demo data of another seed or version; --overwrite replaces it"
+            raise InputError(f"{folder}: expected an empty or new folder, found {what}")
+    partial = folder.with_name(f".{folder.name}.partial")
+    for place in (partial, folder):
+        refuse_foreign(place, _listed(place))
+    remove_folder(partial, _listed(partial))
+    write(partial).text(RECORD, json.dumps(record))
+    remove_folder(folder, _listed(folder))
+    os.replace(partial, folder)
+    print(f"{folder}: written")
+
+
+def _listed(folder: Path) -> set[str]:
+    """The files that `Writer` has put there, the list included."""
+    listing = folder / LISTING
+    return {LISTING, *read_text(listing).splitlines()} if listing.is_file() and not folder.is_symlink() else set()
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """What `generate` wrote there; `None` when it did not."""
+    try:
+        found = read_json(path)
+    except InputError:
+        return None
+    return found if isinstance(found, dict) and "demo data" in found else None

@@ -1,0 +1,253 @@
+"""Write training videos, in BL30K's layout, of objects cut out of photographs; the same for a seed.
+
+    python scripts/make_clips.py clips --static_root ../static --clips 1000
+    python scripts/make_clips.py clips --static_root ../static --clips 1000 --davis_root ../DAVIS/2017
+
+The objects move before other photographs; with `--davis_root` or `--yv_root`, in as many videos more they move before real
+videos, whose objects keep their labels.
+"""
+
+import argparse
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from dataset.generated import Writer, generate
+from dataset.stages import static_sources, video_sources
+from dataset.vos import VideoClips
+from util.errors import InputError, one_line_errors
+from util.flags import first_line, non_negative_int, positive_int
+from util.image import read_grey, read_image, read_label_map
+from util.progress import progress_bar
+
+VERSION = 2  # of the data: raised with each change of what is written
+PHOTO_SIZE = (320, 480)  # height and width of videos made from photographs
+PHOTO_LENGTH = 12
+
+
+class CutOut(NamedTuple):
+    """An object of a photograph and its path.  Sizes are shares of the frame's height, angles in radians."""
+
+    texture: np.ndarray  # (h, w, 4) float32: RGB and opacity
+    size: float  # root of its area
+    centre: np.ndarray  # (2,) x, y at the middle of the video, in frame heights
+    drift: np.ndarray  # (2,) over the whole video
+    swing: np.ndarray  # (2, 2) amplitude and phase of x, y
+    turn: tuple[float, float]  # angle at the middle, and over the whole video
+    growth: float  # logarithm of how much larger it becomes
+    wave: tuple[float, float]  # amplitude and turns over the whole video of a wobble
+    light: tuple[float, float]  # gain at the beginning and the end
+
+
+class Collage(ABC):
+    """A video of objects cut out of photographs, the later over the earlier, before something else that moves."""
+
+    def __init__(self, cut_outs: Sequence[CutOut], *, behind: int, length: int, shutter: float = 0) -> None:
+        """behind: the last label of what is behind the cut-outs; shutter: open for so much of the time between two frames."""
+        self.cut_outs, self.behind, self.length, self.shutter = cut_outs, behind, length, shutter
+
+    def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8."""
+        image, labels = self._background(t)
+        image = image.astype(np.float32)
+        for number, cut_out in enumerate(self.cut_outs, start=1 + self.behind):
+            layer = self._layer(cut_out, t)
+            opacity = layer[..., 3:]
+            image += opacity * (layer[..., :3] - image)
+            labels[opacity[..., 0] > 0.5] = number
+        return np.clip(image + 0.5, 0, 255).astype(np.uint8), labels
+
+    def _time(self, t: float) -> float:
+        """From -0.5 at the first frame to 0.5 at the last."""
+        return t / (self.length - 1) - 0.5
+
+    def _layer(self, cut_out: CutOut, t: int) -> np.ndarray:
+        if not self.shutter:
+            return _layer(cut_out, self._time(t))
+        layers = [_layer(cut_out, self._time(t + self.shutter * part)) for part in (-0.5, -0.25, 0, 0.25, 0.5)]
+        opacity = sum(layer[..., 3:] for layer in layers)
+        colour = sum(layer[..., :3] * layer[..., 3:] for layer in layers) / np.maximum(opacity, 1e-6)
+        return np.dstack([colour, opacity / len(layers)])
+
+    @abstractmethod
+    def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the cut-outs move before: picture (H, W, 3) uint8 RGB and label map (H, W) uint8, which may be drawn on."""
+
+
+class PhotoScene(Collage):
+    """Cut-outs before another photograph, whose own object, which moves with the camera, has a number half of the time."""
+
+    def __init__(self, rng: np.random.Generator, photographs: Sequence[tuple[Path, Path]], *, length: int) -> None:
+        chosen = rng.choice(len(photographs), 1 + int(rng.integers(1, 4)), replace=False)
+        self.picture, mask = _photograph(*photographs[chosen[0]])
+        self.mask = mask * np.uint8(rng.random() < 0.5)
+        self.camera = rng.uniform([-0.2, -0.1, -0.12, -0.2], [0.2, 0.1, 0.12, 0.2])  # x, y, angle, log zoom over the video
+        super().__init__([_cut_out(rng, *_photograph(*photographs[i])) for i in chosen[1:]], behind=1, length=length)
+
+    def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        time = self._time(t)
+        height, width = PHOTO_SIZE
+        sides = np.array(self.picture.shape[1::-1])
+        # so that no camera sees beyond the photograph's edge by much
+        scale = 1.25 * max(width / sides[0], height / sides[1]) * np.exp(self.camera[3] * time)
+        where = np.array([width, height]) / 2 + height * self.camera[:2] * time
+        matrix = _placement(where, sides / 2, scale, self.camera[2] * time)
+        edge = {"dsize": (width, height), "borderMode": cv2.BORDER_REFLECT_101}
+        image = cv2.warpAffine(self.picture, matrix, flags=cv2.INTER_AREA, **edge)
+        return image, cv2.warpAffine(self.mask, matrix, flags=cv2.INTER_NEAREST, **edge)
+
+
+class VideoScene(Collage):
+    """Up to two cut-outs before a part of a real video, whose objects keep their labels.
+
+    Here is what photographs do not have: blur by motion, of the cut-outs too, two objects that look the same, and large
+    changes of size.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        photographs: Sequence[tuple[Path, Path]],
+        video: Sequence[tuple[Path, Path]],
+        *,
+        length: int,
+    ) -> None:
+        step = int(rng.integers(1, 1 + max(1, min(3, (len(video) - 1) // (length - 1)))))
+        start = int(rng.integers(max(1, len(video) - step * (length - 1))))
+        frames = [video[min(start + step * t, len(video) - 1)] for t in range(length)]
+        self.video = frames[:: -1 if rng.random() < 0.5 else 1]
+        behind = max(int(_objects(mask).max()) for _, mask in frames)
+        chosen = rng.choice(len(photographs), int(rng.integers(0, 3)), replace=False)
+        if len(chosen) == 2 and rng.random() < 0.4:
+            chosen[1] = chosen[0]
+        cut_outs = [_cut_out(rng, *_photograph(*photographs[i])) for i in chosen]
+        cut_outs = [c._replace(size=c.size * rng.uniform(0.5, 1), growth=1.7 * c.growth) for c in cut_outs]
+        shutter = rng.uniform(0, 0.8) if rng.random() < 0.5 else 0
+        super().__init__(cut_outs, behind=behind, length=length, shutter=shutter)
+
+    def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        picture, mask = self.video[t]
+        image, size = read_image(picture), PHOTO_SIZE[::-1]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC)
+        return image, cv2.resize(_objects(mask), size, interpolation=cv2.INTER_NEAREST)
+
+
+def _objects(mask: Path) -> np.ndarray:
+    """A label map without what is not to be judged."""
+    labels = read_label_map(mask).labels
+    return np.where(labels == 255, 0, labels).astype(np.uint8)
+
+
+def _photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W, 3) uint8 RGB and (H, W) uint8, 1 where the object is."""
+    return read_image(picture), (read_grey(mask) > 127).astype(np.uint8)
+
+
+def _cut_out(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> CutOut:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        rows = columns = np.array([0])
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    opacity = cv2.GaussianBlur(cv2.copyMakeBorder(mask[box].astype(np.float32), 4, 4, 4, 4, cv2.BORDER_CONSTANT), None, 0.7)
+    texture = np.dstack([cv2.copyMakeBorder(image[box], 4, 4, 4, 4, cv2.BORDER_REPLICATE), opacity]).astype(np.float32)
+    if rng.random() < 0.5:
+        texture = np.ascontiguousarray(texture[:, ::-1])
+    return CutOut(
+        texture=texture,
+        size=rng.uniform(0.15, 0.5),
+        centre=rng.uniform([0.25, 0.25], [PHOTO_SIZE[1] / PHOTO_SIZE[0] - 0.25, 0.75]),
+        drift=rng.normal(0, 0.35, 2),
+        swing=np.stack([rng.uniform(0, 0.1, 2), rng.uniform(0, 2 * np.pi, 2)]),
+        turn=(rng.normal(0, 0.15), rng.normal(0, 0.5)),
+        growth=rng.normal(0, 0.35),
+        wave=(rng.uniform(0, 0.05), rng.uniform(-2, 2)),
+        light=tuple(rng.uniform(0.75, 1.25) * rng.uniform(0.85, 1.15, 2)),
+    )
+
+
+def _layer(cut_out: CutOut, time: float) -> np.ndarray:
+    """The object at a time from -0.5 to 0.5: RGB and opacity, (H, W, 4), on an empty frame."""
+    texture, (height, width) = cut_out.texture, PHOTO_SIZE
+    middle = np.array(texture.shape[1::-1]) / 2
+    scale = cut_out.size * height / np.sqrt(max(1, texture[..., 3].sum())) * np.exp(cut_out.growth * time)
+    swing = cut_out.swing[0] * np.sin(2 * np.pi * time + cut_out.swing[1])
+    where = height * (cut_out.centre + cut_out.drift * time + swing)
+    back = cv2.invertAffineTransform(_placement(where, middle, scale, cut_out.turn[0] + cut_out.turn[1] * time))
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    u, v = (a * x + b * y + c for a, b, c in back.astype(np.float32))
+    amplitude, turns = cut_out.wave
+    phase = np.float32(2 * np.pi * turns * time)
+    u = u + np.float32(amplitude * middle[0]) * np.sin(np.float32(np.pi / middle[1]) * v + phase)
+    v = v + np.float32(amplitude * middle[1]) * np.sin(np.float32(np.pi / middle[0]) * u - phase)
+    if scale < 0.7:  # averaged first, since remap looks at four pixels only
+        smaller = [max(1, round(scale * side)) for side in texture.shape[1::-1]]
+        u, v = u * np.float32(smaller[0] / texture.shape[1]), v * np.float32(smaller[1] / texture.shape[0])
+        texture = cv2.resize(texture, smaller, interpolation=cv2.INTER_AREA)
+    layer = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    start, end = cut_out.light
+    layer[..., :3] *= np.float32(start + (end - start) * (time + 0.5))
+    return layer
+
+
+def _placement(where: np.ndarray, middle: np.ndarray, scale: float, angle: float) -> np.ndarray:
+    """(2, 3): what puts a picture's middle at a place, turned and scaled."""
+    turned = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.column_stack([turned, where - turned @ middle])
+
+
+Videos = dict[str, tuple[VideoClips, int]]
+
+
+def write_clips(root: Path, *, seed: int, photographs: Sequence[tuple[Path, Path]], clips: int, videos: Videos) -> Writer:
+    """Clips from photographs, each with its mask, and as many before real videos, if there are any."""
+    writer = Writer(root, seed)
+    real = [source.annotated(i) for source, _ in videos.values() for i in range(len(source))]
+    names = [f"photo{i:05d}" for i in range(clips)] + [f"video{i:05d}" for i in range(clips if real else 0)]
+    with progress_bar(len(names), "clips") as bar:
+        for name in names:
+            rng = writer.rng(name)
+            if name.startswith("photo"):
+                scene = PhotoScene(rng, photographs, length=PHOTO_LENGTH)
+            else:
+                scene = VideoScene(rng, photographs, real[int(rng.integers(len(real)))], length=PHOTO_LENGTH)
+            writer.frames(scene, f"BL30K/JPEGImages/{name}", f"BL30K/Annotations/{name}", range(PHOTO_LENGTH))
+            bar.increment()
+    return writer
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=first_line(__doc__))
+    result.add_argument("folder", help="where to write; kept as it is when it holds this data already")
+    result.add_argument("--static_root", required=True, metavar="DIR", help="folder with ecssd, DUTS-TR, ... (required)")
+    result.add_argument("--clips", type=positive_int, default=1000, help="number of videos (default: 1000)")
+    videos = "write as many more before the training videos of %s in it (default: none)"
+    result.add_argument("--davis_root", default="none", metavar="DIR", help=videos % "DAVIS 2017")
+    result.add_argument("--yv_root", default="none", metavar="DIR", help=videos % "YouTube-VOS")
+    result.add_argument("--seed", type=non_negative_int, default=0, help="of all randomness (default: 0)")
+    result.add_argument("--overwrite", action="store_true", help="replace clips of another seed or version")
+    return result
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    yv_root, davis_root = (None if root == "none" else root for root in (arguments.yv_root, arguments.davis_root))
+    sources: dict = static_sources(arguments.static_root)
+    photographs = [(path, path.with_suffix(".png")) for source, _ in sources.values() for path in source.images]
+    if len(photographs) < 4:
+        raise InputError(f"{arguments.static_root}: expected at least 4 photographs, found {len(photographs)}")
+    videos: dict = video_sources(yv_root, davis_root) if yv_root or davis_root else {}
+    roots = [str(Path(root).resolve()) for root in (arguments.static_root, yv_root, davis_root) if root]
+    record = {"demo data": VERSION, "seed": arguments.seed, "from": roots, "clips": arguments.clips}
+    write = partial(write_clips, seed=arguments.seed, photographs=photographs, clips=arguments.clips, videos=videos)
+    generate(Path(arguments.folder), record, write, overwrite=arguments.overwrite)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

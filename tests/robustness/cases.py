@@ -1,0 +1,683 @@
+"""Bad input to every script: each case must end as it says, in one line, and change nothing outside its output.
+
+    PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/cases.py FOLDER [PATTERN]
+
+Run it in the sandbox only: a bug that a case finds must not reach the machine.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import good
+import numpy as np
+from conftest import run_script
+from good import SIZE, checkpoint, labels, picture
+from PIL import Image
+
+LIMIT = 120  # seconds for a case
+NET = ("--model", "net.pth", "--size", "48")
+TINY = (
+    "--key_backbone",
+    "resnet18",
+    "--key_dim",
+    "8",
+    "--value_dim",
+    "32",
+    "--no_pretrained",
+    "--crop",
+    "32",
+    "-i",
+    "1",
+    "-b",
+    "1",
+)
+DATA = ("--static_root", "static", "--bl_root", "BL30K", "--yv_root", "YouTube", "--davis_root", "DAVIS")
+
+
+class Case(NamedTuple):
+    """In a copy of the good tree, which is the current folder, `breaks()` is called and then the script."""
+
+    name: str
+    command: tuple
+    status: int = 2
+    says: str = r"error: "  # a regular expression for the last line on standard error, or what is printed where status is 0
+    breaks: Callable[[], object] = lambda: None
+    right: Callable[[], bool] = lambda: True  # what must hold afterwards
+
+
+def davis(*flags: object) -> tuple:
+    return ("eval_davis", "--davis_path", "DAVIS", "--output", "out", *NET, *flags)
+
+
+def youtube(*flags: object) -> tuple:
+    return ("eval_youtube", "--yv_path", "YouTube", "--output", "out", *NET, *flags)
+
+
+def own(*flags: object) -> tuple:
+    return ("eval_youtube", "--yv_path", "own", "--output", "out", *NET, *flags)
+
+
+def film(*flags: object, video: str = "film.mp4") -> tuple:
+    return ("segment_video", video, "--mask", "mask.png", "--output", "out", *NET, *flags)
+
+
+def train(*flags: object) -> tuple:
+    return (
+        "train",
+        "--id",
+        "x",
+        "--save_dir",
+        "out",
+        "--stage",
+        "3",
+        "--device",
+        "cpu",
+        "--num_workers",
+        "0",
+        *DATA,
+        *TINY,
+        *flags,
+    )
+
+
+def path(name: str) -> Path:
+    return Path(name)
+
+
+def write(name: str, content: bytes | str) -> Callable[[], object]:
+    data = content.encode() if isinstance(content, str) else content
+    return lambda: (path(name).parent.mkdir(parents=True, exist_ok=True), path(name).write_bytes(data))
+
+
+def save(name: str, image: Image.Image, **options: object) -> Callable[[], object]:
+    return lambda: image.save(name, **options)
+
+
+def link(name: str, target: str) -> Callable[[], object]:
+    def do() -> None:
+        if path(name).is_dir():
+            shutil.rmtree(name)
+        path(name).unlink(missing_ok=True)
+        path(name).parent.mkdir(parents=True, exist_ok=True)
+        path(name).symlink_to(target)
+
+    return do
+
+
+def cut(name: str, size: int = 100) -> Callable[[], object]:
+    return lambda: path(name).write_bytes(path(name).read_bytes()[:size])
+
+
+def masks(folder: str) -> int:
+    return len(list(Path("out", folder).rglob("*.png")))
+
+
+def both(*steps: Callable[[], object]) -> Callable[[], object]:
+    return lambda: [step() for step in steps]
+
+
+ANT, FIRST = "DAVIS/JPEGImages/480p/ant", "DAVIS/Annotations/480p/ant/00000.png"
+GREY = Image.fromarray(labels(1, 2))
+SHORT = "other videos finished"
+
+CASES = [
+    # evaluation: frames
+    Case(
+        "a frame of no bytes", davis(), 1, "", write(f"{ANT}/00001.jpg", b""), lambda: masks("bee") == 3 and masks("ant") == 0
+    ),
+    Case("a truncated frame", davis(), 1, "", cut(f"{ANT}/00002.jpg", 400), lambda: masks("bee") == 3 and masks("ant") == 0),
+    Case("the first frame truncated", davis(), 2, "00000.jpg", cut(f"{ANT}/00000.jpg", 300), lambda: not path("out").exists()),
+    Case("text as a frame", davis(), 1, "", write(f"{ANT}/00001.jpg", "hello"), lambda: masks("bee") == 3),
+    Case(
+        "a frame of another size",
+        davis(),
+        1,
+        "",
+        save(f"{ANT}/00001.jpg", picture(1).resize((32, 32))),
+        lambda: masks("bee") == 3,
+    ),
+    Case("a grey frame", davis(), 0, "J&F", save(f"{ANT}/00001.jpg", picture(1).convert("L")), lambda: masks("ant") == 3),
+    Case("a CMYK frame", davis(), 0, "J&F", save(f"{ANT}/00001.jpg", picture(1).convert("CMYK")), lambda: masks("ant") == 3),
+    Case(
+        "a frame of 32-bit numbers",
+        davis(),
+        1,
+        "",
+        both(lambda: path(f"{ANT}/00001.jpg").unlink(), save(f"{ANT}/00001.tif", Image.fromarray(np.ones(SIZE, np.float32)))),
+        lambda: masks("bee") == 3,
+    ),
+    Case("two frames of one stem", davis(), 2, "00001", save(f"{ANT}/00001.png", picture(1))),
+    Case(
+        "a folder called like a frame",
+        davis(),
+        2,
+        "at least 3 frames",
+        both(lambda: path(f"{ANT}/00002.jpg").unlink(), lambda: path(f"{ANT}/00002.jpg").mkdir()),
+        lambda: masks("bee") == 3,
+    ),
+    Case(
+        "a dangling link as a frame",
+        davis(),
+        1,
+        "no such file",
+        link(f"{ANT}/00002.jpg", "nowhere"),
+        lambda: masks("bee") == 3,
+    ),
+    Case("a circle of links as a folder", davis(), 2, "ant", link(ANT, "ant")),
+    Case("a file where a video belongs", davis(), 2, "ant", both(lambda: shutil.rmtree(ANT), write(ANT, "x"))),
+    Case(
+        "a video of one frame",
+        own(),
+        0,
+        "frames",
+        lambda: [p.unlink() for p in path("own/JPEGImages/cat").glob("0000[12].jpg")],
+        lambda: masks("Annotations/cat") == 1,
+    ),
+    # evaluation: masks
+    Case("a mask of another size", davis(), 2, "mask is", save(FIRST, GREY.resize((10, 10)))),
+    Case("an empty mask", davis(), 2, "00000.png", save(FIRST, Image.fromarray(labels()))),
+    Case("a mask in colour", davis(), 2, "label map", save(FIRST, picture(0))),
+    Case("a JPEG that is called PNG", davis(), 2, "JPEG", save(FIRST, GREY, format="JPEG")),
+    Case("a mask of no bytes", davis(), 2, "00000.png", write(FIRST, b"")),
+    Case(
+        "a mask with 254 and 255",
+        own(),
+        0,
+        "frames",
+        save("own/Annotations/cat/00000.png", Image.fromarray(labels(254, 255))),
+        lambda: set(np.unique(np.array(Image.open("out/Annotations/cat/00001.png")))) <= {0, 254},
+    ),
+    Case(
+        "a white mask",
+        own(),
+        0,
+        "frames",
+        save("own/Annotations/cat/00000.png", Image.fromarray(labels(255))),
+        lambda: set(np.unique(np.array(Image.open("out/Annotations/cat/00000.png")))) == {0, 1},
+    ),
+    Case("a mask without its frame", own(), 2, "cat", save("own/Annotations/cat/00009.png", Image.fromarray(labels(1)))),
+    Case("videos without masks", own(), 2, "cat", lambda: shutil.rmtree("own/Annotations/cat")),
+    Case("masks without a video", own(), 2, "cat", lambda: shutil.rmtree("own/JPEGImages/cat")),
+    Case(
+        "names with spaces and umlauts",
+        own(),
+        0,
+        "frames",
+        right=lambda: masks("Annotations/two words") == masks("Annotations/größe") == 3,
+    ),
+    Case(
+        "a video whose name begins with a dash",
+        own(),
+        0,
+        "frames",
+        lambda: [path(f"own/{part}/cat").rename(f"own/{part}/--cat") for part in ("JPEGImages", "Annotations")],
+        lambda: masks("Annotations/--cat") == 3,
+    ),
+    # evaluation: lists
+    Case(
+        "a list twice the same",
+        davis(),
+        0,
+        "J&F",
+        write("DAVIS/ImageSets/2017/val.txt", "ant\nant\n"),
+        lambda: masks("ant") == 3,
+    ),
+    Case(
+        "a list with Windows line ends",
+        davis(),
+        0,
+        "J&F",
+        write("DAVIS/ImageSets/2017/val.txt", "ant\r\nbee\r\n"),
+        lambda: masks("bee") == 3,
+    ),
+    Case("a list that names run.json", davis(), 2, "run.json", write("DAVIS/ImageSets/2017/val.txt", "run.json\n")),
+    Case(
+        "a list that names a hidden folder",
+        davis(),
+        2,
+        "dot",
+        both(
+            write("DAVIS/ImageSets/2017/val.txt", ".ant\n"),
+            *[lambda p=p: shutil.copytree(p, f"{Path(p).parent}/.ant") for p in (ANT, str(Path(FIRST).parent))],
+        ),
+    ),
+    Case(
+        "a list that is a folder",
+        davis(),
+        2,
+        "val.txt",
+        both(lambda: path("DAVIS/ImageSets/2017/val.txt").unlink(), lambda: path("DAVIS/ImageSets/2017/val.txt").mkdir()),
+    ),
+    Case("no data", ("eval_davis", "--davis_path", "nowhere", "--output", "out", *NET)),
+    Case("data that is a file", ("eval_davis", "--davis_path", "notes.txt", "--output", "out", *NET)),
+    *[
+        Case(f"meta.json: {name}", youtube(), 2, "meta.json", write("YouTube/valid/meta.json", text))
+        for name, text in {
+            "nothing": "",
+            "text": "hello",
+            "a list": "[]",
+            "a number": "1",
+            "null": "null",
+            "no objects": '{"videos": {"cow": {}}}',
+            "frames that are numbers": '{"videos": {"cow": {"objects": {"5": {"frames": [0]}}}}}',
+            "no frames": '{"videos": {"cow": {"objects": {"5": {"frames": []}}}}}',
+            "a frame that is not there": '{"videos": {"cow": {"objects": {"5": {"frames": ["00009"]}}}}}',
+            "a video above": '{"videos": {"../cow": {"objects": {"5": {"frames": ["00000"]}}}}}',
+            "a deep nest": "[" * 50_000,
+            "UTF-16": '{"videos": {}}'.encode("utf-16"),
+        }.items()
+    ],
+    # evaluation: output
+    Case("a file as output", davis(), 2, "found a file", write("out", "x"), lambda: path("out").read_text() == "x"),
+    Case("output below a file", ("eval_davis", "--davis_path", "DAVIS", "--output", "notes.txt/out", *NET), 2, "found a file"),
+    Case(
+        "somebody's results",
+        davis("--overwrite"),
+        2,
+        "is in the way",
+        write("out/ant/00000.png", "precious"),
+        lambda: path("out/ant/00000.png").read_text() == "precious",
+    ),
+    Case("a link in the output", davis("--overwrite"), 2, "plain name|in the way", link("out/ant", "../results/ant")),
+    Case("a link to nowhere in the output", davis(), 2, "plain name|in the way", link("out/ant", "../nowhere")),
+    Case(
+        "output into the data",
+        ("eval_davis", "--davis_path", "DAVIS", "--output", "DAVIS/Annotations/480p", "--overwrite", *NET),
+        2,
+        "is read",
+    ),
+    Case("a record from elsewhere", davis("--overwrite"), 2, "run.json", write("out/run.json", '{"videos": "../../x"}')),
+    Case(
+        "a record of a thousand videos above",
+        davis("--overwrite"),
+        2,
+        "run.json",
+        write(
+            "out/run.json",
+            '{"format": "STCN results", "version": 1, "settings": {}, "videos": {"../../x": {"inputs": null, "frames": []}}}',
+        ),
+    ),
+    # checkpoints
+    Case("no checkpoint", davis("--model", "nowhere.pth"), 2, "no such checkpoint"),
+    Case("text as a checkpoint", davis("--model", "notes.txt"), 2, "notes.txt: expected a checkpoint"),
+    Case("a folder as a checkpoint", davis("--model", "frames"), 2, "frames: no such checkpoint"),
+    Case("a truncated checkpoint", davis(), 2, "net.pth: expected a checkpoint", cut("net.pth", 5000)),
+    Case(
+        "a checkpoint with code",
+        davis(),
+        2,
+        "net.pth: expected a checkpoint",
+        lambda: __import__("torch").save(Path.home, "net.pth"),
+    ),
+    Case("a list as a checkpoint", davis(), 2, "net.pth", lambda: __import__("torch").save([1, 2], "net.pth")),
+    Case(
+        "a checkpoint without a tensor",
+        davis(),
+        2,
+        "net.pth",
+        lambda: checkpoint(path("net.pth"), lambda c: c["network"].popitem() and None),
+    ),
+    Case(
+        "a checkpoint of another configuration",
+        davis(),
+        2,
+        "net.pth",
+        lambda: checkpoint(path("net.pth"), lambda c: c["config"].update(key_dim=9)),
+    ),
+    Case(
+        "a checkpoint of a stranger's configuration",
+        davis(),
+        2,
+        "net.pth",
+        lambda: checkpoint(path("net.pth"), lambda c: c["config"].update(x=9)),
+    ),
+    Case(
+        "a checkpoint of the future",
+        davis(),
+        2,
+        "net.pth",
+        lambda: checkpoint(path("net.pth"), lambda c: c.update(version=99)),
+    ),
+    # numbers
+    *[
+        Case(f"eval_davis {flag} {value}", davis(flag, value), 2, f"{flag}")
+        for flag, value in (
+            ("--top", "0"),
+            ("--top", "-3"),
+            ("--top", "1e9"),
+            ("--mem_every", "0"),
+            ("--mem_every", "x"),
+            ("--max_memory_frames", "0"),
+            ("--size", "0"),
+            ("--size", "100000"),
+            ("--threads", "0"),
+            ("--threads", "100000"),
+            ("--num_workers", "-1"),
+            ("--device", "meta"),
+            ("--year", "1999"),
+            ("--split", "train"),
+            ("--size", "9" * 5000),
+        )
+    ],
+    *[
+        Case(f"train {flag} {value}", train(flag, value), 2, f"{flag}")
+        for flag, value in (
+            ("--lr", "0"),
+            ("--lr", "nan"),
+            ("--lr", "-1"),
+            ("--crop", "0"),
+            ("--crop", "33"),
+            ("--seed", "-1"),
+            ("--stage", "7"),
+            ("--save_every", "0"),
+            ("--keep", "0"),
+            ("--id", "../x"),
+            ("--id", ""),
+            ("--value_dim", "33"),
+            ("--accumulate", "0"),
+            ("--spacing", "none"),
+            ("--yv_list", "nowhere.txt"),
+            ("--load_network", "nowhere.pth"),
+            ("--resume", "notes.txt"),
+        )
+        if flag not in ("--yv_list", "--load_network", "--resume")
+    ],
+    Case("train from no network", train("--load_network", "nowhere.pth"), 2, "nowhere.pth"),
+    Case("train on from text", train("--resume", "notes.txt"), 2, "notes.txt"),
+    Case("train on from a network", train("--resume", "net.pth"), 2, "net.pth: expected a training checkpoint"),
+    Case("train by a list that is not there", train("--yv_list", "nowhere.txt"), 2, "nowhere.txt"),
+    Case("train by a list with a path", train("--yv_list", "list.txt"), 2, "list.txt", write("list.txt", "../x\n")),
+    Case("train without data", train("--yv_root", "none", "--davis_root", "none"), 2, "neither"),
+    Case(
+        "train on a broken mask",
+        train("--davis_root", "none"),
+        2,
+        "20 samples in a row",
+        lambda: [p.write_bytes(b"x") for p in path("YouTube/train_480p/Annotations/dog").iterdir()],
+    ),
+    Case(
+        "train into somebody's folder",
+        train(),
+        0,
+        "network: ",
+        write("out/x_s3/checkpoint_mine.pth", "precious"),
+        lambda: path("out/x_s3/checkpoint_mine.pth").read_text() == "precious" and path("out/x_s3.pth").is_file(),
+    ),
+    Case("train into a file", train(), 2, "found a file", write("out", "x")),
+    Case(
+        "train on photographs",
+        ("train", "--id", "x", "--save_dir", "out", "--stage", "0", "--device", "cpu", "--num_workers", "0", *DATA, *TINY),
+        0,
+        "network: ",
+        right=lambda: path("out/x_s0.pth").is_file(),
+    ),
+    Case(
+        "train on an empty static set",
+        train("--stage", "0"),
+        2,
+        "static",
+        lambda: [p.unlink() for p in path("static/ecssd").iterdir()],
+    ),
+    # a user's own video
+    Case("a film", film(), 0, "out/masks", right=lambda: masks("masks") == 8),
+    Case("no film", film(video="nowhere.mp4"), 2, "no such video"),
+    Case("text as a film", film(video="notes.txt"), 2, "notes.txt"),
+    Case("a truncated film", film(), 2, "film.mp4", cut("film.mp4", 3000), lambda: masks("masks") == 0),
+    Case("a film of no bytes", film(), 2, "film.mp4", write("film.mp4", b"")),
+    Case("a folder without frames", film(video="own"), 2, "expected frames"),
+    Case(
+        "a frame of another size in a folder",
+        film(video="frames"),
+        2,
+        "2.png",
+        save("frames/2.png", picture(2).resize((32, 32))),
+    ),
+    Case("a mask for no frame", film("--mask", "99:mask.png"), 2, "0 to 7"),
+    Case("a mask for a frame below 0", film("--mask", "-1:mask.png"), 2, "-1:mask.png"),
+    Case("two masks for a frame", film("--mask", "mask.png", "0:mask.png"), 2, "one mask for each frame"),
+    Case("a mask that is not there", film("--mask", "nowhere.png"), 2, "nowhere.png"),
+    Case("a mask that is text", film("--mask", "notes.txt"), 2, "notes.txt"),
+    Case(
+        "a mask with soft edges",
+        film(),
+        2,
+        "antialiasing",
+        save("mask.png", Image.fromarray(255 * labels(1)).resize((16, 12), 2).resize((64, 48), 2)),
+    ),
+    Case(
+        "a mask in a folder of results",
+        film("--mask", "out/masks/mask.png", "--overwrite"),
+        2,
+        "lies where the results go",
+        both(lambda: path("out/masks").mkdir(parents=True), lambda: shutil.copy("mask.png", "out/masks/mask.png")),
+    ),
+    Case(
+        "the film as its own overlay",
+        film("--overwrite", video="out/overlay.mp4"),
+        2,
+        "lies where the results go",
+        both(lambda: path("out").mkdir(), lambda: shutil.copy("film.mp4", "out/overlay.mp4")),
+    ),
+    Case(
+        "somebody's masks folder",
+        film("--overwrite"),
+        2,
+        "was not made by this project",
+        write("out/masks/mine.txt", "precious"),
+        lambda: path("out/masks/mine.txt").read_text() == "precious",
+    ),
+    *[
+        Case(f"segment_video {flag} {value}", film(flag, value, video="frames"), 2, flag)
+        for flag, value in (
+            ("--fps", "0"),
+            ("--fps", "1e-9"),
+            ("--fps", "1e300"),
+            ("--fps", "nan"),
+            ("--size", "1"),
+            ("--threads", "100000"),
+        )
+    ],
+    Case("a frame beyond the film", ("segment_video", "film.mp4", "--frame", "8", "out/f.png"), 2, "0 to 7"),
+    Case(
+        "a frame of the film",
+        ("segment_video", "film.mp4", "--frame", "7", "out/f.png"),
+        0,
+        "f.png",
+        right=lambda: path("out/f.png").is_file(),
+    ),
+    Case("a frame over a file", ("segment_video", "film.mp4", "--frame", "0", "mask.png"), 2, "exists already"),
+    # scores and pictures
+    Case("score of no results", ("score", "--results", "nowhere", "--davis_path", "DAVIS")),
+    Case(
+        "score with a missing mask",
+        ("score", "--results", "out", "--davis_path", "DAVIS"),
+        2,
+        "no such result",
+        both(lambda: shutil.copytree("results", "out"), lambda: path("out/ant/00001.png").unlink()),
+    ),
+    Case(
+        "score with a mask of another size",
+        ("score", "--results", "out", "--davis_path", "DAVIS"),
+        2,
+        "expected the size",
+        both(
+            lambda: shutil.copytree("results", "out"),
+            save("results/ant/00001.png", GREY),
+            lambda: GREY.resize((8, 8)).save("out/ant/00001.png"),
+        ),
+    ),
+    Case("score of a wrong split", ("score", "--results", "results", "--davis_path", "DAVIS", "--split", "x"), 2, "--split"),
+    Case(
+        "perfect scores",
+        ("score", "--results", "out", "--davis_path", "DAVIS"),
+        0,
+        "1.000,1.000",
+        lambda: shutil.copytree("results", "out"),
+    ),
+    Case("report into a folder", ("report", "results", "--davis_path", "DAVIS", "--output", "frames"), 2, "found a folder"),
+    Case("report of no results", ("report", "nowhere", "--davis_path", "DAVIS", "--output", "out/r.html"), 2, "nowhere"),
+    Case(
+        "samples at -1", ("show_samples", "--stage", "0", *DATA, "--progress", "-1", "--output", "out/s.png"), 2, "--progress"
+    ),
+    Case("no samples", ("show_samples", "--stage", "0", *DATA, "--samples", "0", "--output", "out/s.png"), 2, "--samples"),
+    Case(
+        "results that are text",
+        ("show_results", "--results", "out", "--davis_path", "DAVIS", "--output", "out/r.png"),
+        2,
+        "00000.png",
+        both(lambda: shutil.copytree("results", "out"), lambda: path("out/ant/00000.png").write_text("x")),
+    ),
+    Case(
+        "copies of first masks",
+        ("copy_first_mask", "--davis_path", "DAVIS", "--output", "out"),
+        0,
+        "masks",
+        right=lambda: masks("ant") == 3,
+    ),
+    # data
+    Case(
+        "check of broken data",
+        ("check_data", *DATA, "--davis16_root", "none", "--yv18_root", "none", "--decode", "--num_workers", "0"),
+        1,
+        "",
+        write(f"{ANT}/00001.jpg", b"x"),
+    ),
+    Case(
+        "check of a bad list",
+        ("check_data", *DATA, "--davis16_root", "none", "--yv18_root", "none", "--num_workers", "0"),
+        1,
+        "",
+        write("DAVIS/ImageSets/2017/val.txt", "../../etc\n"),
+    ),
+    Case(
+        "check of nothing",
+        (
+            "check_data",
+            *[word for flag in ("static", "bl", "yv", "davis", "davis16", "yv18") for word in (f"--{flag}_root", "nowhere")],
+            "--num_workers",
+            "0",
+        ),
+        0,
+        "missing",
+    ),
+    Case("conversion of text", ("convert_weights", "notes.txt", "out/x.pth"), 2, "notes.txt"),
+    Case("conversion of another configuration", ("convert_weights", "net.pth", "out/x.pth", "--to", "released"), 2, "net.pth"),
+    Case("an archive of another data set", ("prepare_bl30k", "davis.zip", "--output", "out"), 2, "davis.zip"),
+    Case("a truncated archive", ("prepare_davis", "davis.zip", "--output", "out"), 2, "davis.zip", cut("davis.zip", 2000)),
+    Case("text as an archive", ("prepare_static", "notes.txt", "--output", "out", "--num_workers", "0"), 2, "notes.txt"),
+    Case("no archive", ("prepare_youtube", "nowhere.zip", "--output", "out", "--num_workers", "0"), 2, "nowhere.zip"),
+    Case(
+        "an archive over somebody's files",
+        ("prepare_bl30k", "bl30k.tar", "--output", "out"),
+        2,
+        "differs from",
+        write("out/JPEGImages/eel/00000.jpg", "precious"),
+        lambda: path("out/JPEGImages/eel/00000.jpg").read_text() == "precious",
+    ),
+    Case(
+        "an archive through a link",
+        ("prepare_bl30k", "bl30k.tar", "--output", "out"),
+        2,
+        "plain name",
+        link("out/JPEGImages/eel", "../../frames"),
+    ),
+    Case(
+        "demo data over somebody's files",
+        ("make_demo_data", "out", "--overwrite"),
+        2,
+        "something else",
+        write("out/thesis.txt", "precious"),
+        lambda: path("out/thesis.txt").read_text() == "precious",
+    ),
+    Case("demo data into a file", ("make_demo_data", "notes.txt"), 2, "notes.txt"),
+]
+
+
+def snapshot(root: Path) -> dict[str, str]:
+    """What lies there, `out` and the sandbox's own folder aside."""
+    found = {}
+    for place, folders, files in os.walk(root):
+        if Path(place) == root:
+            folders[:] = [name for name in folders if name not in ("out", ".tmp")]
+        for name in [*folders, *files]:
+            item = Path(place, name)
+            is_file = item.is_file() and not item.is_symlink()
+            found[str(item)] = hashlib.sha256(item.read_bytes()).hexdigest() if is_file else "folder or link"
+    found.pop(str(root / "out"), None)
+    return found
+
+
+def run(case: Case, here: Path) -> list[str]:
+    """What is wrong with how a case ended; nothing if it is as it should be."""
+    os.chdir(here)
+    case.breaks()
+    before = snapshot(here)
+    out, err = io.StringIO(), io.StringIO()
+    problems = []
+    signal.alarm(LIMIT)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run_script(*map(str, case.command)) or 0
+    except BaseException:
+        return [f"traceback: {traceback.format_exc().splitlines()[-1]}"]
+    finally:
+        signal.alarm(0)
+    lines = [line for line in err.getvalue().replace("\r", "\n").splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"(\S+: )?error: ", line)]
+    if status != case.status:
+        problems.append(f"status {status}, expected {case.status}: {(lines or ['-'])[-1][:200]}")
+    if "Traceback" in out.getvalue() + err.getvalue():
+        problems.append("a traceback was printed")
+    if status == 2 and (len(errors) != 1 or lines[-1] != errors[0]):
+        problems.append(f"expected one line of error, found {errors[:3]} and last {lines[-1:]}")
+    if status == 2 and lines and len(lines[-1]) > 700:
+        problems.append(f"an error of {len(lines[-1])} characters")
+    told = (lines or [""])[-1] if status == 2 else out.getvalue()
+    if not re.search(case.says, told):
+        problems.append(f"expected {case.says!r} in: {told[-300:]}")
+    if snapshot(here) != before:
+        changed = {name for name, _ in snapshot(here).items() ^ before.items()}
+        problems.append(f"touched outside: {sorted(changed)[:3]}")
+    if not case.right():
+        problems.append("the result is not right")
+    if left := [str(p) for p in Path("out").rglob(".*") if re.search(r"\.partial$|\.[0-9a-f]{8}$", p.name)]:
+        problems.append(f"left behind: {left[:3]}")
+    return problems
+
+
+def main() -> int:
+    if "STCN_SANDBOX" not in os.environ:
+        print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
+        return 125
+    root, pattern = Path(sys.argv[1]).resolve(), re.compile(sys.argv[2] if len(sys.argv) > 2 else "")
+    (root / "good").mkdir()
+    good.build(root / "good")
+    failed = 0
+    chosen = [case for case in CASES if pattern.search(case.name)]
+    for number, case in enumerate(chosen):
+        here = root / f"case {number}"
+        shutil.copytree(root / "good", here)
+        start = time.perf_counter()
+        problems = run(case, here)
+        os.chdir(root)
+        shutil.rmtree(here)
+        failed += bool(problems)
+        mark = "FAILED" if problems else "ok"
+        print(f"{mark:<7}{time.perf_counter() - start:6.1f} s  {case.name[:80]}", *problems, sep="\n          ", flush=True)
+    print(f"{len(chosen)} cases, {failed} failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

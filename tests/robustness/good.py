@@ -1,0 +1,77 @@
+"""A small good data tree in every layout, for cases that break it."""
+
+import json
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import build_light_network, write_video
+from films import noise, write_film
+from PIL import Image
+
+from model import save_network
+from util.image import write_label_map
+
+SIZE = (48, 64)
+
+
+def labels(*ids: int) -> np.ndarray:
+    """A label map with an upright bar for each id."""
+    result = np.zeros(SIZE, np.uint8)
+    for i, number in enumerate(ids):
+        result[8:40, 6 + 16 * i : 16 + 16 * i] = number
+    return result
+
+
+def picture(t: int) -> Image.Image:
+    return Image.fromarray(noise(t, SIZE))
+
+
+def build(root: Path) -> None:
+    """Everything that the cases start from, below `root`."""
+    save_network(build_light_network(), root / "net.pth")
+    (root / "notes.txt").write_text("precious")
+    davis = root / "DAVIS"
+    for name in ("ant", "bee"):
+        write_video(davis / "JPEGImages/480p" / name, davis / "Annotations/480p" / name, [labels(1, 2)] * 3)
+    for year in ("2016", "2017"):
+        (davis / "ImageSets" / year).mkdir(parents=True)
+        for image_set in ("train", "val"):
+            (davis / "ImageSets" / year / f"{image_set}.txt").write_text("ant\nbee\n")
+    youtube = root / "YouTube"
+    masks = [labels(5), None, labels(5, 9)]
+    write_video(youtube / "all_frames/valid_all_frames/JPEGImages/cow", youtube / "valid/Annotations/cow", masks)
+    write_video(youtube / "train_480p/JPEGImages/dog", youtube / "train_480p/Annotations/dog", [labels(3)] * 4)
+    objects = {"5": {"category": "cow", "frames": ["00000", "00002"]}, "9": {"category": "x", "frames": ["00002"]}}
+    (youtube / "valid/meta.json").write_text(json.dumps({"videos": {"cow": {"objects": objects}}}))
+    own = root / "own"
+    for name in ("cat", "two words", "größe"):
+        write_video(own / "JPEGImages" / name, own / "Annotations" / name, [labels(1), None, None])
+    bl30k = root / "BL30K"
+    write_video(bl30k / "JPEGImages/eel", bl30k / "Annotations/eel", [labels(1)] * 4)
+    ecssd = root / "static/ecssd"
+    ecssd.mkdir(parents=True)
+    for i in range(4):
+        picture(i).save(ecssd / f"{i}.jpg")
+        Image.fromarray(255 * labels(1)).save(ecssd / f"{i}.png")
+    frames = root / "frames"
+    frames.mkdir()
+    for t in range(4):
+        picture(t).save(frames / f"{t}.png")
+    write_label_map(root / "mask.png", labels(1), None)
+    write_film(root / "film.mp4", [np.asarray(picture(t)) for t in range(8)])
+    with zipfile.ZipFile(root / "davis.zip", "w") as archive:
+        for path in sorted(davis.rglob("*")):
+            archive.write(path, path.relative_to(root))
+    with tarfile.open(root / "bl30k.tar", "w") as archive:
+        archive.add(bl30k, "BL30K")
+    shutil.copytree(davis / "Annotations/480p", root / "results")
+
+
+def checkpoint(path: Path, change) -> None:
+    """Rewrite a checkpoint after `change(content)`."""
+    content = torch.load(path, weights_only=True)
+    torch.save(change(content) or content, path)
