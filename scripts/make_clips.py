@@ -154,7 +154,7 @@ def _cut_out(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> C
     if not len(rows):
         rows = columns = np.array([0])
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    opacity = cv2.GaussianBlur(cv2.copyMakeBorder(mask[box].astype(np.float32), 4, 4, 4, 4, cv2.BORDER_CONSTANT), None, 0.7)
+    opacity = cv2.GaussianBlur(cv2.copyMakeBorder(mask[box].astype(np.float32), 4, 4, 4, 4, cv2.BORDER_CONSTANT), (0, 0), 0.7)
     texture = np.dstack([cv2.copyMakeBorder(image[box], 4, 4, 4, 4, cv2.BORDER_REPLICATE), opacity]).astype(np.float32)
     if rng.random() < 0.5:
         texture = np.ascontiguousarray(texture[:, ::-1])

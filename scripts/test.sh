@@ -9,4 +9,5 @@ if [ "${1:-}" = "--slow" ]; then
 fi
 ruff check .
 ruff format --check --quiet .
+basedpyright
 python -m pytest "${selection[@]}" "$@"

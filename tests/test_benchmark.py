@@ -11,7 +11,7 @@ SMALL = ("--size", "48x64", "--repeats", 1, "--device", "cpu")
 
 def test_the_benchmark_of_the_data_says_both_figures(demo_data, script, capsys):
     flags = ["--static_root", demo_data / "static", "--bl_root", demo_data / "none", "--yv_root", demo_data / "YouTube"]
-    assert script("benchmark", "--data", *flags, "--davis_root", "none", "--crop", 64, "--repeats", 2) == 0
+    assert script("scripts.benchmark.__main__", "--data", *flags, "--davis_root", "none", "--crop", 64, "--repeats", 2) == 0
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
     assert rows["1"][:2] == ["left", "out:"]
     for stage in "023":
@@ -32,22 +32,22 @@ def test_the_benchmark_of_the_data_says_both_figures(demo_data, script, capsys):
     ids=lambda value: value[0][2:] if isinstance(value, tuple) else "",
 )
 def test_one_process_reports(flags, expected, light_file, capsys):
-    assert run_script("benchmark", *flags, *SMALL, "--model", light_file) == 0
+    assert run_script("scripts.benchmark.__main__", *flags, *SMALL, "--model", light_file) == 0
     assert re.search(expected, capsys.readouterr().out)
 
 
 @pytest.mark.slow
 def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, capsys):
     small = (*SMALL, "--model", light_file, "--frames", 12)
-    assert run_script("benchmark", "--video", "--objects", 3, "--late", 1, *small) == 0
+    assert run_script("scripts.benchmark.__main__", "--video", "--objects", 3, "--late", 1, *small) == 0
     out = capsys.readouterr().out
     assert "48x64, 3 objects of which 1 enter late, 12 frames after 0 in memory" in out
     figures = re.search(r"memory: ([\d.]+) frames/s, plainly ([\d.]+), ([\d.]+) times faster", out)
     ours, plain, ratio = map(float, figures.groups())
     assert ratio == pytest.approx(ours / plain, rel=0.2)
-    assert run_script("benchmark", "--long", "--max_memory_frames", 2, *small) == 0
+    assert run_script("scripts.benchmark.__main__", "--long", "--max_memory_frames", 2, *small) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + 12
-    assert run_script("benchmark", "--growth", "--output", tmp_path / "growth.png", *small) == 0
+    assert run_script("scripts.benchmark.__main__", "--growth", "--output", tmp_path / "growth.png", *small) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
     assert [row[0] for row in rows] == ["frames"] * 4 + ["objects"] * 4 + ["pixels"] * 4
     assert all(float(figure) > 0 for row in rows for figure in row[1:4])
@@ -65,5 +65,5 @@ def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, cap
     ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value)),
 )
 def test_what_cannot_be_measured_is_told_at_once(flags, message, capsys):
-    assert run_script("benchmark", *flags, *SMALL) == 2
+    assert run_script("scripts.benchmark.__main__", *flags, *SMALL) == 2
     assert message in capsys.readouterr().err

@@ -11,7 +11,7 @@ from conftest import ROOT, run_script
 from PIL import Image
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LONG = ("train", "benchmark")  # parsed, not run: their own tests run them on little data
+LONG = ("train", "scripts.benchmark.__main__")  # parsed, not run: their own tests run them on little data
 
 
 def commands() -> list[tuple[str, str]]:
@@ -28,6 +28,8 @@ def commands() -> list[tuple[str, str]]:
 def python_of(command: str) -> tuple[str, list[str]] | None:
     """The module and the arguments of a command that starts one of our scripts."""
     words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_0-9]+=.*", word)]
+    if words[:2] == ["python", "-m"]:
+        return f"{words[2]}.__main__", words[3:]
     if words[0] == "torchrun":
         words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) - 1 :]
     if words[0] == "torchrun" or words[0] == "python" or words[0].startswith("--"):

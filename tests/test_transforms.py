@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as tf
-from benchmark import step_by_step
 from PIL import Image
 
 from dataset.transforms import (
@@ -22,6 +21,7 @@ from dataset.transforms import (
     flip,
     warp,
 )
+from scripts.benchmark.samples import step_by_step
 from util.image import MEAN_COLOUR
 
 SIZE = (150, 200)

@@ -1,0 +1,1 @@
+"""Measurements of what the project does; they report and judge nothing."""

@@ -1,0 +1,127 @@
+"""Measure what the project does; it reports and judges nothing.
+
+python -m scripts.benchmark --data --static_root ../static --davis_root ../DAVIS/2017
+python -m scripts.benchmark --read --size 480x854 --objects 3 --memory 40
+python -m scripts.benchmark --video --size 480x854 --objects 5 --late 2 --frames 50 --repeats 1
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+import torch
+
+from dataset.stages import add_crop_flag, add_data_flags, data_roots
+from model import STCN, load_for_inference, load_network, save_network
+from scripts.benchmark.made_up import STRIPES
+from scripts.benchmark.reading import measure_parts, measure_read
+from scripts.benchmark.samples import measure_data
+from scripts.benchmark.training_steps import measure_scoring, measure_training
+from scripts.benchmark.videos import PARTS, VideoJob, measure_growth, measure_long_video, measure_video
+from util.device import device_of, use_threads
+from util.errors import InputError, one_line_errors
+from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_int
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", action="store_true", help="training samples per second and core")
+    what.add_argument("--parts", action="store_true", help="time of each part of a frame")
+    what.add_argument("--read", action="store_true", help="reading the memory, ours and plainly")
+    what.add_argument("--video", action="store_true", help="a whole made-up video, ours and plainly")
+    what.add_argument("--long", action="store_true", help="time and memory as a video goes on")
+    what.add_argument("--growth", action="store_true", help="growth with frames, objects and pixels: a table and a plot")
+    what.add_argument("--training", action="store_true", help="training steps a second")
+    what.add_argument("--scoring", action="store_true", help="scoring of a frame")
+    result.add_argument("--repeats", type=positive_int, default=20, help="of each measurement; medians are printed")
+    result.add_argument("--model", metavar="FILE", help="checkpoint (default: the paper's network with random weights)")
+    result.add_argument("--size", type=size_of, default=(480, 854), metavar="HxW", help="of a frame in pixels")
+    result.add_argument("--frames", type=positive_int, default=50, help="of a video")
+    result.add_argument("--objects", type=positive_int, default=1, help="in a video")
+    result.add_argument("--late", type=non_negative_int, default=0, help="so many of the objects enter in the middle")
+    result.add_argument(
+        "--memory", type=non_negative_int, help="made-up memory frames (default: 10 for --parts and --read, 0 for videos)"
+    )
+    result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
+    result.add_argument("--batch", type=positive_int, default=4, help="for --training")
+    result.add_argument("--output", default="growth.png", metavar="PNG", help="plot of --growth")
+    result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
+    result.add_argument("--threads", type=positive_int, help="of PyTorch on the CPU")
+    add_data_flags(result)
+    add_crop_flag(result)
+    return result
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """For argparse: HEIGHTxWIDTH."""
+    try:
+        height, width = map(int, text.lower().split("x"))
+    except ValueError:
+        height = width = 0
+    if min(height, width) < 16:
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH of at least 16x16, found {text!r}")
+    return height, width
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    device, repeats, size = device_of(arguments.device), arguments.repeats, arguments.size
+    if arguments.memory is None:
+        arguments.memory = 10 if arguments.parts or arguments.read else 0
+    if arguments.memory and arguments.late:
+        raise InputError("--late: goes without --memory, which holds all objects from the start")
+    if arguments.objects > STRIPES:
+        raise InputError(f"--objects: expected at most {STRIPES}, found {arguments.objects}")
+    if (arguments.long or arguments.growth) and arguments.frames < PARTS:
+        raise InputError(f"--frames: expected at least {PARTS}, found {arguments.frames}")
+    use_threads(arguments.threads)
+    if arguments.data:
+        print(measure_data(data_roots(arguments), crop=arguments.crop, repeats=repeats))
+    elif arguments.scoring:
+        print(measure_scoring(size=size, repeats=repeats))
+    elif arguments.read:
+        print(measure_read(size=size, objects=arguments.objects, memory=arguments.memory, repeats=repeats, device=device))
+    elif arguments.training:
+        network = load_network(arguments.model) if arguments.model else STCN()
+        shape = {"crop": arguments.crop, "batch": arguments.batch, "objects": arguments.objects}
+        print(measure_training(network, **shape, repeats=repeats, device=device))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            model = arguments.model or _untrained(Path(folder))
+            if arguments.parts:
+                network = load_for_inference(model, device)
+                shape = {"size": size, "objects": arguments.objects, "memory": arguments.memory}
+                print(measure_parts(network, **shape, repeats=repeats))
+                return
+            job = VideoJob(
+                "ours",
+                str(model),
+                size,
+                arguments.frames,
+                arguments.objects,
+                arguments.late,
+                arguments.memory,
+                arguments.max_memory_frames,
+                str(device),
+                arguments.threads,
+            )
+            if arguments.video:
+                print(measure_video(job, repeats=repeats))
+            elif arguments.long:
+                print(measure_long_video(job))
+            else:
+                print(measure_growth(job, Path(arguments.output)))
+
+
+def _untrained(folder: Path) -> Path:
+    torch.manual_seed(0)
+    save_network(STCN(), folder / "untrained.pth")
+    return folder / "untrained.pth"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Made-up input, and a stopwatch."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+STRIPES = 10  # objects in a made-up mask, at most
+
+
+def made_up_frame(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Smooth noise, (H, W, 3) uint8."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def made_up_mask(size: tuple[int, int], ids: range) -> np.ndarray:
+    """A label map with an upright stripe for each id."""
+    labels = np.zeros(size, dtype=np.uint8)
+    for number in ids:
+        left = (2 * number - 1) * size[1] // (2 * STRIPES + 1)
+        labels[size[0] // 4 : 3 * size[0] // 4, left : left + size[1] // (2 * STRIPES + 1)] = number
+    return labels
+
+
+class Stopwatch:
+    """Seconds between calls, by name; on CUDA between events."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.parts: dict[str, list[float]] = {}
+
+    def time(self, name: str, work: Callable[[], Any]) -> Any:
+        if self.cuda:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            result = work()
+            end.record()
+            torch.cuda.synchronize()
+            seconds = start.elapsed_time(end) / 1000
+        else:
+            begin = time.perf_counter()
+            result = work()
+            seconds = time.perf_counter() - begin
+        self.parts.setdefault(name, []).append(seconds)
+        return result
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.parts[name])

@@ -1,0 +1,94 @@
+"""The parts of a frame (the paper's Figure 5), and reading the memory beside the plain formulas."""
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from model import STCN, MemoryBank
+from model.network import soft_aggregate
+from model.plain import read_plainly
+from scripts.benchmark.made_up import Stopwatch, made_up_frame
+from util.image import STRIDE, normalise, padding_to_stride
+
+
+@torch.inference_mode()
+def measure_parts(network: STCN, *, size: tuple[int, int], objects: int, memory: int, repeats: int) -> str:
+    """The paper's Figure 5: milliseconds of each part of a frame."""
+    device = next(network.parameters()).device
+    watch = Stopwatch(device)
+    frame = normalise(torch.from_numpy(made_up_frame(size)).to(device))
+    padded = F.pad(frame, padding_to_stride(*size))[None]
+    masks = torch.rand(1, objects, *padded.shape[2:], device=device)
+    features = network.encode_key(padded)
+    values = network.encode_value(padded, masks, features)[0]
+    bank = MemoryBank(similarity=network.config.similarity)
+    for _ in range(memory):
+        bank.add(features.key[0] + 0.1 * torch.randn_like(features.key[0]), values)
+    for _ in range(repeats + 1):
+        features = watch.time("key encoding", partial(network.encode_key, padded))
+        watch.time("value encoding, every 5th frame", partial(network.encode_value, padded, masks, features))
+        read = watch.time("affinity matching and readout", partial(bank.read, features.key[0]))
+        logits = watch.time("decoding", partial(network.decode, read[None], features))
+        watch.time("the rest: aggregation, labels", lambda logits=logits: _labels(logits[0]))
+    lines = [f"{'part':<36}{'ms':>9}   {size[0]}x{size[1]}, {objects} objects, {memory} memory frames, median of {repeats}"]
+    for name, seconds in watch.parts.items():
+        lines.append(f"{name:<36}{1000 * statistics.median(seconds[1:]):>9.1f}")
+    return "\n".join(lines)
+
+
+def _labels(logits: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(soft_aggregate(torch.sigmoid(logits), dim=0), dim=0).argmax(dim=0)
+
+
+@torch.inference_mode()
+def measure_read(*, size: tuple[int, int], objects: int, memory: int, repeats: int, device: torch.device) -> str:
+    """Reading the memory, ours and plainly, in turns: time, and the memory that it needs beside its input and result."""
+    height, width = (-(-side // STRIDE) for side in size)
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.randn(memory, 64, height, width, generator=generator).to(device)
+    values = torch.randn(memory, objects, 512, height, width, generator=generator).to(device)
+    query = torch.randn(64, height, width, generator=generator).to(device)
+    bank = MemoryBank()
+    for key, value in zip(keys, values, strict=True):
+        bank.add(key, value)
+    flat_keys = keys.flatten(2).transpose(0, 1).flatten(1)  # (Ck, M)
+    flat_values = values.flatten(3).permute(1, 2, 0, 3).flatten(2)  # (N, Cv, M)
+    ways = {
+        "ours": partial(bank.read, query),
+        "plain": partial(read_plainly, flat_keys, flat_values, query.flatten(1), 20),
+    }
+    torch.testing.assert_close(ways["ours"]().flatten(2), ways["plain"](), atol=1e-3, rtol=0)
+    extra = {way: _largest_extra(work, device) for way, work in ways.items()}
+    watch = Stopwatch(device)
+    for _ in range(repeats):
+        for way, work in ways.items():
+            watch.time(way, work)
+    ours, plain = (watch.median(way) for way in ways)
+    return (
+        f"{size[0]}x{size[1]}, {objects} objects, {memory:>3} memory frames: {1000 * ours:.0f} ms, plainly "
+        f"{1000 * plain:.0f} ms, {plain / ours:.1f} times faster; extra memory {extra['ours'] / 2**20:.0f} MiB, plainly "
+        f"{extra['plain'] / 2**20:.0f} MiB, 1/{extra['plain'] / extra['ours']:.0f}"
+    )
+
+
+def _largest_extra(work: Callable[[], Any], device: torch.device) -> int:
+    """Bytes allocated at once while it runs, beside its result."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        result = work()
+        return torch.cuda.max_memory_allocated(device) - before - result.nbytes
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = work()
+    held = largest = 0  # the result is still held at the end, and is not extra
+    recorded: Any = profiler.profiler
+    for event in recorded.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            largest = max(largest, held)
+    return largest - result.nbytes

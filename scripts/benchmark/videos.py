@@ -1,0 +1,191 @@
+"""Whole made-up videos, ours and the plain way, each in a process of its own."""
+
+import gc
+import io
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import cv2
+import matplotlib
+import numpy as np
+import torch
+from matplotlib import pyplot
+
+from model import VideoSegmenter, load_network
+from model.plain import PlainBank, segment_plainly
+from scripts.benchmark.made_up import made_up_frame, made_up_mask
+from util.device import device_of, peak_memory
+from util.files import write_atomically
+from util.image import STRIDE, normalise
+from util.progress import progress_bar
+
+PROCESS = Path("/proc/self")  # Linux
+PARTS = 10  # of a long video, each timed
+
+matplotlib.use("agg")  # draws into files, on machines without a screen too
+
+
+class VideoJob(NamedTuple):
+    """A made-up video, and how it is segmented."""
+
+    way: str  # ours or plain
+    model: str
+    size: tuple[int, int]
+    frames: int
+    objects: int
+    late: int  # of the objects, so many enter in the middle
+    memory: int  # made-up frames in memory before the first
+    max_memory_frames: int | None
+    device: str
+    threads: int | None
+
+
+class VideoResult(NamedTuple):
+    seconds: list[float]  # of each frame; of all of them for the plain way
+    peak_bytes: list[int]  # after each frame: memory that the process has needed so far, beyond what the network takes
+
+
+def measure_video(job: VideoJob, *, repeats: int) -> str:
+    """Ours and the plain way in turns: frames per second and peak memory."""
+    results: dict[str, list[VideoResult]] = {"ours": [], "plain": []}
+    with progress_bar(2 * repeats, "videos") as bar:
+        for _ in range(repeats):
+            for way, found in results.items():
+                found.append(in_own_process(job._replace(way=way)))
+                bar.increment()
+    ours, plain = (statistics.median(sum(result.seconds) for result in found) for found in results.values())
+    peaks = {way: max(max(result.peak_bytes) for result in found) for way, found in results.items()}
+    return (
+        f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames after "
+        f"{job.memory} in memory: "
+        f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times faster; peak memory "
+        f"{peaks['ours'] / 2**20:.0f} MiB, plainly {peaks['plain'] / 2**20:.0f} MiB"
+    )
+
+
+def measure_growth(job: VideoJob, picture: Path) -> str:
+    """Seconds of a video and its peak memory as frames, objects and pixels grow, as a table; the plot goes to `picture`."""
+    height, width = job.size
+    scales = (0.5, 0.75, 1.0, 1.5)
+    series = {
+        "frames": [(n, job._replace(frames=n)) for n in (job.frames // 4, job.frames // 2, job.frames, 2 * job.frames)],
+        "objects": [(n, job._replace(objects=n, late=0)) for n in (1, 2, 4, 8)],
+        "pixels": [(int(height * width * s * s), job._replace(size=(int(height * s), int(width * s)))) for s in scales],
+    }
+    lines = [f"{'':<9}{'':>10}{'s':>8}{'plainly':>9}{'MiB':>7}{'plainly':>9}"]
+    figure, axes = pyplot.subplots(2, len(series), figsize=(12, 6))
+    with progress_bar(2 * sum(map(len, series.values())), "videos") as bar:
+        for column, (name, jobs) in enumerate(series.items()):
+            found: dict[str, list[tuple[float, float]]] = {"ours": [], "plain": []}
+            for _, variant in jobs:
+                for way, figures in found.items():
+                    result = in_own_process(variant._replace(way=way))
+                    figures.append((sum(result.seconds), max(result.peak_bytes) / 2**20))
+                    bar.increment()
+            numbers = [number for number, _ in jobs]
+            for row, unit in enumerate(("seconds", "MiB")):
+                for way, figures in found.items():
+                    axes[row, column].plot(numbers, [entry[row] for entry in figures], "o-", label=way)
+                axes[row, column].set(xlabel=name, ylabel=unit, ylim=(0, None))
+                axes[row, column].legend()
+            for number, ours, plain in zip(numbers, *found.values(), strict=True):
+                lines.append(f"{name:<9}{number:>10}{ours[0]:>8.2f}{plain[0]:>9.2f}{ours[1]:>7.0f}{plain[1]:>9.0f}")
+    figure.tight_layout()
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png")
+    write_atomically(picture, lambda file: file.write(encoded.getbuffer()))
+    return "\n".join([*lines, f"plot: {picture}"])
+
+
+def measure_long_video(job: VideoJob) -> str:
+    """Time of a frame and peak memory as a video goes on."""
+    result = in_own_process(job._replace(way="ours"))
+    bound = job.max_memory_frames or "all"
+    lines = [f"{'frames':>8}{'ms a frame':>12}{'peak MiB':>10}   {job.size[0]}x{job.size[1]}, {bound} frames in memory"]
+    step = job.frames // PARTS
+    for end in range(step, job.frames + 1, step):
+        window = result.seconds[end - step : end]
+        lines.append(f"{end:>8}{1000 * statistics.median(window):>12.1f}{result.peak_bytes[end - 1] / 2**20:>10.0f}")
+    return "\n".join(lines)
+
+
+def in_own_process(job: VideoJob) -> VideoResult:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(run_video, job).result()
+
+
+def run_video(job: VideoJob) -> VideoResult:
+    """In a process of its own, so that peak memory is the job's own."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    device = device_of(job.device)
+    cv2.setNumThreads(1)
+    network = load_network(job.model).to(device)
+    if job.way == "ours":
+        network = network.for_inference()
+    early = range(1, 1 + job.objects - job.late)
+    masks = {0: made_up_mask(job.size, early)}
+    if job.late:
+        masks[job.frames // 2] = made_up_mask(job.size, range(early.stop, 1 + job.objects))
+    canvas = made_up_frame((job.size[0], job.size[1] + 64))
+    generator = torch.Generator().manual_seed(0)
+    grid = tuple(-(-side // STRIDE) for side in job.size)
+    config = network.config
+    keys = torch.randn(job.memory, config.key_dim, *grid, generator=generator).to(device)
+    value = torch.randn(job.objects, config.value_dim, *grid, generator=generator).to(device)
+    start_bytes = peak_from_now(device)
+
+    def frame(t: int) -> torch.Tensor:
+        left = round(32 + 31 * np.sin(t / 9))
+        return normalise(torch.from_numpy(canvas[:, left : left + job.size[1]]).to(device))
+
+    if job.way == "plain":
+
+        class Bank(PlainBank):
+            def __init__(self) -> None:
+                super().__init__()
+                self.keys += keys.flatten(2)
+                self.values += [value.flatten(2)] * job.memory
+
+        begin = time.perf_counter()
+        given = {t: torch.from_numpy(mask).to(device) for t, mask in masks.items()}
+        with mock.patch("model.plain.PlainBank", Bank):
+            results = segment_plainly(network, torch.stack([frame(t) for t in range(job.frames)]), given)
+        for _, probabilities in results:
+            probabilities.argmax(dim=0).byte().cpu()
+        return VideoResult([time.perf_counter() - begin], [peak_bytes(device) - start_bytes])
+    segmenter = VideoSegmenter(network, max_memory_frames=job.max_memory_frames)
+    for key in keys:
+        segmenter.bank.add(key, value)
+    seconds, peaks = [], []
+    for t in range(job.frames):
+        begin = time.perf_counter()
+        mask = masks.get(t)
+        probabilities = segmenter.step(frame(t), mask)
+        assert probabilities is not None  # every frame is wanted
+        segmenter.to_labels(probabilities).cpu()
+        seconds.append(time.perf_counter() - begin)
+        peaks.append(peak_bytes(device) - start_bytes)
+    return VideoResult(seconds, peaks)
+
+
+def peak_from_now(device: torch.device) -> int:
+    """Forget what has been needed before, where the system can; the bytes in use now."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif PROCESS.exists():
+        (PROCESS / "clear_refs").write_text("5")  # resets what `peak_bytes` reads
+    return peak_bytes(device)
+
+
+def peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda" or not PROCESS.exists():
+        return peak_memory()[1]
+    (line,) = (line for line in (PROCESS / "status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
