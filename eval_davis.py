@@ -23,8 +23,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder with trainval/ and test-dev/ (2017), or one with JPEGImages/ (2016, and the official archives)",
     )
-    result.add_argument("--split", choices=("val", "testdev"), default="val", help="which videos")
-    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="2016: one object, all that is not 0")
+    result.add_argument("--split", choices=("val", "testdev"), default="val", help="set of videos")
+    result.add_argument(
+        "--year", type=int, choices=(2016, 2017), default=2017, help="2016 has one object: every value except 0"
+    )
     return result
 
 

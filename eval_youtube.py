@@ -23,10 +23,8 @@ def parser() -> argparse.ArgumentParser:
         help="folder with valid/ or test/, and all_frames/ beside them; or JPEGImages/ and Annotations/ of your own videos, "
         "whose masks number the objects or are white on black",
     )
-    result.add_argument("--split", choices=("valid", "test"), default="valid", help="which videos")
-    result.add_argument(
-        "--all_masks", action="store_true", help="give the network every mask that is there, not only an object's first"
-    )
+    result.add_argument("--split", choices=("valid", "test"), default="valid", help="set of videos")
+    result.add_argument("--all_masks", action="store_true", help="use every mask, not only each object's first")
     result.add_argument("--sparse", action="store_true", help="accept a data set without all_frames/: every fifth frame only")
     result.add_argument("--output_all", action="store_true", help="write every frame, not only those that meta.json names")
     return result

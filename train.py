@@ -69,31 +69,42 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter, argument_default=None)
     run = result.add_argument_group("run")
     run.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
-    run.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="0 static, 1 BL30K, 2 and 3 videos")
-    run.add_argument("--save_dir", default="saves", metavar="DIR", help="where <id>_s<stage>.pth and its folder go")
+    run.add_argument(
+        "--stage", type=int, choices=range(len(STAGES)), default=0, help="0: static images, 1: BL30K, 2 and 3: videos"
+    )
+    run.add_argument(
+        "--save_dir", default="saves", metavar="DIR", help="folder for <id>_s<stage>.pth and the run's own folder"
+    )
     run.add_argument("--save_every", type=positive_int, default=500, metavar="N", help="iterations between checkpoints")
-    run.add_argument("--keep", type=positive_int, default=3, metavar="N", help="so many newest checkpoints are kept")
-    run.add_argument("--resume", default="auto", metavar="auto|never|PATH", help="auto: from the newest readable checkpoint")
-    run.add_argument("--seed", type=non_negative_int, default=0, help="of samples and initial weights")
+    run.add_argument("--keep", type=positive_int, default=3, metavar="N", help="number of newest checkpoints to keep")
+    run.add_argument(
+        "--resume", default="auto", metavar="auto|never|PATH", help="auto continues from the newest readable checkpoint"
+    )
+    run.add_argument("--seed", type=non_negative_int, default=0, help="random seed of samples and initial weights")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps; torchrun gives each process its GPU")
     run.add_argument("--num_workers", type=non_negative_int, default=8, metavar="N", help="processes that make samples")
     run.add_argument(
-        "--val_every", type=positive_int, metavar="N", help="iterations between scores on DAVIS val (default: none)"
+        "--val_every",
+        type=positive_int,
+        metavar="N",
+        help="iterations between validations on DAVIS val (default: no validation)",
     )
-    run.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="iterations that a logged mean covers")
+    run.add_argument(
+        "--log_every", type=positive_int, default=25, metavar="N", help="number of iterations averaged in each logged value"
+    )
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
     run.add_argument("--debug", action="store_true", help="log each iteration, and pictures every 50")
     run.add_argument("--benchmark", action="store_true", help="let cuDNN choose algorithms by timing")
-    run.add_argument("--deterministic", action="store_true", help="only algorithms that give the same bits each time")
-    run.add_argument("--compile", action="store_true", help="torch.compile the network")
+    run.add_argument("--deterministic", action="store_true", help="use only deterministic algorithms")
+    run.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
     data = result.add_argument_group("data")
     add_data_flags(data)
     add_sampling_flags(data)
     add_crop_flag(data)
 
     network = result.add_argument_group("network")
-    network.add_argument("--load_network", metavar="FILE", help="start from this network, ours or the release's")
-    network.add_argument("--load_model", metavar="FILE", help="go on from this training checkpoint, ours or the release's")
+    network.add_argument("--load_network", metavar="FILE", help="start from this network, ours or a released one")
+    network.add_argument("--load_model", metavar="FILE", help="continue from this training checkpoint, ours or a released one")
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     kinds: dict[str, Any] = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
     kinds |= {"key_dim": {"type": positive_int}, "value_dim": {"type": positive_int}, "similarity": {"choices": SIMILARITIES}}
@@ -106,25 +117,39 @@ def parser() -> argparse.ArgumentParser:
     )
 
     steps = result.add_argument_group("optimisation", "by default the stage's numbers in the paper")
-    steps.add_argument("-i", "--iterations", type=positive_int, help="in all (default: the stage's)")
-    steps.add_argument("-b", "--batch_size", type=positive_int, help="of each process (default: the stage's over all)")
-    steps.add_argument("--accumulate", type=positive_int, default=1, metavar="N", help="passes of --batch_size an iteration")
-    steps.add_argument("--optimizer", choices=("adam", "adamw"), default="adam", help="which optimiser")
+    steps.add_argument("-i", "--iterations", type=positive_int, help="total number of iterations (default: the stage's)")
+    steps.add_argument(
+        "-b", "--batch_size", type=positive_int, help="samples per process and pass (default: the stage's batch, shared out)"
+    )
+    steps.add_argument("--accumulate", type=positive_int, default=1, metavar="N", help="passes of --batch_size per iteration")
+    steps.add_argument("--optimizer", choices=("adam", "adamw"), default="adam", help="optimiser")
     steps.add_argument("--lr", type=positive_float, default=1e-5, help="learning rate")
     steps.add_argument("--encoder_lr", type=positive_float, help="learning rate of the ResNets (default: --lr)")
-    steps.add_argument("--schedule", choices=("step", "cosine"), default="step", help="of the learning rate")
-    steps.add_argument("--steps", type=positive_int, nargs="*", help="when the learning rate falls (default: the stage's)")
-    steps.add_argument("--gamma", type=positive_float, default=0.1, help="by which factor it falls")
-    steps.add_argument("--clip_grad", type=positive_float, help="largest norm of the gradient (default: none)")
-    steps.add_argument("--bootstrap_start", type=non_negative_int, default=20_000, metavar="N", help="until then all pixels")
+    steps.add_argument("--schedule", choices=("step", "cosine"), default="step", help="learning rate schedule")
     steps.add_argument(
-        "--bootstrap_end", type=non_negative_int, default=70_000, metavar="N", help="from then on 15 %% of them"
+        "--steps", type=positive_int, nargs="*", help="iterations at which the learning rate falls (default: the stage's)"
     )
-    steps.add_argument("--no_amp", action="store_true", help="float32 on CUDA too")
+    steps.add_argument("--gamma", type=positive_float, default=0.1, help="factor by which the learning rate falls")
+    steps.add_argument("--clip_grad", type=positive_float, help="clip the gradient to this norm (default: no clipping)")
+    steps.add_argument(
+        "--bootstrap_start",
+        type=non_negative_int,
+        default=20_000,
+        metavar="N",
+        help="iteration up to which the loss counts all pixels",
+    )
+    steps.add_argument(
+        "--bootstrap_end",
+        type=non_negative_int,
+        default=70_000,
+        metavar="N",
+        help="iteration from which the loss counts the hardest 15 %% of the pixels",
+    )
+    steps.add_argument("--no_amp", action="store_true", help="use float32 on CUDA too")
     steps.add_argument(
         "--amp_dtype",
         choices=("float16", "bfloat16"),
-        help="of mixed precision; the CPU can have bfloat16 (default: float16 on CUDA, no mixed precision elsewhere)",
+        help="type for mixed precision; bfloat16 also works on the CPU (default: float16 on CUDA, none elsewhere)",
     )
     return result
 

@@ -170,11 +170,20 @@ def stage_sources(
 
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
     """Where the training data lies."""
-    parser.add_argument("--static_root", default="../static", metavar="DIR", help="stage 0: fss, DUTS-TR, ecssd, ... in it")
-    parser.add_argument("--bl_root", default="../BL30K", metavar="DIR", help="stage 1: JPEGImages and Annotations in it")
-    parser.add_argument("--yv_root", default="../YouTube", metavar="DIR", help="train_480p in it; 'none' goes without")
     parser.add_argument(
-        "--davis_root", default="../DAVIS/2017", metavar="DIR", help="folder with trainval/ or 2017/; 'none' goes without"
+        "--static_root", default="../static", metavar="DIR", help="stage 0: folder with fss/, DUTS-TR/, ecssd/, ..."
+    )
+    parser.add_argument(
+        "--bl_root", default="../BL30K", metavar="DIR", help="stage 1: folder with JPEGImages/ and Annotations/"
+    )
+    parser.add_argument(
+        "--yv_root", default="../YouTube", metavar="DIR", help="folder with train_480p/; 'none' trains without YouTube-VOS"
+    )
+    parser.add_argument(
+        "--davis_root",
+        default="../DAVIS/2017",
+        metavar="DIR",
+        help="folder with trainval/ or 2017/; 'none' trains without DAVIS",
     )
 
 
@@ -189,7 +198,7 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--yv_list", metavar="FILE", help="videos of YouTube-VOS to train on, one per line (default: the project's list)"
     )
-    parser.add_argument("--yv_all", action="store_true", help="train on all videos of YouTube-VOS, whatever a list says")
+    parser.add_argument("--yv_all", action="store_true", help="train on all videos of YouTube-VOS and ignore the list")
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -199,7 +208,7 @@ def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_crop_flag(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--crop", type=positive_int, default=384, metavar="PIXELS", help="side of the training frames")
+    parser.add_argument("--crop", type=positive_int, default=384, metavar="PIXELS", help="side length of training frames")
 
 
 def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:

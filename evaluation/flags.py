@@ -25,18 +25,22 @@ def add_segmenter_flags(
         help=f"folder for the results{' (required)' if output_required else ''}",
     )
     parser.add_argument(
-        "--top", type=count_or_all, default=20, metavar="K|all", help="memory positions read for each position"
+        "--top", type=count_or_all, default=20, metavar="K|all", help="number of memory positions that each position reads"
     )
-    parser.add_argument("--mem_every", type=positive_int, default=5, metavar="R", help="a frame becomes memory every R frames")
     parser.add_argument(
-        "--include_last", action="store_true", help="let the previous frame be temporary memory (the paper advises not to)"
+        "--mem_every", type=positive_int, default=5, metavar="R", help="add a frame to the memory every R frames"
+    )
+    parser.add_argument(
+        "--include_last",
+        action="store_true",
+        help="also use the previous frame as temporary memory (the paper advises against it)",
     )
     parser.add_argument(
         "--max_memory_frames",
         type=count_or_all,
         default="all" if max_memory_frames is None else max_memory_frames,
         metavar="N|all",
-        help="remember at most so many frames: the least used is forgotten",
+        help="largest number of memory frames; the least used frame is dropped",
     )
     own = "" if size else " (default: the video's own)"
     parser.add_argument(
@@ -47,7 +51,9 @@ def add_segmenter_flags(
         help=f"shorter side at which the network works, {SMALLEST_SIZE} to {LARGEST_SIZE}{own}",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the network: slow to start, then faster")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the network with torch.compile: starts slowly, then runs faster"
+    )
     parser.add_argument(
         "--threads",
         type=int_between(1, MOST_THREADS),
@@ -55,7 +61,9 @@ def add_segmenter_flags(
         help=f"PyTorch threads on the CPU, at most {MOST_THREADS} (four per core) (default: PyTorch's own choice)",
     )
     parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:N or mps; auto takes the best there is, torchrun gives each its GPU"
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:N or mps; auto picks the best available, torchrun gives each process its GPU",
     )
 
 
@@ -67,9 +75,11 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
         "--num_workers", type=non_negative_int, default=2, metavar="N", help="threads that read frames ahead (0: none)"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace results that another checkpoint or other flags have left in --output"
+        "--overwrite",
+        action="store_true",
+        help="replace results in --output that were made with another checkpoint or other flags",
     )
-    parser.add_argument("--zip", action="store_true", help="also write results.zip, which the benchmark's server takes")
+    parser.add_argument("--zip", action="store_true", help="also write results.zip for the benchmark server")
     return parser
 
 

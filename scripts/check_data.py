@@ -65,10 +65,10 @@ class Use(NamedTuple):
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     add_data_flags(result)
-    result.add_argument("--davis16_root", default="../DAVIS/2016", metavar="DIR", help="DAVIS 2016; 'none' goes without")
-    result.add_argument("--yv18_root", default="../YouTube2018", metavar="DIR", help="YouTube-VOS 2018; 'none' goes without")
-    result.add_argument("--decode", action="store_true", help="read images and masks whole, not their headers only")
-    result.add_argument("--shown", type=non_negative_int, default=10, metavar="N", help="problems named of each data set")
+    result.add_argument("--davis16_root", default="../DAVIS/2016", metavar="DIR", help="DAVIS 2016; 'none' skips it")
+    result.add_argument("--yv18_root", default="../YouTube2018", metavar="DIR", help="YouTube-VOS 2018; 'none' skips it")
+    result.add_argument("--decode", action="store_true", help="decode every image and mask instead of reading headers only")
+    result.add_argument("--shown", type=non_negative_int, default=10, metavar="N", help="problems to list per data set")
     result.add_argument(
         "--num_workers", type=non_negative_int, default=os.cpu_count(), metavar="N", help="processes that read (0: this one)"
     )

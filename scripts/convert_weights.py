@@ -23,8 +23,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("source", help="checkpoint to read: ours, released, or a released training checkpoint")
     result.add_argument("target", help="file to write")
     result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")
-    result.add_argument("--average_with", nargs="+", default=[], metavar="FILE", help="write the mean of the weights of all")
-    result.add_argument("--half", action="store_true", help="write float16, in half the space; it is read as float32")
+    result.add_argument(
+        "--average_with", nargs="+", default=[], metavar="FILE", help="write the mean of the weights of all of them"
+    )
+    result.add_argument("--half", action="store_true", help="write float16, which takes half the space; it is read as float32")
     return result
 
 

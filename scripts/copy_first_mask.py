@@ -17,8 +17,8 @@ from util.flags import DefaultsFormatter, first_line
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
-    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")
-    result.add_argument("--split", choices=("val", "testdev"), default="val", help="which videos")
+    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
+    result.add_argument("--split", choices=("val", "testdev"), default="val", help="set of videos")
     result.add_argument("--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the masks")
     return result
 

@@ -223,13 +223,13 @@ def write_clips(root: Path, *, seed: int, photographs: Sequence[tuple[Path, Path
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__))
-    result.add_argument("folder", help="where to write; kept as it is when it holds this data already")
+    result.add_argument("folder", help="folder to write; left alone if it holds this data already")
     result.add_argument("--static_root", required=True, metavar="DIR", help="folder with ecssd, DUTS-TR, ... (required)")
     result.add_argument("--clips", type=positive_int, default=1000, help="number of videos (default: 1000)")
     videos = "write as many more before the training videos of %s in it (default: none)"
     result.add_argument("--davis_root", default="none", metavar="DIR", help=videos % "DAVIS 2017")
     result.add_argument("--yv_root", default="none", metavar="DIR", help=videos % "YouTube-VOS")
-    result.add_argument("--seed", type=non_negative_int, default=0, help="of all randomness (default: 0)")
+    result.add_argument("--seed", type=non_negative_int, default=0, help="random seed (default: 0)")
     result.add_argument("--overwrite", action="store_true", help="replace clips of another seed or version")
     return result
 

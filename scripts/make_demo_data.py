@@ -228,8 +228,8 @@ def write_all(root: Path, *, seed: int) -> Writer:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__))
-    result.add_argument("folder", help="where to write; kept as it is when it holds this data already")
-    result.add_argument("--seed", type=non_negative_int, default=0, help="of all randomness (default: 0)")
+    result.add_argument("folder", help="folder to write; left alone if it holds this data already")
+    result.add_argument("--seed", type=non_negative_int, default=0, help="random seed (default: 0)")
     result.add_argument("--overwrite", action="store_true", help="replace demo data of another seed or version")
     return result
 

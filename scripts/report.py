@@ -42,9 +42,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("results", metavar="RESULTS", help="folder with <video>/<frame>.png")
     result.add_argument("--against", metavar="DIR", help="other results, shown beside them (default: none)")
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
-    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")
+    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(
-        "--frames", type=positive_int, default=8, metavar="N", help="draw so many of each video: half the worst, half spaced"
+        "--frames",
+        type=positive_int,
+        default=8,
+        metavar="N",
+        help="number of frames drawn per video: half the worst, half evenly spaced",
     )
     result.add_argument("--output", default="report.html", metavar="HTML", help="file to write")
     return result

@@ -21,11 +21,11 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--davis_path", metavar="DIR", help="DAVIS, as for eval_davis.py")
     which.add_argument("--yv_path", metavar="DIR", help="YouTube-VOS or your own videos, as for eval_youtube.py")
     result.add_argument("--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test (default: the first)")
-    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")
+    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(
         "--truth", metavar="DIR", help="YouTube-VOS: folder of full annotation (default: <yv_path>/<split>/Annotations)"
     )
-    result.add_argument("--processes", type=positive_int, help="processes to score with (default: as many as there are cores)")
+    result.add_argument("--processes", type=positive_int, help="number of scoring processes (default: one per core)")
     return result
 
 

@@ -19,11 +19,13 @@ from util.picture import draw_mask, sheet, write_picture
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("--results", required=True, default=argparse.SUPPRESS, metavar="DIR", help="<video>/<frame>.png in it")
+    result.add_argument(
+        "--results", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder with <video>/<frame>.png"
+    )
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
-    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="of DAVIS")
-    result.add_argument("--split", choices=("val", "testdev"), default="val", help="which videos")
-    result.add_argument("--frames", type=positive_int, default=6, metavar="N", help="so many of each video, evenly spaced")
+    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
+    result.add_argument("--split", choices=("val", "testdev"), default="val", help="set of videos")
+    result.add_argument("--frames", type=positive_int, default=6, metavar="N", help="number of evenly spaced frames per video")
     result.add_argument("--output", default="results.png", metavar="PNG", help="file to write")
     return result
 

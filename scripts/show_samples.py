@@ -25,12 +25,14 @@ from util.picture import overlay, sheet, write_picture
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="whose samples")
+    result.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="stage whose samples are drawn")
     result.add_argument("--output", default="samples.png", metavar="PNG", help="file to write")
-    result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="how many")
-    result.add_argument("--columns", type=positive_int, default=3, metavar="N", help="samples beside each other")
-    result.add_argument("--progress", type=fraction, default=0.4, help="of the training, from 0 to 1: sets the largest skip")
-    result.add_argument("--seed", type=non_negative_int, default=0, help="of the samples")
+    result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="number of samples to draw")
+    result.add_argument("--columns", type=positive_int, default=3, metavar="N", help="samples per row")
+    result.add_argument(
+        "--progress", type=fraction, default=0.4, help="how far training has come, from 0 to 1; sets the largest skip"
+    )
+    result.add_argument("--seed", type=non_negative_int, default=0, help="random seed of the samples")
     add_data_flags(result)
     add_sampling_flags(result)
     add_crop_flag(result)

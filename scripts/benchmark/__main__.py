@@ -30,26 +30,32 @@ def parser() -> argparse.ArgumentParser:
     what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
     what.add_argument("--data", action="store_true", help="training samples per second and core")
     what.add_argument("--parts", action="store_true", help="time of each part of a frame")
-    what.add_argument("--read", action="store_true", help="reading the memory, ours and plainly")
-    what.add_argument("--video", action="store_true", help="a whole made-up video, ours and plainly")
-    what.add_argument("--long", action="store_true", help="time and memory as a video goes on")
-    what.add_argument("--growth", action="store_true", help="growth with frames, objects and pixels: a table and a plot")
-    what.add_argument("--training", action="store_true", help="training steps a second")
-    what.add_argument("--scoring", action="store_true", help="scoring of a frame")
-    result.add_argument("--repeats", type=positive_int, default=20, help="of each measurement; medians are printed")
-    result.add_argument("--model", metavar="FILE", help="checkpoint (default: the paper's network with random weights)")
-    result.add_argument("--size", type=size_of, default=(480, 854), metavar="HxW", help="of a frame in pixels")
-    result.add_argument("--frames", type=positive_int, default=50, help="of a video")
-    result.add_argument("--objects", type=positive_int, default=1, help="in a video")
-    result.add_argument("--late", type=non_negative_int, default=0, help="so many of the objects enter in the middle")
+    what.add_argument("--read", action="store_true", help="time reading the memory, ours and the plain version")
+    what.add_argument("--video", action="store_true", help="time a whole synthetic video, ours and the plain version")
+    what.add_argument("--long", action="store_true", help="time and memory over a long video")
+    what.add_argument(
+        "--growth", action="store_true", help="how time and memory grow with frames, objects and pixels: a table and a plot"
+    )
+    what.add_argument("--training", action="store_true", help="time training steps")
+    what.add_argument("--scoring", action="store_true", help="time the scoring of a frame")
     result.add_argument(
-        "--memory", type=non_negative_int, help="made-up memory frames (default: 10 for --parts and --read, 0 for videos)"
+        "--repeats", type=positive_int, default=20, help="repetitions of each measurement; medians are printed"
+    )
+    result.add_argument("--model", metavar="FILE", help="checkpoint (default: the paper's network with random weights)")
+    result.add_argument("--size", type=size_of, default=(480, 854), metavar="HxW", help="frame size in pixels")
+    result.add_argument("--frames", type=positive_int, default=50, help="number of frames")
+    result.add_argument("--objects", type=positive_int, default=1, help="number of objects")
+    result.add_argument("--late", type=non_negative_int, default=0, help="number of objects that enter halfway")
+    result.add_argument(
+        "--memory",
+        type=non_negative_int,
+        help="number of synthetic memory frames (default: 10 for --parts and --read, 0 for videos)",
     )
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
     result.add_argument("--output", default="growth.png", metavar="PNG", help="plot of --growth")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
-    result.add_argument("--threads", type=positive_int, help="of PyTorch on the CPU")
+    result.add_argument("--threads", type=positive_int, help="PyTorch threads on the CPU")
     add_data_flags(result)
     add_crop_flag(result)
     return result
