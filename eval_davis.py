@@ -7,7 +7,7 @@ import argparse
 import sys
 
 import evaluation.scores as scoring
-from dataset.video import davis_videos
+from dataset.benchmarks import davis_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark

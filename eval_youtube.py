@@ -6,7 +6,7 @@ python eval_youtube.py --model saves/stcn.pth --yv_path ../YouTube --output out/
 import argparse
 import sys
 
-from dataset.video import is_sparse, youtube_videos
+from dataset.benchmarks import is_sparse, youtube_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark

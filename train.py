@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import evaluation.scores as scoring
+from dataset.benchmarks import davis_videos
 from dataset.stages import (
     STAGES,
     Draws,
@@ -33,7 +34,6 @@ from dataset.stages import (
     sampling_options,
     stage_sources,
 )
-from dataset.video import davis_videos
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from model import STCN, NetworkConfig, VideoSegmenter, save_network

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dataset.benchmarks import davis_places, read_image_set
 from dataset.clip import Clip
 from dataset.static import StaticClips
-from dataset.video import davis_places, read_image_set
 from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
 from util.flags import positive_int

@@ -11,7 +11,7 @@ convolution (about 1e-6 of the result).  GPU libraries choose such algorithms by
 """
 
 import copy
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,16 +21,13 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from model.modules import ResNetStages
 
-if TYPE_CHECKING:
-    from model.network import STCN
-
 TILE = 4  # output pixels on a side
 SPAN = TILE + 2  # input pixels on a side, and points
 TILES = 400  # at once: enough for a matrix product, and what they need stays in the cache
 POINTS = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])  # and infinity; of those tried the smallest rounding errors
 
 
-def for_inference(network: "STCN", *, winograd: bool = True) -> "STCN":
+def for_inference(network: Any, *, winograd: bool = True) -> Any:
     """A copy of an `STCN` without gradients that computes the same faster.
 
     It is for segmenting; it can be neither trained nor saved.  Half precision, which Winograd's algorithm does not stand,

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from dataset.video import davis_videos
+from dataset.benchmarks import davis_videos
 from util.errors import one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, first_line

@@ -11,7 +11,8 @@ import re
 import sys
 from pathlib import Path
 
-from dataset.preparation import Archive, Placement, place_stream, preparation_parser
+from dataset.archives import Archive
+from dataset.preparation import Placement, place_stream, preparation_parser
 from util.errors import InputError, names_some, one_line_errors
 
 SOURCES = """\

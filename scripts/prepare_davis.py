@@ -10,7 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from dataset.preparation import Archive, Placement, preparation_parser, prepare
+from dataset.archives import Archive
+from dataset.preparation import Placement, preparation_parser, prepare
 from util.errors import InputError, names_some, one_line_errors
 
 SOURCES = """\

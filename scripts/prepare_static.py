@@ -12,15 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from dataset.preparation import (
-    Archive,
-    Convert,
-    Placement,
-    convert_image,
-    convert_mask,
-    preparation_parser,
-    prepare,
-)
+from dataset.archives import Archive
+from dataset.preparation import Convert, Placement, convert_image, convert_mask, preparation_parser, prepare
 from util.errors import InputError, names_some, one_line_errors
 
 SOURCES = """\

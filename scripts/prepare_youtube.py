@@ -12,7 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from dataset.preparation import Archive, Placement, convert_image, convert_mask, preparation_parser, prepare
+from dataset.archives import Archive
+from dataset.preparation import Placement, convert_image, convert_mask, preparation_parser, prepare
 from util.errors import InputError, one_line_errors
 
 SOURCES = """\

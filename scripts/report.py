@@ -16,7 +16,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import evaluation.scores as scoring
-from dataset.video import Video, davis_videos
+from dataset.benchmarks import davis_videos
+from dataset.video import Video
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, first_line, positive_int

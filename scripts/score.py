@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import evaluation.scores as scoring
-from dataset.video import annotated_objects, davis_videos, is_own_data, read_youtube_meta, youtube_videos
+from dataset.benchmarks import annotated_objects, davis_videos, is_own_data, read_youtube_meta, youtube_videos
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
 

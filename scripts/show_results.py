@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.video import davis_videos
+from dataset.benchmarks import davis_videos
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import Numbering

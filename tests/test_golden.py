@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from conftest import GOLDEN
 
-from dataset.video import davis_videos, youtube_videos
+from dataset.benchmarks import davis_videos, youtube_videos
 from evaluation.run import segment_video
 from model import MemoryBank, VideoSegmenter
 from model.losses import clip_losses, hard_pixel_fraction

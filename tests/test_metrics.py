@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import evaluation.scores as scoring
-from dataset.video import ScoredObject, Video
+from dataset.benchmarks import ScoredObject
+from dataset.video import Video
 from evaluation import metrics
 from util.errors import InputError
 from util.image import colour_map, write_label_map

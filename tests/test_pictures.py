@@ -5,7 +5,7 @@ import pytest
 import show_results
 from PIL import Image
 
-from dataset.video import davis_videos
+from dataset.benchmarks import davis_videos
 from util.image import read_image, write_label_map
 from util.picture import overlay, sheet
 

@@ -12,9 +12,10 @@ from conftest import PALETTE
 from PIL import Image
 
 from dataset import preparation
-from dataset.preparation import Archive, Placement, convert_image, convert_mask, map_parallel, place
+from dataset.archives import Archive
+from dataset.benchmarks import davis_videos, youtube_videos
+from dataset.preparation import Placement, convert_image, convert_mask, map_parallel, place
 from dataset.static import StaticClips
-from dataset.video import davis_videos, youtube_videos
 from dataset.vos import VideoClips
 from util.errors import InputError
 from util.image import object_ids, read_image, read_label_map

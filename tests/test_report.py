@@ -14,7 +14,7 @@ from conftest import write_video
 from PIL import Image
 
 import evaluation.scores as scoring
-from dataset.video import davis_videos
+from dataset.benchmarks import davis_videos
 from evaluation.metrics import score_masks
 from util.image import read_image, write_label_map
 

@@ -9,10 +9,10 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
+from dataset.benchmarks import davis_videos
 from dataset.clip import appears_first, make_clip
 from dataset.stages import STAGES, Draws, Schedule, load, max_skip, stage_sources, static_sources, stays_in_size
 from dataset.static import StaticClips
-from dataset.video import davis_videos
 from dataset.vos import VideoClips, paper_frames, released_frames
 from util.errors import InputError
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
-from dataset.video import annotated_objects, davis_videos, read_youtube_meta, youtube_videos
+from dataset.benchmarks import annotated_objects, davis_videos, read_youtube_meta, youtube_videos
 from util.errors import InputError
 from util.image import colour_map, read_label_map, write_label_map
 

@@ -1,0 +1,289 @@
+"""Benchmarks and data sets of one's own as lists of `Video`, checked before any work starts: DAVIS, YouTube-VOS."""
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from dataset.video import Video
+from util.errors import InputError, names_some, shorten
+from util.files import path_in, read_json, read_text
+from util.image import (
+    IGNORED,
+    Numbering,
+    colour_map,
+    image_size,
+    label_map_size,
+    list_frames,
+    list_images,
+    natural_order,
+    object_ids,
+    read_image,
+    read_label_map,
+    size_text,
+)
+
+
+def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> list[Video]:
+    """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` `val` or `testdev`), at 480p.
+
+    `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  Raises `InputError` when anything that the image
+    set asks for is absent or wrong.
+    """
+    if year == 2016 and split != "val":
+        raise InputError("--split testdev: DAVIS 2016 has only val")
+    root = _davis_root(Path(path), split, year)
+    images, annotations = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+    image_set = _davis_image_set(root, split, year)
+    videos = []
+    for name in read_image_set(image_set, images, annotations):
+        frames = _frames_of(images / name, listed_in=image_set)
+        masks = {frame.stem: annotations / name / f"{frame.stem}.png" for frame in frames}
+        truth = {stem: mask for stem, mask in masks.items() if mask.is_file()}
+        first = frames[0].stem
+        videos.append(
+            _checked(
+                name,
+                frames,
+                masks={first: masks[first]},
+                wanted=frozenset(masks),
+                truth=truth,
+                union=year == 2016,
+            )
+        )
+    return videos
+
+
+def youtube_videos(
+    path: str | Path,
+    *,
+    split: str = "valid",
+    output_all: bool = False,
+    truth: str | Path | None = None,
+    all_masks: bool = False,
+) -> list[Video]:
+    """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
+
+    A folder that holds `JPEGImages` and `Annotations` itself is a data set of one's own: all its frames are wanted.
+
+    Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`; masks from
+    `<split>/Annotations`; wanted are the frames that `<split>/meta.json` names, or all of them with `output_all` (then
+    `meta.json` is not needed).  Masks before the first object may be empty.  `truth` is a folder of annotations for scores.
+    With `all_masks` every mask is input, not only an object's first.  Raises `InputError` as `davis_videos` does, also when
+    a video has frames but no masks, or masks but no frames.
+    """
+    root = Path(path)
+    own = is_own_data(root)
+    annotations = root / "Annotations" if own else root / split / "Annotations"
+    every_frame = root / "all_frames" / f"{split}_all_frames" / "JPEGImages"
+    images = every_frame
+    if own or not every_frame.is_dir():
+        images = root / "JPEGImages" if own else root / split / "JPEGImages"
+    if not own and not (root / split).is_dir():
+        raise InputError(
+            f"{root}: expected JPEGImages/ and Annotations/ in it (your own videos) or {split}/ (YouTube-VOS), "
+            f"found {_what_is_in(root)}"
+        )
+    _folder(annotations)
+    if not images.is_dir():
+        raise InputError(f"{images}: no such folder, nor {every_frame}")
+    output_all = output_all or own
+    if output_all:
+        listing, names = annotations, _video_folders(annotations)
+        if unmasked := set(_video_folders(images)) - set(names):
+            raise InputError(f"{images}: expected masks of each video in {annotations}, found none of {names_some(unmasked)}")
+    else:
+        listing = root / split / "meta.json"
+        meta = read_youtube_meta(listing)
+        for folder, name in itertools.product((images, annotations), meta):
+            path_in(folder, name, source=listing)
+        names = sorted(meta)
+    if not names:
+        raise InputError(f"{listing}: expected videos, found none")
+    videos = []
+    for name in names:
+        frames = _frames_of(images / name, listed_in=listing)
+        stems = frozenset(frame.stem for frame in frames)
+        masks = {mask.stem: mask for mask in list_frames(_folder(annotations / name))}
+        if strange := {mask.name for stem, mask in masks.items() if stem not in stems}:
+            raise InputError(f"{annotations / name}: found {names_some(strange)}, but no such frames in {images / name}")
+        wanted = stems
+        if not output_all:
+            wanted = frozenset(frame for scored in meta[name].values() for frame in scored.frames)
+            if not wanted:
+                raise InputError(f"{listing}: asks for no frame of {name}")
+            if absent := wanted - stems:
+                raise InputError(f"{listing}: asks for {name}/{names_some(absent)}, not in {images / name}")
+        found = {} if truth is None else {p.stem: p for p in list_frames(_folder(Path(truth) / name))}
+        video = _checked(name, frames, masks=masks, wanted=wanted, truth=found)
+        videos.append(replace(video, all_masks=all_masks))
+    return videos
+
+
+def is_sparse(root: str | Path, split: str) -> bool:
+    """Whether YouTube-VOS's frames between the annotated ones are not there, so that memory would be 25 frames apart."""
+    every_frame = Path(root) / "all_frames" / f"{split}_all_frames" / "JPEGImages"
+    return not is_own_data(Path(root)) and not every_frame.is_dir()
+
+
+def is_own_data(root: Path) -> bool:
+    """Whether a folder holds videos itself, as no official archive of YouTube-VOS does."""
+    return (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()
+
+
+class ScoredObject(NamedTuple):
+    """What YouTube-VOS's `meta.json` says of an object."""
+
+    category: str
+    frames: tuple[str, ...]
+
+
+def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
+    """`meta.json`: for each video and object id the category (empty where it is not told) and the frames scored.
+
+    Raises `InputError` when anything in it is not as expected.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; --output_all goes without it")
+    content = read_json(path)
+
+    def entries(value: object, where: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise InputError(f"{path}: expected videos/<video>/objects/<id>/frames, found {shorten(value)} at {where}")
+        return value
+
+    result: dict[str, dict[int, ScoredObject]] = {}
+    for name, video in entries(entries(content, "the top").get("videos"), "videos").items():
+        path_in(Path(path).parent, name, source=path)
+        result[name] = {}
+        for number, entry in entries(entries(video, name).get("objects"), f"{name}/objects").items():
+            where = f"{name}/objects/{number}"
+            if not (re.fullmatch("[0-9]{1,3}", number) and 0 < int(number) < IGNORED):
+                raise InputError(f"{path}: expected ids of objects from 1 to 254, found {shorten(where)}")
+            frames = entries(entry, where).get("frames")
+            if not isinstance(frames, list):
+                raise InputError(f"{path}: expected a list of frames at {where}/frames, found {shorten(frames)}")
+            for frame in frames:
+                path_in(Path(path).parent, frame, source=path)
+            result[name][int(number)] = ScoredObject(str(entry.get("category", "")), tuple(frames))
+    return result
+
+
+def annotated_objects(video: Video) -> dict[int, ScoredObject]:
+    """What `meta.json` would say of a video whose `truth` is there: for each object the frames from its first mask on."""
+    first: dict[int, int] = {}
+    frames = sorted(video.truth, key=natural_order)
+    for index, frame in enumerate(frames):
+        for number in object_ids(video.read_mask(video.truth[frame])):
+            first.setdefault(number, index)
+    return {number: ScoredObject("", tuple(frames[index:])) for number, index in sorted(first.items())}
+
+
+def _davis_root(path: Path, split: str, year: int) -> Path:
+    part = "test-dev" if split == "testdev" else "trainval"
+    for root in davis_places(path, part, year):
+        if (root / "JPEGImages").is_dir():
+            return root
+    raise InputError(f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {_what_is_in(path)}")
+
+
+def davis_places(path: Path, part: str, year: int) -> list[Path]:
+    """Where DAVIS's folders may lie for a root: as the release has it (`../DAVIS`) or one year's (`../DAVIS/2017`)."""
+    return [path / str(year) / part, path / str(year), path / part, path]
+
+
+def _davis_image_set(root: Path, split: str, year: int) -> Path:
+    name = "test-dev.txt" if split == "testdev" else "val.txt"
+    places = [root / "ImageSets" / str(year) / name]
+    if year == 2016:
+        places.append(root / "ImageSets" / "480p" / name)
+        if root.name != "trainval":  # which is that of 2017 itself
+            places.append(root.parent / "2017" / "trainval" / "ImageSets" / "2016" / name)
+    for place in places:
+        if place.is_file():
+            return place
+    raise InputError(f"{places[0]}: no such image set" + "".join(f", nor {place}" for place in places[1:]))
+
+
+def read_image_set(path: Path, *folders: Path) -> list[str]:
+    """Names of videos, one a line; or lines of `/JPEGImages/480p/<video>/00000.jpg /Annotations/...`, one a frame.
+
+    `folders` are those in which the names are to be found.  Raises `InputError` when it is no text in UTF-8, names no
+    video, or has a name that is not plain or leads out of one of the folders (`path_in`).
+    """
+    names = {}
+    for line in read_text(path).splitlines():
+        words = line.split()
+        if words:
+            name = PurePosixPath(words[0]).parent.name if len(words) > 1 else words[0]
+            for folder in folders:
+                path_in(folder, name, source=path)
+            names[name] = None
+    if not names:
+        raise InputError(f"{path}: expected names of videos, found an empty file")
+    return list(names)
+
+
+def _checked(
+    name: str,
+    frames: list[Path],
+    *,
+    masks: Mapping[str, Path],
+    wanted: frozenset[str],
+    truth: Mapping[str, Path],
+    union: bool = False,
+) -> Video:
+    """A `Video` whose first frame and masks are there, can be read and fit."""
+    frame_of = {frame.stem: frame for frame in frames}
+    if not masks:
+        raise InputError(f"{name}: expected a mask of at least one frame, found none")
+    for stem, mask in masks.items():
+        if not mask.is_file():
+            raise InputError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
+        size, frame_size = label_map_size(mask), image_size(frame_of[stem])
+        if size != frame_size:
+            raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
+    ordered = [masks[stem] for stem in sorted(masks, key=natural_order)]
+    white = Numbering.of(ordered).white
+    if white is None:
+        more = f", and so are all {len(ordered)} masks of {name}" if len(ordered) > 1 else ""
+        raise InputError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
+    shown = [truth[stem] for stem in sorted(truth, key=natural_order)]
+    if shown and shown[0] not in ordered and Numbering.of(shown).white and not white:
+        raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
+    palette = None if white else read_label_map(ordered[0]).palette  # the colour of object 1 is not told by white
+    read_image(frames[0])
+    return Video(name, tuple(frames), masks, wanted, truth, union, white, None if union else palette or colour_map())
+
+
+def _instead_of(mask: Path) -> str:
+    """What is to be said of a mask that is not there, but a picture of its name is."""
+    found = list_images(mask.parent) if mask.parent.is_dir() else []
+    return next((f"found {path.name}, save masks as PNG" for path in found if path.stem == mask.stem), "")
+
+
+def _frames_of(folder: Path, *, listed_in: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, but {listed_in} lists {folder.name}")
+    frames = list_frames(folder)
+    if not frames:
+        raise InputError(f"{folder}: expected frames (jpg, png, webp, bmp or tif), found {_what_is_in(folder)}")
+    return frames
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder")
+    return path
+
+
+def _video_folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _what_is_in(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    return names_some({path.name for path in folder.iterdir()}) or "an empty folder"
