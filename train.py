@@ -52,7 +52,7 @@ from training.start import (
 from training.state import RunningMeans, State, iterate
 from training.step import data_parallel, figure_names, first_masks, learning_rate, make_objective, make_optimizer, make_scaler
 from util.device import device_of, use_threads
-from util.distributed import Group, StopRequest
+from util.distributed import Processes, StopRequest
 from util.errors import InputError, names_some, one_line_errors
 from util.files import path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int
@@ -189,20 +189,22 @@ def main() -> int:
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = arguments.benchmark
     use_threads(None)
-    with Group(cuda=device.type == "cuda") as group:
-        return train(arguments, group, device)
+    with Processes(cuda=device.type == "cuda") as processes:
+        return train(arguments, processes, device)
 
 
-def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> int:
+def train(arguments: argparse.Namespace, processes: Processes, device: torch.device) -> int:
     """Train to the end, or until asked to stop; returns the exit status."""
-    stage = complete(arguments, group.world)
-    schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, group.world)
+    stage = complete(arguments, processes.world)
+    schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, processes.world)
     if arguments.yv_all and arguments.yv_list:
         raise InputError("--yv_list: goes without --yv_all")
     sampling = sampling_options(arguments)
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=arguments.crop)
     if "YouTube-VOS" in sources and sampling["youtube_list"] is None and not arguments.yv_all:
-        print_once(group, "YouTube-VOS: training on all videos, without a list of those whose annotation is sound (--yv_list)")
+        print_once(
+            processes, "YouTube-VOS: training on all videos, without a list of those whose annotation is sound (--yv_list)"
+        )
     validation = davis_videos(arguments.davis_root) if arguments.val_every else []
     if absent := [frame for video in validation for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth of {names_some(absent)}")
@@ -215,38 +217,42 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
     objective = make_objective(arguments, device)
     torch.manual_seed(arguments.seed)
 
-    start = find_start(arguments, folder, record, group)
+    start = find_start(arguments, folder, record, processes)
     refuse_other_network(start.network, arguments)
     # convolutions are faster with channels last, on the CPU as on GPUs with half precision
     network = start.network.to(device).to(memory_format=torch.channels_last).train()
     if start.iteration >= schedule.iterations:
-        print_once(group, f"{final}: finished before, after {start.iteration} iterations")
-        if group.rank == 0 and not final.exists():
+        print_once(processes, f"{final}: finished before, after {start.iteration} iterations")
+        if processes.rank == 0 and not final.exists():
             save_network(network, final)
         return 0
     if not start.content and arguments.no_pretrained and arguments.load_network is None:
         network.set_statistics(calibration_clips(draws, device))
     if arguments.compile:
         network.compile()
-    model = data_parallel(network) if group.world > 1 else network
+    model = data_parallel(network) if processes.world > 1 else network
     slots = 1 if arguments.stage == 0 else 2
     state = State(
         network,
         objective,
         make_optimizer(network, arguments),
         make_scaler(objective, device),
-        RunningMeans(figure_names(slots), group),
+        RunningMeans(figure_names(slots), processes),
     )
     if start.content:
         state.load(start.content, same_run=start.same_run)
-    if group.rank == 0:
+    if processes.rank == 0:
         set_aside_newer(folder, start.iteration if start.same_run else 0)
     start = start._replace(content={})  # which is large
 
-    print_once(group, describe(arguments, schedule, sources, network, device, start))
+    print_once(processes, describe(arguments, schedule, sources, network, device, start))
     pin = device.type == "cuda"
-    batches = load(draws, schedule, rank=group.rank, start=start.iteration, workers=arguments.num_workers, pin=pin)
-    with StopRequest(group) as stop, Journal(folder, schedule, start.iteration, group) as journal, leaves_when_alone(stop):
+    batches = load(draws, schedule, rank=processes.rank, start=start.iteration, workers=arguments.num_workers, pin=pin)
+    with (
+        StopRequest(processes) as stop,
+        Journal(folder, schedule, start.iteration, processes) as journal,
+        leaves_when_alone(stop),
+    ):
         for iteration in range(start.iteration, schedule.iterations):
             for parameters in state.optimizer.param_groups:
                 parameters["lr"] = learning_rate(parameters["base_lr"], iteration, arguments)
@@ -267,26 +273,26 @@ def train(arguments: argparse.Namespace, group: Group, device: torch.device) -> 
                 }
                 journal.figures(done, state.means.flush() | figures)
                 if state.means.longest_nonfinite >= NONFINITE_LIMIT:
-                    return diverged(state.means, folder, group)
+                    return diverged(state.means, folder, processes)
             if validation and done % arguments.val_every == 0:
-                score = group.broadcast(validate(network, validation, folder, group))
+                score = processes.broadcast(validate(network, validation, folder, processes))
                 if score is not None and score > state.best:
                     state.best = score
-                    if group.rank == 0:
+                    if processes.rank == 0:
                         save_network(network, folder / "best.pth")
                 journal.validation(done, score)
             stopping = stop.agreed()
             if stopping or last or done % arguments.save_every == 0:
                 journal.flush()  # what a checkpoint is behind is never logged again
-                path = save_checkpoint(state, folder, done, record, keep=arguments.keep, group=group)
+                path = save_checkpoint(state, folder, done, record, keep=arguments.keep, processes=processes)
             if stopping and not last:
-                print_once(group, f"\nstopped after {done} iterations; the same command goes on from {path}")
+                print_once(processes, f"\nstopped after {done} iterations; the same command goes on from {path}")
                 return EXIT_STOPPED
             journal.step(done)
-    if group.rank == 0:
+    if processes.rank == 0:
         save_network(network, final)
     journal.report_problems()
-    print_once(group, f"network: {final}")
+    print_once(processes, f"network: {final}")
     return 0
 
 
@@ -296,8 +302,8 @@ def leaves_when_alone(stop: StopRequest) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if stop.asked and stop.group.world > 1:
-            rank = stop.group.rank
+        if stop.asked and stop.processes.world > 1:
+            rank = stop.processes.rank
             print(f"rank {rank}: asked to stop, but another process is gone ({error}); not saved", file=sys.stderr)
             os._exit(EXIT_ALONE)  # nothing that talks to the others can be waited for
         raise
@@ -311,13 +317,13 @@ def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tens
         yield normalise(batch.frames.to(device)), first_masks(labels, valid.shape[1]), valid
 
 
-def validate(network: STCN, videos: list, folder: Path, group: Group) -> float | None:
+def validate(network: STCN, videos: list, folder: Path, processes: Processes) -> float | None:
     """J&F on the videos, on rank 0; `None` elsewhere, and, with a warning, when a video cannot be read."""
     network.eval()
     results = ResultFolder(folder / "validation")
-    if group.rank == 0:
+    if processes.rank == 0:
         results.claim(videos, {"made by": "training"}, overwrite=True, shown=False)
-    summary = evaluate(videos, partial(VideoSegmenter, network), results, group, workers=1, shown=False)
+    summary = evaluate(videos, partial(VideoSegmenter, network), results, processes, workers=1, shown=False)
     network.train()
     if summary is None:
         return None
@@ -347,11 +353,11 @@ def describe(
     return "\n".join(lines)
 
 
-def diverged(means: RunningMeans, folder: Path, group: Group) -> int:
-    names = [name for part in group.gather(means.bad_samples) for name in part]
+def diverged(means: RunningMeans, folder: Path, processes: Processes) -> int:
+    names = [name for part in processes.gather(means.bad_samples) for name in part]
     good = newest_readable(folder, fits=lambda content: content["means"]["nonfinite"] == 0)
     print_once(
-        group,
+        processes,
         f"\nerror: the loss was not finite in {means.longest_nonfinite} iterations in a row; the last good checkpoint is "
         f"{good or 'not there'}; the samples of the last of them:\n  " + "\n  ".join(names),
     )

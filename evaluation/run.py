@@ -17,7 +17,7 @@ from model.checkpoint import digest
 from model.network import parameter_count
 from util.ahead import map_ahead
 from util.device import device_of, peak_memory, use_threads
-from util.distributed import Group
+from util.distributed import Processes
 from util.errors import InputError
 from util.progress import progress_bar
 
@@ -55,22 +55,22 @@ def evaluate(
     videos: list[Video],
     make_segmenter: Callable[[], VideoSegmenter],
     results: ResultFolder,
-    group: Group,
+    processes: Processes,
     *,
     workers: int = 2,
     shown: bool = True,
 ) -> Summary | None:
-    """Segment the videos that are not finished yet, shared out over the processes of `group`.
+    """Segment the videos that are not finished yet, shared out over `processes`.
 
     `make_segmenter` gives a fresh segmenter for each video.  A video that cannot be read fails alone and is named in
     the summary, which rank 0 gets; the others get `None`.  `shown` draws the progress.
     """
     start = time.perf_counter()
     # every rank must see the same videos as finished, so rank 0 looks
-    finished = group.broadcast({video.name for video in videos if results.is_finished(video)})
-    mine = share([video for video in videos if video.name not in finished], group.world)[group.rank]
+    finished = processes.broadcast({video.name for video in videos if results.is_finished(video)})
+    mine = share([video for video in videos if video.name not in finished], processes.world)[processes.rank]
     frames, seconds, failures = 0, 0.0, []
-    with progress_bar(sum(map(len, mine)), "frames", shown=shown and group.rank == 0 and bool(mine)) as bar:
+    with progress_bar(sum(map(len, mine)), "frames", shown=shown and processes.rank == 0 and bool(mine)) as bar:
         for video in mine:
             partial = results.start(video)
             before = bar.value or 0
@@ -85,7 +85,7 @@ def evaluate(
             results.finish(video, partial)
             frames += len(video.wanted)
     peak_of, peak_bytes = peak_memory()
-    parts = group.gather((frames, seconds, peak_bytes, failures))
+    parts = processes.gather((frames, seconds, peak_bytes, failures))
     if not parts:
         return None
     all_frames, all_seconds, peaks, all_failures = zip(*parts, strict=True)
@@ -129,23 +129,23 @@ def run_benchmark(
     """
     use_threads(threads)
     settings = {"model": digest(model), **segmenter, **settings}
-    with Group() as group:
+    with Processes() as processes:
         network = load_for_inference(model, device_of(device), amp=segmenter.get("amp", False), compiled=compiled)
         problem = None
-        if group.rank == 0:
+        if processes.rank == 0:
             try:
                 for name in results.claim(videos, settings, overwrite=overwrite):
                     print(f"{name}: its frames or masks have changed since it was segmented; it is segmented again")
             except InputError as error:
                 problem = error
-        if problem := group.broadcast(problem):  # else the others would wait for a rank that is gone
+        if problem := processes.broadcast(problem):  # else the others would wait for a rank that is gone
             raise problem
-        if group.rank == 0:
+        if processes.rank == 0:
             print(f"network: {model}, {parameter_count(network.config) / 1e6:.1f} M parameters, {network.config}")
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames")
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
-        summary = evaluate(videos, partial(VideoSegmenter, network, **segmenter), results, group, workers=workers)
+        summary = evaluate(videos, partial(VideoSegmenter, network, **segmenter), results, processes, workers=workers)
     if summary is not None:
         print(summary)
         print(f"masks: {results.masks}")

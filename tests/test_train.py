@@ -438,7 +438,7 @@ def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
     }
     torch.save(content, tmp_path / "x_checkpoint.pth")
     arguments = train.parser().parse_args(["--id", "x", "-i", "9", "--load_model", str(tmp_path / "x_checkpoint.pth")])
-    found = train.find_start(arguments, tmp_path / "x_s3", {}, train.Group())
+    found = train.find_start(arguments, tmp_path / "x_s3", {}, train.Processes())
     assert found.iteration == 7
     optimizer = train.make_optimizer(found.network, arguments)
     holder = train.State(found.network, None, optimizer, None, None)

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dataset.stages import Batch, Schedule
 from util.device import peak_memory
-from util.distributed import Group
+from util.distributed import Processes
 from util.errors import InputError
 from util.picture import overlay, sheet
 from util.progress import progress_bar
@@ -26,14 +26,14 @@ class Journal:
     A context.  The figures of speed cover the time since the last figures or the last validation.
     """
 
-    def __init__(self, folder: Path, schedule: Schedule, start: int, group: Group) -> None:
-        self.group, self.samples = group, schedule.total
+    def __init__(self, folder: Path, schedule: Schedule, start: int, processes: Processes) -> None:
+        self.processes, self.samples = processes, schedule.total
         # readers of the log drop what a run that was killed had written behind the checkpoint
-        self._writer = SummaryWriter(str(folder / "log"), purge_step=start + 1) if group.rank == 0 else None
+        self._writer = SummaryWriter(str(folder / "log"), purge_step=start + 1) if processes.rank == 0 else None
         self._problems: set[str] = set()
         self._objectless = 0  # of this process since it started
         shown = ("loss", "iou", "samples/s")
-        self._bar = progress_bar(schedule.iterations, "iterations", shown=group.rank == 0, start=start, figures=shown)
+        self._bar = progress_bar(schedule.iterations, "iterations", shown=processes.rank == 0, start=start, figures=shown)
         self._look(start)
 
     def __enter__(self) -> "Journal":
@@ -66,12 +66,12 @@ class Journal:
 
     def report_problems(self) -> None:
         """The samples that could not be used, of all ranks."""
-        objectless = sum(self.group.gather(self._objectless))
+        objectless = sum(self.processes.gather(self._objectless))
         if objectless:
-            print_once(self.group, f"{objectless} samples showed no object to follow and were replaced")
-        found = sorted({problem for part in self.group.gather(self._problems) for problem in part})
+            print_once(self.processes, f"{objectless} samples showed no object to follow and were replaced")
+        found = sorted({problem for part in self.processes.gather(self._problems) for problem in part})
         if found:
-            print_once(self.group, f"{len(found)} samples could not be used and were replaced:\n  " + "\n  ".join(found))
+            print_once(self.processes, f"{len(found)} samples could not be used and were replaced:\n  " + "\n  ".join(found))
 
     def step(self, done: int) -> None:
         self._bar.update(done)
@@ -120,6 +120,6 @@ def training_picture(batch: Batch, predicted: Tensor) -> np.ndarray:
     return sheet(rows)
 
 
-def print_once(group: Group, text: str) -> None:
-    if group.rank == 0:
+def print_once(processes: Processes, text: str) -> None:
+    if processes.rank == 0:
         print(text, flush=True)

@@ -15,7 +15,7 @@ from dataset.stages import Schedule, sampling_options
 from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
 from training.state import State
-from util.distributed import Group
+from util.distributed import Processes
 from util.errors import InputError
 from util.files import digest, remove_files, write_atomically
 
@@ -76,16 +76,16 @@ class Start(NamedTuple):
     same_run: bool  # whether it is a checkpoint of this run
 
 
-def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, Any], group: Group) -> Start:
+def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, Any], processes: Processes) -> Start:
     """A checkpoint of this run, the one that a flag names, a network, ImageNet, or nothing, in this order."""
     path = arguments.resume
     if path == "auto":
         newest = None
-        if group.rank == 0:
+        if processes.rank == 0:
             newest = newest_readable(folder, lambda text: print(f"warning: {text}", file=sys.stderr))
-        path = group.broadcast(newest)  # all must take the same
+        path = processes.broadcast(newest)  # all must take the same
     elif path == "never":
-        if group.broadcast(bool(checkpoints_in(folder))):
+        if processes.broadcast(bool(checkpoints_in(folder))):
             raise InputError(f"{folder}: holds a run; --resume auto goes on with it, another --id starts one")
         path = None
     if path is not None:
@@ -126,11 +126,13 @@ def prepare_others_filter(network: STCN, stage: int, seed: int) -> None:
             others_filter.copy_(nn.init.orthogonal_(drawn, generator=torch.Generator().manual_seed(seed)))
 
 
-def save_checkpoint(state: State, folder: Path, iteration: int, record: dict[str, Any], *, keep: int, group: Group) -> Path:
+def save_checkpoint(
+    state: State, folder: Path, iteration: int, record: dict[str, Any], *, keep: int, processes: Processes
+) -> Path:
     """Write the run's state, on rank 0, and remove all but the newest `keep`; every rank calls it, and gets the path."""
     state.means.gather()
     path = checkpoint_path(folder, iteration)
-    if group.rank == 0:
+    if processes.rank == 0:
         content = state.content(iteration, record)
         write_atomically(path, lambda file: torch.save(content, file))
         for old in checkpoints_in(folder)[keep:]:

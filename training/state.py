@@ -12,7 +12,7 @@ from model import STCN
 from model.checkpoint import network_content
 from model.released import optimizer_from_released
 from training.step import Figures, Objective, training_step
-from util.distributed import Group
+from util.distributed import Processes
 
 
 class RunningMeans:
@@ -21,9 +21,9 @@ class RunningMeans:
     `names` are those of all figures.  They stay on the device until `gather`, so that nobody waits for it each step.
     """
 
-    def __init__(self, names: tuple[str, ...], group: Group) -> None:
+    def __init__(self, names: tuple[str, ...], processes: Processes) -> None:
         self.names = names
-        self.group = group
+        self.processes = processes
         self.nonfinite = 0  # gathered iterations, in a row up to the last, whose loss was not finite
         self.longest_nonfinite = 0  # the longest such row
         self.bad_samples: list[str] = []  # of this process, in the last such iteration
@@ -38,7 +38,7 @@ class RunningMeans:
         """Sum the new rows over the processes; all of them call this after the same iteration."""
         if not self._new:
             return
-        rows = self.group.sum(torch.stack([row for row, _ in self._new]).float().cpu())
+        rows = self.processes.sum(torch.stack([row for row, _ in self._new]).float().cpu())
         losses = [name.startswith("loss/") for name in self.names]
         for row, (_, samples) in zip(rows, self._new, strict=True):
             if row[losses].isfinite().all():
@@ -104,7 +104,7 @@ class State:
         else:
             released = optimizer_from_released(content)
             names = {id(parameter): name for name, parameter in self.network.named_parameters()}
-            ours = [released.get(names[id(p)], {}) for group in self.optimizer.param_groups for p in group["params"]]
+            ours = [released.get(names[id(p)], {}) for part in self.optimizer.param_groups for p in part["params"]]
             moments = {number: entry for number, entry in enumerate(ours) if entry}
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
         if same_run:
@@ -141,6 +141,8 @@ def iterate(
     # a step that the scaler skips has no norm
     figures["gradient_norm"] = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])
     objectless = float(sum(batch.objectless for batch in passes))
-    figures["samples_without_object"] = torch.tensor([objectless, 1 / state.means.group.world], device=device)  # a sum of all
+    figures["samples_without_object"] = torch.tensor(
+        [objectless, 1 / state.means.processes.world], device=device
+    )  # a sum of all
     state.means.add(figures, names)
     return predicted

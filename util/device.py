@@ -38,8 +38,10 @@ def device_of(name: str) -> torch.device:
 
 
 def use_threads(count: int | None) -> None:
-    """Let PyTorch compute with so many threads on the CPU; `None` is its own choice, but no more than there are cores for
-    this process (a container may have been given fewer than the machine has).  `OMP_NUM_THREADS` has its way.
+    """Set the number of PyTorch's threads on the CPU.
+
+    `None` keeps PyTorch's own choice, but takes no more threads than this process has cores: a container may have fewer
+    than the machine.  `OMP_NUM_THREADS`, if set, is respected.
     """
     if count is None and "OMP_NUM_THREADS" not in os.environ:
         count = min(torch.get_num_threads(), available_cores())

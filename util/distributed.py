@@ -14,7 +14,7 @@ from torch import Tensor
 PATIENCE = timedelta(days=30)
 
 
-class Group:
+class Processes:
     """The processes that torchrun started, as a context; without torchrun this one alone.
 
     They talk over gloo; with `cuda` gradients go over NCCL.
@@ -26,7 +26,7 @@ class Group:
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
 
-    def __enter__(self) -> "Group":
+    def __enter__(self) -> "Processes":
         if self.world > 1:
             store, rank, world = next(dist.rendezvous("env://"))
             # torchrun keeps its store when it restarts its processes, which must not find the addresses of the dead there
@@ -72,8 +72,8 @@ class Group:
 class StopRequest:
     """SIGTERM or SIGINT to any rank, as something that all ranks learn of at the same step; a context."""
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
         self.asked = False
         self._flag = torch.zeros(1)
         self._work: dist.Work | None = None
@@ -99,12 +99,12 @@ class StopRequest:
 
     def agreed(self) -> bool:
         """Whether a rank had been asked to stop by the last call; every rank calls this once a step."""
-        if self.group.world == 1:
+        if self.processes.world == 1:
             return self.asked
         agreed = False
         if self._work is not None:  # it has had a step's time, so that nobody waits
             self._work.wait()
             agreed = bool(self._flag.item())
         self._flag = torch.tensor([float(self.asked)])
-        self._work = self.group.sum_later(self._flag)
+        self._work = self.processes.sum_later(self._flag)
         return agreed
