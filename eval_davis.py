@@ -27,13 +27,19 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--year", type=int, choices=(2016, 2017), default=2017, help="2016 has one object: every value except 0"
     )
+    result.add_argument(
+        "--resolution",
+        default="480p",
+        metavar="FOLDER",
+        help="folder of the frames in JPEGImages; results are 480p all the same",
+    )
     return result
 
 
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
-    which = {"split": arguments.split, "year": arguments.year}
+    which = {"split": arguments.split, "year": arguments.year, "resolution": arguments.resolution}
     videos, results = davis_videos(arguments.davis_path, **which), ResultFolder(arguments.output)
     summary = run_benchmark(videos, results, which, **run_options(arguments))
     if summary is None or summary.failures:

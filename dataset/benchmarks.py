@@ -26,8 +26,10 @@ from util.image import (
 )
 
 
-def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> list[Video]:
-    """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` `val` or `testdev`), at 480p.
+def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017, resolution: str = "480p") -> list[Video]:
+    """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` `val` or `testdev`).
+
+    `resolution` names the folder of the frames in `JPEGImages`; masks and results are those of 480p whatever it is.
 
     `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  Raises `InputError` when anything that the image
     set asks for is absent or wrong.
@@ -35,7 +37,9 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> l
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
     root = _davis_root(Path(path), split, year)
-    images, annotations = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+    images, annotations = path_in(root / "JPEGImages", resolution, source="--resolution"), root / "Annotations" / "480p"
+    if not images.is_dir():
+        raise InputError(f"{images}: no such folder; prepare_davis.py --shorter makes frames of other sizes than 480p")
     image_set = _davis_image_set(root, split, year)
     videos = []
     for name in read_image_set(image_set, images, annotations):
@@ -51,6 +55,7 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017) -> l
                 wanted=frozenset(masks),
                 truth=truth,
                 union=year == 2016,
+                one_size=resolution == "480p",
             )
         )
     return videos
@@ -234,8 +239,9 @@ def _checked(
     wanted: frozenset[str],
     truth: Mapping[str, Path],
     union: bool = False,
+    one_size: bool = True,
 ) -> Video:
-    """A `Video` whose first frame and masks are there, can be read and fit."""
+    """A `Video` whose first frame and masks are there, can be read and, of `one_size`, fit."""
     frame_of = {frame.stem: frame for frame in frames}
     if not masks:
         raise InputError(f"{name}: expected a mask of at least one frame, found none")
@@ -243,7 +249,7 @@ def _checked(
         if not mask.is_file():
             raise InputError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
         size, frame_size = label_map_size(mask), image_size(frame_of[stem])
-        if size != frame_size:
+        if one_size and size != frame_size:
             raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
     ordered = [masks[stem] for stem in sorted(masks, key=natural_order)]
     white = Numbering.of(ordered).white
@@ -255,7 +261,9 @@ def _checked(
         raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
     palette = None if white else read_label_map(ordered[0]).palette  # the colour of object 1 is not told by white
     read_image(frames[0])
-    return Video(name, tuple(frames), masks, wanted, truth, union, white, None if union else palette or colour_map())
+    palette = None if union else palette or colour_map()
+    video = Video(name, tuple(frames), masks, wanted, truth, union, white, palette)
+    return video if one_size else replace(video, result_size=label_map_size(ordered[0]))
 
 
 def _instead_of(mask: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from util.ahead import map_ahead
 from util.errors import InputError
@@ -15,6 +16,7 @@ from util.image import (
     object_ids,
     read_image,
     read_label_map,
+    resize_labels,
     size_text,
     write_label_map,
 )
@@ -47,6 +49,7 @@ class Video:
     white: bool = False  # its masks are white on black: 255 is object 1 (`util.image.Numbering`)
     palette: bytes | None = None  # the data set's own
     all_masks: bool = False  # every mask is input, and replaces what was predicted
+    result_size: tuple[int, int] | None = None  # of masks and results, where it is not that of the frames
 
     def __len__(self) -> int:
         return len(self.images)
@@ -69,6 +72,8 @@ class Video:
             if image.shape != shape:
                 raise InputError(f"{path}: frame is {size_text(image.shape)}, the first one is {size_text(shape)}")
             if mask is not None:
+                if self.result_size is not None and mask.shape == self.result_size:
+                    mask = resize_labels(torch.from_numpy(mask), image.shape[:2]).numpy()
                 if mask.shape != image.shape[:2]:
                     raise InputError(
                         f"{self.masks[path.stem]}: mask is {size_text(mask.shape)}, its frame is {size_text(image.shape)}"
@@ -91,7 +96,9 @@ class Video:
         return (numbering or Numbering(self.white, strict=self.all_masks)).read(labels, path)
 
     def write_mask(self, path: Path, labels: np.ndarray) -> None:
-        """Write a result (H, W) uint8 as this video's data set stores masks."""
+        """Write a result, a label map of a frame's size (H, W) uint8, as this video's data set stores masks."""
+        if self.result_size is not None:
+            labels = resize_labels(torch.from_numpy(labels), self.result_size).numpy()
         write_label_map(path, labels * np.uint8(255) if self.union else labels, self.palette)
 
     def _read_all(self, paths: Iterable[Path], workers: int) -> Iterator[tuple[Path, np.ndarray, np.ndarray | None]]:

@@ -3,36 +3,44 @@
     python scripts/prepare_davis.py DAVIS-2017-trainval-480p.zip DAVIS-2017-test-dev-480p.zip DAVIS-data.zip
 
 fills ../DAVIS/2017/trainval, ../DAVIS/2017/test-dev and ../DAVIS/2016, with the pictures at 480p only.
+
+    python scripts/prepare_davis.py --shorter 600 DAVIS-2017-test-dev-Full-Resolution.zip
+
+puts the full-resolution frames beside them as JPEGImages/600p, for eval_davis.py --resolution 600p --size 600.
 """
 
 import argparse
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from dataset.archives import Archive
-from dataset.preparation import Placement, preparation_parser, prepare
+from dataset.preparation import Placement, convert_image, preparation_parser, prepare
 from util.errors import InputError, names_some, one_line_errors
+from util.flags import int_between
 
 SOURCES = """\
 DAVIS 2017: https://davischallenge.org/davis2017/code.html
   TrainVal, 480p: DAVIS-2017-trainval-480p.zip
   Test-Dev 2017, 480p: DAVIS-2017-test-dev-480p.zip
+  for other sizes also the Full-Resolution archives of both
 DAVIS 2016: https://davischallenge.org/davis2016/code.html
   DAVIS-data.zip
 Read the terms there, download, and give the files (or the folders that they were unpacked to) to this script."""
 
 FRAME = re.compile(r"(?:.*/)?((?:JPEGImages|Annotations)/480p/([^/]+)/[^/]+\.(?:jpg|png))")
+FULL = re.compile(r"(?:.*/)?(JPEGImages/(?:Full-Resolution|1080p)/([^/]+)/([^/]+\.jpg))")
 IMAGE_SET = re.compile(r"(?:.*/)?(ImageSets/([^/]+/[^/]+)\.txt)")
 PARTS_2017 = {"2017/trainval": ("2017/train", "2017/val"), "2017/test-dev": ("2017/test-dev",)}
 
 
-def plan(archive: Archive, output: Path) -> dict[str, Placement]:
-    """Where the archive's files go, told by its image sets.
+def plan(archive: Archive, output: Path, shorter: int | None = None) -> dict[str, Placement]:
+    """Where the archive's files go, told by its image sets; with `shorter` only its full-resolution frames, resized.
 
-    Raises `InputError` when it is not DAVIS at 480p, or lacks videos that its image sets list.
+    Raises `InputError` when it is not DAVIS at 480p (full resolution), or lacks videos that its image sets list.
     """
-    frames = [match for name in archive.sizes if (match := FRAME.fullmatch(name))]
+    frames = [match for name in archive.sizes if (match := (FULL if shorter else FRAME).fullmatch(name))]
     image_sets = {match[2]: match for name in archive.sizes if (match := IMAGE_SET.fullmatch(name))}
     chosen = {}
     if "480p/val" in image_sets:
@@ -51,19 +59,31 @@ def plan(archive: Archive, output: Path) -> dict[str, Placement]:
         others = [name for name in image_sets if part == "2017/trainval" and name != "2017/test-dev"]
         chosen[part] = present + [image_sets[name] for name in {*own, *others}]
     if not frames or not chosen:
-        raise InputError(
-            f"{archive.path}: expected JPEGImages/480p, Annotations/480p and ImageSets of DAVIS, found {archive.content()}"
-        )
+        expected = "JPEGImages/Full-Resolution" if shorter else "JPEGImages/480p, Annotations/480p"
+        raise InputError(f"{archive.path}: expected {expected} and ImageSets of DAVIS, found {archive.content()}")
+    if shorter:
+        convert = partial(convert_image, shorter=shorter)
+        return {
+            match[0]: Placement(output / part, f"JPEGImages/{shorter}p/{match[2]}/{match[3]}", convert)
+            for part, matches in chosen.items()
+            for match in matches
+            if match.re is FULL
+        }
     return {match[0]: Placement(output / part, match[1]) for part, matches in chosen.items() for match in matches}
 
 
 def parser() -> argparse.ArgumentParser:
-    return preparation_parser(__doc__, output="../DAVIS")
+    result = preparation_parser(__doc__, output="../DAVIS", workers=True)
+    result.add_argument(
+        "--shorter", type=int_between(16, 4096), metavar="PIXELS", help="take full-resolution frames and resize them to this"
+    )
+    return result
 
 
 @one_line_errors
 def main() -> None:
-    prepare(parser(), SOURCES, lambda archives, output: [(archive, plan(archive, output)) for archive in archives])
+    shorter = parser().parse_args().shorter
+    prepare(parser(), SOURCES, lambda archives, output: [(archive, plan(archive, output, shorter)) for archive in archives])
 
 
 if __name__ == "__main__":

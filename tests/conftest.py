@@ -30,7 +30,9 @@ def nothing_outside(tmp_path_factory) -> Iterator[None]:
     """Nothing is written or removed outside pytest's own temporary folder, by no test."""
     base = tmp_path_factory.getbasetemp().resolve()
     (base / "tmp").mkdir(exist_ok=True)
-    os.environ["TMPDIR"] = os.environ["MPLCONFIGDIR"] = tempfile.tempdir = str(base / "tmp")
+    for name in ("TMPDIR", "MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        os.environ[name] = str(base / "tmp")
+    tempfile.tempdir = str(base / "tmp")
     GUARD.allowed = [base]
     yield
     GUARD.allowed = []

@@ -342,7 +342,7 @@ def test_a_wrong_checkpoint_leaves_the_output_folder_alone(segment, davis, scrip
 @pytest.mark.parametrize("module", [eval_davis, eval_youtube])
 def test_help_says_every_default(module):
     parser = module.parser()
-    text = parser.format_help()
+    text = " ".join(parser.format_help().split())
     for action in parser._actions:
         assert action.help, action.dest
     assert text.count("(default: ") == sum(action.dest not in ("help", "output") for action in parser._actions)

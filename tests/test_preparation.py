@@ -114,6 +114,29 @@ def test_davis_archives_are_told_by_their_content_and_read_by_evaluation(script,
     assert not list((tmp_path / "out").rglob("*MACOSX*"))
 
 
+def test_full_resolution_davis_is_shrunk_and_segmented_at_that_size(script, light_file, tmp_path, capsys):
+    small = video("DAVIS/{}/480p", "cow", mask=png())
+    lists = {"DAVIS/ImageSets/2017/train.txt": b"cow\n", "DAVIS/ImageSets/2017/val.txt": b"cow\n"}
+    large = {f"DAVIS/JPEGImages/Full-Resolution/cow/{t:05d}.jpg": jpg(90, 120) for t in range(3)}
+    out = tmp_path / "DAVIS"
+    assert script("prepare_davis", zipped(tmp_path / "480p", small | lists), "--output", out, "--num_workers", 0) == 0
+    flags = ("--output", out, "--shorter", 60, "--num_workers", 0)
+    assert script("prepare_davis", tmp_path / "480p", *flags) == 2
+    assert "expected JPEGImages/Full-Resolution" in capsys.readouterr().err
+    assert script("prepare_davis", zipped(tmp_path / "full", large | lists), *flags) == 0
+    frame = out / "2017/trainval/JPEGImages/60p/cow/00001.jpg"
+    assert Image.open(frame).size == (80, 60)
+    flags = ("--model", light_file, "--davis_path", out, "--output")
+    assert script("eval_davis", *flags, tmp_path / "out", "--resolution", "60p", "--size", 48) == 0
+    mask = Image.open(out / "2017/trainval/Annotations/480p/cow/00000.png")
+    result = Image.open(tmp_path / "out/cow/00001.png")
+    assert result.size == mask.size != (80, 60)
+    first = Image.open(tmp_path / "out/cow/00000.png")
+    assert np.mean(np.array(first) == np.array(mask)) > 0.8
+    assert script("eval_davis", *flags, tmp_path / "none", "--resolution", "999p") == 2
+    assert "999p: no such folder; prepare_davis.py --shorter" in capsys.readouterr().err
+
+
 def test_trainval_and_test_dev_unpacked_over_one_another_are_told_apart(script, tmp_path):
     folder = unpacked(tmp_path, TRAINVAL | TEST_DEV) / "DAVIS"
     assert script("prepare_davis", folder, "--output", tmp_path / "out") == 0
