@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from util.image import colour_map, write_label_map
 
@@ -52,6 +53,27 @@ def test_counts_stand_beside_the_published_ones_and_do_not_fail(check, demo_data
         *(f"{name}: ready" for name in ("DAVIS 2016 val", "DAVIS 2017 val", "DAVIS 2017 test-dev", "YouTube-VOS 2019 valid")),
     ):
         assert line in said.splitlines()
+
+
+def test_davis_may_be_named_as_in_the_release(check, demo_data):
+    options = ("--davis_root", demo_data / "DAVIS", "--davis16_root", demo_data / "DAVIS")
+    status, said = check(demo_data, *options)
+    assert status == 0
+    for line in ("DAVIS 2016 4 50 -", "DAVIS 2017 train 8 60 -", "DAVIS 2017 test-dev 2 30 -", "DAVIS 2016 val: ready"):
+        assert line in said.splitlines()
+
+
+def test_masks_of_photographs_may_have_any_mode(check, data):
+    for path in (data / "static/ecssd").glob("*.png"):
+        Image.open(path).convert("RGB").save(path)
+    for decode in ((), ("--decode",)):
+        status, said = check(data, *decode)
+        assert status == 0, said
+
+
+def test_youtube_without_the_frames_between_is_ready_but_told(check, data):
+    shutil.rmtree(data / "YouTube/all_frames")
+    assert "YouTube-VOS 2019 valid: ready, every fifth frame only, without all_frames/" in check(data)[1]
 
 
 def test_decoding_finds_nothing_wrong_with_whole_data(check, demo_data):

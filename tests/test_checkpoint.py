@@ -210,7 +210,7 @@ def test_the_default_configuration_is_the_papers():
     assert NetworkConfig() == NetworkConfig("resnet50", "resnet18", 64, 512, "l2")
 
 
-def test_the_released_variant_without_attention_loads_and_goes_straight_through(released_state, tmp_path):
+def test_the_released_variant_without_attention_loads_and_goes_straight_through(released_state, script, tmp_path):
     state = {name: tensor for name, tensor in released_state.items() if ".attention." not in name}
     torch.save(state, tmp_path / "plain.pth")
     network = load_network(tmp_path / "plain.pth")
@@ -220,6 +220,9 @@ def test_the_released_variant_without_attention_loads_and_goes_straight_through(
     torch.testing.assert_close(fusion(value, key), fusion.block2(fusion.block1(value, key)))
     save_network(network, tmp_path / "ours.pth")
     assert load_network(tmp_path / "ours.pth").config == network.config
+    assert script("convert_weights", tmp_path / "ours.pth", tmp_path / "back.pth", "--to", "released") == 0
+    back = torch.load(tmp_path / "back.pth", weights_only=True)
+    assert back.keys() == state.keys()
 
 
 def test_our_checkpoints_from_before_attention_could_be_left_out_have_it(tmp_path):
