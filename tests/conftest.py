@@ -14,6 +14,7 @@ import torch
 from guard import GUARD
 from PIL import Image
 
+import util.progress  # noqa: F401 (progressbar keeps the standard error it finds when imported, which must not be one test's)
 from model import STCN, NetworkConfig, load_network, save_network
 from util.image import colour_map, write_label_map
 
