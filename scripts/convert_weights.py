@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import sys
 
+import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import torch
 
 from model import NetworkConfig, load_network, save_network

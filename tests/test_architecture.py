@@ -1,6 +1,7 @@
 """The floors of the house: who may import whom."""
 
 import ast
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -14,9 +15,10 @@ MAY_IMPORT = {
     **{room: {room} | GROUND for room in FIRST},
     **{room: {room} | FIRST | GROUND for room in SECOND},
 }
+SCRIPTS = sorted([*ROOT.glob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 
 
-def ours_imported_by(path) -> set[str]:
+def ours_imported_by(path: Path) -> set[str]:
     """The top-level names of ours that a file imports anywhere in it, functions included."""
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
@@ -25,7 +27,9 @@ def ours_imported_by(path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names.append(node.module)
-    scripts = {script.stem for script in [*ROOT.glob("*.py"), *(ROOT / "scripts").glob("*.py")]}
+    if path.parent.parent == ROOT / "scripts":  # a script that is a folder may import its own files
+        names = [name for name in names if not name.startswith(f"scripts.{path.parent.name}.")]
+    scripts = {script.stem for script in SCRIPTS if script.parent in (ROOT, ROOT / "scripts")}
     return {name.split(".")[0] for name in names} & {*ROOMS, "scripts", "tests", *scripts}
 
 
@@ -38,5 +42,25 @@ def test_a_room_imports_only_what_lies_below_it(room):
 
 
 def test_nothing_imports_the_scripts_but_tests():
-    for path in [*ROOT.glob("*.py"), *(ROOT / "scripts").glob("*.py")]:
+    for path in SCRIPTS:
         assert ours_imported_by(path) <= set(ROOMS), path
+
+
+def test_no_script_puts_anything_on_the_path():
+    """They find the project installed."""
+    for path in SCRIPTS:
+        assert "sys.path" not in path.read_text(), path
+
+
+def test_scripts_import_util_before_pytorch():
+    """OpenMP reads what `util` sets when PyTorch is loaded; every room imports `util` first."""
+    for path in SCRIPTS:
+        names = []
+        for file in (path.with_name("__init__.py"), path):
+            for node in ast.parse(file.read_text()).body if file.is_file() else ():
+                if isinstance(node, ast.Import):
+                    names += [alias.name.split(".")[0] for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names.append(str(node.module).split(".")[0])
+        loading = [i for i, name in enumerate(names) if name in ("torch", "torchvision")]
+        assert not loading or {*ROOMS} & {*names[: loading[0]]}, path

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import torch
 
 from dataset.stages import add_crop_flag, add_data_flags, data_roots
@@ -26,7 +25,8 @@ from util.flags import DefaultsFormatter, first_line, non_negative_int, positive
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    program, description = "python -m scripts.benchmark", first_line(__doc__)
+    result = argparse.ArgumentParser(program, description=description, formatter_class=DefaultsFormatter)
     what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
     what.add_argument("--data", action="store_true", help="training samples per second and core")
     what.add_argument("--parts", action="store_true", help="time of each part of a frame")
