@@ -63,23 +63,6 @@ def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -
     return parser
 
 
-def prepare(
-    parser: argparse.ArgumentParser,
-    sources: str,
-    plan: Callable[[list["Archive"], Path], Iterable[tuple["Archive", Mapping[str, "Placement"]]]],
-) -> None:
-    """What a `prepare_*.py` script does: put the archives that its flags name where `plan` says.
-
-    Without archives it prints `sources`, where they are to be had.
-    """
-    arguments = parser.parse_args()
-    if not arguments.archives:
-        print(sources)
-        return
-    archives = [Archive(path) for path in arguments.archives]
-    place(plan(archives, Path(arguments.output)), workers=getattr(arguments, "num_workers", 0))
-
-
 def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: int = 0) -> None:
     """Put files where plans of their names say, checked before anything is written; see `place_stream`.
 
@@ -146,6 +129,29 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
     print(f"{written} files written, {kept} were there already")
     if problems:
         raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:5])}")
+
+
+Plan = Callable[[list[Archive], Path], Iterable[tuple[Archive, Any]]]
+
+
+def prepare(arguments: argparse.Namespace, sources: str, plan: Plan, *, put: Callable[..., None] = place) -> None:
+    """What a `prepare_*.py` script does: put the archives that its flags name where `plan` says.
+
+    arguments: of a `preparation_parser`
+    sources:   where to get the archives; printed when none are given
+    plan:      where the files of the given archives go below the output folder, as `put` takes it
+    put:       `place`, or `place_stream` for archives too large to be listed first
+    """
+    if not arguments.archives:
+        print(sources)
+        return
+    archives = [Archive(path) for path in arguments.archives]
+    put(plan(archives, Path(arguments.output)), workers=getattr(arguments, "num_workers", 0))
+
+
+def one_by_one(plan: Callable[[Archive, Path], Any]) -> Plan:
+    """A plan for several archives from a plan for one."""
+    return lambda archives, output: [(archive, plan(archive, output)) for archive in archives]
 
 
 def map_parallel(function: Callable[[Any], Any], items: Iterable[Any], *, workers: int) -> Iterator[Any]:

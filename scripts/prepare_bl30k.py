@@ -9,10 +9,11 @@ import argparse
 import itertools
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from dataset.archives import Archive
-from dataset.preparation import Placement, place_stream, preparation_parser
+from dataset.preparation import Placement, one_by_one, place_stream, preparation_parser, prepare
 from util.errors import InputError, names_some, one_line_errors
 
 SOURCES = """\
@@ -25,12 +26,18 @@ FRAME = re.compile(r"(?:(?:.*/)?BL30K[^/]*/)?((?:JPEGImages|Annotations)/[^/]+/[
 LOOKED_AT = 100  # files from which an archive is recognised; it has a million and a half
 
 
-def refuse_others(archive: Archive) -> None:
-    """Raises `InputError` when an archive does not begin as BL30K's do."""
+def plan(archive: Archive, output: Path) -> Callable[[str], Placement | None]:
+    """Where a file of the archive goes, by its name; raises `InputError` unless the archive begins as BL30K's do."""
     names = [member.name for member in itertools.islice(archive.members(), LOOKED_AT)]
     if not any(FRAME.fullmatch(name) for name in names):
         found = names_some(set(names)) or "no file"
         raise InputError(f"{archive.path}: expected BL30K/{{JPEGImages,Annotations}}/<video>/, found {found}")
+
+    def placement(name: str) -> Placement | None:
+        match = FRAME.fullmatch(name)
+        return Placement(output, match[1]) if match else None
+
+    return placement
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,20 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main() -> None:
-    arguments = parser().parse_args()
-    if not arguments.archives:
-        print(SOURCES)
-        return
-    archives = [Archive(path) for path in arguments.archives]
-    for archive in archives:
-        refuse_others(archive)
-    output = Path(arguments.output)
-
-    def placement(name: str) -> Placement | None:
-        match = FRAME.fullmatch(name)
-        return Placement(output, match[1]) if match else None
-
-    place_stream((archive, placement) for archive in archives)
+    prepare(parser().parse_args(), SOURCES, one_by_one(plan), put=place_stream)
 
 
 if __name__ == "__main__":

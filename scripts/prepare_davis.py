@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from dataset.archives import Archive
-from dataset.preparation import Placement, convert_image, preparation_parser, prepare
+from dataset.preparation import Placement, convert_image, one_by_one, preparation_parser, prepare
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import int_between
 
@@ -82,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main() -> None:
-    shorter = parser().parse_args().shorter
-    prepare(parser(), SOURCES, lambda archives, output: [(archive, plan(archive, output, shorter)) for archive in archives])
+    arguments = parser().parse_args()
+    prepare(arguments, SOURCES, one_by_one(partial(plan, shorter=arguments.shorter)))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main() -> None:
-    prepare(parser(), SOURCES, plan)
+    prepare(parser().parse_args(), SOURCES, plan)
 
 
 if __name__ == "__main__":

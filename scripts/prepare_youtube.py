@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from dataset.archives import Archive
-from dataset.preparation import Placement, convert_image, convert_mask, preparation_parser, prepare
+from dataset.preparation import Placement, convert_image, convert_mask, one_by_one, preparation_parser, prepare
 from util.errors import InputError, one_line_errors
 
 SOURCES = """\
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main() -> None:
-    prepare(parser(), SOURCES, lambda archives, output: [(archive, plan(archive, output)) for archive in archives])
+    prepare(parser().parse_args(), SOURCES, one_by_one(plan))
 
 
 if __name__ == "__main__":
