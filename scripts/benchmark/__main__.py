@@ -103,18 +103,9 @@ def main() -> None:
                 shape = {"size": size, "objects": arguments.objects, "memory": arguments.memory}
                 print(measure_parts(network, **shape, repeats=repeats))
                 return
-            job = VideoJob(
-                "ours",
-                str(model),
-                size,
-                arguments.frames,
-                arguments.objects,
-                arguments.late,
-                arguments.memory,
-                arguments.max_memory_frames,
-                str(device),
-                arguments.threads,
-            )
+            same = ("frames", "objects", "late", "memory", "max_memory_frames", "threads")
+            options = {name: getattr(arguments, name) for name in same}
+            job = VideoJob(way="ours", model=str(model), size=size, device=str(device), **options)
             if arguments.video:
                 print(measure_video(job, repeats=repeats))
             elif arguments.long:

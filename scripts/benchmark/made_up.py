@@ -2,12 +2,16 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+
+from util.image import STRIDE
+from util.progress import progress_bar
 
 STRIPES = 10  # objects in a made-up mask, at most
 
@@ -27,14 +31,21 @@ def made_up_mask(size: tuple[int, int], ids: range) -> np.ndarray:
     return labels
 
 
-class Stopwatch:
-    """Seconds between calls, by name; on CUDA between events."""
+def grid_of(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the key of such a frame."""
+    return -(-size[0] // STRIDE), -(-size[1] // STRIDE)
 
-    def __init__(self, device: torch.device) -> None:
+
+class Stopwatch:
+    """Seconds that work takes, by name; on CUDA between events.  The first `warmup` measurements of a name do not count."""
+
+    def __init__(self, device: torch.device, *, warmup: int = 0) -> None:
         self.cuda = device.type == "cuda"
-        self.parts: dict[str, list[float]] = {}
+        self.warmup = warmup
+        self.seconds: dict[str, list[float]] = {}
 
     def time(self, name: str, work: Callable[[], Any]) -> Any:
+        """What `work` returns."""
         if self.cuda:
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
@@ -46,8 +57,17 @@ class Stopwatch:
             begin = time.perf_counter()
             result = work()
             seconds = time.perf_counter() - begin
-        self.parts.setdefault(name, []).append(seconds)
+        self.seconds.setdefault(name, []).append(seconds)
         return result
 
+    def compare(self, ways: Mapping[str, Callable[[int], Any]], turns: int, unit: str) -> tuple[float, ...]:
+        """The median seconds of each way.  They take turns, since the machine is shared; each is given the turn's number."""
+        with progress_bar(len(ways) * (turns + self.warmup), unit) as bar:
+            for turn in range(turns + self.warmup):
+                for name, work in ways.items():
+                    self.time(name, partial(work, turn))
+                    bar.increment()
+        return tuple(self.median(name) for name in ways)
+
     def median(self, name: str) -> float:
-        return statistics.median(self.parts[name])
+        return statistics.median(self.seconds[name][self.warmup :])

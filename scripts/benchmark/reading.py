@@ -1,6 +1,5 @@
 """The parts of a frame (the paper's Figure 5), and reading the memory beside the plain formulas."""
 
-import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,15 +11,15 @@ from torch.profiler import ProfilerActivity, profile
 from model import STCN, MemoryBank
 from model.network import soft_aggregate
 from model.plain import read_plainly
-from scripts.benchmark.made_up import Stopwatch, made_up_frame
-from util.image import STRIDE, normalise, padding_to_stride
+from scripts.benchmark.made_up import Stopwatch, grid_of, made_up_frame
+from util.image import normalise, padding_to_stride
 
 
 @torch.inference_mode()
 def measure_parts(network: STCN, *, size: tuple[int, int], objects: int, memory: int, repeats: int) -> str:
     """The paper's Figure 5: milliseconds of each part of a frame."""
     device = next(network.parameters()).device
-    watch = Stopwatch(device)
+    watch = Stopwatch(device, warmup=1)
     frame = normalise(torch.from_numpy(made_up_frame(size)).to(device))
     padded = F.pad(frame, padding_to_stride(*size))[None]
     masks = torch.rand(1, objects, *padded.shape[2:], device=device)
@@ -36,9 +35,7 @@ def measure_parts(network: STCN, *, size: tuple[int, int], objects: int, memory:
         logits = watch.time("decoding", partial(network.decode, read[None], features))
         watch.time("the rest: aggregation, labels", lambda logits=logits: _labels(logits[0]))
     lines = [f"{'part':<36}{'ms':>9}   {size[0]}x{size[1]}, {objects} objects, {memory} memory frames, median of {repeats}"]
-    for name, seconds in watch.parts.items():
-        lines.append(f"{name:<36}{1000 * statistics.median(seconds[1:]):>9.1f}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"{name:<36}{1000 * watch.median(name):>9.1f}" for name in watch.seconds)])
 
 
 def _labels(logits: torch.Tensor) -> torch.Tensor:
@@ -47,12 +44,11 @@ def _labels(logits: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def measure_read(*, size: tuple[int, int], objects: int, memory: int, repeats: int, device: torch.device) -> str:
-    """Reading the memory, ours and plainly, in turns: time, and the memory that it needs beside its input and result."""
-    height, width = (-(-side // STRIDE) for side in size)
-    generator = torch.Generator().manual_seed(0)
-    keys = torch.randn(memory, 64, height, width, generator=generator).to(device)
-    values = torch.randn(memory, objects, 512, height, width, generator=generator).to(device)
-    query = torch.randn(64, height, width, generator=generator).to(device)
+    """Reading the memory, ours and plainly: time, and the memory that it needs besides its input and result."""
+    grid, generator = grid_of(size), torch.Generator().manual_seed(0)
+    keys = torch.randn(memory, 64, *grid, generator=generator).to(device)
+    values = torch.randn(memory, objects, 512, *grid, generator=generator).to(device)
+    query = torch.randn(64, *grid, generator=generator).to(device)
     bank = MemoryBank()
     for key, value in zip(keys, values, strict=True):
         bank.add(key, value)
@@ -64,11 +60,8 @@ def measure_read(*, size: tuple[int, int], objects: int, memory: int, repeats: i
     }
     torch.testing.assert_close(ways["ours"]().flatten(2), ways["plain"](), atol=1e-3, rtol=0)
     extra = {way: _largest_extra(work, device) for way, work in ways.items()}
-    watch = Stopwatch(device)
-    for _ in range(repeats):
-        for way, work in ways.items():
-            watch.time(way, work)
-    ours, plain = (watch.median(way) for way in ways)
+    timed = {way: lambda turn, work=work: work() for way, work in ways.items()}
+    ours, plain = Stopwatch(device).compare(timed, repeats, "reads")
     return (
         f"{size[0]}x{size[1]}, {objects} objects, {memory:>3} memory frames: {1000 * ours:.0f} ms, plainly "
         f"{1000 * plain:.0f} ms, {plain / ours:.1f} times faster; extra memory {extra['ours'] / 2**20:.0f} MiB, plainly "

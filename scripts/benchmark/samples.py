@@ -1,7 +1,7 @@
 """Training samples per second, beside the usual chain of warps, written down plainly."""
 
-import statistics
-import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -14,9 +14,9 @@ from tps import ThinPlateSpline
 
 from dataset.stages import STAGES, Draws, max_skip, stage_sources
 from dataset.transforms import Jitter, Spline, View, apply_view
+from scripts.benchmark.made_up import Stopwatch
 from util.errors import InputError
 from util.image import MEAN_COLOUR
-from util.progress import progress_bar
 
 
 def measure_data(roots: dict[str, str | None], *, crop: int, repeats: int) -> str:
@@ -24,7 +24,6 @@ def measure_data(roots: dict[str, str | None], *, crop: int, repeats: int) -> st
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     lines = [f"{'stage':<7}{'samples/s':>10}{'step by step':>14}{'ratio':>7}   median of {repeats} samples, one core"]
-    ways = {"composed": apply_view, "chain": step_by_step}
     for number, stage in enumerate(STAGES):
         try:
             sources = stage_sources(number, roots, crop=crop)
@@ -32,18 +31,15 @@ def measure_data(roots: dict[str, str | None], *, crop: int, repeats: int) -> st
             lines.append(f"{number:<7}left out: {error}")
             continue
         draws = Draws(sources, seed=0, max_skip=lambda draw, stage=stage: max_skip(stage, 0.4))
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        with progress_bar(repeats, f"samples of stage {number}") as bar:
-            for draw in range(repeats):
-                for way, apply in ways.items():  # interleaved, since the machine is shared
-                    with mock.patch("dataset.static.apply_view", apply), mock.patch("dataset.vos.apply_view", apply):
-                        start = time.perf_counter()
-                        draws[draw]
-                        seconds[way].append(time.perf_counter() - start)
-                bar.increment()
-        ours, chain = (statistics.median(seconds[way]) for way in ways)
+        ways = {"composed": partial(_draw, draws, apply_view), "chain": partial(_draw, draws, step_by_step)}
+        ours, chain = Stopwatch(torch.device("cpu")).compare(ways, repeats, f"samples of stage {number}")
         lines.append(f"{number:<7}{1 / ours:>10.1f}{1 / chain:>14.1f}{chain / ours:>7.1f}")
     return "\n".join(lines)
+
+
+def _draw(draws: Draws, apply: Callable[..., Any], number: int) -> None:
+    with mock.patch("dataset.static.apply_view", apply), mock.patch("dataset.vos.apply_view", apply):
+        draws[number]
 
 
 def step_by_step(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """Training steps without data loading, and scoring of a frame."""
 
-import statistics
 from functools import partial
 
 import numpy as np
@@ -10,7 +9,6 @@ from evaluation.metrics import score_masks
 from model import STCN
 from model.losses import clip_losses
 from scripts.benchmark.made_up import Stopwatch, made_up_mask
-from util.progress import progress_bar
 
 
 def measure_training(network: STCN, *, crop: int, batch: int, objects: int, repeats: int, device: torch.device) -> str:
@@ -22,21 +20,16 @@ def measure_training(network: STCN, *, crop: int, batch: int, objects: int, repe
     masks = torch.stack([(labels[:, 0] == number).float() for number in range(1, 1 + objects)], dim=1)
     valid = torch.ones(batch, objects, dtype=torch.bool, device=device)
 
-    def step(dtype: torch.dtype) -> None:
+    def step(dtype: torch.dtype, turn: int) -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = network(frames, masks, valid)
         clip_losses(logits, labels, valid, 0.5).sum().backward()
         optimizer.step()
 
-    watch = Stopwatch(device)
     dtypes = (torch.float32, torch.float16 if device.type == "cuda" else torch.bfloat16)
-    with progress_bar(2 * (repeats + 1), "training steps") as bar:
-        for _ in range(repeats + 1):
-            for dtype in dtypes:
-                watch.time(str(dtype), partial(step, dtype))
-                bar.increment()
-    single, half = (statistics.median(watch.parts[str(dtype)][1:]) for dtype in dtypes)
+    ways = {str(dtype): partial(step, dtype) for dtype in dtypes}
+    single, half = Stopwatch(device, warmup=1).compare(ways, repeats, "training steps")
     return (
         f"training, {objects} objects, batch {batch}, crop {crop}: {single:.3f} s a step, "
         f"in {str(dtypes[1])[6:]} {half:.3f} s, {single / half:.2f} times faster, medians of {repeats}"

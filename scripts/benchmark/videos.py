@@ -4,6 +4,7 @@ import gc
 import io
 import statistics
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,13 +16,14 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib import pyplot
+from progressbar import ProgressBar
 
 from model import VideoSegmenter, load_network
 from model.plain import PlainBank, segment_plainly
-from scripts.benchmark.made_up import made_up_frame, made_up_mask
+from scripts.benchmark.made_up import grid_of, made_up_frame, made_up_mask
 from util.device import device_of, peak_memory
 from util.files import write_atomically
-from util.image import STRIDE, normalise
+from util.image import normalise
 from util.progress import progress_bar
 
 PROCESS = Path("/proc/self")  # Linux
@@ -49,22 +51,38 @@ class VideoResult(NamedTuple):
     seconds: list[float]  # of each frame; of all of them for the plain way
     peak_bytes: list[int]  # after each frame: memory that the process has needed so far, beyond what the network takes
 
+    @property
+    def total(self) -> float:
+        """Seconds."""
+        return sum(self.seconds)
+
+    @property
+    def mib(self) -> float:
+        """The peak."""
+        return max(self.peak_bytes) / 2**20
+
+
+def in_both_ways(jobs: Sequence[VideoJob], bar: ProgressBar) -> tuple[list[VideoResult], list[VideoResult]]:
+    """Ours and the plain way of each job, in turns."""
+    ours, plain = [], []
+    for job in jobs:
+        for way, found in (("ours", ours), ("plain", plain)):
+            found.append(in_own_process(job._replace(way=way)))
+            bar.increment()
+    return ours, plain
+
 
 def measure_video(job: VideoJob, *, repeats: int) -> str:
-    """Ours and the plain way in turns: frames per second and peak memory."""
-    results: dict[str, list[VideoResult]] = {"ours": [], "plain": []}
+    """Frames per second and peak memory, ours and plainly."""
     with progress_bar(2 * repeats, "videos") as bar:
-        for _ in range(repeats):
-            for way, found in results.items():
-                found.append(in_own_process(job._replace(way=way)))
-                bar.increment()
-    ours, plain = (statistics.median(sum(result.seconds) for result in found) for found in results.values())
-    peaks = {way: max(max(result.peak_bytes) for result in found) for way, found in results.items()}
+        results = in_both_ways([job] * repeats, bar)
+    ours, plain = (statistics.median(result.total for result in found) for found in results)
+    ours_mib, plain_mib = (max(result.mib for result in found) for found in results)
     return (
         f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames after "
         f"{job.memory} in memory: "
         f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times faster; peak memory "
-        f"{peaks['ours'] / 2**20:.0f} MiB, plainly {peaks['plain'] / 2**20:.0f} MiB"
+        f"{ours_mib:.0f} MiB, plainly {plain_mib:.0f} MiB"
     )
 
 
@@ -80,21 +98,17 @@ def measure_growth(job: VideoJob, picture: Path) -> str:
     lines = [f"{'':<9}{'':>10}{'s':>8}{'plainly':>9}{'MiB':>7}{'plainly':>9}"]
     figure, axes = pyplot.subplots(2, len(series), figsize=(12, 6))
     with progress_bar(2 * sum(map(len, series.values())), "videos") as bar:
-        for column, (name, jobs) in enumerate(series.items()):
-            found: dict[str, list[tuple[float, float]]] = {"ours": [], "plain": []}
-            for _, variant in jobs:
-                for way, figures in found.items():
-                    result = in_own_process(variant._replace(way=way))
-                    figures.append((sum(result.seconds), max(result.peak_bytes) / 2**20))
-                    bar.increment()
+        for (name, jobs), (above, below) in zip(series.items(), axes.T, strict=True):
             numbers = [number for number, _ in jobs]
-            for row, unit in enumerate(("seconds", "MiB")):
-                for way, figures in found.items():
-                    axes[row, column].plot(numbers, [entry[row] for entry in figures], "o-", label=way)
-                axes[row, column].set(xlabel=name, ylabel=unit, ylim=(0, None))
-                axes[row, column].legend()
-            for number, ours, plain in zip(numbers, *found.values(), strict=True):
-                lines.append(f"{name:<9}{number:>10}{ours[0]:>8.2f}{plain[0]:>9.2f}{ours[1]:>7.0f}{plain[1]:>9.0f}")
+            ours, plain = in_both_ways([variant for _, variant in jobs], bar)
+            for way, found in (("ours", ours), ("plain", plain)):
+                above.plot(numbers, [result.total for result in found], "o-", label=way)
+                below.plot(numbers, [result.mib for result in found], "o-", label=way)
+            for axis, unit in ((above, "seconds"), (below, "MiB")):
+                axis.set(xlabel=name, ylabel=unit, ylim=(0, None))
+                axis.legend()
+            for n, one, other in zip(numbers, ours, plain, strict=True):
+                lines.append(f"{name:<9}{n:>10}{one.total:>8.2f}{other.total:>9.2f}{one.mib:>7.0f}{other.mib:>9.0f}")
     figure.tight_layout()
     encoded = io.BytesIO()
     figure.savefig(encoded, format="png")
@@ -133,11 +147,9 @@ def run_video(job: VideoJob) -> VideoResult:
     if job.late:
         masks[job.frames // 2] = made_up_mask(job.size, range(early.stop, 1 + job.objects))
     canvas = made_up_frame((job.size[0], job.size[1] + 64))
-    generator = torch.Generator().manual_seed(0)
-    grid = tuple(-(-side // STRIDE) for side in job.size)
-    config = network.config
-    keys = torch.randn(job.memory, config.key_dim, *grid, generator=generator).to(device)
-    value = torch.randn(job.objects, config.value_dim, *grid, generator=generator).to(device)
+    grid, generator = grid_of(job.size), torch.Generator().manual_seed(0)
+    keys = torch.randn(job.memory, network.config.key_dim, *grid, generator=generator).to(device)
+    value = torch.randn(job.objects, network.config.value_dim, *grid, generator=generator).to(device)
     start_bytes = peak_from_now(device)
 
     def frame(t: int) -> torch.Tensor:
