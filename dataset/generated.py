@@ -1,5 +1,6 @@
 """Folders of generated data: written whole or not at all, recorded, and replaced only when a record says whose they are."""
 
+import argparse
 import json
 import os
 import zlib
@@ -12,6 +13,7 @@ import numpy as np
 
 from util.errors import InputError
 from util.files import make_folder, read_json, read_text, refuse_file_above, refuse_foreign, remove_folder
+from util.flags import non_negative_int
 from util.image import colour_map, write_label_map
 
 RECORD, LISTING = "demo.json", "files.txt"
@@ -77,6 +79,13 @@ class Writer:
         place = self.root / path
         make_folder(place.parent)
         return place
+
+
+def add_generation_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """The flags of all scripts that generate data; `what` names it."""
+    parser.add_argument("folder", help="folder to write; left alone if it holds this data already")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="random seed")
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what} of another seed or version")
 
 
 def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Writer], *, overwrite: bool) -> None:

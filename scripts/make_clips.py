@@ -18,11 +18,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataset.generated import Writer, generate
+from dataset.generated import Writer, add_generation_flags, generate
 from dataset.stages import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
-from util.flags import first_line, non_negative_int, positive_int
+from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import read_grey, read_image, read_label_map
 from util.progress import progress_bar
 
@@ -222,15 +222,19 @@ def write_clips(root: Path, *, seed: int, photographs: Sequence[tuple[Path, Path
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__))
-    result.add_argument("folder", help="folder to write; left alone if it holds this data already")
-    result.add_argument("--static_root", required=True, metavar="DIR", help="folder with ecssd, DUTS-TR, ... (required)")
-    result.add_argument("--clips", type=positive_int, default=1000, help="number of videos (default: 1000)")
-    videos = "write as many more before the training videos of %s in it (default: none)"
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    add_generation_flags(result, "clips")
+    result.add_argument(
+        "--static_root",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="folder with ecssd, DUTS-TR, ... (required)",
+    )
+    result.add_argument("--clips", type=positive_int, default=1000, help="number of videos")
+    videos = "write as many more before the training videos of %s in it"
     result.add_argument("--davis_root", default="none", metavar="DIR", help=videos % "DAVIS 2017")
     result.add_argument("--yv_root", default="none", metavar="DIR", help=videos % "YouTube-VOS")
-    result.add_argument("--seed", type=non_negative_int, default=0, help="random seed (default: 0)")
-    result.add_argument("--overwrite", action="store_true", help="replace clips of another seed or version")
     return result
 
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataset.generated import Writer, generate
+from dataset.generated import Writer, add_generation_flags, generate
 from util.errors import one_line_errors
-from util.flags import first_line, non_negative_int
+from util.flags import DefaultsFormatter, first_line
 
 HEIGHT, WIDTH = 128, 224
 VERSION = 2  # of the data: raised with each change of what is written
@@ -227,10 +227,8 @@ def write_all(root: Path, *, seed: int) -> Writer:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__))
-    result.add_argument("folder", help="folder to write; left alone if it holds this data already")
-    result.add_argument("--seed", type=non_negative_int, default=0, help="random seed (default: 0)")
-    result.add_argument("--overwrite", action="store_true", help="replace demo data of another seed or version")
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    add_generation_flags(result, "demo data")
     return result
 
 
