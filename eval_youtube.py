@@ -37,8 +37,9 @@ def main() -> int:
     videos, results = youtube_videos(arguments.yv_path, **which), ResultFolder(arguments.output, subfolder="Annotations")
     sparse, warning = is_sparse(arguments.yv_path, arguments.split), ""
     if sparse and not arguments.sparse:
+        apart = 5 * arguments.mem_every
         warning = (
-            f"{arguments.yv_path}/all_frames is not there: memory frames lie 25 video frames apart (--sparse accepts that)"
+            f"{arguments.yv_path}/all_frames is not there: memory frames lie {apart} frames apart (--sparse accepts that)"
         )
     summary = run_benchmark(videos, results, {**which, "sparse": sparse}, warning=warning, **run_options(arguments))
     return int(summary is not None and bool(summary.failures))

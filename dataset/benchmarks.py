@@ -38,7 +38,7 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017, reso
         raise InputError("--split testdev: DAVIS 2016 has only val")
     root = _davis_root(Path(path), split, year)
     images, annotations = path_in(root / "JPEGImages", resolution, source="--resolution"), root / "Annotations" / "480p"
-    if not images.is_dir():
+    if resolution != "480p" and not images.is_dir():
         raise InputError(f"{images}: no such folder; prepare_davis.py --shorter makes frames of other sizes than 480p")
     image_set = _davis_image_set(root, split, year)
     videos = []

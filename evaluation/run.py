@@ -128,7 +128,7 @@ def run_benchmark(
     Prints what runs and the summary, and returns it on rank 0; returns `None` elsewhere.
     """
     use_threads(threads)
-    settings = {"model": digest(model), **segmenter, **settings}
+    which, settings = settings, {"model": digest(model), **segmenter, **settings}
     with Processes() as processes:
         network = load_for_inference(model, device_of(device), amp=segmenter.get("amp", False), compiled=compiled)
         problem = None
@@ -142,7 +142,8 @@ def run_benchmark(
             raise problem
         if processes.rank == 0:
             print(f"network: {model}, {parameter_count(network.config) / 1e6:.1f} M parameters, {network.config}")
-            print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames")
+            what = ", ".join(f"{name} {value}" for name, value in which.items())
+            print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
         summary = evaluate(videos, partial(VideoSegmenter, network, **segmenter), results, processes, workers=workers)

@@ -276,7 +276,7 @@ def test_what_runs_is_told_before_it_starts(segment, light_file, capsys):
     assert segment() == 0
     first, second = capsys.readouterr().out.splitlines()[:2]
     assert first.startswith(f"network: {light_file}, 6.1 M parameters, NetworkConfig(key_backbone='resnet18'")
-    assert second == "data: 3 videos, 13 frames"
+    assert second == "data: 3 videos, 13 frames (split val, year 2017, resolution 480p)"
 
 
 def test_youtube_without_the_frames_between_is_accepted_or_warned_of(youtube, light_file, script, tmp_path, capsys):

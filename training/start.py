@@ -52,7 +52,8 @@ def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, An
     differing = [key for key in expected if found.get(key) != expected[key]]
     if differing:
         what = "; ".join(f"{key} was {found.get(key)}, is {expected[key]}" for key in differing)
-        raise InputError(f"{path}: made by another run ({what}); give its arguments, or another --id")
+        advice = "give another --id" if "objects" in differing else "give its arguments, or another --id"
+        raise InputError(f"{path}: made by another run ({what}); {advice}")
 
 
 def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 def refuse_other_network(network: STCN, arguments: argparse.Namespace) -> None:
     for name, value in network_flags(arguments).items():
         if value != getattr(network.config, name):
-            raise InputError(f"--{name} {value}: the network to start from has {getattr(network.config, name)}")
+            flag = "no_attention" if name == "attention" else f"{name} {value}"
+            raise InputError(f"--{flag}: the network to start from has {getattr(network.config, name)}")
 
 
 class Start(NamedTuple):
