@@ -10,4 +10,6 @@ fi
 ruff check .
 ruff format --check --quiet .
 basedpyright
-python -m pytest "${selection[@]}" "$@"
+# two processes with a thread each: most tests are small, or wait for processes of their own
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile "${selection[@]}" "$@"
