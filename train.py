@@ -55,7 +55,7 @@ from util.device import device_of, use_threads
 from util.distributed import Processes, StopRequest
 from util.errors import InputError, names_some, one_line_errors
 from util.files import path_in, refuse_file_above
-from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int
+from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int
 from util.image import normalise
 
 EXIT_STOPPED = 75  # asked to stop, and saved
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--resume", default="auto", metavar="auto|never|PATH", help="auto continues from the newest readable checkpoint"
     )
-    run.add_argument("--seed", type=non_negative_int, default=0, help="random seed of samples and initial weights")
+    run.add_argument("--seed", type=seed_int, default=0, help="random seed of samples and initial weights")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps; torchrun gives each process its GPU")
     run.add_argument("--num_workers", type=non_negative_int, default=8, metavar="N", help="processes that make samples")
     run.add_argument(
@@ -173,6 +173,8 @@ def complete(arguments: argparse.Namespace, world: int) -> Stage:
                 f"with --accumulate {arguments.accumulate} cannot share; give it"
             )
         arguments.batch_size = stage.batch // (world * arguments.accumulate)
+    if arguments.bootstrap_end < arguments.bootstrap_start:
+        raise InputError("--bootstrap_end: expected at least --bootstrap_start")
     if arguments.debug:
         arguments.log_every, arguments.image_every = 1, 50
     if arguments.crop % 16:
@@ -213,12 +215,15 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
     folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")
     refuse_file_above(folder)
     final = folder.with_name(f"{folder.name}.pth")
+    path_in(arguments.save_dir, f".{final.name}.01234567", source="--id")  # as `write_atomically` calls it until it is whole
     record = run_record(arguments, schedule, sources)
     objective = make_objective(arguments, device)
     torch.manual_seed(arguments.seed)
 
     start = find_start(arguments, folder, record, processes)
     refuse_other_network(start.network, arguments)
+    if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
+        raise InputError(f"{final}: is there, but no run that it came from; move it, or give another --id")
     # convolutions are faster with channels last, on the CPU as on GPUs with half precision
     network = start.network.to(device).to(memory_format=torch.channels_last).train()
     if start.iteration >= schedule.iterations:

@@ -124,12 +124,15 @@ def _folder_members(path: Path) -> Iterator[Member]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path, int]]:
-    """Names from the folder's own on, paths and sizes of the files below it."""
+    """Names from the folder's own on, paths and sizes of the files below it; links back to a folder above are left out."""
     folder = folder.resolve()
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
+        here = os.path.realpath(place) + "/"
+        folders[:] = sorted(name for name in folders if not here.startswith(os.path.realpath(f"{place}/{name}") + "/"))
         for name in sorted(files):
             path = Path(place, name)
+            if path.is_symlink() and not path.exists():
+                raise InputError(f"{path}: expected a file, found a link to nothing")
             if path.is_file():
                 yield path.relative_to(folder.parent).as_posix(), path, path.stat().st_size
 

@@ -165,7 +165,7 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
         result[name] = {}
         for number, entry in entries(entries(video, name).get("objects"), f"{name}/objects").items():
             where = f"{name}/objects/{number}"
-            if not (re.fullmatch("[0-9]{1,3}", number) and 0 < int(number) < IGNORED):
+            if not (re.fullmatch("[1-9][0-9]{0,2}", number) and 0 < int(number) < IGNORED):
                 raise InputError(f"{path}: expected ids of objects from 1 to 254, found {shorten(where)}")
             frames = entries(entry, where).get("frames")
             if not isinstance(frames, list):

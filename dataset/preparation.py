@@ -6,6 +6,7 @@ whole: running again after a kill goes on where it stopped.
 """
 
 import argparse
+import contextlib
 import io
 import multiprocessing
 import os
@@ -222,6 +223,8 @@ def _write(job: _Job) -> str | None:
         partial.write_bytes(data)
         partial.replace(target)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise InputError(f"{target}: cannot write ({error.strerror})") from error
     return None
 

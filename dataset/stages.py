@@ -21,7 +21,7 @@ from dataset.clip import Clip
 from dataset.static import StaticClips
 from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
-from util.flags import positive_int
+from util.flags import int_between
 
 OFTEN = 5  # how often data sets with better masks are taken (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OFTEN, "HRSOD_small": OFTEN}
@@ -208,7 +208,9 @@ def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_crop_flag(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--crop", type=positive_int, default=384, metavar="PIXELS", help="side length of training frames")
+    parser.add_argument(
+        "--crop", type=int_between(16, 4096), default=384, metavar="PIXELS", help="side length of training frames"
+    )
 
 
 def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:

@@ -1,6 +1,7 @@
 """A video as frames, forwards and backwards: a video file, or a folder of pictures."""
 
 import contextlib
+import os
 import tempfile
 from bisect import bisect_right
 from collections import deque
@@ -235,7 +236,7 @@ class _Opened:
 
     def __enter__(self) -> tuple:
         try:
-            self.container = av.open(str(self.path), metadata_errors="replace")
+            self.container = av.open(os.path.abspath(self.path), metadata_errors="replace")  # else `a:b.mp4` is a protocol
         except (FFmpegError, OSError) as error:
             missing = missing_bytes(self.path) if isinstance(error, InvalidDataError) else 0
             what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror

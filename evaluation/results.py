@@ -59,6 +59,8 @@ class ResultFolder:
         new = {}
         with progress_bar(len(videos), "videos", shown=shown) as bar:
             for video in videos:
+                for frame in video.wanted:  # else the record could not be read again
+                    path_in(self.root, f"{frame}.png", source=video.images[0].parent)
                 new[video.name] = Recorded(_digest_of_inputs(video), tuple(sorted(video.wanted)))
                 bar.increment()
         present = {name for name in {*new, *old.videos} if os.path.lexists(self._path(name))}
@@ -126,6 +128,8 @@ class ResultFolder:
             raise InputError(
                 f"{name}: expected a video whose name does not begin with a dot, since its results would be hidden"
             )
+        if not self.subfolder and name in (self.record.name, ARCHIVE, *SCORE_FILES):
+            raise InputError(f"{self.root / name}: expected another name for a video, since a file of that name goes there")
         return path_in(self.root, *filter(None, [self.subfolder]), name, source=self.root)
 
     def _refuse_inputs(self, videos: Iterable[Video]) -> None:

@@ -70,7 +70,8 @@ def score_videos(
     """`score_video` for each video, in parallel, longest first; results by name, in the order of `jobs`."""
     frames = sum(len(job.truth) for job in jobs)
     if processes is None:
-        processes = max(1, min(os.cpu_count() or 1, len(jobs), 1 + frames // FRAMES_WORTH_A_PROCESS))
+        processes = max(1, min(os.cpu_count() or 1, 1 + frames // FRAMES_WORTH_A_PROCESS))
+    processes = min(processes, len(jobs))
     ordered = sorted(jobs, key=lambda job: -len(job.truth) * len(job.objects))
     scores = {}
     with progress_bar(frames, "frames scored", shown=shown) as bar:
@@ -239,5 +240,5 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
     return path

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,14 +82,7 @@ class VideoResults:
 
     def save(self, propagation: Propagation) -> None:
         """Keep a snapshot in place of the last one; all masks and estimates so far are written."""
-
-        def write(file: BinaryIO) -> None:
-            try:
-                torch.save(propagation.state_dict(), file)
-            except RuntimeError as error:  # in which torch hides that the disk is full
-                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
-
-        write_atomically(self._snapshot, write)
+        write_atomically(self._snapshot, lambda file: torch.save(propagation.state_dict(), file))
 
     def resume(self, propagation: Propagation) -> bool:
         """Let `propagation` go on from the last snapshot; returns whether there was one."""

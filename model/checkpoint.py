@@ -75,19 +75,29 @@ def load_for_inference(
 def network_from(content: dict, path: str | Path) -> STCN:
     """`load_network` for what is read already; `path` is for messages."""
     config, state = NetworkConfig(), content.get("network", content)
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise InputError(f"{path}: expected an STCN network, found entries {names_some({str(key) for key in content})}")
     if "config" in content:
         config = _config(path, content)
     elif is_released(state):
         config = NetworkConfig(attention=any(".attention." in name for name in state))
-        state = from_released(state)
+        try:
+            state = from_released(state)
+        except RuntimeError as error:  # biases and means of different sizes
+            raise InputError(f"{path}: not this STCN network: {str(error).splitlines()[0]}") from error
     with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
         network = STCN(config)
     _check_tensors(path, expected=network.state_dict(), found=state)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    if broken := infinite_tensors(state):
+        raise InputError(f"{path}: expected finite weights, found others in {names_some(broken)}; its training went wrong")
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(True).eval()
+
+
+def infinite_tensors(state: dict[str, Tensor]) -> list[str]:
+    """The names of the tensors that hold infinities or what is no number."""
+    return [name for name, tensor in state.items() if not tensor.isfinite().all()]
 
 
 def save_network(network: STCN, path: str | Path) -> None:
@@ -134,7 +144,20 @@ def _check_tensors(path: str | Path, *, expected: dict[str, Tensor], found: dict
         for name, tensor in expected.items()
         if name in found and found[name].shape != tensor.shape
     }
+    kinds = {
+        f"{name} {found[name].dtype} {found[name].layout} on {found[name].device}"
+        for name, tensor in expected.items()
+        if name in found and not _is_plain(found[name], like=tensor)
+    }
     if shapes:
         differences.append(f"shapes {names_some(shapes)}")
+    if kinds:
+        differences.append(f"tensors of another kind {names_some(kinds)}")
     if differences:
         raise InputError(f"{path}: not this STCN network: {'; '.join(differences)}")
+
+
+def _is_plain(tensor: Tensor, *, like: Tensor) -> bool:
+    """Whether it holds numbers one by one, real ones where the network computes with them."""
+    kind = (tensor.is_floating_point(), tensor.is_complex(), tensor.layout)
+    return kind == (like.is_floating_point(), False, torch.strided) and not tensor.is_meta

@@ -12,6 +12,7 @@ from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEnco
 from model.similarity import SIMILARITIES, affinity, readout, similarity
 
 PROBABILITY_MARGIN = 1e-7
+WIDEST = 8192  # channels; the paper has up to 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,9 @@ class NetworkConfig:
             raise ValueError(f"key_dim: expected at least 1, found {self.key_dim}")
         if not (isinstance(self.value_dim, int) and self.value_dim >= 16 and self.value_dim % 16 == 0):
             raise ValueError(f"value_dim: expected a multiple of 16, found {self.value_dim}")
+        for field in ("key_dim", "value_dim"):
+            if getattr(self, field) > WIDEST:
+                raise ValueError(f"{field}: expected at most {WIDEST}, found {getattr(self, field)}")
 
 
 def soft_aggregate(probabilities: Tensor, dim: int = 1) -> Tensor:

@@ -13,8 +13,9 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import torch
 
 from model import NetworkConfig, load_network, save_network
+from model.checkpoint import infinite_tensors
 from model.released import to_released
-from util.errors import InputError, one_line_errors
+from util.errors import InputError, names_some, one_line_errors
 from util.files import write_atomically
 from util.flags import first_line
 
@@ -45,6 +46,8 @@ def main() -> None:
                 tensors[0].copy_(torch.stack(tensors).mean(dim=0))
     if arguments.half:
         network.half()
+        if lost := infinite_tensors(network.state_dict()):
+            raise InputError(f"{arguments.source}: --half: float16 ends at 65504, which {names_some(lost)} go beyond")
     if arguments.to == "ours":
         save_network(network, arguments.target)
     else:

@@ -4,12 +4,11 @@ python scripts/copy_first_mask.py --davis_path ../DAVIS/2017 --output out/copied
 """
 
 import argparse
-import shutil
 import sys
-from pathlib import Path
 
 from dataset.benchmarks import davis_videos
-from util.errors import one_line_errors
+from evaluation.results import ResultFolder
+from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, first_line
 
@@ -26,13 +25,21 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    for video in davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year):
-        (first,) = video.masks.values()
-        for name in video.wanted:
-            target = Path(arguments.output) / video.name / f"{name}.png"
-            with open(first, "rb") as source:
-                write_atomically(target, lambda file, source=source: shutil.copyfileobj(source, file))
-    print(f"masks: {arguments.output}")
+    which = {"split": arguments.split, "year": arguments.year}
+    videos, results = davis_videos(arguments.davis_path, **which), ResultFolder(arguments.output)
+    results.claim(videos, {"made by": "copying the first mask", **which}, overwrite=False)
+    for video in videos:
+        if not results.is_finished(video):
+            (first,) = video.masks.values()
+            content, folder = first.read_bytes(), results.start(video)
+            try:
+                for name in video.wanted:
+                    write_atomically(folder / f"{name}.png", lambda file, content=content: file.write(content))
+            except InputError:
+                results.discard(video, folder)
+                raise
+            results.finish(video, folder)
+    print(f"masks: {results.masks}")
 
 
 if __name__ == "__main__":

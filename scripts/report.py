@@ -69,7 +69,7 @@ def main() -> None:
     scores = [scoring.davis_scores(scoring.score_videos(of_folder)) for of_folder in jobs]
     results = [Result(folder, tree["global"], tree["sequences"]) for folder, tree in zip(folders, scores, strict=True)]
     text = page(f"DAVIS {arguments.year} val", videos, results, arguments.frames)
-    write_atomically(arguments.output, lambda file: file.write(text.encode()))
+    write_atomically(arguments.output, lambda file: file.write(text.encode(errors="backslashreplace")))
     print(f"report: {arguments.output}")
 
 
@@ -131,7 +131,7 @@ def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -
     names = sorted(video.truth, key=natural_order)[1:-1]  # those that are scored
     means = [frame_means(of_result) for of_result in objects]
     worst = worst_frames(means[0], (frames + 1) // 2)
-    spaced = sorted({*np.linspace(0, len(names) - 1, frames // 2).round().astype(int).tolist()} - {*worst})
+    spaced = sorted({*np.linspace(0, len(names) - 1, min(frames // 2, len(names))).round().astype(int).tolist()} - {*worst})
     return {
         "anchor": anchor,
         "name": video.name,

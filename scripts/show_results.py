@@ -38,7 +38,7 @@ def main() -> None:
         raise InputError(f"--results {folder}: no such folder")
     rows, captions, names = [], [], []
     for video in davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year):
-        spaced = np.linspace(0, len(video) - 1, arguments.frames).round().astype(int)
+        spaced = np.linspace(0, len(video) - 1, min(arguments.frames, len(video))).round().astype(int)
         chosen = [video.images[i] for i in dict.fromkeys(spaced)]
         results = {path.stem: folder / video.name / f"{path.stem}.png" for path in chosen}
         for source, masks, numbering in (("result", results, Numbering.of(results.values())), ("truth", video.truth, None)):

@@ -19,7 +19,7 @@ from dataset.stages import (
     stage_sources,
 )
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, first_line, fraction, non_negative_int, positive_int
+from util.flags import DefaultsFormatter, first_line, fraction, positive_int, seed_int
 from util.picture import overlay, sheet, write_picture
 
 
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--progress", type=fraction, default=0.4, help="how far training has come, from 0 to 1; sets the largest skip"
     )
-    result.add_argument("--seed", type=non_negative_int, default=0, help="random seed of the samples")
+    result.add_argument("--seed", type=seed_int, default=0, help="random seed of the samples")
     add_data_flags(result)
     add_sampling_flags(result)
     add_crop_flag(result)

@@ -1,6 +1,7 @@
 """What a user got wrong, told in one line."""
 
 import functools
+import io
 import os
 import signal
 import sys
@@ -36,18 +37,26 @@ def warn(text: str) -> None:
         print(f"warning: {text}", file=sys.stderr)
 
 
+def _on_one_line(text: str) -> str:
+    """A message whose names may hold line breaks and the like, with those escaped."""
+    return "".join(repr(c)[1:-1] if ord(c) < 32 or ord(c) == 127 else c for c in text)
+
+
 def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
     """Make a script's `main` print an `InputError` as one line on standard error and return its exit status.
 
     Ctrl-C and a closed pipe (`script.py | head`) end it without a traceback, with the status that shells give them.
+    Names that the terminal cannot show are printed with escapes, on both streams.
     """
 
     @functools.wraps(main)
     def wrapped() -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return main() or 0
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_on_one_line(str(error))}", file=sys.stderr)
             return error.status
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
@@ -58,7 +67,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         except OSError as error:  # a full disk, a folder without permission
             if error.filename is None:
                 raise
-            print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+            print(f"error: {_on_one_line(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
             return 2
 
     return wrapped

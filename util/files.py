@@ -71,9 +71,19 @@ def read_json(path: str | Path) -> Any:
     """What a JSON file holds; raises `InputError` when it is none."""
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected JSON, {error}") from error
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of two entries of one name the first would be lost."""
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"found {shorten(name)!r} twice")
+        result[name] = value
+    return result
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -82,6 +92,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     Raises `InputError` when there can be no such file.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file to write, found a folder")
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -93,8 +105,9 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: cannot write ({error.strerror or error})") from error
+        hidden = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides that the disk is full
+        if isinstance(hidden, OSError):
+            raise InputError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
         raise
 
 

@@ -28,7 +28,7 @@ class Film:
         self.path = path
         self._last = -1  # tick of the last picture
         with self._one_line():
-            self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+            self._container = av.open(os.path.abspath(path), "w", format="mp4", options={"movflags": "faststart"})
             rate = min(max(rate, SLOWEST), FASTEST).limit_denominator(1001)
             self._stream = self._container.add_stream("libx264", rate=rate)
         self._stream.height, self._stream.width = (side + side % 2 for side in size)  # 4:2:0 has no odd sides

@@ -29,6 +29,11 @@ def non_negative_int(text: str) -> int:
     return _int_from(0, text)
 
 
+def seed_int(text: str) -> int:
+    """For argparse: a seed that PyTorch and NumPy both take."""
+    return _int_from(0, text, 2**63 - 1)
+
+
 def int_between(least: int, most: int) -> Callable[[str], int]:
     """For argparse: an integer from `least` to `most`."""
     return lambda text: _int_from(least, text, most)

@@ -193,7 +193,13 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def list_frames(folder: str | Path) -> list[Path]:
-    """`list_images` of a folder whose files are told apart by their stems; raises `InputError` when two have the same one."""
+    """`list_images` of a folder whose files are told apart by their stems.
+
+    Raises `InputError` when two have the same one, or a folder is called like a frame, which would be left out unnoticed.
+    """
+    for path in Path(folder).iterdir():
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_dir():
+            raise InputError(f"{path}: expected a picture, found a folder")
     return refuse_twins(list_images(folder))
 
 
