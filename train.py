@@ -43,6 +43,7 @@ from training.journal import Journal, print_once
 from training.start import (
     Start,
     find_start,
+    load_state,
     newest_readable,
     refuse_other_network,
     run_record,
@@ -55,7 +56,7 @@ from util.device import device_of, use_threads
 from util.distributed import Processes, StopRequest
 from util.errors import InputError, names_some, one_line_errors
 from util.files import path_in, refuse_file_above
-from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int
+from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int, worker_count
 from util.image import normalise
 
 EXIT_STOPPED = 75  # asked to stop, and saved
@@ -82,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--seed", type=seed_int, default=0, help="random seed of samples and initial weights")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps; torchrun gives each process its GPU")
-    run.add_argument("--num_workers", type=non_negative_int, default=8, metavar="N", help="processes that make samples")
+    run.add_argument("--num_workers", type=worker_count, default=8, metavar="N", help="processes that make samples")
     run.add_argument(
         "--val_every",
         type=positive_int,
@@ -245,7 +246,7 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
         RunningMeans(figure_names(slots), processes),
     )
     if start.content:
-        state.load(start.content, same_run=start.same_run)
+        load_state(state, start)
     if processes.rank == 0:
         set_aside_newer(folder, start.iteration if start.same_run else 0)
     start = start._replace(content={})  # which is large
@@ -297,6 +298,8 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
     if processes.rank == 0:
         save_network(network, final)
     journal.report_problems()
+    if state.means.nonfinite:
+        print_once(processes, f"warning: the loss was not finite in the last {state.means.nonfinite} iterations")
     print_once(processes, f"network: {final}")
     return 0
 

@@ -25,7 +25,7 @@ from dataset.archives import Archive, read_member
 from util.ahead import map_ahead
 from util.errors import InputError
 from util.files import make_folder, path_in
-from util.flags import DefaultsFormatter, first_line, non_negative_int
+from util.flags import DefaultsFormatter, first_line, worker_count
 from util.image import as_rgb, refuse_lossy
 from util.progress import progress_bar
 
@@ -59,7 +59,7 @@ def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -
     parser.add_argument("--output", default=output, metavar="DIR", help="folder to fill; existing files are kept")
     if workers:
         parser.add_argument(
-            "--num_workers", type=non_negative_int, default=os.cpu_count(), metavar="N", help="processes that resize (0: none)"
+            "--num_workers", type=worker_count, default=os.cpu_count(), metavar="N", help="processes that resize (0: none)"
         )
     return parser
 

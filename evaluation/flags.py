@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from util.flags import DefaultsFormatter, count_or_all, int_between, non_negative_int, positive_int
+from util.flags import DefaultsFormatter, count_or_all, int_between, positive_int, worker_count
 
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, of the shorter side at which a network works
 MOST_THREADS = 4 * (os.cpu_count() or 1)
@@ -72,7 +72,7 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
     parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
     add_segmenter_flags(parser, size=size, max_memory_frames=None)
     parser.add_argument(
-        "--num_workers", type=non_negative_int, default=2, metavar="N", help="threads that read frames ahead (0: none)"
+        "--num_workers", type=worker_count, default=2, metavar="N", help="threads that read frames ahead (0: none)"
     )
     parser.add_argument(
         "--overwrite",

@@ -48,7 +48,8 @@ class ResultFolder:
         self.record = self.root / "run.json"
 
     def claim(self, videos: Sequence[Video], settings: dict[str, Any], *, overwrite: bool, shown: bool = True) -> list[str]:
-        """Make the folder this run's own; returns the videos whose results are removed because their inputs have changed.
+        """Make the folder this run's own; returns the videos whose results are removed because their inputs, or the frames
+        that are wanted of them, have changed.
 
         Raises `InputError`, and changes nothing, when it holds results made with other settings (what differs is named),
         or anything in the way that the record does not name.  With `overwrite` all recorded results are removed instead;
@@ -70,9 +71,7 @@ class ResultFolder:
         if differing and present and not overwrite:
             what = "; ".join(f"{key} was {old.settings.get(key)}, is {settings.get(key)}" for key in differing)
             raise InputError(f"{self.root}: holds results of another run ({what}); --overwrite replaces them")
-        changed = {
-            name for name in present & new.keys() if new[name].inputs is None or new[name].inputs != old.videos[name].inputs
-        }
+        changed = {name for name in present & new.keys() if new[name].inputs is None or new[name] != old.videos[name]}
         stale = present if overwrite else changed
         unfinished = {video.name for video in videos if video.name in stale or not self.is_finished(video)}
         for name in stale | (unfinished & present):  # all of them before the first is removed

@@ -22,8 +22,6 @@ from util.errors import InputError
 from util.progress import progress_bar
 
 WAITING_MASKS = 16  # results that wait to be written
-RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
-ARCHIVE = "results.zip"
 
 
 class Summary(NamedTuple):
@@ -72,17 +70,17 @@ def evaluate(
     frames, seconds, failures = 0, 0.0, []
     with progress_bar(sum(map(len, mine)), "frames", shown=shown and processes.rank == 0 and bool(mine)) as bar:
         for video in mine:
-            partial = results.start(video)
+            unfinished = results.start(video)
             before = bar.value or 0
             try:
-                seconds += segment_video(video, make_segmenter(), partial, workers=workers, on_frame=bar.increment)
+                seconds += segment_video(video, make_segmenter(), unfinished, workers=workers, on_frame=bar.increment)
             except InputError as error:
                 failures.append(f"{video.name}: {error}")
-                results.discard(video, partial)
+                results.discard(video, unfinished)
                 continue
             finally:
                 bar.update(before + len(video))  # frames behind the last wanted one are not looked at
-            results.finish(video, partial)
+            results.finish(video, unfinished)
             frames += len(video.wanted)
     peak_of, peak_bytes = peak_memory()
     parts = processes.gather((frames, seconds, peak_bytes, failures))

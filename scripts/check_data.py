@@ -23,7 +23,7 @@ from dataset.benchmarks import davis_places, davis_videos, is_sparse, read_image
 from dataset.preparation import map_parallel
 from dataset.stages import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, first_line, non_negative_int
+from util.flags import DefaultsFormatter, first_line, non_negative_int, worker_count
 from util.image import (
     image_size,
     label_map_size,
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--decode", action="store_true", help="decode every image and mask instead of reading headers only")
     result.add_argument("--shown", type=non_negative_int, default=10, metavar="N", help="problems to list per data set")
     result.add_argument(
-        "--num_workers", type=non_negative_int, default=os.cpu_count(), metavar="N", help="processes that read (0: this one)"
+        "--num_workers", type=worker_count, default=os.cpu_count(), metavar="N", help="processes that read (0: this one)"
     )
     return result
 

@@ -264,3 +264,14 @@ def test_a_bad_meta_json_is_one_line(kind, light_file, script, tmp_path, capsys)
     assert error.count("\n") == 1
     assert len(error) < 500
     assert not (tmp_path / "out").exists()
+
+
+def test_a_video_of_which_other_frames_are_wanted_is_made_again(light_file, script, tmp_path):
+    root, out = tmp_path / "YouTube", tmp_path / "out/Annotations/late"
+    write_video(root / "all_frames/valid_all_frames/JPEGImages/late", root / "valid/Annotations/late", [square(1), None, None])
+    for wanted in (["00000", "00002"], ["00000", "00001"]):
+        meta = {"videos": {"late": {"objects": {"1": {"frames": wanted}}}}}
+        (root / "valid/meta.json").write_text(json.dumps(meta))
+        flags = ("--model", light_file, "--yv_path", root, "--output", tmp_path / "out", "--size", 32)
+        assert script("eval_youtube", *flags) == 0
+        assert sorted(path.stem for path in out.iterdir()) == wanted

@@ -265,6 +265,25 @@ def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys):
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+def test_a_checkpoint_with_odd_content_is_one_line(run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 2, "-b", 1, "--save_every", 1) == 0
+    content = torch.load(tmp_path / "x_s3/checkpoint_0000001.pth", weights_only=True)
+    (tmp_path / "x_s3.pth").unlink()
+    for entry in ("optimizer", "scaler", "means", "random_state", "iteration"):
+        for value in ("text", None, 7.5):
+            torch.save(content | {entry: value}, tmp_path / "odd.pth")
+            assert run(tmp_path, "-i", 2, "-b", 1, "--resume", tmp_path / "odd.pth") == 2, (entry, value)
+            assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {tmp_path / 'odd.pth'}: expected ")
+
+
+def test_a_loss_that_is_not_finite_at_the_end_is_told(run, tmp_path, monkeypatch, capsys):
+    losses = step.clip_losses
+    monkeypatch.setattr(step, "clip_losses", lambda *arguments: losses(*arguments) * float("nan"))
+    assert run(tmp_path, "-i", 3, "-b", 1) == 0
+    assert "warning: the loss was not finite in the last 3 iterations" in capsys.readouterr().out
+    assert all(tensor.isfinite().all() for tensor in load_network(tmp_path / "x_s3.pth").state_dict().values())
+
+
 def test_the_newest_checkpoints_are_kept(run, tmp_path):
     assert run(tmp_path, "-i", 5, "-b", 1, "--save_every", 1, "--keep", 2) == 0
     assert [path.name for path in checkpoints_in(tmp_path / "x_s3")] == [
@@ -412,7 +431,7 @@ def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkey
     assert "expected at least one of fss" in told("--static_root", tmp_path / "none", stage=0)
     assert "value_dim: expected a multiple of 16, found 33" in told("-b", 1, "--value_dim", 33)
     assert "none.pth: no such checkpoint" in told("-b", 1, "--load_network", tmp_path / "none.pth")
-    assert "--lr: expected a number above 0, found '-1'" in told("--lr", -1)
+    assert "--lr: expected a number above 0, at most 1e+06, found '-1'" in told("--lr", -1)
     assert "--batch_size: stage 3 has 8 samples" in told("--accumulate", 3)
     assert "--amp_dtype: float16 needs CUDA" in told("-b", 1, "--amp_dtype", "float16")
     save_network(build_light_network(), tmp_path / "net.pth")

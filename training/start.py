@@ -16,7 +16,7 @@ from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
 from training.state import State
 from util.distributed import Processes
-from util.errors import InputError
+from util.errors import InputError, shorten
 from util.files import digest, remove_files, write_atomically
 
 _NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # others are a user's own, and stay
@@ -76,6 +76,7 @@ class Start(NamedTuple):
     iteration: int
     content: dict[str, Any]  # of the checkpoint; empty where there is none
     same_run: bool  # whether it is a checkpoint of this run
+    path: Path | None = None  # of the checkpoint
 
 
 def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, Any], processes: Processes) -> Start:
@@ -92,19 +93,19 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         path = None
     if path is not None:
         content = read(path)
-        if "arguments" not in content:
+        if not isinstance(content.get("arguments"), dict):
             raise InputError(f"{path}: expected a training checkpoint, found a network; --load_network starts from it")
         refuse_differences(Path(path), content["arguments"], record)
-        return Start(network_from(content, path), content["iteration"], content, True)
+        return Start(network_from(content, path), _iteration(content, path), content, True, Path(path))
     if arguments.load_model is not None:
         content = read(arguments.load_model)
         if "optimizer" not in content:
             raise InputError(f"{arguments.load_model}: expected a training checkpoint; --load_network starts from a network")
-        network, iteration = network_from(content, arguments.load_model), content.get("iteration", content.get("it", 0))
+        network, iteration = network_from(content, arguments.load_model), _iteration(content, arguments.load_model)
         if iteration >= arguments.iterations:
             raise InputError(f"{arguments.load_model}: has {iteration} iterations behind it, of {arguments.iterations}")
         prepare_others_filter(network, arguments.stage, arguments.seed)
-        return Start(network, iteration, content, False)
+        return Start(network, iteration, content, False, Path(arguments.load_model))
     if arguments.load_network is not None:
         network = network_from(read(arguments.load_network), arguments.load_network)
     else:
@@ -115,6 +116,23 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         network = STCN(config, pretrained=not arguments.no_pretrained)
     prepare_others_filter(network, arguments.stage, arguments.seed)
     return Start(network, 0, {}, False)
+
+
+def _iteration(content: dict[str, Any], path: str | Path) -> int:
+    """How many iterations a training checkpoint, ours or the release's, has behind it."""
+    found = content.get("iteration", content.get("it", 0))
+    if not isinstance(found, int) or found < 0:
+        raise InputError(f"{path}: expected a number of iterations, found {shorten(found)}")
+    return found
+
+
+def load_state(state: State, start: Start) -> None:
+    """Put what the checkpoint holds beside the network into `state`; raises `InputError` when that is no state of a run."""
+    try:
+        state.load(start.content, same_run=start.same_run)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise InputError(f"{start.path}: expected the state of a training run ({shorten(what)})") from error
 
 
 def prepare_others_filter(network: STCN, stage: int, seed: int) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from util.errors import shorten
 
+LARGEST = 1e6  # of learning rates and the like: far beyond use, and float32 still holds it
+MOST_WORKERS = 256
+
 
 class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Help that shows each flag's default; where that is `None` the help says in words what it means."""
@@ -34,14 +37,19 @@ def seed_int(text: str) -> int:
     return _int_from(0, text, 2**63 - 1)
 
 
+def worker_count(text: str) -> int:
+    """For argparse: a number of processes or threads, 0 for none."""
+    return _int_from(0, text, MOST_WORKERS)
+
+
 def int_between(least: int, most: int) -> Callable[[str], int]:
     """For argparse: an integer from `least` to `most`."""
     return lambda text: _int_from(least, text, most)
 
 
 def positive_float(text: str) -> float:
-    """For argparse: a finite number above 0."""
-    return _float(text, lambda value: 0 < value < math.inf, "above 0")
+    """For argparse: a number above 0 and up to `LARGEST`."""
+    return _float(text, lambda value: 0 < value <= LARGEST, f"above 0, at most {LARGEST:g}")
 
 
 def float_between(least: float, most: float) -> Callable[[str], float]:
