@@ -11,9 +11,14 @@ MOST_THREADS = 4 * (os.cpu_count() or 1)
 
 
 def add_segmenter_flags(
-    parser: argparse.ArgumentParser, *, size: int | None, max_memory_frames: int | None, output_required: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    size: int | None,
+    max_memory_frames: int | None,
+    amp: str = "where the hardware has it",
+    output_required: bool = True,
 ) -> None:
-    """What all scripts that segment videos share; `size` and `max_memory_frames` are defaults."""
+    """What all scripts that segment videos share; `size` and `max_memory_frames` are defaults, `amp` says what auto does."""
     parser.add_argument(
         "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
     )
@@ -50,7 +55,20 @@ def add_segmenter_flags(
         metavar="PIXELS",
         help=f"shorter side at which the network works, {SMALLEST_SIZE} to {LARGEST_SIZE}{own}",
     )
-    parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on CUDA, bfloat16 on the CPU")
+    parser.add_argument(
+        "--amp",
+        nargs="?",
+        choices=("auto", "on", "off"),
+        const="on",
+        default="auto",
+        help=f"run the network in float16 on CUDA, bfloat16 on the CPU; auto: {amp}",
+    )
+    parser.add_argument(
+        "--tune",
+        choices=("on", "off"),
+        default="on",
+        help="measure whether Winograd's algorithm is faster on this CPU; off: use it always, so that bits cannot change",
+    )
     parser.add_argument(
         "--compile", action="store_true", help="compile the network with torch.compile: starts slowly, then runs faster"
     )
@@ -70,7 +88,8 @@ def add_segmenter_flags(
 def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
     """A parser with the flags of both evaluation scripts, `size` the default of one; `--help` shows every default."""
     parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
-    add_segmenter_flags(parser, size=size, max_memory_frames=None)
+    amp = "where the hardware has it, but not with the paper's network, whose results are compared"
+    add_segmenter_flags(parser, size=size, max_memory_frames=None, amp=amp)
     parser.add_argument(
         "--num_workers", type=worker_count, default=2, metavar="N", help="threads that read frames ahead (0: none)"
     )
@@ -91,8 +110,12 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "top_k": arguments.top,
         "include_last": arguments.include_last,
         "max_memory_frames": arguments.max_memory_frames,
-        "amp": arguments.amp,
     }
+
+
+def network_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What they say of the network, under the names that `STCN.for_inference` has, but for `--amp`."""
+    return {"winograd": None if arguments.tune == "on" else True, "compiled": arguments.compile}
 
 
 def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -100,7 +123,8 @@ def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": arguments.model,
         "segmenter": segmenter_options(arguments),
-        "compiled": arguments.compile,
+        "network": network_options(arguments),
+        "amp": arguments.amp,
         "device": arguments.device,
         "overwrite": arguments.overwrite,
         "zipped": arguments.zip,

@@ -12,11 +12,12 @@ import numpy as np
 
 from dataset.video import Video
 from evaluation.results import ResultFolder
-from model import VideoSegmenter, load_for_inference
+from model import NetworkConfig, VideoSegmenter, load_network
 from model.checkpoint import digest
+from model.fast import how
 from model.network import parameter_count
 from util.ahead import map_ahead
-from util.device import device_of, peak_memory, use_threads
+from util.device import device_of, peak_memory, use_half, use_threads
 from util.distributed import Processes
 from util.errors import InputError
 from util.progress import progress_bar
@@ -105,7 +106,8 @@ def run_benchmark(
     *,
     model: str | Path,
     segmenter: dict[str, Any],
-    compiled: bool = False,
+    network: dict[str, Any],
+    amp: str,
     device: str = "auto",
     overwrite: bool = False,
     zipped: bool = False,
@@ -117,6 +119,9 @@ def run_benchmark(
 
     model:     checkpoint; it is read before `results` is touched
     segmenter: options of `VideoSegmenter`
+    network:   options of `STCN.for_inference`
+    amp:       `on`, `off`, or `auto`: half precision where the hardware has it, but for the paper's network,
+               whose results are compared
     settings:  what the results also depend on; with the model's digest and `segmenter` they must agree with those of
                results that are there already
     zipped:    write the archive for the benchmark's server too, unless a video failed
@@ -128,7 +133,12 @@ def run_benchmark(
     use_threads(threads)
     which, settings = settings, {"model": digest(model), **segmenter, **settings}
     with Processes() as processes:
-        network = load_for_inference(model, device_of(device), amp=segmenter.get("amp", False), compiled=compiled)
+        where = device_of(device)
+        loaded = load_network(model, where)
+        if amp == "auto" and loaded.config == NetworkConfig():
+            amp = "off"
+        settings["amp"] = use_half(amp, where)
+        ready = loaded.for_inference(amp=settings["amp"], **network)
         problem = None
         if processes.rank == 0:
             try:
@@ -139,12 +149,12 @@ def run_benchmark(
         if problem := processes.broadcast(problem):  # else the others would wait for a rank that is gone
             raise problem
         if processes.rank == 0:
-            print(f"network: {model}, {parameter_count(network.config) / 1e6:.1f} M parameters, {network.config}")
+            print(f"network: {model}, {parameter_count(ready.config) / 1e6:.1f} M parameters, {how(ready)}, {ready.config}")
             what = ", ".join(f"{name} {value}" for name, value in which.items())
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
-        summary = evaluate(videos, partial(VideoSegmenter, network, **segmenter), results, processes, workers=workers)
+        summary = evaluate(videos, partial(VideoSegmenter, ready, **segmenter), results, processes, workers=workers)
     if summary is not None:
         print(summary)
         print(f"masks: {results.masks}")

@@ -55,21 +55,12 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
     return network_from(read(path), path).to(device)
 
 
-def load_for_inference(
-    path: str | Path, device: str | torch.device = "cpu", *, amp: bool = False, compiled: bool = False
-) -> STCN:
-    """`load_network(path).for_inference()`: the same results up to rounding, faster.
-
-    amp:      say so when the segmenter will run with `amp=True`, which Winograd's algorithm does not stand
-    compiled: its parts go through `torch.compile`
+def load_for_inference(path: str | Path, device: str | torch.device = "cpu", **options: Any) -> STCN:
+    """`load_network(path, device).for_inference(**options)`: the same results up to rounding, faster.
 
     Raises `InputError` as `load_network` does.
     """
-    network = load_network(path, device).for_inference(winograd=not (amp or compiled))
-    if compiled:
-        for part in (network.key_encoder, network.value_encoder, network.decoder):
-            part.compile()
-    return network
+    return load_network(path, device).for_inference(**options)
 
 
 def network_from(content: dict, path: str | Path) -> STCN:

@@ -1,7 +1,7 @@
 """The network made ready for inference: the same results up to rounding, faster (docs/performance.md).
 
-Batch norm goes into the convolutions before it, the key encoder works channels last, and on the CPU the decoder takes one
-object at a time and convolves by Winograd's F(4x4, 3x3), which needs a quarter of the multiplications.
+Batch norm goes into the convolutions before it, and the network works channels last.  On the CPU the decoder takes one object
+at a time, and in float32 wide convolutions use Winograd's F(4x4, 3x3), which needs a quarter of the multiplications.
 
 An output tile of 4x4 pixels sees an input tile of 6x6 pixels and needs 144 multiplications for each pair of channels.  Seen
 as polynomials, the tile and the kernel are multiplied by evaluating both at 6 points for each axis, multiplying the 36
@@ -11,6 +11,10 @@ convolution (about 1e-6 of the result).  GPU libraries choose such algorithms by
 """
 
 import copy
+import functools
+import math
+import time
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from model.modules import ResNetStages
+from util.device import half_of
 
 TILE = 4  # output pixels on a side
 SPAN = TILE + 2  # input pixels on a side, and points
@@ -27,22 +32,39 @@ TILES = 400  # at once: enough for a matrix product, and what they need stays in
 POINTS = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])  # and infinity; of those tried the smallest rounding errors
 
 
-def for_inference(network: Any, *, winograd: bool = True) -> Any:
-    """A copy of an `STCN` without gradients that computes the same faster.
+def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = True, compiled: bool = False) -> Any:
+    """A copy of an `STCN` without gradients that computes the same faster.  It can be neither trained nor saved.
 
-    It is for segmenting; it can be neither trained nor saved.  Half precision, which Winograd's algorithm does not stand,
-    and `torch.compile` want `winograd=False`.
+    amp:      weights and features in half precision: bfloat16 on the CPU, float16 elsewhere.  Similarity, softmax and
+              aggregation stay float32.
+    winograd: use Winograd's algorithm for the wide convolutions, on the CPU in float32; `None` uses it where it is
+              faster (`winograd_pays`)
+    compiled: compile the network's parts with `torch.compile`, which goes without Winograd's algorithm
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
+    device = next(network.parameters()).device
     for encoder in (network.key_encoder, network.value_encoder):
         fold_batch_norm(encoder.stages)
-    network.key_encoder.to(memory_format=torch.channels_last)
-    if next(network.parameters()).device.type == "cpu":
+    if amp:
+        network.to(half_of(device))
+    if amp or device.type == "cpu":  # GPUs compute float32 faster with contiguous channels
+        network.to(memory_format=torch.channels_last)
+    if device.type == "cpu":
         network.decoder.at_once = 1  # its caches do not hold more objects
-        if winograd:
+        if not amp and not compiled and (winograd_pays() if winograd is None else winograd):
+            use_winograd(network.key_encoder, only=("compression",))  # keys need all their digits: top-k compares them
             use_winograd(network.decoder)
+    if compiled:
+        for part in (network.key_encoder, network.value_encoder, network.decoder):
+            part.compile()
     network.is_folded = True
     return network
+
+
+def how(network: Any) -> str:
+    """How such a copy computes, in words."""
+    used = any(isinstance(module, WinogradConv) for module in network.modules())
+    return str(next(network.parameters()).dtype).removeprefix("torch.") + (" with Winograd's algorithm" if used else "")
 
 
 def fold_batch_norm(stages: ResNetStages) -> None:
@@ -110,10 +132,37 @@ class WinogradConv(nn.Module):
         return result.flatten(3, 4).flatten(1, 2)[:, :height, :width].permute(0, 3, 1, 2)
 
 
-def use_winograd(module: nn.Module) -> None:
-    """Replace the wide 3x3 convolutions in it; narrow ones gain nothing."""
+def use_winograd(module: nn.Module, only: Container[str] | None = None) -> None:
+    """Replace its wide 3x3 convolutions, or those in `only` some of its children; narrow ones gain nothing."""
     for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d) and child.kernel_size == (3, 3) and min(child.weight.shape[:2]) >= 256:
+        if only is not None and name not in only:
+            continue
+        if isinstance(child, nn.Conv2d) and _is_wide(child):
             setattr(module, name, WinogradConv(child))
         else:
             use_winograd(child)
+
+
+def _is_wide(conv: nn.Conv2d) -> bool:
+    return conv.kernel_size == (3, 3) and conv.stride == (1, 1) and min(conv.weight.shape[:2]) >= 256
+
+
+@functools.cache
+@torch.inference_mode()
+def winograd_pays() -> bool:
+    """Whether Winograd's algorithm is faster on this machine by more than a tenth; measured once, in about 0.2 s.
+
+    It depends on how fast the library's convolutions and matrix products are.  One convolution is enough to tell: the
+    ratio differs between machines (0.9 to 2) far more than between the decoder's convolutions.
+    """
+    with torch.random.fork_rng(devices=[]):
+        conv = nn.Conv2d(256, 256, 3, padding=1).to(memory_format=torch.channels_last)
+    x = torch.ones(1, 256, 32, 128).to(memory_format=torch.channels_last)
+    ways = {"direct": conv, "winograd": WinogradConv(conv)}
+    seconds = dict.fromkeys(ways, math.inf)
+    for _ in range(4):  # in turns, since other processes come and go; the first time is too long and does not count
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way(x)
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds["direct"] > 1.1 * seconds["winograd"]

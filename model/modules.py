@@ -180,6 +180,12 @@ class ValueEncoder(nn.Module):
         return self.fusion(value_f16, key_f16).unflatten(0, (batch, objects))
 
 
+def upsample(x: Tensor, factor: int) -> Tensor:
+    """Bilinear: (B, C, H, W) -> (B, C, factor H, factor W) of the same dtype, where autocast would give float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
 class UpsampleBlock(nn.Module):
     """One step of the decoder: twice the resolution, with a skip connection from the key encoder."""
 
@@ -190,7 +196,7 @@ class UpsampleBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, N, C, h, w) and `skip_conv` of the frame's features (B, C, 2h, 2w) -> (B, N, Cout, 2h, 2w)."""
-        upsampled = F.interpolate(x.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False)
+        upsampled = upsample(x.flatten(0, 1), 2)
         x = skip[:, None] + upsampled.unflatten(0, x.shape[:2])
         return self.block(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
@@ -207,7 +213,7 @@ class Decoder(nn.Module):
         self.prediction = nn.Conv2d(value_dim // 2, 1, 3, padding=1)
 
     def forward(self, readout: Tensor, features: KeyFeatures) -> Tensor:
-        """(B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W)."""
+        """(B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), float32."""
         objects = readout.shape[1]
         x = self.compress(readout.flatten(0, 1), features.f16_compressed).unflatten(0, (-1, objects))
         f8, f4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
@@ -216,8 +222,7 @@ class Decoder(nn.Module):
     def _upsample(self, x: Tensor, f8: Tensor, f4: Tensor) -> Tensor:
         x = self.up_8_4(self.up_16_8(x, f8), f4)
         logits = self.prediction(F.relu(x.flatten(0, 1)))  # (B N, 1, H/4, W/4)
-        logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
-        return logits[:, 0].unflatten(0, x.shape[:2])
+        return upsample(logits.float(), 4)[:, 0].unflatten(0, x.shape[:2])
 
 
 def _imagenet_resnet(name: str) -> nn.Module:

@@ -21,15 +21,16 @@ from pathlib import Path
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import cv2
 import numpy as np
+import torch
 
 from dataset.drawn_masks import GivenMasks, parse_masks
 from dataset.video_file import FrameFolder, VideoFile, open_video
-from evaluation.flags import add_segmenter_flags, segmenter_options
+from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
 from evaluation.propagate import Propagation
 from evaluation.video_results import FILM, MASKS, SHEET, VideoResults
 from model import segmenter_maker
 from model.checkpoint import digest as digest_of_checkpoint
-from util.device import device_of, use_threads
+from util.device import device_of, use_half, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import digest, one_line_for
 from util.film import Film
@@ -141,7 +142,9 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     print(path)
 
 
-def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, Path], device: str) -> dict:
+def settings_of(
+    arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, Path], device: torch.device
+) -> dict:
     """What the results depend on."""
     is_folder = isinstance(video, FrameFolder)
     return {
@@ -149,9 +152,10 @@ def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, m
         **{f"mask {frame}": digest([path]) for frame, path in masks.items()},
         "model": digest_of_checkpoint(arguments.model),
         **segmenter_options(arguments),
+        "amp": use_half(arguments.amp, device),
         "fps": arguments.fps if is_folder else None,
         "compile": arguments.compile,
-        "device": device,
+        "device": device.type,
     }
 
 
@@ -222,8 +226,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--mask {beyond[0]}: the frames of {arguments.video} are 0 to {len(video.names) - 1}")
     masks = GivenMasks().read_all(paths, video.size)
     use_threads(arguments.threads)
-    maker = segmenter_maker(arguments.model, device, compiled=arguments.compile, **segmenter_options(arguments))
-    results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device.type))
+    network = {"amp": use_half(arguments.amp, device), **network_options(arguments)}
+    maker = segmenter_maker(arguments.model, device, network=network, **segmenter_options(arguments))
+    results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device))
     frames = video.paths if isinstance(video, FrameFolder) else []
     inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
     if results.claim(inputs, overwrite=arguments.overwrite):

@@ -77,7 +77,7 @@ def test_masks_and_scores_are_written(segment, tmp_path, capsys):
 
 @pytest.mark.parametrize("top_k", [7, None])
 def test_results_are_those_of_the_segmenter(top_k, segment, davis, light_network, tmp_path):
-    assert segment("--mem_every", 2, "--top", top_k or "all", "--include_last") == 0
+    assert segment("--mem_every", 2, "--top", top_k or "all", "--include_last", "--amp", "off") == 0
     segmenter = VideoSegmenter(light_network, memory_every=2, top_k=top_k, include_last=True)
     for t, path in enumerate(sorted((davis / "JPEGImages/480p/bee").iterdir())):
         mask = read_label_map(davis / "Annotations/480p/bee/00000.png").labels if t == 0 else None
@@ -273,10 +273,29 @@ def test_youtube_results_have_the_size_frames_and_ids_of_the_data_set(youtube, l
 
 
 def test_what_runs_is_told_before_it_starts(segment, light_file, capsys):
-    assert segment() == 0
+    assert segment("--amp", "off") == 0
     first, second = capsys.readouterr().out.splitlines()[:2]
-    assert first.startswith(f"network: {light_file}, 6.1 M parameters, NetworkConfig(key_backbone='resnet18'")
+    assert first.startswith(f"network: {light_file}, 6.1 M parameters, float32")
+    assert "NetworkConfig(key_backbone='resnet18'" in first
     assert second == "data: 3 videos, 13 frames (split val, year 2017, resolution 480p)"
+
+
+@pytest.mark.parametrize(
+    ("flags", "able", "is_papers", "expected"),
+    [
+        ((), True, False, True),
+        ((), False, False, False),
+        ((), True, True, False),  # its results are compared with published ones
+        (("--amp",), False, True, True),
+        (("--amp", "off"), True, False, False),
+    ],
+)
+def test_half_precision_is_for_hardware_that_has_it(flags, able, is_papers, expected, segment, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    if is_papers:
+        monkeypatch.setattr("evaluation.run.NetworkConfig", lambda: build_light_network().config)
+    assert segment(*flags) == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["amp"] == expected
 
 
 def test_youtube_without_the_frames_between_is_accepted_or_warned_of(youtube, light_file, script, tmp_path, capsys):
@@ -297,9 +316,7 @@ def test_youtube_without_the_frames_between_is_accepted_or_warned_of(youtube, li
 
 @pytest.mark.parametrize("module", [eval_davis, eval_youtube])
 def test_bad_input_ends_before_the_network_is_built(module, light_file, script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "evaluation.run.load_for_inference", lambda *arguments, **options: pytest.fail("the network was built")
-    )
+    monkeypatch.setattr("evaluation.run.load_network", lambda *arguments: pytest.fail("the network was built"))
     path = "--davis_path" if module is eval_davis else "--yv_path"
     assert script(module.__name__, "--model", light_file, path, tmp_path / "none", "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err

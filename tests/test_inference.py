@@ -235,7 +235,7 @@ def test_gradients_are_not_kept(frames, light_network):
 def test_mixed_precision_stays_close(frames, light_network):
     results = []
     for amp in (False, True):
-        segmenter = VideoSegmenter(light_network, amp=amp)
+        segmenter = VideoSegmenter(light_network.for_inference(amp=amp))
         segmenter.step(frames[0], box((1, 5, 5)))
         results.append(segmenter.step(frames[1]))
     assert results[1].dtype == torch.float32

@@ -11,9 +11,9 @@ import torchvision
 from conftest import REAL_DATA, build_light_network
 
 from model import STCN, NetworkConfig, load_network, save_network
-from model.fast import WinogradConv
+from model.fast import WinogradConv, how
 from model.modules import BACKBONES, CBAM, ResBlock, ResNetStages
-from model.network import soft_aggregate
+from model.network import aggregate, soft_aggregate
 from util.errors import InputError
 
 
@@ -124,16 +124,42 @@ def test_the_copy_for_inference_computes_the_same_and_cannot_be_saved(golden_net
             save_network(fast, tmp_path / "x.pth")
 
 
-def test_only_the_decoder_of_the_copy_for_inference_uses_winograd(golden_network):
-    wide = [module for module in golden_network.decoder.modules() if isinstance(module, torch.nn.Conv2d)][:-1]
+def test_the_wide_convolutions_of_the_copy_for_inference_use_winograd(golden_network):
+    decoder = [module for module in golden_network.decoder.modules() if isinstance(module, torch.nn.Conv2d)][:-1]
 
     def transformed(network):
         return [module for module in network.modules() if isinstance(module, WinogradConv)]
 
     fast = golden_network.for_inference()
-    assert len(transformed(fast)) == len(transformed(fast.decoder)) == len(wide) == 10
+    assert len(transformed(fast.decoder)) == len(decoder) == 10
+    assert transformed(fast.key_encoder) == [fast.key_encoder.compression]
+    assert not transformed(fast.value_encoder)
     assert not transformed(golden_network.for_inference(winograd=False))
+    assert not transformed(golden_network.for_inference(amp=True))
     assert not transformed(golden_network)
+
+
+@pytest.mark.parametrize("fast", ["direct", "winograd"])
+def test_winograd_is_used_where_it_was_measured_to_pay(golden_network, monkeypatch, fast):
+    monkeypatch.setattr("model.fast.winograd_pays", lambda: fast == "winograd")
+    assert how(golden_network.for_inference(winograd=None)).endswith("Winograd's algorithm") == (fast == "winograd")
+
+
+def test_half_precision_has_half_weights_in_channels_last_order(golden_network):
+    fast = golden_network.for_inference(amp=True)
+    assert how(fast) == "bfloat16"
+    convs = [module.weight for module in fast.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert all(weight.dtype == torch.bfloat16 for weight in convs)
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convs)
+
+
+@pytest.mark.parametrize("objects", [1, 2, 7])
+def test_aggregation_for_inference_is_the_softmax_of_soft_aggregation(objects):
+    probabilities = torch.cat([torch.rand(objects, 9, 8), torch.zeros(objects, 9, 1), torch.ones(objects, 9, 1)], dim=2)
+    expected = torch.softmax(soft_aggregate(probabilities.double(), dim=0), dim=0)
+    found = aggregate(probabilities)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.sum(dim=0), torch.ones(9, 10))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (1, 1), (3, 5), (30, 54), (13, 4), (50, 7)])

@@ -37,6 +37,24 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def half_of(device: torch.device) -> torch.dtype:
+    """The half precision that networks use on a device: bfloat16 on the CPU, float16 elsewhere."""
+    return torch.bfloat16 if device.type == "cpu" else torch.float16
+
+
+def use_half(choice: str, device: torch.device) -> bool:
+    """Whether to compute in half precision: `on`, `off`, or `auto`, which says yes where the hardware has it.
+
+    That is AVX-512's or AMX's bfloat16 on the CPU, and tensor cores on CUDA (compute capability 7.0).
+    """
+    if choice != "auto":
+        return choice == "on"
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (7, 0)
+    able = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def use_threads(count: int | None) -> None:
     """Set the number of PyTorch's threads on the CPU.
 
