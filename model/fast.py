@@ -14,7 +14,6 @@ import copy
 import functools
 import math
 import time
-from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,8 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
     if device.type == "cpu":
         network.decoder.at_once = 1  # its caches do not hold more objects
         if not amp and not compiled and (winograd_pays() if winograd is None else winograd):
-            use_winograd(network.key_encoder, only=("compression",))  # keys need all their digits: top-k compares them
+            if _is_wide(network.key_encoder.compression):  # not for the key, whose last digits top-k compares
+                network.key_encoder.compression = WinogradConv(network.key_encoder.compression)
             use_winograd(network.decoder)
     if compiled:
         for part in (network.key_encoder, network.value_encoder, network.decoder):
@@ -132,11 +132,9 @@ class WinogradConv(nn.Module):
         return result.flatten(3, 4).flatten(1, 2)[:, :height, :width].permute(0, 3, 1, 2)
 
 
-def use_winograd(module: nn.Module, only: Container[str] | None = None) -> None:
-    """Replace its wide 3x3 convolutions, or those in `only` some of its children; narrow ones gain nothing."""
+def use_winograd(module: nn.Module) -> None:
+    """Replace the wide 3x3 convolutions in it; narrow ones gain nothing."""
     for name, child in module.named_children():
-        if only is not None and name not in only:
-            continue
         if isinstance(child, nn.Conv2d) and _is_wide(child):
             setattr(module, name, WinogradConv(child))
         else:
