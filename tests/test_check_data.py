@@ -145,7 +145,7 @@ def test_a_frame_that_is_asked_for_and_absent_makes_a_benchmark_broken(check, da
     status, said = check(data)
     assert status == 1
     assert "YouTube-VOS 2019 valid: cannot begin, " in said
-    assert "asks for yt-valid1/00040" in said
+    assert "lists yt-valid1/00040" in said
 
 
 def test_an_empty_folder_and_a_video_that_is_listed_but_absent_are_problems(check, data):

@@ -196,7 +196,7 @@ def test_another_years_youtube_is_refused_and_what_is_there_stays(script, tmp_pa
     before = contents(out)
     other = video("valid/{}", "w", masks=1) | {"valid/meta.json": META.replace(b'"v"', b'"another"')}
     assert script("prepare_youtube", zipped(tmp_path / "b", other), "--output", out) == 2
-    assert "of another data set or year?" in capsys.readouterr().err
+    assert "from another data set or year?" in capsys.readouterr().err
     assert contents(out) == before
 
 
@@ -205,7 +205,7 @@ def test_bl30k_comes_in_several_tars_and_is_read_by_training(script, tmp_path, c
     out = tmp_path / "out"
     assert script("prepare_bl30k", parts[0], "--output", out) == 0
     assert script("prepare_bl30k", *parts, "--output", out) == 0
-    assert "6 files written, 6 were there already" in capsys.readouterr().out
+    assert "6 files written, 6 already there" in capsys.readouterr().out
     clips = VideoClips(out / "JPEGImages", out / "Annotations", crop=32)
     assert clips.names == ["a", "b"]
     assert clips.draw(0, np.random.default_rng(0), max_skip=5) is not None
@@ -372,7 +372,7 @@ def test_running_again_after_a_kill_writes_only_what_is_not_finished(script, tmp
     assert len(finished) == 2
     times = {path: path.stat().st_mtime_ns for path in finished}
     assert script(*arguments) == 0
-    assert "4 files written, 2 were there already" in capsys.readouterr().out
+    assert "4 files written, 2 already there" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in finished} == times
     assert not list(out.rglob("*.partial"))
     assert sorted(contents(out / "train_480p").values()) == sorted(video("train/{}", "v").values())

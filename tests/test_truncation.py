@@ -87,7 +87,7 @@ def test_a_file_that_is_cut_short_is_told_and_goes_on_when_allowed(name, share, 
     with pytest.raises(DamagedVideoError, match=r"(the file is cut short|cannot be decoded).*; --allow_truncated goes on"):
         VideoFile(path)
     video = VideoFile(path, allow_truncated=True)
-    assert "going on with" in video.note
+    assert "continuing with" in video.note
     found = [frame.image for frame in video.forwards()]
     assert FRAMES * (share - 0.4) <= len(found) <= FRAMES
     assert all(np.array_equal(image, expected[time]) for time, image in zip(video.times, found, strict=True))
@@ -145,5 +145,5 @@ def test_the_script_says_so_with_exit_status_1_and_leaves_nothing(light_file, sc
     assert "film.mkv: the file is cut short" in capsys.readouterr().err
     assert not out.exists()
     assert script(*command, "--allow_truncated") == 0
-    assert "going on with" in capsys.readouterr().err
+    assert "continuing with" in capsys.readouterr().err
     assert FRAMES // 3 < len(list((out / "masks").iterdir())) < FRAMES

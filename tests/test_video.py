@@ -421,7 +421,7 @@ def break_youtube(root, how: str) -> None:
     [
         ("meta is no JSON", r"meta.json: expected JSON"),
         ("meta of another shape", r"meta.json: expected videos/<video>/objects/<id>/frames"),
-        ("a frame that is not there", r"meta.json: asks for late/00099"),
+        ("a frame that is not there", r"meta.json: lists late/00099"),
         ("no mask", r"late: expected a mask of at least one frame"),
         ("absent video", r"JPEGImages/late: no such folder, but .*meta.json lists late"),
         ("no frames anywhere", r"valid/JPEGImages: no such folder, nor .*all_frames/valid_all_frames/JPEGImages$"),
