@@ -227,11 +227,11 @@ def run(arguments: argparse.Namespace) -> None:
     frames = video.paths if isinstance(video, FrameFolder) else []
     inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
     if results.claim(inputs, overwrite=arguments.overwrite):
-        print(f"{results.root}: was finished before; --overwrite does it again")
+        print(f"{results.root}: already finished; --overwrite repeats it")
     else:
         propagation = Propagation(video, masks, maker)
         if results.resume(propagation):
-            print(f"{results.root}: going on after {propagation.done} of {propagation.steps} frames in both directions")
+            print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")
         segment(propagation, results)
     for name in (MASKS, FILM, SHEET):
         print(results.root / name)

@@ -108,7 +108,7 @@ def test_finished_videos_are_kept_and_others_made_again(segment, tmp_path, capsy
     for name in ("ant", "cow"):
         (out / name / "00001.png").write_bytes(b"not made again")
     segment("--num_workers", 0)  # how it is computed is no other result
-    assert "2 videos were finished before" in capsys.readouterr().out
+    assert "2 videos were already finished" in capsys.readouterr().out
     again = masks_in(out)
     assert {name for name in first if first[name] != again.get(name)} == {"ant/00001.png", "cow/00001.png"}
 

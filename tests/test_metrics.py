@@ -332,7 +332,7 @@ YOUTUBE_META = {
         2: ScoredObject("gear", ("00000", "00005", "00010", "00015")),
         7: ScoredObject("clover", ("00005", "00010", "00015")),
         9: ScoredObject("clover", ("00000", "00005", "00010", "00015")),
-        4: ScoredObject("clover", ("00015",)),  # nothing behind its first frame
+        4: ScoredObject("clover", ("00015",)),  # nothing after its first frame
     },
     "b": {1: ScoredObject("pebble", ("00003", "00020"))},
 }

@@ -171,13 +171,13 @@ def test_a_video_whose_input_has_changed_runs_again(kind, segment, davis, out, c
     assert segment() == 0
     said = capsys.readouterr().out
     assert "ant: its frames or masks have changed since it was segmented" in said
-    assert "1 videos were finished before" in said
+    assert "1 videos were already finished" in said
     changed = {name for name, content in tree(out).items() if content != before[name]}
     assert any(name.startswith("ant/") for name in changed)
     assert not any(name.startswith("bee/") for name in changed)
     assert "scores.json" in changed
     assert segment() == 0
-    assert "2 videos were finished before" in capsys.readouterr().out
+    assert "2 videos were already finished" in capsys.readouterr().out
 
 
 def test_truth_that_is_no_input_may_change(segment, davis, capsys):
@@ -185,7 +185,7 @@ def test_truth_that_is_no_input_may_change(segment, davis, capsys):
     (davis / "Annotations/480p/ant/00001.png").write_bytes((davis / "Annotations/480p/ant/00002.png").read_bytes())
     capsys.readouterr()
     assert segment() == 0
-    assert "2 videos were finished before" in capsys.readouterr().out
+    assert "2 videos were already finished" in capsys.readouterr().out
 
 
 def test_results_never_go_where_something_is_read(davis, light_file, script, capsys):
@@ -193,7 +193,7 @@ def test_results_never_go_where_something_is_read(davis, light_file, script, cap
     for output in (davis / "Annotations/480p", davis / "JPEGImages/480p"):
         flags = ("--model", light_file, "--davis_path", davis, "--output", output, "--overwrite")
         assert script("eval_davis", *flags) == 2
-        assert "is read, and results would go there" in capsys.readouterr().err
+        assert "holds input, and results would go there" in capsys.readouterr().err
     assert tree(davis) == before
 
 

@@ -1,4 +1,4 @@
-"""segment_video.py: what it may write and remove, how it goes on after a stop, and what it says of odd flags."""
+"""segment_video.py: what it may write and remove, how it resumes after a stop, and its messages for bad flags."""
 
 import errno
 import functools
@@ -100,7 +100,7 @@ def stop_at(monkeypatch, number: int) -> list[int]:
     return counted
 
 
-# going on after a stop
+# resuming after a stop
 
 
 def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
@@ -120,7 +120,7 @@ def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
             counted = stop_at(patch, -1)
             assert script(*both_ways, "--output", out) == 0
         assert len(counted) == STEPS - stop
-        assert ("going on after" in capsys.readouterr().out) == (stop > 0)
+        assert ("resuming after" in capsys.readouterr().out) == (stop > 0)
         assert content(out) == expected, stop
 
 
@@ -160,7 +160,7 @@ def test_a_finished_run_is_not_done_again(command, script, capsys, monkeypatch):
     counted = stop_at(monkeypatch, -1)
     capsys.readouterr()
     assert script(*command) == 0
-    assert "was finished before" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     assert content(command[-1]) == before
     assert not counted
     assert script(*command, "--overwrite") == 0
@@ -225,7 +225,7 @@ def test_what_was_left_for_going_on_is_damaged(name, what, both_ways, script, tm
         return
     assert status == 2
     line = last_line(capsys)
-    assert f"{path}: cannot go on from this (" in line
+    assert f"{path}: cannot continue from this (" in line
     shutil.rmtree(out / "unfinished")
     assert f"remove {out / 'unfinished'} to start anew" in line
     assert script(*command) == 0
@@ -554,7 +554,7 @@ def test_results_without_a_record_are_replaced_only_when_asked(command, script, 
     assert script(*command) == 0
     (tmp_path / "out/segment_video.json").unlink()
     assert script(*command) == 2
-    assert "out: holds results already; --overwrite replaces them" in last_line(capsys)
+    assert "out: already holds results; --overwrite replaces them" in last_line(capsys)
     assert script(*command, "--overwrite") == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other/overlay.mp4").write_text("mine")

@@ -1,4 +1,4 @@
-"""`train.py` as its users run it: it learns, stops, goes on bit for bit, and says what is wrong."""
+"""`train.py` as its users run it: it learns, stops, resumes bit for bit, and reports errors."""
 
 import os
 import re
@@ -128,7 +128,7 @@ def test_a_killed_run_goes_on_bit_for_bit(processes, workers, undisturbed, demo_
     kill(process)
     assert not (tmp_path / "x_s3.pth").exists()
     output = finish(start(flags, processes=processes))
-    assert "going on after 3 of 6 iterations" in output
+    assert "resuming after 3 of 6 iterations" in output
     assert_same_run(tmp_path, undisturbed(processes))
 
 
@@ -137,7 +137,7 @@ def test_a_rank_that_dies_is_restarted_and_the_weights_are_the_same(undisturbed,
     process = start(flags_of(demo_data, tmp_path, *SIX), processes=2, restarts=2)
     wait_for(tmp_path / "x_s3/checkpoint_0000003.pth", process)
     os.kill(children(process.pid)[-1], signal.SIGKILL)
-    assert "going on after 3 of 6 iterations" in finish(process)
+    assert "resuming after 3 of 6 iterations" in finish(process)
     assert_same_run(tmp_path, undisturbed(2))
 
 
@@ -154,10 +154,10 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(processes, demo_data, tmp
     assert checkpoint.read(tmp_path / f"x_s3/checkpoint_{stopped:07d}.pth")["iteration"] == stopped
     process = start(flags, processes=processes)
     for line in process.stdout:
-        if f"going on after {stopped} of 400" in line:
+        if f"resuming after {stopped} of 400" in line:
             break
     else:
-        pytest.fail("it did not go on")
+        pytest.fail("it did not resume")
     kill(process)
 
 
@@ -216,7 +216,7 @@ def test_a_finished_run_is_left_alone(run, tmp_path, capsys):
     assert run(tmp_path, "-i", 2, "-b", 1) == 0
     before = (tmp_path / "x_s3.pth").stat().st_mtime_ns
     assert run(tmp_path, "-i", 2, "-b", 1) == 0
-    assert "finished before, after 2 iterations" in capsys.readouterr().out
+    assert "already finished, after 2 iterations" in capsys.readouterr().out
     assert (tmp_path / "x_s3.pth").stat().st_mtime_ns == before
 
 
@@ -243,7 +243,7 @@ def test_a_run_of_version_0_1_goes_on_with_the_spacing_that_it_had(run, tmp_path
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 2
     assert "made by another run (spacing was paper, is released)" in capsys.readouterr().err
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2, "--spacing", "paper", "--yv_all") == 0
-    assert "going on after 2 of 4" in capsys.readouterr().out
+    assert "resuming after 2 of 4" in capsys.readouterr().out
 
 
 def test_a_network_without_attention_trains(run, tmp_path):
@@ -260,7 +260,7 @@ def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys):
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 0
     told = capsys.readouterr()
     assert f"warning: {newest}: expected a checkpoint" in told.err
-    assert "going on after 2 of 4" in told.out
+    assert "resuming after 2 of 4" in told.out
     found = load_network(tmp_path / "x_s3.pth").state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
@@ -363,7 +363,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_weights(run, tmp_
     newest, *_, oldest = checkpoints_in(tmp_path / "x_s0")
     told = capsys.readouterr().out
     assert "not finite in 10 iterations in a row" in told
-    assert f"the last good checkpoint is {oldest}" in told
+    assert f"the last good checkpoint: {oldest}" in told
     assert "/static/" in told.splitlines()[-1]
     before, after = (checkpoint.read(path)["network"] for path in (oldest, newest))
     assert oldest.name == "checkpoint_0000004.pth"
@@ -483,9 +483,9 @@ def test_a_checkpoint_of_ours_goes_on_in_another_run_under_its_arguments(stage, 
     path = tmp_path / f"x_s{stage}/checkpoint_0000002.pth"
     flags = ("--load_model", path, "-b", 1)
     assert run(tmp_path / "other", "-i", 2, *flags) == 2
-    assert "has 2 iterations behind it, of 2" in capsys.readouterr().err
+    assert "has done 2 iterations of 2 already" in capsys.readouterr().err
     assert run(tmp_path / "other", "-i", 3, *flags, "--lr", 1e-6, "--steps", 1) == 0
-    assert "going on after 2 of 3" in capsys.readouterr().out
+    assert "resuming after 2 of 3" in capsys.readouterr().out
     ((step, rate),) = scalars(tmp_path / "other")["learning_rate"]
     assert step == 3
     assert rate == pytest.approx(1e-7)

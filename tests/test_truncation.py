@@ -84,7 +84,7 @@ def test_a_file_that_is_cut_short_is_told_and_goes_on_when_allowed(name, share, 
         with pytest.raises(InputError, match=r"cannot read this video \(cut short, [0-9,]+ bytes are missing\)"):
             VideoFile(path)
         return
-    with pytest.raises(DamagedVideoError, match=r"(the file is cut short|cannot be decoded).*; --allow_truncated goes on"):
+    with pytest.raises(DamagedVideoError, match=r"(the file is cut short|cannot be decoded).*; --allow_truncated continues"):
         VideoFile(path)
     video = VideoFile(path, allow_truncated=True)
     assert "continuing with" in video.note
