@@ -124,7 +124,7 @@ def test_masks_of_other_sizes_absent_partners_and_files_that_are_no_images_are_n
         f"BL30K: {bl30k}/Annotations/bl1/00000.png: no such mask",
         f"BL30K: {bl30k}/JPEGImages/bl2: expected frames",
         f"YouTube-VOS 2019 train: {train}/Annotations/yt-train0/00005.png: no such frame",
-        "YouTube-VOS 2019 valid: cannot begin, ",
+        "YouTube-VOS 2019 valid: cannot start: ",
         "stage 0: ready; 4 problems, see below",
     ):
         assert problem in said
@@ -144,7 +144,7 @@ def test_a_frame_that_is_asked_for_and_absent_makes_a_benchmark_broken(check, da
     (data / "YouTube/valid/JPEGImages/yt-valid1/00040.jpg").unlink()
     status, said = check(data)
     assert status == 1
-    assert "YouTube-VOS 2019 valid: cannot begin, " in said
+    assert "YouTube-VOS 2019 valid: cannot start: " in said
     assert "lists yt-valid1/00040" in said
 
 
@@ -155,7 +155,7 @@ def test_an_empty_folder_and_a_video_that_is_listed_but_absent_are_problems(chec
     status, said = check(data)
     assert status == 1
     assert "ecssd: expected photographs" in said.replace(f"{data}/static/", "")
-    assert "DAVIS 2017 test-dev: cannot begin" in said
+    assert "DAVIS 2017 test-dev: cannot start" in said
     assert "DAVIS 2017 test-dev 2 30 1" in said
 
 

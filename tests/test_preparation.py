@@ -149,7 +149,7 @@ def test_trainval_and_test_dev_unpacked_over_one_another_are_told_apart(script, 
     [
         (BL30K, "expected JPEGImages/480p"),
         (TRAINVAL | DAVIS_16, "DAVIS 2016 and 2017 lie in one folder"),
-        (TRAINVAL | {"DAVIS/ImageSets/2017/val.txt": b"cow\nlost\n"}, "list lost, not in it"),
+        (TRAINVAL | {"DAVIS/ImageSets/2017/val.txt": b"cow\nlost\n"}, "list lost, not found in it"),
     ],
     ids=["another set", "both years", "a video is absent"],
 )

@@ -223,7 +223,7 @@ def make_larger(path: Path) -> None:
 
 
 DAMAGE = {
-    "no results": ("copied", shutil.rmtree, "{path}: expected a folder of results, found none"),
+    "no results": ("copied", shutil.rmtree, "{path}: expected a folder with results, found none"),
     "a mask is missing": ("copied/val2/00007.png", Path.unlink, "{path}: no such result; 1 of 28 are missing there"),
     "a mask is larger": ("copied/val2/00007.png", make_larger, "{path}: expected the size of "),
     "a mask is broken": ("copied/val2/00007.png", lambda path: path.write_bytes(b"PNG"), "{path}: cannot read this image"),

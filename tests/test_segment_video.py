@@ -580,14 +580,14 @@ def test_a_frame_replaces_nothing_unless_asked_and_never_the_video(script, tmp_p
     (tmp_path / "there.png").write_text("mine")
     before = content(tmp_path)
     for arguments, told in (
-        (("--frame", 0, tmp_path / "there.png"), "there.png: exists already; --overwrite replaces it"),
-        (("--frame", 0, frames / "3.png", "--overwrite"), "3.png: lies where the frames are"),
+        (("--frame", 0, tmp_path / "there.png"), "there.png: already exists; --overwrite replaces it"),
+        (("--frame", 0, frames / "3.png", "--overwrite"), "3.png: is in the folder of the frames"),
         (("--frame", 3, tmp_path / "new.png"), "--frame 3: the frames of"),
         (("--frame", -1, tmp_path / "new.png"), "--frame -1: the frames of"),
         (("--frame", "x", tmp_path / "new.png"), "--frame x: the frames of"),
         (("--frame", "9" * 5000, tmp_path / "new.png"), "the frames of"),
         (("--frame", 0, tmp_path / "new.jpg"), "expected a file name that ends in .png"),
-        (("--frame", 0, tmp_path / "new.png", "--mask", "a.png"), "takes neither --mask nor --output"),
+        (("--frame", 0, tmp_path / "new.png", "--mask", "a.png"), "without --mask or --output"),
         (("--frame", 0), "expected 2 arguments"),
         (("--frame", 0, tmp_path / f"{'x' * 300}.png"), "xxx.png: File name too long"),
         ((), "expected --mask and --output, or --frame"),

@@ -559,7 +559,7 @@ CASES = [
         "f.png",
         right=lambda: path("out/f.png").is_file(),
     ),
-    Case("a frame over a file", ("segment_video", "film.mp4", "--frame", "0", "mask.png"), 2, "exists already"),
+    Case("a frame over a file", ("segment_video", "film.mp4", "--frame", "0", "mask.png"), 2, "already exists"),
     # scores and pictures
     Case("score of no results", ("score", "--results", "nowhere", "--davis_path", "DAVIS")),
     Case(
