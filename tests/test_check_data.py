@@ -1,4 +1,4 @@
-"""What `check_data.py` says of data that is whole, absent or broken."""
+"""What `check_data.py` reports for complete, absent and broken data."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ def data(demo_data, tmp_path) -> Path:
 @pytest.fixture
 def check(script, capsys):
     def run(root: Path, *options: object) -> tuple[int, str]:
-        """The exit status and what was printed, with each run of spaces as one; `options` take over."""
+        """The exit status and the output, with runs of spaces collapsed; `options` override the defaults."""
         arguments = ["--num_workers", 0]
         for flag, place in (
             ("--static_root", "static"),

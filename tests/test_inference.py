@@ -1,4 +1,4 @@
-"""The segmenter against a plain one, and what it promises of masks, skipped frames and streams."""
+"""The segmenter against a plain one, and its treatment of masks, skipped frames and streams."""
 
 import io
 
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 37, 52  # not multiples of 16
 
 @pytest.fixture(scope="module")
 def frames() -> torch.Tensor:
-    """Fourteen frames (T, H, W, 3) uint8 of noise that drifts."""
+    """Fourteen frames (T, H, W, 3) uint8 of drifting noise."""
     rng = np.random.default_rng(0)
     canvas = torch.from_numpy(rng.integers(0, 256, (HEIGHT, WIDTH + 28, 3), dtype=np.uint8))
     return torch.stack([canvas[:, 2 * t : 2 * t + WIDTH] for t in range(14)])

@@ -1,4 +1,4 @@
-"""A user's own video and masks, forwards and backwards, against what was put into them."""
+"""A user's own video and masks, read forwards and backwards, against known content."""
 
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -153,7 +153,7 @@ def test_masks_that_cannot_be_are_told(tmp_path):
 
 @pytest.fixture
 def drawn(tmp_path):
-    """Masks of one square, and of two, as people save them."""
+    """Masks of one square and of two, in the formats that people use."""
     one, two = square((4, 4)), square((30, 20), (8, 30))
     colours = np.array([[0, 0, 0], [255, 255, 255], [250, 10, 10]], np.uint8)
     for name, labels in (("one", one), ("two", two)):
@@ -234,7 +234,7 @@ def test_passes_that_know_the_same_objects_are_averaged():
 
 
 def test_a_pass_that_does_not_know_an_object_takes_the_others_word():
-    one = torch.tensor([0.97, 0.03])[:, None, None]  # knows 1 only, and sees background
+    one = torch.tensor([0.97, 0.03])[:, None, None]  # knows only object 1, and sees background
     other = torch.tensor([0.04, 0.95, 0.01])[:, None, None]  # sees object 2
     for share in (0.01, 0.5, 0.99):
         found, ids = blend(one, [1], other, [2, 1], share)
@@ -248,7 +248,7 @@ def labels_in(folder: Path) -> list[np.ndarray]:
 
 
 def go(network, frames, masks: dict[int, np.ndarray], order: range, *, size=None) -> dict[int, tuple[torch.Tensor, list[int]]]:
-    """A pass over frames in some order, all of it kept: what the script must agree with."""
+    """Probabilities of one pass over frames in the given order; the script must agree with them."""
     segmenter, found = VideoSegmenter(network, max_memory_frames=20), {}
     for t in order:
         probabilities = segmenter.step(frames[t], masks.get(t))
@@ -341,7 +341,7 @@ def test_a_film_that_changes_its_size_is_told(tmp_path):
 
 
 def test_what_waits_does_not_grow_with_the_video(light_file, tmp_path, monkeypatch):
-    """Decoding runs at most one frame ahead of the network, and few frames wait to be written."""
+    """Decoding is at most one frame ahead of the network, and few frames wait to be written."""
     alive = []
 
     class Counting(VideoFile):

@@ -1,4 +1,4 @@
-"""From archives as they are downloaded to what training and evaluation read: whole, once, and nothing else."""
+"""From downloaded archives to the folders that training and evaluation read: complete, once, and nothing else."""
 
 import io
 import multiprocessing
@@ -69,7 +69,7 @@ def unpacked(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def video(root: str, name: str, frames: int = 3, masks: int | None = None, mask: bytes | None = None) -> dict[str, bytes]:
-    """`root` has {} where JPEGImages or Annotations go."""
+    """`root` has {} as a placeholder for JPEGImages or Annotations."""
     images, annotations = root.format("JPEGImages"), root.format("Annotations")
     files = {f"{images}/{name}/{t:05d}.jpg": jpg() for t in range(frames)}
     masks = frames if masks is None else masks

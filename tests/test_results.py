@@ -1,4 +1,4 @@
-"""A folder of results: whose it is, what is taken up again, and that nothing else is ever touched."""
+"""Result folders: their records, resuming, and that nothing else is ever touched."""
 
 import json
 from pathlib import Path
@@ -121,14 +121,14 @@ def test_links_in_the_output_are_not_followed(flags, segment, out, tmp_path, cap
     assert segment() == 0
     elsewhere = tmp_path / "elsewhere"
     (out / "ant").rename(elsewhere)
-    (elsewhere / "00001.png").unlink()  # so that the video is to be made again
+    (elsewhere / "00001.png").unlink()  # so the video must be segmented again
     (out / "ant").symlink_to(elsewhere)
     before = tree(elsewhere)
     assert segment(*flags) == 2
     assert "error: " in capsys.readouterr().err
     assert tree(elsewhere) == before
     (out / "ant").unlink()
-    (out / "ant").symlink_to("bee")  # which does not lead out
+    (out / "ant").symlink_to("bee")  # a link that stays inside
     assert segment("--overwrite") == 2
     assert "found a link; nothing was removed" in capsys.readouterr().err
     assert len(list((out / "bee").iterdir())) == LENGTHS["bee"]

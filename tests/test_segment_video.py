@@ -87,7 +87,7 @@ def last_line(capsys) -> str:
 
 
 def stop_at(monkeypatch, number: int) -> list[int]:
-    """Let the segmenters' step `number` (from 0, over both passes) be interrupted; returns a list that counts steps."""
+    """Interrupt the segmenters at step `number` (from 0, over both passes); returns a list that counts steps."""
     step, counted = VideoSegmenter.step, []
 
     def counting(self, *arguments, **options):
@@ -109,7 +109,7 @@ def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
     assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
     expected = content(tmp_path / "undisturbed")
     monkeypatch.setattr(segment_video.Snapshots, "due", True)
-    for stop in (0, 1, 4, 5, 6, 7, 9, 11):  # six steps backwards, of which two give masks, and six forwards
+    for stop in (0, 1, 4, 5, 6, 7, 9, 11):  # six steps backwards, two of which give masks, then six forwards
         out = tmp_path / f"stopped at {stop}"
         with monkeypatch.context() as patch:
             stop_at(patch, stop)
@@ -221,7 +221,7 @@ def test_what_was_left_for_going_on_is_damaged(name, what, both_ways, script, tm
     capsys.readouterr()
     status = script(*command)
     if path.suffix == ".pth" and what == "removed":
-        assert status == 0  # which is a run without a snapshot
+        assert status == 0  # a run without a snapshot
         return
     assert status == 2
     line = last_line(capsys)
@@ -255,7 +255,7 @@ def test_old_results_stay_until_the_new_ones_are_finished(command, script, tmp_p
         stop_at(patch, 4)
         assert script(*again) == 128 + signal.SIGINT
     assert before.items() <= content(out).items()
-    assert script(*again[:-1]) == 2  # which would replace the old ones
+    assert script(*again[:-1]) == 2  # it would replace the old ones
     assert "holds results of another run (size was 48, is 32)" in last_line(capsys)
     counted = stop_at(monkeypatch, -1)
     assert script(*again) == 0
@@ -281,7 +281,7 @@ def test_a_broken_frame_stops_it_and_it_goes_on_when_that_is_mended(command, scr
 
 
 def test_a_full_disk_is_one_line_and_nothing_looks_finished(both_ways, script, tmp_path, monkeypatch, capsys):
-    """Whatever cannot be written: everything that is written is synchronised, which fails here later each time."""
+    """A full disk at any point: every file is synchronised when written, and here that fails one call later each time."""
     assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
     monkeypatch.setattr(segment_video.Snapshots, "due", True)
     out, fsync = tmp_path / "out", os.fsync
@@ -310,7 +310,7 @@ def test_a_full_disk_is_one_line_and_nothing_looks_finished(both_ways, script, t
 
 
 def test_a_stop_at_any_moment_of_finishing_is_mended(light_file, mask, script, tmp_path, monkeypatch):
-    """Every rename, removal and new folder is once the last thing that happens."""
+    """The process is stopped after each rename, removal and new folder in turn."""
     command = ("segment_video", write_folder(tmp_path / "frames", 2), "--mask", mask, "--size", "48", "--model", light_file)
     assert script(*command, "--output", tmp_path / "out") == 0
     assert script(*command, "--output", tmp_path / "undisturbed", "--size", 32) == 0
@@ -373,12 +373,12 @@ def test_the_same_pictures_give_the_same_film(tmp_path):
                 film.add(picture(t, size), Fraction(t, 25))
             film.close()
         found.add((tmp_path / "film.mp4").read_bytes())
-        with av.open(str(tmp_path / "film.mp4")) as container:  # which leaves other rubbish in memory
+        with av.open(str(tmp_path / "film.mp4")) as container:  # to leave different garbage in memory
             assert len([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]) == 30
     assert len(found) == 1
 
 
-# nothing but its own is touched
+# it touches only its own files
 
 
 @pytest.mark.parametrize("place", ["overlay.mp4", "masks/film.mp4", "masks_unfinished/film.mp4", "unfinished/film.mp4"])
@@ -668,7 +668,7 @@ def test_a_frame_of_another_size_is_named_before_the_work(command, script, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-# propagation by itself
+# propagation on its own
 
 
 def test_propagation_goes_on_from_its_state(light_network, tmp_path):

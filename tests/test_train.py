@@ -66,7 +66,7 @@ def children(pid: int) -> list[int]:
 
 
 def kill(process: subprocess.Popen) -> None:
-    """It and the ranks that it has started, which torchrun puts into sessions of their own."""
+    """The process and the ranks that it started; torchrun puts each rank into its own session."""
     for pid in [process.pid, *children(process.pid)]:
         os.kill(pid, signal.SIGKILL)
     process.communicate()
@@ -79,7 +79,7 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def scalars(folder: Path, stage: int = 3) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows, but for the figures that depend on the machine."""
+    """The values in the TensorBoard log, except those that depend on the machine."""
     events = EventAccumulator(str(folder / f"x_s{stage}/log"), size_guidance={"scalars": 0})
     events.Reload()
     tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith(("speed/", "peak_memory"))]
@@ -98,7 +98,7 @@ SIX = ("-i", 6, "-b", 2, "--save_every", 3)
 
 @pytest.fixture(scope="session")
 def undisturbed(demo_data, tmp_path_factory):
-    """Six iterations in one go, by the number of processes."""
+    """Six uninterrupted iterations, for a number of processes."""
     folders = {}
 
     def make(processes: int) -> Path:
@@ -149,7 +149,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(processes, demo_data, tmp
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == (train.EXIT_STOPPED if processes == 1 else 1), output  # torchrun has a status of its own
+    assert process.returncode == (train.EXIT_STOPPED if processes == 1 else 1), output  # torchrun has its own status
     stopped = int(re.search(r"stopped after (\d+) iterations", output)[1])
     assert checkpoint.read(tmp_path / f"x_s3/checkpoint_{stopped:07d}.pth")["iteration"] == stopped
     process = start(flags, processes=processes)
@@ -162,7 +162,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(processes, demo_data, tmp
 
 
 def gradients(folder: Path) -> list[torch.Tensor]:
-    """Of the first iteration, from Adam's first moment, which is a tenth of them."""
+    """The gradients of the first iteration, from Adam's first moment, which is a tenth of them."""
     state = checkpoint.read(folder / "x_s3/checkpoint_0000001.pth")["optimizer"]["state"]
     return [10 * state[number]["exp_avg"] for number in sorted(state)]
 
@@ -173,7 +173,7 @@ def test_a_batch_may_be_split_over_passes_and_processes(batch, passes, processes
     flags = ("-i", 1, "-b", batch, "--accumulate", passes)
     finish(start(flags_of(demo_data, tmp_path / "split", *flags), processes=processes))
     for found, expected in zip(gradients(tmp_path / "split"), gradients(tmp_path / "whole"), strict=True):
-        # where rounding changes the sign of what a ReLU gets, single entries differ by some thousandths of the largest
+        # where rounding changes the sign of a ReLU's input, single entries differ by a few thousandths of the largest
         assert (found - expected).norm() <= 5e-3 * expected.norm() + 1e-8
 
 
@@ -237,7 +237,7 @@ def test_a_run_of_version_0_1_goes_on_with_the_spacing_that_it_had(run, tmp_path
     (tmp_path / "x_s3/checkpoint_0000004.pth").unlink()
     path = tmp_path / "x_s3/checkpoint_0000002.pth"
     content = torch.load(path, weights_only=True)
-    del content["arguments"]["spacing"], content["arguments"]["videos of YouTube-VOS"]  # which that version did not record
+    del content["arguments"]["spacing"], content["arguments"]["videos of YouTube-VOS"]  # that version did not record these
     torch.save(content, path)
     capsys.readouterr()
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 2
@@ -442,7 +442,7 @@ def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkey
 
 
 def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
-    """Adam numbers parameters in the order of the released network, whose value ResNet has biases that ours has not."""
+    """Adam numbers parameters in the order of the released network, whose value ResNet has biases that ours lacks."""
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = [name for name in released_state if not name.endswith(buffers)]
     state = {

@@ -1,4 +1,4 @@
-"""Video files that are cut short or damaged are told; healthy ones never are."""
+"""Truncated or damaged video files are reported; healthy ones never are."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_a_recording_of_unknown_length_is_complete(pictures, tmp_path):
 
 
 CUT = {name: HEALTHY[name] for name in HEALTHY if name.split(".")[0] in ("film", "fast", "fragments")}
-WITHOUT_INDEX = ("film.mp4", "film.mov")  # whose end says where the frames are
+WITHOUT_INDEX = ("film.mp4", "film.mov")  # their index is at the end
 
 
 @pytest.mark.parametrize("share", [0.5, 0.95])
@@ -116,7 +116,7 @@ def test_a_lost_packet_is_noted(pictures, tmp_path):
     try:
         assert "data may be missing at frame" in VideoFile(path).note
     except DamagedVideoError as error:
-        assert "cannot be decoded" in str(error)  # noqa: PT017 - either way it is told
+        assert "cannot be decoded" in str(error)  # noqa: PT017 - either way it is reported
 
 
 def test_frames_that_are_lost_in_a_damaged_container_are_noted(pictures, tmp_path):
