@@ -315,7 +315,7 @@ def test_bad_input_to_the_script_is_told_before_anything_is_written(light_file, 
         return capsys.readouterr().err.splitlines()[-1]
 
     good = (folder, "--size", 48, "--model", light_file, "--mask")
-    assert "the frames of" in told(*good, f"3:{tmp_path / 'a.png'}")
+    assert " has frames 0 to " in told(*good, f"3:{tmp_path / 'a.png'}")
     assert "none.png: no such file" in told(*good, tmp_path / "none.png")
     assert "none.pth: no such checkpoint" in told(folder, "--mask", tmp_path / "a.png", "--model", tmp_path / "none.pth")
     assert "no such video" in told(tmp_path / "none.mp4", "--mask", tmp_path / "a.png", "--size", 48, "--model", light_file)

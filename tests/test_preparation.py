@@ -148,7 +148,7 @@ def test_trainval_and_test_dev_unpacked_over_one_another_are_told_apart(script, 
     ("files", "complaint"),
     [
         (BL30K, "expected JPEGImages/480p"),
-        (TRAINVAL | DAVIS_16, "DAVIS 2016 and 2017 lie in one folder"),
+        (TRAINVAL | DAVIS_16, "holds both DAVIS 2016 and 2017"),
         (TRAINVAL | {"DAVIS/ImageSets/2017/val.txt": b"cow\nlost\n"}, "list lost, not found in it"),
     ],
     ids=["another set", "both years", "a video is absent"],
@@ -229,7 +229,7 @@ def static_archives(folder: Path) -> list[Path]:
 def test_static_sets_become_photographs_beside_greyscale_masks(script, tmp_path, capsys):
     out = tmp_path / "out"
     assert script("prepare_static", *static_archives(tmp_path), "--output", out, "--num_workers", 0) == 0
-    assert "without mask: ecssd/0002" in capsys.readouterr().out
+    assert "mask is missing: ecssd/0002" in capsys.readouterr().out
     pairs = ["DUTS-TR/sun", "DUTS-TE/sun", "fss/ab/10", "fss/train/10", "ecssd/0001", "BIG_small/2007"]
     pairs += ["HRSOD_small/55", "HRSOD_small/66"]
     assert set(contents(out)) == {f"{pair}.{suffix}" for pair in pairs for suffix in ("jpg", "png")}
