@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
         help="iterations between validations on DAVIS val (default: no validation)",
     )
     run.add_argument(
-        "--log_every", type=positive_int, default=25, metavar="N", help="iterations between logged values, which are means"
+        "--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations"
     )
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
     run.add_argument("--debug", action="store_true", help="log values every iteration, and pictures every 50")
