@@ -90,9 +90,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="iterations between validations on DAVIS val (default: no validation)",
     )
-    run.add_argument(
-        "--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations"
-    )
+    run.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
     run.add_argument("--debug", action="store_true", help="log values every iteration, and pictures every 50")
     run.add_argument("--benchmark", action="store_true", help="let cuDNN choose algorithms by timing")
@@ -210,7 +208,7 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
         )
     validation = davis_videos(arguments.davis_root) if arguments.val_every else []
     if absent := [frame for video in validation for frame in video.without_truth]:
-        raise InputError(f"--val_every: no ground truth of {names_some(absent)}")
+        raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(skip_of_draw, stage, schedule))
     path_in(arguments.save_dir, arguments.id, source="--id")
     folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")

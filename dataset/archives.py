@@ -132,7 +132,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path, int]]:
         for name in sorted(files):
             path = Path(place, name)
             if path.is_symlink() and not path.exists():
-                raise InputError(f"{path}: expected a file, found a link to nothing")
+                raise InputError(f"{path}: expected a file, found a dangling link")
             if path.is_file():
                 yield path.relative_to(folder.parent).as_posix(), path, path.stat().st_size
 

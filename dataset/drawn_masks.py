@@ -36,7 +36,7 @@ class GivenMasks:
             if labels.any():
                 masks[frame] = labels
             elif masks:
-                raise InputError(f"{path}: expected an object, as in the masks before it, found none; leave it out")
+                raise InputError(f"{path}: expected an object, as in the masks before it, found none; leave this mask out")
         if not masks:
             names = ", ".join(str(path) for path in paths.values())
             raise InputError(f"{names}: expected an object, found none")

@@ -101,7 +101,7 @@ class VideoFile:
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
-                        raise InputError(f"{path}: expected a time for each frame, found none; convert it to mp4 first")
+                        raise InputError(f"{path}: expected a timestamp for each frame, found none; convert it to mp4 first")
                     stamps.append(packet.pts)
                     doubtful += [packet.pts] if packet.is_corrupt else []
                     if packet.is_keyframe:

@@ -176,7 +176,7 @@ def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], r
             groups.setdefault(scored.frames[1:], []).append(number)
         for frames, numbers in groups.items():
             if absent := [frame for frame in frames if frame not in video.truth]:
-                raise InputError(f"{video.name}: expected ground truth of frame {absent[0]}, found none")
+                raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
             if frames:
                 name = f"{video.name}/{','.join(map(str, numbers))}"
                 paths = _existing(results / video.name, frames)

@@ -312,7 +312,7 @@ def test_bad_input_ends_before_the_network_is_built(module, light_file, script, 
     ("flags", "message"),
     [
         (["--model", "none.pth"], "none.pth: no such checkpoint"),
-        (["--device", "abacus"], "--device 'abacus' is no device"),
+        (["--device", "abacus"], "--device 'abacus' is not a device"),
         (["--device", "meta"], "--device meta: expected auto, cpu, cuda, cuda:N or mps"),
         (["--top", "0"], "--top: expected an integer of at least 1, found '0'"),
         (["--mem_every", "x"], "--mem_every: expected an integer of at least 1, found 'x'"),

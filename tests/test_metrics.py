@@ -372,7 +372,7 @@ def test_a_youtube_part_that_scores_0_still_counts():
 
 def test_youtube_truth_that_lacks_a_scored_frame_is_named(tmp_path):
     truth = write_masks(tmp_path / "truth", by_number(patches(0, 4, [0, 1])))
-    with pytest.raises(InputError, match="b: expected ground truth of frame 00020, found none"):
+    with pytest.raises(InputError, match="b: expected ground truth for frame 00020, found none"):
         scoring.youtube_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
 
 

@@ -189,7 +189,7 @@ def test_a_colour_is_never_the_number_of_another_object(drawn):
     ("names", "message"),
     [
         (("two_numbered.png", "white.png"), r"white.png: expected numbered objects, .*give the object its number$"),
-        (("white.png", "empty.png"), r"empty.png: expected an object, as in the masks before it, found none; leave it out$"),
+        (("white.png", "empty.png"), r"empty.png: expected an object, .*, found none; leave this mask out$"),
         (("empty.png", "empty.png"), r"empty.png, .*empty.png: expected an object, found none$"),
         (("photo.jpg",), r"photo.jpg: expected a mask as PNG, found JPEG, which changes values; save the mask as PNG$"),
     ],

@@ -359,7 +359,7 @@ def test_a_film_that_does_not_fit_on_the_disk_is_told(share, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(InputError, match=r"film.mp4: cannot write this film \(File too large\)"):
+        with pytest.raises(InputError, match=r"film.mp4: cannot write this video \(File too large\)"):
             write(tmp_path / "film.mp4")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -23,7 +23,7 @@ def device_of(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"--device {name!r} is no device; expected auto, cpu, cuda, cuda:N or mps") from error
+        raise InputError(f"--device {name!r} is not a device; expected auto, cpu, cuda, cuda:N or mps") from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda":

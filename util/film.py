@@ -67,4 +67,4 @@ class Film:
         try:
             yield
         except (FFmpegError, OSError) as error:
-            raise InputError(f"{self.path}: cannot write this film ({error.strerror})") from error
+            raise InputError(f"{self.path}: cannot write this video ({error.strerror})") from error

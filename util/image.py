@@ -227,7 +227,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         image = _as_8_bits(image)
     elif image.mode in ("I", "F"):
         what = "floating-point" if image.mode == "F" else "32-bit"
-        raise InputError(f"expected 8 or 16 bits a channel, found a {what} picture of unknown range; save it as 8-bit PNG")
+        raise InputError(f"expected 8 or 16 bits per channel, found a {what} picture of unknown range; save it as 8-bit PNG")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if np.asarray(image.getchannel("A")).min() < 255:
@@ -327,7 +327,7 @@ def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
             raise InputError(f"{path}: {what}") from error
         try:
             if count > 1:
-                raise InputError(f"expected one picture in a file, found {count}; save each as a file of its own")
+                raise InputError(f"expected one picture in a file, found {count}; save each in its own file")
             yield image
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
