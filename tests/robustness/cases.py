@@ -358,7 +358,7 @@ CASES = [
         "output into the data",
         ("eval_davis", "--davis_path", "DAVIS", "--output", "DAVIS/Annotations/480p", "--overwrite", *NET),
         2,
-        "is read",
+        "holds input",
     ),
     Case("a record from elsewhere", davis("--overwrite"), 2, "run.json", write("out/run.json", '{"videos": "../../x"}')),
     Case(
@@ -665,10 +665,10 @@ CASES = [
     ),
     Case("demo data into a file", ("make_demo_data", "notes.txt"), 2, "notes.txt"),
     # results over what is not ours
-    Case("copies of first masks into the ground truth", (*COPIES, "DAVIS/Annotations/480p"), 2, "is read"),
+    Case("copies of first masks into the ground truth", (*COPIES, "DAVIS/Annotations/480p"), 2, "holds input"),
     Case("copies of first masks over a network's results", (*COPIES, "out"), 2, "another run", quietly(davis())),
-    Case("a network of that name", train(), 2, "x_s3.pth: is there", write("out/x_s3.pth", "precious")),
-    Case("a folder of the network's name", train(), 2, "x_s3.pth: is there", lambda: path("out/x_s3.pth").mkdir(parents=True)),
+    Case("a network of that name", train(), 2, "x_s3.pth: already exists", write("out/x_s3.pth", "precious")),
+    Case("a folder of the network's name", train(), 2, "x_s3.pth: already exists", lambda: path("out/x_s3.pth").mkdir(parents=True)),
     Case("a list that names scores.json", davis(), 2, "another name", copied("scores.json"), lambda: not path("out").exists()),
     # names
     Case("a run with a long name", train("--id", "n" * 247), 2, "^error: --id", right=lambda: not path("out").exists()),
