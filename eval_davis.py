@@ -1,4 +1,4 @@
-"""Segment DAVIS 2016 val, 2017 val or 2017 test-dev, and score the masks where the ground truth is public.
+"""Segment DAVIS 2016 val, 2017 val or 2017 test-dev, and score the masks if the ground truth is public.
 
 python eval_davis.py --model saves/stcn.pth --davis_path ../DAVIS/2017 --output out/davis
 """
@@ -25,13 +25,13 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--split", choices=("val", "testdev"), default="val", help="set of videos")
     result.add_argument(
-        "--year", type=int, choices=(2016, 2017), default=2017, help="2016 has one object: every value except 0"
+        "--year", type=int, choices=(2016, 2017), default=2017, help="2016 has one object: all non-zero values"
     )
     result.add_argument(
         "--resolution",
         default="480p",
         metavar="FOLDER",
-        help="folder of the frames in JPEGImages; results are 480p all the same",
+        help="subfolder of JPEGImages with the frames; results are always 480p",
     )
     return result
 
@@ -45,7 +45,7 @@ def main() -> int:
     if summary is None or summary.failures:
         return int(summary is not None)
     if absent := [frame for video in videos for frame in video.without_truth]:
-        print(f"not scored: no ground truth of {names_some(absent)}")
+        print(f"not scored: no ground truth for {names_some(absent)}")
         return 0
     scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
     print(scoring.davis_tables(scores)[0], end="")

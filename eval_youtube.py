@@ -1,4 +1,4 @@
-"""Segment the videos of YouTube-VOS 2018 or 2019, in the form that the benchmark's server takes.
+"""Segment YouTube-VOS 2018 or 2019 in the format of the benchmark server, or your own videos.
 
 python eval_youtube.py --model saves/stcn.pth --yv_path ../YouTube --output out/youtube --zip
 """
@@ -20,13 +20,13 @@ def parser() -> argparse.ArgumentParser:
         "--yv_path",
         default="../YouTube",
         metavar="DIR",
-        help="folder with valid/ or test/, and all_frames/ beside them; or JPEGImages/ and Annotations/ of your own videos, "
-        "whose masks number the objects or are white on black",
+        help="folder with valid/ or test/, and all_frames/; or with JPEGImages/ and Annotations/ of your own videos, whose "
+        "masks number the objects or are white on black",
     )
     result.add_argument("--split", choices=("valid", "test"), default="valid", help="set of videos")
     result.add_argument("--all_masks", action="store_true", help="use every mask, not only each object's first")
-    result.add_argument("--sparse", action="store_true", help="accept a data set without all_frames/: every fifth frame only")
-    result.add_argument("--output_all", action="store_true", help="write every frame, not only those that meta.json names")
+    result.add_argument("--sparse", action="store_true", help="accept a data set without all_frames/ (every fifth frame only)")
+    result.add_argument("--output_all", action="store_true", help="write every frame, not only those in meta.json")
     return result
 
 
@@ -39,7 +39,7 @@ def main() -> int:
     if sparse and not arguments.sparse:
         apart = 5 * arguments.mem_every
         warning = (
-            f"{arguments.yv_path}/all_frames is not there: memory frames lie {apart} frames apart (--sparse accepts that)"
+            f"{arguments.yv_path}/all_frames: not found, so memory frames are {apart} frames apart (--sparse accepts that)"
         )
     summary = run_benchmark(videos, results, {**which, "sparse": sparse}, warning=warning, **run_options(arguments))
     return int(summary is not None and bool(summary.failures))

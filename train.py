@@ -1,4 +1,4 @@
-"""Train one stage of STCN (sections 5 and F): on one process, or on many under torchrun.
+"""Train one stage of STCN (sections 5 and F), in one process or in several under torchrun.
 
 python train.py --id first --stage 0 --device cpu
 torchrun --nproc_per_node=2 train.py --id first --stage 0
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
 from torch import Tensor
 
@@ -59,9 +59,9 @@ from util.files import path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int, worker_count
 from util.image import normalise
 
-EXIT_STOPPED = 75  # asked to stop, and saved
-EXIT_ALONE = 76  # asked to stop, but other processes were gone, so that nothing was saved
-EXIT_DIVERGED = 77
+EXIT_STOPPED = 75  # asked to stop; a checkpoint was saved
+EXIT_ALONE = 76  # asked to stop, but other processes were gone; nothing was saved
+EXIT_DIVERGED = 77  # the loss was not finite
 NONFINITE_LIMIT = 10  # iterations in a row
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
@@ -83,18 +83,16 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--seed", type=seed_int, default=0, help="random seed of samples and initial weights")
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps; torchrun gives each process its GPU")
-    run.add_argument("--num_workers", type=worker_count, default=8, metavar="N", help="processes that make samples")
+    run.add_argument("--num_workers", type=worker_count, default=8, metavar="N", help="worker processes that prepare samples")
     run.add_argument(
         "--val_every",
         type=positive_int,
         metavar="N",
         help="iterations between validations on DAVIS val (default: no validation)",
     )
-    run.add_argument(
-        "--log_every", type=positive_int, default=25, metavar="N", help="number of iterations averaged in each logged value"
-    )
+    run.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
-    run.add_argument("--debug", action="store_true", help="log each iteration, and pictures every 50")
+    run.add_argument("--debug", action="store_true", help="log values every iteration, and pictures every 50")
     run.add_argument("--benchmark", action="store_true", help="let cuDNN choose algorithms by timing")
     run.add_argument("--deterministic", action="store_true", help="use only deterministic algorithms")
     run.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
@@ -117,10 +115,10 @@ def parser() -> argparse.ArgumentParser:
         "--no_attention", dest="attention", action="store_false", default=None, help="leave CBAM out of a new network"
     )
 
-    steps = result.add_argument_group("optimisation", "by default the stage's numbers in the paper")
+    steps = result.add_argument_group("optimisation", "defaults are the paper's settings of the stage")
     steps.add_argument("-i", "--iterations", type=positive_int, help="total number of iterations (default: the stage's)")
     steps.add_argument(
-        "-b", "--batch_size", type=positive_int, help="samples per process and pass (default: the stage's batch, shared out)"
+        "-b", "--batch_size", type=positive_int, help="samples per process and pass (default: the stage's batch, divided)"
     )
     steps.add_argument("--accumulate", type=positive_int, default=1, metavar="N", help="passes of --batch_size per iteration")
     steps.add_argument("--optimizer", choices=("adam", "adamw"), default="adam", help="optimiser")
@@ -128,9 +126,9 @@ def parser() -> argparse.ArgumentParser:
     steps.add_argument("--encoder_lr", type=positive_float, help="learning rate of the ResNets (default: --lr)")
     steps.add_argument("--schedule", choices=("step", "cosine"), default="step", help="learning rate schedule")
     steps.add_argument(
-        "--steps", type=positive_int, nargs="*", help="iterations at which the learning rate falls (default: the stage's)"
+        "--steps", type=positive_int, nargs="*", help="iterations at which the learning rate drops (default: the stage's)"
     )
-    steps.add_argument("--gamma", type=positive_float, default=0.1, help="factor by which the learning rate falls")
+    steps.add_argument("--gamma", type=positive_float, default=0.1, help="factor by which the learning rate drops")
     steps.add_argument("--clip_grad", type=positive_float, help="clip the gradient to this norm (default: no clipping)")
     steps.add_argument(
         "--bootstrap_start",
@@ -156,12 +154,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def skip_of_draw(stage: Stage, schedule: Schedule, draw: int) -> int:
-    """The curriculum: the largest distance of a draw's frames."""
+    """The curriculum: the largest distance between a draw's frames."""
     return max_skip(stage, draw / (schedule.total * schedule.iterations))
 
 
 def complete(arguments: argparse.Namespace, world: int) -> Stage:
-    """Put the stage's numbers where no flag gave one; returns the stage."""
+    """Fill in the stage's values for flags that were not given, and check the flags; returns the stage."""
     stage = STAGES[arguments.stage]
     if arguments.iterations is None:
         arguments.iterations = stage.iterations
@@ -170,8 +168,8 @@ def complete(arguments: argparse.Namespace, world: int) -> Stage:
     if arguments.batch_size is None:
         if stage.batch % (world * arguments.accumulate):
             raise InputError(
-                f"--batch_size: stage {arguments.stage} has {stage.batch} samples an iteration, which {world} processes "
-                f"with --accumulate {arguments.accumulate} cannot share; give it"
+                f"--batch_size: stage {arguments.stage} has {stage.batch} samples per iteration, which {world} processes "
+                f"with --accumulate {arguments.accumulate} cannot divide equally; give it"
             )
         arguments.batch_size = stage.batch // (world * arguments.accumulate)
     if arguments.bootstrap_end < arguments.bootstrap_start:
@@ -201,22 +199,22 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
     stage = complete(arguments, processes.world)
     schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, processes.world)
     if arguments.yv_all and arguments.yv_list:
-        raise InputError("--yv_list: goes without --yv_all")
+        raise InputError("--yv_list: cannot be combined with --yv_all")
     sampling = sampling_options(arguments)
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=arguments.crop)
     if "YouTube-VOS" in sources and sampling["youtube_list"] is None and not arguments.yv_all:
         print_once(
-            processes, "YouTube-VOS: training on all videos, without a list of those whose annotation is sound (--yv_list)"
+            processes, "YouTube-VOS: training on all videos, since there is no list of the well-annotated ones (--yv_list)"
         )
     validation = davis_videos(arguments.davis_root) if arguments.val_every else []
     if absent := [frame for video in validation for frame in video.without_truth]:
-        raise InputError(f"--val_every: no ground truth of {names_some(absent)}")
+        raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(skip_of_draw, stage, schedule))
     path_in(arguments.save_dir, arguments.id, source="--id")
     folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")
     refuse_file_above(folder)
     final = folder.with_name(f"{folder.name}.pth")
-    path_in(arguments.save_dir, f".{final.name}.01234567", source="--id")  # as `write_atomically` calls it until it is whole
+    path_in(arguments.save_dir, f".{final.name}.01234567", source="--id")  # the temporary name in `write_atomically`
     record = run_record(arguments, schedule, sources)
     objective = make_objective(arguments, device)
     torch.manual_seed(arguments.seed)
@@ -224,11 +222,11 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
     start = find_start(arguments, folder, record, processes)
     refuse_other_network(start.network, arguments)
     if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
-        raise InputError(f"{final}: is there, but no run that it came from; move it, or give another --id")
-    # convolutions are faster with channels last, on the CPU as on GPUs with half precision
+        raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
+    # convolutions are faster with channels last, both on the CPU and on GPUs with half precision
     network = start.network.to(device).to(memory_format=torch.channels_last).train()
     if start.iteration >= schedule.iterations:
-        print_once(processes, f"{final}: finished before, after {start.iteration} iterations")
+        print_once(processes, f"{final}: already finished, after {start.iteration} iterations")
         if processes.rank == 0 and not final.exists():
             save_network(network, final)
         return 0
@@ -249,7 +247,7 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
         load_state(state, start)
     if processes.rank == 0:
         set_aside_newer(folder, start.iteration if start.same_run else 0)
-    start = start._replace(content={})  # which is large
+    start = start._replace(content={})  # frees memory
 
     print_once(processes, describe(arguments, schedule, sources, network, device, start))
     pin = device.type == "cuda"
@@ -289,10 +287,10 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
                 journal.validation(done, score)
             stopping = stop.agreed()
             if stopping or last or done % arguments.save_every == 0:
-                journal.flush()  # what a checkpoint is behind is never logged again
+                journal.flush()  # figures before a checkpoint are never logged again
                 path = save_checkpoint(state, folder, done, record, keep=arguments.keep, processes=processes)
             if stopping and not last:
-                print_once(processes, f"\nstopped after {done} iterations; the same command goes on from {path}")
+                print_once(processes, f"\nstopped after {done} iterations; the same command resumes from {path}")
                 return EXIT_STOPPED
             journal.step(done)
     if processes.rank == 0:
@@ -306,19 +304,19 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
 
 @contextlib.contextmanager
 def leaves_when_alone(stop: StopRequest) -> Iterator[None]:
-    """Who was asked to stop may find that another process is gone already, and that nothing can be saved."""
+    """A context that ends this process if it was asked to stop but another process is already gone: nothing can be saved."""
     try:
         yield
     except RuntimeError as error:
         if stop.asked and stop.processes.world > 1:
             rank = stop.processes.rank
             print(f"rank {rank}: asked to stop, but another process is gone ({error}); not saved", file=sys.stderr)
-            os._exit(EXIT_ALONE)  # nothing that talks to the others can be waited for
+            os._exit(EXIT_ALONE)  # a normal exit would wait for the other processes
         raise
 
 
 def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """A few batches, as `STCN.forward` takes them; the same for any number of processes."""
+    """A few batches in the form that `STCN.forward` takes; the same for any number of processes."""
     alone = Schedule(CALIBRATION_BATCHES, CALIBRATION_BATCH)
     for batch in load(draws, alone, rank=0, start=0, workers=0):
         labels, valid = batch.labels.to(device), batch.valid.to(device)
@@ -326,7 +324,7 @@ def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tens
 
 
 def validate(network: STCN, videos: list, folder: Path, processes: Processes) -> float | None:
-    """J&F on the videos, on rank 0; `None` elsewhere, and, with a warning, when a video cannot be read."""
+    """J&F on the videos, on rank 0.  `None` on other ranks and, after a warning, if a video cannot be read."""
     network.eval()
     results = ResultFolder(folder / "validation")
     if processes.rank == 0:
@@ -345,7 +343,7 @@ def validate(network: STCN, videos: list, folder: Path, processes: Processes) ->
 def describe(
     arguments: argparse.Namespace, schedule: Schedule, sources: dict, network: STCN, device: torch.device, start: Start
 ) -> str:
-    """What is about to be done, for the terminal."""
+    """A description of the run, for the terminal."""
     data = ", ".join(
         f"{name} ({len(source)}{f' x {often}' if often > 1 else ''})" for name, (source, often) in sources.items()
     )
@@ -353,11 +351,11 @@ def describe(
     lines = [
         f"stage {arguments.stage} on {data}",
         f"{parameters / 1e6:.1f} M parameters, {network.config}",
-        f"{schedule.world} x {device.type}: {schedule.total} samples an iteration = {schedule.world} processes x "
+        f"{schedule.world} x {device.type}: {schedule.total} samples per iteration = {schedule.world} processes x "
         f"{schedule.batch} samples x {schedule.passes} passes",
     ]
     if start.iteration:
-        lines.append(f"going on after {start.iteration} of {schedule.iterations} iterations")
+        lines.append(f"resuming after {start.iteration} of {schedule.iterations} iterations")
     return "\n".join(lines)
 
 
@@ -366,8 +364,8 @@ def diverged(means: RunningMeans, folder: Path, processes: Processes) -> int:
     good = newest_readable(folder, fits=lambda content: content["means"]["nonfinite"] == 0)
     print_once(
         processes,
-        f"\nerror: the loss was not finite in {means.longest_nonfinite} iterations in a row; the last good checkpoint is "
-        f"{good or 'not there'}; the samples of the last of them:\n  " + "\n  ".join(names),
+        f"\nerror: the loss was not finite in {means.longest_nonfinite} iterations in a row; the last good checkpoint: "
+        f"{good or 'none'}; samples of the last of these iterations:\n  " + "\n  ".join(names),
     )
     return EXIT_DIVERGED
 

@@ -1,3 +1,3 @@
-"""How data sets lie on disk, and what the network gets from them.  Nothing here imports from `model`."""
+"""Data sets: their layout on disk, and the samples that the network gets.  Nothing here imports from `model`."""
 
-import util  # noqa: F401 (before PyTorch is loaded)
+import util  # noqa: F401 (must come before PyTorch is loaded)

@@ -1,4 +1,4 @@
-"""Zips, tars and folders as what they hold; nothing in them can lead out of a folder."""
+"""Read zips, tars and folders alike; no member can refer to a place outside the target folder."""
 
 import os
 import re
@@ -18,18 +18,18 @@ BROKEN_ARCHIVE = (OSError, EOFError, RuntimeError, zlib.error, LZMAError, zipfil
 
 
 class Member(NamedTuple):
-    """A file of an archive, good until the next one is asked for."""
+    """A file in an archive; `read` works until the next member is requested."""
 
     name: str  # parts joined by "/", without "." and ".."
     size: int  # bytes
-    position: int  # of the archive's `size`, how much lies before its end
+    position: int  # bytes of the archive's `size` up to the member's end
     read: Callable[[], bytes]
 
 
 class Archive:
-    """A zip, a tar (compressed or not), or the folder that one was unpacked to; which one, its content tells.
+    """A zip, a tar (compressed or not), or a folder with the unpacked files.  The type is detected from the content.
 
-    Raises `InputError` when it is none of these.
+    Raises `InputError` if it is none of these.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -46,13 +46,13 @@ class Archive:
             raise InputError(f"{path}: expected a whole zip or tar, or a folder (was the download cut off?)")
 
     def members(self) -> Iterator[Member]:
-        """The files in the archive's order, without hidden ones; a folder's begin with its own name.
+        """The files in archive order, without hidden ones.  For a folder, names begin with the folder's own name.
 
-        Raises `InputError` when the archive is damaged, or holds a name that leads out of a folder or a link.
+        Raises `InputError` if the archive is damaged, holds a link, or holds a name that leads out of the folder.
         """
         try:
             for member in self._members(self.path):
-                name = member.name.replace("\\", "/")  # written so by some zip programs on Windows
+                name = member.name.replace("\\", "/")  # some Windows zip programs write backslashes
                 parts = PurePosixPath(name).parts
                 if ".." in parts or re.match("/|[A-Za-z]:", name):
                     raise InputError(f"{self.path}: refused, its member {member.name!r} leads out of the folder")
@@ -65,16 +65,16 @@ class Archive:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The bytes of each file, by name."""
+        """The size of each file in bytes, by name."""
         return {member.name: member.size for member in self.members()}
 
     def read_text(self, name: str) -> str:
-        """A file's content; raises `InputError` when it cannot be read."""
+        """The text of a file; raises `InputError` if it cannot be read."""
         data = next(read_member(self, member) for member in self.members() if member.name == name)
         return data.decode("utf-8", "replace")
 
     def content(self) -> str:
-        """What lies in it at the top, in a few words, for messages."""
+        """Some of the names in the top two levels, for messages."""
         return names_some({"/".join(name.split("/")[:2]) for name in self.sizes}) or "no file"
 
 
@@ -99,12 +99,12 @@ def _zip_members(path: Path) -> Iterator[Member]:
 def _tar_members(path: Path) -> Iterator[Member]:
     with open(path, "rb") as raw, tarfile.open(fileobj=raw) as file:
         while info := file.next():
-            file.members.clear()  # type: ignore[attr-defined]  # or it remembers them all, which are millions
+            file.members.clear()  # type: ignore[attr-defined]  # else it keeps all members, which may be millions
             if not info.isfile() and not info.isdir():
                 raise _link(path, info.name)
             if info.isfile():
                 yield Member(info.name, info.size, raw.tell(), partial(_tar_content, file, info))
-        if file.fileobj is raw:  # tarfile takes a damaged header for the end, which is a block of zeros
+        if file.fileobj is raw:  # tarfile takes a damaged header for the end; a true end is a block of zeros
             raw.seek(file.offset)
             if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise InputError(f"{path}: ends too early or is damaged (was the download cut off?)")
@@ -124,7 +124,7 @@ def _folder_members(path: Path) -> Iterator[Member]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path, int]]:
-    """Names from the folder's own on, paths and sizes of the files below it; links back to a folder above are left out."""
+    """(name, path, size) of each file below a folder; names begin with the folder's own.  Skips links to a parent folder."""
     folder = folder.resolve()
     for place, folders, files in os.walk(folder, followlinks=True):
         here = os.path.realpath(place) + "/"
@@ -132,10 +132,10 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path, int]]:
         for name in sorted(files):
             path = Path(place, name)
             if path.is_symlink() and not path.exists():
-                raise InputError(f"{path}: expected a file, found a link to nothing")
+                raise InputError(f"{path}: expected a file, found a dangling link")
             if path.is_file():
                 yield path.relative_to(folder.parent).as_posix(), path, path.stat().st_size
 
 
 def _link(path: Path, name: str) -> InputError:
-    return InputError(f"{path}: refused, its member {name!r} is a link or a device, which is in none of these data sets")
+    return InputError(f"{path}: refused, its member {name!r} is a link or a device, not a file or folder")

@@ -1,4 +1,4 @@
-"""Benchmarks and data sets of one's own as lists of `Video`, checked before any work starts: DAVIS, YouTube-VOS."""
+"""DAVIS, YouTube-VOS and the user's own data sets as lists of `Video`, checked before any work starts."""
 
 import itertools
 import re
@@ -27,19 +27,18 @@ from util.image import (
 
 
 def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017, resolution: str = "480p") -> list[Video]:
-    """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` `val` or `testdev`).
+    """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` is `val` or `testdev`).
 
-    `resolution` names the folder of the frames in `JPEGImages`; masks and results are those of 480p whatever it is.
-
-    `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  Raises `InputError` when anything that the image
-    set asks for is absent or wrong.
+    `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  `resolution` names the subfolder of `JPEGImages`
+    with the frames; masks and results always have 480p.  Raises `InputError` if anything that the image set lists is
+    missing or wrong.
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
     root = _davis_root(Path(path), split, year)
     images, annotations = path_in(root / "JPEGImages", resolution, source="--resolution"), root / "Annotations" / "480p"
     if resolution != "480p" and not images.is_dir():
-        raise InputError(f"{images}: no such folder; prepare_davis.py --shorter makes frames of other sizes than 480p")
+        raise InputError(f"{images}: no such folder; prepare_davis.py --shorter makes frames of sizes other than 480p")
     image_set = _davis_image_set(root, split, year)
     videos = []
     for name in read_image_set(image_set, images, annotations):
@@ -71,13 +70,14 @@ def youtube_videos(
 ) -> list[Video]:
     """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
 
-    A folder that holds `JPEGImages` and `Annotations` itself is a data set of one's own: all its frames are wanted.
-
     Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`; masks from
-    `<split>/Annotations`; wanted are the frames that `<split>/meta.json` names, or all of them with `output_all` (then
-    `meta.json` is not needed).  Masks before the first object may be empty.  `truth` is a folder of annotations for scores.
-    With `all_masks` every mask is input, not only an object's first.  Raises `InputError` as `davis_videos` does, also when
-    a video has frames but no masks, or masks but no frames.
+    `<split>/Annotations`.  The wanted frames are those named in `<split>/meta.json`, or all of them with `output_all` (then
+    `meta.json` is not needed).  A `path` that holds `JPEGImages` and `Annotations` itself is the user's own data set; all
+    its frames are wanted.
+
+    Masks before the first object may be empty.  `truth` is a folder of annotations for scoring.  With `all_masks`, every
+    mask is input in full, not only each object's first.  Raises `InputError` like `davis_videos`, and also if a video has
+    frames but no masks, or masks but no frames.
     """
     root = Path(path)
     own = is_own_data(root)
@@ -118,9 +118,9 @@ def youtube_videos(
         if not output_all:
             wanted = frozenset(frame for scored in meta[name].values() for frame in scored.frames)
             if not wanted:
-                raise InputError(f"{listing}: asks for no frame of {name}")
+                raise InputError(f"{listing}: lists no frame of {name}")
             if absent := wanted - stems:
-                raise InputError(f"{listing}: asks for {name}/{names_some(absent)}, not in {images / name}")
+                raise InputError(f"{listing}: lists {name}/{names_some(absent)}, not in {images / name}")
         found = {} if truth is None else {p.stem: p for p in list_frames(_folder(Path(truth) / name))}
         video = _checked(name, frames, masks=masks, wanted=wanted, truth=found)
         videos.append(replace(video, all_masks=all_masks))
@@ -128,30 +128,30 @@ def youtube_videos(
 
 
 def is_sparse(root: str | Path, split: str) -> bool:
-    """Whether YouTube-VOS's frames between the annotated ones are not there, so that memory would be 25 frames apart."""
+    """Whether only every fifth frame of YouTube-VOS is there, so that `--mem_every 5` would store every 25th frame."""
     every_frame = Path(root) / "all_frames" / f"{split}_all_frames" / "JPEGImages"
     return not is_own_data(Path(root)) and not every_frame.is_dir()
 
 
 def is_own_data(root: Path) -> bool:
-    """Whether a folder holds videos itself, as no official archive of YouTube-VOS does."""
+    """Whether a folder holds `JPEGImages` and `Annotations` itself, unlike any official archive of YouTube-VOS."""
     return (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()
 
 
 class ScoredObject(NamedTuple):
-    """What YouTube-VOS's `meta.json` says of an object."""
+    """An object's entry in YouTube-VOS's `meta.json`."""
 
     category: str
     frames: tuple[str, ...]
 
 
 def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
-    """`meta.json`: for each video and object id the category (empty where it is not told) and the frames scored.
+    """`meta.json`: for each video and object id, its category (empty if not given) and its scored frames.
 
-    Raises `InputError` when anything in it is not as expected.
+    Raises `InputError` if anything in it is not as expected.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; --output_all goes without it")
+        raise InputError(f"{path}: no such file; --output_all works without it")
     content = read_json(path)
 
     def entries(value: object, where: str) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
 
 
 def annotated_objects(video: Video) -> dict[int, ScoredObject]:
-    """What `meta.json` would say of a video whose `truth` is there: for each object the frames from its first mask on."""
+    """The `meta.json` entries of a video, derived from its `truth`: each object's annotated frames from its first mask on."""
     first: dict[int, int] = {}
     frames = sorted(video.truth, key=natural_order)
     for index, frame in enumerate(frames):
@@ -195,7 +195,7 @@ def _davis_root(path: Path, split: str, year: int) -> Path:
 
 
 def davis_places(path: Path, part: str, year: int) -> list[Path]:
-    """Where DAVIS's folders may lie for a root: as the release has it (`../DAVIS`) or one year's (`../DAVIS/2017`)."""
+    """Where DAVIS may be for a path that is the release's root (`../DAVIS`) or one year's folder (`../DAVIS/2017`)."""
     return [path / str(year) / part, path / str(year), path / part, path]
 
 
@@ -204,7 +204,7 @@ def _davis_image_set(root: Path, split: str, year: int) -> Path:
     places = [root / "ImageSets" / str(year) / name]
     if year == 2016:
         places.append(root / "ImageSets" / "480p" / name)
-        if root.name != "trainval":  # which is that of 2017 itself
+        if root.name != "trainval":  # `trainval` is already that of 2017
             places.append(root.parent / "2017" / "trainval" / "ImageSets" / "2016" / name)
     for place in places:
         if place.is_file():
@@ -213,10 +213,10 @@ def _davis_image_set(root: Path, split: str, year: int) -> Path:
 
 
 def read_image_set(path: Path, *folders: Path) -> list[str]:
-    """Names of videos, one a line; or lines of `/JPEGImages/480p/<video>/00000.jpg /Annotations/...`, one a frame.
+    """Video names, from a file with one name per line or one `/JPEGImages/480p/<video>/00000.jpg /Annotations/...` per frame.
 
-    `folders` are those in which the names are to be found.  Raises `InputError` when it is no text in UTF-8, names no
-    video, or has a name that is not plain or leads out of one of the folders (`path_in`).
+    `folders` are those that will be joined with the names.  Raises `InputError` if the file is not UTF-8 text, names no
+    video, or holds a name that is not plain or leads out of one of the folders (`path_in`).
     """
     names = {}
     for line in read_text(path).splitlines():
@@ -241,7 +241,7 @@ def _checked(
     union: bool = False,
     one_size: bool = True,
 ) -> Video:
-    """A `Video` whose first frame and masks are there, can be read and, of `one_size`, fit."""
+    """A `Video`, after checking that its masks and first frame can be read and, with `one_size`, have the same size."""
     frame_of = {frame.stem: frame for frame in frames}
     if not masks:
         raise InputError(f"{name}: expected a mask of at least one frame, found none")
@@ -259,7 +259,7 @@ def _checked(
     shown = [truth[stem] for stem in sorted(truth, key=natural_order)]
     if shown and shown[0] not in ordered and Numbering.of(shown).white and not white:
         raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
-    palette = None if white else read_label_map(ordered[0]).palette  # the colour of object 1 is not told by white
+    palette = None if white else read_label_map(ordered[0]).palette  # white says nothing about object 1's colour
     read_image(frames[0])
     palette = None if union else palette or colour_map()
     video = Video(name, tuple(frames), masks, wanted, truth, union, white, palette)
@@ -267,7 +267,7 @@ def _checked(
 
 
 def _instead_of(mask: Path) -> str:
-    """What is to be said of a mask that is not there, but a picture of its name is."""
+    """A hint for a missing mask, if there is an image with its stem; else an empty string."""
     found = list_images(mask.parent) if mask.parent.is_dir() else []
     return next((f"found {path.name}, save masks as PNG" for path in found if path.stem == mask.stem), "")
 

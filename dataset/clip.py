@@ -1,4 +1,4 @@
-"""One training sample: a clip of a few frames, and the objects in it that are to be followed."""
+"""A training sample: a clip of a few frames and the objects to follow in it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 from util.image import object_ids
 
-FRAMES = 3  # of a sample: the first is memory, then the second too (section 5)
+FRAMES = 3  # per sample: the first is memory, then the second too (section 5)
 
 
 class Clip(NamedTuple):
@@ -15,14 +15,14 @@ class Clip(NamedTuple):
 
     frames: np.ndarray  # (T, H, W, 3) uint8 RGB
     labels: np.ndarray  # (T, H, W) uint8: 0 background, else the slot's number from 1
-    valid: np.ndarray  # (N,) bool: which slots have an object
-    name: str  # what it was made from
-    problems: tuple[str, ...] = ()  # what was tried before and could not be used
-    objectless: int = 0  # how many entries were tried before that showed no object to follow
+    valid: np.ndarray  # (N,) bool: which slots hold an object
+    name: str  # the source of the clip
+    problems: tuple[str, ...] = ()  # errors of entries that were tried before this one
+    objectless: int = 0  # number of entries tried before this one that showed no object to follow
 
 
 def appears_first(pixels: np.ndarray) -> bool:
-    """Whether an object is to be followed: it is when the first frame shows it (section F.3.2)."""
+    """Whether to follow an object: true if it is visible in the first frame (section F.3.2)."""
     return bool(pixels[0] > 0)
 
 
@@ -34,10 +34,10 @@ def make_clip(
     slots: int,
     followed: Callable[[np.ndarray], bool] = appears_first,
 ) -> Clip | None:
-    """A clip from augmented frames (H, W, 3) and label maps (H, W), whose ids are the data set's.
+    """A clip from augmented frames (H, W, 3) and label maps (H, W) with the data set's ids.
 
-    At most `slots` objects of the first frame, chosen at random among those that are `followed`, told by their pixels
-    in each frame (T,), are its targets; all else is background.  `None` when there is no such object.
+    The targets are at most `slots` objects of the first frame, chosen at random from those for which `followed` returns
+    true, given the object's pixel count in each frame (T,).  All else is background.  `None` if there is no such object.
     """
     frames, label_maps = (np.stack(parts) for parts in zip(*views, strict=True))
     present = [n for n in object_ids(label_maps[0]) if followed(np.count_nonzero(label_maps == n, axis=(1, 2)))]

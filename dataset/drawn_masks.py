@@ -1,4 +1,4 @@
-"""Masks as people draw them for a video of their own."""
+"""Hand-drawn masks for the user's own videos."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,22 @@ PURE_WHITE = 0xFFFFFF
 
 
 class GivenMasks:
-    """Masks as people draw them become label maps; a colour means the same object in each of them.
+    """Converts hand-drawn masks to label maps; a colour means the same object in all masks.
 
-    - paletted: the palette's indices are the objects' ids
-    - greyscale: the values are the ids; white on black is object 1 (`util.image.Numbering`)
-    - colour: each colour but black is an object, numbered as they come; what is transparent is background
+    - paletted: palette indices are object ids
+    - greyscale: values are object ids; white on black is object 1 (`util.image.Numbering`)
+    - colour: each colour except black is an object, numbered in order of appearance; transparent pixels are background
     """
 
     def __init__(self) -> None:
         self.colours: dict[int, int] = {0: 0}  # from 0xRRGGBB to the id
         self.numbering = Numbering(strict=True)
-        self.ids: set[int] = set()  # of all masks so far
+        self.ids: set[int] = set()  # in all masks so far
 
     def read_all(self, paths: Mapping[int, Path], size: tuple[int, int]) -> dict[int, np.ndarray]:
-        """Label maps (H, W) uint8 by frame, ascending, without the empty ones before the first object: those state nothing.
+        """Label maps (H, W) uint8 by frame, ascending.  Empty masks before the first object are left out.
 
-        Raises `InputError` naming the file when a mask cannot be one, or none shows an object.
+        Raises `InputError` naming the file if a mask is invalid or empty after the first object, or if all are empty.
         """
         masks: dict[int, np.ndarray] = {}
         for frame, path in sorted(paths.items()):
@@ -36,16 +36,16 @@ class GivenMasks:
             if labels.any():
                 masks[frame] = labels
             elif masks:
-                raise InputError(f"{path}: expected an object, as in the masks before it, found none; leave it out")
+                raise InputError(f"{path}: expected an object, as in the masks before it, found none; leave this mask out")
         if not masks:
             names = ", ".join(str(path) for path in paths.values())
             raise InputError(f"{names}: expected an object, found none")
         return masks
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        """A label map (H, W) uint8 of a frame's size, of ids alone and perhaps empty.
+        """A label map (H, W) uint8 of the frame's size; it holds only ids and may be empty.
 
-        Masks are to be read in the order of their frames.  Raises `InputError` naming the file when it cannot be one.
+        Masks must be read in frame order.  Raises `InputError` naming the file if it is not a valid mask.
         """
         with open_image(path) as image:
             refuse_lossy(image)
@@ -70,7 +70,7 @@ class GivenMasks:
         return labels
 
     def _numbered(self, path: Path, codes: np.ndarray) -> np.ndarray:
-        """Colours (H, W) as 0xRRGGBB become ids (H, W) uint8, or 255 where they are white on black and no ids yet."""
+        """Ids (H, W) uint8 for colours (H, W) as 0xRRGGBB; white stays 255 in a white-on-black mask unless ids were seen."""
         found = np.unique(codes)
         if self.numbering.white is not False and set(found.tolist()) <= {0, PURE_WHITE}:
             return np.where(codes == PURE_WHITE, np.uint8(WHITE), np.uint8(0))
@@ -84,7 +84,7 @@ class GivenMasks:
 
 
 def _refuse_soft_edges(path: Path, values: np.ndarray) -> None:
-    """Antialiased or compressed edges have many values that cover no 3x3 pixels anywhere."""
+    """Raise `InputError` for antialiased or compressed edges: too many values never fill a 3x3 block."""
     padded = np.pad(values, 1, mode="edge")
     height, width = values.shape
     solid = np.ones(values.shape, dtype=bool)
@@ -94,15 +94,15 @@ def _refuse_soft_edges(path: Path, values: np.ndarray) -> None:
     thin = np.setdiff1d(np.unique(values), np.unique(values[solid]))
     if len(thin) > max(2, len(np.unique(values[solid]))):
         raise InputError(
-            f"{path}: expected one plain colour for each object, found {len(thin)} that lie along edges only; draw the mask "
+            f"{path}: expected one plain colour for each object, found {len(thin)} colours along edges only; draw the mask "
             "without antialiasing, and save it as PNG, not JPEG"
         )
 
 
 def parse_masks(texts: Sequence[str]) -> dict[int, Path]:
-    """`first.png 120:second.png` -> from frames to files.
+    """`["first.png", "120:second.png"]` -> files by frame, ascending.
 
-    Raises `InputError` when a frame is named twice, or is negative or absurdly large.
+    Raises `InputError` if a frame is named twice, is negative or has more than 9 digits.
     """
     masks: dict[int, Path] = {}
     for text in texts:

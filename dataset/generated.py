@@ -1,4 +1,4 @@
-"""Folders of generated data: written whole or not at all, recorded, and replaced only when a record says whose they are."""
+"""Folders of generated data: written whole or not at all, with a record, and replaced only if that record is found."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ RECORD, LISTING = "demo.json", "files.txt"
 
 
 class Rendered(Protocol):
-    """A video that is generated."""
+    """A generated video."""
 
     def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8."""
@@ -28,9 +28,9 @@ class Rendered(Protocol):
 
 
 class Writer:
-    """Writes files below a folder; everything that is named has randomness of its own, from the seed and its name.
+    """Writes files below a folder.  Each name has its own random generator, from the seed and the name.
 
-    Each file is first named in the folder's `files.txt`, so that what a stopped run has left can be told from all else.
+    Each file is listed in the folder's `files.txt` before it is written, so the remains of a stopped run can be identified.
     """
 
     def __init__(self, root: Path, seed: int) -> None:
@@ -52,7 +52,7 @@ class Writer:
         grey: bool = False,
         first_only: bool = False,
     ) -> None:
-        """A video's frames as `<images>/NNNNN.jpg` and `<masks>/NNNNN.png`, object i under the id `ids[i]`."""
+        """Write a video as `<images>/NNNNN.jpg` and `<masks>/NNNNN.png`; object i gets the id `ids[i]`."""
         lookup = np.array(ids, dtype=np.uint8)
         for t in frames:
             image, labels = scene.render(t)
@@ -65,12 +65,12 @@ class Writer:
         self._place(path).write_text(text)
 
     def picture(self, path: str, image: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB as JPEG."""
+        """Write (H, W, 3) uint8 RGB as JPEG."""
         encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         self._place(path).write_bytes(encoded.tobytes())
 
     def mask(self, path: str, labels: np.ndarray, *, grey: bool) -> None:
-        """(H, W) uint8 as PNG, paletted unless `grey`."""
+        """Write (H, W) uint8 as PNG, paletted unless `grey`."""
         write_label_map(self._place(path), labels, None if grey else colour_map())
 
     def _place(self, path: str) -> Path:
@@ -82,27 +82,27 @@ class Writer:
 
 
 def add_generation_flags(parser: argparse.ArgumentParser, what: str) -> None:
-    """The flags of all scripts that generate data; `what` names it."""
-    parser.add_argument("folder", help="folder to write; left alone if it holds this data already")
+    """Add the flags of all scripts that generate data; `what` names the data."""
+    parser.add_argument("folder", help="folder to write; left unchanged if it already holds this data")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="random seed")
-    parser.add_argument("--overwrite", action="store_true", help=f"replace {what} of another seed or version")
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what} from another seed or version")
 
 
 def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Writer], *, overwrite: bool) -> None:
-    """Fill `folder` with what `write` puts into a folder that it is given; `record` says what that is.
+    """Fill `folder` through `write`, which writes into the folder that it is given; `record` describes the data.
 
-    A folder that holds the same already is left alone; one with another record is replaced with `overwrite`.  Raises
-    `InputError`, and changes nothing, when it holds anything that was not generated.
+    A folder with the same record is left unchanged; one with another record is replaced if `overwrite` is true.  Raises
+    `InputError`, and changes nothing, if the folder holds anything that was not generated.
     """
     folder = folder.resolve()
     refuse_file_above(folder)
     if folder.exists() and any(folder.iterdir()):
         found = _read_record(folder / RECORD)
         if found == record:
-            print(f"{folder}: holds this data already")
+            print(f"{folder}: already holds this data")
             return
         if found is None or not overwrite:
-            what = "something else" if found is None else "demo data of another seed or version; --overwrite replaces it"
+            what = "something else" if found is None else "demo data from another seed or version; --overwrite replaces it"
             raise InputError(f"{folder}: expected an empty or new folder, found {what}")
     partial = folder.with_name(f".{folder.name}.partial")
     for place in (partial, folder):
@@ -115,13 +115,13 @@ def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Write
 
 
 def _listed(folder: Path) -> set[str]:
-    """The files that `Writer` has put there, the list included."""
+    """The files that a `Writer` put there, including the list itself."""
     listing = folder / LISTING
     return {LISTING, *read_text(listing).splitlines()} if listing.is_file() and not folder.is_symlink() else set()
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    """What `generate` wrote there; `None` when it did not."""
+    """The record that `generate` wrote, or `None` if there is none."""
     try:
         found = read_json(path)
     except InputError:

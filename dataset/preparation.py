@@ -1,8 +1,8 @@
-"""From archives as they are downloaded to the folders that training and evaluation read.
+"""Turn downloaded archives into the folders that training and evaluation read.
 
-A script says by their names where an archive's files go (`Placement`); `place` puts them there.  Nothing is extracted
-under a name that the archive chose, what is there already stays, and a file appears under its name only when it is
-whole: running again after a kill goes on where it stopped.
+A script maps the names in an archive to places (`Placement`); `place` writes the files there.  Nothing is extracted to a
+path that the archive chose, existing files are kept, and a file appears under its name only once it is complete, so a
+killed run continues when it is started again.
 """
 
 import argparse
@@ -36,38 +36,38 @@ Convert = Callable[[bytes], bytes]
 
 
 class Placement(NamedTuple):
-    """Where a file goes and what is done to its bytes; `None` leaves them as they are."""
+    """Where a file goes and how its bytes are converted (`None`: unchanged)."""
 
     folder: Path
-    name: str  # below it, parts joined by "/": from the archive, so that it is trusted only when it has been looked at
+    name: str  # below it, parts joined by "/"; it comes from the archive, so `target` checks it
     convert: Convert | None = None
 
     def target(self, source: object) -> Path:
-        """The file to write; raises `InputError`, naming `source`, when the name leads out of the folder."""
+        """The file to write; raises `InputError`, naming `source`, if the name leads out of the folder."""
         return path_in(self.folder, *self.name.split("/"), source=str(source))
 
 
 def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -> argparse.ArgumentParser:
-    """The flags that the `prepare_*.py` scripts share; `doc` begins with the description."""
+    """A parser with the flags that the `prepare_*.py` scripts share; `doc` begins with the description."""
     parser = argparse.ArgumentParser(description=first_line(doc), formatter_class=DefaultsFormatter)
     parser.add_argument(
         "archives",
         nargs="*",
         metavar="ARCHIVE",
-        help="as downloaded, or the folder that it was unpacked to; without any, prints where to get them",
+        help="a downloaded archive, or the folder it was unpacked to; without any, prints where to get them",
     )
     parser.add_argument("--output", default=output, metavar="DIR", help="folder to fill; existing files are kept")
     if workers:
         parser.add_argument(
-            "--num_workers", type=worker_count, default=os.cpu_count(), metavar="N", help="processes that resize (0: none)"
+            "--num_workers", type=worker_count, default=os.cpu_count(), metavar="N", help="worker processes (0: none)"
         )
     return parser
 
 
 def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: int = 0) -> None:
-    """Put files where plans of their names say, checked before anything is written; see `place_stream`.
+    """Place files by name, checking all targets before anything is written; see `place_stream`.
 
-    Raises `InputError` as well when two files would become the same.
+    Also raises `InputError` if two files would get the same target.
     """
     plans = list(plans)
     sources: dict[Path, str] = {}
@@ -83,11 +83,11 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
 
 
 def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None]]], *, workers: int = 0) -> None:
-    """Put the files of archives where functions of their names say (`None`: nowhere), in one pass, with progress.
+    """Place the files of archives in one pass, with progress; a function maps each name to its place (`None`: skip).
 
-    Files that are there already stay.  `workers` processes convert and write, 0: this one does.  Prints what was done.
-    Raises `InputError` when a file is there that is not the archive's, when an archive is damaged, and, after all others
-    were written, when single files could not be read.
+    Existing files are kept.  `workers` processes convert and write (0: this process).  Prints a summary.  Raises
+    `InputError` if a target exists that is not the archive's file, if an archive is damaged, and, after all other files
+    have been written, if some files could not be read.
     """
     plans = list(plans)
     problems: list[str] = []
@@ -121,13 +121,13 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
                         continue
                     if placement.convert:
                         yield job
-                    else:  # not worth another process
+                    else:  # copying is not worth another process
                         account(_write(job))
                 done += archive.size
 
         for problem in map_parallel(_write, jobs(), workers=workers):
             account(problem)
-    print(f"{written} files written, {kept} were there already")
+    print(f"{written} files written, {kept} already there")
     if problems:
         raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:5])}")
 
@@ -136,12 +136,12 @@ Plan = Callable[[list[Archive], Path], Iterable[tuple[Archive, Any]]]
 
 
 def prepare(arguments: argparse.Namespace, sources: str, plan: Plan, *, put: Callable[..., None] = place) -> None:
-    """What a `prepare_*.py` script does: put the archives that its flags name where `plan` says.
+    """The body of a `prepare_*.py` script: place the archives given on the command line as `plan` says.
 
-    arguments: of a `preparation_parser`
-    sources:   where to get the archives; printed when none are given
-    plan:      where the files of the given archives go below the output folder, as `put` takes it
-    put:       `place`, or `place_stream` for archives too large to be listed first
+    arguments: from a `preparation_parser`
+    sources:   where to get the archives; printed if none are given
+    plan:      maps archives and the output folder to the placements that `put` takes
+    put:       `place`, or `place_stream` for archives too large to list first
     """
     if not arguments.archives:
         print(sources)
@@ -156,27 +156,27 @@ def one_by_one(plan: Callable[[Archive, Path], Any]) -> Plan:
 
 
 def map_parallel(function: Callable[[Any], Any], items: Iterable[Any], *, workers: int) -> Iterator[Any]:
-    """`map(function, items)` in so many processes (0: in this one), a few items ahead; results in order.
+    """`map(function, items)` in `workers` processes (0: in this one), a few items ahead; results come in order.
 
-    Raises `InputError` when a process dies.
+    Raises `InputError` if a process dies.
     """
     if workers == 0:
         yield from map(function, items)
         return
-    # fresh processes: a fork of one that has run threads may hang
+    # not fork: a fork of a process that has run threads may hang
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
         try:
             yield from map_ahead(pool, function, items, limit=8 * workers)
         except BrokenProcessPool as error:
-            raise InputError("a worker process died; out of memory? Run again to go on, with fewer --num_workers") from error
+            raise InputError("a worker process died; out of memory? Run again with fewer --num_workers to continue") from error
 
 
 def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None = None) -> bytes:
-    """A photograph as JPEG, shrunk (bicubic over all pixels, so that nothing aliases) until one side has so many pixels.
+    """A photograph as JPEG, shrunk (bicubic, antialiased) until its shorter or longer side has the given number of pixels.
 
-    One that is a JPEG and small enough stays as it is.  Raises `InputError`, without the file's name, when it is broken or
-    no 8-bit colour can be made of it (`util.image.as_rgb`).
+    A JPEG that is small enough is returned unchanged.  Raises `InputError`, without the file's name, if the image is broken
+    or cannot be converted to 8-bit RGB (`util.image.as_rgb`).
     """
     image = _decoded(data)
     size = _shrunk(image.size, shorter, longer)
@@ -186,9 +186,10 @@ def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None
 
 
 def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None = None, grey: bool = False) -> bytes:
-    """A mask as PNG, shrunk as `convert_image` does but nearest; ids and palette stay, or `grey` makes it greyscale.
+    """A mask as PNG, shrunk like `convert_image` but with nearest interpolation.
 
-    Raises `InputError`, without the file's name, when it is broken, lossy or, but for `grey`, no label map.
+    Ids and palette are kept, unless `grey` converts it to greyscale.  Raises `InputError`, without the file's name, if the
+    mask is broken, lossy or, without `grey`, not a label map.
     """
     image = _decoded(data)
     refuse_lossy(image)
@@ -198,7 +199,7 @@ def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None 
     if image.format == "PNG" and size == image.size and (not grey or image.mode == "L"):
         return data
     if grey:
-        image = (as_rgb(image) if image.mode[0] in "IF" else image).convert("L")  # of 16 bits Pillow makes white
+        image = (as_rgb(image) if image.mode[0] in "IF" else image).convert("L")  # Pillow turns 16 bits white
     return _encoded(image.resize(size, Image.Resampling.NEAREST), "PNG")
 
 
@@ -209,14 +210,14 @@ class _Job(NamedTuple):
 
 
 def _write(job: _Job) -> str | None:
-    """Convert and write a file; returns what is wrong with its content, if anything is."""
+    """Convert and write a file; returns an error message if its content is invalid, else `None`."""
     target, convert = job.placement.target(job.source), job.placement.convert
     try:
         data = convert(job.data) if convert else job.data
     except InputError as error:
         return f"{job.source}: {error}"
-    # not `write_atomically`: waiting for the disk at each of millions of files would take days, and the name is the same
-    # each time, so that running again after a kill leaves nothing behind
+    # not `write_atomically`: flushing each of millions of files to disk would take days.  The temporary name is always the
+    # same, so a run after a kill overwrites the leftover.
     partial = target.with_name(f".{target.name}.partial")
     try:
         make_folder(target.parent)
@@ -230,7 +231,7 @@ def _write(job: _Job) -> str | None:
 
 
 def _is_placed(placement: Placement, size: int, source: str) -> bool:
-    """Whether a file is in its place already; raises `InputError` when another one is."""
+    """Whether a file is already in its place; raises `InputError` if a different one is."""
     target = placement.target(source)
     try:
         found = target.stat()
@@ -239,14 +240,14 @@ def _is_placed(placement: Placement, size: int, source: str) -> bool:
     except NotADirectoryError as error:
         raise InputError(f"{target.parent}: expected a folder, found a file there or above") from error
     if not stat.S_ISREG(found.st_mode) or (placement.convert is None and found.st_size != size):
-        raise InputError(f"{target}: differs from {source}; of another data set or year? Choose another --output")
+        raise InputError(f"{target}: differs from {source}; is it from another data set or year? Choose another --output")
     return True
 
 
 def _decoded(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
-        image.load()  # a truncated file shows itself only here
+        image.load()  # truncation is detected only here
         return image
     except UnidentifiedImageError as error:
         raise InputError("not an image") from error
@@ -261,7 +262,7 @@ def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
 
 
 def _shrunk(size: tuple[int, int], shorter: int | None, longer: int | None) -> tuple[int, int]:
-    """The size when its shorter or longer side becomes so many pixels, the other rounded down; never enlarged."""
+    """The size with its shorter or longer side shrunk to the given pixels and the other rounded down; never enlarged."""
     found, wanted = (min(size), shorter) if shorter else (max(size), longer)
     if wanted is None or found <= wanted:
         return size
@@ -269,12 +270,12 @@ def _shrunk(size: tuple[int, int], shorter: int | None, longer: int | None) -> t
 
 
 def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to act on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A pool's processes wait for ever when the main one is killed."""
+    """Exit when the main process dies; otherwise a pool's workers would wait forever."""
     if parent := multiprocessing.parent_process():
         parent.join()
     os._exit(1)

@@ -1,7 +1,7 @@
-"""What each stage trains on: which data sets and how often, the order of the draws, and their loading.
+"""Training data of each stage: the data sets and their weights, the order of samples, and loading.
 
-A sample is a function of (seed, draw number) alone: which worker makes it, or when, does not matter.  Draw n is sample
-n mod L of epoch n // L, in that epoch's permutation of the L entries of all data sets.
+A sample depends only on (seed, draw number), not on which worker makes it or when.  Draw n is sample n mod L of epoch
+n // L, in that epoch's permutation of the L entries of all data sets.
 """
 
 import argparse
@@ -23,18 +23,18 @@ from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
 from util.flags import int_between
 
-OFTEN = 5  # how often data sets with better masks are taken (sections F.3.1 and F.3.2)
+OFTEN = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OFTEN, "HRSOD_small": OFTEN}
-YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos, where it is there
+YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos, if present
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
-TINY, SMALL, LARGE = 100, 400, 900  # pixels of BL30K's objects
-TRIES = 5  # draws of an entry that shows no object, before another entry is taken
-OTHER_ENTRIES = 20
-GRACE = 25  # seconds between SIGTERM and a worker's end
+TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
+TRIES = 5  # draws of an entry that shows no object before another entry is tried
+OTHER_ENTRIES = 20  # entries tried per draw before giving up
+GRACE = 25  # seconds that a worker lives on after SIGTERM
 
 
 class Source(Protocol):
-    """What a data set is for training."""
+    """The interface of a training data set."""
 
     def __len__(self) -> int: ...
     def name(self, index: int) -> str: ...
@@ -49,16 +49,16 @@ class Batch(NamedTuple):
     valid: Tensor  # (B, N) bool
     names: tuple[str, ...]
     problems: tuple[str, ...]
-    objectless: int  # entries that showed no object to follow, and were replaced
+    objectless: int  # entries that were replaced because they showed no object to follow
 
 
 class Stage(NamedTuple):
-    """The paper's numbers for one stage of training (sections 5, F.1 and F.4)."""
+    """The paper's settings for one training stage (sections 5, F.1 and F.4)."""
 
     iterations: int
-    steps: tuple[int, ...]  # iterations at which the learning rate falls
-    batch: int  # samples an iteration, over all processes
-    skips: tuple[tuple[float, int], ...]  # from which share of the iterations on frames may lie how far apart
+    steps: tuple[int, ...]  # iterations at which the learning rate drops
+    batch: int  # samples per iteration, over all processes
+    skips: tuple[tuple[float, int], ...]  # (fraction of the iterations, largest skip in frames from there on)
 
 
 def _curriculum(last: float) -> tuple[tuple[float, int], ...]:
@@ -74,17 +74,17 @@ STAGES = (
 
 
 def max_skip(stage: Stage, progress: float) -> int:
-    """How many frames apart the frames of a sample may lie, when this share of the iterations is done."""
+    """The largest distance, in frames, between a sample's frames after this fraction of the iterations."""
     return next(skip for start, skip in reversed(stage.skips) if progress >= start)
 
 
 def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
-    """Stage 0: those of the static data sets that are below `root`, and how often each is taken."""
+    """Stage 0: the static data sets found below `root`, each with its repeats per epoch."""
     present = {name: often for name, often in STATIC_FOLDERS.items() if (Path(root) / name).is_dir()}
     if not present:
         raise InputError(f"{root}: expected at least one of {', '.join(STATIC_FOLDERS)} in it, found none")
     if absent := STATIC_FOLDERS.keys() - present:
-        warn(f"{root}: training without {', '.join(sorted(absent))}, which are not there")
+        warn(f"{root}: training without {', '.join(sorted(absent))} (not found)")
     return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
 
 
@@ -96,7 +96,7 @@ def bl30k_sources(root: str | Path, *, spacing: str = "released", crop: int = 38
 
 
 def stays_in_size(pixels: np.ndarray) -> bool:
-    """Whether an object of BL30K is followed: no tiny ones (section F.3.3), nor small ones that grow large, as released."""
+    """Whether to follow an object of BL30K: not if it is tiny (section F.3.3), nor (as released) if it is small and grows."""
     return bool(pixels[0] > TINY and (pixels[0] > LARGE or (pixels[1:] < SMALL).all()))
 
 
@@ -108,9 +108,9 @@ def video_sources(
     spacing: str = "released",
     crop: int = 384,
 ) -> dict[str, tuple[Source, int]]:
-    """Stages 2 and 3: YouTube-VOS and, five times as often, DAVIS 2017; either may be left out with `None`.
+    """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
 
-    `youtube_list` names the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
+    `youtube_list` is a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
     """
     sources: dict[str, tuple[Source, int]] = {}
     options: Any = {"spacing": spacing, "crop": crop}
@@ -132,17 +132,17 @@ def video_sources(
 
 
 def listed_videos(path: Path, images: Path, masks: Path) -> list[str] | None:
-    """Those videos of a list that are there; `None`, which is all, for a data set of which it lists nothing (one's own).
+    """The listed videos that exist; `None` (meaning all videos) if none of them does, as in the user's own data set.
 
-    Warns when listed videos are absent.  Raises `InputError` when the list cannot be read.
+    Warns if listed videos are missing.  Raises `InputError` if the list cannot be read.
     """
     names = read_image_set(path, images, masks)
     present = [name for name in names if (masks / name).is_dir()]
     if not present:
-        warn(f"{path}: lists no video of {masks}, all of which are taken")
+        warn(f"{path}: lists no video of {masks}; using all of them")
         return None
     if len(present) < len(names):
-        warn(f"{masks}: {len(names) - len(present)} of the {len(names)} videos in {path} are not there")
+        warn(f"{masks}: {len(names) - len(present)} of the {len(names)} videos in {path} are missing")
     return present
 
 
@@ -154,9 +154,9 @@ def stage_sources(
     spacing: str = "released",
     crop: int = 384,
 ) -> dict[str, tuple[Source, int]]:
-    """The data sets of a stage and how often each is taken; `roots` are the flags `static_root`, `bl_root`, and so on.
+    """The data sets of a stage, each with its repeats per epoch; `roots` holds the flags `static_root`, `bl_root`, etc.
 
-    Raises `InputError` when what the stage needs is absent.
+    Raises `InputError` if data that the stage needs is missing.
     """
     if stage >= 2:
         options: Any = {"youtube_list": youtube_list, "spacing": spacing, "crop": crop}
@@ -164,12 +164,12 @@ def stage_sources(
     flag = ("static_root", "bl_root")[stage]
     root = roots[flag]
     if root is None:
-        raise InputError(f"--{flag}: stage {stage} cannot go without it")
+        raise InputError(f"--{flag}: stage {stage} needs it")
     return static_sources(root, crop=crop) if stage == 0 else bl30k_sources(root, spacing=spacing, crop=crop)
 
 
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
-    """Where the training data lies."""
+    """Add the flags that locate the training data."""
     parser.add_argument(
         "--static_root", default="../static", metavar="DIR", help="stage 0: folder with fss/, DUTS-TR/, ecssd/, ..."
     )
@@ -188,12 +188,13 @@ def add_data_flags(parser: argparse._ActionsContainer) -> None:
 
 
 def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
-    """How clips are drawn from videos."""
+    """Add the flags that control how clips are drawn from videos."""
     parser.add_argument(
         "--spacing",
         choices=SPACINGS,
         default="released",
-        help="distances between a clip's frames: as the released code draws them, or the paper's 1 to the largest skip",
+        help="how the distances between a clip's frames are drawn: as in the released code, or from 1 to the largest skip "
+        "as in the paper",
     )
     parser.add_argument(
         "--yv_list", metavar="FILE", help="videos of YouTube-VOS to train on, one per line (default: the project's list)"
@@ -202,7 +203,7 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_sampling_flags` says, for `stage_sources`."""
+    """The values of `add_sampling_flags` as arguments of `stage_sources`."""
     listed = arguments.yv_list or (str(YOUTUBE_LIST) if YOUTUBE_LIST.is_file() else None)
     return {"spacing": arguments.spacing, "youtube_list": None if arguments.yv_all else listed}
 
@@ -214,16 +215,16 @@ def add_crop_flag(parser: argparse._ActionsContainer) -> None:
 
 
 def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """What `add_data_flags` adds, for `dataset.stages.stage_sources`."""
+    """The values of `add_data_flags` as the `roots` of `stage_sources`."""
     names = ("static_root", "bl_root", "yv_root", "davis_root")
     return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in names}
 
 
 class Draws(Dataset):
-    """All draws of a training run, by their number.
+    """All samples of a training run, indexed by draw number.
 
-    sources:  data sets by name, and how often each is taken
-    max_skip: from the draw's number to the largest distance of its frames (the curriculum)
+    sources:  data sets by name, each with its repeats per epoch
+    max_skip: maps a draw number to the largest distance between its frames (the curriculum)
     """
 
     def __init__(
@@ -241,14 +242,14 @@ class Draws(Dataset):
         self._order = np.empty(0, dtype=int)
 
     def __len__(self) -> int:
-        """Entries in an epoch; draws have no end."""
+        """Entries per epoch; the number of draws is unlimited."""
         return len(self.entries)
 
     def __getitem__(self, draw: int) -> Clip:
-        """The clip of a draw.  An entry that cannot be used is named in its `problems`, one that shows no object to follow is
-        counted in `objectless`, and another one is taken.
+        """The clip of a draw.
 
-        Raises `InputError` when many entries in a row cannot be used.
+        An entry that cannot be read, or shows no object to follow, is replaced by another; the clip names the former in
+        `problems` and counts the latter in `objectless`.  Raises `InputError` after too many unusable entries in a row.
         """
         rng = np.random.Generator(np.random.Philox(key=[self.seed, draw]))
         entry = self._permutation(draw // len(self))[draw % len(self)]
@@ -277,28 +278,28 @@ class Draws(Dataset):
 
 
 class Schedule(NamedTuple):
-    """Which process makes which draws: each iteration takes `total` draws in a row, shared out over ranks and passes."""
+    """Assigns draws to processes: each iteration takes `total` consecutive draws, divided among ranks and passes."""
 
     iterations: int
-    batch: int  # of one process and pass
+    batch: int  # samples per process and pass
     passes: int = 1  # passes whose gradients are accumulated
     world: int = 1
 
     @property
     def total(self) -> int:
-        """Samples an iteration."""
+        """Samples per iteration."""
         return self.batch * self.passes * self.world
 
     def batches(self, rank: int, start: int) -> Iterator[list[int]]:
-        """The draws of each pass of `rank`, from iteration `start` on."""
+        """The draw numbers of each pass of `rank`, from iteration `start` on."""
         for first in range(start * self.total, self.iterations * self.total, self.batch * self.world):
             yield list(range(first + rank * self.batch, first + (rank + 1) * self.batch))
 
 
 def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: int, pin: bool = False) -> Iterator[Batch]:
-    """The batches of a process, made ahead by `workers` processes (0: when asked for).
+    """The batches of one rank, prepared ahead by `workers` processes (0: on demand).
 
-    Raises `InputError` when too many samples cannot be used.
+    Raises `InputError` after too many unusable samples in a row.
     """
     loader = DataLoader(
         draws,
@@ -310,7 +311,7 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
     )
     try:
         yield from loader
-    except InputError as error:  # from a worker it comes with the worker's traceback
+    except InputError as error:  # one from a worker includes the worker's traceback
         raise InputError(str(error).strip().splitlines()[-1].removeprefix("util.errors.InputError: ")) from error
 
 
@@ -324,8 +325,8 @@ def _collate(clips: list[Clip]) -> Batch:
 
 
 def _prepare_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # workers are parallel already
+    cv2.setNumThreads(0)  # workers already run in parallel
     torch.set_num_threads(1)
-    # torchrun and terminals send these to the whole process group, but training needs data until it has saved
+    # torchrun and terminals send these to the whole process group, but training needs data until its state is saved
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

@@ -13,8 +13,8 @@ from util.image import list_images, read_grey, read_image, refuse_twins
 class StaticClips:
     """Photographs with a mask of one object: `name.jpg` and `name.png` side by side.
 
-    folder:  holds the pairs, or folders of them (FSS-1000's classes)
-    Raises `InputError` when there is no pair, or there are two photographs of one name.
+    folder:  holds the pairs, or subfolders of pairs (FSS-1000's classes)
+    Raises `InputError` if there is no pair, or if two photographs have the same stem.
     """
 
     def __init__(self, folder: str | Path, *, crop: int = 384) -> None:
@@ -37,7 +37,7 @@ class StaticClips:
         return str(self.images[index])
 
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
-        """Three views of a photograph; `None` when the first shows no object.  `max_skip` means nothing here."""
+        """Three views of a photograph; `None` if the first shows no object.  `max_skip` is ignored."""
         path = self.images[index]
         image = read_image(path)
         labels = (read_grey(path.with_suffix(".png")) > 127).astype(np.uint8)

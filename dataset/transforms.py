@@ -1,10 +1,10 @@
-"""Augmentation of image and mask together (section F.3): what is drawn at random, and how it is applied.
+"""Joint augmentation of image and mask (section F.3): random parameters, and their application.
 
-The paper's chain warps warp by warp: affine, resize, crop, spline.  Here they are composed into one map from the
-pixels of the training frame back to those of the picture, so that each frame is interpolated once.  Where the chain would
-have filled with the mean colour, because a step looked outside of what the step before it left, so does the map.
+The paper applies its warps (affine, resize, crop, spline) one after another.  Here they are composed into one map from
+training-frame pixels back to image pixels, so each frame is interpolated only once.  A pixel is filled with the mean colour
+wherever the chain would have filled it, that is, where any step samples outside its input.
 
-Coordinates are continuous, (x, y) with pixel centres at +0.5.
+Coordinates are continuous: (x, y), with pixel centres at +0.5.
 """
 
 import math
@@ -17,22 +17,22 @@ from tps import ThinPlateSpline
 from util.image import MEAN_COLOUR
 
 SPLINE_POINTS = 12
-SPLINE_SCALE = 0.02  # deviation of their displacement, as a share of the crop
+SPLINE_SCALE = 0.02  # standard deviation of the points' displacement, as a fraction of the crop
 SPLINE_SHARE = 1 / 3
-SPLINE_CELL = 8  # pixels between the places at which the spline is evaluated
+SPLINE_CELL = 8  # pixels between the points at which the spline is evaluated
 GREYSCALE_SHARE = 0.05
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 class Warp(NamedTuple):
-    """One geometric step of the chain, from its result back to what it was given."""
+    """One geometric step, as a map from its output back to its input."""
 
-    matrix: np.ndarray  # (2, 3): result (x, y, 1) -> given (x, y)
-    canvas: tuple[int, int]  # height and width of what it was given; outside of it is filled
+    matrix: np.ndarray  # (2, 3): output (x, y, 1) -> input (x, y)
+    canvas: tuple[int, int]  # height and width of the input; pixels outside are filled
 
 
 class Jitter(NamedTuple):
-    """A colour jitter as torchvision's: factors around 1, the hue's shift around 0 in turns, and the order of the four."""
+    """A colour jitter like torchvision's: three factors around 1, a hue shift around 0 (in turns), and their order."""
 
     brightness: float
     contrast: float
@@ -42,24 +42,24 @@ class Jitter(NamedTuple):
 
 
 class Spline(NamedTuple):
-    """A thin-plate spline: where its control points lie in the crop, and where they look instead, as shares of its side."""
+    """A thin-plate spline: control points and their displacements, as fractions of the crop's side."""
 
     points: np.ndarray  # (12, 2)
     displacements: np.ndarray  # (12, 2)
 
 
 class View(NamedTuple):
-    """All that is random about one training frame made from one picture."""
+    """All random parameters of one training frame."""
 
-    warps: tuple[Warp, ...]  # in the order in which the chain takes them
-    spline: Spline | None  # behind them, on the crop
+    warps: tuple[Warp, ...]  # in the order of application
+    spline: Spline | None  # applied after the warps, to the crop
     shared_jitter: Jitter  # the same for all frames of a clip
-    greyscale: bool  # likewise
+    greyscale: bool  # the same for all frames of a clip
     jitter: Jitter
 
 
 def draw_static_views(rng: np.random.Generator, size: tuple[int, int], *, crop: int, frames: int = 3) -> list[View]:
-    """The views of a photograph of `size` (height, width) that make a clip of stage 0 (section F.3.1)."""
+    """Draw the views of a photograph of `size` (height, width) for a clip of stage 0 (section F.3.1)."""
     height, width = size
     base = [affine(size, scale=rng.uniform(0.8, 1.5))]
     if rng.random() < 0.5:
@@ -84,7 +84,7 @@ def draw_static_views(rng: np.random.Generator, size: tuple[int, int], *, crop: 
 def draw_video_views(
     rng: np.random.Generator, size: tuple[int, int], *, crop: int, scale: tuple[float, float], frames: int = 3
 ) -> list[View]:
-    """The views of the frames of a video of `size` that make a clip (section F.3.2); `scale` is the crop's share of area."""
+    """Draw the views of video frames of `size` (height, width) for a clip (section F.3.2); `scale` bounds the crop's area."""
     base = [flip(size)] if rng.random() < 0.5 else []
     base.append(cut_out(size, *draw_region(rng, size, scale=scale, ratio=(0.75, 1.25)), crop))
     shared_jitter = draw_jitter(rng, brightness=0.1, contrast=0.03, saturation=0.03)
@@ -98,7 +98,7 @@ def draw_video_views(
 
 
 def affine(size: tuple[int, int], *, angle: float = 0, scale: float = 1, shear: float = 0) -> Warp:
-    """Rotation and shear along x in degrees and scaling, about the middle of a canvas that keeps its size."""
+    """Rotation and shear along x (both in degrees) and scaling about the centre; the canvas keeps its size."""
     turn, slant = math.radians(angle), math.tan(math.radians(shear))
     forward = scale * np.array(
         [
@@ -112,12 +112,12 @@ def affine(size: tuple[int, int], *, angle: float = 0, scale: float = 1, shear: 
 
 
 def flip(size: tuple[int, int]) -> Warp:
-    """Left and right change places."""
+    """A horizontal flip."""
     return Warp(np.array([[-1.0, 0, size[1]], [0, 1, 0]]), size)
 
 
 def cut_out(size: tuple[int, int], corner: tuple[float, float], region: tuple[float, float], crop: int) -> Warp:
-    """A region (height, width), whose corner is (top, left), becomes the whole crop."""
+    """Scale a region (height, width) with its corner at (top, left) to fill the crop."""
     (top, left), (height, width) = corner, region
     return Warp(np.array([[width / crop, 0, left], [0, height / crop, top]]), size)
 
@@ -125,7 +125,10 @@ def cut_out(size: tuple[int, int], corner: tuple[float, float], region: tuple[fl
 def draw_region(
     rng: np.random.Generator, size: tuple[int, int], *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Corner and region of torchvision's random resized crop: a share of the area and an aspect ratio (width / height)."""
+    """Corner (top, left) and size of torchvision's random resized crop.
+
+    `scale` is the range of its fraction of the area, `ratio` the range of its aspect ratio (width / height).
+    """
     height, width = size
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
@@ -133,24 +136,24 @@ def draw_region(
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
             return (int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))), (h, w)
-    aspect = min(max(width / height, ratio[0]), ratio[1])  # the largest that fits, in the middle
+    aspect = min(max(width / height, ratio[0]), ratio[1])  # fallback: the largest centred region
     h, w = min(height, round(width / aspect)), min(width, round(height * aspect))
     return ((height - h) // 2, (width - w) // 2), (h, w)
 
 
 def draw_jitter(rng: np.random.Generator, *, brightness: float, contrast: float, saturation: float, hue: float = 0) -> Jitter:
-    """Factors from 1 - x to 1 + x, the hue's shift from -x to x, in a random order."""
+    """Draw factors from 1 - x to 1 + x, a hue shift from -x to x, and a random order."""
     bright, contrasting, saturated = (rng.uniform(1 - x, 1 + x) for x in (brightness, contrast, saturation))
     return Jitter(bright, contrasting, saturated, rng.uniform(-hue, hue), tuple(rng.permutation(4).tolist()))
 
 
 def draw_spline(rng: np.random.Generator) -> Spline:
-    """Control points anywhere in the crop, displaced at random."""
+    """Draw control points uniformly in the crop and displace them at random."""
     return Spline(rng.random((SPLINE_POINTS, 2)), rng.normal(0, SPLINE_SCALE, (SPLINE_POINTS, 2)))
 
 
 def apply_view(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (H, W, 3) uint8 and its label map (H, W) uint8 -> the frame (crop, crop, 3) and its label map."""
+    """Image (H, W, 3) uint8 and label map (H, W) uint8 -> training frame (crop, crop, 3) and its label map (crop, crop)."""
     assert image.shape[:2] == labels.shape == view.warps[0].canvas
     image, labels, outside = warp(view, image, labels, crop)
     image = apply_jitter(image, view.shared_jitter)
@@ -162,7 +165,7 @@ def apply_view(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> 
 
 
 def warp(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The geometry of a view alone: frame, label map (0 where filled), and which pixels (crop, crop) are to be filled."""
+    """The geometry of a view only: frame, label map (0 where filled), and the mask (crop, crop) of filled pixels."""
     centres = np.arange(crop, dtype=np.float32) + np.float32(0.5)
     x, y = np.meshgrid(centres, centres)
     outside = np.zeros((crop, crop), dtype=bool)
@@ -170,7 +173,7 @@ def warp(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[
         dx, dy = _displacement(view.spline, crop)
         x, y = x + dx, y + dy
         outside |= _outside(x, y, (crop, crop))
-    total = np.eye(3)  # from the crop back to what each warp was given
+    total = np.eye(3)  # from the crop back to each warp's input
     for warp in reversed(view.warps):
         total = np.vstack([warp.matrix, [0, 0, 1]]) @ total
         given_x, given_y = _transform(total, x, y)
@@ -184,7 +187,7 @@ def warp(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[
 
 
 def apply_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> the same, each of the four changes clipped and rounded as torchvision does it."""
+    """(H, W, 3) uint8 RGB -> the same, clipped and rounded after each of the four changes, as in torchvision."""
     for change in jitter.order:
         if change == 0 and jitter.brightness != 1:
             image = cv2.convertScaleAbs(image, alpha=jitter.brightness)
@@ -196,7 +199,7 @@ def apply_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
             image = cv2.transform(image, jitter.saturation * np.eye(3) + rest)
         elif change == 3 and jitter.hue != 0:
             hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-            hsv[..., 0] += np.uint8(round(jitter.hue * 255) % 256)  # a turn is 256, so that it wraps by itself
+            hsv[..., 0] += np.uint8(round(jitter.hue * 255) % 256)  # a full turn is 256, so uint8 wraps correctly
             image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     return image
 
@@ -211,11 +214,11 @@ def _outside(x: np.ndarray, y: np.ndarray, canvas: tuple[int, int]) -> np.ndarra
 
 
 def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray, *, shrink: np.ndarray) -> np.ndarray:
-    """The picture at (x, y), bicubic; where the map shrinks it, by `shrink` along x and y, the mean over that many pixels."""
-    margin = [2 + 2 * math.ceil(by) for by in shrink]  # what bicubic interpolation of the means reaches
+    """The image at (x, y), bicubic; where the map shrinks it, by `shrink` along x and y, that many pixels are averaged."""
+    margin = [2 + 2 * math.ceil(by) for by in shrink]  # the reach of bicubic interpolation after averaging
     left, top = (max(0, int(c.min()) - m) for c, m in zip((x, y), margin, strict=True))
     right, bottom = (int(c.max()) + m + 1 for c, m in zip((x, y), margin, strict=True))
-    image = image[top:bottom, left:right]  # only what is looked at is averaged
+    image = image[top:bottom, left:right]  # average only what is needed
     if image.size == 0:
         return np.zeros((*x.shape, 3), dtype=np.uint8)
     height, width = image.shape[:2]
@@ -228,8 +231,8 @@ def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray, *, shrink: np.ndarr
 
 
 def _displacement(spline: Spline, crop: int) -> tuple[np.ndarray, np.ndarray]:
-    """How far the spline moves each pixel's look, along x and y, in pixels, (crop, crop) each."""
-    # evaluated at the middle of each cell and of the cells around the crop, so that all of the crop is interpolated
+    """How far the spline moves each pixel's sampling point along x and y, in pixels, (crop, crop) each."""
+    # evaluated at the centre of each cell, with a border of cells around the crop, so the whole crop is interpolated
     middles = (np.arange(-SPLINE_CELL, crop + SPLINE_CELL, SPLINE_CELL) + SPLINE_CELL / 2) / crop
     places = np.stack(np.meshgrid(middles, middles), axis=-1)
     model = ThinPlateSpline()

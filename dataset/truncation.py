@@ -1,4 +1,4 @@
-"""How much of a video file is missing, by what the file itself says of its length."""
+"""How many bytes a video file lacks, according to the length stated in the file."""
 
 import os
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import BinaryIO
 
 EBML_HEADER, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp"})
-RIFF_SLACK = 8  # some cameras count the header of 8 bytes twice
+RIFF_SLACK = 8  # bytes: some cameras count the header twice
 
 
 def missing_bytes(path: Path) -> int:
     """The number of bytes that a Matroska, WebM, MP4, MOV or AVI file lacks at its end.
 
-    0 for a complete file and for one that does not say how long it is: other formats, and recordings that were never
-    finished.  Raises `OSError` when the file cannot be read.
+    Returns 0 for a complete file and for one that does not state its length (other formats, and recordings that were never
+    finished).  Raises `OSError` if the file cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -30,7 +30,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _end_of_segment(file: BinaryIO) -> int:
-    """Matroska: a header, then a segment that holds all else."""
+    """Matroska: a header, then one segment that holds everything else."""
     file.seek(len(EBML_HEADER))
     length = _ebml_number(file)
     if length is None:
@@ -43,7 +43,7 @@ def _end_of_segment(file: BinaryIO) -> int:
 
 
 def _ebml_number(file: BinaryIO) -> int | None:
-    """A number whose first byte says, by its leading zeros, how many follow; `None` where it stands for "unknown"."""
+    """A number whose first byte gives, by its leading zeros, how many bytes follow; `None` if it means "unknown"."""
     first = int.from_bytes(file.read(1), "big")
     more = 8 - first.bit_length()
     if more == 8:
@@ -53,20 +53,20 @@ def _ebml_number(file: BinaryIO) -> int | None:
 
 
 def _end_of_riff(file: BinaryIO, size: int) -> int:
-    """AVI: one or, beyond a gigabyte, several RIFF chunks."""
+    """AVI: one RIFF chunk, or several for files above a gigabyte."""
     position = 0
     while position < size:
         file.seek(position)
         head = file.read(8)
         length = int.from_bytes(head[4:], "little")
-        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the end, or a length that was never filled in
+        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # not RIFF, or its length was never filled in
             break
         position += 8 + length + length % 2
     return position
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """MP4 and MOV: boxes one behind the other, each with its length and a name of four letters."""
+    """MP4 and MOV: a sequence of boxes, each with its length and a four-letter name."""
     position = 0
     while position < size:
         file.seek(position)
@@ -74,7 +74,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
         length, name = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
             length = int.from_bytes(head[8:], "big")
-        if length < 8 or not name.isalnum():  # up to the end of the file, or no box
+        if length < 8 or not name.isalnum():  # a box up to the end of the file, or not a box
             break
         position += length
     return position

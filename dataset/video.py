@@ -1,4 +1,4 @@
-"""A video to segment: its frames, the masks that it starts from, and the frames that want a result."""
+"""A video to segment: its frames, its input masks, and the frames that need a result."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,21 +23,21 @@ from util.image import (
 
 
 class Frame(NamedTuple):
-    """One frame as it lies on disk."""
+    """One frame as stored on disk."""
 
     name: str
     image: np.ndarray  # (H, W, 3) uint8 RGB
-    mask: np.ndarray | None  # (H, W) uint8, the objects that enter here
-    wanted: bool  # whether a result is asked for
+    mask: np.ndarray | None  # (H, W) uint8, the objects that enter at this frame
+    wanted: bool  # whether it needs a result
 
 
 @dataclass(frozen=True)
 class Video:
-    """The frames of one video and the masks that it starts from.
+    """The frames and input masks of one video.
 
-    A frame's name is its file's name without the suffix.  `masks` are read as input, and of each only the objects that no
-    earlier one has: ground truth that lies in the folder beyond an object's first mask is not input.  `truth` is for
-    scores, of as many frames as have some.
+    A frame's name is its file's stem.  `masks` maps frames to input masks.  Of each mask, only objects that no earlier mask
+    has are used, so ground truth that follows an object's first mask is never input (unless `all_masks` is set).  `truth`
+    maps frames to ground truth for scoring; it may cover only some frames.
     """
 
     name: str
@@ -45,24 +45,24 @@ class Video:
     masks: Mapping[str, Path]
     wanted: frozenset[str]
     truth: Mapping[str, Path] = field(default_factory=dict)
-    union: bool = False  # all that is not 0 is one object, stored as 0/255 greyscale (DAVIS 2016)
-    white: bool = False  # its masks are white on black: 255 is object 1 (`util.image.Numbering`)
+    union: bool = False  # all non-zero pixels are one object, stored as 0/255 greyscale (DAVIS 2016)
+    white: bool = False  # masks are white on black: 255 is object 1 (`util.image.Numbering`)
     palette: bytes | None = None  # the data set's own
-    all_masks: bool = False  # every mask is input, and replaces what was predicted
-    result_size: tuple[int, int] | None = None  # of masks and results, where it is not that of the frames
+    all_masks: bool = False  # use every mask in full; it replaces the prediction
+    result_size: tuple[int, int] | None = None  # size of masks and results, if not the frames' size
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def without_truth(self) -> list[str]:
-        """The frames that have no ground truth, as `<video>/<frame>`."""
+        """The frames without ground truth, as `<video>/<frame>`."""
         return [f"{self.name}/{path.stem}" for path in self.images if path.stem not in self.truth]
 
     def frames(self, *, workers: int = 2) -> Iterator[Frame]:
-        """The frames in order, up to the last wanted one, decoded ahead by `workers` threads (0: when asked for).
+        """The frames in order, up to the last wanted one, decoded ahead by `workers` threads (0: on demand).
 
-        Raises `InputError` naming the file when one cannot be read or has another size than the first.
+        Raises `InputError` naming the file if a frame cannot be read or its size differs from the first.
         """
         end = 1 + max(i for i, path in enumerate(self.images) if path.stem in self.wanted)
         known: set[int] = set()
@@ -85,10 +85,10 @@ class Video:
             yield Frame(path.stem, image, mask, path.stem in self.wanted)
 
     def read_mask(self, path: Path, numbering: Numbering | None = None) -> np.ndarray:
-        """A mask as a label map of ids, (H, W) uint8: the union or what is white on black is object 1.
+        """A mask as a label map of ids, (H, W) uint8; a union or white-on-black mask holds object 1.
 
-        Results may be numbered in another way than this video's masks: `numbering` is theirs.  Raises `InputError` naming
-        the file when it cannot be read, or is not numbered like the others.
+        `numbering` is for masks that may be numbered differently from this video's own, such as results.  Raises
+        `InputError` naming the file if it cannot be read or is not numbered like the others.
         """
         labels = read_label_map(path).labels
         if self.union:
@@ -96,7 +96,7 @@ class Video:
         return (numbering or Numbering(self.white, strict=self.all_masks)).read(labels, path)
 
     def write_mask(self, path: Path, labels: np.ndarray) -> None:
-        """Write a result, a label map of a frame's size (H, W) uint8, as this video's data set stores masks."""
+        """Write a result, a label map (H, W) uint8 of the frame's size, in the data set's mask format."""
         if self.result_size is not None:
             labels = resize_labels(torch.from_numpy(labels), self.result_size).numpy()
         write_label_map(path, labels * np.uint8(255) if self.union else labels, self.palette)

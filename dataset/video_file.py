@@ -1,4 +1,4 @@
-"""A video as frames, forwards and backwards: a video file, or a folder of pictures."""
+"""Read a video's frames forwards and backwards, from a video file or a folder of pictures."""
 
 import contextlib
 import os
@@ -20,9 +20,9 @@ from util.errors import InputError
 from util.image import IMAGE_SUFFIXES, image_size, list_frames, read_image, size_text
 from util.progress import progress_bar
 
-TS_PACKETS = (188, 192, 204)  # bytes: as broadcast, with a time in front (M2TS), with error correction behind
-UNSPECIFIED = 2  # FFmpeg's number for a colour space that a file does not state
-CHUNK = 16  # frames at least that are decoded at once when going backwards
+TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), with trailing error correction
+UNSPECIFIED = 2  # FFmpeg's number for a colour space that the file does not state
+CHUNK = 16  # minimum number of frames decoded at once when reading backwards
 
 
 class IndexedFrame(NamedTuple):
@@ -33,11 +33,11 @@ class IndexedFrame(NamedTuple):
 
 
 class FrameFolder:
-    """Pictures in a folder as a video, in natural order (2.jpg before 10.jpg).
+    """The pictures in a folder as a video, in natural order (2.jpg before 10.jpg).
 
-    `times` are seconds from the first frame, as `rate` (frames a second) makes them; `names` are the files' stems.
-    Raises `InputError` when there are none, when two have the same stem, and, naming the file, when one is not a picture
-    or has another size than the first.
+    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Raises
+    `InputError` if there are no pictures, if two have the same stem, or if one cannot be read or differs in size from the
+    first.
     """
 
     note = ""
@@ -53,12 +53,12 @@ class FrameFolder:
             self._check_size(path, image_size(path))
 
     def forwards(self) -> Iterator[IndexedFrame]:
-        """All frames in order; raises `InputError` naming the file when one cannot be read."""
+        """All frames in order; raises `InputError` naming the file if one cannot be read."""
         for index in range(len(self.paths)):
             yield self._read(index)
 
     def backwards(self, start: int, folder: Path | None = None) -> Iterator[IndexedFrame]:
-        """The frames from `start` down to the first; `folder` is for what must wait, here nothing."""
+        """The frames from `start` down to the first.  `folder` is not used; see `VideoFile.backwards`."""
         for index in range(start, -1, -1):
             yield self._read(index)
 
@@ -77,18 +77,18 @@ class FrameFolder:
 
 
 class DamagedVideoError(InputError):
-    """A video file that is cut short or damaged."""
+    """A video file is cut short or damaged."""
 
     status = 1
 
 
 class VideoFile:
-    """A video file, its frames turned upright; `times` are seconds from the first frame, `names` their numbers.
+    """A video file with its frames turned upright; `times` are seconds from the first frame, `names` are frame numbers.
 
-    Raises `InputError` naming the file when FFmpeg finds no video in it, `DamagedVideoError` when the file is cut short
-    or its last frames cannot be decoded.  With `allow_truncated` all of it is decoded first and the video consists of the
-    frames that came out whole.  Frames at the start that cannot be decoded are left out in any case: a recording may
-    begin between two keyframes.  `note` is a line for the user, or empty.
+    Raises `InputError` naming the file if FFmpeg finds no video in it, and `DamagedVideoError` if the file is cut short or
+    its last frames cannot be decoded.  With `allow_truncated`, the whole file is decoded first and the video consists of
+    the intact frames.  Frames at the start that cannot be decoded are always left out, since a recording may begin between
+    two keyframes.  `note` is a line for the user, or empty.
     """
 
     def __init__(self, path: Path, *, allow_truncated: bool = False) -> None:
@@ -101,7 +101,7 @@ class VideoFile:
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     if packet.pts is None:
-                        raise InputError(f"{path}: expected a time for each frame, found none; convert it to mp4 first")
+                        raise InputError(f"{path}: expected a timestamp for each frame, found none; convert it to mp4 first")
                     stamps.append(packet.pts)
                     doubtful += [packet.pts] if packet.is_corrupt else []
                     if packet.is_keyframe:
@@ -127,13 +127,13 @@ class VideoFile:
             self.note = f"{path}: frames may be missing; FFmpeg says: {errors[0]}"
         self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
         self.names = [f"{i:05d}" for i in range(len(self.stamps))]
-        self.chunks = [0]  # at which frames decoding can start
+        self.chunks = [0]  # frames at which decoding can start
         for key in sorted(keys):
             index = max(0, bisect_right(self.stamps, key) - 1)
             if index - self.chunks[-1] >= CHUNK:
                 self.chunks.append(index)
         for _ in self._part(self.chunks[-1], len(self.stamps)):
-            pass  # the end is where a file is cut
+            pass  # check the last frames, which a truncated file lacks
 
     @property
     def size(self) -> tuple[int, int]:
@@ -142,11 +142,11 @@ class VideoFile:
         return self._size
 
     def forwards(self) -> Iterator[IndexedFrame]:
-        """All frames in order; raises `DamagedVideoError` when one does not come or comes damaged."""
+        """All frames in order; raises `DamagedVideoError` if one is missing or damaged."""
         return self._part(0, len(self.stamps))
 
     def backwards(self, start: int, folder: Path | None = None) -> Iterator[IndexedFrame]:
-        """The frames from `start` down to the first; what waits, at most from one keyframe to the next, lies in `folder`."""
+        """The frames from `start` down to the first; a temporary file in `folder` buffers one group between keyframes."""
         end = start + 1
         for chunk in reversed(self.chunks[: bisect_right(self.chunks, start)]):
             with tempfile.TemporaryFile(dir=folder) as waiting:
@@ -168,23 +168,23 @@ class VideoFile:
         return deque(self._part(start, index + 1), maxlen=1).pop().image
 
     def _part(self, start: int, end: int) -> Iterator[IndexedFrame]:
-        """The frames from `start`, which is a keyframe's, to before `end`; raises `DamagedVideoError` when one is missing."""
+        """The frames from `start` (a keyframe) up to, not including, `end`; raises `DamagedVideoError` if one is missing."""
         expected = start
         for frame in self._decode(start):
             if expected == end or frame.index > expected:
                 break
-            if frame.index == expected:  # else another one of the same time
+            if frame.index == expected:  # else a second frame with the same timestamp
                 yield frame
                 expected += 1
         if expected != end:
             raise self._damaged(f"frame {expected} of {len(self.stamps)} cannot be decoded")
 
     def _decode(self, start: int) -> Iterator[IndexedFrame]:
-        """The frames from `start` on, which is a keyframe's, that can be decoded without errors."""
+        """The frames from `start` (a keyframe) on that can be decoded without errors."""
         places = {stamp: index for index, stamp in enumerate(self.stamps)}
         with self._opened() as (container, stream):
             stream.thread_type = "AUTO"
-            if start:  # a little earlier, since some containers seek by another time than that of the picture
+            if start:  # seek a little earlier: some containers do not seek by presentation time
                 container.seek(self.stamps[max(0, start - CHUNK)], stream=stream)
             for packet in container.demux(stream):
                 for frame in _decoded(packet):
@@ -199,17 +199,17 @@ class VideoFile:
 
     def _leave_out_what_is_damaged(self, cut: str | None) -> None:
         whole = set()
-        with progress_bar(len(self.stamps), "frames looked at") as bar:
+        with progress_bar(len(self.stamps), "frames checked") as bar:
             for frame in self._decode(0):
                 whole.add(self.stamps[frame.index])
                 bar.update(len(whole))
         if cut or len(whole) < len(self.stamps):
             what = cut or f"{len(self.stamps) - len(whole)} of {len(self.stamps)} frames cannot be decoded"
-            self.note = f"{self.path}: {what}; going on with {len(whole)} frames"
+            self.note = f"{self.path}: {what}; continuing with {len(whole)} frames"
         self.stamps = sorted(whole)
 
     def _cut(self, container: str, last_packet: int | None) -> str | None:
-        """What shows that the file ends too early, if anything does."""
+        """A message that the file ends too early, or `None` if nothing shows that it does."""
         if missing := missing_bytes(self.path):
             return f"the file is cut short ({missing:,} bytes are missing)"
         if container == "mpegts" and last_packet is not None:
@@ -219,9 +219,9 @@ class VideoFile:
         return None
 
     def _damaged(self, what: str) -> DamagedVideoError:
-        advice = "--allow_truncated goes on with the frames that can be decoded"
+        advice = "--allow_truncated continues with the frames that can be decoded"
         if self.allow_truncated:
-            advice = "convert the video: ffmpeg -i IT converted.mp4"
+            advice = "convert the video first: ffmpeg -i VIDEO converted.mp4"
         return DamagedVideoError(f"{self.path}: {what}; {advice}")
 
     def _opened(self) -> "_Opened":
@@ -229,7 +229,7 @@ class VideoFile:
 
 
 class _Opened:
-    """A container and its first video stream, as a context in which FFmpeg's errors become `InputError`s."""
+    """A container and its first video stream, as a context that turns FFmpeg's errors into `InputError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -243,7 +243,7 @@ class _Opened:
             raise InputError(f"{self.path}: cannot read this video ({what})") from error
         if not self.container.streams.video:
             self.container.close()
-            raise InputError(f"{self.path}: expected a video, found no picture in it")
+            raise InputError(f"{self.path}: expected a video, found no video stream in it")
         return self.container, self.container.streams.video[0]
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -253,7 +253,7 @@ class _Opened:
 
 
 def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False) -> FrameFolder | VideoFile:
-    """A folder of frames, at `rate` frames a second, or a video file; raises `InputError` when it is neither."""
+    """Open a folder of frames (at `rate` frames per second) or a video file; raises `InputError` if it is neither."""
     path = Path(path)
     if path.is_dir():
         return FrameFolder(path, rate=rate)
@@ -264,7 +264,7 @@ def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncat
 
 @contextlib.contextmanager
 def _errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg logs as an error: (level, the part of FFmpeg that says so, text)."""
+    """A list that collects the errors that FFmpeg logs in this context, as (level, component, text)."""
     before = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -275,7 +275,7 @@ def _errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
 
 
 def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
-    """The frames that come out of the decoder with a packet, without those that FFmpeg marks as damaged."""
+    """The frames decoded from a packet, without those that FFmpeg marks as damaged."""
     try:
         return [frame for frame in packet.decode() if not frame.is_corrupt]
     except InvalidDataError:
@@ -284,7 +284,7 @@ def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
 
 def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
     space = None
-    if frame.colorspace == UNSPECIFIED:  # what players assume then
+    if frame.colorspace == UNSPECIFIED:  # as players assume
         space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
     image = frame.to_ndarray(format="rgb24", src_colorspace=space)
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))

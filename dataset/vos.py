@@ -10,19 +10,19 @@ from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
 from util.image import WHITE, Numbering, list_frames, read_image, read_label_map
 
-SLOTS = 2  # at most so many objects of a video are followed
+SLOTS = 2  # objects per clip at most
 
 
 class VideoClips:
-    """Videos as folders of frames and label maps of the same names; frames without a label map are left out.
+    """Videos as folders of frames and label maps with the same names; frames without a label map are left out.
 
-    images, masks: hold a folder for each video
-    names:         of the videos; by default all in `masks`
-    stride:        frames from one annotated frame to the next, so that a skip in frames can be counted in annotated frames
+    images, masks: folders with one subfolder per video
+    names:         the videos to use; by default all in `masks`
+    stride:        frames between annotated frames; converts a skip in frames to annotated frames
     spacing:       how a clip's frames are drawn, a key of `SPACINGS`
-    scale:         of the crop, as a share of the frame's area
-    followed:      whether an object is, from its pixels in each augmented frame (T,)
-    Raises `InputError` when a folder is absent or there is no video.
+    scale:         range of the crop, as a fraction of the frame's area
+    followed:      whether to follow an object, given its pixel count in each augmented frame (T,)
+    Raises `InputError` if a folder is missing or there is no video.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class VideoClips:
         return str(self.masks / self.names[index])
 
     def annotated(self, index: int) -> list[tuple[Path, Path]]:
-        """The frames of a video that have a mask, in order, each with its mask.
+        """The annotated frames of a video in order, as (frame, mask).
 
-        Raises `InputError` when there are none, or two files of one name.
+        Raises `InputError` if there are none, or if two files have the same stem.
         """
         video = self.names[index]
         masks = {path.stem: path for path in list_frames(self.masks / video)}
@@ -75,15 +75,15 @@ class VideoClips:
         return frames
 
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
-        """Three frames, drawn with the curriculum's `max_skip`; `None` when no object in the first is to be followed.
+        """Three frames drawn with the curriculum's `max_skip`; `None` if there is no object to follow in the first.
 
-        Raises `InputError` naming the file when a frame or mask cannot be read or they do not fit.
+        Raises `InputError` naming the file if a frame or mask cannot be read or their sizes differ.
         """
         frames = self.annotated(index)
         chosen = [frames[i] for i in self.draw_frames(rng, len(frames), max_skip // self.stride)]
         pictures = [read_image(path) for path, _ in chosen]
         label_maps = [read_label_map(path).labels for _, path in chosen]
-        if any((labels == WHITE).any() for labels in label_maps):  # else there is nothing to find out
+        if any((labels == WHITE).any() for labels in label_maps):  # only 255 needs the numbering
             if index not in self._numberings:
                 self._numberings[index] = Numbering.of(mask for _, mask in frames)
             numbering = self._numberings[index]
@@ -99,10 +99,10 @@ class VideoClips:
 
 
 def released_frames(rng: np.random.Generator, length: int, max_skip: int) -> list[int]:
-    """Indices of three frames of a video as the released training code draws them, half of the time in reverse.
+    """Indices of three frames, drawn as in the released training code (to which section F.3 refers); reversed half the time.
 
-    With J the largest skip, steps are 1 to J + 1, but a frame that would lie too near the end for those after it is
-    moved forwards: some clips repeat a frame.  Section F.3 refers to that code.
+    With J the largest skip, steps are 1 to J + 1.  A frame too near the end for its successors is moved towards the start,
+    so some clips repeat a frame.
     """
     longest = max(1, min(length, max_skip))
     first = rng.integers(length - longest + 1)
@@ -112,9 +112,9 @@ def released_frames(rng: np.random.Generator, length: int, max_skip: int) -> lis
 
 
 def paper_frames(rng: np.random.Generator, length: int, max_skip: int) -> list[int]:
-    """Indices of three frames of a video, each 1 to `max_skip` behind the one before, half of the time in reverse.
+    """Indices of three frames, each 1 to `max_skip` after the one before; reversed half the time.
 
-    They are distinct whenever the video has three frames; a shorter video gives its frames more than once.
+    They are distinct if the video has at least three frames; a shorter video repeats frames.
     """
     if length < FRAMES:
         return _either_way(rng, [min(i, length - 1) for i in range(FRAMES)])

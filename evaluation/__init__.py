@@ -1,3 +1,3 @@
-"""Videos in, masks and scores out."""
+"""Segmentation of videos, and scores."""
 
-import util  # noqa: F401 (before PyTorch is loaded)
+import util  # noqa: F401 (must come before PyTorch is loaded)

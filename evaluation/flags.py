@@ -1,4 +1,4 @@
-"""The flags of all scripts that segment videos, spelled as users of the paper's release know them."""
+"""The flags of all scripts that segment videos, named as in the paper's release."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ from typing import Any
 
 from util.flags import DefaultsFormatter, count_or_all, int_between, positive_int, worker_count
 
-SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, of the shorter side at which a network works
+SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, shorter side at which the network works
 MOST_THREADS = 4 * (os.cpu_count() or 1)
 
 
@@ -18,9 +18,12 @@ def add_segmenter_flags(
     amp: str = "where the hardware has it",
     output_required: bool = True,
 ) -> None:
-    """What all scripts that segment videos share; `size` and `max_memory_frames` are defaults, `amp` says what auto does."""
+    """Add the flags that all scripts that segment videos share.
+
+    `size` and `max_memory_frames` are defaults; `amp` says what `--amp auto` does.
+    """
     parser.add_argument(
-        "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
+        "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one from the paper's release"
     )
     parser.add_argument(
         "--output",
@@ -30,7 +33,7 @@ def add_segmenter_flags(
         help=f"folder for the results{' (required)' if output_required else ''}",
     )
     parser.add_argument(
-        "--top", type=count_or_all, default=20, metavar="K|all", help="number of memory positions that each position reads"
+        "--top", type=count_or_all, default=20, metavar="K|all", help="memory positions that each query position reads"
     )
     parser.add_argument(
         "--mem_every", type=positive_int, default=5, metavar="R", help="add a frame to the memory every R frames"
@@ -45,7 +48,7 @@ def add_segmenter_flags(
         type=count_or_all,
         default="all" if max_memory_frames is None else max_memory_frames,
         metavar="N|all",
-        help="largest number of memory frames; the least used frame is dropped",
+        help="maximum number of memory frames; beyond it, the least used frame is dropped",
     )
     own = "" if size else " (default: the video's own)"
     parser.add_argument(
@@ -70,7 +73,7 @@ def add_segmenter_flags(
         help="measure whether Winograd's algorithm is faster on this CPU; off: use it always, so that bits cannot change",
     )
     parser.add_argument(
-        "--compile", action="store_true", help="compile the network with torch.compile: starts slowly, then runs faster"
+        "--compile", action="store_true", help="compile the network with torch.compile: slower start, then faster"
     )
     parser.add_argument(
         "--threads",
@@ -86,7 +89,7 @@ def add_segmenter_flags(
 
 
 def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
-    """A parser with the flags of both evaluation scripts, `size` the default of one; `--help` shows every default."""
+    """A parser with the flags that both evaluation scripts share; `size` is the default of `--size`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
     amp = "where the hardware has it, but not with the paper's network, whose results are compared"
     add_segmenter_flags(parser, size=size, max_memory_frames=None, amp=amp)
@@ -103,7 +106,7 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
 
 
 def segmenter_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_segmenter_flags` says of the segmenter, under the names that `VideoSegmenter` has for them."""
+    """The values of `add_segmenter_flags` as options of `VideoSegmenter`."""
     return {
         "size": arguments.size,
         "memory_every": arguments.mem_every,
@@ -114,12 +117,12 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def network_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What they say of the network, under the names that `STCN.for_inference` has, but for `--amp`."""
+    """The options of `STCN.for_inference` that these flags set, except `amp`."""
     return {"winograd": None if arguments.tune == "on" else True, "compiled": arguments.compile}
 
 
 def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `evaluation_parser`'s flags say of the run, under the names that `run_benchmark` has for them."""
+    """The values of `evaluation_parser`'s flags as arguments of `run_benchmark`."""
     return {
         "model": arguments.model,
         "segmenter": segmenter_options(arguments),

@@ -1,7 +1,7 @@
-"""Region similarity J and contour accuracy F of one object in one frame, and DAVIS's statistics of them over frames.
+"""Region similarity J and contour accuracy F of one object in one frame, and DAVIS's statistics over frames.
 
-The protocol is that of the official DAVIS 2017 tool.  J is intersection over union; F compares contours within a
-tolerance of 0.8 % of the image diagonal.
+They follow the official DAVIS 2017 tool.  J is intersection over union; F compares contours with a tolerance of 0.8 % of
+the image diagonal.
 """
 
 import itertools
@@ -15,11 +15,11 @@ CONTOUR_TOLERANCE = 0.008  # of the diagonal
 
 
 class Statistics(NamedTuple):
-    """What DAVIS reports of a measure over the frames of an object."""
+    """DAVIS's statistics of a measure over an object's frames."""
 
     mean: float
-    recall: float  # share of frames above 0.5
-    decay: float  # mean of the first quarter less mean of the last
+    recall: float  # fraction of frames above 0.5
+    decay: float  # mean of the first quarter minus mean of the last
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def boundary(mask: np.ndarray) -> np.ndarray:
 
 
 def contour_radius(height: int, width: int) -> int:
-    """The tolerance of F in pixels."""
+    """The tolerance of F, in pixels."""
     return math.ceil(CONTOUR_TOLERANCE * math.hypot(height, width))
 
 
@@ -48,14 +48,14 @@ def disk(radius: int) -> np.ndarray:
 def score_masks(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
     """J and F of one object in one frame, from masks (H, W) bool.
 
-    J is 1 where both are empty.  F is 1 where neither has a boundary and 0 where only one has.
+    J is 1 if both masks are empty.  F is 1 if neither has a boundary, and 0 if only one has.
     """
     height, width = truth.shape
     radius = contour_radius(height, width)
     x, y, w, h = cv2.boundingRect((truth | result).view(np.uint8))
     if w == 0:
         return 1.0, 1.0
-    margin = 1  # the boundary lies one pixel above and to the left of the masks, and all that is counted is boundary
+    margin = 1  # the boundary reaches one pixel above and to the left of the masks, and F counts only boundary pixels
     window = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
     truth, result = truth[window], result[window]
     j = np.count_nonzero(truth & result) / np.count_nonzero(truth | result)
@@ -72,7 +72,7 @@ def score_masks(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
 
 
 def statistics(values: np.ndarray) -> Statistics:
-    """DAVIS's statistics of the scores (T,) of an object's frames."""
+    """DAVIS's statistics of an object's scores (T,)."""
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     quarters = [values[first : last + 1] for first, last in itertools.pairwise(edges)]
     return Statistics(

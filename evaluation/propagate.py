@@ -1,4 +1,4 @@
-"""Masks that are given at some frames of a video, carried to all others: forwards, backwards, and both ways between."""
+"""Propagate masks given at some frames to the whole video: forwards, backwards, and both ways in between."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,44 +14,44 @@ from util.image import resize_probabilities
 
 
 class Estimate(NamedTuple):
-    """What the pass backwards says of a frame between the first and the last given one."""
+    """The backward pass's prediction for a frame between the first and the last given one."""
 
     probabilities: np.ndarray  # (N+1, h, w) float16, at the size at which the network works
     ids: np.ndarray  # (N,) the objects' ids
 
 
 class Backward(NamedTuple):
-    """A step of the pass backwards; at the last given frame there is neither labels nor an estimate."""
+    """A step of the backward pass; the last given frame has neither labels nor an estimate."""
 
     index: int
-    labels: np.ndarray | None  # (H, W) uint8 of a frame before the first given one: the result
-    estimate: Estimate | None  # of a frame from the first given one on: needed by the pass forwards
+    labels: np.ndarray | None  # (H, W) uint8, the result of a frame before the first given one
+    estimate: Estimate | None  # for a frame from the first given one on; the forward pass needs it
 
 
 class Forward(NamedTuple):
-    """A frame of the pass forwards."""
+    """A step of the forward pass."""
 
     index: int
-    image: np.ndarray  # (H, W, 3) uint8 RGB, as it is in the video
-    labels: np.ndarray | None  # (H, W) uint8, the result; `None` where it has been handed out before
+    image: np.ndarray  # (H, W, 3) uint8 RGB, unchanged from the video
+    labels: np.ndarray | None  # (H, W) uint8, the result; `None` if it was returned before
 
 
 class Propagation:
-    """Follows the objects of some masks through a video.
+    """Follows the objects of given masks through a video.
 
     video:          a `FrameFolder` or `VideoFile`
-    masks:          label maps (H, W) uint8 of the video's size by frame, ascending, at least one
-    make_segmenter: a fresh `VideoSegmenter`; each pass takes one
+    masks:          label maps (H, W) uint8 of the video's size, by frame, ascending; at least one
+    make_segmenter: returns a fresh `VideoSegmenter`; each pass uses one
 
-    The work is a row of `steps`, of which `done` are done: first `backwards`, from the last given frame to frame 0, then
-    `forwards`, from the first given frame to the end.  Between the first and the last given frame the two are blended.
-    Whoever iterates keeps what `backwards` yields and gives the estimates to `forwards`:
+    There are `steps` steps, of which `done` are done: first `backwards`, from the last given frame to frame 0, then
+    `forwards`, from the first given frame to the end.  Between the first and the last given frame, both are blended.  The
+    caller stores the estimates that `backwards` yields and passes them to `forwards`:
 
         waiting = {step.index: step.estimate for step in propagation.backwards()}
         for index, image, labels in propagation.forwards(waiting.get): ...
 
-    Between two steps `state_dict` can be saved; another `Propagation` that loads it goes on with the next step, bit for bit
-    as this one would have.
+    `state_dict` can be saved between any two steps.  Another `Propagation` that loads it continues with the next step, bit
+    for bit as this one would have.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Propagation:
         self.done = 0
 
     def backwards(self, folder: Any = None) -> Iterator[Backward]:
-        """The steps of the pass backwards that are not done; frames that must wait do so in a file in `folder`."""
+        """The remaining steps of the backward pass; frames are buffered in a temporary file in `folder`."""
         if self.done >= self.backward_steps:
             return
         for frame in self.video.backwards(self.last - self.done, folder):
@@ -81,7 +81,7 @@ class Propagation:
             yield Backward(frame.index, labels, estimate)
 
     def forwards(self, estimate_of: Callable[[int], Estimate]) -> Iterator[Forward]:
-        """All frames in order, once `backwards` is done; `estimate_of` gives its estimate for a frame's index."""
+        """All frames in order, after `backwards` is done; `estimate_of` returns its estimate for a frame index."""
         if self.done == self.backward_steps:
             self.segmenter = self.make_segmenter()
         start = self.first + self.done - self.backward_steps
@@ -107,7 +107,7 @@ class Propagation:
             yield Forward(index, image, self._labels(probabilities, ids))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it is and what the segmenter remembers, for `torch.save`; the tensors are not copies."""
+        """The position and the segmenter's state, for `torch.save`; the tensors are not copied."""
         return {"done": self.done, "segmenter": self.segmenter.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ class Propagation:
         self.segmenter.load_state_dict(state["segmenter"])
 
     def _step(self, index: int, image: np.ndarray) -> tuple[torch.Tensor, list[int]]:
-        """Probabilities (N+1, h, w) of a frame, at the size at which the network works, and the objects' ids."""
+        """A frame's probabilities (N+1, h, w), at the size at which the network works, and the objects' ids."""
         probabilities = self.segmenter.step(image, self.masks.get(index), resize_back=False)
         assert probabilities is not None  # every frame is wanted
         self.done += 1

@@ -1,4 +1,4 @@
-"""Folders of results: whose they are, what is finished in them, and that nothing else is ever touched."""
+"""Result folders: how their results were made, which are finished, and safe removal of old ones."""
 
 import json
 import os
@@ -18,10 +18,10 @@ ARCHIVE = "results.zip"
 
 
 class Recorded(NamedTuple):
-    """What `run.json` says of a video's results."""
+    """A video's entry in `run.json`."""
 
-    inputs: str | None  # digest of all that they were made from; `None` when something could not be read
-    frames: tuple[str, ...]  # names of the masks, without suffix
+    inputs: str | None  # digest of the input files; `None` if one could not be read
+    frames: tuple[str, ...]  # stems of the masks
 
     @property
     def files(self) -> set[str]:
@@ -29,7 +29,7 @@ class Recorded(NamedTuple):
 
 
 class Record(NamedTuple):
-    """The content of `run.json`: how the results in a folder were made, and which these are."""
+    """The content of `run.json`: the settings of the run, and its results."""
 
     settings: dict[str, Any]
     videos: dict[str, Recorded]
@@ -38,7 +38,7 @@ class Record(NamedTuple):
 class ResultFolder:
     """`<root>/<subfolder>/<video>/<frame>.png`, and `<root>/run.json`, which records how they were made.
 
-    Nothing is removed but what the record names: folders of videos that hold the recorded masks and nothing else.
+    Only what the record names is ever removed: folders of videos that hold the recorded masks and nothing else.
     """
 
     def __init__(self, root: str | Path, *, subfolder: str = "") -> None:
@@ -48,25 +48,25 @@ class ResultFolder:
         self.record = self.root / "run.json"
 
     def claim(self, videos: Sequence[Video], settings: dict[str, Any], *, overwrite: bool, shown: bool = True) -> list[str]:
-        """Make the folder this run's own; returns the videos whose results are removed because their inputs, or the frames
-        that are wanted of them, have changed.
+        """Prepare the folder for this run, and remove outdated results.
 
-        Raises `InputError`, and changes nothing, when it holds results made with other settings (what differs is named),
-        or anything in the way that the record does not name.  With `overwrite` all recorded results are removed instead;
-        what is not recorded is refused all the same.  What is read is never where results go.
+        Returns the videos whose results were removed because their inputs or wanted frames have changed.  Raises
+        `InputError`, and changes nothing, if the folder holds results made with other settings (the message names the
+        differences), if something that is not in the record is in the way, or if an input file lies where results go.
+        With `overwrite`, all recorded results are removed; the other checks still apply.
         """
         self._refuse_inputs(videos)
         old = read_record(self.record) if os.path.lexists(self.record) else Record(settings, {})
         new = {}
         with progress_bar(len(videos), "videos", shown=shown) as bar:
             for video in videos:
-                for frame in video.wanted:  # else the record could not be read again
+                for frame in video.wanted:  # `read_record` checks the same
                     path_in(self.root, f"{frame}.png", source=video.images[0].parent)
                 new[video.name] = Recorded(_digest_of_inputs(video), tuple(sorted(video.wanted)))
                 bar.increment()
         present = {name for name in {*new, *old.videos} if os.path.lexists(self._path(name))}
         if foreign := present - old.videos.keys():
-            raise InputError(f"{self._path(min(foreign))}: is in the way, since {self.record} does not name it; move it first")
+            raise InputError(f"{self._path(min(foreign))}: is in the way, and {self.record} does not list it; move it first")
         differing = sorted(key for key in settings.keys() | old.settings.keys() if settings.get(key) != old.settings.get(key))
         if differing and present and not overwrite:
             what = "; ".join(f"{key} was {old.settings.get(key)}, is {settings.get(key)}" for key in differing)
@@ -74,12 +74,12 @@ class ResultFolder:
         changed = {name for name in present & new.keys() if new[name].inputs is None or new[name] != old.videos[name]}
         stale = present if overwrite else changed
         unfinished = {video.name for video in videos if video.name in stale or not self.is_finished(video)}
-        for name in stale | (unfinished & present):  # all of them before the first is removed
+        for name in stale | (unfinished & present):  # check all of them before removing any
             refuse_foreign(self._path(name), old.videos[name].files)
         for name in stale:
             remove_folder(self._path(name), old.videos[name].files)
         if unfinished and old.videos:
-            remove_files(self.root / name for name in (*SCORE_FILES, ARCHIVE))  # which were of other masks
+            remove_files(self.root / name for name in (*SCORE_FILES, ARCHIVE))  # they belong to the old masks
         kept = {name: entry for name, entry in old.videos.items() if name in present - stale}
         self._write_record(Record(settings, {**kept, **new}))
         return [] if overwrite else sorted(changed)
@@ -92,27 +92,27 @@ class ResultFolder:
         return folder.is_dir() and all((folder / f"{name}.png").is_file() for name in video.wanted)
 
     def start(self, video: Video) -> Path:
-        """An empty folder to write into, which does not look finished whatever happens."""
+        """An empty temporary folder to write into; it never counts as finished."""
         partial = self.masks / f".{video.name}.partial"
         self.discard(video, partial)
         make_folder(partial)
         return partial
 
     def discard(self, video: Video, partial: Path) -> None:
-        """Remove what `start` made."""
+        """Remove the folder that `start` made."""
         remove_folder(partial, {f"{name}.png" for name in video.wanted})
 
     def finish(self, video: Video, partial: Path) -> None:
-        """Put what `start` made, now complete, where the results belong; raises `InputError` when something is in the way."""
+        """Move the completed folder of `start` to its final place; raises `InputError` if something is in the way."""
         remove_folder(self.folder(video), {f"{name}.png" for name in video.wanted})
         os.replace(partial, self.folder(video))
 
     def zip(self, videos: Iterable[Video]) -> Path:
-        """`<root>/results.zip` for a benchmark server: paths as they lie below `root`."""
+        """Write `<root>/results.zip` for a benchmark server, with paths relative to `root`; returns its path."""
         path = self.root / ARCHIVE
 
         def write(file) -> None:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are already compressed
                 for video in videos:
                     for name in sorted(video.wanted):
                         mask = self.folder(video) / f"{name}.png"
@@ -125,19 +125,19 @@ class ResultFolder:
         """The folder of a video's masks."""
         if name.startswith("."):
             raise InputError(
-                f"{name}: expected a video whose name does not begin with a dot, since its results would be hidden"
+                f"{name}: expected a video name that does not begin with a dot, since its results would be hidden"
             )
         if not self.subfolder and name in (self.record.name, ARCHIVE, *SCORE_FILES):
-            raise InputError(f"{self.root / name}: expected another name for a video, since a file of that name goes there")
+            raise InputError(f"{self.root / name}: expected another name for a video; this one is reserved for a file")
         return path_in(self.root, *filter(None, [self.subfolder]), name, source=self.root)
 
     def _refuse_inputs(self, videos: Iterable[Video]) -> None:
-        """Raises `InputError` when a file that is read lies where results go."""
+        """Raise `InputError` if an input file lies where results go."""
         results = {self._path(video.name).resolve() for video in videos}
         for video in videos:
             for folder in {path.parent for path in (*video.masks.values(), *video.images)}:
                 if folder.resolve() in results:
-                    raise InputError(f"{folder}: is read, and results would go there; give another --output")
+                    raise InputError(f"{folder}: holds input, and results would go there; give another --output")
 
     def _write_record(self, record: Record) -> None:
         videos = {name: entry._asdict() for name, entry in sorted(record.videos.items())}
@@ -146,7 +146,7 @@ class ResultFolder:
 
 
 def read_record(path: Path) -> Record:
-    """`run.json`; raises `InputError` when anything in it is not as `ResultFolder` writes it."""
+    """Read `run.json`; raises `InputError` if anything in it is not as `ResultFolder` writes it."""
     content = read_json(path)
 
     def expect(good: bool, what: str, found: object) -> None:
@@ -176,10 +176,10 @@ def read_record(path: Path) -> Record:
 
 
 def _digest_of_inputs(video: Video) -> str | None:
-    """Of all frames and masks that a video is segmented from, their names and their roles."""
+    """A digest of a video's frames and masks: content, names and roles; `None` if one cannot be read."""
     masks = [video.masks[frame] for frame in sorted(video.masks)]
     salt = json.dumps([[path.name for path in video.images], sorted(video.masks), video.union, video.all_masks])
     try:
         return digest([*masks, *video.images], salt=salt)
     except InputError:
-        return None  # which file cannot be read is said when its turn comes
+        return None  # the error is reported when the video is segmented

@@ -1,4 +1,4 @@
-"""The only evaluation loop: videos in, folders of masks out, each finished whole or not at all."""
+"""The evaluation loop: segments videos into folders of masks, each written whole or not at all."""
 
 import sys
 import time
@@ -22,24 +22,24 @@ from util.distributed import Processes
 from util.errors import InputError
 from util.progress import progress_bar
 
-WAITING_MASKS = 16  # results that wait to be written
+WAITING_MASKS = 16  # maximum number of results waiting to be written
 
 
 class Summary(NamedTuple):
-    """What a run did, over all processes."""
+    """A summary of a run over all processes."""
 
-    frames: int  # with a result
-    seconds: float  # of processing: without reading and writing, summed over processes
+    frames: int  # number of results
+    seconds: float  # of processing, without reading and writing, summed over processes
     wall_seconds: float
     peak_bytes: int  # the largest of any process: CUDA memory, or resident memory of the process
     peak_of: str
-    finished_before: int  # videos
+    finished_before: int  # number of videos
     failures: list[str]
 
     def __str__(self) -> str:
         lines = []
         if self.finished_before:
-            lines.append(f"{self.finished_before} videos were finished before and are kept")
+            lines.append(f"{self.finished_before} videos were already finished and are kept")
         if self.frames:
             lines.append(
                 f"{self.frames} frames: {self.frames / self.seconds:.2f} frames per second of processing, "
@@ -59,13 +59,13 @@ def evaluate(
     workers: int = 2,
     shown: bool = True,
 ) -> Summary | None:
-    """Segment the videos that are not finished yet, shared out over `processes`.
+    """Segment the unfinished videos, divided among `processes`.
 
-    `make_segmenter` gives a fresh segmenter for each video.  A video that cannot be read fails alone and is named in
-    the summary, which rank 0 gets; the others get `None`.  `shown` draws the progress.
+    `make_segmenter` returns a fresh segmenter for each video.  A video that cannot be read fails alone and is named in the
+    summary.  Rank 0 returns the summary; other ranks return `None`.  `shown` draws a progress bar.
     """
     start = time.perf_counter()
-    # every rank must see the same videos as finished, so rank 0 looks
+    # rank 0 decides which videos are finished, so that all ranks agree
     finished = processes.broadcast({video.name for video in videos if results.is_finished(video)})
     mine = share([video for video in videos if video.name not in finished], processes.world)[processes.rank]
     frames, seconds, failures = 0, 0.0, []
@@ -80,7 +80,7 @@ def evaluate(
                 results.discard(video, unfinished)
                 continue
             finally:
-                bar.update(before + len(video))  # frames behind the last wanted one are not looked at
+                bar.update(before + len(video))  # frames after the last wanted one are not read
             results.finish(video, unfinished)
             frames += len(video.wanted)
     peak_of, peak_bytes = peak_memory()
@@ -115,20 +115,19 @@ def run_benchmark(
     threads: int | None = None,
     warning: str = "",
 ) -> Summary | None:
-    """What an evaluation script does between its flags and its scores, in each process that torchrun started.
+    """The part of an evaluation script between flags and scores; every process calls it.
 
     model:     checkpoint; it is read before `results` is touched
     segmenter: options of `VideoSegmenter`
     network:   options of `STCN.for_inference`
-    amp:       `on`, `off`, or `auto`: half precision where the hardware has it, but for the paper's network,
-               whose results are compared
-    settings:  what the results also depend on; with the model's digest and `segmenter` they must agree with those of
-               results that are there already
-    zipped:    write the archive for the benchmark's server too, unless a video failed
-    threads:   of PyTorch on the CPU (`use_threads`)
-    warning:   a line on the data, for standard error
+    amp:       `on`, `off`, or `auto`: half precision where the hardware has it, except for the paper's network,
+               whose results are compared with published ones
+    settings:  what else the results depend on; with the model's digest and `segmenter`, it must match existing results
+    zipped:    also write the archive for the benchmark server, unless a video failed
+    threads:   number of PyTorch's CPU threads (`use_threads`)
+    warning:   a line about the data, for standard error
 
-    Prints what runs and the summary, and returns it on rank 0; returns `None` elsewhere.
+    Prints a description of the run and the summary.  Returns the summary on rank 0, else `None`.
     """
     use_threads(threads)
     which, settings = settings, {"model": digest(model), **segmenter, **settings}
@@ -143,10 +142,10 @@ def run_benchmark(
         if processes.rank == 0:
             try:
                 for name in results.claim(videos, settings, overwrite=overwrite):
-                    print(f"{name}: its frames or masks have changed since it was segmented; it is segmented again")
+                    print(f"{name}: its frames or masks have changed since it was segmented; segmenting it again")
             except InputError as error:
                 problem = error
-        if problem := processes.broadcast(problem):  # else the others would wait for a rank that is gone
+        if problem := processes.broadcast(problem):  # else the other ranks would wait forever
             raise problem
         if processes.rank == 0:
             print(f"network: {model}, {parameter_count(ready.config) / 1e6:.1f} M parameters, {how(ready)}, {ready.config}")
@@ -171,7 +170,7 @@ def segment_video(
     workers: int = 2,
     on_frame: Callable[[], Any] = lambda: None,
 ) -> float:
-    """Write the wanted masks of one video into `folder`; returns the seconds of processing, reading and writing aside."""
+    """Write the wanted masks of one video into `folder`; returns the seconds of processing, without reading and writing."""
     seconds = 0.0
 
     def results() -> Iterator[tuple[Path, np.ndarray]]:
@@ -194,7 +193,7 @@ def segment_video(
 
 
 def share(videos: list[Video], ranks: int) -> list[list[Video]]:
-    """Deal the videos out, longest first, each to the rank with the fewest frames so far."""
+    """Divide the videos among ranks: longest first, each to the rank with the fewest frames so far."""
     shares: list[list[Video]] = [[] for _ in range(ranks)]
     for video in sorted(videos, key=lambda video: (-len(video), video.name)):
         min(shares, key=lambda share: sum(map(len, share))).append(video)

@@ -1,6 +1,6 @@
-"""Scores of whole data sets: DAVIS's statistics by the official protocol, and an approximation of YouTube-VOS's G.
+"""Scores of data sets: DAVIS's official statistics, and an approximation of YouTube-VOS's G.
 
-An object's score is its mean over frames, the total the mean over objects.
+An object's score is its mean over frames; the total is the mean over objects.
 """
 
 import csv
@@ -23,7 +23,7 @@ from util.progress import progress_bar
 
 SPLITS = ("val", "testdev", "valid", "test")
 SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in ("global", "per-sequence") for split in SPLITS))
-FRAMES_WORTH_A_PROCESS = 200  # starting a process takes as long as scoring so many frames
+FRAMES_WORTH_A_PROCESS = 200  # scoring this many frames takes about as long as starting a process
 
 
 class FrameScores(NamedTuple):
@@ -34,18 +34,18 @@ class FrameScores(NamedTuple):
 
 
 class ScoringJob(NamedTuple):
-    """One video: the masks to compare, frame by frame."""
+    """The masks of one video to compare, frame by frame."""
 
     name: str
     truth: Sequence[Path]
     results: Sequence[Path]
-    union: bool  # all that is not 0 is one object
+    union: bool  # all non-zero pixels are one object
     objects: Sequence[int]
-    white: bool = False  # 255 is object 1 in the truth, else background; results say it themselves (`util.image.Numbering`)
+    white: bool = False  # 255 is object 1 in the truth, else background; results decide for themselves (`Numbering`)
 
 
 def score_video(job: ScoringJob) -> dict[int, FrameScores]:
-    """J and F of each object in each frame of a video; raises `InputError` for a mask that cannot be compared."""
+    """J and F of each object in each frame of a video; raises `InputError` if a mask cannot be read or differs in size."""
     j = np.zeros((len(job.objects), len(job.truth)))
     f = np.zeros_like(j)
     of_truth, of_results = Numbering(job.white), Numbering()
@@ -67,7 +67,7 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
 def score_videos(
     jobs: Sequence[ScoringJob], *, processes: int | None = None, shown: bool = True
 ) -> dict[str, dict[int, FrameScores]]:
-    """`score_video` for each video, in parallel, longest first; results by name, in the order of `jobs`."""
+    """`score_video` for each job, in parallel, longest first; returns the results by name, in the order of `jobs`."""
     frames = sum(len(job.truth) for job in jobs)
     if processes is None:
         processes = max(1, min(os.cpu_count() or 1, 1 + frames // FRAMES_WORTH_A_PROCESS))
@@ -80,7 +80,7 @@ def score_videos(
                 scores[job.name] = score_video(job)
                 bar.increment(len(job.truth))
         else:
-            # fresh processes: a fork of one that has run threads may hang
+            # not fork: a fork of a process that has run threads may hang
             with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
                 for job, result in zip(ordered, pool.map(score_video, ordered), strict=True):
                     scores[job.name] = result
@@ -89,10 +89,10 @@ def score_videos(
 
 
 def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
-    """What DAVIS scores: all frames but the first and the last, the objects of the first ground truth.
+    """DAVIS's scoring jobs: all frames but the first and the last, for the objects in the first frame's ground truth.
 
-    `videos` are `dataset.video.Video`s; results lie at `results/<video>/<frame>.png`.
-    Raises `InputError` when a frame has no truth or no result, or a video is too short.
+    `videos` are `dataset.video.Video`s; results are at `results/<video>/<frame>.png`.  Raises `InputError` if a frame has
+    no ground truth or no result, or a video is too short.
     """
     jobs = []
     for video in videos:
@@ -117,7 +117,7 @@ def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
 
 
 def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]]) -> dict[str, Any]:
-    """Scores of videos as a tree for `scores.json`: `global`, and for each sequence its objects and their frames."""
+    """The content of `scores.json`: `global`, and for each of the `sequences` its objects and their frames."""
     sequences: dict[str, Any] = {}
     for name, objects in scores.items():
         entries = {
@@ -141,7 +141,7 @@ def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]]) -> dict[str, A
 
 
 def davis_tables(scores: dict[str, Any]) -> tuple[str, str]:
-    """The official tool's two tables as CSV: global, and per sequence and object (`<sequence>_<object>`)."""
+    """The official tool's two CSV tables: global, and per object (`<sequence>_<object>`)."""
     total = scores["global"]
     header = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
     row = [total["J&F"], *total["J"].values(), *total["F"].values()]
@@ -164,10 +164,10 @@ def write_davis_scores(scores: dict[str, Any], folder: Path, split: str) -> list
 
 
 def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], results: Path) -> list[ScoringJob]:
-    """What YouTube-VOS scores: for each object the frames that `meta.json` names behind the object's first.
+    """YouTube-VOS's scoring jobs: for each object, the frames that `meta.json` lists after its first.
 
-    `meta` is as `dataset.video.read_youtube_meta` gives it.  Objects with the same frames share a job, named
-    `<video>/<id>,<id>`.  Raises `InputError` when truth or a result is absent, or nothing is to be scored.
+    `meta` is the result of `dataset.benchmarks.read_youtube_meta`.  Objects with the same frames share a job, named
+    `<video>/<id>,<id>`.  Raises `InputError` if ground truth or a result is missing, or there is nothing to score.
     """
     jobs = []
     for video in videos:
@@ -176,23 +176,23 @@ def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], r
             groups.setdefault(scored.frames[1:], []).append(number)
         for frames, numbers in groups.items():
             if absent := [frame for frame in frames if frame not in video.truth]:
-                raise InputError(f"{video.name}: expected ground truth of frame {absent[0]}, found none")
+                raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
             if frames:
                 name = f"{video.name}/{','.join(map(str, numbers))}"
                 paths = _existing(results / video.name, frames)
                 jobs.append(ScoringJob(name, [video.truth[frame] for frame in frames], paths, False, numbers, video.white))
     if not jobs:
-        raise InputError("nothing to score: no object has a frame behind its first")
+        raise InputError("nothing to score: no object has a frame after its first")
     return jobs
 
 
 def youtube_scores(
     scores: Mapping[str, Mapping[int, FrameScores]], meta: Mapping[str, Mapping[int, Any]], seen: set[str]
 ) -> dict[str, Any]:
-    """An approximation of G (the benchmark's own scorer is not public): the mean of J and F, seen and unseen.
+    """An approximation of G (the benchmark's own scorer is not public): the mean of J and F over seen and unseen.
 
-    `seen` are the categories of the training set.  Means are over objects; a part without objects is `None` and takes no
-    part in G.
+    `seen` holds the categories of the training set.  Means are over objects; the mean of a part without objects is `None`
+    and does not count in G.
     """
     parts: dict[str, list[float]] = {"J_seen": [], "F_seen": [], "J_unseen": [], "F_unseen": []}
     objects = {}

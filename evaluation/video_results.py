@@ -1,4 +1,4 @@
-"""The results of one video in a folder: what a finished run leaves, and what an unfinished one needs to go on."""
+"""The result folder of one video: the output of a finished run, and what an unfinished one needs to continue."""
 
 import contextlib
 import json
@@ -23,11 +23,11 @@ class VideoResults:
     """`masks/<frame>.png`, `overlay.mp4` and `sheet.png` in the folder `root`.
 
     frames:   the frames' names, in order
-    settings: what the results depend on, as values that JSON knows: flags, and digests of what was read
+    settings: what the results depend on, as JSON values: flags, and digests of the inputs
 
-    Until a run is finished its masks lie in `masks_unfinished/` and all else in `unfinished/`, the record of what it does
-    included; `masks/` appears last.  Only files of known names are ever removed, and links are not followed.  All methods
-    raise `InputError` when the disk is full or something cannot be read or written.
+    Until a run is finished, its masks are in `masks_unfinished/` and all else, including its record, is in `unfinished/`;
+    `masks/` appears last.  Only files with known names are ever removed, and links are not followed.  All methods raise
+    `InputError` if the disk is full or something cannot be read or written.
     """
 
     def __init__(self, root: str | Path, frames: list[str], settings: dict[str, Any]) -> None:
@@ -37,14 +37,14 @@ class VideoResults:
         self.film, self.sheet, self._snapshot = (self.unfinished / name for name in (FILM, SHEET, SNAPSHOT))
         self._next_record = self.unfinished / "finished.json"
         self.record = {"frames": frames, "settings": settings}
-        self._known: dict[Path, Collection[str]] = {}  # what may be removed, by folder
+        self._known: dict[Path, Collection[str]] = {}  # names that may be removed, by folder
 
     def claim(self, inputs: Iterable[Path], *, overwrite: bool) -> bool:
-        """Make the folder this run's own; returns whether the same run was finished there before.
+        """Prepare the folder for this run; returns whether the same run was already finished there.
 
-        A stopped run of the same record goes on.  Raises `InputError`, with nothing touched, when one of `inputs` lies
-        where results go, when a folder of results holds anything that is not ours, and, unless `overwrite`, when there are
-        results or an unfinished run with another record.
+        A stopped run with the same record is continued.  Raises `InputError`, and changes nothing, if one of `inputs` lies
+        where results go, if a result folder holds foreign files, or, without `overwrite`, if there are other results or an
+        unfinished run with another record.
         """
         self._refuse_to_replace(inputs)
         old, begun = self._read_record(self.root / RECORD), self._read_record(self.unfinished / RECORD)
@@ -59,7 +59,7 @@ class VideoResults:
             path_in(self.masks, name, source=source)
 
         there = [os.path.lexists(self.root / name) for name in (MASKS, FILM, SHEET)]
-        moved = begun == self.record and not self.unfinished_masks.exists()  # stopped while it tidied up
+        moved = begun == self.record and not self.unfinished_masks.exists()  # stopped during `_tidy`
         if all(there) and old == self.record and (moved or not overwrite):
             if begun in (None, self.record):
                 self._tidy()
@@ -71,7 +71,7 @@ class VideoResults:
         if not overwrite and begun is not None and begun != self.record:
             raise InputError(f"{self.root}: holds an unfinished run ({self._differences(begun)}); --overwrite replaces it")
         if not overwrite and any(there):
-            what = "holds results already" if old in (None, self.record) else "holds results of another run"
+            what = "already holds results" if old in (None, self.record) else "holds results of another run"
             details = f" ({self._differences(old)})" if old not in (None, self.record) else ""
             raise InputError(f"{self.root}: {what}{details}; --overwrite replaces them")
         self._tidy()
@@ -81,11 +81,11 @@ class VideoResults:
         return False
 
     def save(self, propagation: Propagation) -> None:
-        """Keep a snapshot in place of the last one; all masks and estimates so far are written."""
+        """Replace the snapshot; call it after all masks and estimates so far have been written."""
         write_atomically(self._snapshot, lambda file: torch.save(propagation.state_dict(), file))
 
     def resume(self, propagation: Propagation) -> bool:
-        """Let `propagation` go on from the last snapshot; returns whether there was one."""
+        """Load the last snapshot into `propagation`; returns whether there was one."""
         if not self._snapshot.exists():
             return False
         with self._damage_in(self._snapshot):
@@ -96,7 +96,7 @@ class VideoResults:
         write_label_map(self._mask(index), labels, colour_map())
 
     def read_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
-        """A mask (H, W) uint8 that was written before."""
+        """A mask (H, W) uint8 that `write_mask` wrote."""
         with self._damage_in(self._mask(index)):
             labels = read_label_map(self._mask(index)).labels
             if labels.shape != size:
@@ -111,9 +111,9 @@ class VideoResults:
             return Estimate(found["probabilities"], found["ids"])
 
     def finish(self) -> None:
-        """Put everything in its place; the film and the sheet are complete."""
+        """Move everything to its final place; call it when the film and the sheet are complete."""
         self._write_record(self._next_record)
-        refuse_foreign(self.masks, self._known[self.masks])  # it has had hours to change
+        refuse_foreign(self.masks, self._known[self.masks])  # it may have changed since `claim`
         if self.masks.exists():
             os.replace(self.masks, self.replaced)
         remove_folder(self.replaced, self._known[self.replaced])
@@ -131,15 +131,15 @@ class VideoResults:
 
     @contextlib.contextmanager
     def _damage_in(self, path: Path) -> Iterator[None]:
-        """What an unfinished run has left cannot be used: whatever that trips over is one line."""
+        """A context that turns any error in reading an unfinished run's files into a one-line `InputError`."""
         try:
             yield
         except Exception as error:
             what = str(error).removeprefix(f"{path}: ")
-            raise InputError(f"{path}: cannot go on from this ({what}); remove {self.unfinished} to start anew") from error
+            raise InputError(f"{path}: cannot continue from this ({what}); remove {self.unfinished} to start anew") from error
 
     def _tidy(self) -> None:
-        """Remove what an unfinished run has left, its record last."""
+        """Remove the files of an unfinished run, its record last."""
         for folder in (self.replaced, self.unfinished_masks):
             remove_folder(folder, self._known[folder])
         names = self._known[self.unfinished]
@@ -147,7 +147,7 @@ class VideoResults:
         remove_folder(self.unfinished, names)
 
     def _refuse_to_replace(self, inputs: Iterable[Path]) -> None:
-        """Nothing that is read may lie where results go, by whatever links."""
+        """Raise `InputError` if an input lies where results go, also through links."""
         inputs = list(inputs)
         folders = [path for path in (self.masks, self.replaced, self.unfinished_masks, self.unfinished) if path.exists()]
         files = [self.root / name for name in (FILM, SHEET, RECORD)]
@@ -160,7 +160,7 @@ class VideoResults:
                 raise InputError(f"{path}: lies where the results go; give another --output")
 
     def _read_record(self, path: Path) -> dict[str, Any] | None:
-        """A record of ours; raises `InputError` when it is anything else, since nothing then says what is ours."""
+        """A record, or `None` if there is no file; raises `InputError` if it is not ours."""
         if not os.path.lexists(path):
             return None
         text = read_text(path)
@@ -185,7 +185,7 @@ class VideoResults:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file or folder."""
+    """Whether two paths are the same file or folder."""
     try:
         return os.path.samefile(one, other)
     except OSError:

@@ -1,10 +1,10 @@
-"""Say which data sets are there, what is wrong with them, and what training stages and benchmarks still lack.
+"""Report which data sets are present, what is broken, and what each training stage or benchmark still lacks.
 
     python scripts/check_data.py
     python scripts/check_data.py --decode
 
-Reads the headers of images and masks and compares their sizes; `--decode` reads all of them, which finds broken ones.
-The exit status is 1 when something is broken, and 0 when data sets are merely absent.
+Compares the sizes in the headers of images and masks; `--decode` decodes every file, which also finds broken ones.  The
+exit status is 1 if something is broken, and 0 if data sets are merely absent.
 """
 
 import argparse
@@ -40,25 +40,25 @@ from util.progress import progress_bar
 STATIC_PAIRS = {"fss": 10_000, "DUTS-TR": 10_553, "DUTS-TE": 5_019, "ecssd": 1_000, "BIG_small": 150, "HRSOD_small": 2_010}
 PHOTOGRAPHS_A_JOB = 100
 
-Job = Callable[[], list[str]]  # returns what is wrong
+Job = Callable[[], list[str]]  # returns problems, one line each
 
 
 class DataSet(NamedTuple):
-    """What was found of a data set, or of a part of one; counted in pairs or videos."""
+    """The state of a data set or of a part of one.  Counts are pairs or videos."""
 
     name: str
-    published: int | None
-    found: int | None  # None: it is absent
+    published: int | None  # `None`: not known
+    found: int | None  # `None`: the data set is absent
     jobs: list[Job]
     problems: list[str]
 
 
 class Use(NamedTuple):
-    """A stage or a benchmark: what it reads, and what raises `InputError` when it could not begin."""
+    """A training stage or a benchmark."""
 
     name: str
-    reads: list[str]
-    begin: Callable[[], object]
+    reads: list[str]  # names of data sets
+    begin: Callable[[], object]  # raises `InputError` if it cannot start
     note: str = ""
 
 
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--decode", action="store_true", help="decode every image and mask instead of reading headers only")
     result.add_argument("--shown", type=non_negative_int, default=10, metavar="N", help="problems to list per data set")
     result.add_argument(
-        "--num_workers", type=worker_count, default=os.cpu_count(), metavar="N", help="processes that read (0: this one)"
+        "--num_workers", type=worker_count, default=os.cpu_count(), metavar="N", help="worker processes for reading (0: none)"
     )
     return result
 
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def data_sets(roots: dict[str, Path], *, decode: bool) -> list[DataSet]:
-    """The data sets below those roots that are given, with the jobs that check them; lists folders, reads no image."""
+    """The data sets below the given roots, with the jobs that check them; this lists folders but reads no image."""
     result = []
     if root := roots.get("static_root"):
         result += [_photographs(name, root / name, decode=decode) for name in STATIC_FOLDERS]
@@ -144,7 +144,7 @@ def _davis_part(root: Path, part: str, year: int) -> Path:
 
 
 def uses(roots: dict[str, str | None]) -> list[Use]:
-    """The stages and the benchmarks, those of absent roots too."""
+    """The training stages, and the benchmarks whose roots are given."""
     videos = ["YouTube-VOS 2019 train", "DAVIS 2017 train"]
     stages = {0: list(STATIC_FOLDERS), 1: ["BL30K"], 2: videos, 3: videos}
     result = [Use(f"stage {stage}", reads, partial(stage_sources, stage, roots)) for stage, reads in stages.items()]
@@ -163,23 +163,23 @@ def uses(roots: dict[str, str | None]) -> list[Use]:
 
 
 def readiness(use: Use, sets: list[DataSet]) -> str:
-    """A line on whether a stage or benchmark could begin; empty when its roots are not given.
+    """A line on whether a stage or benchmark can start; empty if its roots are not given.
 
-    What keeps it from beginning though its data sets are there becomes a problem of the last of them.
+    If it cannot start although its data sets are present and seem sound, the reason is added to the last one's problems.
     """
     reads = [entry for entry in sets if entry.name in use.reads]
     if not reads:
         return ""
     absent = [entry.name for entry in reads if entry.found is None]
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # what is absent is said below
+        with contextlib.redirect_stderr(io.StringIO()):  # absent data sets are reported below
             use.begin()
     except InputError as error:
         if absent:
             return f"{use.name}: missing {', '.join(absent)} ({error})"
-        if not any(entry.problems for entry in reads):  # which would be said twice
+        if not any(entry.problems for entry in reads):  # else it would be reported twice
             reads[-1].problems.append(str(error))
-        return f"{use.name}: cannot begin, {error}"
+        return f"{use.name}: cannot start: {error}"
     problems = sum(len(entry.problems) for entry in reads)
     without = f", without {', '.join(absent)}" if absent else ""
     if use.note:
@@ -188,7 +188,7 @@ def readiness(use: Use, sets: list[DataSet]) -> str:
 
 
 def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -> list[str]:
-    """What is wrong with a video's frames and masks; `every_frame` is to have a mask."""
+    """Problems of a video's frames and masks; with `every_frame`, every frame must have a mask."""
     try:
         frames, found = ({path.stem: path for path in list_frames(f)} if f.is_dir() else {} for f in (images, masks))
     except InputError as error:
@@ -203,7 +203,7 @@ def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -
 
 
 def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode: bool, grey: bool = False) -> list[str]:
-    """What is wrong with images and their masks (`grey`: pictures of any mode); all images are to have `one_size`."""
+    """Problems of images and their masks (`grey`: masks of any mode); with `one_size`, all images must have the same size."""
     read, size_of = (read_grey, image_size) if grey else (_labels, label_map_size)
     problems, first = [], None
     for image, mask in pairs:
@@ -231,7 +231,7 @@ def _videos(
     every_frame: bool = False,
     decode: bool,
 ) -> DataSet:
-    """Videos as folders below `images` and `masks`, by default all of them."""
+    """Videos as folders below `images` and `masks`: those in `names`, or all."""
     folders = [folder for folder in (images, masks) if folder.is_dir()]
     if not folders:
         return DataSet(name, published, None, [], [])
@@ -243,7 +243,7 @@ def _videos(
 
 
 def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
-    """Pairs name.jpg and name.png in a folder or those in it, as `StaticClips` looks for them."""
+    """Pairs name.jpg and name.png in a folder or its subfolders, as `StaticClips` finds them."""
     if not folder.is_dir():
         return DataSet(name, STATIC_PAIRS.get(name), None, [], [])
     images, masks, problems = {}, {}, []

@@ -1,15 +1,15 @@
-"""Convert a checkpoint between our format and that of the paper's release, or average several.
+"""Convert a checkpoint between our format and the paper's release, or average several checkpoints.
 
 python scripts/convert_weights.py stcn.pth ours.pth                    # either format -> ours
-python scripts/convert_weights.py ours.pth stcn.pth --to released      # either format -> a plain file as released
-python scripts/convert_weights.py one.pth mean.pth --average_with other.pth   # of runs that started from the same network
+python scripts/convert_weights.py ours.pth stcn.pth --to released      # either format -> a plain file like the release's
+python scripts/convert_weights.py one.pth mean.pth --average_with other.pth   # for runs that started from the same network
 """
 
 import argparse
 import dataclasses
 import sys
 
-import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
 
 from model import NetworkConfig, load_network, save_network
@@ -26,9 +26,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("target", help="file to write")
     result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")
     result.add_argument(
-        "--average_with", nargs="+", default=[], metavar="FILE", help="write the mean of the weights of all of them"
+        "--average_with", nargs="+", default=[], metavar="FILE", help="write the mean weights of the source and these"
     )
-    result.add_argument("--half", action="store_true", help="write float16, which takes half the space; it is read as float32")
+    result.add_argument("--half", action="store_true", help="write float16, which halves the file size; it is read as float32")
     return result
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     if arguments.half:
         network.half()
         if lost := infinite_tensors(network.state_dict()):
-            raise InputError(f"{arguments.source}: --half: float16 ends at 65504, which {names_some(lost)} go beyond")
+            raise InputError(f"{arguments.source}: --half: float16 ends at 65504, exceeded by {names_some(lost)}")
     if arguments.to == "ours":
         save_network(network, arguments.target)
     else:

@@ -1,4 +1,4 @@
-"""The simplest segmentation: the first mask, on every frame.  A network must do better than this.
+"""The simplest baseline: copy the first mask to every frame.
 
 python scripts/copy_first_mask.py --davis_path ../DAVIS/2017 --output out/copied
 """

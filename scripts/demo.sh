@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# From nothing to scores: installs into .venv, makes the demo data, segments its validation videos with the network that comes
-# with the project, then trains a smaller one through all stages from random weights and segments them with that; scores both,
-# beside copying the first mask to every frame.  Some ten minutes on two cores; run again after a stop, it goes on.
-# Everything it writes lies in demo/.
+# From a fresh clone to scores: installs into .venv, makes the demo data, segments its validation videos with the network that
+# comes with the project, then trains a smaller network through all stages from random weights and segments them again.  Scores
+# both, and copying the first mask to every frame.  Takes about ten minutes on two cores; if interrupted, run it again to
+# continue.  All output goes to demo/.
 #
-#   bash scripts/demo.sh                        # made-up videos
+#   bash scripts/demo.sh                        # synthetic videos
 #   bash scripts/demo.sh holiday.mp4 first.png  # your own video and its first mask instead, without training; further flags
 #                                               # (--overwrite, --size 320, ...) go to scripts/segment_video.py
 set -euo pipefail
@@ -16,7 +16,7 @@ here=$PWD
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 if [ $# -gt 0 ]; then
     project=$PWD
-    cd "$here"  # which the paths are relative to
+    cd "$here"  # the paths are relative to it
     exec python "$project/scripts/segment_video.py" "$1" --mask "$2" --model "$project/saves/stcn_light.pth" \
         --output "$project/demo/own" "${@:3}"
 fi
@@ -26,11 +26,11 @@ davis=demo/data/DAVIS/2017
 echo "--- copying the first mask to every frame"
 python scripts/copy_first_mask.py --davis_path $davis --output demo/copied
 python scripts/score.py --results demo/copied --davis_path $davis
-echo "--- the network that comes with the project, which has seen photographs and real videos, not these"
+echo "--- the network that comes with the project (trained on photographs and real videos, not on these)"
 python eval_davis.py --davis_path $davis --output demo/light --overwrite
 python scripts/show_results.py --results demo/light --davis_path $davis --output demo/light.png
 
-# Short training from random weights wants other numbers than the paper's: a larger learning rate that falls smoothly, and
+# Short training from random weights needs settings other than the paper's: a larger learning rate that decays smoothly, and
 # hard pixels from the start.
 train() {
     python train.py --id light --save_dir demo/saves --no_pretrained --key_backbone resnet18 --key_dim 32 --value_dim 64 \
@@ -43,6 +43,6 @@ train --stage 1 -i 100 --load_network demo/saves/light_s0.pth
 train --stage 2 -i 200 --load_network demo/saves/light_s1.pth
 train --stage 3 -i 450 --load_network demo/saves/light_s2.pth
 
-echo "--- the network just trained, on made-up data alone"
+echo "--- the network just trained, on synthetic data only"
 python eval_davis.py --model demo/saves/light_s3.pth --davis_path $davis --output demo/results --overwrite
 python scripts/show_results.py --results demo/results --davis_path $davis --output demo/results.png

@@ -1,10 +1,10 @@
-"""Write training videos, in BL30K's layout, of objects cut out of photographs; the same for a seed.
+"""Make training videos in BL30K's layout from objects cut out of photographs; a seed always gives the same videos.
 
     python scripts/make_clips.py clips --static_root ../static --clips 1000
     python scripts/make_clips.py clips --static_root ../static --clips 1000 --davis_root ../DAVIS/2017
 
-The objects move before other photographs; with `--davis_root` or `--yv_root`, in as many videos more they move before real
-videos, whose objects keep their labels.
+The objects move in front of other photographs.  With `--davis_root` or `--yv_root`, the same number of videos again shows
+them in front of real videos, whose objects keep their labels.
 """
 
 import argparse
@@ -26,30 +26,30 @@ from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import read_grey, read_image, read_label_map
 from util.progress import progress_bar
 
-VERSION = 2  # of the data: raised with each change of what is written
+VERSION = 2  # of the data; increase it with every change to the output
 PHOTO_SIZE = (320, 480)  # height and width of videos made from photographs
 PHOTO_LENGTH = 12
 
 
 class CutOut(NamedTuple):
-    """An object of a photograph and its path.  Sizes are shares of the frame's height, angles in radians."""
+    """An object cut out of a photograph, and its motion.  Lengths are in frame heights, angles in radians."""
 
     texture: np.ndarray  # (h, w, 4) float32: RGB and opacity
-    size: float  # root of its area
-    centre: np.ndarray  # (2,) x, y at the middle of the video, in frame heights
+    size: float  # square root of its area
+    centre: np.ndarray  # (2,) x, y in the middle of the video
     drift: np.ndarray  # (2,) over the whole video
     swing: np.ndarray  # (2, 2) amplitude and phase of x, y
-    turn: tuple[float, float]  # angle at the middle, and over the whole video
-    growth: float  # logarithm of how much larger it becomes
-    wave: tuple[float, float]  # amplitude and turns over the whole video of a wobble
-    light: tuple[float, float]  # gain at the beginning and the end
+    turn: tuple[float, float]  # angle in the middle of the video, and rotation over the whole video
+    growth: float  # logarithm of the growth factor over the whole video
+    wave: tuple[float, float]  # of a wobble: relative amplitude, and turns over the whole video
+    light: tuple[float, float]  # gain at the start and at the end
 
 
 class Collage(ABC):
-    """A video of objects cut out of photographs, the later over the earlier, before something else that moves."""
+    """A video of cut-outs, later ones on top of earlier ones, in front of a moving background."""
 
     def __init__(self, cut_outs: Sequence[CutOut], *, behind: int, length: int, shutter: float = 0) -> None:
-        """behind: the last label of what is behind the cut-outs; shutter: open for so much of the time between two frames."""
+        """behind: the largest label in the background; shutter: exposure as a fraction of the time between two frames."""
         self.cut_outs, self.behind, self.length, self.shutter = cut_outs, behind, length, shutter
 
     def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +64,7 @@ class Collage(ABC):
         return np.clip(image + 0.5, 0, 255).astype(np.uint8), labels
 
     def _time(self, t: float) -> float:
-        """From -0.5 at the first frame to 0.5 at the last."""
+        """The time of a frame, from -0.5 at the first frame to 0.5 at the last."""
         return t / (self.length - 1) - 0.5
 
     def _layer(self, cut_out: CutOut, t: int) -> np.ndarray:
@@ -77,11 +77,11 @@ class Collage(ABC):
 
     @abstractmethod
     def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """What the cut-outs move before: picture (H, W, 3) uint8 RGB and label map (H, W) uint8, which may be drawn on."""
+        """The background of frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8; both may be modified."""
 
 
 class PhotoScene(Collage):
-    """Cut-outs before another photograph, whose own object, which moves with the camera, has a number half of the time."""
+    """Cut-outs in front of another photograph; its own object moves with the camera and is labelled half of the time."""
 
     def __init__(self, rng: np.random.Generator, photographs: Sequence[tuple[Path, Path]], *, length: int) -> None:
         chosen = rng.choice(len(photographs), 1 + int(rng.integers(1, 4)), replace=False)
@@ -94,7 +94,7 @@ class PhotoScene(Collage):
         time = self._time(t)
         height, width = PHOTO_SIZE
         sides = np.array(self.picture.shape[1::-1])
-        # so that no camera sees beyond the photograph's edge by much
+        # the camera shows little beyond the photograph's edge
         scale = 1.25 * max(width / sides[0], height / sides[1]) * np.exp(self.camera[3] * time)
         where = np.array([width, height]) / 2 + height * self.camera[:2] * time
         matrix = _placement(where, sides / 2, scale, self.camera[2] * time)
@@ -104,10 +104,10 @@ class PhotoScene(Collage):
 
 
 class VideoScene(Collage):
-    """Up to two cut-outs before a part of a real video, whose objects keep their labels.
+    """Up to two cut-outs in front of a part of a real video, whose objects keep their labels.
 
-    Here is what photographs do not have: blur by motion, of the cut-outs too, two objects that look the same, and large
-    changes of size.
+    It adds what `PhotoScene` lacks: motion blur (also of the cut-outs), two objects that look the same, and large changes of
+    size.
     """
 
     def __init__(
@@ -139,13 +139,13 @@ class VideoScene(Collage):
 
 
 def _objects(mask: Path) -> np.ndarray:
-    """A label map without what is not to be judged."""
+    """A label map without the ignored pixels (255)."""
     labels = read_label_map(mask).labels
     return np.where(labels == 255, 0, labels).astype(np.uint8)
 
 
 def _photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W, 3) uint8 RGB and (H, W) uint8, 1 where the object is."""
+    """The picture (H, W, 3) uint8 RGB and its mask (H, W) uint8, 0 and 1."""
     return read_image(picture), (read_grey(mask) > 127).astype(np.uint8)
 
 
@@ -185,7 +185,7 @@ def _layer(cut_out: CutOut, time: float) -> np.ndarray:
     phase = np.float32(2 * np.pi * turns * time)
     u = u + np.float32(amplitude * middle[0]) * np.sin(np.float32(np.pi / middle[1]) * v + phase)
     v = v + np.float32(amplitude * middle[1]) * np.sin(np.float32(np.pi / middle[0]) * u - phase)
-    if scale < 0.7:  # averaged first, since remap looks at four pixels only
+    if scale < 0.7:  # average first, since remap reads only four pixels
         smaller = [max(1, round(scale * side)) for side in texture.shape[1::-1]]
         u, v = u * np.float32(smaller[0] / texture.shape[1]), v * np.float32(smaller[1] / texture.shape[0])
         texture = cv2.resize(texture, smaller, interpolation=cv2.INTER_AREA)
@@ -196,7 +196,7 @@ def _layer(cut_out: CutOut, time: float) -> np.ndarray:
 
 
 def _placement(where: np.ndarray, middle: np.ndarray, scale: float, angle: float) -> np.ndarray:
-    """(2, 3): what puts a picture's middle at a place, turned and scaled."""
+    """The affine matrix (2, 3) that rotates and scales a picture about `middle` and moves that point to `where`."""
     turned = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.column_stack([turned, where - turned @ middle])
 
@@ -205,7 +205,7 @@ Videos = dict[str, tuple[VideoClips, int]]
 
 
 def write_clips(root: Path, *, seed: int, photographs: Sequence[tuple[Path, Path]], clips: int, videos: Videos) -> Writer:
-    """Clips from photographs, each with its mask, and as many before real videos, if there are any."""
+    """Write `clips` clips from photographs (with their masks) and, if there are `videos`, as many in front of these."""
     writer = Writer(root, seed)
     real = [source.annotated(i) for source, _ in videos.values() for i in range(len(source))]
     names = [f"photo{i:05d}" for i in range(clips)] + [f"video{i:05d}" for i in range(clips if real else 0)]
@@ -232,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
         help="folder with ecssd, DUTS-TR, ... (required)",
     )
     result.add_argument("--clips", type=positive_int, default=1000, help="number of videos")
-    videos = "write as many more before the training videos of %s in it"
+    videos = "make as many again in front of the training videos of %s in this folder"
     result.add_argument("--davis_root", default="none", metavar="DIR", help=videos % "DAVIS 2017")
     result.add_argument("--yv_root", default="none", metavar="DIR", help=videos % "YouTube-VOS")
     return result

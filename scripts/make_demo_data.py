@@ -1,8 +1,9 @@
-"""Write small made-up videos and photographs in every layout that the project reads; no download, the same for a seed.
+"""Make small synthetic videos and photographs in every layout that the project reads, without any download.
 
     python scripts/make_demo_data.py demo/data
 
-Textured objects move, turn, deform, cross and hide one another before a moving textured background.
+Textured objects move, rotate, deform and occlude one another in front of a moving textured background.  A seed always gives
+the same data.
 """
 
 import argparse
@@ -20,31 +21,31 @@ from util.errors import one_line_errors
 from util.flags import DefaultsFormatter, first_line
 
 HEIGHT, WIDTH = 128, 224
-VERSION = 2  # of the data: raised with each change of what is written
-CATEGORIES = ("amoeba", "clover", "gear", "pebble", "starfish", "urchin")  # by the number of bumps, from 2 to 7
+VERSION = 2  # of the data; increase it with every change to the output
+CATEGORIES = ("amoeba", "clover", "gear", "pebble", "starfish", "urchin")  # with 2 to 7 bumps
 UNSEEN = ("gear", "urchin")  # categories that YouTube's training videos lack
 FPS_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 
 
 class Sprite(NamedTuple):
-    """One object: what it looks like and how it moves.  Lengths are in pixels, angles in radians, times in frames."""
+    """An object's appearance and motion.  Lengths are in pixels, angles in radians, times in frames."""
 
     category: str
     texture: np.ndarray  # (S, S, 3) float32
     radius: float
     bumps: int
-    bump_height: float  # as a share of the radius
-    centre: np.ndarray  # (2,) x, y of the path's middle
+    bump_height: float  # as a fraction of the radius
+    centre: np.ndarray  # (2,) x, y of the path's centre
     swing: np.ndarray  # (2,) x, y
     frequency: np.ndarray  # (2,)
     phase: np.ndarray  # (2,)
     spin: float
     pulse: float  # how fast the outline deforms
-    enters: int  # the frame before which it is not there
+    enters: int  # the first frame with it
 
 
 class Scene:
-    """A video: sprites, the later over the earlier, before a background that pans."""
+    """A video: sprites, later ones on top of earlier ones, in front of a panning background."""
 
     def __init__(self, rng: np.random.Generator, *, categories: list[str], enters: list[int], length: int) -> None:
         self.background = _texture(rng, 2 * WIDTH, contrast=0.5)
@@ -122,10 +123,10 @@ def _sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 class DemoWriter(Writer):
-    """Writes scenes and photographs of sprites."""
+    """Writes videos and photographs of sprites."""
 
     def photograph(self, path: str, category: str) -> None:
-        """`<path>.jpg` and `<path>.png`, 0/255 greyscale, of one object."""
+        """Write `<path>.jpg` and its mask `<path>.png` (0/255 greyscale), with one object."""
         rng = self.rng(path)
         scene = Scene(rng, categories=[category], enters=[0], length=60)
         image, labels = scene.render(int(rng.integers(60)))
@@ -133,14 +134,14 @@ class DemoWriter(Writer):
         self.mask(f"{path}.png", labels * np.uint8(255), grey=True)
 
     def scene(self, name: str, objects: int, *, length: int, categories=CATEGORIES, late: int = 0) -> Scene:
-        """A scene of so many objects, the last `late` of which enter in mid-video."""
+        """A scene with `objects` objects; the last `late` of them enter in mid-video."""
         rng = self.rng(name)
         chosen = [str(category) for category in rng.choice(categories, objects)]
         enters = [0] * (objects - late) + [FPS_STRIDE * (i + 2) for i in range(late)]
         return Scene(rng, categories=chosen, enters=enters, length=length)
 
     def entries(self, scene: Scene, path: str, ids: list[int], length: int) -> dict:
-        """Masks of the frames at which objects enter, as YouTube-VOS gives them, and the video's entry in `meta.json`."""
+        """Write masks like YouTube-VOS's, of the frames where objects enter; returns the video's entry in `meta.json`."""
         objects = {}
         annotated = range(0, length, FPS_STRIDE)
         for enter in sorted({sprite.enters for sprite in scene.sprites}):

@@ -1,12 +1,12 @@
-"""Put the archives of DAVIS 2016 and 2017 where training and evaluation read them.
+"""Unpack the archives of DAVIS 2016 and 2017 to where training and evaluation read them.
 
     python scripts/prepare_davis.py DAVIS-2017-trainval-480p.zip DAVIS-2017-test-dev-480p.zip DAVIS-data.zip
 
-fills ../DAVIS/2017/trainval, ../DAVIS/2017/test-dev and ../DAVIS/2016, with the pictures at 480p only.
+fills ../DAVIS/2017/trainval, ../DAVIS/2017/test-dev and ../DAVIS/2016 with the 480p frames and masks.
 
     python scripts/prepare_davis.py --shorter 600 DAVIS-2017-test-dev-Full-Resolution.zip
 
-puts the full-resolution frames beside them as JPEGImages/600p, for eval_davis.py --resolution 600p --size 600.
+adds the full-resolution frames, resized, as JPEGImages/600p, for eval_davis.py --resolution 600p --size 600.
 """
 
 import argparse
@@ -24,10 +24,10 @@ SOURCES = """\
 DAVIS 2017: https://davischallenge.org/davis2017/code.html
   TrainVal, 480p: DAVIS-2017-trainval-480p.zip
   Test-Dev 2017, 480p: DAVIS-2017-test-dev-480p.zip
-  for other sizes also the Full-Resolution archives of both
+  for sizes other than 480p, also the Full-Resolution archives of both
 DAVIS 2016: https://davischallenge.org/davis2016/code.html
   DAVIS-data.zip
-Read the terms there, download, and give the files (or the folders that they were unpacked to) to this script."""
+Read the terms there, download the files, and pass them (or the folders that they were unpacked to) to this script."""
 
 FRAME = re.compile(r"(?:.*/)?((?:JPEGImages|Annotations)/480p/([^/]+)/[^/]+\.(?:jpg|png))")
 FULL = re.compile(r"(?:.*/)?(JPEGImages/(?:Full-Resolution|1080p)/([^/]+)/([^/]+\.jpg))")
@@ -36,16 +36,17 @@ PARTS_2017 = {"2017/trainval": ("2017/train", "2017/val"), "2017/test-dev": ("20
 
 
 def plan(archive: Archive, output: Path, shorter: int | None = None) -> dict[str, Placement]:
-    """Where the archive's files go, told by its image sets; with `shorter` only its full-resolution frames, resized.
+    """Where the archive's files go, according to its image sets; with `shorter`, only its full-resolution frames, resized.
 
-    Raises `InputError` when it is not DAVIS at 480p (full resolution), or lacks videos that its image sets list.
+    Raises `InputError` if it is not DAVIS at 480p (with `shorter`: full resolution), or lacks videos that its image sets
+    list.
     """
     frames = [match for name in archive.sizes if (match := (FULL if shorter else FRAME).fullmatch(name))]
     image_sets = {match[2]: match for name in archive.sizes if (match := IMAGE_SET.fullmatch(name))}
     chosen = {}
     if "480p/val" in image_sets:
         if "2017/val" in image_sets or "2017/test-dev" in image_sets:
-            raise InputError(f"{archive.path}: DAVIS 2016 and 2017 lie in one folder, whose masks these are cannot be told")
+            raise InputError(f"{archive.path}: holds both DAVIS 2016 and 2017, so it is unclear whose masks these are")
         chosen["2016"] = frames + list(image_sets.values())
     for part, own in PARTS_2017.items():
         if not all(name in image_sets for name in own):
@@ -53,9 +54,9 @@ def plan(archive: Archive, output: Path, shorter: int | None = None) -> dict[str
         listed = {video for name in own for video in archive.read_text(image_sets[name][0]).split()}
         present = [match for match in frames if match[2] in listed]
         if not present:
-            continue  # one part's archive may have the lists of another
+            continue  # an archive may include the lists of another part
         if absent := listed - {match[2] for match in present}:
-            raise InputError(f"{archive.path}: ImageSets/{own[0]}.txt ... list {names_some(absent)}, not in it")
+            raise InputError(f"{archive.path}: ImageSets/{own[0]}.txt ... list {names_some(absent)}, not found in it")
         others = [name for name in image_sets if part == "2017/trainval" and name != "2017/test-dev"]
         chosen[part] = present + [image_sets[name] for name in {*own, *others}]
     if not frames or not chosen:
@@ -75,7 +76,7 @@ def plan(archive: Archive, output: Path, shorter: int | None = None) -> dict[str
 def parser() -> argparse.ArgumentParser:
     result = preparation_parser(__doc__, output="../DAVIS", workers=True)
     result.add_argument(
-        "--shorter", type=int_between(16, 4096), metavar="PIXELS", help="take full-resolution frames and resize them to this"
+        "--shorter", type=int_between(16, 4096), metavar="PIXELS", help="resize full-resolution frames to this shorter side"
     )
     return result
 

@@ -1,4 +1,4 @@
-"""Put the archives of the static data sets (stage 0) where training reads them: name.jpg beside name.png.
+"""Unpack the archives of the static data sets (stage 0) to where training reads them, as name.jpg and name.png.
 
     python scripts/prepare_static.py images.zip ground_truth_mask.zip DUTS-TR.zip DUTS-TE.zip fewshot_data.zip BIG.zip
 
@@ -27,10 +27,10 @@ HRSOD: https://github.com/yi94code/HRSOD
   all archives of its images and masks
 BIG: https://github.com/hkchengrex/CascadePSP
   the archive with <name>_im.jpg and <name>_gt.png
-Read the terms there, download, and give the files (or the folders that they were unpacked to) to this script."""
+Read the terms there, download the files, and pass them (or the folders that they were unpacked to) to this script."""
 
 LONGER = {"BIG_small": 512, "HRSOD_small": 512}
-# data set, its images, its masks; group 1 is what the two are called alike; the first that fits counts
+# data set, its images, its masks; group 1 is their common name; the first match counts
 PATTERNS = [
     (name, re.compile(images, re.IGNORECASE), re.compile(masks, re.IGNORECASE))
     for name, images, masks in (
@@ -49,7 +49,7 @@ PATTERNS = [
 
 
 def recognised(member: str) -> tuple[str, str, str] | None:
-    """The data set, the name there, and the suffix of a file, from how it is called in an archive."""
+    """The data set, the common name and the suffix of a file, from its name in an archive; `None` if not recognised."""
     for name, images, masks in PATTERNS:
         for suffix, pattern in ((".jpg", images), (".png", masks)):
             if match := pattern.fullmatch(member):
@@ -58,9 +58,9 @@ def recognised(member: str) -> tuple[str, str, str] | None:
 
 
 def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str, Placement]]]:
-    """Where the files of each archive go: those that have a partner in any of them; prints what has none.
+    """Where the files of each archive go, if both image and mask are in any of the archives; prints those that are not.
 
-    Raises `InputError` when an archive has nothing for a pair of these data sets.
+    Raises `InputError` if an archive contributes to no pair.
     """
     known = [{member: what for member in archive.sizes if (what := recognised(member))} for archive in archives]
     partners: dict[tuple[str, str], set[str]] = {}
@@ -82,7 +82,7 @@ def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str,
             )
         plans.append((archive, placements))
     if alone:
-        print(f"left out, without photograph or without mask: {names_some(alone)}")
+        print(f"left out, because the photograph or the mask is missing: {names_some(alone)}")
     return plans
 
 

@@ -1,4 +1,4 @@
-"""Put the archives of YouTube-VOS where training and evaluation read them, training frames resized to 480 pixels.
+"""Unpack the archives of YouTube-VOS to where training and evaluation read them; training frames are resized.
 
     python scripts/prepare_youtube.py train.zip valid.zip valid_all_frames.zip                    # 2019, to ../YouTube
     python scripts/prepare_youtube.py valid.zip valid_all_frames.zip --output ../YouTube2018      # 2018
@@ -19,8 +19,8 @@ from util.errors import InputError, one_line_errors
 SOURCES = """\
 YouTube-VOS 2018 and 2019: https://youtube-vos.org/dataset/vos/
   train.zip, valid.zip, valid_all_frames.zip (and test.zip, test_all_frames.zip)
-Register and accept the terms there, download, and give the files (or the folders that they were unpacked to) to this
-script: 2019 as it is, 2018 with --output ../YouTube2018."""
+Register and accept the terms there, download the files, and pass them (or the folders that they were unpacked to) to this
+script; for 2018, add --output ../YouTube2018."""
 
 SHORTER = 480
 META = re.compile(r"(?:.*/)?(train|valid|test)/(meta\.json)")
@@ -29,7 +29,7 @@ ALL_FRAMES = re.compile(r"(?:.*/)?((?:valid|test)_all_frames/JPEGImages/[^/]+/[^
 
 
 def plan(archive: Archive, output: Path) -> dict[str, Placement]:
-    """Where the archive's files go; raises `InputError` when it is not one of YouTube-VOS."""
+    """Where the archive's files go; raises `InputError` if it is not from YouTube-VOS."""
     result = {}
     for name in archive.sizes:
         if match := ALL_FRAMES.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Write a page to look at results with: scores to sort, J and F over time, and the worst frames beside the truth.
+"""Write a web page about results: sortable scores, J and F over time, and the worst frames next to the ground truth.
 
 python scripts/report.py out/davis --davis_path ../DAVIS/2017 --against out/other --output report.html
 """
@@ -26,12 +26,12 @@ from util.picture import draw_mask
 from util.progress import progress_bar
 
 COLUMNS = ("J&F", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay")
-THUMBNAIL_WIDTH = 240  # pixels: 30 videos of 8 frames and three rows stay below 15 MB
+THUMBNAIL_WIDTH = 240  # pixels; 30 videos with 8 frames in three rows then take less than 15 MB
 JPEG_QUALITY = 80
 
 
 class Result(NamedTuple):
-    """A folder of results and its scores, as `evaluation.scores.davis_scores` gives them."""
+    """A folder of results and its scores from `evaluation.scores.davis_scores`."""
 
     folder: Path
     total: dict[str, Any]
@@ -41,7 +41,7 @@ class Result(NamedTuple):
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("results", metavar="RESULTS", help="folder with <video>/<frame>.png")
-    result.add_argument("--against", metavar="DIR", help="other results, shown beside them (default: none)")
+    result.add_argument("--against", metavar="DIR", help="other results to compare with (default: none)")
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(
@@ -63,9 +63,9 @@ def main() -> None:
     folders = [Path(folder) for folder in (arguments.results, arguments.against) if folder is not None]
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder}: expected a folder of results, found none")
+            raise InputError(f"{folder}: expected a folder with results, found none")
     videos = davis_videos(arguments.davis_path, year=arguments.year)
-    jobs = [scoring.davis_jobs(videos, folder) for folder in folders]  # all that is absent is told before any is scored
+    jobs = [scoring.davis_jobs(videos, folder) for folder in folders]  # check all folders before scoring any
     scores = [scoring.davis_scores(scoring.score_videos(of_folder)) for of_folder in jobs]
     results = [Result(folder, tree["global"], tree["sequences"]) for folder, tree in zip(folders, scores, strict=True)]
     text = page(f"DAVIS {arguments.year} val", videos, results, arguments.frames)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def page(title: str, videos: Sequence[Video], results: Sequence[Result], frames: int) -> str:
-    """The whole page: `results` are one or two, the second what the first is compared with."""
+    """The whole page.  `results` has one entry, or two: the second is what the first is compared with."""
     sequences = results[0].sequences
     videos = sorted(videos, key=lambda video: sequences[video.name]["J&F"])
     anchors = {video.name: f"sequence-{i}" for i, video in enumerate(videos)}
@@ -101,7 +101,7 @@ def page(title: str, videos: Sequence[Video], results: Sequence[Result], frames:
 
 
 def table(results: Sequence[Result], anchors: dict[str, str]) -> list[dict[str, Any]]:
-    """The scores of each object, the worst first."""
+    """The scores of each object, worst first."""
     rows = []
     for name, sequence in results[0].sequences.items():
         for number in sequence["objects"]:
@@ -112,12 +112,12 @@ def table(results: Sequence[Result], anchors: dict[str, str]) -> list[dict[str, 
 
 
 def figures(entry: dict[str, Any]) -> list[float]:
-    """What `COLUMNS` names, from an object's scores or the global ones."""
+    """The values for `COLUMNS`, from an object's scores or the global ones."""
     return [(entry["J"]["mean"] + entry["F"]["mean"]) / 2, *entry["J"].values(), *entry["F"].values()]
 
 
 def cells(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """A row's figures; with a second entry also its J&F and the difference to it."""
+    """A row's cells; with a second entry, also its J&F and the difference."""
     shown = [percent(value) for value in figures(entries[0])]
     if len(entries) == 2:
         ours, other = (figures(entry)[0] for entry in entries)
@@ -126,9 +126,9 @@ def cells(entries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -> dict[str, Any]:
-    """One sequence: its scores, its plots and its strip of frames."""
+    """One sequence: scores, plots and a strip of frames."""
     objects = [result.sequences[video.name]["objects"] for result in results]
-    names = sorted(video.truth, key=natural_order)[1:-1]  # those that are scored
+    names = sorted(video.truth, key=natural_order)[1:-1]  # the scored frames
     means = [frame_means(of_result) for of_result in objects]
     worst = worst_frames(means[0], (frames + 1) // 2)
     spaced = sorted({*np.linspace(0, len(names) - 1, min(frames // 2, len(names))).round().astype(int).tolist()} - {*worst})
@@ -144,12 +144,12 @@ def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -
 
 
 def frame_means(objects: dict[str, Any]) -> np.ndarray:
-    """J&F (T,) of each scored frame, the mean over objects."""
+    """J&F (T,) of each scored frame, averaged over objects."""
     return np.mean([entry[key] for entry in objects.values() for key in ("J_frames", "F_frames")], axis=0)
 
 
 def worst_frames(scores: np.ndarray, count: int) -> list[int]:
-    """Indices of up to `count` low scores, the lowest first, spread a little: neighbours look the same."""
+    """Indices of up to `count` low scores, lowest first, spaced out because neighbouring frames look the same."""
     apart = len(scores) // (4 * count)
     chosen: list[int] = []
     for t in np.argsort(scores, kind="stable").tolist():
@@ -159,7 +159,7 @@ def worst_frames(scores: np.ndarray, count: int) -> list[int]:
 
 
 def plot(measure: str, frames: Sequence[str], results: Sequence[dict[str, Any]], marked: Sequence[int]) -> dict[str, Any]:
-    """J or F of each object over frames: where the template draws its lines, in the units of its view box."""
+    """J or F of each object over frames, as coordinates for the template, in units of the view box."""
     left, top, width, height = 30, 28, 360, 140
     last = len(frames) - 1
 
@@ -173,7 +173,7 @@ def plot(measure: str, frames: Sequence[str], results: Sequence[dict[str, Any]],
     for i, objects in enumerate(results):
         for number, entry in objects.items():
             values = entry[f"{measure}_frames"]
-            values = values if last else values * 2  # of a single frame a level line, since a point would not be seen
+            values = values if last else values * 2  # a single frame becomes a line; a point is invisible
             points = " ".join(f"{x(t)},{y(value)}" for t, value in enumerate(values))
             lines.append({"result": i, "number": number, "points": points})
     label = ", ".join(f"object {number} mean {percent(entry[measure]['mean'])}" for number, entry in results[0].items())
@@ -201,7 +201,7 @@ def strip(
     worst: Sequence[int],
     spaced: Sequence[int],
 ) -> dict[str, Any]:
-    """Frames as columns, the worst first; a row for each result and one for the truth."""
+    """A table of frames: worst ones first, a row for each result and one for the ground truth."""
     groups = [(title, chosen) for title, chosen in (("Worst frames first", worst), ("Over time", spaced)) if chosen]
     chosen = [t for _, of_group in groups for t in of_group]
     images = {path.stem: path for path in video.images}
@@ -223,7 +223,7 @@ def strip(
 
 
 def thumbnail(frame: Path, mask: Path, read: Callable[[Path], np.ndarray]) -> dict[str, Any]:
-    """A frame with a mask drawn over, as a JPEG in base 64; raises `InputError` if the sizes differ."""
+    """A frame with a mask drawn over it, as a base64 JPEG; raises `InputError` if the sizes differ."""
     picture = draw_mask(frame, mask, read)
     height, width = picture.shape[:2]
     size = (THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width)))
@@ -237,7 +237,7 @@ def percent(value: float) -> str:
 
 
 def colour(number: str) -> str:
-    """The colour in which an object is drawn."""
+    """The colour of an object in pictures, as CSS."""
     return f"#{colour_map()[3 * int(number) :][:3].hex()}"
 
 

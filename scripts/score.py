@@ -1,4 +1,4 @@
-"""Score a folder of results: DAVIS 2016 and 2017 by the official protocol, YouTube-VOS approximately.
+"""Score a folder of results: DAVIS 2016 and 2017 with the official protocol, YouTube-VOS approximately.
 
 python scripts/score.py --results out/davis --davis_path ../DAVIS/2017 --split val --year 2017
 python scripts/score.py --results out/youtube --yv_path ../YouTube --truth ../YouTube/train_480p/Annotations
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test (default: the first)")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(
-        "--truth", metavar="DIR", help="YouTube-VOS: folder of full annotation (default: <yv_path>/<split>/Annotations)"
+        "--truth", metavar="DIR", help="YouTube-VOS: folder with full annotations (default: <yv_path>/<split>/Annotations)"
     )
     result.add_argument("--processes", type=positive_int, help="number of scoring processes (default: one per core)")
     return result
@@ -66,11 +66,11 @@ def score_youtube(arguments: argparse.Namespace, results: Path) -> list[Path]:
 
 
 def seen_categories(root: Path, meta: dict) -> set[str]:
-    """The training set's categories; without its `meta.json`, all that `meta` knows by name."""
+    """The training set's categories; without its `meta.json`, all categories named in `meta`."""
     for train in (root / "train" / "meta.json", root / "train_480p" / "meta.json"):
         if train.is_file():
             return {entry.category for video in read_youtube_meta(train).values() for entry in video.values()}
-    print(f"no {root}/train/meta.json: categories with a name are taken as seen")
+    print(f"no {root}/train/meta.json: all named categories count as seen")
     return {entry.category for video in meta.values() for entry in video.values()} - {"", "unknown"}
 
 

@@ -1,12 +1,12 @@
-"""Follow the objects of one or more masks through your own video.
+"""Segment your own video, given one or more masks.
 
-python scripts/segment_video.py holiday.mp4 --frame 0 first.png     # a picture to draw a mask on
+python scripts/segment_video.py holiday.mp4 --frame 0 first.png     # save a frame to draw a mask on
 python scripts/segment_video.py holiday.mp4 --mask first.png --output out/holiday
 python scripts/segment_video.py frames/ --mask 30:dog.png 120:both.png --output out/dogs
 
 Writes masks/NNNNN.png (paletted), overlay.mp4 and sheet.png into --output.  Objects are followed forwards and backwards
-from where they are given, and between two given frames both ways.  After a stop the same command goes on; masks/ appears
-when all is done.
+from each mask; between two masks, both directions are blended.  If interrupted, run the same command again to continue;
+masks/ appears when all is done.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
-import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+import util  # isort: skip, must come before PyTorch  # noqa: F401
 import cv2
 import numpy as np
 import torch
@@ -39,13 +39,13 @@ from util.picture import overlay, sheet, write_picture
 from util.progress import progress_bar
 
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
-SHEET_HEIGHT, SHEET_WIDTH = 160, 640  # of a frame on the sheet, the width at most
-WAITING = 4  # frames that wait to be written
-SNAPSHOT_SECONDS = 30  # what is done again after a stop, at most
+SHEET_HEIGHT, SHEET_WIDTH = 160, 640  # pixels per frame on the sheet: height, maximum width
+WAITING = 4  # maximum number of frames waiting to be written
+SNAPSHOT_SECONDS = 30  # least time between snapshots
 
 
 class Snapshots:
-    """Keeps a run's state in its folder, often enough to lose little and seldom enough to cost little."""
+    """Saves a run's state often enough to lose little work, and rarely enough to cost little time."""
 
     def __init__(self, results: VideoResults) -> None:
         self.results = results
@@ -59,11 +59,11 @@ class Snapshots:
         start = time.monotonic()
         self.results.save(propagation)
         end = time.monotonic()
-        self.next = end + max(SNAPSHOT_SECONDS, 20 * (end - start))  # unbounded memory takes long to write
+        self.next = end + max(SNAPSHOT_SECONDS, 20 * (end - start))  # an unbounded memory takes long to write
 
 
 def segment(propagation: Propagation, results: VideoResults) -> None:
-    """Do the steps that are not done yet, and finish the results."""
+    """Do the remaining steps and complete the results."""
     video = propagation.video
     length, seconds = len(video.names), video.times[-1] - video.times[0]
     rate = Fraction(length - 1) / seconds if seconds else Fraction(24)
@@ -100,7 +100,7 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
             due = snapshots.due and frame.labels is not None
             while len(waiting) > (0 if due else WAITING):
                 waiting.popleft().result()
-            if due:  # when all masks so far are written
+            if due:  # all masks so far are written
                 snapshots.save(propagation)
             bar.update(propagation.done)
         while waiting:
@@ -115,7 +115,7 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
 
 
 def thumbnail(picture: np.ndarray) -> np.ndarray:
-    """A frame made to fit the sheet, on grey where it is too narrow or too wide."""
+    """A frame scaled to fit the sheet, padded with grey if it is too narrow or too wide."""
     height, width = picture.shape[:2]
     scale = min(SHEET_HEIGHT / height, SHEET_WIDTH / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -127,17 +127,17 @@ def thumbnail(picture: np.ndarray) -> np.ndarray:
 
 
 def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, allow_truncated: bool) -> None:
-    """Write a frame of a video as a PNG."""
+    """Write a frame of a video as a PNG; raises `InputError` if the frame or the file name is unsuitable."""
     if path.suffix.lower() != ".png":
         raise InputError(f"--frame {number} {path}: expected a file name that ends in .png")
     source = Path(video_path)
     if path.resolve() == source.resolve() or (source.is_dir() and path.parent.resolve() == source.resolve()):
-        raise InputError(f"{path}: lies where the frames are; give another file")
+        raise InputError(f"{path}: is in the folder of the frames; choose another place")
     if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; --overwrite replaces it")
+        raise InputError(f"{path}: already exists; --overwrite replaces it")
     video = open_video(source, allow_truncated=allow_truncated)
     if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= len(video.names):
-        raise InputError(f"--frame {number}: the frames of {source} are 0 to {len(video.names) - 1}")
+        raise InputError(f"--frame {number}: {source} has frames 0 to {len(video.names) - 1}")
     write_picture(path, video.frame(int(number)))
     print(path)
 
@@ -145,7 +145,7 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
 def settings_of(
     arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, Path], device: torch.device
 ) -> dict:
-    """What the results depend on."""
+    """All that the results depend on."""
     is_folder = isinstance(video, FrameFolder)
     return {
         "video": digest(video.paths if is_folder else [video.path]),
@@ -160,7 +160,7 @@ def settings_of(
 
 
 def frame_text(index: int, name: str) -> str:
-    """A frame's number, as `--mask` counts, and its name where that says something else."""
+    """A frame's number, as counted by `--mask`, with its name if that differs."""
     return str(index) if name.isdecimal() and int(name) == index else f"{index} ({name})"
 
 
@@ -171,23 +171,23 @@ def parser() -> argparse.ArgumentParser:
         "--mask",
         nargs="+",
         metavar="[FRAME:]FILE",
-        help="masks, each with the number of its frame, counted from 0; FILE alone belongs to frame 0; PNG files: numbers of "
-        "objects, white on black, or a plain colour for each object",
+        help="masks (PNG) with their frame numbers, counted from 0; FILE alone is for frame 0; a mask holds object numbers, "
+        "white on black, or one plain colour per object",
     )
     result.add_argument(
         "--frame",
         nargs=2,
         metavar=("N", "FILE"),
-        help="write frame N as a PNG to draw a mask on, and do nothing else",
+        help="save frame N as a PNG to draw a mask on, and do nothing else",
     )
     result.add_argument(
-        "--fps", type=float_between(0.01, 1000), default=24, help="frames per second of a folder of frames, 0.01 to 1000"
+        "--fps", type=float_between(0.01, 1000), default=24, help="frames per second for a folder of frames, 0.01 to 1000"
     )
-    result.add_argument("--overwrite", action="store_true", help="replace what an earlier run has written")
+    result.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     result.add_argument(
         "--allow_truncated",
         action="store_true",
-        help="if the video file is cut short or damaged, go on with the frames that can be decoded",
+        help="if the video file is cut short or damaged, use the frames that can be decoded",
     )
     add_segmenter_flags(result, size=480, max_memory_frames=20, output_required=False)
     return result
@@ -196,14 +196,14 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     for word in sys.argv[1:]:
-        if re.match("-[0-9]+:", word):  # which argparse takes for a flag
+        if re.match("-[0-9]+:", word):  # argparse would take it for a flag
             raise InputError(f"--mask {word}: expected FRAME:FILE with a frame from 0 on")
     arguments = parser().parse_args()
     options = {"overwrite": arguments.overwrite, "allow_truncated": arguments.allow_truncated}
     if arguments.frame and (arguments.mask or arguments.output):
-        raise InputError("--frame: writes a picture to draw on and takes neither --mask nor --output")
+        raise InputError("--frame: saves a frame to draw a mask on, without --mask or --output")
     if not (arguments.frame or (arguments.mask and arguments.output)):
-        raise InputError("expected --mask and --output, or --frame; --help tells more")
+        raise InputError("expected --mask and --output, or --frame; see --help")
     with one_line_for(arguments.output or arguments.video):
         if arguments.frame:
             write_frame(arguments.video, arguments.frame[0], Path(arguments.frame[1]), **options)
@@ -214,7 +214,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> None:
     device = device_of(arguments.device)
     paths = parse_masks(arguments.mask)
-    digest_of_checkpoint(arguments.model)  # that it is there, before the video is looked through
+    digest_of_checkpoint(arguments.model)  # fail early if it is missing, before the video is read
     video = open_video(
         arguments.video,
         rate=Fraction(arguments.fps).limit_denominator(1001),
@@ -223,7 +223,7 @@ def run(arguments: argparse.Namespace) -> None:
     if video.note:
         print(f"note: {video.note}", file=sys.stderr)
     if beyond := [frame for frame in paths if frame >= len(video.names)]:
-        raise InputError(f"--mask {beyond[0]}: the frames of {arguments.video} are 0 to {len(video.names) - 1}")
+        raise InputError(f"--mask {beyond[0]}: {arguments.video} has frames 0 to {len(video.names) - 1}")
     masks = GivenMasks().read_all(paths, video.size)
     use_threads(arguments.threads)
     network = {"amp": use_half(arguments.amp, device), **network_options(arguments)}
@@ -232,11 +232,11 @@ def run(arguments: argparse.Namespace) -> None:
     frames = video.paths if isinstance(video, FrameFolder) else []
     inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
     if results.claim(inputs, overwrite=arguments.overwrite):
-        print(f"{results.root}: was finished before; --overwrite does it again")
+        print(f"{results.root}: already finished; --overwrite repeats it")
     else:
         propagation = Propagation(video, masks, maker)
         if results.resume(propagation):
-            print(f"{results.root}: going on after {propagation.done} of {propagation.steps} frames in both directions")
+            print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")
         segment(propagation, results)
     for name in (MASKS, FILM, SHEET):
         print(results.root / name)

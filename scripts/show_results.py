@@ -1,4 +1,4 @@
-"""Draw some frames of each video with a result and, below, with the truth, as one picture.
+"""Draw some frames of each video with the results and, below, with the ground truth, as one picture.
 
 python scripts/show_results.py --results out/davis17 --davis_path ../DAVIS/2017 --output results.png
 """
@@ -42,7 +42,7 @@ def main() -> None:
         chosen = [video.images[i] for i in dict.fromkeys(spaced)]
         results = {path.stem: folder / video.name / f"{path.stem}.png" for path in chosen}
         for source, masks, numbering in (("result", results, Numbering.of(results.values())), ("truth", video.truth, None)):
-            if masks.keys() >= results.keys():  # the truth is not always public
+            if masks.keys() >= results.keys():  # the ground truth is not always public
                 read = partial(video.read_mask, numbering=numbering)
                 rows.append([draw_mask(path, masks[path.stem], read) for path in chosen])
                 captions.append([path.stem for path in chosen])

@@ -1,4 +1,4 @@
-"""Draw training samples as a stage sees them, with their objects tinted, as one picture.
+"""Draw the training samples of a stage, with their objects tinted, as one picture.
 
 python scripts/show_samples.py --stage 0 --static_root ../static --output samples.png
 """
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="number of samples to draw")
     result.add_argument("--columns", type=positive_int, default=3, metavar="N", help="samples per row")
     result.add_argument(
-        "--progress", type=fraction, default=0.4, help="how far training has come, from 0 to 1; sets the largest skip"
+        "--progress", type=fraction, default=0.4, help="progress of the training, from 0 to 1; sets the largest skip"
     )
     result.add_argument("--seed", type=seed_int, default=0, help="random seed of the samples")
     add_data_flags(result)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types and tests.  `--slow` adds the tests that take long; other arguments go to pytest.
+# Lint, check types and run the tests.  `--slow` adds the slow tests; other arguments go to pytest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 selection=(-m "not slow")
@@ -10,6 +10,6 @@ fi
 ruff check .
 ruff format --check --quiet .
 basedpyright
-# two processes with a thread each: most tests are small, or wait for processes of their own
+# two processes with one thread each: most tests are small, or wait for their own subprocesses
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile "${selection[@]}" "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The paper's model with BL30K on two 11 GB GPUs: static images, BL30K, then YouTube-VOS and DAVIS for longer (section F.4).
-# Run it again after a stop: a finished stage is skipped and an unfinished one goes on.  Arguments go to every stage (data
-# folders and the like); ID and SAVES name the run and where its networks go.
+# Train the paper's model with BL30K on two 11 GB GPUs: static images, BL30K, then YouTube-VOS and DAVIS for longer (section
+# F.4).  If interrupted, run it again: finished stages are skipped and an unfinished one resumes.  Arguments (data folders
+# and the like) go to every stage.  ID names the run; SAVES is the folder for its networks.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ID=${ID:-s012} SAVES=${SAVES:-saves}

@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes .venv, installs the project with its dependencies into it when these have changed, and
-# puts it first on PATH.
+# Sourced by the other scripts: creates .venv, installs the project and its dependencies if these have changed, and puts .venv
+# first on PATH.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python3}
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then

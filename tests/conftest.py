@@ -1,4 +1,4 @@
-"""What several tests stand on: made-up weights, demo data, small networks, and the scripts as functions."""
+"""Shared fixtures: synthetic weights, demo data, small networks, and scripts as functions."""
 
 import importlib
 import json
@@ -14,7 +14,7 @@ import torch
 from guard import GUARD
 from PIL import Image
 
-import util.progress  # noqa: F401 (progressbar keeps the standard error it finds when imported, which must not be one test's)
+import util.progress  # noqa: F401 (progressbar keeps the standard error at import, which must not be a test's)
 from model import STCN, NetworkConfig, load_network, save_network
 from util.image import colour_map, write_label_map
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_outside(tmp_path_factory) -> Iterator[None]:
-    """Nothing is written or removed outside pytest's own temporary folder, by no test."""
+    """Makes sure that no test writes or removes anything outside pytest's temporary folder."""
     base = tmp_path_factory.getbasetemp().resolve()
     (base / "tmp").mkdir(exist_ok=True)
     for name in ("TMPDIR", "MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
@@ -42,7 +42,7 @@ def nothing_outside(tmp_path_factory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def released_state() -> dict[str, torch.Tensor]:
-    """A network as the paper's release stores it, with the made-up weights of the golden results."""
+    """A state dict in the format of the paper's release, with the synthetic weights of the golden results."""
     from weights import fill
 
     shapes = json.loads((GOLDEN / "checkpoint_keys.json").read_text())
@@ -97,7 +97,7 @@ def real_data() -> Path:
 
 
 def write_video(images: Path, masks: Path, labels: list[np.ndarray | None], *, palette: bytes | None = PALETTE) -> None:
-    """A video of noise: `<images>/NNNNN.jpg` for each entry of `labels`, `<masks>/NNNNN.png` for those that are not `None`."""
+    """Write a video of noise: `<images>/NNNNN.jpg` for each entry of `labels`, `<masks>/NNNNN.png` unless it is `None`."""
     rng = np.random.default_rng(len(images.name))
     size = next(entry.shape for entry in labels if entry is not None)
     images.mkdir(parents=True)
@@ -109,7 +109,7 @@ def write_video(images: Path, masks: Path, labels: list[np.ndarray | None], *, p
 
 
 def run_script(name: str, *arguments: object) -> int:
-    """Run a script's `main` as from the command line, in this process; returns the exit status."""
+    """Run a script's `main` in this process, as from the command line; returns the exit status."""
     module = importlib.import_module(name)
     argv, sys.argv = sys.argv, [name, *map(str, arguments)]
     try:

@@ -12,13 +12,13 @@ SIZE = (48, 64)
 
 
 def picture(t: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A smooth frame whose brightness tells its number."""
+    """A smooth frame whose brightness encodes its number."""
     y, x = np.mgrid[: size[0], : size[1]]
     return np.stack([4 * t + x, 60 + y, 200 - x - y // 2], axis=-1).clip(0, 255).astype(np.uint8)
 
 
 def noisy(t: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A frame that fills some space in a file."""
+    """A frame that takes some space in a file."""
     return np.where(np.indices(size).sum(axis=0)[..., None] % 2, picture(t, size), noise(t, size))
 
 
@@ -37,7 +37,7 @@ def write_film(
     sound: str | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """A film at 25 frames a second, or with `times` in milliseconds; `sound` is a codec for a second of silence more."""
+    """A film at 25 frames a second, or with `times` in milliseconds; `sound` is a codec for an extra second of silence."""
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = pictures[0].shape[:2]
@@ -45,7 +45,7 @@ def write_film(
         stream.options = {"g": str(gop)}
         if codec == "libx264":
             stream.options |= {"crf": "4", "bf": "2", "sc_threshold": "0"}
-        if not codec.startswith("mpeg"):  # which knows no times but those of its rate
+        if not codec.startswith("mpeg"):  # MPEG has only times that follow from its rate
             stream.codec_context.time_base = Fraction(1, 1000)
         if space is not None:
             stream.codec_context.colorspace = space.value

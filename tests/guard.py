@@ -1,7 +1,7 @@
-"""A guard against tests that write, rename or remove outside the folders meant for that.
+"""A guard against tests that write, rename or remove files outside the allowed folders.
 
-Python's audit events see every such call, through whatever module it is made; what C libraries do by themselves they do
-not see (`robustness/sandbox.sh` is for that).
+It uses Python's audit events, which cover every module but not what C libraries do on their own (`robustness/sandbox.sh` is
+for that).
 """
 
 import os
@@ -33,7 +33,7 @@ class Guard:
     def __init__(self) -> None:
         self.allowed: list[Path] = []
         self.escaped: list[str] = []
-        sys.addaudithook(self._look)  # which stays for as long as the process
+        sys.addaudithook(self._look)  # it cannot be removed again
 
     def _look(self, event: str, arguments: tuple) -> None:
         if not self.allowed:

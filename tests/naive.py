@@ -1,10 +1,10 @@
-"""The memory reader, slow and obvious: loops over positions, explicit differences, float64."""
+"""A slow, obvious memory reader: loops over positions, explicit differences, float64."""
 
 import numpy as np
 
 
 def naive_similarity(memory_key: np.ndarray, query_key: np.ndarray, kind: str) -> float:
-    """Equation 4 for one pair of keys (Ck,), scaled as the softmax gets it."""
+    """Equation 4 for one pair of keys (Ck,), scaled as for the softmax."""
     if kind == "l2":
         return -np.sum((memory_key - query_key) ** 2) / np.sqrt(len(query_key))
     if kind == "dot":

@@ -1,4 +1,4 @@
-"""The floors of the house: who may import whom."""
+"""The layers of the project: which package may import which."""
 
 import ast
 from pathlib import Path
@@ -19,7 +19,7 @@ SCRIPTS = sorted([*ROOT.glob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 
 
 def ours_imported_by(path: Path) -> set[str]:
-    """The top-level names of ours that a file imports anywhere in it, functions included."""
+    """Our top-level packages and scripts that a file imports anywhere, also inside functions."""
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -47,7 +47,7 @@ def test_nothing_imports_the_scripts_but_tests():
 
 
 def test_no_script_puts_anything_on_the_path():
-    """They find the project installed."""
+    """The project is installed."""
     for path in SCRIPTS:
         assert "sys.path" not in path.read_text(), path
 

@@ -1,4 +1,4 @@
-"""The benchmark reports on every subject, on little data."""
+"""The benchmark reports on every subject, with little data."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What `check_data.py` says of data that is whole, absent or broken."""
+"""What `check_data.py` reports for complete, absent and broken data."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ def data(demo_data, tmp_path) -> Path:
 @pytest.fixture
 def check(script, capsys):
     def run(root: Path, *options: object) -> tuple[int, str]:
-        """The exit status and what was printed, with each run of spaces as one; `options` take over."""
+        """The exit status and the output, with runs of spaces collapsed; `options` override the defaults."""
         arguments = ["--num_workers", 0]
         for flag, place in (
             ("--static_root", "static"),
@@ -124,7 +124,7 @@ def test_masks_of_other_sizes_absent_partners_and_files_that_are_no_images_are_n
         f"BL30K: {bl30k}/Annotations/bl1/00000.png: no such mask",
         f"BL30K: {bl30k}/JPEGImages/bl2: expected frames",
         f"YouTube-VOS 2019 train: {train}/Annotations/yt-train0/00005.png: no such frame",
-        "YouTube-VOS 2019 valid: cannot begin, ",
+        "YouTube-VOS 2019 valid: cannot start: ",
         "stage 0: ready; 4 problems, see below",
     ):
         assert problem in said
@@ -144,8 +144,8 @@ def test_a_frame_that_is_asked_for_and_absent_makes_a_benchmark_broken(check, da
     (data / "YouTube/valid/JPEGImages/yt-valid1/00040.jpg").unlink()
     status, said = check(data)
     assert status == 1
-    assert "YouTube-VOS 2019 valid: cannot begin, " in said
-    assert "asks for yt-valid1/00040" in said
+    assert "YouTube-VOS 2019 valid: cannot start: " in said
+    assert "lists yt-valid1/00040" in said
 
 
 def test_an_empty_folder_and_a_video_that_is_listed_but_absent_are_problems(check, data):
@@ -155,7 +155,7 @@ def test_an_empty_folder_and_a_video_that_is_listed_but_absent_are_problems(chec
     status, said = check(data)
     assert status == 1
     assert "ecssd: expected photographs" in said.replace(f"{data}/static/", "")
-    assert "DAVIS 2017 test-dev: cannot begin" in said
+    assert "DAVIS 2017 test-dev: cannot start" in said
     assert "DAVIS 2017 test-dev 2 30 1" in said
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint files: ours, the paper's release, conversions between them, and wrong ones."""
+"""Checkpoint files: ours, the paper's release, conversions between them, and invalid ones."""
 
 import json
 import pickle
@@ -23,7 +23,7 @@ def assert_same_tensors(found: dict, expected: dict) -> None:
 
 
 def conv_and_batch_norm_names(state: dict) -> list[tuple[str, str]]:
-    """The convolutions with a bias in the value ResNet of a released file, and the batch norms behind them."""
+    """The convolutions with a bias in the value ResNet of a released file, and the batch norms after them."""
     convs = [
         name.removesuffix(".bias")
         for name, tensor in state.items()

@@ -1,4 +1,4 @@
-"""The made-up data: the same for a seed, in every layout, with what makes videos hard, and never over anything else."""
+"""The synthetic data: the same for a seed, in every layout, with hard cases, and never overwriting anything else."""
 
 import json
 import shutil
@@ -206,7 +206,7 @@ def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data
     assert all(clip.frames.shape == (3, 64, 64, 3) for clip in clips if clip is not None)
     assert any(clip is not None and clip.valid.any() for clip in clips)
     before = digests(folder)
-    assert script("make_clips", folder, "--static_root", static, "--clips", 4) == 0  # it is there already
+    assert script("make_clips", folder, "--static_root", static, "--clips", 4) == 0  # it is already there
     assert script("make_clips", folder, "--static_root", static, "--clips", 5) == 2
     assert digests(folder) == before
     assert script("make_clips", tmp_path / "more", "--static_root", static, "--clips", 5) == 0

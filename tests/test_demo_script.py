@@ -11,7 +11,7 @@ from conftest import ROOT
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """A project that holds demo.sh alone, with a Python that prints its arguments and says that it was installed."""
+    """A project that holds only demo.sh, with a Python that prints its arguments; an installation leaves `installed`."""
     project = tmp_path / "project"
     (project / "scripts").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/demo.sh", project / "scripts")

@@ -1,4 +1,4 @@
-"""How a process finds its place: cores, threads, devices."""
+"""The cores, threads and device of a process."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from util.errors import InputError
 
 @pytest.mark.parametrize("module", ["train", "eval_davis", "eval_youtube", "segment_video", "model", "dataset.stages"])
 def test_threads_that_wait_do_not_spin(module):
-    """Spinning made evaluation several times slower beside one busy process."""
+    """Spinning threads made evaluation several times slower next to one busy process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     environment |= {"OMP_DISPLAY_ENV": "VERBOSE", "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"}
     done = subprocess.run(

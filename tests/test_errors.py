@@ -1,4 +1,4 @@
-"""How scripts end when something outside of them goes wrong."""
+"""How scripts end on bad input, signals and closed pipes."""
 
 import signal
 import subprocess

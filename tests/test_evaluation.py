@@ -107,8 +107,8 @@ def test_finished_videos_are_kept_and_others_made_again(segment, tmp_path, capsy
     (out / "bee/00005.png").unlink()
     for name in ("ant", "cow"):
         (out / name / "00001.png").write_bytes(b"not made again")
-    segment("--num_workers", 0)  # how it is computed is no other result
-    assert "2 videos were finished before" in capsys.readouterr().out
+    segment("--num_workers", 0)  # such flags do not change the results
+    assert "2 videos were already finished" in capsys.readouterr().out
     again = masks_in(out)
     assert {name for name in first if first[name] != again.get(name)} == {"ant/00001.png", "cow/00001.png"}
 
@@ -329,7 +329,7 @@ def test_bad_input_ends_before_the_network_is_built(module, light_file, script, 
     ("flags", "message"),
     [
         (["--model", "none.pth"], "none.pth: no such checkpoint"),
-        (["--device", "abacus"], "--device 'abacus' is no device"),
+        (["--device", "abacus"], "--device 'abacus' is not a device"),
         (["--device", "meta"], "--device meta: expected auto, cpu, cuda, cuda:N or mps"),
         (["--top", "0"], "--top: expected an integer of at least 1, found '0'"),
         (["--mem_every", "x"], "--mem_every: expected an integer of at least 1, found 'x'"),
@@ -396,7 +396,7 @@ def test_a_data_set_of_ones_own_is_segmented_and_scored(davis, light_file, scrip
     names = [path.relative_to(own / "JPEGImages").with_suffix("") for path in sorted((own / "JPEGImages").rglob("*.jpg"))]
     found = sorted((tmp_path / "out/Annotations").rglob("*.png"))
     assert [path.relative_to(tmp_path / "out/Annotations").with_suffix("") for path in found] == names
-    assert script("eval_youtube", "--model", light_file, *flags, "--all_masks") == 2  # that is another result
+    assert script("eval_youtube", "--model", light_file, *flags, "--all_masks") == 2  # its results differ
     assert script("eval_youtube", "--model", light_file, *flags, "--all_masks", "--overwrite") == 0
     capsys.readouterr()
     assert script("score", "--results", tmp_path / "out", "--yv_path", own) == 0
@@ -406,14 +406,14 @@ def test_a_data_set_of_ones_own_is_segmented_and_scored(davis, light_file, scrip
 
 
 def whiten(folder: Path, *, number: int = 1) -> None:
-    """Make masks white on black: of all objects only one is left."""
+    """Make masks white on black: all objects become one."""
     for path in folder.rglob("*.png"):
         write_label_map(path, (read_label_map(path).labels == number) * np.uint8(255), None)
 
 
 @pytest.mark.parametrize("layout", ["own", "DAVIS"])
 def test_white_on_black_is_segmented_and_scored_as_object_1(layout, davis, light_file, script, tmp_path):
-    """As the same masks with 1 instead of 255 are, to the byte."""
+    """Results are identical, to the byte, to those from the same masks with 1 instead of 255."""
     written = []
     for value in (1, 255):
         root, out = tmp_path / f"data{value}", tmp_path / f"out{value}"
@@ -451,7 +451,7 @@ def test_results_that_are_white_on_black_are_scored_as_object_1(davis, script, t
 
 
 def test_truth_of_which_only_ignored_pixels_are_left_is_empty_truth(davis, script, tmp_path):
-    """In a video that numbers its objects, 255 is ignored in every frame, also where it is alone beside 0."""
+    """In a video that numbers its objects, 255 is ignored in every frame, even in masks of only 0 and 255."""
     masks = davis / "Annotations/480p/bee"
     results = tmp_path / "results"
     for value in (0, 255):

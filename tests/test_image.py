@@ -1,4 +1,4 @@
-"""Padding, resizing, normalising and label maps, and files that are not what they should be."""
+"""Padding, resizing, normalising, label maps, and invalid image files."""
 
 import itertools
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_padding_reaches_multiples_of_16_and_is_undone():
 
 def test_each_colour_has_the_bits_of_its_id():
     def channel(number: int, which: int) -> int:
-        """Every third bit of the id from bit `which` on, the lowest of them becoming the highest."""
+        """Every third bit of the id, from bit `which` on, in reverse order from the highest bit down."""
         return sum(128 >> k for k, bit in enumerate(range(which, 8, 3)) if number & 1 << bit)
 
     colours = [tuple(image.colour_map()[3 * i : 3 * i + 3]) for i in range(256)]
@@ -189,7 +189,7 @@ RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
 def written(path: Path, values: np.ndarray) -> np.ndarray:
-    """What comes back of values that OpenCV has written, which does as others do with 16 bits."""
+    """Values as read back after OpenCV has written them; it writes 16 bits as other programs do."""
     assert cv2.imwrite(str(path), values)
     return image.read_image(path)
 
@@ -295,12 +295,12 @@ def test_the_first_mask_of_a_video_says_what_255_means_in_all(maps, expected):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_255_beside_numbers_after_white_on_black_is_refused(strict):
-    with pytest.raises(InputError, match=r"^1.png: expected white on black, .* found 255 beside other numbers"):
+    with pytest.raises(InputError, match=r"^1.png: expected white on black, .* found 255 and other numbers"):
         as_numbered([0, 255], [255, 7], strict=strict)
 
 
 def test_white_on_black_after_numbers_is_refused_where_each_mask_must_state_something():
-    with pytest.raises(InputError, match=r"^1.png: expected numbered objects, .* found 0 and 255 alone"):
+    with pytest.raises(InputError, match=r"^1.png: expected numbered objects, .* found only 0 and 255"):
         as_numbered([0, 7], [255, 0], strict=True)
 
 

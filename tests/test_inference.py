@@ -1,4 +1,4 @@
-"""The segmenter against a plain one, and what it promises of masks, skipped frames and streams."""
+"""The segmenter against a plain one, and its treatment of masks, skipped frames and streams."""
 
 import io
 
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 37, 52  # not multiples of 16
 
 @pytest.fixture(scope="module")
 def frames() -> torch.Tensor:
-    """Fourteen frames (T, H, W, 3) uint8 of noise that drifts."""
+    """Fourteen frames (T, H, W, 3) uint8 of drifting noise."""
     rng = np.random.default_rng(0)
     canvas = torch.from_numpy(rng.integers(0, 256, (HEIGHT, WIDTH + 28, 3), dtype=np.uint8))
     return torch.stack([canvas[:, 2 * t : 2 * t + WIDTH] for t in range(14)])
@@ -192,8 +192,8 @@ def test_white_given_again_is_the_same_object_and_another_number_another(frames,
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        (box((255, 5, 5)), box((255, 5, 5), (2, 20, 30)), "mask: expected white on black, .* found 255 beside other numbers"),
-        (box((7, 5, 5)), box((255, 5, 5)), "mask: expected numbered objects, .* found 0 and 255 alone"),
+        (box((255, 5, 5)), box((255, 5, 5), (2, 20, 30)), "mask: expected white on black, .* found 255 and other numbers"),
+        (box((7, 5, 5)), box((255, 5, 5)), "mask: expected numbered objects, .* found only 0 and 255"),
     ],
 )
 def test_masks_that_mean_different_things_by_255_are_refused(first, second, message, frames, light_network):

@@ -118,7 +118,7 @@ def first_rows(bank: MemoryBank) -> list[torch.Tensor]:
 
 
 def reading_of(keys: list[int], query: int, bound: int | None) -> list[int]:
-    """Which of the frames, each of one position and with its number as value, are still there after reads of `query`."""
+    """The frames that are left after reading with `query`; each has one position, and its number as its value."""
     bank = MemoryBank(max_frames=bound, top_k=2)
     for number, key in enumerate(keys):
         bank.add(torch.eye(4)[key].reshape(4, 1, 1) * 9, torch.full((1, 1, 1, 1), float(number)), annotated=number == 0)
@@ -127,7 +127,7 @@ def reading_of(keys: list[int], query: int, bound: int | None) -> list[int]:
 
 
 def test_a_bounded_bank_forgets_what_is_used_least_but_neither_the_annotated_nor_the_newest_frame():
-    # frame 0 is given and looks like nothing that is asked for, frame 2 is all that is asked for
+    # frame 0 is a given one and matches no query; every query matches frame 2
     assert reading_of([0, 1, 2, 1, 3, 1], query=2, bound=3) == [0, 2, 5]
     assert reading_of([0, 1, 2, 1, 3, 1], query=2, bound=None) == [0, 1, 2, 3, 4, 5]
     assert reading_of([0, 1, 2, 1, 3, 1], query=2, bound=1) == [0, 5]

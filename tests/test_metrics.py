@@ -1,4 +1,4 @@
-"""Scores against a scorer of loops over whole images, and both protocols from masks on disk to tables."""
+"""Scores against a naive scorer, and both protocols from masks on disk to tables."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ DAVIS_HEADER = "J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay"
 
 
 def naive_boundary(mask: np.ndarray) -> np.ndarray:
-    """Pixels with a right, lower or lower-right neighbour of the other kind."""
+    """Pixels whose right, lower or lower-right neighbour differs."""
     height, width = mask.shape
     rows, found = mask.tolist(), np.zeros_like(mask)
     for y in range(height):
@@ -37,7 +37,7 @@ def naive_j(truth: np.ndarray, result: np.ndarray) -> float:
 
 
 def naive_f(truth_boundary: np.ndarray, result_boundary: np.ndarray) -> float:
-    """By the distances of all pairs of boundary pixels."""
+    """J and F from the distances between all pairs of boundary pixels."""
     radius = np.ceil(0.008 * np.linalg.norm(truth_boundary.shape))
     truth, result = np.argwhere(truth_boundary), np.argwhere(result_boundary)
     if len(truth) == 0 or len(result) == 0:
@@ -52,7 +52,7 @@ def naive_scores(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
 
 
 def naive_decay(values: np.ndarray) -> float:
-    """Quarters share the frame that lies between them; a half is rounded up."""
+    """Neighbouring quarters share the frame between them; a half is rounded up."""
     first_end, last_start = ((k * (len(values) - 1) + 2) // 4 for k in (1, 3))
     return sum(values[: first_end + 1]) / (first_end + 1) - sum(values[last_start:]) / (len(values) - last_start)
 
@@ -63,7 +63,7 @@ def ellipse(height: int, width: int, centre: np.ndarray, axes: np.ndarray) -> np
 
 
 def shapes(height: int, width: int) -> dict[str, np.ndarray]:
-    """Masks that differ in what may go wrong; centres of ellipses lie anywhere, so many are cut off by the border."""
+    """Pairs of masks that cover many cases; ellipses are centred anywhere, so the border cuts many of them off."""
     rng = np.random.default_rng([height, width])
     size = np.array([height, width])
     empty = np.zeros(size, dtype=bool)
@@ -149,7 +149,7 @@ def test_recall_counts_frames_above_a_half_only():
 
 
 def patches(seed: int, frames: int, ids: list[int]) -> np.ndarray:
-    """Label maps (T, 12, 20) of squares, so large that a contour can be missed by more than the tolerance."""
+    """Label maps (T, 12, 20) of squares large enough that contours can be off by more than the tolerance."""
     rng = np.random.default_rng(seed)
     return rng.choice(np.array(ids, dtype=np.uint8), (frames, 3, 5)).repeat(4, axis=1).repeat(4, axis=2)
 
@@ -165,7 +165,7 @@ def by_number(labels: np.ndarray, first: int = 0) -> dict[str, np.ndarray]:
 
 
 def write_video(root: Path, name: str, truth: np.ndarray, results: np.ndarray, *, union: bool = False) -> Video:
-    """A DAVIS video below `root/truth` and its results, of the scored frames alone, below `root/results`."""
+    """A DAVIS video below `root/truth`, and results of only the scored frames below `root/results`."""
     write_masks(root / "results" / name, by_number(results[1:-1], first=1))
     paths = write_masks(root / "truth" / name, by_number(truth))
     return Video(name, images=(), masks={}, wanted=frozenset(), truth=paths, union=union)
@@ -332,7 +332,7 @@ YOUTUBE_META = {
         2: ScoredObject("gear", ("00000", "00005", "00010", "00015")),
         7: ScoredObject("clover", ("00005", "00010", "00015")),
         9: ScoredObject("clover", ("00000", "00005", "00010", "00015")),
-        4: ScoredObject("clover", ("00015",)),  # nothing behind its first frame
+        4: ScoredObject("clover", ("00015",)),  # nothing after its first frame
     },
     "b": {1: ScoredObject("pebble", ("00003", "00020"))},
 }
@@ -372,13 +372,13 @@ def test_a_youtube_part_that_scores_0_still_counts():
 
 def test_youtube_truth_that_lacks_a_scored_frame_is_named(tmp_path):
     truth = write_masks(tmp_path / "truth", by_number(patches(0, 4, [0, 1])))
-    with pytest.raises(InputError, match="b: expected ground truth of frame 00020, found none"):
+    with pytest.raises(InputError, match="b: expected ground truth for frame 00020, found none"):
         scoring.youtube_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
 
 
 @pytest.fixture
 def youtube(demo_data, tmp_path) -> Path:
-    """YouTube-VOS with all annotation of its `valid`: the training videos of the demo data."""
+    """YouTube-VOS with a fully annotated `valid`, made from the training videos of the demo data."""
     shutil.copytree(demo_data / "YouTube" / "train_480p", tmp_path / "YouTube" / "valid")
     return tmp_path / "YouTube"
 

@@ -1,4 +1,4 @@
-"""The network's parts by the paper's words, its configuration, and its ImageNet initialisation."""
+"""The network's parts against the paper's description, its configuration, and its ImageNet initialisation."""
 
 import copy
 import subprocess

@@ -1,4 +1,4 @@
-"""The notebook runs as it stands, from its own folder, and what is committed of its outputs stays small."""
+"""The notebook runs as committed, from its own folder, and its committed outputs are small."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A user's own video and masks, forwards and backwards, against what was put into them."""
+"""A user's own video and masks, read forwards and backwards, against known content."""
 
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -153,7 +153,7 @@ def test_masks_that_cannot_be_are_told(tmp_path):
 
 @pytest.fixture
 def drawn(tmp_path):
-    """Masks of one square, and of two, as people save them."""
+    """Masks of one square and of two, in the formats that people use."""
     one, two = square((4, 4)), square((30, 20), (8, 30))
     colours = np.array([[0, 0, 0], [255, 255, 255], [250, 10, 10]], np.uint8)
     for name, labels in (("one", one), ("two", two)):
@@ -189,7 +189,7 @@ def test_a_colour_is_never_the_number_of_another_object(drawn):
     ("names", "message"),
     [
         (("two_numbered.png", "white.png"), r"white.png: expected numbered objects, .*give the object its number$"),
-        (("white.png", "empty.png"), r"empty.png: expected an object, as in the masks before it, found none; leave it out$"),
+        (("white.png", "empty.png"), r"empty.png: expected an object, .*, found none; leave this mask out$"),
         (("empty.png", "empty.png"), r"empty.png, .*empty.png: expected an object, found none$"),
         (("photo.jpg",), r"photo.jpg: expected a mask as PNG, found JPEG, which changes values; save the mask as PNG$"),
     ],
@@ -234,7 +234,7 @@ def test_passes_that_know_the_same_objects_are_averaged():
 
 
 def test_a_pass_that_does_not_know_an_object_takes_the_others_word():
-    one = torch.tensor([0.97, 0.03])[:, None, None]  # knows 1 only, and sees background
+    one = torch.tensor([0.97, 0.03])[:, None, None]  # knows only object 1, and sees background
     other = torch.tensor([0.04, 0.95, 0.01])[:, None, None]  # sees object 2
     for share in (0.01, 0.5, 0.99):
         found, ids = blend(one, [1], other, [2, 1], share)
@@ -248,7 +248,7 @@ def labels_in(folder: Path) -> list[np.ndarray]:
 
 
 def go(network, frames, masks: dict[int, np.ndarray], order: range, *, size=None) -> dict[int, tuple[torch.Tensor, list[int]]]:
-    """A pass over frames in some order, all of it kept: what the script must agree with."""
+    """Probabilities of one pass over frames in the given order; the script must agree with them."""
     segmenter, found = VideoSegmenter(network, max_memory_frames=20), {}
     for t in order:
         probabilities = segmenter.step(frames[t], masks.get(t))
@@ -315,7 +315,7 @@ def test_bad_input_to_the_script_is_told_before_anything_is_written(light_file, 
         return capsys.readouterr().err.splitlines()[-1]
 
     good = (folder, "--size", 48, "--model", light_file, "--mask")
-    assert "the frames of" in told(*good, f"3:{tmp_path / 'a.png'}")
+    assert " has frames 0 to " in told(*good, f"3:{tmp_path / 'a.png'}")
     assert "none.png: no such file" in told(*good, tmp_path / "none.png")
     assert "none.pth: no such checkpoint" in told(folder, "--mask", tmp_path / "a.png", "--model", tmp_path / "none.pth")
     assert "no such video" in told(tmp_path / "none.mp4", "--mask", tmp_path / "a.png", "--size", 48, "--model", light_file)
@@ -341,7 +341,7 @@ def test_a_film_that_changes_its_size_is_told(tmp_path):
 
 
 def test_what_waits_does_not_grow_with_the_video(light_file, tmp_path, monkeypatch):
-    """Decoding runs at most one frame ahead of the network, and few frames wait to be written."""
+    """Decoding is at most one frame ahead of the network, and few frames wait to be written."""
     alive = []
 
     class Counting(VideoFile):

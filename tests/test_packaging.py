@@ -1,4 +1,4 @@
-"""What the project says of itself in several files agrees."""
+"""The project's metadata agrees across files."""
 
 import re
 import subprocess
@@ -42,7 +42,7 @@ def test_versions_agree():
 
 
 def test_the_packages_are_found_from_anywhere(tmp_path):
-    """Where the project is installed (`pip install -e .`), notebooks and scripts import it from any folder."""
+    """Once the project is installed (`pip install -e .`), notebooks and scripts can import it from any folder."""
     code = "import model, dataset, util; print(model.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     if "No module named" in done.stderr:

@@ -1,4 +1,4 @@
-"""Overlays, sheets, and the scripts that draw or measure with little data."""
+"""Overlays, sheets, and the scripts that draw pictures, on little data."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_a_thin_object_keeps_its_colour_at_full_size_and_on_a_sheet(size, thickn
     labels[20:-20, 100 : 100 + thickness] = 2
     found = overlay(image, labels)
     assert green(found[labels == 2]).all()
-    assert not (found == 255).all(axis=2).any()  # no white that would drown it
+    assert not (found == 255).all(axis=2).any()  # no white outline that would hide it
     assert green(sheet([[found]])[80]).any()
 
 

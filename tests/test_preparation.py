@@ -1,4 +1,4 @@
-"""From archives as they are downloaded to what training and evaluation read: whole, once, and nothing else."""
+"""From downloaded archives to the folders that training and evaluation read: complete, once, and nothing else."""
 
 import io
 import multiprocessing
@@ -69,7 +69,7 @@ def unpacked(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def video(root: str, name: str, frames: int = 3, masks: int | None = None, mask: bytes | None = None) -> dict[str, bytes]:
-    """`root` has {} where JPEGImages or Annotations go."""
+    """`root` has {} as a placeholder for JPEGImages or Annotations."""
     images, annotations = root.format("JPEGImages"), root.format("Annotations")
     files = {f"{images}/{name}/{t:05d}.jpg": jpg() for t in range(frames)}
     masks = frames if masks is None else masks
@@ -148,8 +148,8 @@ def test_trainval_and_test_dev_unpacked_over_one_another_are_told_apart(script, 
     ("files", "complaint"),
     [
         (BL30K, "expected JPEGImages/480p"),
-        (TRAINVAL | DAVIS_16, "DAVIS 2016 and 2017 lie in one folder"),
-        (TRAINVAL | {"DAVIS/ImageSets/2017/val.txt": b"cow\nlost\n"}, "list lost, not in it"),
+        (TRAINVAL | DAVIS_16, "holds both DAVIS 2016 and 2017"),
+        (TRAINVAL | {"DAVIS/ImageSets/2017/val.txt": b"cow\nlost\n"}, "list lost, not found in it"),
     ],
     ids=["another set", "both years", "a video is absent"],
 )
@@ -196,7 +196,7 @@ def test_another_years_youtube_is_refused_and_what_is_there_stays(script, tmp_pa
     before = contents(out)
     other = video("valid/{}", "w", masks=1) | {"valid/meta.json": META.replace(b'"v"', b'"another"')}
     assert script("prepare_youtube", zipped(tmp_path / "b", other), "--output", out) == 2
-    assert "of another data set or year?" in capsys.readouterr().err
+    assert "from another data set or year?" in capsys.readouterr().err
     assert contents(out) == before
 
 
@@ -205,7 +205,7 @@ def test_bl30k_comes_in_several_tars_and_is_read_by_training(script, tmp_path, c
     out = tmp_path / "out"
     assert script("prepare_bl30k", parts[0], "--output", out) == 0
     assert script("prepare_bl30k", *parts, "--output", out) == 0
-    assert "6 files written, 6 were there already" in capsys.readouterr().out
+    assert "6 files written, 6 already there" in capsys.readouterr().out
     clips = VideoClips(out / "JPEGImages", out / "Annotations", crop=32)
     assert clips.names == ["a", "b"]
     assert clips.draw(0, np.random.default_rng(0), max_skip=5) is not None
@@ -229,7 +229,7 @@ def static_archives(folder: Path) -> list[Path]:
 def test_static_sets_become_photographs_beside_greyscale_masks(script, tmp_path, capsys):
     out = tmp_path / "out"
     assert script("prepare_static", *static_archives(tmp_path), "--output", out, "--num_workers", 0) == 0
-    assert "without mask: ecssd/0002" in capsys.readouterr().out
+    assert "mask is missing: ecssd/0002" in capsys.readouterr().out
     pairs = ["DUTS-TR/sun", "DUTS-TE/sun", "fss/ab/10", "fss/train/10", "ecssd/0001", "BIG_small/2007"]
     pairs += ["HRSOD_small/55", "HRSOD_small/66"]
     assert set(contents(out)) == {f"{pair}.{suffix}" for pair in pairs for suffix in ("jpg", "png")}
@@ -284,7 +284,7 @@ def test_nothing_is_written_through_a_link_in_the_output(script, tmp_path, capsy
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out/JPEGImages/clip").symlink_to(tmp_path / "elsewhere")
     assert script("prepare_bl30k", tarred(tmp_path / "a", BL30K), "--output", tmp_path / "out") == 2
-    assert "expected a plain name, which does not lead out of" in capsys.readouterr().err
+    assert "expected a plain name, inside" in capsys.readouterr().err
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -372,7 +372,7 @@ def test_running_again_after_a_kill_writes_only_what_is_not_finished(script, tmp
     assert len(finished) == 2
     times = {path: path.stat().st_mtime_ns for path in finished}
     assert script(*arguments) == 0
-    assert "4 files written, 2 were there already" in capsys.readouterr().out
+    assert "4 files written, 2 already there" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in finished} == times
     assert not list(out.rglob("*.partial"))
     assert sorted(contents(out / "train_480p").values()) == sorted(video("train/{}", "v").values())

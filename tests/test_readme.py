@@ -1,4 +1,4 @@
-"""Every command that the documents show: parsed by its script's own parser, and run where its data is small."""
+"""Every command in the documents is parsed by its script's own parser, and run if its data is small."""
 
 import importlib
 import re
@@ -11,11 +11,11 @@ from conftest import ROOT, run_script
 from PIL import Image
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LONG = ("train", "scripts.benchmark.__main__")  # parsed, not run: their own tests run them on little data
+LONG = ("train", "scripts.benchmark.__main__")  # only parsed here; their own tests run them
 
 
 def commands() -> list[tuple[str, str]]:
-    """(document, command) for each line of each block of bash."""
+    """(document, command) for each line of each bash block."""
     found = []
     for document in DOCUMENTS:
         for block in re.findall(r"```bash\n(.*?)```", document.read_text(), flags=re.DOTALL):
@@ -26,7 +26,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def python_of(command: str) -> tuple[str, list[str]] | None:
-    """The module and the arguments of a command that starts one of our scripts."""
+    """The module and the arguments of a command that runs one of our scripts; else `None`."""
     words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_0-9]+=.*", word)]
     if words[:2] == ["python", "-m"]:
         return f"{words[2]}.__main__", words[3:]
@@ -73,7 +73,7 @@ def test_the_snippet_of_the_readme_reads_frames_in_order_and_segments_them(tmp_p
 
 @pytest.fixture(scope="module")
 def beside_data(demo_data, tmp_path_factory) -> Path:
-    """A folder for the project, with the demo data beside it as the README wants data, and a network in `saves`."""
+    """A project folder with the demo data next to it, laid out as in the README, and a network in `saves`."""
     root = tmp_path_factory.mktemp("readme")
     for name in ("static", "BL30K", "YouTube", "DAVIS"):
         (root / name).symlink_to(demo_data / name)
@@ -103,9 +103,9 @@ def test_the_commands_of_the_readme_run_one_after_the_other(beside_data, monkeyp
         absent = [word for word in files if word.startswith("../") and not (beside_data / word).exists()]
         not_here = {"saves/stcn.pth", "released.pth", "holiday.mp4"} & set(arguments)
         if absent or not_here or name.startswith("prepare_"):
-            continue  # what only the official data or the paper's network can show
+            continue  # needs the official data or the paper's network
         if name in ("eval_davis", "eval_youtube", "segment_video"):
-            arguments += ["--size", "64"]  # which is quick
+            arguments += ["--size", "64"]  # for speed
         assert run_script(name, *arguments) in (0, None), f"{command}\n{capsys.readouterr().err}"
         ran.append(name)
     assert {"eval_davis", "eval_youtube", "score", "segment_video", "report"} <= set(ran)

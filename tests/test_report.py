@@ -1,4 +1,4 @@
-"""The page of results: what it says, what it does in a browser, and what it refuses."""
+"""The report page: its content, its behaviour in a browser, and the input that it refuses."""
 
 import os
 import re
@@ -22,7 +22,7 @@ VOID = {"meta", "img"}
 
 
 class Page(HTMLParser):
-    """Rows of cells of each table, the attributes of each element, and whether all that opens closes."""
+    """Collects the rows of each table and the attributes of each element, and checks that every tag is closed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ ODD = """<i>&amp;"o'dd$title"""
 
 @pytest.fixture
 def odd_davis(tmp_path) -> Path:
-    """One video of three frames, the fewest that can be scored, whose name is all that HTML has to say."""
+    """One video of three frames, the fewest that can be scored, with HTML's special characters in its name."""
     root = tmp_path / "odd"
     labels = np.zeros((40, 60), dtype=np.uint8)
     labels[10:30, 10:30], labels[5:9, 40:50] = 1, 2
@@ -223,7 +223,7 @@ def make_larger(path: Path) -> None:
 
 
 DAMAGE = {
-    "no results": ("copied", shutil.rmtree, "{path}: expected a folder of results, found none"),
+    "no results": ("copied", shutil.rmtree, "{path}: expected a folder with results, found none"),
     "a mask is missing": ("copied/val2/00007.png", Path.unlink, "{path}: no such result; 1 of 28 are missing there"),
     "a mask is larger": ("copied/val2/00007.png", make_larger, "{path}: expected the size of "),
     "a mask is broken": ("copied/val2/00007.png", lambda path: path.write_bytes(b"PNG"), "{path}: cannot read this image"),
@@ -271,7 +271,7 @@ document.body.dataset.orders = orders.join("#");
 
 @pytest.fixture
 def browser(tmp_path):
-    """Opens a page in headless Chromium and hands back what it prints."""
+    """Opens a page in headless Chromium and returns its output."""
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
@@ -299,7 +299,7 @@ def test_a_browser_shows_the_page_and_sorts_its_table(browser, copied, moved, da
     (body,) = (attributes for tag, attributes in _dumped(browser(pressed, "--dump-dom"), tmp_path) if tag == "body")
     orders = body["data-orders"].split("#")
     rows = Page(page).tables[0][1:-1]
-    assert {row[5][0] == "-" for row in rows} == {True, False}  # numbers, not text, put these in order
+    assert {row[5][0] == "-" for row in rows} == {True, False}  # sorting these as text would give another order
     presses = [(2, 1), (6, 1), (6, -1), (5, 1), (0, 1), (2, 1)]  # the first is how the page opens
     for found, (column, sign) in zip(orders, presses, strict=True):
         table, directions = found.split("/")

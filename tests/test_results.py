@@ -1,4 +1,4 @@
-"""A folder of results: whose it is, what is taken up again, and that nothing else is ever touched."""
+"""Result folders: their records, resuming, and that nothing else is ever touched."""
 
 import json
 from pathlib import Path
@@ -121,14 +121,14 @@ def test_links_in_the_output_are_not_followed(flags, segment, out, tmp_path, cap
     assert segment() == 0
     elsewhere = tmp_path / "elsewhere"
     (out / "ant").rename(elsewhere)
-    (elsewhere / "00001.png").unlink()  # so that the video is to be made again
+    (elsewhere / "00001.png").unlink()  # so the video must be segmented again
     (out / "ant").symlink_to(elsewhere)
     before = tree(elsewhere)
     assert segment(*flags) == 2
     assert "error: " in capsys.readouterr().err
     assert tree(elsewhere) == before
     (out / "ant").unlink()
-    (out / "ant").symlink_to("bee")  # which does not lead out
+    (out / "ant").symlink_to("bee")  # a link that stays inside
     assert segment("--overwrite") == 2
     assert "found a link; nothing was removed" in capsys.readouterr().err
     assert len(list((out / "bee").iterdir())) == LENGTHS["bee"]
@@ -171,13 +171,13 @@ def test_a_video_whose_input_has_changed_runs_again(kind, segment, davis, out, c
     assert segment() == 0
     said = capsys.readouterr().out
     assert "ant: its frames or masks have changed since it was segmented" in said
-    assert "1 videos were finished before" in said
+    assert "1 videos were already finished" in said
     changed = {name for name, content in tree(out).items() if content != before[name]}
     assert any(name.startswith("ant/") for name in changed)
     assert not any(name.startswith("bee/") for name in changed)
     assert "scores.json" in changed
     assert segment() == 0
-    assert "2 videos were finished before" in capsys.readouterr().out
+    assert "2 videos were already finished" in capsys.readouterr().out
 
 
 def test_truth_that_is_no_input_may_change(segment, davis, capsys):
@@ -185,7 +185,7 @@ def test_truth_that_is_no_input_may_change(segment, davis, capsys):
     (davis / "Annotations/480p/ant/00001.png").write_bytes((davis / "Annotations/480p/ant/00002.png").read_bytes())
     capsys.readouterr()
     assert segment() == 0
-    assert "2 videos were finished before" in capsys.readouterr().out
+    assert "2 videos were already finished" in capsys.readouterr().out
 
 
 def test_results_never_go_where_something_is_read(davis, light_file, script, capsys):
@@ -193,7 +193,7 @@ def test_results_never_go_where_something_is_read(davis, light_file, script, cap
     for output in (davis / "Annotations/480p", davis / "JPEGImages/480p"):
         flags = ("--model", light_file, "--davis_path", davis, "--output", output, "--overwrite")
         assert script("eval_davis", *flags) == 2
-        assert "is read, and results would go there" in capsys.readouterr().err
+        assert "holds input, and results would go there" in capsys.readouterr().err
     assert tree(davis) == before
 
 
@@ -235,7 +235,7 @@ def test_a_link_in_the_data_that_leads_out_is_refused(segment, davis, tmp_path, 
     (davis / "JPEGImages/480p/ant").rename(tmp_path / "ant")
     (davis / "JPEGImages/480p/ant").symlink_to(tmp_path / "ant")
     assert segment() == 2
-    assert "val.txt: expected a plain name, which does not lead out of" in capsys.readouterr().err
+    assert "val.txt: expected a plain name, inside" in capsys.readouterr().err
 
 
 METAS = {

@@ -1,4 +1,4 @@
-"""segment_video.py: what it may write and remove, how it goes on after a stop, and what it says of odd flags."""
+"""segment_video.py: what it may write and remove, how it resumes after a stop, and its messages for bad flags."""
 
 import errno
 import functools
@@ -87,7 +87,7 @@ def last_line(capsys) -> str:
 
 
 def stop_at(monkeypatch, number: int) -> list[int]:
-    """Let the segmenters' step `number` (from 0, over both passes) be interrupted; returns a list that counts steps."""
+    """Interrupt the segmenters at step `number` (from 0, over both passes); returns a list that counts steps."""
     step, counted = VideoSegmenter.step, []
 
     def counting(self, *arguments, **options):
@@ -100,7 +100,7 @@ def stop_at(monkeypatch, number: int) -> list[int]:
     return counted
 
 
-# going on after a stop
+# resuming after a stop
 
 
 def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
@@ -109,7 +109,7 @@ def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
     assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
     expected = content(tmp_path / "undisturbed")
     monkeypatch.setattr(segment_video.Snapshots, "due", True)
-    for stop in (0, 1, 4, 5, 6, 7, 9, 11):  # six steps backwards, of which two give masks, and six forwards
+    for stop in (0, 1, 4, 5, 6, 7, 9, 11):  # six steps backwards, two of which give masks, then six forwards
         out = tmp_path / f"stopped at {stop}"
         with monkeypatch.context() as patch:
             stop_at(patch, stop)
@@ -120,7 +120,7 @@ def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
             counted = stop_at(patch, -1)
             assert script(*both_ways, "--output", out) == 0
         assert len(counted) == STEPS - stop
-        assert ("going on after" in capsys.readouterr().out) == (stop > 0)
+        assert ("resuming after" in capsys.readouterr().out) == (stop > 0)
         assert content(out) == expected, stop
 
 
@@ -160,7 +160,7 @@ def test_a_finished_run_is_not_done_again(command, script, capsys, monkeypatch):
     counted = stop_at(monkeypatch, -1)
     capsys.readouterr()
     assert script(*command) == 0
-    assert "was finished before" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
     assert content(command[-1]) == before
     assert not counted
     assert script(*command, "--overwrite") == 0
@@ -221,11 +221,11 @@ def test_what_was_left_for_going_on_is_damaged(name, what, both_ways, script, tm
     capsys.readouterr()
     status = script(*command)
     if path.suffix == ".pth" and what == "removed":
-        assert status == 0  # which is a run without a snapshot
+        assert status == 0  # a run without a snapshot
         return
     assert status == 2
     line = last_line(capsys)
-    assert f"{path}: cannot go on from this (" in line
+    assert f"{path}: cannot continue from this (" in line
     shutil.rmtree(out / "unfinished")
     assert f"remove {out / 'unfinished'} to start anew" in line
     assert script(*command) == 0
@@ -255,7 +255,7 @@ def test_old_results_stay_until_the_new_ones_are_finished(command, script, tmp_p
         stop_at(patch, 4)
         assert script(*again) == 128 + signal.SIGINT
     assert before.items() <= content(out).items()
-    assert script(*again[:-1]) == 2  # which would replace the old ones
+    assert script(*again[:-1]) == 2  # it would replace the old ones
     assert "holds results of another run (size was 48, is 32)" in last_line(capsys)
     counted = stop_at(monkeypatch, -1)
     assert script(*again) == 0
@@ -281,7 +281,7 @@ def test_a_broken_frame_stops_it_and_it_goes_on_when_that_is_mended(command, scr
 
 
 def test_a_full_disk_is_one_line_and_nothing_looks_finished(both_ways, script, tmp_path, monkeypatch, capsys):
-    """Whatever cannot be written: everything that is written is synchronised, which fails here later each time."""
+    """A full disk at any point: every file is synchronised when written, and here that fails one call later each time."""
     assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
     monkeypatch.setattr(segment_video.Snapshots, "due", True)
     out, fsync = tmp_path / "out", os.fsync
@@ -310,7 +310,7 @@ def test_a_full_disk_is_one_line_and_nothing_looks_finished(both_ways, script, t
 
 
 def test_a_stop_at_any_moment_of_finishing_is_mended(light_file, mask, script, tmp_path, monkeypatch):
-    """Every rename, removal and new folder is once the last thing that happens."""
+    """The process is stopped after each rename, removal and new folder in turn."""
     command = ("segment_video", write_folder(tmp_path / "frames", 2), "--mask", mask, "--size", "48", "--model", light_file)
     assert script(*command, "--output", tmp_path / "out") == 0
     assert script(*command, "--output", tmp_path / "undisturbed", "--size", 32) == 0
@@ -359,7 +359,7 @@ def test_a_film_that_does_not_fit_on_the_disk_is_told(share, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(InputError, match=r"film.mp4: cannot write this film \(File too large\)"):
+        with pytest.raises(InputError, match=r"film.mp4: cannot write this video \(File too large\)"):
             write(tmp_path / "film.mp4")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -373,12 +373,12 @@ def test_the_same_pictures_give_the_same_film(tmp_path):
                 film.add(picture(t, size), Fraction(t, 25))
             film.close()
         found.add((tmp_path / "film.mp4").read_bytes())
-        with av.open(str(tmp_path / "film.mp4")) as container:  # which leaves other rubbish in memory
+        with av.open(str(tmp_path / "film.mp4")) as container:  # to leave different garbage in memory
             assert len([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]) == 30
     assert len(found) == 1
 
 
-# nothing but its own is touched
+# it touches only its own files
 
 
 @pytest.mark.parametrize("place", ["overlay.mp4", "masks/film.mp4", "masks_unfinished/film.mp4", "unfinished/film.mp4"])
@@ -554,7 +554,7 @@ def test_results_without_a_record_are_replaced_only_when_asked(command, script, 
     assert script(*command) == 0
     (tmp_path / "out/segment_video.json").unlink()
     assert script(*command) == 2
-    assert "out: holds results already; --overwrite replaces them" in last_line(capsys)
+    assert "out: already holds results; --overwrite replaces them" in last_line(capsys)
     assert script(*command, "--overwrite") == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other/overlay.mp4").write_text("mine")
@@ -580,14 +580,14 @@ def test_a_frame_replaces_nothing_unless_asked_and_never_the_video(script, tmp_p
     (tmp_path / "there.png").write_text("mine")
     before = content(tmp_path)
     for arguments, told in (
-        (("--frame", 0, tmp_path / "there.png"), "there.png: exists already; --overwrite replaces it"),
-        (("--frame", 0, frames / "3.png", "--overwrite"), "3.png: lies where the frames are"),
-        (("--frame", 3, tmp_path / "new.png"), "--frame 3: the frames of"),
-        (("--frame", -1, tmp_path / "new.png"), "--frame -1: the frames of"),
-        (("--frame", "x", tmp_path / "new.png"), "--frame x: the frames of"),
-        (("--frame", "9" * 5000, tmp_path / "new.png"), "the frames of"),
+        (("--frame", 0, tmp_path / "there.png"), "there.png: already exists; --overwrite replaces it"),
+        (("--frame", 0, frames / "3.png", "--overwrite"), "3.png: is in the folder of the frames"),
+        (("--frame", 3, tmp_path / "new.png"), f"--frame 3: {frames} has frames 0 to "),
+        (("--frame", -1, tmp_path / "new.png"), f"--frame -1: {frames} has frames 0 to "),
+        (("--frame", "x", tmp_path / "new.png"), f"--frame x: {frames} has frames 0 to "),
+        (("--frame", "9" * 5000, tmp_path / "new.png"), " has frames 0 to "),
         (("--frame", 0, tmp_path / "new.jpg"), "expected a file name that ends in .png"),
-        (("--frame", 0, tmp_path / "new.png", "--mask", "a.png"), "takes neither --mask nor --output"),
+        (("--frame", 0, tmp_path / "new.png", "--mask", "a.png"), "without --mask or --output"),
         (("--frame", 0), "expected 2 arguments"),
         (("--frame", 0, tmp_path / f"{'x' * 300}.png"), "xxx.png: File name too long"),
         ((), "expected --mask and --output, or --frame"),
@@ -612,7 +612,7 @@ def test_a_frame_replaces_nothing_unless_asked_and_never_the_video(script, tmp_p
         (("--size", "1"), "argument --size: expected an integer from 16 to 4096"),
         (("--mask", "-1:f"), "--mask -1:f: expected FRAME:FILE with a frame from 0 on"),
         (("--mask", "9" * 5000 + ":f"), "expected FRAME:FILE with a frame from 0 on"),
-        (("--mask", "999999999:f"), "the frames of"),
+        (("--mask", "999999999:f"), " has frames 0 to "),
     ],
 )
 def test_flags_out_of_range_are_one_line(flags, told, command, script, tmp_path, capsys):
@@ -668,7 +668,7 @@ def test_a_frame_of_another_size_is_named_before_the_work(command, script, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-# propagation by itself
+# propagation on its own
 
 
 def test_propagation_goes_on_from_its_state(light_network, tmp_path):

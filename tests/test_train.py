@@ -1,4 +1,4 @@
-"""`train.py` as its users run it: it learns, stops, goes on bit for bit, and says what is wrong."""
+"""`train.py` as its users run it: it learns, stops, resumes bit for bit, and reports errors."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def children(pid: int) -> list[int]:
 
 
 def kill(process: subprocess.Popen) -> None:
-    """It and the ranks that it has started, which torchrun puts into sessions of their own."""
+    """The process and the ranks that it started; torchrun puts each rank into its own session."""
     for pid in [process.pid, *children(process.pid)]:
         os.kill(pid, signal.SIGKILL)
     process.communicate()
@@ -79,7 +79,7 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def scalars(folder: Path, stage: int = 3) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows, but for the figures that depend on the machine."""
+    """The values in the TensorBoard log, except those that depend on the machine."""
     events = EventAccumulator(str(folder / f"x_s{stage}/log"), size_guidance={"scalars": 0})
     events.Reload()
     tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith(("speed/", "peak_memory"))]
@@ -98,7 +98,7 @@ SIX = ("-i", 6, "-b", 2, "--save_every", 3)
 
 @pytest.fixture(scope="session")
 def undisturbed(demo_data, tmp_path_factory):
-    """Six iterations in one go, by the number of processes."""
+    """Six uninterrupted iterations, for a number of processes."""
     folders = {}
 
     def make(processes: int) -> Path:
@@ -128,7 +128,7 @@ def test_a_killed_run_goes_on_bit_for_bit(processes, workers, undisturbed, demo_
     kill(process)
     assert not (tmp_path / "x_s3.pth").exists()
     output = finish(start(flags, processes=processes))
-    assert "going on after 3 of 6 iterations" in output
+    assert "resuming after 3 of 6 iterations" in output
     assert_same_run(tmp_path, undisturbed(processes))
 
 
@@ -137,7 +137,7 @@ def test_a_rank_that_dies_is_restarted_and_the_weights_are_the_same(undisturbed,
     process = start(flags_of(demo_data, tmp_path, *SIX), processes=2, restarts=2)
     wait_for(tmp_path / "x_s3/checkpoint_0000003.pth", process)
     os.kill(children(process.pid)[-1], signal.SIGKILL)
-    assert "going on after 3 of 6 iterations" in finish(process)
+    assert "resuming after 3 of 6 iterations" in finish(process)
     assert_same_run(tmp_path, undisturbed(2))
 
 
@@ -149,20 +149,20 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(processes, demo_data, tmp
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == (train.EXIT_STOPPED if processes == 1 else 1), output  # torchrun has a status of its own
+    assert process.returncode == (train.EXIT_STOPPED if processes == 1 else 1), output  # torchrun has its own status
     stopped = int(re.search(r"stopped after (\d+) iterations", output)[1])
     assert checkpoint.read(tmp_path / f"x_s3/checkpoint_{stopped:07d}.pth")["iteration"] == stopped
     process = start(flags, processes=processes)
     for line in process.stdout:
-        if f"going on after {stopped} of 400" in line:
+        if f"resuming after {stopped} of 400" in line:
             break
     else:
-        pytest.fail("it did not go on")
+        pytest.fail("it did not resume")
     kill(process)
 
 
 def gradients(folder: Path) -> list[torch.Tensor]:
-    """Of the first iteration, from Adam's first moment, which is a tenth of them."""
+    """The gradients of the first iteration, from Adam's first moment, which is a tenth of them."""
     state = checkpoint.read(folder / "x_s3/checkpoint_0000001.pth")["optimizer"]["state"]
     return [10 * state[number]["exp_avg"] for number in sorted(state)]
 
@@ -173,7 +173,7 @@ def test_a_batch_may_be_split_over_passes_and_processes(batch, passes, processes
     flags = ("-i", 1, "-b", batch, "--accumulate", passes)
     finish(start(flags_of(demo_data, tmp_path / "split", *flags), processes=processes))
     for found, expected in zip(gradients(tmp_path / "split"), gradients(tmp_path / "whole"), strict=True):
-        # where rounding changes the sign of what a ReLU gets, single entries differ by some thousandths of the largest
+        # where rounding changes the sign of a ReLU's input, single entries differ by a few thousandths of the largest
         assert (found - expected).norm() <= 5e-3 * expected.norm() + 1e-8
 
 
@@ -216,7 +216,7 @@ def test_a_finished_run_is_left_alone(run, tmp_path, capsys):
     assert run(tmp_path, "-i", 2, "-b", 1) == 0
     before = (tmp_path / "x_s3.pth").stat().st_mtime_ns
     assert run(tmp_path, "-i", 2, "-b", 1) == 0
-    assert "finished before, after 2 iterations" in capsys.readouterr().out
+    assert "already finished, after 2 iterations" in capsys.readouterr().out
     assert (tmp_path / "x_s3.pth").stat().st_mtime_ns == before
 
 
@@ -237,13 +237,13 @@ def test_a_run_of_version_0_1_goes_on_with_the_spacing_that_it_had(run, tmp_path
     (tmp_path / "x_s3/checkpoint_0000004.pth").unlink()
     path = tmp_path / "x_s3/checkpoint_0000002.pth"
     content = torch.load(path, weights_only=True)
-    del content["arguments"]["spacing"], content["arguments"]["videos of YouTube-VOS"]  # which that version did not record
+    del content["arguments"]["spacing"], content["arguments"]["videos of YouTube-VOS"]  # that version did not record these
     torch.save(content, path)
     capsys.readouterr()
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 2
     assert "made by another run (spacing was paper, is released)" in capsys.readouterr().err
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2, "--spacing", "paper", "--yv_all") == 0
-    assert "going on after 2 of 4" in capsys.readouterr().out
+    assert "resuming after 2 of 4" in capsys.readouterr().out
 
 
 def test_a_network_without_attention_trains(run, tmp_path):
@@ -260,7 +260,7 @@ def test_a_damaged_checkpoint_is_passed_over(run, tmp_path, capsys):
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 0
     told = capsys.readouterr()
     assert f"warning: {newest}: expected a checkpoint" in told.err
-    assert "going on after 2 of 4" in told.out
+    assert "resuming after 2 of 4" in told.out
     found = load_network(tmp_path / "x_s3.pth").state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
@@ -363,7 +363,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_weights(run, tmp_
     newest, *_, oldest = checkpoints_in(tmp_path / "x_s0")
     told = capsys.readouterr().out
     assert "not finite in 10 iterations in a row" in told
-    assert f"the last good checkpoint is {oldest}" in told
+    assert f"the last good checkpoint: {oldest}" in told
     assert "/static/" in told.splitlines()[-1]
     before, after = (checkpoint.read(path)["network"] for path in (oldest, newest))
     assert oldest.name == "checkpoint_0000004.pth"
@@ -442,7 +442,7 @@ def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkey
 
 
 def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
-    """Adam numbers parameters in the order of the released network, whose value ResNet has biases that ours has not."""
+    """Adam numbers parameters in the order of the released network, whose value ResNet has biases that ours lacks."""
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = [name for name in released_state if not name.endswith(buffers)]
     state = {
@@ -483,9 +483,9 @@ def test_a_checkpoint_of_ours_goes_on_in_another_run_under_its_arguments(stage, 
     path = tmp_path / f"x_s{stage}/checkpoint_0000002.pth"
     flags = ("--load_model", path, "-b", 1)
     assert run(tmp_path / "other", "-i", 2, *flags) == 2
-    assert "has 2 iterations behind it, of 2" in capsys.readouterr().err
+    assert "has done 2 iterations of 2 already" in capsys.readouterr().err
     assert run(tmp_path / "other", "-i", 3, *flags, "--lr", 1e-6, "--steps", 1) == 0
-    assert "going on after 2 of 3" in capsys.readouterr().out
+    assert "resuming after 2 of 3" in capsys.readouterr().out
     ((step, rate),) = scalars(tmp_path / "other")["learning_rate"]
     assert step == 3
     assert rate == pytest.approx(1e-7)

@@ -1,4 +1,4 @@
-"""What the stages train on: draws, curriculum, target objects, and what is done about samples that cannot be used."""
+"""Training data of the stages: draws, curriculum, target objects, and the handling of unusable samples."""
 
 import itertools
 import shutil
@@ -68,7 +68,7 @@ def test_an_epoch_takes_every_entry_as_often_as_it_should(demo_data):
     draws = draws_of(0, demo_data)
     clips = [draws[draw] for draw in range(len(draws))]
     entries = [draws.entries[entry] for entry in draws._permutation(0)]
-    # an entry that showed no object was taken all the same
+    # an entry that showed no object was still used
     names = Counter(draws.sources[number].name(index) for number, index in entries)
     assert sum(clip.objectless == 0 for clip in clips) > 0.9 * len(clips)
     often = {name: count for name, count in names.items() if "HRSOD_small" in name or "BIG_small" in name}
@@ -141,10 +141,10 @@ def test_a_short_video_gives_what_it_has(length):
 
 
 def spacing_told(length: int, max_jump: int) -> dict[tuple[int, int, int], float]:
-    """The distribution of the three frames in the released training code, by going through all that it can draw."""
+    """The distribution of the three frames in the released training code, by enumerating all its draws."""
     jump = min(length, max_jump)
     told: dict[tuple[int, int, int], float] = {}
-    steps = range(jump + 1)  # 0 to J, each as probable
+    steps = range(jump + 1)  # 0 to J, equally likely
     for first in range(length - jump + 1):
         for one, other in itertools.product(steps, steps):
             second = min(first + 1 + one, length - jump, length - 1)
@@ -168,7 +168,7 @@ def test_frames_are_spaced_as_in_the_released_code(length, max_jump, draws):
         frames = tuple(released_frames(rng, length, max_jump))
         found[frames] = found.get(frames, 0) + 1
     assert found.keys() <= told.keys()
-    # Pearson's statistic of the cells that expect enough, and of all others together, within 5 deviations of its mean
+    # Pearson's statistic, with all cells of low expectation merged, within 5 standard deviations of its mean
     common = {frames for frames, share in told.items() if share * draws >= 5}
     rest = 1 - sum(told[frames] for frames in common)
     cells = [(found.get(frames, 0), told[frames] * draws) for frames in common]
@@ -180,7 +180,7 @@ def test_frames_are_spaced_as_in_the_released_code(length, max_jump, draws):
 
 
 def test_the_released_spacing_spans_more_of_youtube_than_neighbours():
-    """Some 13.9 video frames at n = 27 with the first skip of the curriculum, where neighbours would span 10."""
+    """About 13.9 video frames at n = 27 with the curriculum's first skip; neighbours would span 10."""
     spans = {frames: max(frames) - min(frames) for frames in spacing_told(27, 1)}
     assert 5 * sum(share * spans[frames] for frames, share in spacing_told(27, 1).items()) == pytest.approx(13.9, abs=0.1)
 
@@ -198,7 +198,7 @@ def test_youtube_counts_its_skip_in_fifths(demo_data):
 
 
 def label_map(*squares: tuple[int, int]) -> np.ndarray:
-    """A label map (24, 24) with an object of some pixels for each (id, pixels)."""
+    """A label map (24, 24) with an object of `pixels` pixels for each (id, pixels)."""
     labels = np.zeros(24 * 24, dtype=np.uint8)
     for i, (number, pixels) in enumerate(squares):
         labels[150 * i : 150 * i + pixels] = number
@@ -363,7 +363,7 @@ def test_videos_that_are_white_on_black_are_trained_on_as_those_of_object_1(vide
 
 
 def test_255_that_is_left_alone_is_no_object_in_training(videos):
-    """The first mask numbers its object, in the others all of it is ignored: only frame 0 shows an object to follow."""
+    """The first mask numbers its object, the others mark it as ignored: only frame 0 shows an object to follow."""
     for folder in (videos / "masks").iterdir():
         for t, path in enumerate(sorted(folder.iterdir())):
             Image.fromarray(np.full((40, 40), 255 if t else 3, np.uint8)).save(path)
@@ -394,7 +394,7 @@ def test_data_of_which_nothing_can_be_used_ends_the_run_with_one_line(workers, v
     batches = load(video_draws(videos), Schedule(iterations=1, batch=1), rank=0, start=0, workers=workers)
     try:
         next(batches)
-    except InputError as error:  # not kept, as its traceback would keep the workers
+    except InputError as error:  # keep only its text: its traceback would keep the workers alive
         message = str(error)
     assert message.startswith("20 samples in a row cannot be used, the last: ")
     assert "jpg: cannot read this image" in message

@@ -53,7 +53,7 @@ def views_of(kind: str, seed: int, size=SIZE) -> list[View]:
 
 
 def assert_like_the_chain(view: View, image: np.ndarray, labels: np.ndarray) -> None:
-    """Equal up to interpolation: three pixels along the border of what is filled and two along outlines may differ."""
+    """Equal up to interpolation: three pixels along the border of the filled area and two along outlines may differ."""
     found, found_labels = apply_view(view, image, labels, CROP)
     expected, expected_labels = step_by_step(view, image, labels, CROP)
     outside = warp(view, image, labels, CROP)[2]
@@ -131,7 +131,7 @@ def test_colour_changes_are_torchvisions(change, value):
     picture = torch.from_numpy(image).permute(2, 0, 1) / 255
     expected = 255 * getattr(tf, f"adjust_{change}")(picture, value + (change != "hue")).permute(1, 2, 0).numpy()
     found = apply_jitter(image, NO_JITTER._replace(**{change: value + (change != "hue")}))
-    # a hue is one of 256, which lie up to six levels of a colour apart, and so is its shift
+    # hues and their shift are rounded to one of 256 steps, each up to six levels of a colour
     assert np.abs(found - expected).max() <= (12 if change == "hue" else 1.5)
     assert np.abs(found.astype(int) - image).max() > 1
 
@@ -168,7 +168,7 @@ def test_random_regions_have_the_area_and_ratio_asked_for():
         assert 0.74 <= width / height <= 1.26
     shares = [height * width / (480 * 854) for _, (height, width) in regions]
     assert 0.35 < min(shares) < 0.4
-    # a very wide picture: the largest region of the ratio, in the middle
+    # a very wide picture: the largest centred region with that ratio
     assert draw_region(rng, (10, 400), scale=(0.9, 1.0), ratio=(0.75, 1.25)) == ((0, 194), (10, 12))
 
 

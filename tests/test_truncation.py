@@ -1,4 +1,4 @@
-"""Video files that are cut short or damaged are told; healthy ones never are."""
+"""Truncated or damaged video files are reported; healthy ones never are."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_a_recording_of_unknown_length_is_complete(pictures, tmp_path):
 
 
 CUT = {name: HEALTHY[name] for name in HEALTHY if name.split(".")[0] in ("film", "fast", "fragments")}
-WITHOUT_INDEX = ("film.mp4", "film.mov")  # whose end says where the frames are
+WITHOUT_INDEX = ("film.mp4", "film.mov")  # their index is at the end
 
 
 @pytest.mark.parametrize("share", [0.5, 0.95])
@@ -84,10 +84,10 @@ def test_a_file_that_is_cut_short_is_told_and_goes_on_when_allowed(name, share, 
         with pytest.raises(InputError, match=r"cannot read this video \(cut short, [0-9,]+ bytes are missing\)"):
             VideoFile(path)
         return
-    with pytest.raises(DamagedVideoError, match=r"(the file is cut short|cannot be decoded).*; --allow_truncated goes on"):
+    with pytest.raises(DamagedVideoError, match=r"(the file is cut short|cannot be decoded).*; --allow_truncated continues"):
         VideoFile(path)
     video = VideoFile(path, allow_truncated=True)
-    assert "going on with" in video.note
+    assert "continuing with" in video.note
     found = [frame.image for frame in video.forwards()]
     assert FRAMES * (share - 0.4) <= len(found) <= FRAMES
     assert all(np.array_equal(image, expected[time]) for time, image in zip(video.times, found, strict=True))
@@ -116,7 +116,7 @@ def test_a_lost_packet_is_noted(pictures, tmp_path):
     try:
         assert "data may be missing at frame" in VideoFile(path).note
     except DamagedVideoError as error:
-        assert "cannot be decoded" in str(error)  # noqa: PT017 - either way it is told
+        assert "cannot be decoded" in str(error)  # noqa: PT017 - either way it is reported
 
 
 def test_frames_that_are_lost_in_a_damaged_container_are_noted(pictures, tmp_path):
@@ -145,5 +145,5 @@ def test_the_script_says_so_with_exit_status_1_and_leaves_nothing(light_file, sc
     assert "film.mkv: the file is cut short" in capsys.readouterr().err
     assert not out.exists()
     assert script(*command, "--allow_truncated") == 0
-    assert "going on with" in capsys.readouterr().err
+    assert "continuing with" in capsys.readouterr().err
     assert FRAMES // 3 < len(list((out / "masks").iterdir())) < FRAMES

@@ -1,4 +1,4 @@
-"""How DAVIS and YouTube-VOS lie on disk: every layout that is read, and one clear line for what is wrong."""
+"""DAVIS and YouTube-VOS on disk: every supported layout, and one clear line for each problem."""
 
 import json
 import shutil
@@ -158,7 +158,7 @@ def test_a_data_set_of_ones_own_needs_neither_meta_nor_split(youtube, tmp_path):
 
 @pytest.fixture
 def own(tmp_path):
-    """Two videos of one's own, of four frames each."""
+    """The user's own data set: two videos of four frames each."""
     root = tmp_path / "own"
     for name in ("cat", "dog"):
         write_video(root / "JPEGImages" / name, root / "Annotations" / name, [labels(1), *[None] * 3])
@@ -185,7 +185,7 @@ def test_a_video_that_lacks_its_masks_or_its_frames_is_named(own):
 
 
 def given_in(video) -> dict[str, list[int]]:
-    """The values of the masks that are input, by frame."""
+    """The values of the input masks, by frame."""
     return {frame.name: np.unique(frame.mask).tolist() for frame in video.frames() if frame.mask is not None}
 
 
@@ -199,7 +199,7 @@ def test_white_on_black_is_object_1_and_comes_back_as_such(own):
     assert annotated_objects(cat).keys() == {1}
     cat.write_mask(own / "out.png", labels(1))
     assert np.array_equal(read_label_map(own / "out.png").labels, labels(1))
-    assert read_label_map(own / "out.png").palette == colour_map()  # so that object 1 is seen
+    assert read_label_map(own / "out.png").palette == colour_map()  # so that object 1 is visible
 
 
 @pytest.mark.parametrize("palette", [None, colour_map()], ids=["grey", "paletted"])
@@ -421,7 +421,7 @@ def break_youtube(root, how: str) -> None:
     [
         ("meta is no JSON", r"meta.json: expected JSON"),
         ("meta of another shape", r"meta.json: expected videos/<video>/objects/<id>/frames"),
-        ("a frame that is not there", r"meta.json: asks for late/00099"),
+        ("a frame that is not there", r"meta.json: lists late/00099"),
         ("no mask", r"late: expected a mask of at least one frame"),
         ("absent video", r"JPEGImages/late: no such folder, but .*meta.json lists late"),
         ("no frames anywhere", r"valid/JPEGImages: no such folder, nor .*all_frames/valid_all_frames/JPEGImages$"),

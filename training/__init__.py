@@ -1,3 +1,3 @@
-"""What a training run is made of: a step, what changes, where it starts, and what it tells."""
+"""The parts of a training run: one step, the run's state, its start, and its log."""
 
-import util  # noqa: F401 (before PyTorch is loaded)
+import util  # noqa: F401 (must come before PyTorch is loaded)

@@ -1,4 +1,4 @@
-"""What a run tells of itself: the progress bar, TensorBoard's log, pictures, and the samples that could not be used."""
+"""Reporting of a training run: progress bar, TensorBoard log, pictures, and unusable samples."""
 
 import contextlib
 import sys
@@ -17,21 +17,21 @@ from util.errors import InputError
 from util.picture import overlay, sheet
 from util.progress import progress_bar
 
-PROBLEM_LIMIT = 1000  # different samples that could not be used
+PROBLEM_LIMIT = 1000  # distinct unusable samples
 
 
 class Journal:
-    """What a run tells of itself, on rank 0 alone: the progress bar and TensorBoard's log; every rank warns of its samples.
+    """A context that shows progress and writes the TensorBoard log on rank 0; every rank warns about its own samples.
 
-    A context.  The figures of speed cover the time since the last figures or the last validation.
+    Speed is measured since the last logged figures or the last validation.
     """
 
     def __init__(self, folder: Path, schedule: Schedule, start: int, processes: Processes) -> None:
         self.processes, self.samples = processes, schedule.total
-        # readers of the log drop what a run that was killed had written behind the checkpoint
+        # readers of the log then drop what a killed run had logged after its last checkpoint
         self._writer = SummaryWriter(str(folder / "log"), purge_step=start + 1) if processes.rank == 0 else None
         self._problems: set[str] = set()
-        self._objectless = 0  # of this process since it started
+        self._objectless = 0  # in this process since it started
         shown = ("loss", "iou", "samples/s")
         self._bar = progress_bar(schedule.iterations, "iterations", shown=processes.rank == 0, start=start, figures=shown)
         self._look(start)
@@ -47,15 +47,15 @@ class Journal:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around what waits for data."""
+        """A context for code that waits for data; its time is logged."""
         start = time.perf_counter()
         yield
         self._waited += time.perf_counter() - start
 
     def warn(self, batches: list[Batch]) -> None:
-        """Name the samples that could not be used, each once, and count those without an object.
+        """Print each unusable sample once, and count those without an object.
 
-        Raises `InputError` when too many could not be used.
+        Raises `InputError` if too many samples are unusable.
         """
         self._objectless += sum(batch.objectless for batch in batches)
         for problem in {problem for batch in batches for problem in batch.problems} - self._problems:
@@ -65,7 +65,7 @@ class Journal:
             raise InputError(f"more than {PROBLEM_LIMIT} samples could not be used; they are named above")
 
     def report_problems(self) -> None:
-        """The samples that could not be used, of all ranks."""
+        """Print a summary of the unusable samples of all ranks."""
         objectless = sum(self.processes.gather(self._objectless))
         if objectless:
             print_once(self.processes, f"{objectless} samples showed no object to follow and were replaced")
@@ -96,7 +96,7 @@ class Journal:
             self._bar.update(done, **shown)
 
     def validation(self, done: int, score: float | None) -> None:
-        """The J&F of a validation, which took time that is not training's; `None` where there was none."""
+        """Log the J&F of a validation, or `None` if there is none; the time it took is not counted as training."""
         if self._writer is not None and score is not None:
             self._writer.add_scalar("validation/J&F", score, done)
         self._look(done)
@@ -110,7 +110,7 @@ class Journal:
 
 
 def training_picture(batch: Batch, predicted: Tensor) -> np.ndarray:
-    """Each clip of a batch (at most four) as two rows: the truth, and the first mask with the predictions."""
+    """Two rows for each of the first four clips of a batch: the ground truth, and the first mask with the predictions."""
     rows = []
     for frames, labels, found in list(zip(batch.frames.numpy(), batch.labels.numpy(), predicted.cpu().numpy(), strict=True))[
         :4

@@ -1,4 +1,4 @@
-"""Where a run begins: its own checkpoints, another run's, a network, ImageNet, or nothing."""
+"""The start of a run: from its own checkpoints, another run's, a network, ImageNet weights, or from scratch."""
 
 import argparse
 import dataclasses
@@ -19,7 +19,7 @@ from util.distributed import Processes
 from util.errors import InputError, shorten
 from util.files import digest, remove_files, write_atomically
 
-_NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # others are a user's own, and stay
+_NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # files with other names are the user's own and are kept
 _UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
 
 
@@ -27,11 +27,11 @@ BEFORE = {
     "spacing": "paper",
     "objects": "all from 100 pixels on",
     "videos of YouTube-VOS": "all",
-}  # in version 0.1.0, which did not record it
+}  # what version 0.1.0 did but did not record
 
 
 def run_record(arguments: argparse.Namespace, schedule: Schedule, sources: dict[str, Any]) -> dict[str, Any]:
-    """All that must be the same for a run to go on as if it had not stopped."""
+    """Everything that must be the same for a run to resume as if it had not stopped."""
     names = (
         "stage iterations steps lr encoder_lr gamma schedule optimizer clip_grad seed crop bootstrap_start bootstrap_end "
         "no_amp amp_dtype"
@@ -57,7 +57,7 @@ def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, An
 
 
 def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Those fields of `NetworkConfig` that were given."""
+    """The fields of `NetworkConfig` that were given as flags."""
     names = [field.name for field in dataclasses.fields(NetworkConfig)]
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
@@ -70,26 +70,26 @@ def refuse_other_network(network: STCN, arguments: argparse.Namespace) -> None:
 
 
 class Start(NamedTuple):
-    """Where training starts."""
+    """The starting point of training."""
 
     network: STCN
     iteration: int
-    content: dict[str, Any]  # of the checkpoint; empty where there is none
-    same_run: bool  # whether it is a checkpoint of this run
+    content: dict[str, Any]  # of the checkpoint; empty if there is none
+    same_run: bool  # whether the checkpoint is from this run
     path: Path | None = None  # of the checkpoint
 
 
 def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, Any], processes: Processes) -> Start:
-    """A checkpoint of this run, the one that a flag names, a network, ImageNet, or nothing, in this order."""
+    """The first of these that applies: this run's checkpoint, `--load_model`, `--load_network`, ImageNet, from scratch."""
     path = arguments.resume
     if path == "auto":
         newest = None
         if processes.rank == 0:
             newest = newest_readable(folder, lambda text: print(f"warning: {text}", file=sys.stderr))
-        path = processes.broadcast(newest)  # all must take the same
+        path = processes.broadcast(newest)  # all ranks must use the same one
     elif path == "never":
         if processes.broadcast(bool(checkpoints_in(folder))):
-            raise InputError(f"{folder}: holds a run; --resume auto goes on with it, another --id starts one")
+            raise InputError(f"{folder}: holds a run; --resume auto continues it, another --id starts a new one")
         path = None
     if path is not None:
         content = read(path)
@@ -103,7 +103,7 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
             raise InputError(f"{arguments.load_model}: expected a training checkpoint; --load_network starts from a network")
         network, iteration = network_from(content, arguments.load_model), _iteration(content, arguments.load_model)
         if iteration >= arguments.iterations:
-            raise InputError(f"{arguments.load_model}: has {iteration} iterations behind it, of {arguments.iterations}")
+            raise InputError(f"{arguments.load_model}: has done {iteration} iterations of {arguments.iterations} already")
         prepare_others_filter(network, arguments.stage, arguments.seed)
         return Start(network, iteration, content, False, Path(arguments.load_model))
     if arguments.load_network is not None:
@@ -119,7 +119,7 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
 
 
 def _iteration(content: dict[str, Any], path: str | Path) -> int:
-    """How many iterations a training checkpoint, ours or the release's, has behind it."""
+    """The number of iterations that a training checkpoint, ours or the release's, has completed."""
     found = content.get("iteration", content.get("it", 0))
     if not isinstance(found, int) or found < 0:
         raise InputError(f"{path}: expected a number of iterations, found {shorten(found)}")
@@ -127,7 +127,7 @@ def _iteration(content: dict[str, Any], path: str | Path) -> int:
 
 
 def load_state(state: State, start: Start) -> None:
-    """Put what the checkpoint holds beside the network into `state`; raises `InputError` when that is no state of a run."""
+    """Load everything but the network from the checkpoint into `state`; raises `InputError` if it is not a run's state."""
     try:
         state.load(start.content, same_run=start.same_run)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -136,7 +136,10 @@ def load_state(state: State, start: Start) -> None:
 
 
 def prepare_others_filter(network: STCN, stage: int, seed: int) -> None:
-    """Stage 0 has one object, and no use for the "other objects" channel; a later stage that gets it unused draws it."""
+    """Initialise the weights of the "other objects" channel: zero in stage 0, which has only one object.
+
+    Later stages draw them at random if they are still zero.
+    """
     others_filter = network.value_encoder.others_filter
     with torch.no_grad():
         if stage == 0:
@@ -149,7 +152,7 @@ def prepare_others_filter(network: STCN, stage: int, seed: int) -> None:
 def save_checkpoint(
     state: State, folder: Path, iteration: int, record: dict[str, Any], *, keep: int, processes: Processes
 ) -> Path:
-    """Write the run's state, on rank 0, and remove all but the newest `keep`; every rank calls it, and gets the path."""
+    """Write the run's state on rank 0, and keep only the newest `keep` checkpoints; every rank calls it.  Returns the path."""
     state.means.gather()
     path = checkpoint_path(folder, iteration)
     if processes.rank == 0:
@@ -161,7 +164,7 @@ def save_checkpoint(
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
-    """The training checkpoints of a run, the newest first."""
+    """The training checkpoints of a run, newest first."""
     return sorted((path for path in Path(folder).glob("checkpoint_*.pth") if _NAME.fullmatch(path.name)), reverse=True)
 
 
@@ -172,18 +175,18 @@ def checkpoint_path(folder: str | Path, iteration: int) -> Path:
 def newest_readable(
     folder: str | Path, warn: Callable[[str], None] = lambda text: None, fits: Callable[[dict], bool] = lambda content: True
 ) -> Path | None:
-    """The newest training checkpoint of a run that can be read and `fits`; those that cannot be read are told to `warn`."""
+    """The newest training checkpoint that can be read and for which `fits` is true; `warn` is called for unreadable ones."""
     for path in checkpoints_in(folder):
         try:
             if fits(read(path)):
                 return path
         except InputError as error:
-            warn(f"{error}; going back to the one before")
+            warn(f"{error}; trying the one before")
     return None
 
 
 def set_aside_newer(folder: str | Path, iteration: int) -> None:
-    """Rename the checkpoints of a run behind an iteration that it goes on from, and remove what a crash left half-written."""
+    """Rename the checkpoints after `iteration`, from which the run resumes, and remove half-written ones."""
     for path in checkpoints_in(folder):
         if path > checkpoint_path(folder, iteration):
             path.replace(path.with_suffix(".set_aside"))

@@ -1,4 +1,4 @@
-"""All that changes in a run, and nothing else: what a checkpoint must hold for it to go on bit for bit."""
+"""The mutable state of a run: exactly what a checkpoint must hold for the run to resume bit for bit."""
 
 import dataclasses
 from typing import Any
@@ -16,26 +16,26 @@ from util.distributed import Processes
 
 
 class RunningMeans:
-    """Means of figures over iterations and processes, which survive a stop: they are part of the checkpoint.
+    """Means of the figures `names` over iterations and processes; they are part of the checkpoint.
 
-    `names` are those of all figures.  They stay on the device until `gather`, so that nobody waits for it each step.
+    New figures stay on the device until `gather`, so that a step does not wait for the device.
     """
 
     def __init__(self, names: tuple[str, ...], processes: Processes) -> None:
         self.names = names
         self.processes = processes
-        self.nonfinite = 0  # gathered iterations, in a row up to the last, whose loss was not finite
-        self.longest_nonfinite = 0  # the longest such row
-        self.bad_samples: list[str] = []  # of this process, in the last such iteration
+        self.nonfinite = 0  # consecutive iterations with a non-finite loss, up to the last one gathered
+        self.longest_nonfinite = 0  # the longest such series
+        self.bad_samples: list[str] = []  # this process's samples in the last such iteration
         self._new: list[tuple[Tensor, list[str]]] = []
         self._gathered = torch.zeros(0, len(names), 2)
 
     def add(self, figures: Figures, samples: list[str]) -> None:
-        """An iteration's figures, all of them, and the names of its samples."""
+        """Add all figures of one iteration, and the names of its samples."""
         self._new.append((torch.stack([figures[name] for name in self.names]).detach(), samples))
 
     def gather(self) -> None:
-        """Sum the new rows over the processes; all of them call this after the same iteration."""
+        """Sum the new rows over all processes; every rank calls this after the same iteration."""
         if not self._new:
             return
         rows = self.processes.sum(torch.stack([row for row, _ in self._new]).float().cpu())
@@ -51,14 +51,14 @@ class RunningMeans:
         self._gathered = torch.cat([self._gathered, rows])
 
     def flush(self) -> dict[str, float]:
-        """The means since the last flush, by name; a figure that was never counted is left out."""
+        """The means since the last flush, by name; figures with a count of 0 are left out."""
         self.gather()
         sums = self._gathered.double().sum(dim=0)
         self._gathered = self._gathered[:0]
         return {name: (total / count).item() for name, (total, count) in zip(self.names, sums, strict=True) if count > 0}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs, after `gather`."""
+        """The content for a checkpoint; call `gather` first."""
         return {"rows": self._gathered.clone(), "nonfinite": self.nonfinite}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ class RunningMeans:
 
 @dataclasses.dataclass
 class State:
-    """All that changes as training goes on."""
+    """Everything that changes during training."""
 
     network: STCN
     objective: Objective
@@ -79,7 +79,7 @@ class State:
     best: float = -1.0  # J&F of the best validation so far
 
     def content(self, iteration: int, record: dict[str, Any]) -> dict[str, Any]:
-        """What a checkpoint holds.  Samples and learning rates are functions of the iteration, and need no state."""
+        """The content of a checkpoint.  Samples and learning rates depend only on the iteration and need no state."""
         return {
             **network_content(self.network),
             "optimizer": self.optimizer.state_dict(),
@@ -93,9 +93,10 @@ class State:
         }
 
     def load(self, content: dict[str, Any], *, same_run: bool) -> None:
-        """Take all but the network out of a training checkpoint, ours or the release's.
+        """Load everything but the network from a training checkpoint, ours or the release's.
 
-        Of another run only the optimiser's moments are taken: its learning rates and the like are this run's.
+        From another run's checkpoint, only the optimiser's moments and the loss scale are taken; learning rates and the like
+        are this run's.
         """
         if "format" in content:
             moments = content["optimizer"]["state"]
@@ -121,13 +122,13 @@ def iterate(
     clip_grad: float | None,
     device: torch.device,
 ) -> Tensor:
-    """One optimiser step, on the mean loss of the passes; returns the predicted labels of the last one."""
+    """One optimiser step on the mean loss of the passes; returns the predicted labels (B, T-1, H, W) of the last pass."""
     state.optimizer.zero_grad(set_to_none=True)
     figures: Figures = {}
     names: list[str] = []
     for number, batch in enumerate(passes, start=1):
         if isinstance(model, DistributedDataParallel):
-            model.require_backward_grad_sync = number == len(passes)  # once an iteration is enough
+            model.require_backward_grad_sync = number == len(passes)  # once per iteration
         loss, measured, predicted = training_step(model, batch, iteration, state.objective, device)
         state.scaler.scale(loss / len(passes)).backward()
         figures = {name: figures.get(name, 0) + pair for name, pair in measured.items()}
@@ -138,11 +139,11 @@ def iterate(
         nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
     state.scaler.step(state.optimizer)
     state.scaler.update(None if state.objective.amp_dtype is torch.float16 else 1.0)
-    # a step that the scaler skips has no norm
+    # a step that the scaler skips does not count
     figures["gradient_norm"] = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])
     objectless = float(sum(batch.objectless for batch in passes))
     figures["samples_without_object"] = torch.tensor(
         [objectless, 1 / state.means.processes.world], device=device
-    )  # a sum of all
+    )  # counts add up to 1, so the mean is the sum over ranks
     state.means.add(figures, names)
     return predicted

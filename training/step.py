@@ -1,4 +1,4 @@
-"""One step of training: from a batch to a loss, to gradients, to new weights (sections 5, F.1 and F.5)."""
+"""One training step: loss, measurements, optimiser and learning rate (sections 5, F.1 and F.5)."""
 
 import argparse
 import inspect
@@ -15,41 +15,41 @@ from model.losses import clip_losses, hard_pixel_fraction
 from util.errors import InputError
 from util.image import normalise
 
-Figures = dict[str, Tensor]  # by name the sum and the count, (2,), of something that is averaged over iterations
+Figures = dict[str, Tensor]  # by name: (2,), the sum and the count of a value that is averaged over iterations
 
 WEIGHT_DECAY = 1e-7  # section F.1
 
 
 class Objective(NamedTuple):
-    """What the gradients depend on beside network and data."""
+    """What the gradients depend on besides network and data."""
 
-    amp_dtype: torch.dtype | None  # None: no mixed precision
+    amp_dtype: torch.dtype | None  # `None`: no mixed precision
     bootstrap_start: int
     bootstrap_end: int
 
     def fraction(self, iteration: int) -> float:
-        """The share of pixels that count."""
+        """The fraction of pixels, the hardest ones, that the loss counts."""
         return hard_pixel_fraction(iteration, start=self.bootstrap_start, end=self.bootstrap_end)
 
 
 def make_objective(arguments: argparse.Namespace, device: torch.device) -> Objective:
     name = arguments.amp_dtype or ("float16" if device.type == "cuda" else None)
     if name == "float16" and device.type == "cpu":
-        raise InputError("--amp_dtype: float16 needs CUDA; on the CPU give bfloat16")
+        raise InputError("--amp_dtype: float16 needs CUDA; use bfloat16 on the CPU")
     if name == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-        raise InputError("--amp_dtype bfloat16: this GPU convolves in float16 only (compute capability 8.0 has bfloat16)")
+        raise InputError("--amp_dtype bfloat16: this GPU has no bfloat16 convolutions (they need compute capability 8.0)")
     dtype = None if arguments.no_amp or name is None else getattr(torch, name)
     return Objective(dtype, arguments.bootstrap_start, arguments.bootstrap_end)
 
 
 def make_scaler(objective: Objective, device: torch.device) -> torch.amp.GradScaler:
-    """Only float16 needs scaling; with a scale that stays 1 the step of a gradient that is not finite is still skipped."""
+    """A loss scaler.  Only float16 needs scaling; otherwise the scale stays 1, but non-finite steps are still skipped."""
     scale = 2.0**16 if objective.amp_dtype is torch.float16 else 1.0
     return torch.amp.GradScaler(device.type, init_scale=scale)
 
 
 def make_optimizer(network: STCN, arguments: argparse.Namespace) -> torch.optim.Optimizer:
-    """Adam over all parameters, the ResNets in a group of their own; each group knows its base learning rate."""
+    """Adam or AdamW over all parameters.  The ResNets form their own group; `base_lr` is a group's base learning rate."""
     encoders = [*network.key_encoder.stages.parameters(), *network.value_encoder.stages.parameters()]
     others = {id(p) for p in encoders}
     groups = [
@@ -61,21 +61,21 @@ def make_optimizer(network: STCN, arguments: argparse.Namespace) -> torch.optim.
 
 
 def learning_rate(base: float, iteration: int, arguments: argparse.Namespace) -> float:
-    """At an iteration, counted from 0."""
+    """The learning rate at an iteration, counted from 0."""
     if arguments.schedule == "cosine":
         return base * 0.5 * (1 + math.cos(math.pi * iteration / arguments.iterations))
     return base * arguments.gamma ** sum(step <= iteration for step in arguments.steps)
 
 
 def data_parallel(network: STCN) -> DistributedDataParallel:
-    """Buffers are frozen and need no broadcast; newer versions of PyTorch have another name for that."""
+    """DDP without broadcasting buffers, which are frozen.  The option's name depends on PyTorch's version."""
     new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     options: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
     return DistributedDataParallel(network, **options)
 
 
 def figure_names(slots: int) -> tuple[str, ...]:
-    """What `training_step` measures, the gradient's norm, and the draws that showed no object, per iteration."""
+    """The figures of an iteration: those of `training_step`, the gradient norm, and the entries that showed no object."""
     return (
         "loss/frame_1",
         "loss/frame_2",
@@ -89,7 +89,7 @@ def figure_names(slots: int) -> tuple[str, ...]:
 def training_step(
     model: nn.Module, batch: Batch, iteration: int, objective: Objective, device: torch.device
 ) -> tuple[Tensor, Figures, Tensor]:
-    """One pass: the loss to minimise, what is measured, and the predicted labels (B, T-1, H, W)."""
+    """One forward pass: the loss, the figures, and the predicted labels (B, T-1, H, W)."""
     frames = normalise(batch.frames.to(device, non_blocking=True))  # (B, T, 3, H, W)
     labels, valid = batch.labels.to(device, non_blocking=True), batch.valid.to(device, non_blocking=True)
     masks = first_masks(labels, valid.shape[1])
@@ -106,13 +106,13 @@ def training_step(
 
 
 def first_masks(labels: Tensor, slots: int) -> Tensor:
-    """Labels (B, T, H, W) -> the first frame's masks (B, N, H, W) float."""
+    """Labels (B, T, H, W) -> the first frame's masks (B, N, H, W) float, N = `slots`."""
     numbers = torch.arange(1, 1 + slots, device=labels.device)[None, :, None, None]
     return (labels[:, :1] == numbers).float()
 
 
 def intersections_over_unions(predicted: Tensor, labels: Tensor, valid: Tensor) -> Figures:
-    """The intersection over union of each object, over the frames in which truth or prediction show it."""
+    """The IoU of each object, over the frames in which it is in the ground truth or the prediction."""
     figures = {}
     for number in range(1, 1 + valid.shape[1]):
         found, true = predicted == number, labels == number  # (B, T-1, H, W)

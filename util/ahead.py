@@ -1,4 +1,4 @@
-"""Work done ahead of where it is needed, in threads or processes, and never too far ahead."""
+"""Bounded read-ahead: work done in threads or processes a limited number of items before it is needed."""
 
 import itertools
 from collections import deque
@@ -11,9 +11,9 @@ Result = TypeVar("Result")
 
 
 def map_ahead(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, limit: int) -> Iterator[Result]:
-    """`map(function, items)`, computed in `pool` at most `limit` items ahead; results in order.
+    """`map(function, items)`, computed in `pool` at most `limit` items ahead; results come in order.
 
-    Items are taken as they are submitted.  Whoever stops early cancels what has not begun.
+    Items are taken as they are submitted.  If the caller stops early, work that has not begun is cancelled.
     """
     ahead: deque = deque()
     try:
@@ -29,7 +29,7 @@ def map_ahead(pool: Executor, function: Callable[[Item], Result], items: Iterabl
 
 
 def read_ahead(pool: Executor, items: Iterable[Item]) -> Iterator[Item]:
-    """The items, each taken in `pool` (of one thread) while the one before it is worked on."""
+    """Yield the items; each is fetched in `pool` (one thread) while the caller works on the one before it."""
     iterator = iter(items)
 
     def take() -> list[Item]:

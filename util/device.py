@@ -1,4 +1,4 @@
-"""Where PyTorch computes: the device, the threads of the CPU, and the memory that was needed."""
+"""Where PyTorch computes: the device, the CPU threads, and peak memory."""
 
 import contextlib
 import math
@@ -13,15 +13,17 @@ from util.errors import InputError
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` is CUDA, else MPS, else the CPU; `cuda` is the GPU that torchrun means for this process, which PyTorch then
-    takes as its current one.  Raises `InputError` for what is not there.
+    """The device for a `--device` value.  `auto` is CUDA, else MPS, else the CPU.
+
+    `cuda` is the GPU that torchrun assigns to this process; it becomes PyTorch's current device.  Raises `InputError` if
+    the device does not exist.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"--device {name!r} is no device; expected auto, cpu, cuda, cuda:N or mps") from error
+        raise InputError(f"--device {name!r} is not a device; expected auto, cpu, cuda, cuda:N or mps") from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda":
@@ -31,7 +33,7 @@ def device_of(name: str) -> torch.device:
         device = torch.device("cuda", index)
         if index >= torch.cuda.device_count():
             raise InputError(f"--device {device}: PyTorch sees {torch.cuda.device_count()} CUDA device(s)")
-        torch.cuda.set_device(device)  # whose memory is then the one that is measured
+        torch.cuda.set_device(device)  # so that `peak_memory` measures this one
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"--device {name}: PyTorch sees no MPS device")
     return device
@@ -56,10 +58,10 @@ def use_half(choice: str, device: torch.device) -> bool:
 
 
 def use_threads(count: int | None) -> None:
-    """Set the number of PyTorch's threads on the CPU.
+    """Set the number of PyTorch's CPU threads.
 
-    `None` keeps PyTorch's own choice, but takes no more threads than this process has cores: a container may have fewer
-    than the machine.  `OMP_NUM_THREADS`, if set, is respected.
+    `None` keeps PyTorch's own choice, limited to the cores that this process may use: a container may have fewer than the
+    machine.  `OMP_NUM_THREADS`, if set, is respected.
     """
     if count is None and "OMP_NUM_THREADS" not in os.environ:
         count = min(torch.get_num_threads(), available_cores())
@@ -68,16 +70,16 @@ def use_threads(count: int | None) -> None:
 
 
 def available_cores() -> int:
-    """The cores that this process may use: those it is bound to, and no more than its control group's share of time."""
+    """The number of cores that this process may use: its CPU affinity, limited by its control group's CPU quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # no Linux, no control group, or no limit ("max")
+    with contextlib.suppress(OSError, ValueError):  # not Linux, no control group, or no limit ("max")
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, math.ceil(int(quota) / int(period)))
     return max(1, cores)
 
 
 def peak_memory() -> tuple[str, int]:
-    """What was measured (`GPU` or `resident`) and its peak in bytes so far in this process."""
+    """The kind of memory measured (`GPU` or `resident`) and this process's peak so far, in bytes."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return "GPU", torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024

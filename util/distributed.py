@@ -1,4 +1,4 @@
-"""torchrun: which of how many processes this is, on which device it works, and how processes agree."""
+"""Processes under torchrun: rank, world size, and communication between ranks."""
 
 import os
 import signal
@@ -9,27 +9,27 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# Evaluation shares work out by video, so ranks finish minutes or hours apart.  A rank that dies is noticed by its closed
-# connection and by torchrun, not by this.
+# Evaluation is divided by video, so ranks finish minutes or hours apart.  A dead rank is detected by its closed connection
+# and by torchrun, not by this timeout.
 PATIENCE = timedelta(days=30)
 
 
 class Processes:
-    """The processes that torchrun started, as a context; without torchrun this one alone.
+    """The processes that torchrun started, as a context; without torchrun, this process alone.
 
-    They talk over gloo; with `cuda` gradients go over NCCL.
+    They communicate over gloo; with `cuda`, gradients go over NCCL.
     """
 
     def __init__(self, *, cuda: bool = False) -> None:
         self.cuda = cuda
-        self._talk: Any = None  # over gloo; `None` is the group of all that `dist` has by itself
+        self._talk: Any = None  # the gloo group; `None` is the default group of `dist`
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
 
     def __enter__(self) -> "Processes":
         if self.world > 1:
             store, rank, world = next(dist.rendezvous("env://"))
-            # torchrun keeps its store when it restarts its processes, which must not find the addresses of the dead there
+            # torchrun keeps its store when it restarts processes; they must not find the addresses of the dead ones there
             store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             common = {"store": store, "rank": rank, "world_size": world}
             if self.cuda:
@@ -65,19 +65,19 @@ class Processes:
         return tensor
 
     def sum_later(self, tensor: Tensor) -> dist.Work:
-        """`sum` of which the result is there when `wait()` has returned."""
+        """Asynchronous, in-place `sum`: `tensor` holds the result once `wait()` has returned."""
         return dist.all_reduce(tensor, group=self._talk, async_op=True)
 
 
 class StopRequest:
-    """SIGTERM or SIGINT to any rank, as something that all ranks learn of at the same step; a context."""
+    """A context that makes SIGTERM or SIGINT on any rank known to all ranks at the same step."""
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
         self.asked = False
         self._flag = torch.zeros(1)
         self._work: dist.Work | None = None
-        self._handlers: dict[int, Any] = {}  # as they were before
+        self._handlers: dict[int, Any] = {}  # the previous ones, to restore
 
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,18 +91,18 @@ class StopRequest:
 
     def _ask(self, number: int, frame: object) -> None:
         self.asked = True
-        self._restore()  # who asks twice does not want to wait
+        self._restore()  # a second signal ends the process at once
 
     def _restore(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def agreed(self) -> bool:
-        """Whether a rank had been asked to stop by the last call; every rank calls this once a step."""
+        """Whether any rank had been asked to stop when the previous call was made.  Every rank calls this once per step."""
         if self.processes.world == 1:
             return self.asked
         agreed = False
-        if self._work is not None:  # it has had a step's time, so that nobody waits
+        if self._work is not None:  # it has had a whole step to finish, so this rarely waits
             self._work.wait()
             agreed = bool(self._flag.item())
         self._flag = torch.tensor([float(self.asked)])

@@ -1,4 +1,4 @@
-"""Files: names that come from outside, text, atomic writes, and removal of nothing but what is known."""
+"""Files: untrusted names, text and JSON, atomic writes, and removal of known files only."""
 
 import contextlib
 import hashlib
@@ -18,10 +18,10 @@ _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)  # of `write_atomical
 
 
 def path_in(folder: str | Path, *names: object, source: str | Path) -> Path:
-    """The path of a file in `folder`, or of folders in it and then a file, whose names were read from `source`.
+    """`folder` joined with `names`, which were read from `source` and are not trusted.
 
-    Raises `InputError`, naming both, unless each is a plain name: a text of 1 to 255 bytes, without separators, drives
-    and control characters, neither `.` nor `..`; and when the path leads out of `folder` once links are followed.
+    Raises `InputError` unless each name is plain: a string of 1 to 255 bytes, without separators, drives or control
+    characters, and neither `.` nor `..`.  Also raises it if the path leads out of `folder` once links are followed.
     """
     folder = Path(folder)
     plain = [name for name in names if isinstance(name, str)]
@@ -29,9 +29,9 @@ def path_in(folder: str | Path, *names: object, source: str | Path) -> Path:
     if problem is None:
         try:
             inside = folder.joinpath(*plain).resolve().is_relative_to(folder.resolve())
-        except (OSError, RuntimeError):  # a circle of links
+        except (OSError, RuntimeError):  # a loop of links
             inside = False
-        problem = None if inside else f"which does not lead out of {folder}"
+        problem = None if inside else f"inside {folder}"
     if problem is not None:
         found = "/".join(plain) if len(plain) == len(names) else names[0]
         raise InputError(f"{source}: expected a plain name, {problem}, found {shorten(repr(found))}")
@@ -39,9 +39,9 @@ def path_in(folder: str | Path, *names: object, source: str | Path) -> Path:
 
 
 def _problem_of_name(name: object) -> str | None:
-    """What a name would have to be, if it is not plain."""
+    """What is required of a name that is not plain (the text that follows "expected a plain name, "); `None` if it is."""
     if not isinstance(name, str):
-        return "which is a text"
+        return "as text"
     if name in ("", ".", "..") or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath)):
         return "without a path"
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
@@ -49,12 +49,12 @@ def _problem_of_name(name: object) -> str | None:
     try:
         length = len(os.fsencode(name))
     except UnicodeEncodeError:
-        return "which can be written in UTF-8"
+        return "in UTF-8"
     return None if length <= LONGEST_NAME else f"of at most {LONGEST_NAME} bytes"
 
 
 def read_text(path: str | Path) -> str:
-    """A text file in UTF-8, with or without a byte order mark; raises `InputError` when it is none."""
+    """The content of a UTF-8 text file, with or without a byte order mark; raises `InputError` if it is not one."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -68,7 +68,7 @@ def read_text(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds; raises `InputError` when it is none."""
+    """The content of a JSON file; raises `InputError` if it is not valid, or an object has a key twice."""
     text = read_text(path)
     try:
         return json.loads(text, object_pairs_hook=_without_twins)
@@ -77,7 +77,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of two entries of one name the first would be lost."""
+    """A JSON object as a dict; raises `ValueError` for a repeated key, whose first value would be lost."""
     result: dict[str, Any] = {}
     for name, value in pairs:
         if name in result:
@@ -87,9 +87,9 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
-    """Give `path` the content that `write` puts into an open binary file, whole or not at all, even across a crash.
+    """Write a file through `write`, which gets an open binary file; it appears whole or not at all, even after a crash.
 
-    Raises `InputError` when there can be no such file.
+    Raises `InputError` if the file cannot be written.
     """
     path = Path(path)
     if path.is_dir():
@@ -105,7 +105,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        hidden = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides that the disk is full
+        hidden = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides a full disk
         if isinstance(hidden, OSError):
             raise InputError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
         raise
@@ -113,7 +113,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 
 @contextlib.contextmanager
 def one_line_for(path: str | Path) -> Iterator[None]:
-    """A context in which what the file system refuses becomes an `InputError` that names the file, or else `path`."""
+    """A context that turns errors of the file system into an `InputError` naming the file, or `path` if it is unknown."""
     try:
         yield
     except BrokenPipeError:
@@ -123,7 +123,7 @@ def one_line_for(path: str | Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """The folder and those above it, where they are not there; raises `InputError` when there can be none."""
+    """Create the folder and its parents if they are missing; raises `InputError` if that is impossible."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -133,17 +133,17 @@ def make_folder(path: Path) -> None:
 
 
 def refuse_file_above(folder: Path) -> None:
-    """Raises `InputError` when there can be no such folder because a file is there, or above."""
+    """Raise `InputError` if the folder cannot exist because it, or one of its parents, is a file."""
     there = next((path for path in (folder, *folder.parents) if path.exists()), None)
     if there is not None and not there.is_dir():
         raise InputError(f"{folder}: expected a folder, found a file there or above")
 
 
 def refuse_foreign(folder: Path, names: Collection[str]) -> None:
-    """Raises `InputError` unless `folder` is a real folder that holds nothing but files of these names.
+    """Raise `InputError` unless `folder` is a real folder (not a link) that holds only files with these names.
 
-    Names are relative to it (`frame.png`, `video/frame.png`).  What a crash leaves of `write_atomically` counts as the
-    file it was to become.  A folder that is not there is fine.
+    Names are relative to it (`frame.png`, `video/frame.png`).  A temporary file that a crash of `write_atomically` left
+    behind counts as the file it was to become.  A missing folder is fine.
     """
     try:
         mode = folder.lstat().st_mode
@@ -169,9 +169,9 @@ def refuse_foreign(folder: Path, names: Collection[str]) -> None:
 
 
 def remove_folder(folder: Path, names: Collection[str]) -> None:
-    """Remove a folder that holds nothing but files of these names, if it is there.
+    """Remove a folder that holds only files with these names; a missing folder is fine.
 
-    Raises `InputError`, and removes nothing, when it holds anything else or is a link (`refuse_foreign`).
+    Raises `InputError`, and removes nothing, if it holds anything else or is a link (`refuse_foreign`).
     """
     refuse_foreign(folder, names)
     for place, _, files in os.walk(folder, topdown=False):
@@ -181,15 +181,15 @@ def remove_folder(folder: Path, names: Collection[str]) -> None:
 
 
 def remove_files(paths: Iterable[Path]) -> None:
-    """Remove files that may be there; links go themselves, not what they lead to."""
+    """Remove files if they exist.  Of a link, the link itself is removed, not its target."""
     for path in paths:
         path.unlink(missing_ok=True)
 
 
 def digest(paths: Iterable[str | Path], *, salt: str = "") -> str:
-    """The SHA-256, in hexadecimal, of a text and of the files' contents one after another, each with its size before it.
+    """The hexadecimal SHA-256 of `salt` followed by each file's size and content.
 
-    Raises `InputError` when a file cannot be read.
+    Raises `InputError` if a file cannot be read.
     """
     result = hashlib.sha256(salt.encode())
     for path in paths:

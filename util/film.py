@@ -1,4 +1,4 @@
-"""Writing a video that browsers play."""
+"""Write videos that browsers can play."""
 
 import contextlib
 import os
@@ -11,17 +11,17 @@ from av.error import FFmpegError
 
 from util.errors import InputError
 
-TICKS = 90_000  # a second, in which a film counts time
-SLOWEST, FASTEST = Fraction(1), Fraction(1000)  # frames a second that the encoder is told; the times are exact all the same
+TICKS = 90_000  # per second, the time unit of the file
+SLOWEST, FASTEST = Fraction(1), Fraction(1000)  # limits of the encoder's nominal frames/s; frame times are exact regardless
 
 
 class Film:
-    """An H.264 video in mp4 as a context, in which pictures are added; `close` completes it.
+    """An H.264 video in an mp4 file, as a context: `add` pictures, then `close` to complete the file.
 
-    size: (H, W) of the pictures; an odd side gets one more row or column
-    rate: about how many frames a second there will be
+    size: (H, W) of the pictures; an odd side is padded by one row or column
+    rate: approximate frames per second
 
-    Raises `InputError` naming the file when it cannot be written.  What is left after an error is no film.
+    Raises `InputError` naming the file if it cannot be written.  After an error, the file left behind is not playable.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], rate: Fraction) -> None:
@@ -33,7 +33,7 @@ class Film:
             self._stream = self._container.add_stream("libx264", rate=rate)
         self._stream.height, self._stream.width = (side + side % 2 for side in size)  # 4:2:0 has no odd sides
         self._stream.pix_fmt = "yuv420p"
-        # without the last one libx264 makes, once in a while, another film of the same pictures
+        # without cpu-independent, libx264 occasionally encodes the same pictures differently
         self._stream.options = {"crf": "20", "preset": "veryfast", "x264-params": "cpu-independent=1"}
         self._stream.codec_context.time_base = Fraction(1, TICKS)
 
@@ -45,7 +45,7 @@ class Film:
             self._container.close()
 
     def add(self, picture: np.ndarray, time: Fraction) -> None:
-        """The next picture (H, W, 3) uint8 RGB, at `time` in seconds, which rises."""
+        """Add the next picture (H, W, 3) uint8 RGB, shown from `time` in seconds, which must increase."""
         height, width = picture.shape[:2]
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -55,7 +55,7 @@ class Film:
             self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Complete the file, on the disk and not only in the system's memory."""
+        """Complete the file and flush it to disk."""
         with self._one_line():
             self._container.mux(self._stream.encode())
             self._container.close()
@@ -67,4 +67,4 @@ class Film:
         try:
             yield
         except (FFmpegError, OSError) as error:
-            raise InputError(f"{self.path}: cannot write this film ({error.strerror})") from error
+            raise InputError(f"{self.path}: cannot write this video ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""What command-line flags are made of: types that say what they expect, and help that shows defaults."""
+"""Building blocks of command-line flags: types that state what they expect, and help that shows defaults."""
 
 import argparse
 import math
@@ -6,19 +6,19 @@ from collections.abc import Callable
 
 from util.errors import shorten
 
-LARGEST = 1e6  # of learning rates and the like: far beyond use, and float32 still holds it
+LARGEST = 1e6  # for learning rates and the like: far beyond any useful value, and safe in float32
 MOST_WORKERS = 256
 
 
 class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that shows each flag's default; where that is `None` the help says in words what it means."""
+    """Help that shows each flag's default, except `None`, which the help text explains in words."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)
 
 
 def first_line(doc: str | None) -> str:
-    """Of a module's docstring: what `--help` says of a script."""
+    """The first line of a module's docstring, used as the description in `--help`."""
     return (doc or "").strip().split("\n")[0]
 
 
@@ -33,7 +33,7 @@ def non_negative_int(text: str) -> int:
 
 
 def seed_int(text: str) -> int:
-    """For argparse: a seed that PyTorch and NumPy both take."""
+    """For argparse: a seed that both PyTorch and NumPy accept."""
     return _int_from(0, text, 2**63 - 1)
 
 
@@ -48,7 +48,7 @@ def int_between(least: int, most: int) -> Callable[[str], int]:
 
 
 def positive_float(text: str) -> float:
-    """For argparse: a number above 0 and up to `LARGEST`."""
+    """For argparse: a number above 0 and at most `LARGEST`."""
     return _float(text, lambda value: 0 < value <= LARGEST, f"above 0, at most {LARGEST:g}")
 
 
@@ -84,5 +84,5 @@ def _int_from(least: int, text: str, most: int | None = None) -> int:
 
 
 def count_or_all(text: str) -> int | None:
-    """For argparse: `None` for 'all'."""
+    """For argparse: an integer of at least 1, or `None` for 'all'."""
     return None if text == "all" else positive_int(text)

@@ -1,7 +1,7 @@
-"""Images and label maps: normalising, padding, resizing, one-hot masks, picture files, and what the numbers in masks mean.
+"""Images and label maps: normalising, padding, resizing, one-hot masks, image files, and the meaning of mask values.
 
-A label map is an integer array (H, W): 0 is background (or, where a mask is given, no statement), anything between 0 and
-255 is the id of an object.  What 255 means depends on the video; `Numbering` decides it.
+A label map is an integer array (H, W).  0 is background (in a given mask: unspecified), 1 to 254 are object ids.  The
+meaning of 255 depends on the video; `Numbering` decides it.
 """
 
 import contextlib
@@ -24,24 +24,24 @@ from util.files import write_atomically
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MEAN_COLOUR = (124, 116, 104)  # the mean as uint8
-STRIDE = 16  # of f16: frames are padded to multiples of it
+STRIDE = 16  # of f16; frames are padded to multiples of it
 IGNORED = 255
 WHITE = IGNORED  # in masks that are white on black
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats that a mask may have
+LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 Padding = tuple[int, int, int, int]  # left, right, top, bottom
 
 
 class LabelMap(NamedTuple):
-    """A label map as it lies in a file."""
+    """A label map as stored in a file."""
 
     labels: np.ndarray  # (H, W) uint8
     palette: bytes | None  # 768 bytes RGB, None for a greyscale file
 
 
 def colour_map() -> bytes:
-    """The 256 colours of the DAVIS and PASCAL VOC palettes, as 768 bytes: id bits spread over R, G and B from the top."""
+    """The DAVIS and PASCAL VOC palette, 768 bytes: the bits of an id, lowest first, fill R, G and B in turn from the top."""
     ids = np.arange(256)
     colours = np.zeros((256, 3), dtype=np.uint8)
     for bit in range(8):
@@ -51,15 +51,15 @@ def colour_map() -> bytes:
 
 
 def normalise(image: Tensor) -> Tensor:
-    """uint8 RGB (..., H, W, 3) -> float32 (..., 3, H, W) with ImageNet's mean and deviation taken out."""
-    # by channel, since a tensor of three numbers would have to be copied to the GPU, which waits
+    """uint8 RGB (..., H, W, 3) -> float32 (..., 3, H, W), normalised by ImageNet's mean and standard deviation."""
+    # per channel: copying a tensor of three numbers to the GPU would make it wait
     channels = (image.float() / 255).unbind(-1)
     constants = zip(channels, IMAGENET_MEAN, IMAGENET_STD, strict=True)
     return torch.stack([(channel - mean) / std for channel, mean, std in constants], dim=-3)
 
 
 def padding_to_stride(height: int, width: int) -> Padding:
-    """What makes height and width multiples of 16, the smaller half on the left and the top."""
+    """The padding that makes height and width multiples of 16, with the smaller half on the left and at the top."""
     x, y = -width % STRIDE, -height % STRIDE
     return x // 2, x - x // 2, y // 2, y - y // 2
 
@@ -71,9 +71,9 @@ def unpad(x: Tensor, padding: Padding) -> Tensor:
 
 
 def shorter_side_size(height: int, width: int, size: int | None) -> tuple[int, int]:
-    """Height and width when the shorter side becomes `size`, the longer rounded down; unchanged for `None`.
+    """Height and width with the shorter side scaled to `size` and the longer rounded down; unchanged for `None`.
 
-    Frames more than four times as long as wide are enlarged only until the longer side is 4 `size`.
+    Frames with an aspect ratio above 4 are enlarged only until the longer side is 4 `size`.
     """
     if size is None:
         return height, width
@@ -84,9 +84,9 @@ def shorter_side_size(height: int, width: int, size: int | None) -> tuple[int, i
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) float -> (3, *size), bicubic and unclamped.
+    """(3, H, W) float -> (3, *size), bicubic, not clamped.
 
-    Without antialiasing, as the released scores were made, unless the picture shrinks to less than a third.
+    There is no antialiasing, as in the released code, unless the image shrinks to less than a third.
     """
     if image.shape[-2:] == size:
         return image
@@ -114,21 +114,21 @@ def one_hot(labels: Tensor, ids: list[int]) -> Tensor:
 
 
 def object_ids(labels: np.ndarray) -> list[int]:
-    """The ids of the objects in a label map, ascending; 0 and 255 are none."""
+    """The object ids in a label map, ascending, without 0 and 255."""
     present = np.bincount(labels.ravel(), minlength=256)
     return [int(i) for i in np.flatnonzero(present) if i not in (0, IGNORED)]
 
 
 class Numbering:
-    """What the numbers in the label maps of one video mean: one rule, and the only place that knows it.
+    """The meaning of the values in one video's label maps, in particular of 255.
 
     The first label map that is not 0 everywhere decides for the whole video:
 
-    - It holds 255 alone beside 0 (white on black): 255 is object 1 in all of them.
-    - It holds ids: 255 is to be ignored in all of them, also where nothing else is left in a later one.
+    - It holds only 0 and 255 (white on black): 255 is object 1 in all label maps.
+    - It holds ids: 255 means "ignore" in all label maps, even in a later one that holds nothing else.
 
-    `white` says which; it is `None` until a label map has decided.  With `strict`, every label map must state something: one
-    that holds 255 alone, after others that hold ids, raises `InputError` instead of being ignored.
+    `white` is true in the first case, false in the second, and `None` until a label map has decided.  With `strict`, a
+    label map that holds only 0 and 255 after one with ids raises `InputError` instead of being ignored.
     """
 
     def __init__(self, white: bool | None = None, *, strict: bool = False) -> None:
@@ -137,7 +137,7 @@ class Numbering:
 
     @classmethod
     def of(cls, paths: Iterable[str | Path]) -> "Numbering":
-        """As the files of a video, in the order of its frames, decide it; reads them up to the first that is not empty."""
+        """The numbering of a video's mask files, given in frame order; reads up to the first that is not empty."""
         result = cls()
         for path in paths:
             result.read(read_label_map(path).labels, path)
@@ -146,9 +146,9 @@ class Numbering:
         return result
 
     def read(self, labels: np.ndarray, source: str | Path) -> np.ndarray:
-        """A label map (H, W) uint8 of ids alone: 255 becomes 1, or 0 where it is to be ignored.
+        """A label map (H, W) uint8 with ids only: 255 becomes 1 in white-on-black videos, else 0.
 
-        Raises `InputError` naming `source` when 255 is object 1 in this video and stands beside other ids here.
+        Raises `InputError` naming `source` if the video is white on black but this label map also holds ids.
         """
         white = bool((labels == WHITE).any())
         if not white and self.white is not None:
@@ -160,21 +160,21 @@ class Numbering:
             return labels
         if self.white and ids:
             raise InputError(
-                f"{source}: expected white on black, as the first mask of this video is, found 255 beside other numbers; "
+                f"{source}: expected white on black, like the first mask of this video, found 255 and other numbers; "
                 "number the objects in all masks"
             )
         if self.strict and not self.white and not ids:
             raise InputError(
-                f"{source}: expected numbered objects, as in the masks before it, found 0 and 255 alone, where 255 means "
-                "'ignore'; give the object its number"
+                f"{source}: expected numbered objects, as in the masks before it, found only 0 and 255, which means "
+                "'ignore' here; give the object its number"
             )
         return np.where(labels == WHITE, np.uint8(1 if self.white else 0), labels)
 
 
 def natural_order(name: str) -> tuple[list[tuple[bool, int | str]], str]:
-    """A key that sorts numbers in names by their value: 2.jpg before 10.jpg."""
+    """A sort key that compares numbers in names by value: 2.jpg before 10.jpg."""
     parts = [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", name)]
-    return parts, name  # the name itself puts 1.jpg and 01.jpg in one order everywhere
+    return parts, name  # the name itself orders 1.jpg and 01.jpg
 
 
 def size_text(shape: tuple[int, ...]) -> str:
@@ -183,7 +183,7 @@ def size_text(shape: tuple[int, ...]) -> str:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The images of a folder in the natural order of their stems; hidden files and whatever else lies about is left out."""
+    """The image files in a folder, in natural order of their stems; hidden and other files are left out."""
     images = (
         path
         for path in Path(folder).iterdir()
@@ -193,9 +193,9 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def list_frames(folder: str | Path) -> list[Path]:
-    """`list_images` of a folder whose files are told apart by their stems.
+    """`list_images`, for a folder whose files are identified by their stems.
 
-    Raises `InputError` when two have the same one, or a folder is called like a frame, which would be left out unnoticed.
+    Raises `InputError` if two files have the same stem, or if a folder has an image suffix (it would be skipped silently).
     """
     for path in Path(folder).iterdir():
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_dir():
@@ -204,7 +204,7 @@ def list_frames(folder: str | Path) -> list[Path]:
 
 
 def refuse_twins(images: list[Path]) -> list[Path]:
-    """The same images; raises `InputError` when two that follow each other differ in their suffixes only."""
+    """The same images; raises `InputError` if two neighbours differ only in their suffix."""
     for one, other in itertools.pairwise(images):
         if one.stem == other.stem:
             raise InputError(f"{one.parent}: expected one picture of each name, found {one.name} and {other.name}")
@@ -212,22 +212,22 @@ def refuse_twins(images: list[Path]) -> list[Path]:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture as uint8 RGB (H, W, 3); raises `InputError` naming the file when it cannot be read (see `as_rgb`)."""
+    """An image file as uint8 RGB (H, W, 3); raises `InputError` naming the file if it cannot be read (see `as_rgb`)."""
     with open_image(path) as image:
         return np.array(as_rgb(image))
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode, its pixels read, in 8-bit RGB.  16 bits are scaled from their whole range.
+    """A loaded image of any mode as 8-bit RGB.  16-bit values are scaled from their full range.
 
-    Raises `InputError`, without the file's name, when there is no right answer: floating-point and 32-bit pictures, whose
-    range is not known, 16 bits of which only 8 are used, and transparent pixels, since nothing says what is behind them.
+    Raises `InputError`, without the file's name, if the right result is unknown: floating-point and 32-bit images (unknown
+    range), 16-bit images that use only 8 bits, and transparent pixels (unknown background).
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         image = _as_8_bits(image)
     elif image.mode in ("I", "F"):
         what = "floating-point" if image.mode == "F" else "32-bit"
-        raise InputError(f"expected 8 or 16 bits a channel, found a {what} picture of unknown range; save it as 8-bit PNG")
+        raise InputError(f"expected 8 or 16 bits per channel, found a {what} picture of unknown range; save it as 8-bit PNG")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if np.asarray(image.getchannel("A")).min() < 255:
@@ -239,11 +239,11 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _as_8_bits(image: Image.Image) -> Image.Image:
-    """A greyscale picture of 16 bits, or of 12 in a TIFF, in 8."""
+    """A 16-bit greyscale image, or a 12-bit one from a TIFF, as 8-bit."""
     bits, inverted = 16, False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (bits,))[0]
-        inverted = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0  # which Pillow leaves to us
+        inverted = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0  # Pillow does not invert these
     values = np.asarray(image)
     if 0 < values.max() < 256:
         raise InputError(f"expected a 16-bit picture, found no value above {values.max()}; save it with 8 bits")
@@ -252,9 +252,9 @@ def _as_8_bits(image: Image.Image) -> Image.Image:
 
 
 def read_label_map(path: str | Path) -> LabelMap:
-    """A paletted or greyscale PNG as a label map, as it is in the file (1-bit masks: 0 and 255).
+    """A paletted or greyscale PNG as a label map, with the file's own values (1-bit masks: 0 and 255).
 
-    Raises `InputError` naming the file when it is none or its format is lossy.
+    Raises `InputError` naming the file if it is not a label map or its format is lossy.
     """
     with open_image(path) as image:
         _refuse_as_label_map(image)
@@ -265,7 +265,7 @@ def read_label_map(path: str | Path) -> LabelMap:
 
 
 def read_grey(path: str | Path) -> np.ndarray:
-    """The brightness of a picture of any mode, (H, W) uint8; transparency counts for nothing.  Raises `InputError`."""
+    """The brightness of an image of any mode, (H, W) uint8, ignoring transparency; raises `InputError` if unreadable."""
     with open_image(path) as image:
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
             image = _as_8_bits(image)
@@ -273,20 +273,20 @@ def read_grey(path: str | Path) -> np.ndarray:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Height and width, from the file's header alone."""
+    """Height and width, read from the file's header only."""
     with open_image(path, load=False) as image:
         return image.height, image.width
 
 
 def label_map_size(path: str | Path) -> tuple[int, int]:
-    """Height and width, from the file's header alone; raises `InputError` as `read_label_map` does."""
+    """Height and width, read from the file's header only; raises `InputError` like `read_label_map`."""
     with open_image(path, load=False) as image:
         _refuse_as_label_map(image)
         return image.height, image.width
 
 
 def refuse_lossy(image: Image.Image) -> None:
-    """Raises `InputError`, without the file's name, when a mask's format does not keep its values."""
+    """Raise `InputError`, without the file's name, if a mask's file format is lossy."""
     kind = "JPEG" if image.info.get("compression") == "jpeg" else image.format  # within a TIFF
     if kind not in LOSSLESS:
         raise InputError(f"expected a mask as PNG, found {kind}, which changes values; save the mask as PNG")
@@ -299,7 +299,7 @@ def _refuse_as_label_map(image: Image.Image) -> None:
 
 
 def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None) -> None:
-    """Write (H, W) uint8 as a PNG, atomically: paletted, or greyscale when `palette` is `None`."""
+    """Write (H, W) uint8 as a PNG, atomically: paletted, or greyscale if `palette` is `None`."""
     image = Image.fromarray(labels)
     if palette is not None:
         image.putpalette(palette)
@@ -310,24 +310,24 @@ def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None)
 
 @contextlib.contextmanager
 def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
-    """A picture as Pillow has it, its pixels read unless `load` is false.
+    """A Pillow image as a context, its pixels loaded unless `load` is false.
 
-    Raises `InputError` naming the file when it cannot be read or holds several pictures; one that is raised within the
-    context gets the file's name put before it.
+    Raises `InputError` naming the file if it cannot be read or holds several pictures.  An `InputError` raised inside the
+    context is prefixed with the file's name.
     """
     with contextlib.ExitStack() as stack:
         try:
             image = stack.enter_context(Image.open(path))
-            count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # cameras put a preview behind the picture
+            count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # cameras append a preview
             if load:
-                image.load()  # a truncated file shows itself only here
-        except Exception as error:  # of which Pillow's readers of damaged files raise almost all there are
+                image.load()  # truncation is detected only here
+        except Exception as error:  # on damaged files Pillow raises almost any kind
             what = f"cannot read this image ({str(error) or type(error).__name__})"
             what = "no such file" if isinstance(error, FileNotFoundError) else what
             raise InputError(f"{path}: {what}") from error
         try:
             if count > 1:
-                raise InputError(f"expected one picture in a file, found {count}; save each as a file of its own")
+                raise InputError(f"expected one picture in a file, found {count}; save each in its own file")
             yield image
         except InputError as error:
             raise InputError(f"{path}: {error}") from error

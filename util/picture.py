@@ -1,4 +1,4 @@
-"""Pictures to look at: label maps drawn over frames, and sheets of them."""
+"""Visualisation: label maps drawn over frames, and contact sheets."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from util.files import write_atomically
 from util.image import IGNORED, colour_map, read_image, size_text
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-LONGEST_LINE = 24  # characters of a row's name
+LONGEST_LINE = 24  # characters per line of a row's name
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> np.ndarray:
-    """A frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined; returns a new one.
+    """A copy of a frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined.
 
-    Outlines run outside of all objects, so that they hide none: white along objects, in the object's own colour along
-    parts of it that are only some pixels thin.  Raises `InputError` when the sizes differ.
+    Outlines lie outside all objects, so they hide none.  They are white, or the object's own colour next to parts of it
+    that are only a few pixels thin.  Raises `InputError` if the sizes differ.
     """
     if image.shape[:2] != labels.shape:
         raise InputError(f"expected a label map of the frame's size {size_text(image.shape)}, found {size_text(labels.shape)}")
@@ -29,9 +29,9 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> 
     width = max(1, round(min(labels.shape) / 300))
     near, far = _disk(width), _disk(width + 1)
     grown = cv2.dilate(labels, near)
-    rim = objects & (grown != cv2.erode(labels, near))  # another label is near
+    rim = objects & (grown != cv2.erode(labels, near))  # pixels near another label
     core = objects & (cv2.dilate(labels, far) == cv2.erode(labels, far))
-    thick = cv2.dilate(core.astype(np.uint8), _disk(2 * width + 3)) != 0  # and around it
+    thick = cv2.dilate(core.astype(np.uint8), _disk(2 * width + 3)) != 0  # the core and its surroundings
     outline = ~objects & (grown != 0)
     result = image.copy()
     result[objects] = ((1 - opacity) * image[objects] + opacity * colours[labels[objects]]).astype(np.uint8)
@@ -42,7 +42,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> 
 
 
 def draw_mask(frame: Path, mask: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
-    """`overlay` of two files, where `read` makes a label map of the mask; raises `InputError` naming the file at fault."""
+    """`overlay` for two files; `read` reads the mask as a label map.  Raises `InputError` naming the bad file."""
     image, labels = read_image(frame), read(mask)
     if labels.shape != image.shape[:2]:
         raise InputError(f"{mask}: expected the size of {frame}, {size_text(image.shape)}, found {size_text(labels.shape)}")
@@ -61,10 +61,10 @@ def sheet(
     height: int = 160,
     gap: int = 4,
 ) -> np.ndarray:
-    """Rows of pictures (H, W, 3) uint8, each scaled to `height`, on white, as one picture.
+    """A contact sheet: rows of pictures (H, W, 3) uint8, each scaled to `height`, on a white ground.
 
-    `captions` has a text for each picture, which is written into its corner, and `names` one for each row, which stands
-    before it (of several lines, if need be).
+    `captions` holds a text for each picture, drawn in its top left corner.  `names` holds a text for each row, drawn to its
+    left; it may have several lines.
     """
     scaled = [[_scaled(picture, height) for picture in row] for row in rows]
     font = ImageFont.load_default(max(10, height // 10))

@@ -1,4 +1,4 @@
-"""Progress on the terminal."""
+"""Progress bars."""
 
 import sys
 
@@ -10,8 +10,8 @@ def progress_bar(
 ) -> progressbar.ProgressBar:
     """A bar with count, rate and time left on standard error; use it as a context and call `increment()`.
 
-    On a terminal it is redrawn in place, in a log file it is a line now and then.  `shown=False` draws nothing.  `start`
-    is what was done before; `figures` are shown beside the count, given by name to `update`.
+    A terminal redraws it in place; a log file gets a line now and then.  `shown=False` draws nothing.  `start` is the number
+    of items already done.  `figures` are the names of extra values to show; pass them to `update` by name.
     """
     if not shown:
         return progressbar.NullBar(max_value=total)
@@ -39,7 +39,7 @@ def progress_bar(
 
 
 class _Rate(progressbar.widgets.WidgetBase):
-    """Counts a second since the start."""
+    """Items per second since the start of this run."""
 
     def __init__(self, start: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Bad input to every script: each case must end as it says, in one line, and change nothing outside its output.
+"""Bad input for every script: each case must end as stated, with one line, and change nothing outside its output.
 
     PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/cases.py FOLDER [PATTERN]
 
-Run it in the sandbox only: a bug that a case finds must not reach the machine.
+Run it only in the sandbox: a bug that a case finds must not damage the machine.
 """
 
 import contextlib
@@ -49,12 +49,12 @@ DATA = ("--static_root", "static", "--bl_root", "BL30K", "--yv_root", "YouTube",
 
 
 class Case(NamedTuple):
-    """In a copy of the good tree, which is the current folder, `breaks()` is called and then the script."""
+    """A call of `breaks()`, then of the script, in a copy of the good tree (the current folder)."""
 
     name: str
     command: tuple
     status: int = 2
-    says: str = r"error: "  # a regular expression for the last line on standard error, or what is printed where status is 0
+    says: str = r"error: "  # a regular expression for the last line of standard error (status 0: for the output)
     breaks: Callable[[], object] = lambda: None
     right: Callable[[], bool] = lambda: True  # what must hold afterwards
 
@@ -142,7 +142,7 @@ def renamed(place: str, name: bytes) -> Callable[[], object]:
 
 
 def disk(size: str) -> Callable[[], object]:
-    """`out` on a disk of its own; the sandbox lets us mount one, which goes with it."""
+    """Mount a separate disk at `out`; it goes away with the sandbox."""
 
     def do() -> None:
         path("out").mkdir()
@@ -176,7 +176,7 @@ def quietly(command: tuple) -> Callable[[], object]:
 
 
 def twice(name: str) -> Callable[[], object]:
-    """A tar of BL30K in which one mask comes twice, with other content."""
+    """A tar of BL30K that holds one mask twice, with different content."""
 
     def do() -> None:
         with tarfile.open(name, "w") as archive:
@@ -358,7 +358,7 @@ CASES = [
         "output into the data",
         ("eval_davis", "--davis_path", "DAVIS", "--output", "DAVIS/Annotations/480p", "--overwrite", *NET),
         2,
-        "is read",
+        "holds input",
     ),
     Case("a record from elsewhere", davis("--overwrite"), 2, "run.json", write("out/run.json", '{"videos": "../../x"}')),
     Case(
@@ -559,7 +559,7 @@ CASES = [
         "f.png",
         right=lambda: path("out/f.png").is_file(),
     ),
-    Case("a frame over a file", ("segment_video", "film.mp4", "--frame", "0", "mask.png"), 2, "exists already"),
+    Case("a frame over a file", ("segment_video", "film.mp4", "--frame", "0", "mask.png"), 2, "already exists"),
     # scores and pictures
     Case("score of no results", ("score", "--results", "nowhere", "--davis_path", "DAVIS")),
     Case(
@@ -665,10 +665,16 @@ CASES = [
     ),
     Case("demo data into a file", ("make_demo_data", "notes.txt"), 2, "notes.txt"),
     # results over what is not ours
-    Case("copies of first masks into the ground truth", (*COPIES, "DAVIS/Annotations/480p"), 2, "is read"),
+    Case("copies of first masks into the ground truth", (*COPIES, "DAVIS/Annotations/480p"), 2, "holds input"),
     Case("copies of first masks over a network's results", (*COPIES, "out"), 2, "another run", quietly(davis())),
-    Case("a network of that name", train(), 2, "x_s3.pth: is there", write("out/x_s3.pth", "precious")),
-    Case("a folder of the network's name", train(), 2, "x_s3.pth: is there", lambda: path("out/x_s3.pth").mkdir(parents=True)),
+    Case("a network of that name", train(), 2, "x_s3.pth: already exists", write("out/x_s3.pth", "precious")),
+    Case(
+        "a folder of the network's name",
+        train(),
+        2,
+        "x_s3.pth: already exists",
+        lambda: path("out/x_s3.pth").mkdir(parents=True),
+    ),
     Case("a list that names scores.json", davis(), 2, "another name", copied("scores.json"), lambda: not path("out").exists()),
     # names
     Case("a run with a long name", train("--id", "n" * 247), 2, "^error: --id", right=lambda: not path("out").exists()),
@@ -798,7 +804,7 @@ CASES = [
         "a dangling frame in an unpacked archive",
         ("prepare_davis", "DAVIS", "--output", "out"),
         2,
-        "00001.jpg: .* link to nothing",
+        "00001.jpg: .* dangling link",
         link(f"{ANT}/00001.jpg", "nowhere"),
     ),
     Case("a tar with two files of one name", ("prepare_bl30k", "b.tar", "--output", "out"), 2, "differs from", twice("b.tar")),
@@ -814,7 +820,7 @@ CASES = [
 
 
 class TookTooLong(BaseException):
-    """A case that hangs; not an `Exception`, so that nothing takes it for something else."""
+    """A case hangs.  Not an `Exception`, so that no handler catches it."""
 
 
 def stop(number: int, frame: object) -> None:
@@ -822,7 +828,7 @@ def stop(number: int, frame: object) -> None:
 
 
 class Stream(io.TextIOWrapper):
-    """Standard output as a terminal has it: what is no UTF-8 cannot be printed."""
+    """Standard output like a terminal's: only UTF-8 can be printed."""
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), "utf-8", write_through=True)
@@ -832,7 +838,7 @@ class Stream(io.TextIOWrapper):
 
 
 def snapshot(root: Path) -> dict[str, str]:
-    """What lies there, `out` and the sandbox's own folder aside."""
+    """The content of the tree, except `out` and the sandbox's own folder."""
     found = {}
     for place, folders, files in os.walk(root):
         if Path(place) == root:
@@ -846,7 +852,7 @@ def snapshot(root: Path) -> dict[str, str]:
 
 
 def run(case: Case, here: Path) -> list[str]:
-    """What is wrong with how a case ended; nothing if it is as it should be."""
+    """What is wrong with the end of a case, or an empty value."""
     os.chdir(here)
     case.breaks()
     before = snapshot(here)
@@ -899,7 +905,7 @@ def main() -> int:
         start = time.perf_counter()
         problems = run(case, here)
         os.chdir(root)
-        subprocess.run(["umount", here / "out"], capture_output=True)  # where a case has mounted a disk of its own
+        subprocess.run(["umount", here / "out"], capture_output=True)  # if a case mounted a disk there
         shutil.rmtree(here)
         failed += bool(problems)
         mark = "FAILED" if problems else "ok"

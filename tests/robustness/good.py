@@ -31,7 +31,7 @@ def picture(t: int) -> Image.Image:
 
 
 def build(root: Path) -> None:
-    """Everything that the cases start from, below `root`."""
+    """Write everything that the cases start from below `root`."""
     save_network(build_light_network(), root / "net.pth")
     (root / "notes.txt").write_text("precious")
     davis = root / "DAVIS"

@@ -1,4 +1,4 @@
-"""A hundred and fifty bad inputs over all scripts, in a sandbox: see `cases.py`."""
+"""Bad input to all scripts, in a sandbox: see `cases.py`."""
 
 import os
 import subprocess
