@@ -131,7 +131,7 @@ def test_bad_folders_are_refused(exported, tmp_path):
         proto = onnx.load(exported / f"{name}.onnx")
         proto.metadata_props[0].value = proto.metadata_props[0].value.replace('"version": 1', '"version": 2')
         onnx.save(proto, tmp_path / "mixed" / f"{name}.onnx")
-    with pytest.raises(InputError, match="not written by .* of this version: version 2, this code knows 1"):
+    with pytest.raises(InputError, match=r"not written by .* of this version: version 2, this code knows 1"):
         OnnxNetwork(tmp_path / "mixed")
 
 
