@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import build_light_network
+from conftest import ROOT, build_light_network
 
 from model import VideoSegmenter, load_network, save_network
 from model.onnx import SHAPES, OnnxNetwork, export_onnx
+from scripts.benchmark.against import segment_video
+from scripts.benchmark.made_up import made_up_mask, made_up_video
 from util.errors import InputError
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
@@ -63,6 +65,20 @@ def test_a_video_is_segmented_as_with_pytorch(exported, light_network, amp):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)  # errors go through the memory, frame after frame
         assert torch.equal(theirs.to_labels(found), ours.to_labels(expected))
     assert theirs.object_ids == [3, 4, 9]
+
+
+def test_the_example_in_numpy_segments_a_video_as_we_do(exported, light_network):
+    text = (ROOT / "docs" / "onnx_example.py").read_text()
+    assert text.count('"out/onnx"') == 1
+    example = {}
+    exec(text.replace('"out/onnx"', repr(str(exported))), example)
+    frame, mask = made_up_video((75, 90)), made_up_mask((75, 90), range(1, 4))
+    frames = [frame(4 * t) for t in range(8)]
+    labels = example["segment"](frames, mask)
+    assert labels.shape == (8, 75, 90)
+    assert set(np.unique(labels[0])) == {0, 1, 2, 3}
+    expected = segment_video(light_network, frames, mask)
+    assert (labels == expected).mean() > 0.999  # a pixel on an edge may be a tie that rounding decides
 
 
 @pytest.mark.slow
