@@ -23,6 +23,7 @@ from util.progress import progress_bar
 
 OPSETS = range(18, 26)  # what PyTorch 2.14 writes and ONNX Runtime 1.32 reads
 OPSET = 20  # runtimes have read it since 2023, and nothing that the network uses has changed since
+LARGEST = 2**31  # bytes of weights in a file, nearly: protobuf's limit
 VERSION = 1  # of the record
 RECORD = "stcn"  # the metadata entry that says which network a file belongs to; the same in all three
 INSTALL = "pip install -e '.[onnx]'"
@@ -61,7 +62,8 @@ def export_onnx(checkpoint: str | Path, folder: str | Path, *, opset: int = OPSE
     """Write the network of a checkpoint as `key_encoder.onnx`, `value_encoder.onnx` and `decoder.onnx`, each atomically.
 
     Each file takes any height, width and number of objects (`SHAPES`) and says in its metadata which network it belongs to.
-    Raises `InputError` when the checkpoint cannot be read, a file cannot be written, or the exporter is not installed.
+    Raises `InputError` when the checkpoint cannot be read or is too large, a file cannot be written, or the exporter is not
+    installed.
     """
     for name in ("onnx", "onnxscript"):
         if importlib.util.find_spec(name) is None:
@@ -78,6 +80,9 @@ def export_onnx(checkpoint: str | Path, folder: str | Path, *, opset: int = OPSE
         "value_encoder": (network.value_encoder, (image, masks, features.f16)),
         "decoder": (_FlatDecoder(network.decoder).eval(), (values, features.f16_compressed, features.f8, features.f4)),
     }
+    for name, (module, _) in work.items():
+        if (size := sum(4 * weight.numel() for weight in module.parameters())) > LARGEST:
+            raise InputError(f"{checkpoint}: expected at most {LARGEST} bytes of weights in {name}.onnx, found {size}")
     contents: dict[Path, bytes] = {}
     with progress_bar(len(work), "files") as bar:
         for name, (module, example) in work.items():

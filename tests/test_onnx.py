@@ -128,6 +128,13 @@ def test_bad_exports_are_refused_at_once(tmp_path, light_file, script, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_network_too_large_for_a_file_is_refused(light_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("model.onnx.LARGEST", 10**6)
+    with pytest.raises(InputError, match=r"expected at most 1000000 bytes of weights in key_encoder\.onnx, found \d+"):
+        export_onnx(light_file, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
 def test_bad_folders_are_refused(exported, tmp_path):
     with pytest.raises(InputError, match=r"key_encoder\.onnx: no such file"):
         OnnxNetwork(tmp_path)
