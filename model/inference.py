@@ -14,6 +14,7 @@ from model.checkpoint import load_for_inference
 from model.memory import MemoryBank
 from model.modules import KeyFeatures
 from model.network import STCN, aggregate
+from model.onnx import OnnxNetwork
 from util.image import (
     IGNORED,
     Numbering,
@@ -62,7 +63,7 @@ class VideoSegmenter:
 
     def __init__(
         self,
-        network: STCN,
+        network: STCN | OnnxNetwork,
         *,
         size: int | None = None,
         memory_every: int = 5,

@@ -217,7 +217,8 @@ class Decoder(nn.Module):
         objects = readout.shape[1]
         x = self.compress(readout.flatten(0, 1), features.f16_compressed).unflatten(0, (-1, objects))
         f8, f4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
-        return torch.cat([self._upsample(some, f8, f4) for some in x.split(self.at_once or objects, dim=1)], dim=1)
+        parts = x.split(self.at_once, dim=1) if self.at_once else (x,)
+        return torch.cat([self._upsample(some, f8, f4) for some in parts], dim=1)
 
     def _upsample(self, x: Tensor, f8: Tensor, f4: Tensor) -> Tensor:
         x = self.up_8_4(self.up_16_8(x, f8), f4)

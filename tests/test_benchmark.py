@@ -6,6 +6,10 @@ import pytest
 from conftest import run_script
 from PIL import Image
 
+from scripts.benchmark.against import run_once
+from scripts.benchmark.videos import VideoJob
+from util.errors import InputError
+
 SMALL = ("--size", "48x64", "--repeats", 1, "--device", "cpu")
 
 
@@ -55,9 +59,94 @@ def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, cap
         assert plot.width > plot.height > 100
 
 
+PEER = """
+import numpy as np
+import torch
+from model import load_network
+from model.plain import segment_plainly
+from util.image import normalise
+
+network = load_network({model!r})
+
+def segment(frames, first_mask):
+    assert all(frame.shape == first_mask.shape + (3,) and frame.dtype == np.uint8 for frame in frames)
+    with torch.no_grad():
+        images = torch.stack([normalise(torch.from_numpy(frame)) for frame in frames])
+        results = segment_plainly(network, images, {{0: torch.from_numpy(first_mask)}})
+    labels = np.stack([probabilities.argmax(dim=0).numpy() for _, probabilities in results])
+    labels[:, 0, :16] = 77  # a quarter of a row of 64 pixels, of 48 rows
+    return labels
+"""
+
+
+@pytest.mark.slow
+def test_another_implementation_is_timed_beside_ours(light_file, tmp_path, capsys):
+    peer = tmp_path / "peer.py"
+    peer.write_text(PEER.format(model=str(light_file)))
+    flags = ("--video", "--against", peer, "--model", light_file, "--objects", 2, "--frames", 7)
+    assert run_script("scripts.benchmark.__main__", *flags, *SMALL) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("48x64, 2 objects, 7 frames: ")
+    figures = re.search(r"([\d.]+) frames/s, \S+peer.py ([\d.]+), ratio ([\d.]+), .* at ([\d.]+) % of the pixels", out)
+    ours, theirs, ratio, equal = map(float, figures.groups())
+    assert ratio == pytest.approx(ours / theirs, rel=0.05)
+    assert equal == pytest.approx(100 * (1 - 0.25 / 48), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1\nimport nowhere_to_be_found", "the file fails at line 2: ModuleNotFoundError"),
+        ("def segment(:", "the file fails: SyntaxError"),
+        ("import sys\nsys.exit(3)", "the file fails at line 2: SystemExit: 3"),
+        ("segment = 3", "expected a function segment(frames, first_mask), found 3"),
+        ("def segment(frames, mask):\n    return frames[99]", "segment fails at line 2: IndexError"),
+        ("def segment(frames, mask):\n    return [mask]", "expected labels as integers (2, 48, 64), found uint8 (1, 48, 64)"),
+        (
+            "def segment(frames, mask):\n    return [mask / 2, mask / 2]",
+            "expected labels as integers (2, 48, 64), found float",
+        ),
+        ("def segment(frames, mask):\n    return [mask, mask[1:]]", "the result of segment as an array fails: ValueError"),
+    ],
+)
+def test_a_bad_implementation_is_told_in_one_line(content, message, tmp_path):
+    peer = tmp_path / "peer.py"
+    peer.write_text(content)
+    job = VideoJob("ours", "none.pth", (48, 64), 2, 1, 0, 0, None, "cpu", None)
+    with pytest.raises(InputError) as caught:
+        run_once(job, peer, 2)
+    assert str(caught.value).startswith(f"{peer}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_an_implementation_that_ends_its_process_is_told(light_file, tmp_path, capsys):
+    flags = ("--video", "--model", light_file, "--against", tmp_path / "peer.py", *SMALL)
+    assert run_script("scripts.benchmark.__main__", *flags) == 2
+    assert "peer.py: no such file" in capsys.readouterr().err
+    (tmp_path / "peer.py").write_text("import os\nos._exit(0)")
+    assert run_script("scripts.benchmark.__main__", *flags) == 2
+    assert "peer.py: its process ended" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_onnx_runtime_is_timed_beside_pytorch(light_file, capsys):
+    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    flags = ("--onnx", "--model", light_file, "--objects", 2, "--frames", 6)
+    assert run_script("scripts.benchmark.__main__", *flags, *SMALL) == 0
+    *rows, last = capsys.readouterr().out.splitlines()[1:]
+    assert len(rows) == 4
+    for row in rows:
+        ours, theirs, ratio = map(float, row.split()[-3:])
+        assert ratio == pytest.approx(ours / theirs, rel=0.1)
+    assert float(re.search(r"at ([\d.]+) %", last)[1]) > 99.9
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--long", "--against", "peer.py"), "--against: goes with --video, without --memory and --late"),
         (("--video", "--memory", 5, "--objects", 2, "--late", 1), "--late: goes without --memory"),
         (("--video", "--objects", 11), "--objects: expected at most 10, found 11"),
         (("--long", "--frames", 9), "--frames: expected at least 10, found 9"),

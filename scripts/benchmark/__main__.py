@@ -3,6 +3,7 @@
 python -m scripts.benchmark --data --static_root ../static --davis_root ../DAVIS/2017
 python -m scripts.benchmark --read --size 480x854 --objects 3 --memory 40
 python -m scripts.benchmark --video --size 480x854 --objects 5 --late 2 --frames 50 --repeats 1
+python -m scripts.benchmark --video --against peer.py --model saves/stcn_light.pth --size 240x432 --repeats 3
 """
 
 import argparse
@@ -14,7 +15,9 @@ import torch
 
 from dataset.stages import add_crop_flag, add_data_flags, data_roots
 from model import STCN, load_for_inference, load_network, save_network
+from scripts.benchmark.against import measure_against
 from scripts.benchmark.made_up import STRIPES
+from scripts.benchmark.onnx_speed import measure_onnx
 from scripts.benchmark.reading import measure_parts, measure_read
 from scripts.benchmark.samples import measure_data
 from scripts.benchmark.training_steps import measure_scoring, measure_training
@@ -36,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--growth", action="store_true", help="how time and memory grow with frames, objects and pixels: a table and a plot"
     )
+    what.add_argument("--onnx", action="store_true", help="time PyTorch and ONNX Runtime: each part, and a whole video")
     what.add_argument("--training", action="store_true", help="time training steps")
     what.add_argument("--scoring", action="store_true", help="time the scoring of a frame")
     result.add_argument(
@@ -52,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
         help="number of synthetic memory frames (default: 10 for --parts and --read, 0 for videos)",
     )
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
+    result.add_argument(
+        "--against", metavar="FILE", help="for --video: a Python file with another implementation (docs/performance.md)"
+    )
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
     result.add_argument("--output", default="growth.png", metavar="PNG", help="plot of --growth")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
@@ -80,6 +87,10 @@ def main() -> None:
         arguments.memory = 10 if arguments.parts or arguments.read else 0
     if arguments.memory and arguments.late:
         raise InputError("--late: goes without --memory, which holds all objects from the start")
+    if arguments.against and not (arguments.video and not arguments.memory and not arguments.late):
+        raise InputError("--against: goes with --video, without --memory and --late")
+    if arguments.onnx and device.type != "cpu":
+        raise InputError(f"--onnx: is measured on the CPU; expected --device cpu, found {device}")
     if arguments.objects > STRIPES:
         raise InputError(f"--objects: expected at most {STRIPES}, found {arguments.objects}")
     if (arguments.long or arguments.growth) and arguments.frames < PARTS:
@@ -103,10 +114,16 @@ def main() -> None:
                 shape = {"size": size, "objects": arguments.objects, "memory": arguments.memory}
                 print(measure_parts(network, **shape, repeats=repeats))
                 return
+            if arguments.onnx:
+                shape = {"size": size, "objects": arguments.objects, "frames": arguments.frames}
+                print(measure_onnx(model, **shape, repeats=repeats))
+                return
             same = ("frames", "objects", "late", "memory", "max_memory_frames", "threads")
             options = {name: getattr(arguments, name) for name in same}
             job = VideoJob(way="ours", model=str(model), size=size, device=str(device), **options)
-            if arguments.video:
+            if arguments.against:
+                print(measure_against(job, Path(arguments.against), repeats=repeats))
+            elif arguments.video:
                 print(measure_video(job, repeats=repeats))
             elif arguments.long:
                 print(measure_long_video(job))

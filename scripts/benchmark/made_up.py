@@ -22,6 +22,17 @@ def made_up_frame(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
+def made_up_video(size: tuple[int, int]) -> Callable[[int], np.ndarray]:
+    """Frame t, (H, W, 3) uint8, of a video without end in which smooth noise goes left and right."""
+    canvas = made_up_frame((size[0], size[1] + 64))
+
+    def frame(t: int) -> np.ndarray:
+        left = round(32 + 31 * np.sin(t / 9))
+        return canvas[:, left : left + size[1]]
+
+    return frame
+
+
 def made_up_mask(size: tuple[int, int], ids: range) -> np.ndarray:
     """A label map with an upright stripe for each id."""
     labels = np.zeros(size, dtype=np.uint8)

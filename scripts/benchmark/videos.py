@@ -13,14 +13,13 @@ from unittest import mock
 
 import cv2
 import matplotlib
-import numpy as np
 import torch
 from matplotlib import pyplot
 from progressbar import ProgressBar
 
 from model import VideoSegmenter, load_network
 from model.plain import PlainBank, segment_plainly
-from scripts.benchmark.made_up import grid_of, made_up_frame, made_up_mask
+from scripts.benchmark.made_up import grid_of, made_up_mask, made_up_video
 from util.device import device_of, peak_memory
 from util.files import write_atomically
 from util.image import normalise
@@ -146,15 +145,14 @@ def run_video(job: VideoJob) -> VideoResult:
     masks = {0: made_up_mask(job.size, early)}
     if job.late:
         masks[job.frames // 2] = made_up_mask(job.size, range(early.stop, 1 + job.objects))
-    canvas = made_up_frame((job.size[0], job.size[1] + 64))
+    picture = made_up_video(job.size)
     grid, generator = grid_of(job.size), torch.Generator().manual_seed(0)
     keys = torch.randn(job.memory, network.config.key_dim, *grid, generator=generator).to(device)
     value = torch.randn(job.objects, network.config.value_dim, *grid, generator=generator).to(device)
     start_bytes = peak_from_now(device)
 
     def frame(t: int) -> torch.Tensor:
-        left = round(32 + 31 * np.sin(t / 9))
-        return normalise(torch.from_numpy(canvas[:, left : left + job.size[1]]).to(device))
+        return normalise(torch.from_numpy(picture(t)).to(device))
 
     if job.way == "plain":
 
