@@ -229,9 +229,9 @@ class MemoryBank:
         total = any_store.new_zeros(len(row), any_store.shape[1])
         weight = weight.to(any_store.dtype)
         in_slab = SLAB * self._positions
-        parts = (row.div(in_slab, rounding_mode="floor"), row % in_slab, weight, total)
         size = max(1, _block(row.device) // (4 * any_store.shape[1]))
-        for slab, local, block_weight, block_total in zip(*(x.split(size) for x in parts), strict=True):
+        for block_row, block_weight, block_total in zip(*(x.split(size) for x in (row, weight, total)), strict=True):
+            slab, local = block_row // in_slab, block_row % in_slab
             for number, values in stores.items():
                 inside = slab == number
                 if row.device.type in WITHOUT_WAITS:  # how many are inside, the CPU could not know without a wait
