@@ -3,6 +3,7 @@
 python -m scripts.benchmark --data --static_root ../static --davis_root ../DAVIS/2017
 python -m scripts.benchmark --read --size 480x854 --objects 3 --memory 40
 python -m scripts.benchmark --video --size 480x854 --objects 5 --late 2 --frames 50 --repeats 1
+python -m scripts.benchmark --fits
 """
 
 import argparse
@@ -13,7 +14,8 @@ from pathlib import Path
 import torch
 
 from dataset.stages import add_crop_flag, add_data_flags, data_roots
-from model import STCN, load_for_inference, load_network, save_network
+from model import STCN, NetworkConfig, load_for_inference, load_network, save_network
+from scripts.benchmark.fits import measure_fits
 from scripts.benchmark.made_up import STRIPES
 from scripts.benchmark.reading import measure_parts, measure_read
 from scripts.benchmark.samples import measure_data
@@ -37,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "--growth", action="store_true", help="how time and memory grow with frames, objects and pixels: a table and a plot"
     )
     what.add_argument("--training", action="store_true", help="time training steps")
+    what.add_argument("--fits", action="store_true", help="GPU memory that training and inference need, computed without a GPU")
     what.add_argument("--scoring", action="store_true", help="time the scoring of a frame")
     result.add_argument(
         "--repeats", type=positive_int, default=20, help="repetitions of each measurement; medians are printed"
@@ -49,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--memory",
         type=non_negative_int,
-        help="number of synthetic memory frames (default: 10 for --parts and --read, 0 for videos)",
+        help="number of synthetic memory frames (default: 10 for --parts and --read, 20 for --fits, 0 for videos)",
     )
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
@@ -77,16 +80,21 @@ def main() -> None:
     arguments = parser().parse_args()
     device, repeats, size = device_of(arguments.device), arguments.repeats, arguments.size
     if arguments.memory is None:
-        arguments.memory = 10 if arguments.parts or arguments.read else 0
+        arguments.memory = 10 if arguments.parts or arguments.read else 20 if arguments.fits else 0
     if arguments.memory and arguments.late:
         raise InputError("--late: goes without --memory, which holds all objects from the start")
     if arguments.objects > STRIPES:
         raise InputError(f"--objects: expected at most {STRIPES}, found {arguments.objects}")
+    if arguments.fits and arguments.memory < 3:
+        raise InputError(f"--memory: --fits expects at least 3, found {arguments.memory}")
     if (arguments.long or arguments.growth) and arguments.frames < PARTS:
         raise InputError(f"--frames: expected at least {PARTS}, found {arguments.frames}")
     use_threads(arguments.threads)
     if arguments.data:
         print(measure_data(data_roots(arguments), crop=arguments.crop, repeats=repeats))
+    elif arguments.fits:
+        config = load_network(arguments.model).config if arguments.model else NetworkConfig()
+        print(measure_fits(config, size=size, memory=arguments.memory, crop=arguments.crop))
     elif arguments.scoring:
         print(measure_scoring(size=size, repeats=repeats))
     elif arguments.read:

@@ -8,6 +8,7 @@ import contextlib
 import heapq
 import itertools
 import sys
+import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
+
+from model import VideoSegmenter
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOCATION = 512  # bytes, of which PyTorch's allocator hands out multiples
@@ -48,6 +51,7 @@ class Watch(TorchDispatchMode):
         self.waits: list[str] = []
         self.events: list[int] = []
         self.live = self.peak = 0
+        self._given = 0  # launches, ever
         self._storages = WeakIdKeyDictionary()  # those that are counted
         self._pinned = WeakIdKeyDictionary()
 
@@ -74,6 +78,7 @@ class Watch(TorchDispatchMode):
         here = [x for x in outputs or _tensors(args) if x.device.type == self.device]
         if here and not func.is_view and func._schema.name.removeprefix("aten::") not in NOT_LAUNCHED:
             self.launches[_line()] += 1
+            self._given += 1
         for tensor in here:
             self._count(tensor.untyped_storage())
         return result
@@ -87,8 +92,8 @@ class Watch(TorchDispatchMode):
 
     def event(self, *_: Any) -> Any:
         """In place of a CUDA stream, whose event it records, and of that event."""
-        before = self.launches.total()
-        return SimpleNamespace(synchronize=lambda: self.events.append(self.launches.total() - before))
+        before = self._given
+        return SimpleNamespace(synchronize=lambda: self.events.append(self._given - before))
 
     def _waits(self, func: Any, args: Any, kwargs: Any) -> bool:
         """Whether the CPU needs a result of the GPU to go on, or the GPU an answer that the CPU waits to give."""
@@ -138,16 +143,24 @@ def _line() -> str:
 
 @contextlib.contextmanager
 def fake_cuda() -> Iterator[Watch]:
-    """Tensors made in here are fake, and may lie on CUDA; training steps work, with gradients and mixed precision."""
+    """Tensors made in here are fake, and may lie on CUDA; training steps work, with gradients and mixed precision.
+
+    A given mask must be a uint8 array of ids at the size at which the network works.
+    """
     watch = Watch("cuda")
     with (
         FakeTensorMode(),
         backward_in_python(),
+        warnings.catch_warnings(),
         patch.object(nn.Module, "_apply", _apply),
+        patch.object(VideoSegmenter, "_as_mask", lambda _, mask, __: mask),  # its numbers are needed
+        patch.object(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, create=True),  # tensors hold it
+        patch("torch.optim.adam._default_to_fused_or_foreach", lambda *_, **__: (False, True)),  # which is so on CUDA
         patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False),
         patch("torch.cuda.current_stream", lambda _: SimpleNamespace(record_event=watch.event)),
         watch,
     ):
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         yield watch
 
 
