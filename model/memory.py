@@ -146,9 +146,10 @@ class MemoryBank:
         self._slabs = []
         for saved in state["slabs"]:
             slab = Slab(saved["start"])
-            slab.keys, slab.values = saved["keys"], {
-                group: _with_last_row(values, len(saved["keys"])) for group, values in saved["values"].items()
-            }
+            slab.keys, slab.values = (
+                saved["keys"],
+                {group: _with_last_row(values, len(saved["keys"])) for group, values in saved["values"].items()},
+            )
             self._slabs.append(slab)
         self._frames = [_Frame(**saved) for saved in state["frames"]]
         for frame in self._frames:

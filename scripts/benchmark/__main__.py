@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
         "--growth", action="store_true", help="how time and memory grow with frames, objects and pixels: a table and a plot"
     )
     what.add_argument("--training", action="store_true", help="time training steps")
-    what.add_argument("--fits", action="store_true", help="GPU memory that training and inference need, computed without a GPU")
+    what.add_argument(
+        "--fits", action="store_true", help="GPU memory that training and inference need, computed without a GPU"
+    )
     what.add_argument("--scoring", action="store_true", help="time the scoring of a frame")
     result.add_argument(
         "--repeats", type=positive_int, default=20, help="repetitions of each measurement; medians are printed"

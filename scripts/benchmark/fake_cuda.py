@@ -64,6 +64,7 @@ class Watch(TorchDispatchMode):
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
+        pinned = kwargs.pop("pin_memory", False)  # which needs a GPU even for a fake tensor of known numbers
         if self._waits(func, args, kwargs):
             self.waits.append(f"{_line()} {func}")
         try:
@@ -73,7 +74,7 @@ class Watch(TorchDispatchMode):
                 raise
             return 0  # in place of the number that nobody knows
         outputs = _tensors(result)
-        if kwargs.get("pin_memory"):
+        if pinned:
             self._pinned[result.untyped_storage()] = True
         here = [x for x in outputs or _tensors(args) if x.device.type == self.device]
         if here and not func.is_view and func._schema.name.removeprefix("aten::") not in NOT_LAUNCHED:

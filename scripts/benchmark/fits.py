@@ -23,9 +23,12 @@ INFERENCE_OBJECTS = (1, 3, 5)
 def measure_fits(config: NetworkConfig, *, size: tuple[int, int], memory: int, crop: int) -> str:
     """Tables of peaks, in GiB, in both precisions, for a process of the paper's training and for a frame."""
     steps = [
-        (f"stage {stages}, batch {batch // passes}, {slots} object slot{'s' if slots > 1 else ''}{note}", batch // passes, slots)
-        for stages, batch, slots in (("0", STAGES[0].batch // GPUS, 1), ("1 to 3", STAGES[3].batch // GPUS, 2))
-        for passes, note in ((1, ""), (2, ", --accumulate 2"))
+        (f"{stages}, batch {batch}, {objects}" + f", --accumulate {passes}" * (passes > 1), batch // passes, passes, slots)
+        for stages, objects, batch, slots in (
+            ("stage 0", "1 object", STAGES[0].batch // GPUS, 1),
+            ("stages 1 to 3", "2 objects", STAGES[3].batch // GPUS, 2),
+        )
+        for passes in (1, 2)
     ]
     dtypes = (torch.float16, None)
     with progress_bar(len(dtypes) * (len(steps) + len(INFERENCE_OBJECTS)), "peaks") as bar:
@@ -37,7 +40,10 @@ def measure_fits(config: NetworkConfig, *, size: tuple[int, int], memory: int, c
                 bar.increment()
             return "".join(columns)
 
-        rows = [f"{name:<58}" + peaks(training_peak, batch=n, slots=slots, crop=crop) for name, n, slots in steps]
+        rows = [
+            f"{name:<58}" + peaks(training_peak, batch=batch, passes=passes, slots=slots, crop=crop)
+            for name, batch, passes, slots in steps
+        ]
         for objects in INFERENCE_OBJECTS:
             name = f"frame of {size[0]}x{size[1]}, {memory} memory frames, {objects} object{'s' if objects > 1 else ''}"
             rows.append(f"{name:<58}" + peaks(frame_peak, size=size, memory=memory, objects=objects))
@@ -52,24 +58,33 @@ def measure_fits(config: NetworkConfig, *, size: tuple[int, int], memory: int, c
     )
 
 
-def training_peak(config: NetworkConfig, *, batch: int, slots: int, crop: int, dtype: torch.dtype | None) -> int:
-    """Bytes at the peak of a training step that is not the first, so that the optimiser has its moments."""
+def training_peak(config: NetworkConfig, **options: Any) -> int:
+    """Bytes at the peak of a training step."""
     with fake_cuda() as watch:
-        step = training_steps(STCN(config), batch=batch, slots=slots, crop=crop, dtype=dtype, device=torch.device("cuda"))
-        step()
+        step = training_steps(STCN(config), device=torch.device("cuda"), **options)
         watch.reset()
         step()
     return watch.peak
 
 
 def training_steps(
-    network: STCN, *, batch: int, slots: int, crop: int, dtype: torch.dtype | None, device: torch.device
+    network: STCN,
+    *,
+    batch: int,
+    slots: int,
+    crop: int,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    passes: int = 1,
 ) -> Callable[[], Any]:
-    """What does a training step each time it is called, as `train.py` does it, on a batch without content."""
+    """What does a training step each time it is called, as `train.py` does it after the first, on batches without content."""
     network = network.to(device).to(memory_format=torch.channels_last).train()
     objective = Objective(dtype, 0, 2)
     arguments = Namespace(lr=1e-5, encoder_lr=None, optimizer="adam")
     optimizer, scaler = make_optimizer(network, arguments), make_scaler(objective, device)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()  # which makes its moments
     state = State(network, objective, optimizer, scaler, RunningMeans(figure_names(slots), Processes()))
 
     def step() -> torch.Tensor:
@@ -78,14 +93,12 @@ def training_steps(
         labels = torch.zeros(batch, 3, crop, crop, dtype=torch.uint8, **pinned)
         valid = torch.ones(batch, slots, dtype=torch.bool, **pinned)
         content = Batch(frames, labels, valid, ("",) * batch, (), 0)
-        return iterate(state, network, [content], 1, None, device)  # of the pixels, 58 % count
+        return iterate(state, network, [content] * passes, 1, None, device)  # of the pixels, 58 % count
 
     return step
 
 
-def frame_peak(
-    config: NetworkConfig, *, size: tuple[int, int], memory: int, objects: int, dtype: torch.dtype | None
-) -> int:
+def frame_peak(config: NetworkConfig, *, size: tuple[int, int], memory: int, objects: int, dtype: torch.dtype | None) -> int:
     """Bytes at the peak of a frame that makes the last of the memory frames, at least 3, and reads all of them."""
     frame = made_up_frame(size)
     with fake_cuda() as watch:
@@ -94,7 +107,8 @@ def frame_peak(
         segmenter.step(frame, made_up_mask(size, range(1, 1 + objects)))
         segmenter.step(frame)
         key = torch.empty(config.key_dim, *grid_of(size), device="cuda")
-        values = torch.empty(objects, config.value_dim, *grid_of(size), device="cuda")
+        stored = segmenter.bank.state_dict()["slabs"][0]["values"][0].dtype
+        values = torch.empty(objects, config.value_dim, *grid_of(size), dtype=stored, device="cuda")
         for _ in range(memory - 2):
             segmenter.bank.add(key, values)
         del key, values
