@@ -13,7 +13,7 @@ from util.device import Download, upload
 
 BLOCK = 2**21  # similarities, and numbers read out, that are in memory at a time: little enough for a CPU's cache
 GPU_BLOCK = 2**24  # so many that they keep a GPU busy, and that it is given few pieces of work
-WITHOUT_WAITS = ("cuda",)  # devices that work behind the CPU's back, as long as it asks for no result
+WITHOUT_WAITS = ("cuda",)  # where the CPU only gives the work, and a boolean index would make it wait for the result
 
 
 class _TopK(NamedTuple):
@@ -72,7 +72,7 @@ class MemoryBank:
         self._group_sizes: list[int] = []
         self._newest_is_temporary = False
         self._positions = 0  # hw
-        self._fetched: tuple[list[_Frame], Download] | None = None  # the frames at the last read and their usage since
+        self._fetched: tuple[list[_Frame], Download] | None = None  # the frames of the last read, and their usage
 
     @property
     def frames(self) -> int:
@@ -146,14 +146,12 @@ class MemoryBank:
         self._slabs = []
         for saved in state["slabs"]:
             slab = Slab(saved["start"])
-            slab.keys, slab.values = (
-                saved["keys"],
-                {group: _with_last_row(values, len(saved["keys"])) for group, values in saved["values"].items()},
-            )
+            slab.keys, rows = saved["keys"], len(saved["keys"])
+            slab.values = {group: _with_last_row(values, rows) for group, values in saved["values"].items()}
             self._slabs.append(slab)
         self._frames = [_Frame(**saved) for saved in state["frames"]]
         for frame in self._frames:
-            frame.usage = torch.as_tensor(frame.usage, device=self._slabs[0].keys.device)
+            frame.usage = torch.as_tensor(frame.usage, device=state["slabs"][0]["keys"].device)
         self._free, self._group_sizes = list(state["free"]), list(state["group_sizes"])
         self._newest_is_temporary, self._positions = state["newest_is_temporary"], state["positions"]
         self._fetch_usage()
@@ -170,6 +168,7 @@ class MemoryBank:
         self._free.append(frame.cell)
 
     def _least_used(self, frames: list[_Frame]) -> _Frame:
+        """The first of those with the least usage a read."""
         if self._fetched is None:
             return frames[0]
         read, usage = self._fetched
@@ -235,7 +234,7 @@ class MemoryBank:
             slab, local = block_row // in_slab, block_row % in_slab
             for number, values in stores.items():
                 inside = slab == number
-                if row.device.type in WITHOUT_WAITS:  # how many are inside, the CPU could not know without a wait
+                if row.device.type in WITHOUT_WAITS:  # take all rows, with the last one for those of other slabs
                     none = len(values) - 1
                     bags = torch.where(inside, local, none), values, None
                     options: dict[str, Any] = {"per_sample_weights": block_weight, "padding_idx": none}
@@ -274,7 +273,7 @@ class MemoryBank:
             frame.usage = usage
 
     def _fetch_usage(self) -> None:
-        """Let the CPU have the usage when it has to choose a frame to forget: until then the copy is done."""
+        """Start to copy the usage to the CPU, which has it when `add` must choose a frame to forget."""
         if self.max_frames is not None and self._frames:
             usage = torch.stack([frame.usage for frame in self._frames])
             self._fetched = list(self._frames), Download(usage)

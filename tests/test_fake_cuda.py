@@ -19,7 +19,7 @@ from scripts.benchmark.fits import frame_peak, training_steps
 from scripts.benchmark.made_up import made_up_frame, made_up_mask
 from util.device import Download, upload
 
-pytestmark = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this PyTorch was built without CUDA")
+on_fake_cuda = pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this PyTorch was built without CUDA")
 LIGHT = NetworkConfig(key_backbone="resnet18", key_dim=8, value_dim=32)
 CUDA = torch.device("cuda")
 LAUNCHES = 130  # of a read at 480p with 20 memory frames, at most
@@ -49,6 +49,7 @@ LAUNCHES = 130  # of a read at 480p with 20 memory frames, at most
         (lambda x: Download(x).get(), 0),
     ],
 )
+@on_fake_cuda
 def test_what_waits_is_counted_with_its_line(operation, waits):
     with fake_cuda() as watch:
         x = torch.zeros(3, device="cuda")
@@ -59,6 +60,7 @@ def test_what_waits_is_counted_with_its_line(operation, waits):
     assert all(wait.startswith("tests/test_fake_cuda.py:") for wait in watch.waits)
 
 
+@on_fake_cuda
 def test_operations_that_mix_devices_raise():
     with fake_cuda(), pytest.raises(RuntimeError, match="same device"):
         torch.zeros(3, device="cuda") + torch.zeros(3)
@@ -66,6 +68,7 @@ def test_operations_that_mix_devices_raise():
 
 @pytest.mark.parametrize("bound", [None, 20])
 @pytest.mark.parametrize("objects", [1, 5])
+@on_fake_cuda
 def test_reading_the_memory_takes_few_launches_and_no_wait(objects, bound):
     key, values = (64, 30, 54), (objects, 512, 30, 54)
     with fake_cuda() as watch, torch.inference_mode():
@@ -83,6 +86,7 @@ def test_reading_the_memory_takes_few_launches_and_no_wait(objects, bound):
     "options",
     [{}, {"max_memory_frames": 2, "amp": True, "size": 64}, {"top_k": None, "max_memory_frames": 2, "include_last": True}],
 )
+@on_fake_cuda
 def test_a_frame_without_a_given_mask_waits_for_nothing(options):
     frame, mask = made_up_frame((96, 128)), made_up_mask((96, 128), range(1, 4))
     if "size" in options:
@@ -103,6 +107,7 @@ def test_a_frame_without_a_given_mask_waits_for_nothing(options):
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16])
+@on_fake_cuda
 def test_a_training_step_waits_once_for_whether_its_gradients_are_finite(dtype):
     with fake_cuda() as watch:
         step = training_steps(STCN(LIGHT), batch=2, slots=2, crop=32, dtype=dtype, device=CUDA)
@@ -147,6 +152,7 @@ def test_the_counted_peak_of_a_training_step_is_the_measured_one():
     assert watch.peak - before == pytest.approx(np.cumsum(changes).max(), rel=0.1)
 
 
+@on_fake_cuda
 def test_a_frame_needs_so_much_more_as_it_remembers_more():
     few, many = (frame_peak(LIGHT, size=(96, 128), memory=memory, objects=2, dtype=None) for memory in (2 * SLAB, 4 * SLAB))
     positions = SLAB * 6 * 8

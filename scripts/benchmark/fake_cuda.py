@@ -105,13 +105,13 @@ class Watch(TorchDispatchMode):
                 return False
             host = source if source.device.type == "cpu" else target  # `None`: `_to_copy` makes it, pinned if need be
             pinned = host is None or host.untyped_storage() in self._pinned
-            return not (pinned and (kwargs.get("non_blocking") or len(args) > 2 and args[2]))
+            return not (pinned and (kwargs.get("non_blocking") or (len(args) > 2 and args[2])))
         if not any(x.device.type == self.device for x in _tensors(args)):
             return False
         if func in INDEXING:
             by_mask = any(x.dtype in (torch.bool, torch.uint8) for x in _tensors(args[1]))
             fills = func is not ATEN.index.Tensor and args[2].numel() == 1 and args[2].device.type == "cpu"
-            return by_mask and not fills or any(x.device.type == "cpu" for x in _tensors(args[1]))
+            return (by_mask and not fills) or any(x.device.type == "cpu" for x in _tensors(args[1]))
         return bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags))
 
     def _count(self, storage: torch.UntypedStorage) -> None:
@@ -184,10 +184,10 @@ def backward_in_python() -> Iterator[None]:
 
     @torch.no_grad()
     def backward(loss: Tensor) -> None:
-        number = itertools.count()
-        gradients: dict[Any, dict[int, Tensor]] = {loss.grad_fn: {0: torch.ones_like(loss)}}
-        assert loss.grad_fn is not None
-        waiting = [(-loss.grad_fn._sequence_nr(), next(number), loss.grad_fn)]
+        number, root = itertools.count(), loss.grad_fn
+        assert root is not None
+        gradients: dict[Any, dict[int, Tensor]] = {root: {0: torch.ones_like(loss)}}
+        waiting: list[tuple[int, int, Any]] = [(-root._sequence_nr(), next(number), root)]
         while waiting:  # what was made last comes first: it needs nothing but what was made after it
             node = heapq.heappop(waiting)[2]
             given = gradients.pop(node)

@@ -88,7 +88,7 @@ def training_steps(
     state = State(network, objective, optimizer, scaler, RunningMeans(figure_names(slots), Processes()))
 
     def step() -> torch.Tensor:
-        pinned = {"pin_memory": device.type == "cuda"}  # as the data loader gives it
+        pinned: Any = {"pin_memory": device.type == "cuda"}  # as the data loader gives it
         frames = torch.zeros(batch, 3, crop, crop, 3, dtype=torch.uint8, **pinned)
         labels = torch.zeros(batch, 3, crop, crop, dtype=torch.uint8, **pinned)
         valid = torch.ones(batch, slots, dtype=torch.bool, **pinned)
