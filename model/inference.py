@@ -15,6 +15,7 @@ from model.memory import MemoryBank
 from model.modules import KeyFeatures
 from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
+from util.device import upload
 from util.image import (
     IGNORED,
     Numbering,
@@ -142,7 +143,7 @@ class VideoSegmenter:
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object of each pixel: (N+1, H, W) -> (H, W) uint8 of the data set's ids, 0 for background."""
-        ids = torch.tensor([0, *self.object_ids], dtype=torch.uint8, device=probabilities.device)
+        ids = upload(torch.tensor([0, *self.object_ids], dtype=torch.uint8), probabilities.device)
         return ids[probabilities.max(dim=0).indices]  # `argmax` is forty times slower on the CPU
 
     def state_dict(self) -> dict[str, Any]:
@@ -209,7 +210,7 @@ class VideoSegmenter:
         image = _as_tensor(image)
         if image.dtype == torch.uint8 and image.dim() == 3 and 3 in (image.shape[0], image.shape[2]):
             image = image if image.shape[2] == 3 else image.permute(1, 2, 0)  # (H, W, 3)
-            image = normalise(image.to(self.device))
+            image = normalise(upload(image, self.device))
         elif not (image.is_floating_point() and image.dim() == 3 and image.shape[0] == 3):
             raise ValueError(
                 "image: expected (H, W, 3) or (3, H, W) uint8 RGB, or (3, H, W) float, normalised, "
@@ -219,7 +220,7 @@ class VideoSegmenter:
         if self._size not in (None, size):
             raise ValueError(f"image: expected the size of the frames before, {self._size}, found {size}")
         self._size = size
-        return image.to(self.device, torch.float32)
+        return upload(image, self.device).float()
 
     def _as_mask(self, mask: Tensor | np.ndarray | None, working: tuple[int, int]) -> np.ndarray | None:
         """The mask as uint8 of ids alone, at the size at which the network works."""

@@ -9,8 +9,11 @@ from torch import Tensor
 
 from model.similarity import SIMILARITIES, affinity, embed_memory, embed_query, readout, top_k_of
 from model.store import SLAB, Slab
+from util.device import Download, upload
 
-BLOCK = 2**21  # similarities, and numbers read out, that are in memory at a time
+BLOCK = 2**21  # similarities, and numbers read out, that are in memory at a time: little enough for a CPU's cache
+GPU_BLOCK = 2**24  # so many that they keep a GPU busy, and that it is given few pieces of work
+WITHOUT_WAITS = ("cuda",)  # where the CPU only gives the work, and a boolean index would make it wait for the result
 
 
 class _TopK(NamedTuple):
@@ -20,13 +23,13 @@ class _TopK(NamedTuple):
     row: Tensor  # (Q, k) int64: cell * positions in a frame + position
 
 
-@dataclass
+@dataclass(eq=False)
 class _Frame:
     cell: int
     groups: int  # how many groups of objects it knows
     annotated: bool
     reads: int = 0  # since it was added
-    usage: Tensor | float = 0.0  # the affinity that it has received in them
+    usage: Any = 0.0  # the affinity that it has received in them, a scalar tensor if the bank is bounded
 
 
 class _Run(NamedTuple):
@@ -69,6 +72,7 @@ class MemoryBank:
         self._group_sizes: list[int] = []
         self._newest_is_temporary = False
         self._positions = 0  # hw
+        self._fetched: tuple[list[_Frame], Download] | None = None  # the frames of the last read, and their usage
 
     @property
     def frames(self) -> int:
@@ -95,12 +99,15 @@ class MemoryBank:
         rows = [group.permute(2, 3, 0, 1).flatten(2).flatten(0, 1) for group in values.split(self._group_sizes)]
         slab.place(cell, embed_memory(key.flatten(1).T, self.similarity), rows)  # (hw, Ck), (hw, N * Cv) for each group
         # new objects stand in no earlier frame, so that the first one to show them must not be forgotten
-        self._frames.append(_Frame(cell, len(self._group_sizes), annotated or objects > known))
+        frame = _Frame(cell, len(self._group_sizes), annotated or objects > known)
+        if self.max_frames is not None:
+            frame.usage = torch.zeros((), device=key.device)
+        self._frames.append(frame)
         self._newest_is_temporary = temporary
         if self.max_frames is not None and not temporary and len(self._frames) > self.max_frames:
             old = [frame for frame in self._frames[:-1] if not frame.annotated]
             if old:
-                self._drop(min(old, key=lambda frame: float(frame.usage) / max(1, frame.reads)))
+                self._drop(self._least_used(old))
 
     def read(self, query_key: Tensor) -> Tensor:
         """What the memory says at each query position: (Ck, h, w) -> (N, Cv, h, w).  `ValueError` when it is empty."""
@@ -111,6 +118,7 @@ class MemoryBank:
             readouts = self._read_all(query) if self.top_k is None else self._read_top_k(query)
         for frame in self._frames:
             frame.reads += 1
+        self._fetch_usage()
         # (Q, N * Cv) for each group -> (N, Cv, h, w)
         objects = [part.unflatten(1, (size, -1)) for part, size in zip(readouts, self._group_sizes, strict=True)]
         together = objects[0] if len(objects) == 1 else torch.cat(objects, dim=1)
@@ -138,11 +146,15 @@ class MemoryBank:
         self._slabs = []
         for saved in state["slabs"]:
             slab = Slab(saved["start"])
-            slab.keys, slab.values = saved["keys"], dict(saved["values"])
+            slab.keys, rows = saved["keys"], len(saved["keys"])
+            slab.values = {group: _with_last_row(values, rows) for group, values in saved["values"].items()}
             self._slabs.append(slab)
         self._frames = [_Frame(**saved) for saved in state["frames"]]
+        for frame in self._frames:
+            frame.usage = torch.as_tensor(frame.usage, device=state["slabs"][0]["keys"].device)
         self._free, self._group_sizes = list(state["free"]), list(state["group_sizes"])
         self._newest_is_temporary, self._positions = state["newest_is_temporary"], state["positions"]
+        self._fetch_usage()
 
     def _new_cell(self) -> int:
         """The cell behind all others, in a slab that is made for it when the last one is full."""
@@ -152,8 +164,16 @@ class MemoryBank:
         return cell
 
     def _drop(self, frame: _Frame) -> None:
-        self._frames = [other for other in self._frames if other is not frame]
+        self._frames.remove(frame)
         self._free.append(frame.cell)
+
+    def _least_used(self, frames: list[_Frame]) -> _Frame:
+        """The first of those with the least usage a read."""
+        if self._fetched is None:
+            return frames[0]
+        read, usage = self._fetched
+        used = dict(zip(read, usage.get().tolist(), strict=True))  # not those that came after the last read
+        return min(frames, key=lambda frame: used.get(frame, 0.0) / max(1, frame.reads))
 
     def _runs(self) -> list[_Run]:
         """The bank from the newest frames to the oldest, as long runs as can be."""
@@ -173,7 +193,7 @@ class MemoryBank:
         runs = self._runs()
         longest = max(run.last + 1 - run.first for run in runs) * self._positions
         found: list[list[_TopK]] = [[] for _ in self._group_sizes]
-        for block in query.split(max(1, BLOCK // longest)):
+        for block in query.split(max(1, _block(query.device) // longest)):
             best = None
             for run in runs:
                 best = self._more_similar(best, run, block)
@@ -185,8 +205,7 @@ class MemoryBank:
             weight = affinity(torch.cat([best.similarity for best in blocks]))
             readouts.append(self._sum_of_rows(row, weight, group))
             if self.max_frames is not None:
-                cells = SLAB * len(self._slabs)
-                self._note_usage(torch.bincount(row.flatten() // self._positions, weight.flatten(), cells))
+                self._note_usage(row.flatten() // self._positions, weight.flatten())
         return readouts
 
     def _more_similar(self, best: _TopK | None, run: _Run, query: Tensor) -> _TopK:
@@ -205,21 +224,25 @@ class MemoryBank:
 
     def _sum_of_rows(self, row: Tensor, weight: Tensor, group: int) -> Tensor:
         """The k value rows of each query position, weighted and summed: (Q, k) and (Q, k) -> (Q, N * Cv)."""
-        stores = {slab.start * self._positions: slab.values[group] for slab in self._slabs if group in slab.values}
-        width = next(iter(stores.values())).shape[1]
-        total = weight.new_zeros(len(row), width, dtype=next(iter(stores.values())).dtype)
-        size = max(1, BLOCK // (4 * width))
+        stores = {number: slab.values[group] for number, slab in enumerate(self._slabs) if group in slab.values}
+        any_store = next(iter(stores.values()))
+        total = any_store.new_zeros(len(row), any_store.shape[1])
+        weight = weight.to(any_store.dtype)
+        in_slab = SLAB * self._positions
+        size = max(1, _block(row.device) // (4 * any_store.shape[1]))
         for block_row, block_weight, block_total in zip(*(x.split(size) for x in (row, weight, total)), strict=True):
-            for start, values in stores.items():
-                inside = (block_row >= start) & (block_row < start + len(values))
-                count = inside.sum(dim=1)
-                block_total += F.embedding_bag(
-                    block_row[inside] - start,
-                    values,
-                    count.cumsum(0) - count,
-                    per_sample_weights=block_weight[inside].to(values.dtype),
-                    mode="sum",
-                )
+            slab, local = block_row // in_slab, block_row % in_slab
+            for number, values in stores.items():
+                inside = slab == number
+                if row.device.type in WITHOUT_WAITS:  # take all rows, with the last one for those of other slabs
+                    none = len(values) - 1
+                    bags = torch.where(inside, local, none), values, None
+                    options: dict[str, Any] = {"per_sample_weights": block_weight, "padding_idx": none}
+                else:
+                    count = inside.sum(dim=1)
+                    bags = local[inside], values, count.cumsum(0) - count
+                    options = {"per_sample_weights": block_weight[inside]}
+                block_total += F.embedding_bag(*bags, mode="sum", **options)
         return total
 
     def _read_all(self, query: Tensor) -> list[Tensor]:
@@ -233,16 +256,33 @@ class MemoryBank:
             weight = affinity(query @ keys.T)  # (Q, M)
             readouts.append(readout(weight[None], values[None, :, None])[0, :, 0])
             if self.max_frames is not None:
-                used = torch.zeros(SLAB * len(self._slabs), device=query.device)
-                cells = torch.tensor([frame.cell for frame in frames], device=query.device)
-                self._note_usage(used.index_add(0, cells, weight.sum(dim=0).unflatten(0, (len(frames), -1)).sum(dim=1)))
+                cells = upload(torch.tensor([frame.cell for frame in frames]), query.device)
+                self._note_usage(cells, weight.sum(dim=0).unflatten(0, (len(frames), -1)).sum(dim=1))
         return readouts
 
     def _rows(self, store: Tensor, cell: int) -> Tensor:
         """The rows (hw, C) of a frame in a slab's store."""
-        return store.unflatten(0, (SLAB, self._positions))[cell % SLAB]
+        return store[cell % SLAB * self._positions :][: self._positions]
 
-    def _note_usage(self, usage: Tensor) -> None:
-        """Credit the frames with the affinity that a group has given to each cell."""
-        for frame in self._frames:
-            frame.usage = frame.usage + usage[frame.cell]
+    def _note_usage(self, cells: Tensor, affinities: Tensor) -> None:
+        """Credit the frames with the affinities (n,) that a group has given to cells (n,)."""
+        used = affinities.new_zeros(SLAB * len(self._slabs)).index_add(0, cells, affinities)
+        new = torch.stack([used[frame.cell] for frame in self._frames])
+        total = torch.stack([frame.usage for frame in self._frames]) + new
+        for frame, usage in zip(self._frames, total.unbind(), strict=True):
+            frame.usage = usage
+
+    def _fetch_usage(self) -> None:
+        """Start to copy the usage to the CPU, which has it when `add` must choose a frame to forget."""
+        if self.max_frames is not None and self._frames:
+            usage = torch.stack([frame.usage for frame in self._frames])
+            self._fetched = list(self._frames), Download(usage)
+
+
+def _block(device: torch.device) -> int:
+    return GPU_BLOCK if device.type in WITHOUT_WAITS else BLOCK
+
+
+def _with_last_row(values: Tensor, rows: int) -> Tensor:
+    """A store as `Slab.values` has it, also of a state from before the last row was there."""
+    return values if len(values) > rows else F.pad(values, (0, 0, 0, 1))

@@ -73,6 +73,6 @@ def top_k_of(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
     best = maxima.topk(k, dim=1, sorted=False).indices[:, None]  # (Q, 1, k)
     members = (best + sets * torch.arange(SET_SIZE, device=best.device)[:, None]).flatten(1)
     rest = torch.arange(sets * SET_SIZE, columns, device=best.device).expand(rows, -1)
-    candidates = torch.cat([members, rest], dim=1)
+    candidates = torch.cat([members, rest], dim=1) if columns % SET_SIZE else members
     found = similarities.gather(1, candidates).topk(k, dim=1, sorted=False)
     return found.values, candidates.gather(1, found.indices)

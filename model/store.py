@@ -11,7 +11,8 @@ class Slab:
     def __init__(self, start: int) -> None:
         self.start = start  # its first cell
         self.keys: Tensor | None = None  # (SLAB * hw, Ck or Ck+1) float32, embedded
-        self.values: dict[int, Tensor] = {}  # for each group of objects (SLAB * hw, N * Cv)
+        # for each group of objects (SLAB * hw + 1, N * Cv); the last row stands for none and is not read
+        self.values: dict[int, Tensor] = {}
 
     def place(self, cell: int, keys: Tensor, values: list[Tensor]) -> None:
         """Copy a frame's keys (hw, Ck or Ck+1) and each group's values (hw, N * Cv) into a cell."""
@@ -21,5 +22,5 @@ class Slab:
         self.keys[offset : offset + positions] = keys
         for group, rows in enumerate(values):
             if group not in self.values:
-                self.values[group] = rows.new_empty(SLAB * positions, rows.shape[1])
+                self.values[group] = rows.new_empty(SLAB * positions + 1, rows.shape[1])
             self.values[group][offset : offset + positions] = rows

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 from conftest import run_script
 from PIL import Image
 
@@ -38,6 +39,19 @@ def test_the_benchmark_of_the_data_says_both_figures(demo_data, script, capsys):
 def test_one_process_reports(flags, expected, light_file, capsys):
     assert run_script("scripts.benchmark.__main__", *flags, *SMALL, "--model", light_file) == 0
     assert re.search(expected, capsys.readouterr().out)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this PyTorch was built without CUDA")
+def test_what_a_gpu_must_hold_grows_with_the_work_and_the_precision(light_file, capsys):
+    flags = ("--memory", 3, "--crop", 64, "--model", light_file)
+    assert run_script("scripts.benchmark.__main__", "--fits", *SMALL, *flags) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:8]]
+    assert [row[0] for row in rows] == ["stage"] * 2 + ["stages"] * 2 + ["frame"] * 3
+    for row in rows:
+        assert 0 < float(row[-2]) <= float(row[-1])
+    for more, less in ((0, 1), (2, 3), (5, 4), (6, 5)):
+        assert float(rows[more][-1]) >= float(rows[less][-1])
 
 
 @pytest.mark.slow
@@ -112,7 +126,7 @@ def test_another_implementation_is_timed_beside_ours(light_file, tmp_path, capsy
 def test_a_bad_implementation_is_told_in_one_line(content, message, tmp_path):
     peer = tmp_path / "peer.py"
     peer.write_text(content)
-    job = VideoJob("ours", "none.pth", (48, 64), 2, 1, 0, 0, None, "cpu", None)
+    job = VideoJob("ours", "none.pth", (48, 64), 2, 1, 0, 0, None, False, "cpu", None)
     with pytest.raises(InputError) as caught:
         run_once(job, peer, 2)
     assert str(caught.value).startswith(f"{peer}: {message}")

@@ -12,6 +12,7 @@ from model import STCN
 from model.checkpoint import network_content
 from model.released import optimizer_from_released
 from training.step import Figures, Objective, training_step
+from util.device import upload
 from util.distributed import Processes
 
 
@@ -142,8 +143,7 @@ def iterate(
     # a step that the scaler skips does not count
     figures["gradient_norm"] = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])
     objectless = float(sum(batch.objectless for batch in passes))
-    figures["samples_without_object"] = torch.tensor(
-        [objectless, 1 / state.means.processes.world], device=device
-    )  # counts add up to 1, so the mean is the sum over ranks
+    counts = torch.tensor([objectless, 1 / state.means.processes.world])  # which add up to 1: the mean is the sum over ranks
+    figures["samples_without_object"] = upload(counts, device)
     state.means.add(figures, names)
     return predicted

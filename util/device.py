@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from util.errors import InputError
 
@@ -76,6 +77,34 @@ def available_cores() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, math.ceil(int(quota) / int(period)))
     return max(1, cores)
+
+
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor.to(device)`; what goes from the CPU to CUDA does not wait for the work that the GPU still has to do.
+
+    It goes through pinned memory of its own, so that `tensor` may be overwritten at once.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return torch.empty_like(tensor, pin_memory=True).copy_(tensor).to(device, non_blocking=True)
+
+
+class Download:
+    """A tensor on its way to the CPU.  On CUDA the copy starts at once, behind the work that made the tensor."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._event = None
+        if tensor.is_cuda:
+            self._copy = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.current_stream(tensor.device).record_event()
+        else:
+            self._copy = tensor.clone()
+
+    def get(self) -> Tensor:
+        """The copy.  Waits until it is there, but not for work that the GPU was given later."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copy
 
 
 def peak_memory() -> tuple[str, int]:

@@ -4,6 +4,7 @@ python -m scripts.benchmark --data --static_root ../static --davis_root ../DAVIS
 python -m scripts.benchmark --read --size 480x854 --objects 3 --memory 40
 python -m scripts.benchmark --video --size 480x854 --objects 5 --late 2 --frames 50 --repeats 1
 python -m scripts.benchmark --video --against peer.py --model saves/stcn_light.pth --size 240x432 --repeats 3
+python -m scripts.benchmark --fits
 """
 
 import argparse
@@ -14,8 +15,9 @@ from pathlib import Path
 import torch
 
 from dataset.stages import add_crop_flag, add_data_flags, data_roots
-from model import STCN, load_for_inference, load_network, save_network
+from model import STCN, NetworkConfig, load_for_inference, load_network, save_network
 from scripts.benchmark.against import measure_against
+from scripts.benchmark.fits import measure_fits
 from scripts.benchmark.made_up import STRIPES
 from scripts.benchmark.onnx_speed import measure_onnx
 from scripts.benchmark.reading import measure_parts, measure_read
@@ -41,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--onnx", action="store_true", help="time PyTorch and ONNX Runtime: each part, and a whole video")
     what.add_argument("--training", action="store_true", help="time training steps")
+    what.add_argument(
+        "--fits", action="store_true", help="GPU memory that training and inference need, computed without a GPU"
+    )
     what.add_argument("--scoring", action="store_true", help="time the scoring of a frame")
     result.add_argument(
         "--repeats", type=positive_int, default=20, help="repetitions of each measurement; medians are printed"
@@ -53,12 +58,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--memory",
         type=non_negative_int,
-        help="number of synthetic memory frames (default: 10 for --parts and --read, 0 for videos)",
+        help="number of synthetic memory frames (default: 10 for --parts and --read, 20 for --fits, 0 for videos)",
     )
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
     result.add_argument(
         "--against", metavar="FILE", help="for --video: a Python file with another implementation (docs/performance.md)"
     )
+    result.add_argument("--amp", action="store_true", help="for --parts and videos: half precision")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
     result.add_argument("--output", default="growth.png", metavar="PNG", help="plot of --growth")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
@@ -84,7 +90,7 @@ def main() -> None:
     arguments = parser().parse_args()
     device, repeats, size = device_of(arguments.device), arguments.repeats, arguments.size
     if arguments.memory is None:
-        arguments.memory = 10 if arguments.parts or arguments.read else 0
+        arguments.memory = 10 if arguments.parts or arguments.read else 20 if arguments.fits else 0
     if arguments.memory and arguments.late:
         raise InputError("--late: goes without --memory, which holds all objects from the start")
     if arguments.against and not (arguments.video and not arguments.memory and not arguments.late):
@@ -93,11 +99,16 @@ def main() -> None:
         raise InputError(f"--onnx: is measured on the CPU; expected --device cpu, found {device}")
     if arguments.objects > STRIPES:
         raise InputError(f"--objects: expected at most {STRIPES}, found {arguments.objects}")
+    if arguments.fits and arguments.memory < 3:
+        raise InputError(f"--memory: --fits expects at least 3, found {arguments.memory}")
     if (arguments.long or arguments.growth) and arguments.frames < PARTS:
         raise InputError(f"--frames: expected at least {PARTS}, found {arguments.frames}")
     use_threads(arguments.threads)
     if arguments.data:
         print(measure_data(data_roots(arguments), crop=arguments.crop, repeats=repeats))
+    elif arguments.fits:
+        config = load_network(arguments.model).config if arguments.model else NetworkConfig()
+        print(measure_fits(config, size=size, memory=arguments.memory, crop=arguments.crop))
     elif arguments.scoring:
         print(measure_scoring(size=size, repeats=repeats))
     elif arguments.read:
@@ -110,7 +121,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             model = arguments.model or _untrained(Path(folder))
             if arguments.parts:
-                network = load_for_inference(model, device)
+                network = load_for_inference(model, device, amp=arguments.amp, winograd=None)
                 shape = {"size": size, "objects": arguments.objects, "memory": arguments.memory}
                 print(measure_parts(network, **shape, repeats=repeats))
                 return
@@ -118,7 +129,7 @@ def main() -> None:
                 shape = {"size": size, "objects": arguments.objects, "frames": arguments.frames}
                 print(measure_onnx(model, **shape, repeats=repeats))
                 return
-            same = ("frames", "objects", "late", "memory", "max_memory_frames", "threads")
+            same = ("frames", "objects", "late", "memory", "max_memory_frames", "amp", "threads")
             options = {name: getattr(arguments, name) for name in same}
             job = VideoJob(way="ours", model=str(model), size=size, device=str(device), **options)
             if arguments.against:

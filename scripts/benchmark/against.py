@@ -73,7 +73,7 @@ def _loaded(job: VideoJob, peer: Path | None) -> Segment:
     """Loaded once in each process."""
     use_threads(job.threads)
     if peer is None:
-        network = load_for_inference(job.model, device_of(job.device))
+        network = load_for_inference(job.model, device_of(job.device), amp=job.amp, winograd=None)
         return functools.partial(segment_video, network, max_memory_frames=job.max_memory_frames)
     spec = importlib.util.spec_from_file_location("peer", peer)
     if spec is None or spec.loader is None:

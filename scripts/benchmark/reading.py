@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from model import STCN, MemoryBank
-from model.network import soft_aggregate
+from model.network import aggregate
 from model.plain import read_plainly
 from scripts.benchmark.made_up import Stopwatch, grid_of, made_up_frame
 from util.image import normalise, padding_to_stride
@@ -18,11 +18,12 @@ from util.image import normalise, padding_to_stride
 @torch.inference_mode()
 def measure_parts(network: STCN, *, size: tuple[int, int], objects: int, memory: int, repeats: int) -> str:
     """The paper's Figure 5: milliseconds of each part of a frame."""
-    device = next(network.parameters()).device
+    weight = next(network.parameters())
+    device = weight.device
     watch = Stopwatch(device, warmup=1)
     frame = normalise(torch.from_numpy(made_up_frame(size)).to(device))
-    padded = F.pad(frame, padding_to_stride(*size))[None]
-    masks = torch.rand(1, objects, *padded.shape[2:], device=device)
+    padded = F.pad(frame, padding_to_stride(*size))[None].to(weight.dtype)
+    masks = torch.rand(1, objects, *padded.shape[2:], device=device).to(weight.dtype)
     features = network.encode_key(padded)
     values = network.encode_value(padded, masks, features)[0]
     bank = MemoryBank(similarity=network.config.similarity)
@@ -39,7 +40,7 @@ def measure_parts(network: STCN, *, size: tuple[int, int], objects: int, memory:
 
 
 def _labels(logits: torch.Tensor) -> torch.Tensor:
-    return torch.softmax(soft_aggregate(torch.sigmoid(logits), dim=0), dim=0).argmax(dim=0)
+    return aggregate(torch.sigmoid(logits)).max(dim=0).indices
 
 
 @torch.inference_mode()

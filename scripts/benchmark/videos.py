@@ -42,6 +42,7 @@ class VideoJob(NamedTuple):
     late: int  # of the objects, so many enter in the middle
     memory: int  # made-up frames in memory before the first
     max_memory_frames: int | None
+    amp: bool
     device: str
     threads: int | None
 
@@ -140,7 +141,7 @@ def run_video(job: VideoJob) -> VideoResult:
     cv2.setNumThreads(1)
     network = load_network(job.model).to(device)
     if job.way == "ours":
-        network = network.for_inference()
+        network = network.for_inference(amp=job.amp, winograd=None)
     early = range(1, 1 + job.objects - job.late)
     masks = {0: made_up_mask(job.size, early)}
     if job.late:
