@@ -14,7 +14,7 @@ from dataset.video import Video
 from evaluation.results import ResultFolder
 from model import VideoSegmenter, load_for_inference
 from model.checkpoint import digest
-from model.network import parameter_count
+from model.stm import parameter_count
 from util.ahead import map_ahead
 from util.device import device_of, peak_memory, use_threads
 from util.distributed import Processes

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.checkpoint import load_for_inference
-from model.memory import MemoryBank
 from model.modules import KeyFeatures
 from model.network import STCN, soft_aggregate
 from util.image import (
@@ -80,7 +79,7 @@ class VideoSegmenter:
         self.memory_every = memory_every
         self.include_last = include_last
         self.amp = amp
-        self.bank = MemoryBank(similarity=network.config.similarity, top_k=top_k, max_frames=max_memory_frames)
+        self.bank = network.memory_bank(top_k=top_k, max_frames=max_memory_frames)
         self.object_ids: list[int] = []
         self._numbering = Numbering(strict=True)
         self._size: tuple[int, int] | None = None  # of the frames
@@ -184,8 +183,8 @@ class VideoSegmenter:
         if self._pending is None:
             return
         image, features, probabilities, annotated, temporary = self._pending
-        values = self.network.encode_value(image, probabilities[None], features)[0]  # (N, Cv, h, w)
-        self.bank.add(features.key[0], values, annotated=annotated, temporary=temporary)
+        key, values = self.network.memorise(image, probabilities[None], features)  # (1, ...) of all objects
+        self.bank.add(key[0], values[0], annotated=annotated, temporary=temporary)
         self._pending = None
 
     def _predict(self, features: KeyFeatures) -> Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from dataset.stages import Schedule, sampling_options
 from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
+from model.stm import make_network
 from training.state import State
 from util.distributed import Processes
 from util.errors import InputError, shorten
@@ -110,10 +111,10 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         network = network_from(read(arguments.load_network), arguments.load_network)
     else:
         try:
-            config = NetworkConfig(**network_flags(arguments))
+            config = NetworkConfig.of(**network_flags(arguments))
         except ValueError as error:
             raise InputError(f"--{error}") from error
-        network = STCN(config, pretrained=not arguments.no_pretrained)
+        network = make_network(config, pretrained=not arguments.no_pretrained)
     prepare_others_filter(network, arguments.stage, arguments.seed)
     return Start(network, 0, {}, False)
 
