@@ -2,14 +2,15 @@
 
 python -m scripts.experiments.correspondences --davis_path ../DAVIS/2017 --videos blackswan --points 300,200 420,240
 
-The source frame is the only memory, and no mask is read by the network.  A point is its cell of 16x16 pixels; in a later frame
-it lies at every peak of the weights that the frame's positions give it.  Where they are flat it has none.  "Transfer" is the share
-of an object's points whose best position lies on the object in the ground truth of the later frame.
+The source frame is the only memory, and no mask is read by the network.  A point is its cell of 16x16 pixels.  In a
+later frame it lies at every peak of the weights that the frame's positions give it; where they are flat it has none.
+"Transfer" is the share of an object's points whose best position lies on the object in the ground truth of the later frame.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from dataset.video import Video
 from model import STCN
 from model.similarity import affinity, similarity
 from scripts.experiments.common import (
+    Row,
     experiment_parser,
     grey,
     labels_of,
@@ -91,7 +93,8 @@ def main() -> None:
     for video in videos:
         if len(video) < arguments.source + 2:
             raise InputError(f"--source {arguments.source}: {video.name} has {len(video)} frames")
-    rows, curves = [], {}
+    rows: list[Row] = []
+    curves: dict[str, list[float | None]] = {}
     for model, label in labels_of(arguments.model).items():
         network = network_of(model, arguments)
         if network.config.arch == "stm":
@@ -100,20 +103,27 @@ def main() -> None:
         work = partial(transfer, network, arguments)
         found = over_videos(folder / f"transfer_{label}.json", settings, videos, work, overwrite=arguments.overwrite)
         shares = [shares for video in found.values() for shares in video["transfer"].values()]
-        distances = range(1, 1 + max(map(len, shares), default=0))
-        curves[label] = [mean(share[d - 1] for share in shares if len(share) >= d) for d in distances]
+        # as long as the shortest video, since the curve would jump where a video ends
+        curves[label] = [mean_of_known(at_one_distance) for at_one_distance in zip(*shares, strict=False)]
+        of_network = []
         for name, video in found.items():
             for number, share in video["transfer"].items():
-                peaks = mean(video["with a peak"][number])
-                rows.append({"network": label, "video": name, "object": number, "transfer, %": mean(share), "peak, %": peaks})
-        if shares:
-            rows.append({"network": label, "video": "all", "object": "", "transfer, %": mean(map(mean, shares))})
+                figures = {"transfer, %": mean_of_known(share), "with a peak, %": mean(video["with a peak"][number])}
+                of_network.append({"network": label, "video": name, "object": number, **figures})
+        means = {name: mean_of_known(row[name] for row in of_network) for name in ("transfer, %", "with a peak, %")}
+        rows += [*of_network, {"network": label, "video": "mean", "object": "", **means}]
         for video in videos:
             path = folder / f"correspondences_{label}_{video.name}.png"
             write_picture(path, draw(network, video, arguments))
             print(path)
     figure = draw_curves(curves)
     report(folder, "correspondences", "Figure 6: points that land on their object", rows, figure, curves=curves)
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """`None` where nothing is known."""
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
 
 
 def keys_of(network: STCN, frame: np.ndarray, size: int | None) -> Tensor:
@@ -144,7 +154,7 @@ def centres(frame: np.ndarray, size: int | None, grid: Sequence[int]) -> tuple[n
 
 
 def peaks_of(weights: Tensor, flat: float) -> list[tuple[int, int]]:
-    """Cells (row, column) of a map (h, w) that are no less than their neighbours, than half of the largest, and than `flat`."""
+    """Cells (row, column) of a map (h, w) that are no less than their neighbours, half of the largest, and `flat`."""
     around = F.max_pool2d(weights[None, None], 3, stride=1, padding=1)[0, 0]
     found = (weights >= around) & (weights >= weights.max() / 2) & (weights >= flat)
     return [(row, column) for row, column in found.nonzero().tolist()]
@@ -153,12 +163,12 @@ def peaks_of(weights: Tensor, flat: float) -> list[tuple[int, int]]:
 @torch.inference_mode()
 def transfer(
     network: STCN, arguments: argparse.Namespace, video: Video, on_frame: Callable[[], Any]
-) -> dict[str, dict[str, list[float]]]:
+) -> dict[str, dict[str, list[Any]]]:
     """For each object of the source frame and each later frame, in percent: points that land on it, and points with a peak.
 
-    Frames in which the truth does not show the object are left out of its transfer, so that a lost point is not an error.
+    Where the truth does not show the object its transfer is `None`.
     """
-    shares: dict[str, list[float]] = {}
+    shares: dict[str, list[float | None]] = {}
     peaks: dict[str, list[float]] = {}
     start: tuple[Tensor, np.ndarray] | None = None
     for index, path in enumerate(video.images):
@@ -176,11 +186,10 @@ def transfer(
         weights = weights_of(network, start[0], key).flatten(1).cpu()  # (M, Q)
         for number in object_ids(start[1]):
             own = weights[torch.from_numpy(start[1] == number)]
-            if (truth == number).any():
-                lands = cells[own.argmax(dim=1).numpy()] == number
-                shares.setdefault(str(number), []).append(100 * float(lands.mean()))
+            lands = cells[own.argmax(dim=1).numpy()] == number
+            shares.setdefault(str(number), []).append(100 * float(lands.mean()) if (truth == number).any() else None)
             peaks.setdefault(str(number), []).append(100 * float((own.amax(dim=1) >= arguments.flat).float().mean()))
-    return {"transfer": shares, "with a peak": {number: peaks[number] for number in shares}}
+    return {"transfer": shares, "with a peak": peaks}
 
 
 @torch.inference_mode()
@@ -233,11 +242,11 @@ def marked(frame: np.ndarray, points: Sequence[Sequence[tuple[int, int]]]) -> np
     return result
 
 
-def draw_curves(curves: dict[str, list[float]]) -> Figure:
+def draw_curves(curves: dict[str, list[float | None]]) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for i, (name, line) in enumerate(curves.items()):
-        axes.plot(range(1, len(line) + 1), line, label=name, **grey(i))
+        axes.plot(range(1, len(line) + 1), [math.nan if value is None else value for value in line], label=name, **grey(i))
     axes.set(xlabel="frames behind the source frame", ylabel="points that land on their object, %", ylim=(0, 101))
     axes.grid(alpha=0.3)
     axes.legend()
