@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 import evaluation.scores as scoring
-from dataset.benchmarks import davis_videos
+from dataset.benchmarks import chosen_videos, davis_videos
 from dataset.video import Video
 from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
 from evaluation.results import ResultFolder
@@ -64,13 +64,7 @@ def add_memory_flags(parser: argparse.ArgumentParser) -> None:
 
 def videos_of(arguments: argparse.Namespace) -> list[Video]:
     """Raises `InputError` when the data set lacks one that `--videos` names."""
-    videos = davis_videos(arguments.davis_path, year=arguments.year)
-    if arguments.videos is None:
-        return videos
-    found = {video.name: video for video in videos}
-    if absent := set(arguments.videos) - found.keys():
-        raise InputError(f"--videos: expected some of {names_some(found)}, found {names_some(absent)}")
-    return [found[name] for name in arguments.videos]
+    return chosen_videos(davis_videos(arguments.davis_path, year=arguments.year), arguments.videos)
 
 
 def network_of(path: str, arguments: argparse.Namespace) -> STCN:

@@ -1,7 +1,7 @@
-"""Table 2: J&F, operations and size of the keys, by similarity and number of key channels.
+"""Tables 2, 3, 4 and 7: networks side by side, with their J&F, and the operations and the size of the keys by similarity.
 
-python -m scripts.experiments.similarities --model saves/l2_64.pth saves/dot_64.pth --davis_path ../DAVIS/2017
-python -m scripts.experiments.similarities --no_scores    # the operations and sizes alone, which need no network
+python -m scripts.experiments.compare --model saves/l2_64.pth saves/dot_64.pth --davis_path ../DAVIS/2017
+python -m scripts.experiments.compare --no_scores    # the operations and sizes alone, which need no network
 
 The paper's figures are for frames of 480x854 pixels and T = 10.  Its GFLOP are of 2^30 operations, two for a multiplication
 and addition, and its MB of 2^20 bytes, of the keys of T + 1 frames.  L2 has three more for each pair of positions there
@@ -25,7 +25,7 @@ GIGA, MEGA = 2**30, 2**20  # as the paper's figures turn out to be
 
 
 def parser():
-    result = experiment_parser("similarities", __doc__)
+    result = experiment_parser("compare", __doc__)
     result.add_argument("--memory", type=positive_int, default=10, metavar="T", help="memory frames")
     result.add_argument("--no_scores", action="store_true", help="leave the networks out: operations and sizes alone")
     return result
@@ -43,7 +43,7 @@ def main() -> None:
             config = network_of(model, arguments).config
             found = score(model, videos, folder / label, arguments)
             rows.append({"network": label, **costs(config.similarity, config.key_dim, arguments.memory), **found})
-    report(arguments.output, "similarities", f"Table 2: similarities, 480p, T = {arguments.memory}", rows)
+    report(arguments.output, "compare", f"networks side by side; keys of 480p and T = {arguments.memory}", rows)
 
 
 def costs(kind: str, channels: int, memory: int) -> Row:
