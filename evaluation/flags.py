@@ -11,12 +11,20 @@ MOST_THREADS = 4 * (os.cpu_count() or 1)
 
 
 def add_segmenter_flags(
-    parser: argparse.ArgumentParser, *, size: int | None, max_memory_frames: int | None, output_required: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    size: int | None,
+    max_memory_frames: int | None,
+    output_required: bool = True,
+    ensemble: bool = False,
 ) -> None:
     """What all scripts that segment videos share; `size` and `max_memory_frames` are defaults."""
-    parser.add_argument(
-        "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
-    )
+    model, help_text = "saves/stcn_light.pth", "checkpoint, ours or one of the paper's release"
+    if ensemble:
+        help_text += "; of several the probabilities are averaged"
+        parser.add_argument("--model", nargs="+", default=[model], metavar="FILE", help=help_text)
+    else:
+        parser.add_argument("--model", default=model, metavar="FILE", help=help_text)
     parser.add_argument(
         "--output",
         required=output_required,
@@ -70,7 +78,15 @@ def add_segmenter_flags(
 def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
     """A parser with the flags of both evaluation scripts, `size` the default of one; `--help` shows every default."""
     parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
-    add_segmenter_flags(parser, size=size, max_memory_frames=None)
+    add_segmenter_flags(parser, size=size, max_memory_frames=None, ensemble=True)
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int_between(SMALLEST_SIZE, LARGEST_SIZE),
+        metavar="PIXELS",
+        help="several sizes in place of --size, whose probabilities are averaged (default: --size alone)",
+    )
+    parser.add_argument("--flip", action="store_true", help="average with what the flipped frames give")
     parser.add_argument(
         "--num_workers", type=worker_count, default=2, metavar="N", help="threads that read frames ahead (0: none)"
     )
@@ -98,8 +114,10 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `evaluation_parser`'s flags say of the run, under the names that `run_benchmark` has for them."""
     return {
-        "model": arguments.model,
+        "models": arguments.model,
         "segmenter": segmenter_options(arguments),
+        "sizes": arguments.sizes,
+        "flip": arguments.flip,
         "compiled": arguments.compile,
         "device": arguments.device,
         "overwrite": arguments.overwrite,

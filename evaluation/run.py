@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,17 @@ import numpy as np
 
 from dataset.video import Video
 from evaluation.results import ResultFolder
-from model import VideoSegmenter, load_for_inference
+from model import STCN, VideoSegmenter, load_for_inference
 from model.checkpoint import digest
 from model.stm import parameter_count
+from model.views import MultiViewSegmenter, View
 from util.ahead import map_ahead
 from util.device import device_of, peak_memory, use_threads
 from util.distributed import Processes
 from util.errors import InputError
 from util.progress import progress_bar
 
+Segmenter = VideoSegmenter | MultiViewSegmenter
 WAITING_MASKS = 16  # results that wait to be written
 
 
@@ -51,7 +53,7 @@ class Summary(NamedTuple):
 
 def evaluate(
     videos: list[Video],
-    make_segmenter: Callable[[], VideoSegmenter],
+    make_segmenter: Callable[[], Segmenter],
     results: ResultFolder,
     processes: Processes,
     *,
@@ -103,8 +105,10 @@ def run_benchmark(
     results: ResultFolder,
     settings: dict[str, Any],
     *,
-    model: str | Path,
+    models: Sequence[str | Path],
     segmenter: dict[str, Any],
+    sizes: Sequence[int] | None = None,
+    flip: bool = False,
     compiled: bool = False,
     device: str = "auto",
     overwrite: bool = False,
@@ -115,9 +119,11 @@ def run_benchmark(
 ) -> Summary | None:
     """What an evaluation script does between its flags and its scores, in each process that torchrun started.
 
-    model:     checkpoint; it is read before `results` is touched
+    models:    checkpoints, whose probabilities are averaged; they are read before `results` is touched
     segmenter: options of `VideoSegmenter`
-    settings:  what the results also depend on; with the model's digest and `segmenter` they must agree with those of
+    sizes:     the network works at each of these in place of `segmenter`'s size, and the probabilities are averaged
+    flip:      and at each size on flipped frames, too
+    settings:  what the results also depend on; with the models' digests and the above they must agree with those of
                results that are there already
     zipped:    write the archive for the benchmark's server too, unless a video failed
     threads:   of PyTorch on the CPU (`use_threads`)
@@ -126,9 +132,11 @@ def run_benchmark(
     Prints what runs and the summary, and returns it on rank 0; returns `None` elsewhere.
     """
     use_threads(threads)
-    which, settings = settings, {"model": digest(model), **segmenter, **settings}
+    views = {"sizes": list(sizes) if sizes else None, "flip": flip or None}  # as in records from before there were views
+    which, settings = settings, {"model": " ".join(map(digest, models)), **segmenter, **views, **settings}
     with Processes() as processes:
-        network = load_for_inference(model, device_of(device), amp=segmenter.get("amp", False), compiled=compiled)
+        options = {"amp": segmenter.get("amp", False), "compiled": compiled}
+        networks = [load_for_inference(model, device_of(device), **options) for model in models]
         problem = None
         if processes.rank == 0:
             try:
@@ -139,12 +147,14 @@ def run_benchmark(
         if problem := processes.broadcast(problem):  # else the others would wait for a rank that is gone
             raise problem
         if processes.rank == 0:
-            print(f"network: {model}, {parameter_count(network.config) / 1e6:.1f} M parameters, {network.config}")
+            for model, network in zip(models, networks, strict=True):
+                print(f"network: {model}, {parameter_count(network.config) / 1e6:.1f} M parameters, {network.config}")
             what = ", ".join(f"{name} {value}" for name, value in which.items())
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
-        summary = evaluate(videos, partial(VideoSegmenter, network, **segmenter), results, processes, workers=workers)
+        make_segmenter = segmenter_of(networks, sizes, flip, **segmenter)
+        summary = evaluate(videos, make_segmenter, results, processes, workers=workers)
     if summary is not None:
         print(summary)
         print(f"masks: {results.masks}")
@@ -153,9 +163,24 @@ def run_benchmark(
     return summary
 
 
+def segmenter_of(
+    networks: Sequence[STCN], sizes: Sequence[int] | None, flip: bool, *, size: int | None = None, **options: Any
+) -> Callable[[], Segmenter]:
+    """What makes a segmenter for each video: of a single view, or of every network at every size, flipped too with `flip`."""
+    views = [
+        View(network, side, flipped)
+        for network in networks
+        for side in sizes or [size]
+        for flipped in ((False, True) if flip else (False,))
+    ]
+    if len(views) == 1:
+        return partial(VideoSegmenter, views[0].network, size=views[0].size, **options)
+    return partial(MultiViewSegmenter, views, **options)
+
+
 def segment_video(
     video: Video,
-    segmenter: VideoSegmenter,
+    segmenter: Segmenter,
     folder: Path,
     *,
     workers: int = 2,

@@ -1,6 +1,6 @@
 """Segmenting a video frame by frame (sections 3.2, 3.3 and 5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,8 +142,7 @@ class VideoSegmenter:
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object of each pixel: (N+1, H, W) -> (H, W) uint8 of the data set's ids, 0 for background."""
-        ids = torch.tensor([0, *self.object_ids], dtype=torch.uint8, device=probabilities.device)
-        return ids[probabilities.argmax(dim=0)]
+        return labels_of(probabilities, self.object_ids)
 
     def state_dict(self) -> dict[str, Any]:
         """What the segmenter remembers between two steps, as tensors, numbers and lists of them, for `torch.save`.
@@ -234,6 +233,12 @@ class VideoSegmenter:
             raise ValueError(f"mask: expected ids from 0 to 255, found {int(mask.min())} to {int(mask.max())}")
         labels = self._numbering.read(mask.to("cpu", torch.uint8).numpy(), "mask")
         return resize_labels(torch.from_numpy(labels), working).numpy()
+
+
+def labels_of(probabilities: Tensor, object_ids: Sequence[int]) -> Tensor:
+    """(N+1, H, W), background first, and the N ids -> the most probable of each pixel, (H, W) uint8."""
+    ids = torch.tensor([0, *object_ids], dtype=torch.uint8, device=probabilities.device)
+    return ids[probabilities.argmax(dim=0)]
 
 
 def _aggregate(probabilities: Tensor) -> Tensor:

@@ -73,13 +73,18 @@ def soft_aggregate(probabilities: Tensor, dim: int = 1) -> Tensor:
 class STCN(nn.Module):
     """The space-time correspondence network (section 3).
 
+    `model.make_network` makes the network that a configuration names, this or `STM`; `ValueError` for the other's here.
     Without `pretrained` the ResNets start from random weights; with it from ImageNet, raising `InputError` when the
     weights cannot be had.  Batch norm stays in evaluation mode in training too (section F.1).
     """
 
+    arch = "stcn"
+
     def __init__(self, config: NetworkConfig | None = None, *, pretrained: bool = False) -> None:
         super().__init__()
-        self.config = config = config or NetworkConfig()
+        self.config = config = config or NetworkConfig.of(arch=self.arch)
+        if config.arch != self.arch:
+            raise ValueError(f"arch: expected {self.arch}, found {config.arch}")
         self.is_folded = False
         self.key_encoder = KeyEncoder(config.key_backbone, config.key_dim, config.value_dim, pretrained=pretrained)
         f4_channels, f8_channels, _ = self.key_encoder.stages.channels

@@ -39,6 +39,8 @@ class MemoryEncoder(nn.Module):
 class STM(STCN):
     """`key_encoder` is the query encoder and `value_encoder` the memory encoder; the rest is STCN's."""
 
+    arch = "stm"
+
     def _make_value_encoder(self, pretrained: bool) -> nn.Module:
         config = self.config
         return MemoryEncoder(config.value_backbone, config.key_dim, config.value_dim, pretrained=pretrained)

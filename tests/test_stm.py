@@ -6,7 +6,7 @@ import torch
 from conftest import build_light_network, run_script
 from naive import naive_read
 
-from model import STM, VideoSegmenter, load_network, make_network, save_network
+from model import STCN, STM, VideoSegmenter, load_network, make_network, save_network
 from model.network import NetworkConfig, soft_aggregate
 from model.plain import aggregate_plainly, decode_plainly, read_plainly
 
@@ -14,9 +14,7 @@ SIZE = (64, 80)
 
 
 def build_stm(**config) -> STM:
-    torch.manual_seed(0)
-    small = {"key_backbone": "resnet18", "value_backbone": "resnet18", "key_dim": 8, "value_dim": 32}
-    network = make_network(NetworkConfig.of(arch="stm", **(small | config))).eval()
+    network = build_light_network(arch="stm", **config)
     assert isinstance(network, STM)
     return network
 
@@ -125,6 +123,12 @@ def test_the_paper_has_a_resnet_50_in_the_memory_encoder():
     assert NetworkConfig.of(arch="stm").value_backbone == "resnet50"
     assert NetworkConfig.of(arch="stm", value_backbone="resnet18").value_backbone == "resnet18"
     assert NetworkConfig.of() == NetworkConfig()
+
+
+def test_a_configuration_is_not_taken_for_the_other_network():
+    assert type(make_network(NetworkConfig())) is STCN
+    with pytest.raises(ValueError, match="arch: expected stcn, found stm"):
+        STCN(NetworkConfig(arch="stm"))
 
 
 def test_a_checkpoint_says_which_network_it_holds(tmp_path):

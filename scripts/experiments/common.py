@@ -117,7 +117,7 @@ def settings_of(model: str, arguments: argparse.Namespace, *names: str) -> dict[
     return {"model": digest(model), **{name: getattr(arguments, name) for name in ("year", "size", *names)}}
 
 
-def score(models: str | list[str], videos: list[Video], folder: Path, arguments: argparse.Namespace, **options: Any) -> Row:
+def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Namespace, **options: Any) -> Row:
     """Segment the videos into `folder`, as eval_davis.py does: J&F, J and F in percent, and frames per second of processing.
 
     `options` are those of `VideoSegmenter`.  Goes on after a stop; the speed is then that of the part since.
@@ -128,7 +128,7 @@ def score(models: str | list[str], videos: list[Video], folder: Path, arguments:
         videos,
         results,
         {"year": arguments.year},
-        model=models,
+        models=[model],
         segmenter={"size": arguments.size, **options},
         device=arguments.device,
         threads=arguments.threads,

@@ -2,8 +2,8 @@
 
 python -m scripts.experiments.networks --static_root ../static --davis_root ../DAVIS/2017 --yv_root none --iterations 400
 
-Each has ResNet-18 in both encoders.  `<similarity>_<Ck>_s0.pth` and `stm_<similarity>_s0.pth` are trained on photographs alone,
-`main_s3.pth` on videos alone, and `l2_64_s3.pth` on both.  A run that was stopped goes on.
+Each has ResNet-18 in both encoders.  `<similarity>_<Ck>_s0.pth` and `stm_<similarity>_s0.pth` are trained on photographs
+alone, `main_s3.pth` on videos alone, and `l2_64_s3.pth` on both.  A run that was stopped goes on.
 """
 
 import subprocess
@@ -16,10 +16,20 @@ from util.flags import positive_int
 from util.progress import progress_bar
 
 CHANNELS = (64, 128)
-SHORT = (  # as for the light network
-    "--key_backbone resnet18 --value_backbone resnet18 --value_dim 128 --optimizer adamw --lr 5e-4 --encoder_lr 1.5e-4 "
-    "--schedule cosine --clip_grad 5 --bootstrap_start 0 --bootstrap_end 200 --num_workers 1 --save_every 100"
-).split()
+SHORT = {  # as for the light network
+    "key_backbone": "resnet18",
+    "value_backbone": "resnet18",
+    "value_dim": 128,
+    "optimizer": "adamw",
+    "lr": 5e-4,
+    "encoder_lr": 1.5e-4,
+    "schedule": "cosine",
+    "clip_grad": 5,
+    "bootstrap_start": 0,
+    "bootstrap_end": 200,
+    "num_workers": 1,
+    "save_every": 100,
+}
 
 
 def parser():
@@ -48,13 +58,14 @@ def main() -> None:
     if strange := sorted(set(arguments.only or ()) - runs.keys()):
         raise InputError(f"--only: expected some of {', '.join(runs)}, found {strange[0]}")
     names = ("static_root", "davis_root", "yv_root", "iterations", "crop", "batch_size", "device")
-    same = [word for name in names for word in (f"--{name}", str(getattr(arguments, name)))]
+    numbers = SHORT | {name: getattr(arguments, name) for name in names}
+    same = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     same += ["--save_dir", arguments.output, *(["--no_pretrained"] if arguments.no_pretrained else [])]
     chosen = {name: flags for name, flags in runs.items() if arguments.only is None or name in arguments.only}
     with progress_bar(len(chosen), "networks") as bar:
         for name, flags in chosen.items():
             network, stage = name.rsplit("_s", 1)
-            command = [sys.executable, "train.py", "--id", network, "--stage", stage, *SHORT, *same, *flags]
+            command = [sys.executable, "train.py", "--id", network, "--stage", stage, *same, *flags]
             if subprocess.run(command).returncode != 0:
                 raise InputError(f"{name}: training failed")
             bar.increment()
