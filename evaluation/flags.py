@@ -88,6 +88,14 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
     )
     parser.add_argument("--flip", action="store_true", help="average with what the flipped frames give")
     parser.add_argument(
+        "--kernel",
+        nargs="?",
+        choices=("none", "large", "all"),
+        default="none",
+        const="large",
+        help="read the memory with a Gaussian around each best match: at sizes above 480 (large, as in the paper), at all",
+    )
+    parser.add_argument(
         "--num_workers", type=worker_count, default=2, metavar="N", help="threads that read frames ahead (0: none)"
     )
     parser.add_argument(
@@ -118,6 +126,7 @@ def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "segmenter": segmenter_options(arguments),
         "sizes": arguments.sizes,
         "flip": arguments.flip,
+        "kernel": arguments.kernel,
         "compiled": arguments.compile,
         "device": arguments.device,
         "overwrite": arguments.overwrite,

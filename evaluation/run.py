@@ -23,6 +23,7 @@ from util.errors import InputError
 from util.progress import progress_bar
 
 Segmenter = VideoSegmenter | MultiViewSegmenter
+LARGE = 480  # pixels: what the paper trains at
 WAITING_MASKS = 16  # results that wait to be written
 
 
@@ -109,6 +110,7 @@ def run_benchmark(
     segmenter: dict[str, Any],
     sizes: Sequence[int] | None = None,
     flip: bool = False,
+    kernel: str = "none",
     compiled: bool = False,
     device: str = "auto",
     overwrite: bool = False,
@@ -123,6 +125,7 @@ def run_benchmark(
     segmenter: options of `VideoSegmenter`
     sizes:     the network works at each of these in place of `segmenter`'s size, and the probabilities are averaged
     flip:      and at each size on flipped frames, too
+    kernel:    read the memory with a Gaussian (section E): "none", "large" for sizes above 480, "all"
     settings:  what the results also depend on; with the models' digests and the above they must agree with those of
                results that are there already
     zipped:    write the archive for the benchmark's server too, unless a video failed
@@ -132,11 +135,13 @@ def run_benchmark(
     Prints what runs and the summary, and returns it on rank 0; returns `None` elsewhere.
     """
     use_threads(threads)
-    views = {"sizes": list(sizes) if sizes else None, "flip": flip or None}  # as in records from before there were views
+    # `None` as in records from before there were views
+    views = {"sizes": list(sizes) if sizes else None, "flip": flip or None, "kernel": None if kernel == "none" else kernel}
     which, settings = settings, {"model": " ".join(map(digest, models)), **segmenter, **views, **settings}
     with Processes() as processes:
         options = {"amp": segmenter.get("amp", False), "compiled": compiled}
         networks = [load_for_inference(model, device_of(device), **options) for model in models]
+        make_segmenter = segmenter_of(networks, sizes, flip, kernel, **segmenter)
         problem = None
         if processes.rank == 0:
             try:
@@ -153,7 +158,6 @@ def run_benchmark(
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
-        make_segmenter = segmenter_of(networks, sizes, flip, **segmenter)
         summary = evaluate(videos, make_segmenter, results, processes, workers=workers)
     if summary is not None:
         print(summary)
@@ -164,17 +168,27 @@ def run_benchmark(
 
 
 def segmenter_of(
-    networks: Sequence[STCN], sizes: Sequence[int] | None, flip: bool, *, size: int | None = None, **options: Any
+    networks: Sequence[STCN],
+    sizes: Sequence[int] | None = None,
+    flip: bool = False,
+    kernel: str = "none",
+    *,
+    size: int | None = None,
+    **options: Any,
 ) -> Callable[[], Segmenter]:
-    """What makes a segmenter for each video: of a single view, or of every network at every size, flipped too with `flip`."""
-    views = [
-        View(network, side, flipped)
-        for network in networks
-        for side in sizes or [size]
-        for flipped in ((False, True) if flip else (False,))
-    ]
+    """What makes a segmenter for each video: of a single view, or of every network at every size, flipped too with `flip`.
+
+    Raises `InputError` for a `kernel` of large sizes when the size is not told.
+    """
+    views = []
+    for network in networks:
+        for side in sizes or [size]:
+            if kernel == "large" and side is None:
+                raise InputError("--kernel large: goes by the size; give it with --size or --sizes")
+            with_kernel = kernel == "all" or (kernel == "large" and (side or 0) > LARGE)
+            views += [View(network, side, flipped, with_kernel) for flipped in ((False, True) if flip else (False,))]
     if len(views) == 1:
-        return partial(VideoSegmenter, views[0].network, size=views[0].size, **options)
+        return partial(VideoSegmenter, views[0].network, size=views[0].size, kernel=views[0].kernel, **options)
     return partial(MultiViewSegmenter, views, **options)
 
 

@@ -48,6 +48,7 @@ class VideoSegmenter:
     top_k:        positions of memory read for each position (section 5); `None` for all of them
     include_last: let every other frame be memory until the next one (section 3.3 finds that harmful)
     max_memory_frames: so many frames are remembered at most; `None` for no bound, as in the paper (see `MemoryBank`)
+    kernel:       read the memory with a Gaussian around each best match (section E)
     amp:          run the network under autocast; similarity, softmax and aggregation stay float32
 
     `object_ids` are the data set's own ids in the order in which the objects entered.  Raises `ValueError` for numbers
@@ -68,6 +69,7 @@ class VideoSegmenter:
         top_k: int | None = 20,
         include_last: bool = False,
         max_memory_frames: int | None = None,
+        kernel: bool = False,
         amp: bool = False,
     ) -> None:
         for name, value in (("memory_every", memory_every), ("size", size)):
@@ -79,7 +81,7 @@ class VideoSegmenter:
         self.memory_every = memory_every
         self.include_last = include_last
         self.amp = amp
-        self.bank = network.memory_bank(top_k=top_k, max_frames=max_memory_frames)
+        self.bank = network.memory_bank(top_k=top_k, max_frames=max_memory_frames, kernel=kernel)
         self.object_ids: list[int] = []
         self._numbering = Numbering(strict=True)
         self._size: tuple[int, int] | None = None  # of the frames

@@ -137,9 +137,9 @@ class STCN(nn.Module):
         affinities = affinity(similarity(memory_keys, query.flatten(2).mT, self.config.similarity))
         return readout(affinities, memory_values).permute(0, 2, 3, 1).unflatten(3, query.shape[-2:])
 
-    def memory_bank(self, *, top_k: int | None = 20, max_frames: int | None = None) -> Any:
-        """An empty memory for what `memorise` makes of the frames of one video."""
-        return MemoryBank(similarity=self.config.similarity, top_k=top_k, max_frames=max_frames)
+    def memory_bank(self, **options: Any) -> Any:
+        """An empty memory for what `memorise` makes of the frames of one video; options are those of `MemoryBank`."""
+        return MemoryBank(similarity=self.config.similarity, **options)
 
     def for_inference(self, *, winograd: bool = True) -> "STCN":
         """A copy that computes the same faster, for segmenting alone (`model.fast.for_inference`)."""

@@ -56,8 +56,8 @@ class STM(STCN):
         queries = query[:, None].expand(-1, objects, -1, -1, -1).flatten(0, 1)
         return super().read(keys, values[:, :, None], queries).unflatten(0, (batch, objects))[:, :, 0]
 
-    def memory_bank(self, *, top_k: int | None = 20, max_frames: int | None = None) -> Any:
-        return ObjectBanks(lambda: super(STM, self).memory_bank(top_k=top_k, max_frames=max_frames))
+    def memory_bank(self, **options: Any) -> Any:
+        return ObjectBanks(lambda: super(STM, self).memory_bank(**options))
 
 
 class ObjectBanks:

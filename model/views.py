@@ -16,19 +16,22 @@ class View(NamedTuple):
 
     network: STCN
     size: int | None  # shorter side at which the network works
-    flip: bool  # left for right
+    flip: bool = False  # left for right
+    kernel: bool = False  # how it reads the memory
 
 
 class MultiViewSegmenter:
     """`VideoSegmenter` of every view, each with a memory of its own; their probabilities are averaged at the frame's size.
 
-    `options` are those of `VideoSegmenter` but `size`.  `ValueError` as there, and without views.
+    `options` are the others of `VideoSegmenter`.  `ValueError` as there, and without views.
     """
 
     def __init__(self, views: Sequence[View], **options: Any) -> None:
         if not views:
             raise ValueError("views: expected at least 1, found 0")
-        self._views = [(VideoSegmenter(view.network, size=view.size, **options), view.flip) for view in views]
+        self._views = [
+            (VideoSegmenter(view.network, size=view.size, kernel=view.kernel, **options), view.flip) for view in views
+        ]
         self.object_ids: list[int] = []
 
     def step(self, image: np.ndarray, mask: np.ndarray | None = None, wanted: bool = True) -> Tensor | None:

@@ -10,6 +10,7 @@ from conftest import build_light_network, run_script, write_video
 from evaluation.run import segmenter_of
 from model import VideoSegmenter
 from model.views import MultiViewSegmenter, View
+from util.errors import InputError
 
 SIZE = (60, 90)
 
@@ -55,6 +56,22 @@ def test_a_single_view_is_a_plain_segmenter():
     assert segmenter_of([build_light_network()], [64], False, size=48)().size == 64
 
 
+def test_the_kernel_goes_by_the_size(video):
+    networks = [build_light_network()]
+    kernels = {"none": [False, False], "large": [False, True], "all": [True, True]}
+    for kernel, expected in kernels.items():
+        segmenter = segmenter_of(networks, [480, 600], False, kernel)()
+        assert [one.bank.kernel for one, _ in segmenter._views] == expected
+    assert segmenter_of(networks, None, False, "large", size=600)().bank.kernel
+    with pytest.raises(InputError, match="--kernel large: goes by the size"):
+        segmenter_of(networks, None, False, "large")
+    stm = segmenter_of([build_light_network(arch="stm")], [48], False, "all")()
+    frames, masks = video
+    for t in (0, 1):
+        assert stm.step(frames[t], masks.get(t)).shape == (3, *SIZE)
+    assert all(bank.kernel for bank in stm.bank._banks)
+
+
 def test_frames_that_nobody_wants_give_nothing(video):
     frames, masks = video
     segmenter = MultiViewSegmenter([View(build_light_network(), 48, flip) for flip in (False, True)])
@@ -89,10 +106,10 @@ def test_both_scripts_take_sizes_flips_and_several_networks(tmp_path, light_file
     labels[:, 10:40, 10:50] = 1
     own = tmp_path / "own"
     write_video(own / "JPEGImages/a", own / "Annotations/a", [labels[0], *[None] * 5])
-    flags = ["--model", light_file, light_file, "--sizes", 48, 64, "--flip", "--device", "cpu"]
+    flags = ["--model", light_file, light_file, "--sizes", 48, 64, "--flip", "--kernel", "--device", "cpu"]
     assert run_script("eval_youtube", "--yv_path", own, "--output", tmp_path / "y", *flags) == 0
     settings = json.loads((tmp_path / "y/run.json").read_text())["settings"]
-    assert (settings["sizes"], settings["flip"]) == ([48, 64], True)
+    assert (settings["sizes"], settings["flip"], settings["kernel"]) == ([48, 64], True, "large")
     assert len(settings["model"].split()) == 2
     assert run_script("eval_youtube", "--yv_path", own, "--output", tmp_path / "y", *flags[:3], "--sizes", 48) == 2
     assert "sizes was [48, 64], is [48]" in capsys.readouterr().err
