@@ -119,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
         "--no_attention", dest="attention", action="store_false", default=None, help="leave CBAM out of a new network"
     )
 
+    network.add_argument("--aspp", action="store_true", default=None, help="put ASPP behind the key encoder's backbone")
+
     steps = result.add_argument_group("optimisation", "by default the stage's numbers in the paper")
     steps.add_argument("-i", "--iterations", type=positive_int, help="total number of iterations (default: the stage's)")
     steps.add_argument(

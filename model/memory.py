@@ -243,7 +243,7 @@ class MemoryBank:
         readouts = []
         for group in range(len(self._group_sizes)):
             frames = [frame for frame in self._frames if group < frame.groups]
-            slab_values = [slab.values.get(group) for slab in self._slabs]
+            slab_values = {i: slab.values[group] for i, slab in enumerate(self._slabs) if group in slab.values}
             keys, values = (
                 torch.cat([self._rows(stores[frame.cell // SLAB], frame.cell) for frame in frames])
                 for stores in (slab_keys, slab_values)

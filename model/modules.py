@@ -145,19 +145,46 @@ def key_projection(in_channels: int, key_dim: int) -> nn.Conv2d:
     return conv
 
 
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (section E names it and gives no numbers), added to its input (B, C, H, W).
+
+    Five branches of C / 4 channels: a 1x1 convolution, three 3x3 convolutions of dilation 2, 4 and 8, and the mean over
+    all positions.  DeepLab's 6, 12 and 18 at stride 16 would reach beyond the 24 rows of a training sample from most of them.  No batch norm, since it is frozen here and has no ImageNet statistics.  The last convolution is 0 at first, so
+    that training starts from the backbone's own features.
+    """
+
+    def __init__(self, channels: int, *, dilations: tuple[int, ...] = (2, 4, 8)) -> None:
+        super().__init__()
+        width = channels // 4
+        self.point = nn.Conv2d(channels, width, 1)
+        self.dilated = nn.ModuleList(nn.Conv2d(channels, width, 3, padding=d, dilation=d) for d in dilations)
+        self.mean = nn.Conv2d(channels, width, 1)
+        self.out = nn.Conv2d((2 + len(dilations)) * width, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        if self.out.bias is not None:
+            nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.mean(x.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        branches = [self.point(x), *(conv(x) for conv in self.dilated), mean]
+        return x + self.out(F.relu(torch.cat(branches, dim=1)))
+
+
 class KeyEncoder(nn.Module):
     """Image -> key, and the features that the value encoder and the decoder reuse (section 3.1)."""
 
-    def __init__(self, backbone: str, key_dim: int, value_dim: int, *, pretrained: bool = False) -> None:
+    def __init__(self, backbone: str, key_dim: int, value_dim: int, *, aspp: bool = False, pretrained: bool = False) -> None:
         super().__init__()
         self.stages = ResNetStages(backbone, pretrained=pretrained)
         f16_channels = self.stages.channels[2]
+        self.aspp = ASPP(f16_channels) if aspp else None
         self.projection = key_projection(f16_channels, key_dim)
         self.compression = nn.Conv2d(f16_channels, value_dim, 3, padding=1)
 
     def forward(self, image: Tensor) -> KeyFeatures:
         """(B, 3, H, W) normalised, H and W multiples of 16 -> `KeyFeatures`."""
         f4, f8, f16 = self.stages(image)
+        f16 = f16 if self.aspp is None else self.aspp(f16)
         return KeyFeatures(self.projection(f16), self.compression(f16), f16, f8, f4)
 
 

@@ -33,10 +33,13 @@ class NetworkConfig:
     attention: bool = True  # CBAM in the feature fusion of STCN, which footnote 3 calls non-essential
     arch: str = "stcn"  # or "stm", of which `value_backbone` is the memory encoder's
 
+    aspp: bool = False  # behind the key encoder's backbone: section E, with "wide_resnet50_2"
+
     @classmethod
     def of(cls, **fields: Any) -> "NetworkConfig":
         """Where a field is not given, the paper's of that `arch`: STM has a ResNet-50 in its memory encoder."""
-        return cls(**({"value_backbone": "resnet50"} if fields.get("arch") == "stm" else {}) | fields)
+        paper: dict[str, Any] = {"value_backbone": "resnet50"} if fields.get("arch") == "stm" else {}
+        return cls(**(paper | fields))
 
     def __post_init__(self) -> None:
         for field, choices in (
@@ -86,7 +89,9 @@ class STCN(nn.Module):
         if config.arch != self.arch:
             raise ValueError(f"arch: expected {self.arch}, found {config.arch}")
         self.is_folded = False
-        self.key_encoder = KeyEncoder(config.key_backbone, config.key_dim, config.value_dim, pretrained=pretrained)
+        self.key_encoder = KeyEncoder(
+            config.key_backbone, config.key_dim, config.value_dim, aspp=config.aspp, pretrained=pretrained
+        )
         f4_channels, f8_channels, _ = self.key_encoder.stages.channels
         self.value_encoder: Any = self._make_value_encoder(pretrained)
         self.decoder = Decoder(config.value_dim, f8_channels, f4_channels)

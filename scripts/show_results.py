@@ -5,6 +5,7 @@ python scripts/show_results.py --results out/stm out/stcn --davis_path ../DAVIS/
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -45,7 +46,8 @@ def main() -> None:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"--results {folder}: no such folder")
-    labels = ["result"] if len(folders) == 1 else [folder.name for folder in folders]
+    shared = os.path.commonpath([os.path.abspath(folder) for folder in folders])
+    labels = ["result"] if len(folders) == 1 else [os.path.relpath(folder, shared) for folder in folders]
     videos = davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year)
     rows, captions, names = [], [], []
     for video in chosen_videos(videos, arguments.videos):

@@ -32,16 +32,14 @@ LINES = ("-", "--", ":", "-.")  # which tell curves apart in grey as well
 Row = dict[str, Any]
 
 
-def experiment_parser(name: str, doc: str | None, *, models: str | None = "+", data: bool = True) -> argparse.ArgumentParser:
-    """The flags that experiments share; `models` is argparse's `nargs` for `--model`."""
+def experiment_parser(name: str, doc: str | None, *, data: bool = True) -> argparse.ArgumentParser:
+    """The flags that experiments share: where results go, and with `data` the networks and the videos."""
     program = f"python -m scripts.experiments.{name}"
     result = argparse.ArgumentParser(program, description=first_line(doc), formatter_class=DefaultsFormatter)
     result.add_argument("--output", default=f"out/{name}", metavar="DIR", help="folder for JSON files and pictures")
     if not data:
         return result
-    several = {"nargs": models} if models else {}
-    default = [LIGHT] if models else LIGHT
-    result.add_argument("--model", default=default, metavar="FILE", help="checkpoints, ours or released", **several)
+    result.add_argument("--model", nargs="+", default=[LIGHT], metavar="FILE", help="checkpoints, ours or released")
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument("--videos", nargs="+", metavar="NAME", help="only these of its videos (default: all)")

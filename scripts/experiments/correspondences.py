@@ -128,7 +128,7 @@ def mean_of_known(values: Iterable[float | None]) -> float | None:
 
 def keys_of(network: STCN, frame: np.ndarray, size: int | None) -> Tensor:
     """The frame's key (Ck, h, w)."""
-    working = shorter_side_size(*frame.shape[:2], size)
+    working = shorter_side_size(frame.shape[0], frame.shape[1], size)
     image = normalise(torch.from_numpy(frame).to(next(network.parameters()).device))
     return network.encode_key(F.pad(resize_image(image, working), padding_to_stride(*working))[None]).key[0]
 

@@ -12,6 +12,8 @@ from scripts.experiments.common import Row, experiment_parser, grey, labels_of, 
 from util.errors import one_line_errors
 from util.flags import positive_int
 
+MARKERS = "o^sDvP*X"
+
 
 def parser():
     result = experiment_parser("schedules", __doc__)
@@ -39,18 +41,20 @@ def main() -> None:
 
 def draw(rows: list[Row]) -> Figure:
     """J&F against frames per second, a curve for each network with and without the last frame, a point for each `every`."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    curves = dict.fromkeys((row["network"], row["last"]) for row in rows)
-    for i, (network, last) in enumerate(curves):
-        found = [row for row in rows if (row["network"], row["last"]) == (network, last)]
-        speeds, scores = [row["frames/s"] for row in found], [row["J&F"] for row in found]
-        axes.plot(speeds, scores, marker="o^sD"[i % 4], label=f"{network}{' + last' if last else ''}", **grey(i))
-        for row, x, y in zip(found, speeds, scores, strict=True):
-            axes.annotate(str(row["every"]), (x, y), textcoords="offset points", xytext=(5, 5))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    for i, network in enumerate(networks):
+        for last in (True, False):  # open marks and filled ones
+            found = [row for row in rows if (row["network"], row["last"]) == (network, last)]
+            speeds, scores = [row["frames/s"] for row in found], [row["J&F"] for row in found]
+            look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 8, "markerfacecolor": "white" if last else None}
+            axes.plot(speeds, scores, label=f"{network}{' + last' if last else ''}", **look, **grey(i))
+            for row, x, y in zip(found, speeds, scores, strict=True):
+                axes.annotate(str(row["every"]), (x, y), textcoords="offset points", xytext=(6, 5))
     axes.set(xlabel="frames per second", ylabel="J&F, %", title="numbers: a memory frame every so many frames")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     return figure
 
 
