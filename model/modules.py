@@ -149,7 +149,8 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (section E names it and gives no numbers), added to its input (B, C, H, W).
 
     Five branches of C / 4 channels: a 1x1 convolution, three 3x3 convolutions of dilation 2, 4 and 8, and the mean over
-    all positions.  DeepLab's 6, 12 and 18 at stride 16 would reach beyond the 24 rows of a training sample from most of them.  No batch norm, since it is frozen here and has no ImageNet statistics.  The last convolution is 0 at first, so
+    all positions.  DeepLab's dilations at stride 16, 6, 12 and 18, would mostly see padding in the 24 rows of a training
+    sample.  No batch norm, since it is frozen here and has no ImageNet statistics.  The last convolution is 0 at first, so
     that training starts from the backbone's own features.
     """
 
