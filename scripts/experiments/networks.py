@@ -8,6 +8,7 @@ alone, `main_s3.pth` on videos alone, and `l2_64_s3.pth` on both.  A run that wa
 
 import subprocess
 import sys
+from pathlib import Path
 
 from model.similarity import SIMILARITIES
 from scripts.experiments.common import experiment_parser
@@ -15,6 +16,7 @@ from util.errors import InputError, one_line_errors
 from util.flags import positive_int
 from util.progress import progress_bar
 
+ROOT = Path(__file__).parents[2]
 CHANNELS = (64, 128)
 SHORT = {  # as for the light network
     "key_backbone": "resnet18",
@@ -65,7 +67,7 @@ def main() -> None:
     with progress_bar(len(chosen), "networks") as bar:
         for name, flags in chosen.items():
             network, stage = name.rsplit("_s", 1)
-            command = [sys.executable, "train.py", "--id", network, "--stage", stage, *same, *flags]
+            command = [sys.executable, str(ROOT / "train.py"), "--id", network, "--stage", stage, *same, *flags]
             if subprocess.run(command).returncode != 0:
                 raise InputError(f"{name}: training failed")
             bar.increment()
