@@ -32,7 +32,6 @@ class NetworkConfig:
     similarity: str = "l2"  # or "dot", "cosine": section 4.1
     attention: bool = True  # CBAM in the feature fusion of STCN, which footnote 3 calls non-essential
     arch: str = "stcn"  # or "stm", of which `value_backbone` is the memory encoder's
-
     aspp: bool = False  # behind the key encoder's backbone: section E, with "wide_resnet50_2"
 
     @classmethod
