@@ -38,6 +38,7 @@ from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from model import STCN, NetworkConfig, VideoSegmenter, save_network
 from model.modules import BACKBONES
+from model.network import ARCHITECTURES
 from model.similarity import SIMILARITIES
 from training.journal import Journal, print_once
 from training.start import (
@@ -107,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     kinds: dict[str, Any] = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
     kinds |= {"key_dim": {"type": positive_int}, "value_dim": {"type": positive_int}, "similarity": {"choices": SIMILARITIES}}
+    kinds |= {"arch": {"choices": ARCHITECTURES}}
     for field in dataclasses.fields(NetworkConfig):
         paper = f"of a new network (default: the paper's, {field.default})"
         if field.name in kinds:
@@ -114,6 +116,8 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument(
         "--no_attention", dest="attention", action="store_false", default=None, help="leave CBAM out of a new network"
     )
+
+    network.add_argument("--aspp", action="store_true", default=None, help="put ASPP behind the key encoder's backbone")
 
     steps = result.add_argument_group("optimisation", "defaults are the paper's settings of the stage")
     steps.add_argument("-i", "--iterations", type=positive_int, help="total number of iterations (default: the stage's)")

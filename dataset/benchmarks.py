@@ -60,6 +60,14 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017, reso
     return videos
 
 
+def chosen_videos(videos: list[Video], names: list[str] | None) -> list[Video]:
+    """Those that `--videos` names, in its order; all of them for `None`.  Raises `InputError` for one that is not there."""
+    found = {video.name: video for video in videos}
+    if absent := set(names or ()) - found.keys():
+        raise InputError(f"--videos: expected some of {names_some(found)}, found {names_some(absent)}")
+    return videos if names is None else [found[name] for name in dict.fromkeys(names)]
+
+
 def youtube_videos(
     path: str | Path,
     *,

@@ -17,14 +17,18 @@ def add_segmenter_flags(
     max_memory_frames: int | None,
     amp: str = "where the hardware has it",
     output_required: bool = True,
+    ensemble: bool = False,
 ) -> None:
     """Add the flags that all scripts that segment videos share.
 
-    `size` and `max_memory_frames` are defaults; `amp` says what `--amp auto` does.
+    `size` and `max_memory_frames` are defaults; `amp` says what `--amp auto` does; with `ensemble`, `--model` takes several.
     """
-    parser.add_argument(
-        "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one from the paper's release"
-    )
+    model, help_text = "saves/stcn_light.pth", "checkpoint, ours or one from the paper's release"
+    if ensemble:
+        help_text += "; the probabilities of several are averaged"
+        parser.add_argument("--model", nargs="+", default=[model], metavar="FILE", help=help_text)
+    else:
+        parser.add_argument("--model", default=model, metavar="FILE", help=help_text)
     parser.add_argument(
         "--output",
         required=output_required,
@@ -92,7 +96,23 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
     """A parser with the flags that both evaluation scripts share; `size` is the default of `--size`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
     amp = "where the hardware has it, but not with the paper's network, whose results are compared"
-    add_segmenter_flags(parser, size=size, max_memory_frames=None, amp=amp)
+    add_segmenter_flags(parser, size=size, max_memory_frames=None, amp=amp, ensemble=True)
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int_between(SMALLEST_SIZE, LARGEST_SIZE),
+        metavar="PIXELS",
+        help="several sizes instead of --size; their probabilities are averaged (default: --size alone)",
+    )
+    parser.add_argument("--flip", action="store_true", help="average with the results of the flipped frames")
+    parser.add_argument(
+        "--kernel",
+        nargs="?",
+        choices=("none", "large", "all"),
+        default="none",
+        const="large",
+        help="read the memory with a Gaussian around each best match: at sizes above 480 (large, as in the paper), or at all",
+    )
     parser.add_argument(
         "--num_workers", type=worker_count, default=2, metavar="N", help="threads that read frames ahead (0: none)"
     )
@@ -124,10 +144,13 @@ def network_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The values of `evaluation_parser`'s flags as arguments of `run_benchmark`."""
     return {
-        "model": arguments.model,
+        "models": arguments.model,
         "segmenter": segmenter_options(arguments),
         "network": network_options(arguments),
         "amp": arguments.amp,
+        "sizes": arguments.sizes,
+        "flip": arguments.flip,
+        "kernel": arguments.kernel,
         "device": arguments.device,
         "overwrite": arguments.overwrite,
         "zipped": arguments.zip,

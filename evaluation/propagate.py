@@ -9,6 +9,7 @@ import torch
 
 from dataset.video_file import FrameFolder, IndexedFrame, VideoFile
 from model import VideoSegmenter, blend
+from model.inference import labels_of
 from util.ahead import read_ahead
 from util.image import resize_probabilities
 
@@ -124,5 +125,4 @@ class Propagation:
 
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:
         """(N+1, h, w) -> (H, W) uint8."""
-        numbers = torch.tensor([0, *ids], dtype=torch.uint8, device=probabilities.device)
-        return numbers[resize_probabilities(probabilities, self.video.size).argmax(dim=0)].cpu().numpy()
+        return labels_of(resize_probabilities(probabilities, self.video.size), ids).cpu().numpy()

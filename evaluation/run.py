@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,16 +12,19 @@ import numpy as np
 
 from dataset.video import Video
 from evaluation.results import ResultFolder
-from model import NetworkConfig, VideoSegmenter, load_network
+from model import STCN, NetworkConfig, VideoSegmenter, load_network
 from model.checkpoint import digest
 from model.fast import how
-from model.network import parameter_count
+from model.stm import parameter_count
+from model.views import MultiViewSegmenter, View
 from util.ahead import map_ahead
 from util.device import device_of, peak_memory, use_half, use_threads
 from util.distributed import Processes
 from util.errors import InputError
 from util.progress import progress_bar
 
+Segmenter = VideoSegmenter | MultiViewSegmenter
+LARGE = 480  # pixels, the size that the paper trains for
 WAITING_MASKS = 16  # maximum number of results waiting to be written
 
 
@@ -52,7 +55,7 @@ class Summary(NamedTuple):
 
 def evaluate(
     videos: list[Video],
-    make_segmenter: Callable[[], VideoSegmenter],
+    make_segmenter: Callable[[], Segmenter],
     results: ResultFolder,
     processes: Processes,
     *,
@@ -104,10 +107,13 @@ def run_benchmark(
     results: ResultFolder,
     settings: dict[str, Any],
     *,
-    model: str | Path,
+    models: Sequence[str | Path],
     segmenter: dict[str, Any],
     network: dict[str, Any],
     amp: str,
+    sizes: Sequence[int] | None = None,
+    flip: bool = False,
+    kernel: str = "none",
     device: str = "auto",
     overwrite: bool = False,
     zipped: bool = False,
@@ -117,12 +123,15 @@ def run_benchmark(
 ) -> Summary | None:
     """The part of an evaluation script between flags and scores; every process calls it.
 
-    model:     checkpoint; it is read before `results` is touched
+    models:    checkpoints, whose probabilities are averaged; they are read before `results` is touched
     segmenter: options of `VideoSegmenter`
     network:   options of `STCN.for_inference`
     amp:       `on`, `off`, or `auto`: half precision where the hardware has it, except for the paper's network,
                whose results are compared with published ones
-    settings:  what else the results depend on; with the model's digest and `segmenter`, it must match existing results
+    sizes:     the network works at each of these instead of `segmenter`'s size, and the probabilities are averaged
+    flip:      at each size, also average with the results of the flipped frames
+    kernel:    read the memory with a Gaussian (section E): "none", "large" for sizes above 480, "all"
+    settings:  what else the results depend on; with the models' digests and the above, it must match existing results
     zipped:    also write the archive for the benchmark server, unless a video failed
     threads:   number of PyTorch's CPU threads (`use_threads`)
     warning:   a line about the data, for standard error
@@ -130,14 +139,17 @@ def run_benchmark(
     Prints a description of the run and the summary.  Returns the summary on rank 0, else `None`.
     """
     use_threads(threads)
-    which, settings = settings, {"model": digest(model), **segmenter, **settings}
+    # `None` as in records from before there were views
+    views = {"sizes": list(sizes) if sizes else None, "flip": flip or None, "kernel": None if kernel == "none" else kernel}
+    which, settings = settings, {"model": " ".join(map(digest, models)), **segmenter, **views, **settings}
     with Processes() as processes:
         where = device_of(device)
-        loaded = load_network(model, where)
-        if amp == "auto" and loaded.config == NetworkConfig():
+        loaded = [load_network(model, where) for model in models]
+        if amp == "auto" and any(one.config == NetworkConfig() for one in loaded):
             amp = "off"
         settings["amp"] = use_half(amp, where)
-        ready = loaded.for_inference(amp=settings["amp"], **network)
+        networks = [one.for_inference(amp=settings["amp"], **network) for one in loaded]
+        make_segmenter = segmenter_of(networks, sizes, flip, kernel, **segmenter)
         problem = None
         if processes.rank == 0:
             try:
@@ -148,12 +160,14 @@ def run_benchmark(
         if problem := processes.broadcast(problem):  # else the other ranks would wait forever
             raise problem
         if processes.rank == 0:
-            print(f"network: {model}, {parameter_count(ready.config) / 1e6:.1f} M parameters, {how(ready)}, {ready.config}")
+            for model, ready in zip(models, networks, strict=True):
+                millions = parameter_count(ready.config) / 1e6
+                print(f"network: {model}, {millions:.1f} M parameters, {how(ready)}, {ready.config}")
             what = ", ".join(f"{name} {value}" for name, value in which.items())
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
-        summary = evaluate(videos, partial(VideoSegmenter, ready, **segmenter), results, processes, workers=workers)
+        summary = evaluate(videos, make_segmenter, results, processes, workers=workers)
     if summary is not None:
         print(summary)
         print(f"masks: {results.masks}")
@@ -162,9 +176,34 @@ def run_benchmark(
     return summary
 
 
+def segmenter_of(
+    networks: Sequence[STCN],
+    sizes: Sequence[int] | None = None,
+    flip: bool = False,
+    kernel: str = "none",
+    *,
+    size: int | None = None,
+    **options: Any,
+) -> Callable[[], Segmenter]:
+    """What makes a segmenter for each video: of a single view, or of every network at every size, flipped too with `flip`.
+
+    Raises `InputError` for a `kernel` of large sizes when the size is not told.
+    """
+    views = []
+    for network in networks:
+        for side in sizes or [size]:
+            if kernel == "large" and side is None:
+                raise InputError("--kernel large: goes by the size; give it with --size or --sizes")
+            with_kernel = kernel == "all" or (kernel == "large" and (side or 0) > LARGE)
+            views += [View(network, side, flipped, with_kernel) for flipped in ((False, True) if flip else (False,))]
+    if len(views) == 1:
+        return partial(VideoSegmenter, views[0].network, size=views[0].size, kernel=views[0].kernel, **options)
+    return partial(MultiViewSegmenter, views, **options)
+
+
 def segment_video(
     video: Video,
-    segmenter: VideoSegmenter,
+    segmenter: Segmenter,
     folder: Path,
     *,
     workers: int = 2,

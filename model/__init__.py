@@ -5,15 +5,18 @@ from model.checkpoint import load_for_inference, load_network, save_network
 from model.inference import VideoSegmenter, blend, segmenter_maker
 from model.memory import MemoryBank
 from model.network import STCN, NetworkConfig
+from model.stm import STM, make_network
 
 __all__ = [
     "STCN",
+    "STM",
     "MemoryBank",
     "NetworkConfig",
     "VideoSegmenter",
     "blend",
     "load_for_inference",
     "load_network",
+    "make_network",
     "save_network",
     "segmenter_maker",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.network import STCN, NetworkConfig
 from model.released import from_released, is_released
+from model.stm import make_network
 from util import files
 from util.errors import InputError, names_some
 from util.files import write_atomically
@@ -77,7 +78,7 @@ def network_from(content: dict, path: str | Path) -> STCN:
         except RuntimeError as error:  # biases and means of different sizes
             raise InputError(f"{path}: not this STCN network: {str(error).splitlines()[0]}") from error
     with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
-        network = STCN(config)
+        network = make_network(config)
     _check_tensors(path, expected=network.state_dict(), found=state)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     if broken := infinite_tensors(state):

@@ -1,6 +1,6 @@
 """Segmenting a video frame by frame (sections 3.2, 3.3 and 5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.checkpoint import load_for_inference
-from model.memory import MemoryBank
 from model.modules import KeyFeatures
 from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
@@ -52,6 +51,7 @@ class VideoSegmenter:
     top_k:        positions of memory read for each position (section 5); `None` for all of them
     include_last: let every other frame be memory until the next one (section 3.3 finds that harmful)
     max_memory_frames: so many frames are remembered at most; `None` for no bound, as in the paper (see `MemoryBank`)
+    kernel:       read the memory with a Gaussian around each best match (section E)
 
     `object_ids` are the data set's own ids in the order in which the objects entered.  Raises `ValueError` for numbers
     below 1.
@@ -71,6 +71,7 @@ class VideoSegmenter:
         top_k: int | None = 20,
         include_last: bool = False,
         max_memory_frames: int | None = None,
+        kernel: bool = False,
     ) -> None:
         for name, value in (("memory_every", memory_every), ("size", size)):
             if value is not None and value < 1:
@@ -81,7 +82,7 @@ class VideoSegmenter:
         self.size = size
         self.memory_every = memory_every
         self.include_last = include_last
-        self.bank = MemoryBank(similarity=network.config.similarity, top_k=top_k, max_frames=max_memory_frames)
+        self.bank = network.memory_bank(top_k=top_k, max_frames=max_memory_frames, kernel=kernel)
         self.object_ids: list[int] = []
         self._numbering = Numbering(strict=True)
         self._size: tuple[int, int] | None = None  # of the frames
@@ -143,8 +144,7 @@ class VideoSegmenter:
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object of each pixel: (N+1, H, W) -> (H, W) uint8 of the data set's ids, 0 for background."""
-        ids = upload(torch.tensor([0, *self.object_ids], dtype=torch.uint8), probabilities.device)
-        return ids[probabilities.max(dim=0).indices]  # `argmax` is forty times slower on the CPU
+        return labels_of(probabilities, self.object_ids)
 
     def state_dict(self) -> dict[str, Any]:
         """What the segmenter remembers between two steps, as tensors, numbers and lists of them, for `torch.save`.
@@ -184,8 +184,8 @@ class VideoSegmenter:
         if self._pending is None:
             return
         image, features, probabilities, annotated, temporary = self._pending
-        values = self.network.encode_value(image, probabilities[None].to(self.dtype), features)[0]  # (N, Cv, h, w)
-        self.bank.add(features.key[0], values, annotated=annotated, temporary=temporary)
+        key, values = self.network.memorise(image, probabilities[None].to(self.dtype), features)  # (1, ...) of all objects
+        self.bank.add(key[0], values[0], annotated=annotated, temporary=temporary)
         self._pending = None
 
     def _predict(self, features: KeyFeatures) -> Tensor:
@@ -235,6 +235,12 @@ class VideoSegmenter:
             raise ValueError(f"mask: expected ids from 0 to 255, found {int(mask.min())} to {int(mask.max())}")
         labels = self._numbering.read(mask.to("cpu", torch.uint8).numpy(), "mask")
         return resize_labels(torch.from_numpy(labels), working).numpy()
+
+
+def labels_of(probabilities: Tensor, object_ids: Sequence[int]) -> Tensor:
+    """(N+1, H, W), background first, and the N ids -> the most probable of each pixel, (H, W) uint8."""
+    ids = upload(torch.tensor([0, *object_ids], dtype=torch.uint8), probabilities.device)
+    return ids[probabilities.max(dim=0).indices]  # `argmax` is forty times slower on the CPU
 
 
 def _moved(state: Any, device: torch.device) -> Any:

@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.similarity import SIMILARITIES, affinity, embed_memory, embed_query, readout, top_k_of
+from model.similarity import (
+    SIMILARITIES,
+    affinity,
+    embed_memory,
+    embed_query,
+    kernel_memory,
+    kernel_query,
+    readout,
+    top_k_of,
+)
 from model.store import SLAB, Slab
 from util.device import Download, upload
 
@@ -53,10 +62,14 @@ class MemoryBank:
     least for the time that it has been there is forgotten.  Annotated frames stay, be they more than that, and so does the
     newest.
 
+    `kernel` reads with a Gaussian around each memory position's best match (`kernel_memory`; section E).
+
     Raises `ValueError` for another similarity and for numbers below 1.
     """
 
-    def __init__(self, *, similarity: str = "l2", top_k: int | None = 20, max_frames: int | None = None) -> None:
+    def __init__(
+        self, *, similarity: str = "l2", top_k: int | None = 20, max_frames: int | None = None, kernel: bool = False
+    ) -> None:
         if similarity not in SIMILARITIES:
             raise ValueError(f"similarity: expected one of {', '.join(SIMILARITIES)}, found {similarity!r}")
         if top_k is not None and top_k < 1:
@@ -66,6 +79,7 @@ class MemoryBank:
         self.similarity = similarity
         self.top_k = top_k
         self.max_frames = max_frames
+        self.kernel = kernel
         self._slabs: list[Slab] = []
         self._frames: list[_Frame] = []  # the oldest first
         self._free: list[int] = []  # cells that frames have left
@@ -115,7 +129,12 @@ class MemoryBank:
             raise ValueError("the memory is empty")
         query = embed_query(query_key.flatten(1).T, self.similarity).contiguous()
         with torch.autocast(query.device.type, enabled=False):
-            readouts = self._read_all(query) if self.top_k is None else self._read_top_k(query)
+            keys = [slab.keys for slab in self._slabs if slab.keys is not None]
+            if self.kernel:
+                grid = (query_key.shape[1], query_key.shape[2])
+                keys = [kernel_memory(rows, query, grid, block=BLOCK) for rows in keys]
+                query = kernel_query(query, grid)
+            readouts = self._read_all(query, keys) if self.top_k is None else self._read_top_k(query, keys)
         for frame in self._frames:
             frame.reads += 1
         self._fetch_usage()
@@ -188,15 +207,15 @@ class MemoryBank:
                 runs.append(_Run(frame.cell, frame.cell, entering))
         return runs
 
-    def _read_top_k(self, query: Tensor) -> list[Tensor]:
-        """For each group its readout (Q, N * Cv)."""
+    def _read_top_k(self, query: Tensor, keys: list[Tensor]) -> list[Tensor]:
+        """For each group its readout (Q, N * Cv), by the keys of each slab."""
         runs = self._runs()
         longest = max(run.last + 1 - run.first for run in runs) * self._positions
         found: list[list[_TopK]] = [[] for _ in self._group_sizes]
         for block in query.split(max(1, _block(query.device) // longest)):
             best = None
             for run in runs:
-                best = self._more_similar(best, run, block)
+                best = self._more_similar(best, run, block, keys[run.first // SLAB])
                 for group in run.entering:
                     found[group].append(best)
         readouts = []
@@ -208,11 +227,9 @@ class MemoryBank:
                 self._note_usage(row.flatten() // self._positions, weight.flatten())
         return readouts
 
-    def _more_similar(self, best: _TopK | None, run: _Run, query: Tensor) -> _TopK:
-        """The running top-k of some query positions after a look at some more frames."""
+    def _more_similar(self, best: _TopK | None, run: _Run, query: Tensor, keys: Tensor) -> _TopK:
+        """The running top-k of some query positions after a look at some more frames, of a slab with these keys."""
         first, end = (cell * self._positions for cell in (run.first % SLAB, run.last % SLAB + 1))
-        keys = self._slabs[run.first // SLAB].keys
-        assert keys is not None
         assert self.top_k is not None
         found, column = top_k_of(query @ keys[first:end].T, self.top_k)
         row = column + run.first * self._positions
@@ -245,13 +262,14 @@ class MemoryBank:
                 block_total += F.embedding_bag(*bags, mode="sum", **options)
         return total
 
-    def _read_all(self, query: Tensor) -> list[Tensor]:
+    def _read_all(self, query: Tensor, slab_keys: list[Tensor]) -> list[Tensor]:
         readouts = []
         for group in range(len(self._group_sizes)):
             frames = [frame for frame in self._frames if group < frame.groups]
+            slab_values = {i: slab.values[group] for i, slab in enumerate(self._slabs) if group in slab.values}
             keys, values = (
-                torch.cat([self._rows(store(self._slabs[frame.cell // SLAB]), frame.cell) for frame in frames])
-                for store in (lambda slab: slab.keys, lambda slab, group=group: slab.values[group])
+                torch.cat([self._rows(stores[frame.cell // SLAB], frame.cell) for frame in frames])
+                for stores in (slab_keys, slab_values)
             )
             weight = affinity(query @ keys.T)  # (Q, M)
             readouts.append(readout(weight[None], values[None, :, None])[0, :, 0])

@@ -136,23 +136,64 @@ class ResNetStages(nn.Module):
         return f4, f8, self.res4(f8)
 
 
+def key_projection(in_channels: int, key_dim: int) -> nn.Conv2d:
+    """From features to keys (section 3.1)."""
+    conv = nn.Conv2d(in_channels, key_dim, 3, padding=1)
+    nn.init.orthogonal_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (section E names it and gives no numbers), added to its input (B, C, H, W).
+
+    Five branches of C / 4 channels: a 1x1 convolution, three 3x3 convolutions of dilation 2, 4 and 8, and the mean over
+    all positions.  DeepLab's dilations at stride 16, 6, 12 and 18, would mostly see padding in the 24 rows of a training
+    sample.  No batch norm, since it is frozen here and has no ImageNet statistics.  The last convolution is 0 at first, so
+    that training starts from the backbone's own features.
+    """
+
+    def __init__(self, channels: int, *, dilations: tuple[int, ...] = (2, 4, 8)) -> None:
+        super().__init__()
+        width = channels // 4
+        self.point = nn.Conv2d(channels, width, 1)
+        self.dilated = nn.ModuleList(nn.Conv2d(channels, width, 3, padding=d, dilation=d) for d in dilations)
+        self.mean = nn.Conv2d(channels, width, 1)
+        self.out = nn.Conv2d((2 + len(dilations)) * width, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        if self.out.bias is not None:
+            nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.mean(x.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        branches = [self.point(x), *(conv(x) for conv in self.dilated), mean]
+        return x + self.out(F.relu(torch.cat(branches, dim=1)))
+
+
 class KeyEncoder(nn.Module):
     """Image -> key, and the features that the value encoder and the decoder reuse (section 3.1)."""
 
-    def __init__(self, backbone: str, key_dim: int, value_dim: int, *, pretrained: bool = False) -> None:
+    def __init__(self, backbone: str, key_dim: int, value_dim: int, *, aspp: bool = False, pretrained: bool = False) -> None:
         super().__init__()
         self.stages = ResNetStages(backbone, pretrained=pretrained)
         f16_channels = self.stages.channels[2]
-        self.projection = nn.Conv2d(f16_channels, key_dim, 3, padding=1)
-        nn.init.orthogonal_(self.projection.weight)
-        if self.projection.bias is not None:
-            nn.init.zeros_(self.projection.bias)
+        self.aspp = ASPP(f16_channels) if aspp else None
+        self.projection = key_projection(f16_channels, key_dim)
         self.compression = nn.Conv2d(f16_channels, value_dim, 3, padding=1)
 
     def forward(self, image: Tensor) -> KeyFeatures:
         """(B, 3, H, W) normalised, H and W multiples of 16 -> `KeyFeatures`."""
         f4, f8, f16 = self.stages(image)
+        f16 = f16 if self.aspp is None else self.aspp(f16)
         return KeyFeatures(self.projection(f16), self.compression(f16), f16, f8, f4)
+
+
+def with_others(image: Tensor, masks: Tensor) -> Tensor:
+    """Each object's image, mask and sum of the other masks: (B, 3, H, W) and (B, N, H, W) -> (B, N, 5, H, W)."""
+    others = masks.sum(dim=1, keepdim=True) - masks
+    image = image[:, None].expand(-1, masks.shape[1], -1, -1, -1)
+    return torch.cat([image, masks[:, :, None], others[:, :, None]], dim=2)
 
 
 class ValueEncoder(nn.Module):
@@ -172,12 +213,8 @@ class ValueEncoder(nn.Module):
 
     def forward(self, image: Tensor, masks: Tensor, key_f16: Tensor) -> Tensor:
         """(B, 3, H, W) normalised, (B, N, H, W) in [0, 1] and (B, C16, h, w) -> (B, N, Cv, h, w)."""
-        batch, objects = masks.shape[:2]
-        others = masks.sum(dim=1, keepdim=True) - masks
-        image = image[:, None].expand(-1, objects, -1, -1, -1)
-        x = torch.cat([image, masks[:, :, None], others[:, :, None]], dim=2)  # (B, N, 5, H, W)
-        value_f16 = self.stages(x.flatten(0, 1))[2]
-        return self.fusion(value_f16, key_f16).unflatten(0, (batch, objects))
+        value_f16 = self.stages(with_others(image, masks).flatten(0, 1))[2]
+        return self.fusion(value_f16, key_f16).unflatten(0, masks.shape[:2])
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:

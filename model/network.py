@@ -1,16 +1,19 @@
-"""STCN itself: what can vary, and the network."""
+"""STCN itself: what can vary, and the network.  `model.stm` is the STM that the paper compares it with."""
 
 import dataclasses
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model import fast
+from model.memory import MemoryBank
 from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder
 from model.similarity import SIMILARITIES, affinity, readout, similarity
 
+ARCHITECTURES = ("stcn", "stm")
 PROBABILITY_MARGIN = 1e-7
 WIDEST = 8192  # channels; the paper has up to 512
 
@@ -27,10 +30,19 @@ class NetworkConfig:
     key_dim: int = 64  # Ck, at least 1, section 5
     value_dim: int = 512  # Cv, a multiple of 16, section 3.1; the decoder's width follows it
     similarity: str = "l2"  # or "dot", "cosine": section 4.1
-    attention: bool = True  # CBAM in the feature fusion, which footnote 3 calls non-essential
+    attention: bool = True  # CBAM in the feature fusion of STCN, which footnote 3 calls non-essential
+    arch: str = "stcn"  # or "stm", of which `value_backbone` is the memory encoder's
+    aspp: bool = False  # behind the key encoder's backbone: section E, with "wide_resnet50_2"
+
+    @classmethod
+    def of(cls, **fields: Any) -> "NetworkConfig":
+        """Where a field is not given, the paper's of that `arch`: STM has a ResNet-50 in its memory encoder."""
+        paper: dict[str, Any] = {"value_backbone": "resnet50"} if fields.get("arch") == "stm" else {}
+        return cls(**(paper | fields))
 
     def __post_init__(self) -> None:
         for field, choices in (
+            ("arch", ARCHITECTURES),
             ("key_backbone", BACKBONES),
             ("value_backbone", BACKBONES),
             ("similarity", SIMILARITIES),
@@ -76,20 +88,31 @@ def aggregate(probabilities: Tensor) -> Tensor:
 class STCN(nn.Module):
     """The space-time correspondence network (section 3).
 
+    `model.make_network` makes the network that a configuration names, this or `STM`; `ValueError` for the other's here.
     Without `pretrained` the ResNets start from random weights; with it from ImageNet, raising `InputError` when the
     weights cannot be had.  Batch norm stays in evaluation mode in training too (section F.1).
     """
 
+    arch = "stcn"
+
     def __init__(self, config: NetworkConfig | None = None, *, pretrained: bool = False) -> None:
         super().__init__()
-        self.config = config = config or NetworkConfig()
+        self.config = config = config or NetworkConfig.of(arch=self.arch)
+        if config.arch != self.arch:
+            raise ValueError(f"arch: expected {self.arch}, found {config.arch}")
         self.is_folded = False
-        self.key_encoder = KeyEncoder(config.key_backbone, config.key_dim, config.value_dim, pretrained=pretrained)
-        f4_channels, f8_channels, f16_channels = self.key_encoder.stages.channels
-        self.value_encoder = ValueEncoder(
+        self.key_encoder = KeyEncoder(
+            config.key_backbone, config.key_dim, config.value_dim, aspp=config.aspp, pretrained=pretrained
+        )
+        f4_channels, f8_channels, _ = self.key_encoder.stages.channels
+        self.value_encoder: Any = self._make_value_encoder(pretrained)
+        self.decoder = Decoder(config.value_dim, f8_channels, f4_channels)
+
+    def _make_value_encoder(self, pretrained: bool) -> nn.Module:
+        config, f16_channels = self.config, self.key_encoder.stages.channels[2]
+        return ValueEncoder(
             config.value_backbone, f16_channels, config.value_dim, attention=config.attention, pretrained=pretrained
         )
-        self.decoder = Decoder(config.value_dim, f8_channels, f4_channels)
 
     def train(self, mode: bool = True) -> "STCN":
         super().train(mode)
@@ -110,19 +133,30 @@ class STCN(nn.Module):
         """
         batch, length = frames.shape[:2]
         features = self.encode_key(frames.flatten(0, 1)).unflatten(batch)
-        query_keys = features.key.flatten(3).mT  # (B, T, hw, Ck)
         present = valid[:, :, None, None]
-        all_logits, values = [], []
+        all_logits, keys, values = [], [], []
         for t in range(1, length):
-            values.append(self.encode_value(frames[:, t - 1], masks * present, features.frame(t - 1)))  # (B, N, Cv, h, w)
-            memory_values = torch.stack(values, dim=1).flatten(4).permute(0, 1, 4, 2, 3).flatten(1, 2)  # (B, M, N, Cv)
-            similarities = similarity(query_keys[:, :t].flatten(1, 2), query_keys[:, t], self.config.similarity)
-            read = readout(affinity(similarities), memory_values)  # (B, Q, N, Cv)
-            read = read.permute(0, 2, 3, 1).unflatten(3, features.key.shape[-2:])  # (B, N, Cv, h, w)
+            key, value = self.memorise(frames[:, t - 1], masks * present, features.frame(t - 1))
+            keys.append(key)
+            values.append(value)
+            read = self.read(torch.stack(keys, dim=1), torch.stack(values, dim=1), features.key[:, t])
             logits = soft_aggregate(torch.sigmoid(self.decode(read, features.frame(t)).float()) * present)
             masks = torch.softmax(logits, dim=1)[:, 1:]
             all_logits.append(logits)
         return torch.stack(all_logits, dim=1)
+
+    def read(self, keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
+        """All of the memory (equations 1 and 2): keys (B, T, Ck, h, w), values (B, T, N, Cv, h, w) and the query's key
+        (B, Ck, h, w) -> (B, N, Cv, h, w).
+        """
+        memory_keys = keys.flatten(3).mT.flatten(1, 2)  # (B, M, Ck)
+        memory_values = values.flatten(4).permute(0, 1, 4, 2, 3).flatten(1, 2)  # (B, M, N, Cv)
+        affinities = affinity(similarity(memory_keys, query.flatten(2).mT, self.config.similarity))
+        return readout(affinities, memory_values).permute(0, 2, 3, 1).unflatten(3, query.shape[-2:])
+
+    def memory_bank(self, **options: Any) -> Any:
+        """An empty memory for what `memorise` makes of the frames of one video; options are those of `MemoryBank`."""
+        return MemoryBank(similarity=self.config.similarity, **options)
 
     def for_inference(self, *, amp: bool = False, winograd: bool | None = True, compiled: bool = False) -> "STCN":
         """A copy that computes the same faster, for segmenting alone (`model.fast.for_inference`)."""
@@ -151,6 +185,10 @@ class STCN(nn.Module):
         """(B, 3, H, W) normalised, H and W multiples of 16 -> `KeyFeatures`."""
         return self.key_encoder(image)
 
+    def memorise(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> tuple[Tensor, Tensor]:
+        """What the memory keeps of a frame: its key (B, Ck, h, w), which is the query's, and `encode_value`."""
+        return features.key, self.encode_value(image, masks, features)
+
     def encode_value(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> Tensor:
         """(B, 3, H, W), the objects' probabilities (B, N, H, W) and the frame's features -> (B, N, Cv, h, w)."""
         return self.value_encoder(image, masks, features.f16)
@@ -158,9 +196,3 @@ class STCN(nn.Module):
     def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """Readout (B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), before aggregation."""
         return self.decoder(readout, features)
-
-
-def parameter_count(config: NetworkConfig) -> int:
-    """How many weights a network of this configuration learns."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in STCN(config).parameters())

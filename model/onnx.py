@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import digest, load_network
+from model.memory import MemoryBank
 from model.modules import Decoder, KeyFeatures
 from model.network import NetworkConfig
 from util.errors import InputError, shorten
@@ -71,6 +72,8 @@ def export_onnx(checkpoint: str | Path, folder: str | Path, *, opset: int = OPSE
     folder = Path(folder)
     refuse_file_above(folder)
     network = load_network(checkpoint).requires_grad_(False)
+    if network.config.arch != "stcn":
+        raise InputError(f"{checkpoint}: expected an STCN network, found {network.config.arch}")
     record = {"version": VERSION, "config": dataclasses.asdict(network.config), "checkpoint": digest(checkpoint)}
     image, masks = torch.zeros(1, 3, 32, 48), torch.zeros(1, 2, 32, 48)  # no length is 1, which would stay fixed
     features = network.encode_key(image)
@@ -189,6 +192,14 @@ class OnnxNetwork:
     def encode_value(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> Tensor:
         """As `STCN.encode_value`, for one image."""
         return self._run("value_encoder", image, masks, features.f16)[0]
+
+    def memorise(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> tuple[Tensor, Tensor]:
+        """As `STCN.memorise`, for one image."""
+        return features.key, self.encode_value(image, masks, features)
+
+    def memory_bank(self, **options: Any) -> MemoryBank:
+        """As `STCN.memory_bank`."""
+        return MemoryBank(similarity=self.config.similarity, **options)
 
     def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """As `STCN.decode`, for one image."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 SIMILARITIES = ("l2", "dot", "cosine")
 COSINE_TEMPERATURE = 0.01  # section 4.2
+KERNEL_SIGMA = 7.0  # positions, of the kernelized reading that section E uses above 480p
 SET_SIZE = 16  # columns in each set of `top_k_of`
 
 
@@ -34,6 +35,32 @@ def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
     if kind == "cosine":
         return F.normalize(key, dim=-1)
     return key
+
+
+def kernel_query(query: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Embedded query keys (Q, C) of a grid (h, w) with their position: (Q, C + 3), for what `kernel_memory` makes."""
+    return torch.cat([query, _positions(grid, query), torch.ones_like(query[:, :1])], dim=1)
+
+
+def kernel_memory(memory: Tensor, query: Tensor, grid: tuple[int, int], *, block: int) -> Tensor:
+    """Kernelized memory reading (section E): embedded memory keys (M, C) with a Gaussian each, (M, C + 3).
+
+    The Gaussian lies around the position that is most similar to the memory position, among all of the query, which is
+    embedded (Q, C).  (That similarity is without the query term of L2, as in the release.)  The product with `kernel_query`
+    is the similarity plus the Gaussian's logarithm, less the same for all memory positions, so that its softmax and top-k are
+    those of exp(similarity) times the Gaussian.  `block` similarities are in memory at a time.
+    """
+    best = torch.cat([(part @ query.T).argmax(dim=1) for part in memory.split(max(1, block // len(query)))])
+    centre = _positions(grid, query)[best]
+    # -|p - c|^2 / (2 sigma^2) without its term in p: an inner product of (c, -|c|^2 / 2) / sigma^2 and (p, 1)
+    logarithm = torch.cat([centre, -centre.square().sum(dim=1, keepdim=True) / 2], dim=1) / KERNEL_SIGMA**2
+    return torch.cat([memory, logarithm], dim=1)
+
+
+def _positions(grid: tuple[int, int], like: Tensor) -> Tensor:
+    """(h w, 2), from the middle of the grid, where products of them are smallest."""
+    axes = [torch.arange(side, device=like.device, dtype=like.dtype) - (side - 1) / 2 for side in grid]
+    return torch.cartesian_prod(*axes)
 
 
 def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tensor:

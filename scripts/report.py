@@ -26,6 +26,7 @@ from util.picture import draw_mask
 from util.progress import progress_bar
 
 COLUMNS = ("J&F", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay")
+MOST_OTHERS = 3  # the page has as many kinds of dashes
 THUMBNAIL_WIDTH = 240  # pixels; 30 videos with 8 frames in three rows then take less than 15 MB
 JPEG_QUALITY = 80
 
@@ -41,7 +42,9 @@ class Result(NamedTuple):
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("results", metavar="RESULTS", help="folder with <video>/<frame>.png")
-    result.add_argument("--against", metavar="DIR", help="other results to compare with (default: none)")
+    result.add_argument(
+        "--against", nargs="+", default=[], metavar="DIR", help=f"other results, shown beside them, at most {MOST_OTHERS}"
+    )
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(
@@ -60,7 +63,9 @@ def main() -> None:
     arguments = parser().parse_args()
     if Path(arguments.output).is_dir():
         raise InputError(f"--output {arguments.output}: expected a file to write, found a folder")
-    folders = [Path(folder) for folder in (arguments.results, arguments.against) if folder is not None]
+    if len(arguments.against) > MOST_OTHERS:
+        raise InputError(f"--against: expected at most {MOST_OTHERS} folders, found {len(arguments.against)}")
+    folders = [Path(folder) for folder in (arguments.results, *arguments.against)]
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: expected a folder with results, found none")
@@ -74,7 +79,7 @@ def main() -> None:
 
 
 def page(title: str, videos: Sequence[Video], results: Sequence[Result], frames: int) -> str:
-    """The whole page.  `results` has one entry, or two: the second is what the first is compared with."""
+    """The whole page.  `results` has one or more entries; the first is compared with the others."""
     sequences = results[0].sequences
     videos = sorted(videos, key=lambda video: sequences[video.name]["J&F"])
     anchors = {video.name: f"sequence-{i}" for i, video in enumerate(videos)}
@@ -83,6 +88,8 @@ def page(title: str, videos: Sequence[Video], results: Sequence[Result], frames:
         for video in videos:
             sections.append(section(video, results, anchors[video.name], frames))
             bar.increment()
+    named = len(results) > 2
+    others = [text for of in results[1:] for text in (f"J&F against{f' {of.folder.name}' if named else ''}", "Difference")]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -93,7 +100,7 @@ def page(title: str, videos: Sequence[Video], results: Sequence[Result], frames:
     environment.filters |= {"percent": percent, "colour": colour}
     return environment.get_template("report.html.j2").render(
         title=f"{title}: {' against '.join(str(result.folder) for result in results)}",
-        columns=["Sequence", "Object", *COLUMNS, *(["J&F against", "Difference"] if len(results) == 2 else [])],
+        columns=["Sequence", "Object", *COLUMNS, *others],
         rows=table(results, anchors),
         total=cells([result.total for result in results]),
         sections=sections,
@@ -117,12 +124,10 @@ def figures(entry: dict[str, Any]) -> list[float]:
 
 
 def cells(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """A row's cells; with a second entry, also its J&F and the difference."""
-    shown = [percent(value) for value in figures(entries[0])]
-    if len(entries) == 2:
-        ours, other = (figures(entry)[0] for entry in entries)
-        shown += [percent(other), f"{100 * (ours - other):+.1f}"]
-    return shown
+    """A row's cells; for each further entry, also its J&F and the difference."""
+    ours, *others = (figures(entry)[0] for entry in entries)
+    compared = [text for other in others for text in (percent(other), f"{100 * (ours - other):+.1f}")]
+    return [percent(value) for value in figures(entries[0])] + compared
 
 
 def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -
         "name": video.name,
         "scores": [percent(result.sequences[video.name]["J&F"]) for result in results],
         "objects": list(objects[0]),
-        "folders": [str(result.folder) for result in results] if len(results) == 2 else [],
+        "folders": [str(result.folder) for result in results] if len(results) > 1 else [],
         "plots": [plot(measure, names, objects, worst) for measure in "JF"],
         **strip(video, results, names, means, worst, spaced),
     }

@@ -1,16 +1,19 @@
-"""Draw some frames of each video with the results and, below, with the ground truth, as one picture.
+"""Draw some frames of each video with each result and, below, with the ground truth, as one picture (the paper's Figure 7).
 
 python scripts/show_results.py --results out/davis17 --davis_path ../DAVIS/2017 --output results.png
+python scripts/show_results.py --results out/stm out/stcn --davis_path ../DAVIS/2017 --videos blackswan
 """
 
 import argparse
+import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from dataset.benchmarks import davis_videos
+from dataset.benchmarks import chosen_videos, davis_videos
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import Numbering
@@ -20,11 +23,17 @@ from util.picture import draw_mask, sheet, write_picture
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument(
-        "--results", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder with <video>/<frame>.png"
+        "--results",
+        nargs="+",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="folders with <video>/<frame>.png",
     )
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument("--split", choices=("val", "testdev"), default="val", help="set of videos")
+    result.add_argument("--videos", nargs="+", metavar="NAME", help="only these videos (default: all)")
     result.add_argument("--frames", type=positive_int, default=6, metavar="N", help="number of evenly spaced frames per video")
     result.add_argument("--output", default="results.png", metavar="PNG", help="file to write")
     return result
@@ -33,16 +42,23 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    folder = Path(arguments.results)
-    if not folder.is_dir():
-        raise InputError(f"--results {folder}: no such folder")
+    folders = [Path(folder) for folder in arguments.results]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"--results {folder}: no such folder")
+    shared = os.path.commonpath([os.path.abspath(folder) for folder in folders])
+    labels = ["result"] if len(folders) == 1 else [os.path.relpath(folder, shared) for folder in folders]
+    videos = davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year)
     rows, captions, names = [], [], []
-    for video in davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year):
+    for video in chosen_videos(videos, arguments.videos):
         spaced = np.linspace(0, len(video) - 1, min(arguments.frames, len(video))).round().astype(int)
         chosen = [video.images[i] for i in dict.fromkeys(spaced)]
-        results = {path.stem: folder / video.name / f"{path.stem}.png" for path in chosen}
-        for source, masks, numbering in (("result", results, Numbering.of(results.values())), ("truth", video.truth, None)):
-            if masks.keys() >= results.keys():  # the ground truth is not always public
+        sources: list[tuple[str, Mapping[str, Path], Numbering | None]] = []
+        for label, folder in zip(labels, folders, strict=True):
+            results = {path.stem: folder / video.name / f"{path.stem}.png" for path in chosen}
+            sources.append((label, results, Numbering.of(results.values())))
+        for source, masks, numbering in (*sources, ("truth", video.truth, None)):
+            if all(path.stem in masks for path in chosen):  # the truth is not always public
                 read = partial(video.read_mask, numbering=numbering)
                 rows.append([draw_mask(path, masks[path.stem], read) for path in chosen])
                 captions.append([path.stem for path in chosen])

@@ -15,7 +15,7 @@ from guard import GUARD
 from PIL import Image
 
 import util.progress  # noqa: F401 (progressbar keeps the standard error at import, which must not be a test's)
-from model import STCN, NetworkConfig, load_network, save_network
+from model import STCN, NetworkConfig, load_network, make_network, save_network
 from util.image import colour_map, write_label_map
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ def golden_network(released_file) -> STCN:
 def build_light_network(seed: int = 0, **config) -> STCN:
     torch.manual_seed(seed)
     config = {"key_backbone": "resnet18", "key_dim": 8, "value_dim": 32, **config}
-    return STCN(NetworkConfig(**config)).eval()
+    return make_network(NetworkConfig(**config)).eval()
 
 
 @pytest.fixture(scope="session")

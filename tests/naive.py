@@ -25,3 +25,21 @@ def naive_read(memory_key: np.ndarray, values: np.ndarray, query_key: np.ndarray
         for weight, row in zip(weights, kept, strict=True):
             readout[q] += weight * values[row]
     return readout
+
+
+def naive_kernel_read(
+    memory_key: np.ndarray, values: np.ndarray, query_key: np.ndarray, grid: tuple[int, int], kind: str, top_k: int
+) -> np.ndarray:
+    """The release's kernelized reading in small steps: keys (M, Ck) and (Q, Ck) of a grid, values (M, C) -> (Q, C)."""
+    similarities = np.array([[naive_similarity(key, query, kind) for query in query_key] for key in memory_key])  # (M, Q)
+    if kind == "l2":  # the release leaves the query's term out
+        similarities += (query_key**2).sum(axis=1) / np.sqrt(query_key.shape[1])
+    y, x = np.divmod(np.arange(len(query_key)), grid[1])
+    best = similarities.argmax(axis=1)
+    squared = (y - y[best][:, None]) ** 2 + (x - x[best][:, None]) ** 2
+    products = np.exp(similarities - similarities.max(axis=0)) * np.exp(-squared / (2 * 7.0**2))
+    readout = np.zeros((len(query_key), values.shape[1]))
+    for q in range(len(query_key)):
+        kept = np.argsort(-products[:, q])[:top_k]
+        readout[q] = products[kept, q] / products[kept, q].sum() @ values[kept]
+    return readout

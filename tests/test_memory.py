@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from naive import naive_read, naive_similarity
+from naive import naive_kernel_read, naive_read, naive_similarity
 
 from model.memory import MemoryBank
 from model.similarity import SIMILARITIES, affinity, readout, similarity, top_k_of
@@ -49,6 +49,40 @@ def test_reading_equals_loops_over_positions(kind, top_k, objects, key_dim):
         keys, values = (np.concatenate(parts) for parts in zip(*memory, strict=True))
         expected = naive_read(keys, values, rows(query), kind, top_k)
         np.testing.assert_allclose(rows(found[n]), expected, atol=2e-4, err_msg=f"object {n}")
+
+
+@pytest.mark.parametrize("kind", SIMILARITIES)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("block", [1, 2**21], ids=["in blocks", "at once"])
+def test_kernelized_reading_equals_the_plain_formula(kind, seed, block, monkeypatch):
+    monkeypatch.setattr("model.memory.BLOCK", block)
+    rng = np.random.default_rng(seed)
+    grid = tuple(rng.integers(2, 13, 2).tolist())
+    top_k, objects = int(rng.integers(1, 25)), [1, 1, 3, 3, 4, 4][: rng.integers(1, 7)]
+    frames = [(rng.standard_normal((5, *grid)), rng.standard_normal((count, 4, *grid))) for count in objects]
+    query = rng.standard_normal((5, *grid))
+    bank = MemoryBank(similarity=kind, top_k=top_k, kernel=True)
+    for key, values in frames:
+        bank.add(as_tensor(key), as_tensor(values))
+    found = bank.read(as_tensor(query)).numpy()
+    for n in range(objects[-1]):
+        memory = [(rows(key), rows(values[n])) for key, values in frames if n < len(values)]
+        keys, values = (np.concatenate(parts) for parts in zip(*memory, strict=True))
+        expected = naive_kernel_read(keys, values, rows(query), grid, kind, top_k)
+        np.testing.assert_allclose(rows(found[n]), expected, atol=1e-3, err_msg=f"object {n}")
+
+
+@pytest.mark.parametrize("top_k", [1000, None])
+def test_the_kernel_is_that_of_a_gaussian_when_all_is_read(top_k):
+    rng = np.random.default_rng(0)
+    key, values, query = (rng.standard_normal(shape) for shape in ((5, 6, 9), (2, 4, 6, 9), (5, 6, 9)))
+    bank = MemoryBank(top_k=top_k, kernel=True)
+    bank.add(as_tensor(key), as_tensor(values))
+    expected = naive_kernel_read(rows(key), rows(values[0]), rows(query), (6, 9), "l2", 54)
+    found = bank.read(as_tensor(query))[0].numpy()
+    np.testing.assert_allclose(rows(found), expected, atol=1e-4)
+    plain = naive_read(rows(key), rows(values[0]), rows(query), "l2", None)
+    assert np.abs(rows(found) - plain).max() > 0.01  # it does something
 
 
 @pytest.mark.parametrize("kind", SIMILARITIES)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 import torchvision
 from conftest import REAL_DATA, build_light_network
 
-from model import STCN, NetworkConfig, load_network, save_network
+from model import STCN, NetworkConfig, VideoSegmenter, load_network, save_network
 from model.fast import WinogradConv, how
-from model.modules import BACKBONES, CBAM, ResBlock, ResNetStages
+from model.modules import ASPP, BACKBONES, CBAM, ResBlock, ResNetStages
 from model.network import aggregate, soft_aggregate
 from util.errors import InputError
 
@@ -238,3 +238,40 @@ def test_imagenet_weights_come_through_torch_home(torch_home, monkeypatch):
         assert torch.equal(stages.res4[1].conv1.weight, weights["layer3.1.conv1.weight"])
     masks = network.value_encoder.stages.conv1.weight[:, 3:].detach().flatten(1)  # (64, 98)
     torch.testing.assert_close(masks @ masks.T, torch.eye(64), atol=1e-5, rtol=0)
+
+
+def test_aspp_is_a_sum_over_dilated_neighbours():
+    module = ASPP(8)
+    torch.nn.init.normal_(module.out.weight)
+    x = torch.randn(1, 8, 6, 7, generator=torch.Generator().manual_seed(0))
+    branches = [module.point(x)]
+    for conv, d in zip(module.dilated, (2, 4, 8), strict=True):
+        padded = F.pad(x, (d, d, d, d))
+        neighbours = torch.stack([padded[..., y : y + 6, x : x + 7] for y in (0, d, 2 * d) for x in (0, d, 2 * d)])
+        branches.append(torch.einsum("kbchw,ock->bohw", neighbours, conv.weight.flatten(2)) + conv.bias[:, None, None])
+    branches.append(module.mean(x.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, 6, 7))
+    torch.testing.assert_close(module(x), x + module.out(torch.cat(branches, dim=1).relu()))
+
+
+def test_a_network_with_aspp_starts_from_the_backbone_and_trains():
+    plain, network = build_light_network(), build_light_network(aspp=True)
+    network.load_state_dict(plain.state_dict(), strict=False)
+    image = torch.randn(1, 3, 32, 48)
+    torch.testing.assert_close(network.encode_key(image).key, plain.encode_key(image).key)
+    frames, masks = torch.randn(1, 3, 3, 32, 48), torch.ones(1, 1, 32, 48)
+    network(frames, masks, torch.ones(1, 1, dtype=torch.bool)).square().mean().backward()
+    assert network.key_encoder.aspp.out.weight.grad.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("aspp", [False, True])
+def test_the_wide_networks_of_the_ensemble_segment_frames_of_full_size(aspp):
+    config = NetworkConfig(key_backbone="wide_resnet50_2", aspp=aspp)
+    segmenter = VideoSegmenter(STCN(config).eval().for_inference())
+    mask = torch.zeros(480, 854, dtype=torch.uint8)
+    mask[100:300, 200:500] = 1
+    frames = torch.randn(2, 3, 480, 854)
+    segmenter.step(frames[0], mask)
+    found = segmenter.step(frames[1])
+    assert found.shape == (2, 480, 854)
+    torch.testing.assert_close(found.sum(dim=0), torch.ones(480, 854))

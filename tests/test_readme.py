@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT, build_light_network, run_script
 from PIL import Image
 
+from model import save_network
+
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL_NETWORK = {"--key_backbone": "resnet18", "--value_backbone": "resnet18", "--key_dim": "8", "--value_dim": "32"}
 LONG = ("train", "scripts.benchmark.__main__")  # only parsed here; their own tests run them
 
 
@@ -29,7 +32,8 @@ def python_of(command: str) -> tuple[str, list[str]] | None:
     """The module and the arguments of a command that runs one of our scripts; else `None`."""
     words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_0-9]+=.*", word)]
     if words[:2] == ["python", "-m"]:
-        return f"{words[2]}.__main__", words[3:]
+        package = (ROOT / words[2].replace(".", "/")).is_dir()
+        return f"{words[2]}{'.__main__' if package else ''}", words[3:]
     if words[0] == "torchrun":
         words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) - 1 :]
     if words[0] == "torchrun" or words[0] == "python" or words[0].startswith("--"):
@@ -109,3 +113,36 @@ def test_the_commands_of_the_readme_run_one_after_the_other(beside_data, monkeyp
         assert run_script(name, *arguments) in (0, None), f"{command}\n{capsys.readouterr().err}"
         ran.append(name)
     assert {"eval_davis", "eval_youtube", "score", "segment_video", "report"} <= set(ran)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_experiments_run_one_after_the_other(beside_data, monkeypatch, capfd):
+    monkeypatch.chdir(beside_data)
+    (beside_data.parent / "YouTube2018").symlink_to("YouTube")
+    tiny = {
+        "train": ["--crop", "48", "-i", "1", "-b", "1", "--num_workers", "0", "--no_pretrained", "--device", "cpu"],
+        "scripts.experiments.networks": ["--crop", "48", "--iterations", "1", "--batch_size", "1", "--no_pretrained"],
+        "scripts.experiments.regions": [],
+        "show_results": [],
+        "report": [],
+    }
+    ran = []
+    for document, command in commands():
+        script = python_of(command)
+        if document != "experiments.md" or script is None:
+            continue
+        name, arguments = script
+        if name == "train":
+            for flag, value in SMALL_NETWORK.items():
+                arguments += [] if flag in arguments else [flag, value]
+        wanted = [Path(word) for word in arguments if word.startswith("saves/") and word.endswith(".pth")]
+        for path in wanted:  # the paper's networks
+            if not path.exists():
+                save_network(build_light_network(arch="stm" if "stm" in path.name else "stcn"), path)
+        arguments = [
+            word.replace("423,81", "42,8").replace("452,250", "45,25").replace("blackswan", "val0") for word in arguments
+        ]
+        arguments += tiny.get(name, ["--size", "48", "--device", "cpu"])
+        assert run_script(name, *arguments) in (0, None), f"{command}\n{capfd.readouterr().err}"
+        ran.append(name)
+    assert {"eval_davis", "eval_youtube", "train", "scripts.experiments.timing", "show_results"} <= {*ran}

@@ -14,6 +14,7 @@ from torch import nn
 from dataset.stages import Schedule, sampling_options
 from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
+from model.stm import make_network
 from training.state import State
 from util.distributed import Processes
 from util.errors import InputError, shorten
@@ -65,7 +66,7 @@ def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 def refuse_other_network(network: STCN, arguments: argparse.Namespace) -> None:
     for name, value in network_flags(arguments).items():
         if value != getattr(network.config, name):
-            flag = "no_attention" if name == "attention" else f"{name} {value}"
+            flag = {"attention": "no_attention", "aspp": "aspp"}.get(name, f"{name} {value}")
             raise InputError(f"--{flag}: the network to start from has {getattr(network.config, name)}")
 
 
@@ -110,10 +111,10 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         network = network_from(read(arguments.load_network), arguments.load_network)
     else:
         try:
-            config = NetworkConfig(**network_flags(arguments))
+            config = NetworkConfig.of(**network_flags(arguments))
         except ValueError as error:
             raise InputError(f"--{error}") from error
-        network = STCN(config, pretrained=not arguments.no_pretrained)
+        network = make_network(config, pretrained=not arguments.no_pretrained)
     prepare_others_filter(network, arguments.stage, arguments.seed)
     return Start(network, 0, {}, False)
 

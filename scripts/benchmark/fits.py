@@ -8,7 +8,7 @@ import torch
 
 from dataset.stages import STAGES, Batch
 from model import STCN, NetworkConfig, VideoSegmenter
-from model.network import parameter_count
+from model.stm import parameter_count
 from scripts.benchmark.fake_cuda import fake_cuda
 from scripts.benchmark.made_up import grid_of, made_up_frame, made_up_mask
 from training.state import RunningMeans, State, iterate

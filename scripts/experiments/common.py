@@ -1,0 +1,183 @@
+"""What the experiments share: flags, the data set, the walk over its videos, scores, tables, pictures."""
+
+import argparse
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+
+import evaluation.scores as scoring
+from dataset.benchmarks import chosen_videos, davis_videos
+from dataset.video import Video
+from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
+from evaluation.results import ResultFolder
+from evaluation.run import run_benchmark
+from model import STCN, load_for_inference
+from model.checkpoint import digest
+from util.device import device_of, use_threads
+from util.errors import InputError, names_some
+from util.files import read_json, write_atomically
+from util.flags import DefaultsFormatter, first_line, int_between, positive_int
+from util.progress import progress_bar
+
+matplotlib.use("agg")  # draws into files, on machines without a screen too
+
+LIGHT = "saves/stcn_light.pth"
+LINES = ("-", "--", ":", "-.")  # which tell curves apart in grey as well
+Row = dict[str, Any]
+
+
+def experiment_parser(name: str, doc: str | None, *, data: bool = True) -> argparse.ArgumentParser:
+    """The flags that experiments share: where results go, and with `data` the networks and the videos."""
+    program = f"python -m scripts.experiments.{name}"
+    result = argparse.ArgumentParser(program, description=first_line(doc), formatter_class=DefaultsFormatter)
+    result.add_argument("--output", default=f"out/{name}", metavar="DIR", help="folder for JSON files and pictures")
+    if not data:
+        return result
+    result.add_argument("--model", nargs="+", default=[LIGHT], metavar="FILE", help="checkpoints, ours or released")
+    result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
+    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
+    result.add_argument("--videos", nargs="+", metavar="NAME", help="only these of its videos (default: all)")
+    result.add_argument(
+        "--size",
+        type=int_between(SMALLEST_SIZE, LARGEST_SIZE),
+        metavar="PIXELS",
+        help="shorter side at which networks work (default: the video's own)",
+    )
+    result.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")
+    result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
+    result.add_argument("--threads", type=int_between(1, MOST_THREADS), metavar="N", help="PyTorch threads on the CPU")
+    return result
+
+
+def add_memory_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mem_every", type=positive_int, default=5, metavar="R", help="frames between memory frames")
+    parser.add_argument("--top", type=positive_int, default=20, metavar="K", help="memory positions that each position reads")
+
+
+def videos_of(arguments: argparse.Namespace) -> list[Video]:
+    """Raises `InputError` when the data set lacks one that `--videos` names."""
+    return chosen_videos(davis_videos(arguments.davis_path, year=arguments.year), arguments.videos)
+
+
+def network_of(path: str, arguments: argparse.Namespace) -> STCN:
+    """Ready for inference on `--device`."""
+    use_threads(arguments.threads)
+    return load_for_inference(path, device_of(arguments.device))
+
+
+def labels_of(models: Sequence[str]) -> dict[str, str]:
+    """For each checkpoint a short name, with which files can be called: its own, and its folder's where that is not enough.
+
+    Raises `InputError` for one that is given twice.
+    """
+    paths = [Path(model) for model in models]
+    labels = [path.stem if len({p.stem for p in paths}) == len(paths) else f"{path.parent.name}_{path.stem}" for path in paths]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"--model: expected different files, found {names_some({str(path) for path in paths})}")
+    return dict(zip(models, labels, strict=True))
+
+
+def over_videos(
+    path: Path,
+    settings: dict[str, Any],
+    videos: Sequence[Video],
+    work: Callable[[Video, Callable[[], Any]], Any],
+    *,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """What `work(video, on_frame)` says of each video, by name, as values that JSON knows.
+
+    The file at `path` is written after each video, so that the same run goes on when it was stopped.  Raises `InputError`
+    when it was left by other settings, unless `overwrite`.
+    """
+    old = read_json(path) if path.is_file() else {}
+    done: dict[str, Any] = {}
+    if isinstance(old, dict) and old.get("settings") == settings:
+        done = old["videos"]
+    elif old and not overwrite:
+        raise InputError(f"{path}: was made with other settings; --overwrite replaces it")
+    waiting = [video for video in videos if video.name not in done]
+    with progress_bar(sum(map(len, waiting)), f"frames of {path.stem}", shown=bool(waiting)) as bar:
+        for video in waiting:
+            done[video.name] = work(video, bar.increment)
+            write_json(path, {"settings": settings, "videos": done})
+    return {video.name: done[video.name] for video in videos}
+
+
+def settings_of(model: str, arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """What the results for one checkpoint depend on: it, and the flags of these names."""
+    return {"model": digest(model), **{name: getattr(arguments, name) for name in ("year", "size", *names)}}
+
+
+def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Namespace, **options: Any) -> Row:
+    """Segment the videos into `folder`, as eval_davis.py does: J&F, J and F in percent, and frames per second of processing.
+
+    `options` are those of `VideoSegmenter`.  Goes on after a stop; the speed is then that of the part since.
+    """
+    results = ResultFolder(folder)
+    speed = folder / "speed.json"
+    summary = run_benchmark(
+        videos,
+        results,
+        {"year": arguments.year},
+        models=[model],
+        segmenter={"size": arguments.size, **options},
+        network={},
+        amp="off",
+        device=arguments.device,
+        threads=arguments.threads,
+        overwrite=arguments.overwrite,
+    )
+    if summary is None or summary.failures:
+        raise InputError(f"{folder}: {summary.failures[0] if summary else 'not finished'}")
+    if summary.frames:
+        write_json(speed, {"frames/s": summary.frames / summary.seconds})
+    tree = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
+    total = tree["global"]
+    figures = {"J&F": total["J&F"], "J": total["J"]["mean"], "F": total["F"]["mean"]}
+    return {name: 100 * value for name, value in figures.items()} | (read_json(speed) if speed.is_file() else {})
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+
+
+def report(folder: str | Path, name: str, title: str, rows: Sequence[Row], figure: Figure | None = None, **more: Any) -> None:
+    """Write `<name>.json` (title, rows, and `more`) and `<name>.png`, and print the rows as a table."""
+    folder = Path(folder)
+    if figure is not None:
+        encoded = io.BytesIO()
+        figure.savefig(encoded, format="png", dpi=110)
+        write_atomically(folder / f"{name}.png", lambda file: file.write(encoded.getbuffer()))
+    write_json(folder / f"{name}.json", {"title": title, "rows": list(rows), **more})
+    print(f"{title}\n\n{markdown(rows)}\n")
+    print("\n".join(f"{path}" for path in (folder / f"{name}.png", folder / f"{name}.json") if path.is_file()))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table with a column for each name that any row has, in order."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, ["---"] * len(columns), *([cell(row.get(name)) for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: object) -> str:
+    """A number with three digits or more, `-` for `None`."""
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    return "-" if value is None else str(value)
+
+
+def mean(values: Iterable[float]) -> float:
+    return float(torch.tensor(list(values), dtype=torch.float64).mean())
+
+
+def grey(index: int) -> Mapping[str, Any]:
+    """How matplotlib draws the curve of this number: told apart by line and by shade."""
+    return {"linestyle": LINES[index % len(LINES)], "color": str(0.2 * (index % 4)), "linewidth": 1.8}

@@ -1,0 +1,69 @@
+"""Write a page with every table and picture that the experiments have left in a folder.
+
+python -m scripts.experiments.page demo/experiments
+"""
+
+import argparse
+import sys
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from scripts.experiments.common import cell
+from util.errors import InputError, one_line_errors
+from util.files import read_json, write_atomically
+from util.flags import DefaultsFormatter, first_line
+
+STYLE = (
+    "body { font: 16px/1.4 sans-serif; margin: 1rem auto; max-width: 75rem; padding: 0 1rem } div { overflow-x: auto } "
+    "table { border-collapse: collapse } td, th { border: 1px solid #999; padding: .2rem .5rem; text-align: right } "
+    "img { max-width: 100%; display: block; margin: 1rem 0 }"
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    program = "python -m scripts.experiments.page"
+    result = argparse.ArgumentParser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result.add_argument("folder", metavar="DIR", help="folder in which the experiments wrote; index.html goes there")
+    return result
+
+
+@one_line_errors
+def main() -> None:
+    folder = Path(parser().parse_args().folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    sections = []
+    drawn: set[Path] = set()
+    for path in sorted(folder.rglob("*.json")):
+        content = read_json(path)
+        if isinstance(content, dict) and {"title", "rows"} <= content.keys():
+            picture = path.with_suffix(".png")
+            drawn.add(picture)
+            shown = image(picture, folder) if picture.is_file() else ""
+            heading = f"<h2>{escape(content['title'])} ({escape(path.parent.name)})</h2>"
+            sections.append(f"{heading}{table(content['rows'])}{shown}")
+    masks = {path.parent for path in folder.rglob("run.json")}  # results, whose pictures are label maps
+    for path in sorted(folder.rglob("*.png")):
+        if path not in drawn and not masks & {*path.parents}:
+            sections.append(f"<h2>{escape(path.stem)}</h2>{image(path, folder)}")
+    page = f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Experiments</title><style>{STYLE}</style>\n'
+    page += "<h1>Experiments</h1>\n" + "\n".join(sections) + "\n"
+    write_atomically(folder / "index.html", lambda file: file.write(page.encode(errors="backslashreplace")))
+    print(f"page: {folder / 'index.html'}, {len(sections)} tables and pictures")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    columns = dict.fromkeys(name for row in rows for name in row)
+    lines = ["".join(f'<th scope="col">{escape(name)}</th>' for name in columns)]
+    lines += ["".join(f"<td>{escape(cell(row.get(name)))}</td>" for name in columns) for row in rows]
+    return f"<div><table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table></div>"
+
+
+def image(path: Path, folder: Path) -> str:
+    return f'<img alt="{escape(path.stem)}" src="{quote(path.relative_to(folder).as_posix())}">'
+
+
+if __name__ == "__main__":
+    sys.exit(main())

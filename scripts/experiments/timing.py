@@ -1,0 +1,143 @@
+"""Figure 5: the time of each part of a frame, STM beside STCN, over the videos of a data set.
+
+python -m scripts.experiments.timing --model saves/stm.pth saves/stcn.pth --davis_path ../DAVIS/2017
+python -m scripts.experiments.timing --untrained --davis_path ../DAVIS/2017    # the paper's two networks, random weights
+
+Times are sums over all frames, divided by their number: what is done for memory frames only counts for all.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from dataset.video import Video
+from model import STCN, NetworkConfig, VideoSegmenter, make_network, save_network
+from scripts.experiments.common import (
+    Row,
+    add_memory_flags,
+    experiment_parser,
+    labels_of,
+    network_of,
+    over_videos,
+    report,
+    settings_of,
+    videos_of,
+)
+from util.errors import one_line_errors
+
+PARTS = {  # of STM and STCN alike
+    "encode_key": "query / key encoder",
+    "memorise": "memory / value encoder",
+    "read": "affinity matching and readout",
+    "decode": "decoder",
+}
+REST = "the rest"
+HATCHES = ("", "//", "xx", "..", "--")
+
+
+def parser() -> argparse.ArgumentParser:
+    result = experiment_parser("timing", __doc__)
+    add_memory_flags(result)
+    result.add_argument("--include_last", action="store_true", help="let the last frame be memory too, as in STM")
+    result.add_argument("--untrained", action="store_true", help="the paper's STM and STCN with random weights, not --model")
+    return result
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    videos = videos_of(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        if arguments.untrained:
+            arguments.model = [untrained(arch, Path(temporary)) for arch in ("stm", "stcn")]
+        rows = [row_of(model, label, videos, arguments) for model, label in labels_of(arguments.model).items()]
+    report(arguments.output, "timing", "Figure 5: milliseconds of a frame", rows, draw(rows))
+
+
+def untrained(arch: str, folder: Path) -> str:
+    """A checkpoint of the paper's network of this name, with random weights, which take as long as others."""
+    path = folder / f"{arch}.pth"
+    torch.manual_seed(0)
+    save_network(make_network(NetworkConfig.of(arch=arch)), path)
+    return str(path)
+
+
+def row_of(model: str, label: str, videos: list[Video], arguments: argparse.Namespace) -> Row:
+    network = network_of(model, arguments)
+    settings = settings_of(model, arguments, "mem_every", "top", "include_last", "threads") | {"device": arguments.device}
+    options = {"size": arguments.size, "memory_every": arguments.mem_every, "top_k": arguments.top}
+    work = partial(seconds_of, network, {**options, "include_last": arguments.include_last})
+    path = Path(arguments.output) / f"seconds_{label}.json"
+    found = over_videos(path, settings, videos, work, overwrite=arguments.overwrite).values()
+    frames = sum(video["frames"] for video in found)
+    parts = {name: 1000 * sum(video[name] for video in found) / frames for name in (*PARTS.values(), REST)}
+    total = sum(parts.values())
+    return {"network": label, "arch": network.config.arch, **parts, "sum": total, "frames/s": 1000 / total}
+
+
+def seconds_of(network: STCN, options: dict[str, Any], video: Video, on_frame: Callable[[], Any]) -> dict[str, float]:
+    """Seconds of each part over a video, and its frames.  Reading files is no part."""
+    device = next(network.parameters()).device
+    segmenter = VideoSegmenter(network, **options)
+    seconds = dict.fromkeys(PARTS.values(), 0.0)
+
+    def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            start = now(device)
+            result = work(*arguments)
+            seconds[name] += now(device) - start
+            return result
+
+        return run
+
+    places = {name: segmenter.bank if name == "read" else network for name in PARTS}
+    try:
+        for name, place in places.items():
+            setattr(place, name, timed(PARTS[name], getattr(place, name)))
+        total, frames = 0.0, 0
+        for frame in video.frames():
+            start = now(device)
+            probabilities = segmenter.step(frame.image, frame.mask)
+            if probabilities is not None:
+                segmenter.to_labels(probabilities).cpu()
+            total += now(device) - start
+            frames += 1
+            on_frame()
+    finally:
+        for name, place in places.items():
+            vars(place).pop(name, None)  # the class's own is seen again
+    return {"frames": frames, **seconds, REST: total - sum(seconds.values())}
+
+
+def now(device: torch.device) -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def draw(rows: list[Row]) -> Figure:
+    """A bar for each network, of its parts one above the other."""
+    figure = Figure(figsize=(2.2 + 1.6 * len(rows), 4.5), layout="constrained")
+    axes = figure.subplots()
+    names = [row["network"] for row in rows]
+    bottom = [0.0] * len(rows)
+    for i, part in enumerate((*PARTS.values(), REST)):
+        heights = [row[part] for row in rows]
+        axes.bar(names, heights, 0.6, bottom, label=part, color=str(0.95 - 0.15 * i), edgecolor="black", hatch=HATCHES[i])
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    axes.set(ylabel="ms a frame")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

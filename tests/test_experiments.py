@@ -1,0 +1,268 @@
+"""The experiments of docs/experiments.md, on little data; their figures against slow, obvious versions and the paper's."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import build_light_network, run_script
+from naive import naive_similarity
+from PIL import Image
+
+from model import save_network
+from scripts.experiments import affinity, common, compare, correspondences, regions, timing
+from util.errors import InputError
+
+TINY = ("--size", 48, "--device", "cpu")
+
+
+def experiment(name: str, *flags: object) -> int:
+    return run_script(f"scripts.experiments.{name}", *flags)
+
+
+@pytest.fixture(scope="session")
+def tiny_davis(demo_data, tmp_path_factory):
+    """The demo data with one validation video of eight frames."""
+    root = tmp_path_factory.mktemp("tiny") / "DAVIS"
+    source = demo_data / "DAVIS/2017/trainval"
+    name = (source / "ImageSets/2017/val.txt").read_text().split()[0]
+    for part in ("JPEGImages", "Annotations"):
+        (root / part / "480p" / name).mkdir(parents=True)
+        for path in sorted((source / part / "480p" / name).iterdir())[:8]:
+            shutil.copy(path, root / part / "480p" / name)
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text(f"{name}\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def stm_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stm") / "stm.pth"
+    save_network(build_light_network(arch="stm"), path)
+    return path
+
+
+def found_in(folder, name: str) -> list[dict]:
+    return json.loads((folder / f"{name}.json").read_text())["rows"]
+
+
+# Table 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "giga", "mega"),
+    [
+        ("dot", 128, 6.26, 8.70),
+        ("cosine", 128, 6.26, 8.70),
+        ("l2", 128, 6.33, 8.70),
+        ("dot", 64, 3.13, 4.35),
+        ("cosine", 64, 3.13, 4.35),
+        ("l2", 64, 3.20, 4.35),
+    ],
+)
+def test_operations_and_sizes_are_those_of_the_papers_table_2(kind, channels, giga, mega):
+    row = compare.costs(kind, channels, 10)
+    assert row["GFLOP, the paper's count"] == pytest.approx(giga, abs=0.005)
+    assert row["keys, MB"] == pytest.approx(mega, abs=0.005)
+    width = channels + (kind == "l2")  # of the one matrix product
+    assert row["GFLOP here"] == pytest.approx(2 * 10 * 1620**2 * width / 2**30)
+
+
+def test_networks_are_compared(tiny_davis, light_file, stm_file, tmp_path):
+    flags = ["--model", light_file, stm_file, "--davis_path", tiny_davis, *TINY, "--output", tmp_path]
+    assert experiment("compare", *flags) == 0
+    rows = found_in(tmp_path, "compare")
+    assert [row["network"] for row in rows] == ["light", "stm"]
+    assert all(0 <= row["J&F"] <= 100 and row["frames/s"] > 0 for row in rows)
+    assert rows[0]["J&F"] == pytest.approx((rows[0]["J"] + rows[0]["F"]) / 2)
+    assert experiment("compare", *flags) == 0  # finished before
+    assert found_in(tmp_path, "compare") == rows
+
+
+# Tables 1, 8 and 9
+
+
+def test_schedules_are_compared(tiny_davis, stm_file, tmp_path):
+    flags = ["--davis_path", tiny_davis, *TINY, "--every", 2, 3, "--output", tmp_path]
+    assert experiment("schedules", "--model", stm_file, *flags) == 0
+    rows = found_in(tmp_path, "schedules")
+    assert [(row["every"], row["last"]) for row in rows] == [(2, True), (2, False), (3, True), (3, False)]
+    record = json.loads((tmp_path / "stm/every_3_last/run.json").read_text())["settings"]
+    assert (record["memory_every"], record["include_last"]) == (3, True)
+    assert Image.open(tmp_path / "schedules.png").width > 300
+
+
+# Figure 4
+
+
+@pytest.mark.parametrize("kind", ["l2", "dot"])
+def test_the_largest_weights_equal_loops_over_frames(kind):
+    rng = np.random.default_rng(0)
+    frames = rng.standard_normal((4, 5, 2, 3))
+    bank = affinity.WatchedBank(similarity=kind, top_k=3)
+    expected = {3: np.zeros(0), None: np.zeros(0)}
+    memory: list[np.ndarray] = []
+    for frame in frames:
+        key = torch.from_numpy(frame).float()
+        if memory:
+            bank.read(key)
+            for query in frame.reshape(5, -1).T:
+                similarities = np.array([naive_similarity(row, query, kind) for row in memory])
+                for k, largest in expected.items():
+                    kept = np.argsort(-similarities)[:k]
+                    weights = np.exp(similarities[kept] - similarities[kept].max())
+                    largest[kept] = np.maximum(largest[kept], weights / weights.sum())
+        bank.add(key, torch.zeros(1, 2, 2, 3))
+        memory += list(frame.reshape(5, -1).T)
+        expected = {k: np.concatenate([largest, np.zeros(6)]) for k, largest in expected.items()}
+    np.testing.assert_allclose(bank.largest[True], expected[3], atol=1e-5)
+    np.testing.assert_allclose(bank.largest[False], expected[None], atol=1e-5)
+
+
+def test_figures_of_a_histogram_are_those_of_its_values():
+    values = np.random.default_rng(0).beta(0.5, 2, 400)
+    counts = np.bincount((values * affinity.BINS).astype(int), minlength=affinity.BINS + 1)
+    differences = np.abs(values[:, None] - values).mean()
+    assert affinity.gini(counts) == pytest.approx(differences / (2 * values.mean()), abs=1e-3)
+    found = affinity.figures(counts)
+    assert found["below 1 %"] == pytest.approx(100 * (values < 0.01).mean())
+    assert found["below 10 %"] == pytest.approx(100 * (values < 0.1).mean())
+    assert affinity.gini(np.bincount([5000] * 7, minlength=affinity.BINS + 1)) == pytest.approx(0)
+
+
+def test_affinities_are_counted_over_a_data_set_and_a_stopped_run_goes_on(tiny_davis, light_file, stm_file, tmp_path, capsys):
+    flags = ["--davis_path", tiny_davis, *TINY, "--mem_every", 2, "--top", 4, "--output", tmp_path]
+    assert experiment("affinity", "--model", light_file, stm_file, *flags) == 0
+    rows = found_in(tmp_path, "affinity")
+    assert [(row["network"], row["reads"]) for row in rows] == [(n, r) for n in ("light", "stm") for r in ("top 4", "all")]
+    positions = rows[0]["nodes"] // 4  # frames 0, 2, 4 and 6, of which the last is memory for one read
+    assert rows[0]["nodes"] == 4 * positions
+    objects = rows[2]["nodes"] // rows[0]["nodes"]
+    assert rows[2]["nodes"] == objects * rows[0]["nodes"]  # STM has nodes for each object
+    assert Image.open(tmp_path / "affinity.png").width > 300
+    before = (tmp_path / "nodes_light.json").stat().st_mtime_ns
+    assert experiment("affinity", "--model", light_file, stm_file, *flags) == 0
+    assert (tmp_path / "nodes_light.json").stat().st_mtime_ns == before
+    assert experiment("affinity", "--model", light_file, *flags, "--top", 5) == 2
+    assert "was made with other settings; --overwrite replaces it" in capsys.readouterr().err
+    assert experiment("affinity", "--model", light_file, *flags, "--top", 5, "--overwrite") == 0
+
+
+# Figures 2 and 3
+
+
+def test_with_dot_products_few_points_own_a_region_and_with_l2_all_do(tmp_path):
+    assert experiment("regions", "--output", tmp_path) == 0
+    points = regions.clusters()
+    for kind in ("dot", "l2", "cosine"):
+        owner = regions.owners_of(points, kind)
+        for y, x in ((0, 0), (399, 399), (20, 350), (311, 77)):
+            query = (np.array([x, y]) + 0.5) * regions.SIDE / regions.PIXELS
+            found = [naive_similarity(point, query, kind) for point in points.double().numpy()]
+            assert found[owner[y, x]] == pytest.approx(max(found), rel=1e-4)
+        weights = regions.weights_of(torch.tensor(regions.THREE), kind)
+        torch.testing.assert_close(weights.sum(dim=0), torch.ones(regions.PIXELS, regions.PIXELS))
+    rows = {row["similarity"]: row["ever most similar"] for row in found_in(tmp_path, "figure2")}
+    assert rows["dot product"] < rows["L2"] == len(points)
+    assert Image.open(tmp_path / "figure2.png").width > Image.open(tmp_path / "figure3.png").width > 300
+
+
+# Figure 5
+
+
+def test_parts_of_a_frame_add_up_and_the_network_is_left_as_it_was(tiny_davis, light_file, stm_file, tmp_path):
+    flags = ["--davis_path", tiny_davis, *TINY, "--output", tmp_path]
+    assert experiment("timing", "--model", stm_file, light_file, *flags) == 0
+    rows = found_in(tmp_path, "timing")
+    assert [row["arch"] for row in rows] == ["stm", "stcn"]
+    for row in rows:
+        parts = [row[name] for name in (*timing.PARTS.values(), timing.REST)]
+        assert min(parts) > 0
+        assert sum(parts) == pytest.approx(row["sum"])
+    assert Image.open(tmp_path / "timing.png").height > 300
+    network = build_light_network()
+    (video,) = common.videos_of(timing.parser().parse_args(["--davis_path", str(tiny_davis)]))
+    timing.seconds_of(network, {"size": 48}, video, lambda: None)
+    assert not set(timing.PARTS) & set(vars(network))
+
+
+# Figure 6
+
+
+def test_a_point_of_an_unmoved_frame_is_found_where_it_was():
+    key = 10 * torch.randn(8, 4, 5, generator=torch.Generator().manual_seed(0))
+    weights = correspondences.weights_of(build_light_network(), key, key)
+    for row in range(4):
+        for column in range(5):
+            assert correspondences.peaks_of(weights[row * 5 + column], 0.5) == [(row, column)]
+    flat = correspondences.weights_of(build_light_network(), torch.zeros_like(key), key)
+    assert all(correspondences.peaks_of(weight, 0.1) == [] for weight in flat)
+
+
+def test_transfer_is_complete_where_nothing_moves(tiny_davis, light_file, tmp_path):
+    still = tmp_path / "DAVIS"
+    shutil.copytree(tiny_davis, still)
+    for part, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        (folder,) = (still / part / "480p").iterdir()
+        for t in range(1, 8):
+            shutil.copy(folder / f"00000.{suffix}", folder / f"{t:05d}.{suffix}")
+    labels = np.array(Image.open(next((still / "Annotations").rglob("00000.png"))))
+    y, x = (int(axis[len(axis) // 2]) for axis in labels.nonzero())
+    flags = ["--davis_path", still, "--model", light_file, "--output", tmp_path / "out", "--points", f"{x},{y}", "5,5"]
+    assert experiment("correspondences", *flags, "--device", "cpu") == 0
+    *rows, mean = found_in(tmp_path / "out", "correspondences")
+    assert all(row["transfer, %"] > 99 for row in [*rows, mean])
+    assert len(list((tmp_path / "out").glob("correspondences_light_*.png"))) == 1
+
+
+def test_what_has_no_correspondence_is_told(tiny_davis, light_file, stm_file, tmp_path, capsys):
+    flags = ["--davis_path", tiny_davis, *TINY, "--output", tmp_path]
+    for more, message in (
+        (["--model", stm_file], "STM's memory keys depend on masks"),
+        (["--model", light_file, "--points", "9999,1"], "--points 9999,1:"),
+        (["--model", light_file, "--points", "a"], "expected X,Y in pixels"),
+        (["--model", light_file, "--source", 7], "--source 7:"),
+        (["--model", light_file, "--videos", "none"], "--videos: expected some of"),
+        (["--model", light_file, light_file], "--model: expected different files"),
+    ):
+        assert experiment("correspondences", *flags, *more) == 2
+        assert message in capsys.readouterr().err
+
+
+# The rest
+
+
+def test_pages_show_every_table_and_picture(tmp_path, capsys):
+    common.report(tmp_path / "a", "one", "Table <1>", [{"x": 1.25, "y": None}, {"x": 20.0, "z": "&"}])
+    Image.new("RGB", (40, 30)).save(tmp_path / "figure.png")
+    assert "| 1.25 | - | - |" in capsys.readouterr().out
+    assert experiment("page", tmp_path) == 0
+    text = (tmp_path / "index.html").read_text()
+    assert "Table &lt;1&gt;" in text
+    assert "<td>20.0</td><td>-</td><td>&amp;</td>" in text
+    assert 'src="figure.png"' in text
+    assert experiment("page", tmp_path / "absent") == 2
+
+
+def test_networks_of_one_name_are_told_apart(tmp_path):
+    assert list(common.labels_of(["a/x.pth", "b/x.pth"]).values()) == ["a_x", "b_x"]
+    assert list(common.labels_of(["a/x.pth", "b/y.pth"]).values()) == ["x", "y"]
+    with pytest.raises(InputError, match="different files"):
+        common.labels_of(["a/x.pth", "a/x.pth"])
+
+
+@pytest.mark.slow
+def test_everything_runs_on_little_data_and_leaves_a_page(tiny_davis, demo_data, tmp_path, capfd):
+    data = tmp_path / "data"
+    (data / "DAVIS").mkdir(parents=True)
+    (data / "static").symlink_to(demo_data / "static")
+    shutil.copytree(tiny_davis, data / "DAVIS/2017")
+    train = data / "DAVIS/2017/ImageSets/2017/train.txt"
+    train.write_text((data / "DAVIS/2017/ImageSets/2017/val.txt").read_text())
+    flags = ["--data", data, "--iterations", 1, "--crop", 48, "--size", 48, "--device", "cpu"]
+    assert experiment("all", tmp_path / "out", *flags) == 0, capfd.readouterr().err
+    text = (tmp_path / "out/index.html").read_text()
+    for table in ("table_2", "table_7", "table_8", "table_9", "affinity", "correspondences", "timing", "regions", "figure_7"):
+        assert table in text
+    assert len(list((tmp_path / "out/networks").glob("*.pth"))) == 10

@@ -1,0 +1,169 @@
+"""STM: each object with keys, an affinity and a memory of its own, against loops over objects."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import build_light_network, run_script
+from naive import naive_read
+
+from model import STCN, STM, VideoSegmenter, load_network, make_network, save_network
+from model.network import NetworkConfig, soft_aggregate
+from model.plain import aggregate_plainly, decode_plainly, read_plainly
+
+SIZE = (64, 80)
+
+
+def build_stm(**config) -> STM:
+    network = build_light_network(arch="stm", **config)
+    assert isinstance(network, STM)
+    return network
+
+
+@pytest.fixture
+def video() -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+    """Nine normalised frames; objects 1 and 2 enter at the first, object 5 at the sixth."""
+    first, later = torch.zeros(2, *SIZE, dtype=torch.uint8)
+    first[8:40, 8:30], first[30:60, 40:70] = 1, 2
+    later[0:20, 50:80] = 5
+    return torch.randn(9, 3, *SIZE, generator=torch.Generator().manual_seed(1)), {0: first, 5: later}
+
+
+@torch.inference_mode()
+def segment_each_object_alone(network: STM, frames, masks, *, every: int, last: bool) -> list[torch.Tensor]:
+    """Probabilities (N+1, H, W) of each frame: section 3.3's STM, written down for one object after the other."""
+    encoder, ids, banks, results, newest = network.value_encoder, [], {}, [], 0
+    temporary: dict = {}
+    for t, image in enumerate(frames.split(1)):
+        features = network.encode_key(image)
+        probabilities = torch.ones(1, *image.shape[2:])
+        if ids:
+            logits = []
+            for number in ids:
+                keys, values = zip(*banks[number], *temporary.get(number, []), strict=True)
+                keys, values = torch.cat(keys, dim=1), torch.cat(values, dim=1)[None]
+                read = read_plainly(keys, values, features.key[0].flatten(1), 20).unflatten(2, features.key.shape[2:])
+                logits.append(decode_plainly(network, read, features))
+            probabilities = aggregate_plainly(torch.cat(logits).sigmoid())
+        if t in masks:
+            objects = {number: torch.where(masks[t] == 0, p, 0) for number, p in zip(ids, probabilities[1:], strict=True)}
+            objects |= {number: (masks[t] == number).float() for number in masks[t].unique().tolist() if number}
+            ids = list(objects)
+            probabilities = aggregate_plainly(torch.stack([objects[number] for number in ids]))
+        remembered = t in masks or t - newest >= every
+        newest = t if remembered else newest
+        if remembered or last:
+            temporary = {}
+            for row, number in enumerate(ids, start=1):
+                mask, others = probabilities[row], probabilities[1:].sum(dim=0) - probabilities[row]
+                f16 = encoder.stages(torch.cat([image[0], mask[None], others[None]])[None])[2]
+                entry = (encoder.key_projection(f16)[0].flatten(1), encoder.value_projection(f16)[0].flatten(1))
+                (banks.setdefault(number, []) if remembered else temporary.setdefault(number, [])).append(entry)
+        results.append(probabilities)
+    return results
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["every 3rd", "with last"])
+@pytest.mark.parametrize("ready", [False, True], ids=["as trained", "for inference"])
+def test_the_segmenter_equals_loops_over_objects(last, ready, video):
+    frames, masks = video
+    network = build_stm()
+    expected = segment_each_object_alone(network, frames, masks, every=3, last=last)
+    segmenter = VideoSegmenter(network.for_inference() if ready else network, memory_every=3, include_last=last)
+    for t, (frame, probabilities) in enumerate(zip(frames, expected, strict=True)):
+        found = segmenter.step(frame, masks.get(t))
+        torch.testing.assert_close(found, probabilities, atol=2e-4, rtol=0)
+    assert segmenter.object_ids == [1, 2, 5]
+
+
+@pytest.mark.parametrize("kind", ["dot", "l2"])
+@pytest.mark.parametrize("key_dim", [64, 128])
+def test_training_reads_each_object_with_its_own_keys(kind, key_dim):
+    network = build_stm(similarity=kind, key_dim=key_dim)
+    rng = np.random.default_rng(0)
+    keys, values = rng.standard_normal((1, 2, 3, key_dim, 2, 2)), rng.standard_normal((1, 2, 3, 4, 2, 2))
+    query = rng.standard_normal((1, key_dim, 2, 2))
+    found = network.read(*(torch.from_numpy(x).float() for x in (keys, values, query)))
+    assert found.shape == (1, 3, 4, 2, 2)
+    for n in range(3):
+        memory_keys, memory_values = (np.moveaxis(x[0, :, n], 1, 3).reshape(8, -1) for x in (keys, values))
+        expected = naive_read(memory_keys, memory_values, query[0].reshape(key_dim, 4).T, kind, None)
+        np.testing.assert_allclose(found[0, n].flatten(1).T, expected, atol=1e-4)
+
+
+def test_an_unroll_equals_reading_frame_by_frame_and_gradients_reach_every_part(video):
+    frames, masks = video[0][:3], torch.stack([video[1][0] == 1, video[1][0] == 2]).float()
+    network = build_stm()
+    logits = network(frames[None], masks[None], torch.ones(1, 2, dtype=torch.bool))
+    assert logits.shape == (1, 2, 3, *SIZE)
+    bank = network.memory_bank(top_k=None)
+    for t in (0, 1):
+        features, following = (network.encode_key(frames[i : i + 1]) for i in (t, t + 1))
+        key, value = network.memorise(frames[t : t + 1], masks[None], features)
+        bank.add(key[0], value[0])
+        found = soft_aggregate(torch.sigmoid(network.decode(bank.read(following.key[0])[None], following)))
+        torch.testing.assert_close(found[0], logits[0, t], atol=1e-3, rtol=0)
+        masks = torch.softmax(found, dim=1)[0, 1:]
+    logits.square().mean().backward()
+    assert all(p.grad is not None and p.grad.any() for name, p in network.named_parameters() if "res2.0.conv1" in name)
+    assert network.value_encoder.key_projection.weight.grad.any()
+
+
+def test_a_segmenter_goes_on_from_its_state(video):
+    frames, masks = video
+    network = build_stm()
+    one, other = (VideoSegmenter(network, memory_every=2) for _ in range(2))
+    for t in range(6):
+        one.step(frames[t], masks.get(t))
+    other.load_state_dict(one.state_dict())
+    for frame in frames[6:]:
+        assert torch.equal(one.step(frame), other.step(frame))
+
+
+def test_the_paper_has_a_resnet_50_in_the_memory_encoder():
+    assert NetworkConfig.of(arch="stm").value_backbone == "resnet50"
+    assert NetworkConfig.of(arch="stm", value_backbone="resnet18").value_backbone == "resnet18"
+    assert NetworkConfig.of() == NetworkConfig()
+
+
+def test_a_configuration_is_not_taken_for_the_other_network():
+    assert type(make_network(NetworkConfig())) is STCN
+    with pytest.raises(ValueError, match="arch: expected stcn, found stm"):
+        STCN(NetworkConfig(arch="stm"))
+
+
+def test_a_checkpoint_says_which_network_it_holds(tmp_path):
+    network = build_stm()
+    save_network(network, tmp_path / "stm.pth")
+    loaded = load_network(tmp_path / "stm.pth")
+    assert isinstance(loaded, STM)
+    assert loaded.config == network.config
+    save_network(build_light_network(), tmp_path / "stcn.pth")
+    assert not isinstance(load_network(tmp_path / "stcn.pth"), STM)
+
+
+def test_objects_neither_vanish_nor_enter_at_a_temporary_frame():
+    bank = build_stm().memory_bank()
+    with pytest.raises(ValueError, match="memory is empty"):
+        bank.read(torch.zeros(8, 2, 2))
+    bank.add(torch.randn(2, 8, 2, 2), torch.randn(2, 32, 2, 2))
+    with pytest.raises(ValueError, match="expected 2 objects or more, found 1"):
+        bank.add(torch.randn(1, 8, 2, 2), torch.randn(1, 32, 2, 2))
+    with pytest.raises(ValueError, match="expected 2 objects, found 3"):
+        bank.add(torch.randn(3, 8, 2, 2), torch.randn(3, 32, 2, 2), temporary=True)
+    assert bank.frames == 1
+
+
+def test_it_is_trained_and_evaluated_by_the_same_scripts(demo_data, tmp_path, capsys):
+    small = ["--key_backbone", "resnet18", "--value_backbone", "resnet18", "--key_dim", 8, "--value_dim", 32, "--crop", 48]
+    data = ["--static_root", demo_data / "static", "--yv_root", "none", "--davis_root", demo_data / "DAVIS/2017"]
+    run = ["--no_pretrained", "-b", 1, "-i", 1, "--num_workers", 0, "--save_dir", tmp_path, "--id", "stm", "--device", "cpu"]
+    assert run_script("train", "--arch", "stm", "--stage", 0, *small, *data, *run) == 0
+    second = ["--stage", 3, "--load_network", tmp_path / "stm_s0.pth", "--crop", 48]
+    assert run_script("train", *second, *data, *run) == 0
+    flags = ["--davis_path", demo_data / "DAVIS/2017", "--size", 48, "--output", tmp_path / "out", "--device", "cpu"]
+    assert run_script("eval_davis", "--model", tmp_path / "stm_s3.pth", *flags) == 0
+    out = capsys.readouterr().out
+    assert "arch='stm'" in out
+    assert "J&F-Mean" in out
+    assert run_script("train", "--arch", "stcn", *second, *data, *run[:-4], "--id", "other", "--device", "cpu") == 2
+    assert "--arch stcn: the network to start from has stm" in capsys.readouterr().err
