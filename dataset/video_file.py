@@ -52,9 +52,9 @@ class FrameFolder:
         for path in self.paths:
             self._check_size(path, image_size(path))
 
-    def forwards(self) -> Iterator[IndexedFrame]:
-        """All frames in order; raises `InputError` naming the file when one cannot be read."""
-        for index in range(len(self.paths)):
+    def forwards(self, start: int = 0) -> Iterator[IndexedFrame]:
+        """The frames from `start` on, in order; raises `InputError` naming the file when one cannot be read."""
+        for index in range(start, len(self.paths)):
             yield self._read(index)
 
     def backwards(self, start: int, folder: Path | None = None) -> Iterator[IndexedFrame]:
@@ -141,9 +141,10 @@ class VideoFile:
         assert self._size is not None  # the first frame has been decoded
         return self._size
 
-    def forwards(self) -> Iterator[IndexedFrame]:
-        """All frames in order; raises `DamagedVideoError` when one does not come or comes damaged."""
-        return self._part(0, len(self.stamps))
+    def forwards(self, start: int = 0) -> Iterator[IndexedFrame]:
+        """The frames from `start` on, in order; raises `DamagedVideoError` when one does not come or comes damaged."""
+        frames = self._part(self._chunk_of(start), len(self.stamps))
+        return (frame for frame in frames if frame.index >= start)
 
     def backwards(self, start: int, folder: Path | None = None) -> Iterator[IndexedFrame]:
         """The frames from `start` down to the first; what waits, at most from one keyframe to the next, lies in `folder`."""
@@ -164,8 +165,11 @@ class VideoFile:
 
     def frame(self, index: int) -> np.ndarray:
         """One frame (H, W, 3) uint8 RGB."""
-        start = self.chunks[bisect_right(self.chunks, index) - 1]
-        return deque(self._part(start, index + 1), maxlen=1).pop().image
+        return deque(self._part(self._chunk_of(index), index + 1), maxlen=1).pop().image
+
+    def _chunk_of(self, index: int) -> int:
+        """The frame at which decoding must start to get to frame `index`."""
+        return self.chunks[bisect_right(self.chunks, index) - 1]
 
     def _part(self, start: int, end: int) -> Iterator[IndexedFrame]:
         """The frames from `start`, which is a keyframe's, to before `end`; raises `DamagedVideoError` when one is missing."""

@@ -95,7 +95,7 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
             bar.update(propagation.done)
         waiting: deque[Future] = deque()
         for frame in propagation.forwards(results.read_estimate):
-            waiting.append(writer.submit(write, *frame))
+            waiting.append(writer.submit(write, *frame[:3]))
             due = snapshots.due and frame.labels is not None
             while len(waiting) > (0 if due else WAITING):
                 waiting.popleft().result()
