@@ -1,5 +1,6 @@
 """Masks that are given at some frames of a video, carried to all others: forwards, backwards, and both ways between."""
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ from evaluation.sureness import agreement, edge_margin
 from model import VideoSegmenter, blend
 from util.ahead import read_ahead
 from util.image import resize_probabilities
+
+
+SNAPSHOT_SECONDS = 30  # what is done again after a stop, at most
 
 
 class Estimate(NamedTuple):
@@ -161,6 +165,24 @@ class Propagation:
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:
         """(N+1, h, w) -> (H, W) uint8."""
         return _numbered(resize_probabilities(probabilities, self.video.size).argmax(dim=0), ids).cpu().numpy()
+
+
+class Snapshots:
+    """Saves a propagation's state, often enough to lose little and seldom enough to cost little."""
+
+    def __init__(self, save: Callable[[Propagation], object]) -> None:
+        self._save = save
+        self.next = time.monotonic() + SNAPSHOT_SECONDS
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self.next
+
+    def save(self, propagation: Propagation) -> None:
+        start = time.monotonic()
+        self._save(propagation)
+        end = time.monotonic()
+        self.next = end + max(SNAPSHOT_SECONDS, 20 * (end - start))  # unbounded memory takes long to write
 
 
 def _numbered(rows: torch.Tensor, ids: list[int]) -> torch.Tensor:

@@ -12,7 +12,6 @@ when all is done.
 import argparse
 import re
 import sys
-import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
@@ -25,7 +24,7 @@ import numpy as np
 from dataset.drawn_masks import GivenMasks, parse_masks
 from dataset.video_file import FrameFolder, VideoFile, open_video
 from evaluation.flags import add_segmenter_flags, segmenter_options
-from evaluation.propagate import Propagation
+from evaluation.propagate import Propagation, Snapshots
 from evaluation.video_results import FILM, MASKS, SHEET, VideoResults
 from model import segmenter_maker
 from model.checkpoint import digest as digest_of_checkpoint
@@ -40,25 +39,6 @@ from util.progress import progress_bar
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
 SHEET_HEIGHT, SHEET_WIDTH = 160, 640  # of a frame on the sheet, the width at most
 WAITING = 4  # frames that wait to be written
-SNAPSHOT_SECONDS = 30  # what is done again after a stop, at most
-
-
-class Snapshots:
-    """Keeps a run's state in its folder, often enough to lose little and seldom enough to cost little."""
-
-    def __init__(self, results: VideoResults) -> None:
-        self.results = results
-        self.next = time.monotonic() + SNAPSHOT_SECONDS
-
-    @property
-    def due(self) -> bool:
-        return time.monotonic() >= self.next
-
-    def save(self, propagation: Propagation) -> None:
-        start = time.monotonic()
-        self.results.save(propagation)
-        end = time.monotonic()
-        self.next = end + max(SNAPSHOT_SECONDS, 20 * (end - start))  # unbounded memory takes long to write
 
 
 def segment(propagation: Propagation, results: VideoResults) -> None:
@@ -68,7 +48,7 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
     rate = Fraction(length - 1) / seconds if seconds else Fraction(24)
     shown = {round(i * (length - 1) / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)}
     thumbnails: list[np.ndarray] = []
-    snapshots = Snapshots(results)
+    snapshots = Snapshots(results.save)
 
     def write(index: int, image: np.ndarray, labels: np.ndarray | None) -> None:
         if labels is None:
