@@ -256,6 +256,12 @@ class _Opened:
             raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
 
 
+def mean_rate(video: FrameFolder | VideoFile) -> Fraction:
+    """Frames a second, on average; 24 for a single frame."""
+    seconds = video.times[-1] - video.times[0]
+    return Fraction(len(video.times) - 1) / seconds if seconds else Fraction(24)
+
+
 def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False) -> FrameFolder | VideoFile:
     """A folder of frames, at `rate` frames a second, or a video file; raises `InputError` when it is neither."""
     path = Path(path)

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from dataset.drawn_masks import GivenMasks, parse_masks
-from dataset.video_file import FrameFolder, VideoFile, open_video
+from dataset.video_file import FrameFolder, VideoFile, mean_rate, open_video
 from evaluation.flags import add_segmenter_flags, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
 from evaluation.video_results import FILM, MASKS, SHEET, VideoResults
@@ -44,8 +44,7 @@ WAITING = 4  # frames that wait to be written
 def segment(propagation: Propagation, results: VideoResults) -> None:
     """Do the steps that are not done yet, and finish the results."""
     video = propagation.video
-    length, seconds = len(video.names), video.times[-1] - video.times[0]
-    rate = Fraction(length - 1) / seconds if seconds else Fraction(24)
+    length = len(video.names)
     shown = {round(i * (length - 1) / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)}
     thumbnails: list[np.ndarray] = []
     snapshots = Snapshots(results.save)
@@ -62,7 +61,7 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
 
     with (
         progress_bar(propagation.steps, "frames", start=propagation.done) as bar,
-        Film(results.film, video.size, rate) as film,
+        Film(results.film, video.size, mean_rate(video)) as film,
         ThreadPoolExecutor(1) as writer,
     ):
         for step in propagation.backwards(results.unfinished):

@@ -9,10 +9,10 @@ import torch
 from conftest import run_script
 from films import SIZE, noise, square, write_film, write_folder
 
-from annotate.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, cut
-from annotate.frames import Frames
-from annotate.session import FINAL, NONE, OLD, Session
-from annotate.worker import Worker
+from annotation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, cut
+from annotation.frames import Frames
+from annotation.session import FINAL, NONE, OLD, Session
+from annotation.worker import Worker
 from dataset.video_file import FrameFolder, VideoFile
 from model import VideoSegmenter
 from util.errors import InputError
@@ -226,7 +226,7 @@ def test_what_a_session_refuses(bench, video, tmp_path):
 def test_frames_of_a_film_come_in_any_order(tmp_path, monkeypatch):
     write_film(tmp_path / "film.mp4", [noise(t) // 4 + 3 * t for t in range(60)], gop=20)
     video = VideoFile(tmp_path / "film.mp4")
-    monkeypatch.setattr("annotate.frames.MOST_BYTES", 20_000)
+    monkeypatch.setattr("annotation.frames.MOST_BYTES", 20_000)
     frames = Frames(video)
     for index in (0, 1, 2, 50, 49, 48, 3, 59, 20, 19, 0):
         assert frames.jpeg(index) == Frames(video).jpeg(index)

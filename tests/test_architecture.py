@@ -9,7 +9,7 @@ from conftest import ROOT
 GROUND = {"util"}
 FIRST = {"model", "dataset"}  # never each other
 SECOND = {"training", "evaluation"}  # never each other
-THIRD = {"annotate"}
+THIRD = {"annotation"}
 ROOMS = sorted(GROUND | FIRST | SECOND | THIRD)
 MAY_IMPORT = {
     **{room: {room} for room in GROUND},

@@ -1,9 +1,10 @@
-"""Writing a video that browsers play."""
+"""Writing videos: one that browsers play, and one with transparency for video editors."""
 
 import contextlib
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -15,26 +16,56 @@ TICKS = 90_000  # a second, in which a film counts time
 SLOWEST, FASTEST = Fraction(1), Fraction(1000)  # frames a second that the encoder is told; the times are exact all the same
 
 
-class Film:
-    """An H.264 video in mp4 as a context, in which pictures are added; `close` completes it.
+class _Format(NamedTuple):
+    container: str
+    codec: str
+    pixels: str
+    container_options: dict[str, str]
+    options: dict[str, str]
 
-    size: (H, W) of the pictures; an odd side gets one more row or column
-    rate: about how many frames a second there will be
+
+FORMATS = {
+    # without the last option libx264 makes, once in a while, another film of the same pictures
+    ".mp4": _Format(
+        "mp4",
+        "libx264",
+        "yuv420p",
+        {"movflags": "faststart"},
+        {"crf": "20", "preset": "veryfast", "x264-params": "cpu-independent=1"},
+    ),
+    ".mov": _Format("mov", "prores_ks", "yuva444p10le", {}, {"profile": "4444", "alpha_bits": "8"}),
+    ".webm": _Format("webm", "libvpx-vp9", "yuva420p", {}, {"crf": "20", "b": "0", "cpu-used": "4", "auto-alt-ref": "0"}),
+}
+
+
+def alpha_suffix() -> str:
+    """Of a film with alpha: `.mov` where PyAV has ProRes, else `.webm`."""
+    return ".mov" if FORMATS[".mov"].codec in av.codecs_available else ".webm"
+
+
+class Film:
+    """A video as a context, in which pictures are added; `close` completes it.
+
+    path:  ends in `.mp4` for H.264; with alpha in `.mov` for ProRes 4444 or in `.webm` for VP9
+    size:  (H, W) of the pictures; an odd side gets one more row or column
+    rate:  about how many frames a second there will be
+    alpha: pictures have a fourth channel, 0 where they are transparent
 
     Raises `InputError` naming the file when it cannot be written.  What is left after an error is no film.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, *, alpha: bool = False) -> None:
         self.path = path
         self._last = -1  # tick of the last picture
+        kind = FORMATS[path.suffix if alpha else ".mp4"]
+        self._pixels = "rgba" if alpha else "rgb24"
         with self._one_line():
-            self._container = av.open(os.path.abspath(path), "w", format="mp4", options={"movflags": "faststart"})
+            self._container = av.open(os.path.abspath(path), "w", format=kind.container, options=kind.container_options)
             rate = min(max(rate, SLOWEST), FASTEST).limit_denominator(1001)
-            self._stream = self._container.add_stream("libx264", rate=rate)
+            self._stream = self._container.add_stream(kind.codec, rate=rate)
         self._stream.height, self._stream.width = (side + side % 2 for side in size)  # 4:2:0 has no odd sides
-        self._stream.pix_fmt = "yuv420p"
-        # without the last one libx264 makes, once in a while, another film of the same pictures
-        self._stream.options = {"crf": "20", "preset": "veryfast", "x264-params": "cpu-independent=1"}
+        self._stream.pix_fmt = kind.pixels
+        self._stream.options = kind.options
         self._stream.codec_context.time_base = Fraction(1, TICKS)
 
     def __enter__(self) -> "Film":
@@ -45,10 +76,10 @@ class Film:
             self._container.close()
 
     def add(self, picture: np.ndarray, time: Fraction) -> None:
-        """The next picture (H, W, 3) uint8 RGB, at `time` in seconds, which rises."""
+        """The next picture (H, W, 3) uint8 RGB, with alpha (H, W, 4), at `time` in seconds, which rises."""
         height, width = picture.shape[:2]
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = av.VideoFrame.from_ndarray(picture, format=self._pixels)
         self._last = max(round(time * TICKS), self._last + 1)
         frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
         with self._one_line():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from annotate.session import WORKING, Part, Session
+from annotation.session import WORKING, Part, Session
 from evaluation.propagate import Estimate, Propagation, Snapshots
 from model import VideoSegmenter
 from model.checkpoint import read

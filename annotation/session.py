@@ -332,7 +332,12 @@ class Session:
             self.given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
             self.results, self.sureness = bytearray(record["results"].encode()), list(record["sureness"])
             self.done = list(record["done"])
-            fits = len(self.results) == len(self.sureness) == video["frames"] and set(self.results) <= {NONE, OLD, ONE_WAY, FINAL}
+            fits = len(self.results) == len(self.sureness) == video["frames"] and set(self.results) <= {
+                NONE,
+                OLD,
+                ONE_WAY,
+                FINAL,
+            }
             if not fits or not all(0 <= frame < video["frames"] for frame in self.given):
                 raise ValueError("lists that do not fit")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -343,7 +348,9 @@ class Session:
                 raise InputError(f"{self.root}: holds the session of another video, {video.get('path')} ({what})")
         for frame in self.given:
             if (size := label_map_size(self._path(GIVEN, frame))) != self.video.size:
-                raise InputError(f"{self._path(GIVEN, frame)}: mask is {size_text(size)}, the video is {size_text(self.video.size)}")
+                raise InputError(
+                    f"{self._path(GIVEN, frame)}: mask is {size_text(size)}, the video is {size_text(self.video.size)}"
+                )
         for frame in range(self.length):
             if self.results[frame] != NONE and not self._path(MASKS, frame).is_file():
                 self.results[frame] = NONE  # someone has removed it
