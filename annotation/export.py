@@ -1,7 +1,7 @@
 """What others can use, from a session: films, cut-outs, masks, and a folder that training and evaluation read."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import cv2
@@ -14,11 +14,13 @@ from util.film import Film, alpha_suffix
 from util.image import colour_map, write_label_map
 from util.picture import cut_out, overlay, write_picture
 
+Report = Callable[[int, int, int], object]  # frames done, all of them, the last one
 KINDS = ("overlay", "masks", "cutout", "cutout_film", "dataset")
 
 
-def export(session: Session, kind: str, report: Callable[[int, int, int], object]) -> Iterator[Path]:
-    """Write one of `KINDS` into the session's export folder; yields its path after each frame, of which `report` hears.
+def export(session: Session, kind: str, report: Report) -> Generator[None, None, Path]:
+    """Write one of `KINDS` into the session's export folder; yields after each frame, of which `report` hears,
+    and returns its path.
 
     overlay:     overlay.mp4, all frames with the objects tinted
     masks:       masks/NNNNN.png, a paletted label map for every frame
@@ -42,15 +44,15 @@ def export(session: Session, kind: str, report: Callable[[int, int, int], object
         yield from _film(
             session, path, lambda frame, image: (cut_out if alpha else overlay)(image, shown(frame)), alpha, report
         )
-        return
+        return path
     path = folder / kind
     make_folder(path)
     if kind == "masks":
         for frame in range(session.length):
             write_label_map(path / f"{session.video.names[frame]}.png", session.labels(frame), colour_map())
             report(frame + 1, session.length, frame)
-            yield path
-        return
+            yield
+        return path
     for frame, image in session.video.forwards():
         name = session.video.names[frame]
         if kind == "cutout":
@@ -60,7 +62,8 @@ def export(session: Session, kind: str, report: Callable[[int, int, int], object
             if frame in session.given or session.results[frame] != NONE:
                 write_label_map(path / "Annotations" / video / f"{name}.png", session.labels(frame), colour_map())
         report(frame + 1, session.length, frame)
-        yield path
+        yield
+    return path
 
 
 def _film(
@@ -68,8 +71,8 @@ def _film(
     path: Path,
     draw: Callable[[int, np.ndarray], np.ndarray],
     alpha: bool,
-    report: Callable[[int, int, int], object],
-) -> Iterator[Path]:
+    report: Report,
+) -> Generator[None, None, None]:
     """A film of all frames, which appears when it is complete."""
     video = session.video
     unfinished = path.with_name(f"unfinished{path.suffix}")
@@ -77,7 +80,7 @@ def _film(
         for frame, image in video.forwards():
             film.add(draw(frame, image), video.times[frame])
             report(frame + 1, session.length, frame)
-            yield path
+            yield
         film.close()
     unfinished.replace(path)
 

@@ -197,11 +197,9 @@ class Api:
         return JSONResponse({})
 
     def _export(self, kind: str):
-        path = None
-        for path in export(self.session, kind, self.worker.progress):
-            yield
+        path = yield from export(self.session, kind, self.worker.progress)
         self.session.note("export", kind=kind)
-        self.worker.job.message = str(path)
+        self.worker.job.message = f"written: {path}"
 
     def _clean(self):
         for frame in range(self.session.length):

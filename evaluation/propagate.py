@@ -14,7 +14,6 @@ from model import VideoSegmenter, blend
 from util.ahead import read_ahead
 from util.image import resize_probabilities
 
-
 SNAPSHOT_SECONDS = 30  # what is done again after a stop, at most
 
 

@@ -1,7 +1,6 @@
 """How sure a result is, from 0 to 1, so that people know where to look: not a probability of being right."""
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""A session of annotate.py in its folder, and the worker that follows: what is computed anew, and what a stop or crash leaves."""
+"""A session of annotate.py and the worker that follows: what is computed anew, and what a stop or a crash leaves."""
 
 import functools
 from pathlib import Path

@@ -1,21 +1,14 @@
 """The server of annotate.py: who is let in, and what it says to odd requests."""
 
 import gzip
-import http.client
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from annotate_server import Running
 from films import SIZE, square, write_folder
 
 from util.image import read_label_map
@@ -24,51 +17,6 @@ pytest.importorskip("starlette", reason="the extra `web` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
 
 LENGTH = 6
-
-
-class Running:
-    """annotate.py as a process of its own."""
-
-    def __init__(self, video: Path, output: Path, *flags: object) -> None:
-        command = [sys.executable, ROOT / "scripts/annotate.py", video, "--output", output, "--port", "0", *flags]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, env=environment, text=True)
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
-        assert self.address.startswith("http://127.0.0.1:"), self.address
-        self.port = urlsplit(self.address).port
-        self.token = parse_qs(urlsplit(self.address).query)["token"][0]
-
-    def ask(self, method: str, path: str, body: bytes | dict | None = None, **headers: str) -> tuple[int, bytes]:
-        """As the page asks, unless `headers` say otherwise; an empty one is left out."""
-        host = f"127.0.0.1:{self.port}"
-        own = {"Host": host, "Origin": f"http://{host}", "Cookie": f"stcn-annotate={self.token}", **headers}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        content = json.dumps(body).encode() if isinstance(body, dict) else body
-        connection.putrequest(method, path, skip_host=True)
-        for name, value in own.items():
-            if value:
-                connection.putheader(name, value)
-        if content is not None:
-            connection.putheader("Content-Length", str(len(content)))
-        connection.endheaders(content)
-        response = connection.getresponse()
-        return response.status, response.read()
-
-    def state(self, since: int = 0) -> dict:
-        status, body = self.ask("GET", f"/api/state?since={since}")
-        assert status == 200
-        return json.loads(body)
-
-    def wait(self) -> dict:
-        """The job, once it has ended."""
-        while (state := self.state())["job"]["running"]:
-            time.sleep(0.05)
-        return state["job"]
-
-    def end(self, number: int = signal.SIGKILL) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +118,7 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_
         np.testing.assert_array_equal(read_label_map(tmp_path / "out/given/2.png").labels, square((4, 4)))
         server = Running(*arguments)
         assert server.state()["given"] == [2]
-        status, body = server.ask("GET", "/api/mask/2")
+        _, body = server.ask("GET", "/api/mask/2")
         assert gzip.decompress(body) == square((4, 4)).tobytes()
         server.ask("POST", "/api/follow", b"")
         assert server.wait()["done"] == 3 + 4

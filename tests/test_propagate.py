@@ -1,7 +1,6 @@
 """Masks carried through a part of a video, and how sure the results are."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
