@@ -4,9 +4,9 @@ python scripts/segment_video.py holiday.mp4 --frame 0 first.png     # a picture 
 python scripts/segment_video.py holiday.mp4 --mask first.png --output out/holiday
 python scripts/segment_video.py frames/ --mask 30:dog.png 120:both.png --output out/dogs
 
-Writes masks/NNNNN.png (paletted), overlay.mp4 and sheet.png into --output.  Objects are followed forwards and backwards
-from where they are given, and between two given frames both ways.  After a stop the same command goes on; masks/ appears
-when all is done.
+Writes masks/NNNNN.png (paletted), overlay.mp4, sheet.png and, with --cutout, a film with alpha into --output.  Objects are
+followed forwards and backwards from where they are given, and between two given frames both ways.  After a stop the same
+command goes on; masks/ appears when all is done.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import re
 import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,15 +26,16 @@ from dataset.drawn_masks import GivenMasks, parse_masks
 from dataset.video_file import FrameFolder, VideoFile, mean_rate, open_video
 from evaluation.flags import add_segmenter_flags, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
-from evaluation.video_results import FILM, MASKS, SHEET, VideoResults
+from evaluation.video_results import MASKS, VideoResults
 from model import segmenter_maker
 from model.checkpoint import digest as digest_of_checkpoint
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import digest, one_line_for
-from util.film import Film
-from util.flags import DefaultsFormatter, first_line, float_between
-from util.picture import overlay, sheet, write_picture
+from util.film import Film, alpha_suffix
+from util.flags import DefaultsFormatter, first_line, float_between, int_between
+from util.image import object_ids
+from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
 
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
@@ -56,12 +58,15 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
             results.write_mask(index, labels)
         picture = overlay(image, labels)
         film.add(picture, video.times[index])
+        if cutout is not None:
+            cutout.add(cut_out(image, labels), video.times[index])
         if index in shown:
             thumbnails.append(thumbnail(picture))
 
     with (
         progress_bar(propagation.steps, "frames", start=propagation.done) as bar,
         Film(results.film, video.size, mean_rate(video)) as film,
+        Film(results.cutout, video.size, mean_rate(video), alpha=True) if results.cutout else nullcontext() as cutout,
         ThreadPoolExecutor(1) as writer,
     ):
         for step in propagation.backwards(results.unfinished):
@@ -84,6 +89,8 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
         while waiting:
             waiting.popleft().result()
         film.close()
+        if cutout is not None:
+            cutout.close()
     numbers = [frame_text(index, video.names[index]) for index in sorted(shown)]
     starts = range(0, len(numbers), SHEET_COLUMNS)
     rows = [thumbnails[i : i + SHEET_COLUMNS] for i in starts]
@@ -120,6 +127,15 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     print(path)
 
 
+def leave_out(masks: dict[int, np.ndarray], objects: list[int]) -> dict[int, np.ndarray]:
+    """Masks with these objects alone, without those that then show none; raises `InputError` for an object in no mask."""
+    there = {i for labels in masks.values() for i in object_ids(labels)}
+    if absent := sorted(set(objects) - there):
+        raise InputError(f"--objects {absent[0]}: expected an object of the masks, {', '.join(map(str, sorted(there)))}")
+    kept = {frame: np.where(np.isin(labels, objects), labels, np.uint8(0)) for frame, labels in masks.items()}
+    return {frame: labels for frame, labels in kept.items() if labels.any()}
+
+
 def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, Path], device: str) -> dict:
     """What the results depend on."""
     is_folder = isinstance(video, FrameFolder)
@@ -131,6 +147,8 @@ def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, m
         "fps": arguments.fps if is_folder else None,
         "compile": arguments.compile,
         "device": device,
+        **({"objects": sorted(set(arguments.objects))} if arguments.objects else {}),
+        **({"cutout": f"cutout{alpha_suffix()}"} if arguments.cutout else {}),
     }
 
 
@@ -154,6 +172,18 @@ def parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("N", "FILE"),
         help="write frame N as a PNG to draw a mask on, and do nothing else",
+    )
+    result.add_argument(
+        "--objects",
+        nargs="+",
+        type=int_between(1, 254),
+        metavar="N",
+        help="numbers of the objects to follow; others in the masks are left out (default: all)",
+    )
+    result.add_argument(
+        "--cutout",
+        action="store_true",
+        help="also write the objects without what is around them, as a film with alpha (ProRes 4444, or VP9 without it)",
     )
     result.add_argument(
         "--fps", type=float_between(0.01, 1000), default=24, help="frames per second of a folder of frames, 0.01 to 1000"
@@ -200,6 +230,8 @@ def run(arguments: argparse.Namespace) -> None:
     if beyond := [frame for frame in paths if frame >= len(video.names)]:
         raise InputError(f"--mask {beyond[0]}: the frames of {arguments.video} are 0 to {len(video.names) - 1}")
     masks = GivenMasks().read_all(paths, video.size)
+    if arguments.objects:
+        masks = leave_out(masks, arguments.objects)
     use_threads(arguments.threads)
     maker = segmenter_maker(arguments.model, device, compiled=arguments.compile, **segmenter_options(arguments))
     results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device.type))
@@ -212,7 +244,7 @@ def run(arguments: argparse.Namespace) -> None:
         if results.resume(propagation):
             print(f"{results.root}: going on after {propagation.done} of {propagation.steps} frames in both directions")
         segment(propagation, results)
-    for name in (MASKS, FILM, SHEET):
+    for name in (MASKS, *results.files):
         print(results.root / name)
 
 
