@@ -32,7 +32,7 @@ def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
     if np.isin(labels, (OBJECT, MAYBE_OBJECT)).all() or not np.isin(labels, (OBJECT, MAYBE_OBJECT)).any():
         return maybe
     cv2.setRNGSeed(0)
-    cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(small, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
     soft = np.isin(labels, (OBJECT, MAYBE_OBJECT)).astype(np.float32)
     result = np.zeros(hints.shape, bool)
     result[window] = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5

@@ -28,14 +28,13 @@ from dataset.video_file import mean_rate
 from util.errors import InputError
 
 PAGE = Path(__file__).with_name("page")
-COOKIE = "stcn-annotate"
 LONGEST_JSON = 4096  # bytes
 WAIT = 15.0  # seconds that a page waits for news
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
 }
 
 
@@ -46,8 +45,9 @@ class Gate:
     (against names that an attacker lets point here), and `Origin`, without which nothing is changed, must be the page itself.
     """
 
-    def __init__(self, app: ASGIApp, token: str, host: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, host: str, port: int) -> None:
         self.app, self.token, self.host = app, token, host
+        self.cookie = f"stcn-annotate-{port}"  # browsers do not tell ports apart
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,11 +64,11 @@ class Gate:
         if origin != f"http://{host}" and (origin is not None or request.method not in ("GET", "HEAD")):
             return PlainTextResponse("Only the page itself may ask for this.", 403)
         given = request.query_params.get("token")
-        if not self._is_token(given if given is not None else request.cookies.get(COOKIE)):
+        if not self._is_token(given if given is not None else request.cookies.get(self.cookie)):
             return PlainTextResponse("Open the whole address that annotate.py has printed, with its token.", 403)
         if given is not None and request.url.path == "/":
             response = RedirectResponse("/", 303)
-            response.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+            response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
             return response
         return None
 
@@ -222,15 +222,15 @@ class Api:
         return np.frombuffer(body, np.uint8).reshape(self.size)
 
 
-def build_app(session: Session, worker: Worker, token: str, host: str) -> ASGIApp:
-    """All of it; `host` is what the server listens at."""
+def build_app(session: Session, worker: Worker, token: str, host: str, port: int) -> ASGIApp:
+    """All of it; `host` and `port` are what the server listens at."""
     page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
     static = Mount("/page", StaticFiles(directory=PAGE))
     app = Starlette(
         routes=[page, static, *Api(session, worker).routes()],
         exception_handlers={InputError: _refusal, TooLargeError: _too_large, ClientDisconnect: _too_large},
     )
-    return Gate(app, token, host)
+    return Gate(app, token, host, port)
 
 
 class TooLargeError(Exception):

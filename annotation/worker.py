@@ -194,7 +194,7 @@ class Worker:
         """Of all that results depend on, but the span."""
         result = hashlib.sha256(json.dumps([self.settings, sorted(propagation.stated.items())]).encode())
         for _, labels in sorted(propagation.masks.items()):
-            result.update(np.ascontiguousarray(labels))
+            result.update(labels.tobytes())
         return result.hexdigest()
 
     def _save_snapshot(self, part: Part, propagation: Propagation) -> None:

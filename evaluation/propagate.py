@@ -131,11 +131,8 @@ class Propagation:
                 other = torch.from_numpy(estimate.probabilities).to(probabilities.device, probabilities.dtype)
                 share, other_ids = (index - before) / (behind - before), estimate.ids.tolist()
                 if self.detailed:
-                    labels = [
-                        _numbered(each.argmax(dim=0), numbers).cpu().numpy()
-                        for each, numbers in ((probabilities, ids), (other, other_ids))
-                    ]
-                    sureness = agreement(*labels, share)
+                    one, two = _numbered(probabilities.argmax(dim=0), ids), _numbered(other.argmax(dim=0), other_ids)
+                    sureness = agreement(one.cpu().numpy(), two.cpu().numpy(), share)
                 probabilities, ids = blend(probabilities, ids, other, other_ids, share)
             yield Forward(index, image, self._labels(probabilities, ids), sureness)
 

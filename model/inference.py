@@ -135,8 +135,8 @@ class VideoSegmenter:
             features = self.network.encode_key(padded)
             probabilities = self._predict(features) if self.object_ids else None
         if given is not None and given_ids:
-            stated = F.pad(torch.from_numpy(given).to(self.device), padding)
-            probabilities = self._put_in(probabilities, stated, given_ids)
+            whole = F.pad(torch.from_numpy(given).to(self.device), padding)
+            probabilities = self._put_in(probabilities, whole, given_ids)
         assert probabilities is not None
         if becomes_memory or self.include_last:
             self._pending = _Pending(padded, features, probabilities[1:], bool(given_ids), not becomes_memory)

@@ -78,10 +78,11 @@ def main() -> None:
         session = Session(arguments.output, video, arguments.video)
         worker = Worker(session, maker, {**options, "model": checkpoint, "device": device.type})
         token = secrets.token_urlsafe(24)
-        app = build_app(session, worker, token, arguments.host)
         with listen(arguments.host, arguments.port) as listening:
+            port = listening.getsockname()[1]
+            app = build_app(session, worker, token, arguments.host, port)
             name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-            print(f"http://{name}:{listening.getsockname()[1]}/?token={token}", flush=True)
+            print(f"http://{name}:{port}/?token={token}", flush=True)
             print("Ctrl-C ends it; everything is saved as you go.", file=sys.stderr)
             config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1)
             try:

@@ -4,11 +4,12 @@ import contextlib
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from util.errors import InputError
 
@@ -21,7 +22,7 @@ class _Format(NamedTuple):
     codec: str
     pixels: str
     container_options: dict[str, str]
-    options: dict[str, str]
+    options: dict[str, object]
 
 
 FORMATS = {
@@ -62,10 +63,10 @@ class Film:
         with self._one_line():
             self._container = av.open(os.path.abspath(path), "w", format=kind.container, options=kind.container_options)
             rate = min(max(rate, SLOWEST), FASTEST).limit_denominator(1001)
-            self._stream = self._container.add_stream(kind.codec, rate=rate)
+            self._stream = cast(VideoStream, self._container.add_stream(kind.codec, rate=rate))
         self._stream.height, self._stream.width = (side + side % 2 for side in size)  # 4:2:0 has no odd sides
         self._stream.pix_fmt = kind.pixels
-        self._stream.options = kind.options
+        self._stream.options = dict(kind.options)
         self._stream.codec_context.time_base = Fraction(1, TICKS)
 
     def __enter__(self) -> "Film":

@@ -51,7 +51,6 @@ export class Document {
       this.frames.set(index, coming);
       for (const old of this.frames.keys()) {
         if (this.frames.size <= KEPT_FRAMES) break;
-        this.frames.get(old).then((bitmap) => bitmap.close(), () => {});
         this.frames.delete(old);
       }
     }
@@ -106,7 +105,7 @@ export class Document {
       }
       this.waiting -= 1;
       if (!this.waiting) this.saving(false);
-      if (!given && index === this.index && !this.waiting) await this.load();
+      if (!given && index === this.index && !this.waiting) this.load(); // which waits for this queue
     });
     this.changed();
   }

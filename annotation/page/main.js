@@ -9,7 +9,7 @@ import { View } from './view.js';
 
 const $ = (id) => document.getElementById(id);
 const view = new View($('stage'));
-const page = { objects: [], object: 0, video: null, job: {}, behind: false, watching: false, playing: false };
+const page = { objects: [], object: 0, video: null, job: { done: 0 }, behind: false, watching: false, playing: false };
 const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving: (busy) => { $('saved').textContent = busy ? 'saving…' : 'saved'; } });
 const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
 const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
