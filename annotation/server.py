@@ -95,8 +95,9 @@ class Gate:
 class Api:
     """The requests of the page.  Numbers are all that it names; paths come from the session."""
 
-    def __init__(self, session: Session, worker: Worker) -> None:
-        self.session, self.worker, self.frames = session, worker, Frames(session.video)
+    def __init__(self, session: Session, worker: Worker, ending: Callable[[], bool]) -> None:
+        self.session, self.worker, self.ending = session, worker, ending
+        self.frames = Frames(session.video)
         height, width = session.video.size
         self.size = height, width
         self.video = {
@@ -131,7 +132,7 @@ class Api:
         """What has changed since a version, as soon as something has."""
         since = _number(request.query_params.get("since", "0"))
         for _ in range(int(WAIT / 0.05)):
-            if self.session.version != since or await request.is_disconnected():
+            if self.session.version != since or self.ending() or await request.is_disconnected():
                 break
             await asyncio.sleep(0.05)
         news = {**await run_in_threadpool(self.session.changes, since), "job": self.worker.state()}
@@ -222,12 +223,12 @@ class Api:
         return np.frombuffer(body, np.uint8).reshape(self.size)
 
 
-def build_app(session: Session, worker: Worker, token: str, host: str, port: int) -> ASGIApp:
-    """All of it; `host` and `port` are what the server listens at."""
+def build_app(session: Session, worker: Worker, token: str, host: str, port: int, ending: Callable[[], bool]) -> ASGIApp:
+    """All of it; `host` and `port` are what the server listens at, `ending` says whether it is to leave no page waiting."""
     page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
     static = Mount("/page", StaticFiles(directory=PAGE))
     app = Starlette(
-        routes=[page, static, *Api(session, worker).routes()],
+        routes=[page, static, *Api(session, worker, ending).routes()],
         exception_handlers={InputError: _refusal, TooLargeError: _too_large, ClientDisconnect: _too_large},
     )
     return Gate(app, token, host, port)

@@ -65,7 +65,7 @@ def main() -> None:
         from annotation.server import build_app
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[web]'") from error
-    with one_line_for(arguments.output):
+    with one_line_for(arguments.output), listen(arguments.host, arguments.port) as listening:
         device = device_of(arguments.device)
         checkpoint = digest(arguments.model)
         rate = Fraction(arguments.fps).limit_denominator(1001)
@@ -78,19 +78,19 @@ def main() -> None:
         session = Session(arguments.output, video, arguments.video)
         worker = Worker(session, maker, {**options, "model": checkpoint, "device": device.type})
         token = secrets.token_urlsafe(24)
-        with listen(arguments.host, arguments.port) as listening:
-            port = listening.getsockname()[1]
-            app = build_app(session, worker, token, arguments.host, port)
-            name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-            print(f"http://{name}:{port}/?token={token}", flush=True)
-            print("Ctrl-C ends it; everything is saved as you go.", file=sys.stderr)
-            config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1)
-            try:
-                uvicorn.Server(config).run(sockets=[listening])
-            except KeyboardInterrupt:
-                pass
-            finally:
-                worker.stop()
+        port = listening.getsockname()[1]
+        app = build_app(session, worker, token, arguments.host, port, lambda: server.should_exit)
+        config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        print(f"http://{name}:{port}/?token={token}", flush=True)
+        print("Ctrl-C ends it; everything is saved as you go.", file=sys.stderr)
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            worker.stop()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Make the pictures of docs/annotate.md: use the page of annotate.py in headless Chromium, as a person would.
 
-python scripts/make_screenshots.py DAVIS/2016/JPEGImages/480p/soapbox --box 280 75 790 425 --output docs
+python scripts/make_screenshots.py DAVIS/2016/JPEGImages/480p/soapbox --box 162 55 282 178 --output docs
 """
 
 import argparse
 import io
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from util.files import write_atomically
 from util.flags import DefaultsFormatter, first_line, non_negative_int
 
 SIZE = (1280, 720)
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 900  # seconds for anything that takes long
 
 
@@ -40,14 +42,19 @@ def main() -> None:
         from selenium import webdriver
     except ModuleNotFoundError as error:
         raise InputError("selenium is not installed; pip install -e '.[dev,web]'") from error
+    driver = shutil.which("chromedriver")
+    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if not (driver and chromium):
+        raise InputError("expected chromium and chromedriver on PATH; Debian: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
+    options.binary_location = chromium
     for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={SIZE[0]},{SIZE[1]}"):
         options.add_argument(flag)
     command = [sys.executable, Path(__file__).with_name("annotate.py"), arguments.video, "--port", "0", "--output"]
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen([*map(str, command), f"{folder}/out"], stdout=subprocess.PIPE, text=True) as server,
-        webdriver.Chrome(options=options) as browser,
+        webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as browser,
     ):
         try:
             assert server.stdout is not None
