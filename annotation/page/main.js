@@ -178,7 +178,10 @@ addEventListener('keydown', (event) => {
 });
 
 function undo(again) {
-  if (shown.labels && !tools.drawing) shown.step(...(again ? ['redo', 'undo'] : ['undo', 'redo']));
+  if (!again && tools.points.length) { tools.key('Backspace'); return; } // a corner of the polygon in the making
+  if (!shown.labels || tools.drawing) return;
+  tools.leave(); // scribbles, whose mask may go
+  shown.step(...(again ? ['redo', 'undo'] : ['undo', 'redo']));
 }
 
 for (const [id, action] of Object.entries({

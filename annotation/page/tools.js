@@ -3,7 +3,8 @@
 import * as api from './api.js';
 import { BACKGROUND, OBJECT, hintsOfBox, hintsOfScribbles, Labels } from './labels.js';
 
-const KEYS = { b: 'brush', e: 'eraser', p: 'polygon', g: 'fill', x: 'box', s: 'scribble', h: 'pan' };
+const KEYS = { b: 'brush', e: 'eraser', p: 'polygon', g: 'fill', x: 'box', s: 'scribble', d: 'not', h: 'pan' };
+const SCRIBBLES = ['scribble', 'not'];
 const CLOSE = 8; // pixels of the screen from a polygon's first corner
 
 export class Tools {
@@ -28,7 +29,7 @@ export class Tools {
   }
 
   use(tool) {
-    this.leave();
+    if (!(SCRIBBLES.includes(tool) && SCRIBBLES.includes(this.tool))) this.leave();
     this.tool = tool;
     for (const button of document.querySelectorAll('[data-tool]')) button.setAttribute('aria-pressed', button.dataset.tool === tool);
     this.stage.style.cursor = tool === 'pan' ? 'grab' : 'crosshair';
@@ -57,7 +58,7 @@ export class Tools {
   }
 
   guide() {
-    const round = ['brush', 'eraser', 'scribble'].includes(this.tool) && this.over;
+    const round = ['brush', 'eraser', ...SCRIBBLES].includes(this.tool) && this.over;
     const object = this.page.objects.find((each) => each.id === this.page.object);
     this.view.showGuides({
       points: this.over && this.points.length ? [...this.points, this.over] : this.points,
@@ -68,7 +69,7 @@ export class Tools {
     });
   }
 
-  get #stroke() { return this.tool === 'scribble' ? Math.min(this.radius, 4) : this.radius; }
+  get #stroke() { return SCRIBBLES.includes(this.tool) ? Math.min(this.radius, 4) : this.radius; }
 
   #showSize() {
     document.getElementById('size-text').textContent = `${2 * this.radius + 1} px`;
@@ -77,11 +78,12 @@ export class Tools {
 
   #down(event) {
     this.stage.focus({ preventScroll: true });
+    this.page.watching = false;
     this.stage.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
     if (this.pointers.size === 2) { this.#drop(); return; } // two fingers move the picture
     if (this.tool === 'pan' || event.button === 1) { this.panning = true; return; }
-    if (!this.shown.labels || (event.button && this.tool !== 'scribble')) return;
+    if (!this.shown.labels || (event.button && !SCRIBBLES.includes(this.tool))) return;
     if (!this.page.object) { this.tell('Add an object first.', true); return; }
     const [x, y] = this.view.pixel(event), { labels } = this.shown;
     const inside = x >= 0 && y >= 0 && x < labels.width && y < labels.height;
@@ -95,7 +97,7 @@ export class Tools {
       this.drawing = true;
       this.start = this.last = [x, y];
       if (this.tool === 'brush' || this.tool === 'eraser') this.shown.remember();
-      if (this.tool === 'scribble') this.#beginScribble(event.altKey || event.button === 2);
+      if (SCRIBBLES.includes(this.tool)) this.#beginScribble(this.tool === 'not' || event.altKey || event.button === 2);
       this.#draw(x, y);
     }
   }
@@ -119,7 +121,7 @@ export class Tools {
     if (event.type === 'pointercancel') { this.#drop(); return; }
     if (this.tool === 'brush' || this.tool === 'eraser') this.shown.commit();
     if (this.tool === 'box') this.#cutBox();
-    if (this.tool === 'scribble') this.#cutScribbles();
+    if (SCRIBBLES.includes(this.tool)) this.#cutScribbles();
   }
 
   // A second finger, or the system, ends a stroke: as if it had not begun.
@@ -144,7 +146,7 @@ export class Tools {
     const { labels } = this.shown, { object } = this.page;
     if (this.tool === 'brush') labels.stroke(...this.last, x, y, this.radius, object);
     if (this.tool === 'eraser') labels.stroke(...this.last, x, y, this.radius, 0, (label) => label === object);
-    if (this.tool === 'scribble') {
+    if (SCRIBBLES.includes(this.tool)) {
       const scribble = this.scribbles.at(-1);
       scribble.points.push([x, y]);
       this.hints.stroke(...this.last, x, y, scribble.radius, scribble.isObject ? OBJECT : BACKGROUND);

@@ -96,7 +96,7 @@ export class View {
     };
     for (const { points: drawn, radius, isObject } of scribbles) {
       context.strokeStyle = isObject ? colour : '#fff';
-      context.lineWidth = 2 * radius + 1; context.lineCap = context.lineJoin = 'round'; context.globalAlpha = 0.8;
+      context.lineWidth = 2 * radius + 1; context.lineCap = context.lineJoin = 'round'; context.globalAlpha = 0.5;
       const path = new Path2D();
       drawn.forEach(([x, y]) => path.lineTo(x + 0.5, y + 0.5));
       path.lineTo(drawn[0][0] + 0.51, drawn[0][1] + 0.5);
