@@ -76,13 +76,16 @@ def _film(
     """A film of all frames, which appears when it is complete."""
     video = session.video
     unfinished = path.with_name(f"unfinished{path.suffix}")
-    with Film(unfinished, video.size, mean_rate(video), alpha=alpha) as film:
-        for frame, image in video.forwards():
-            film.add(draw(frame, image), video.times[frame])
-            report(frame + 1, session.length, frame)
-            yield
-        film.close()
-    unfinished.replace(path)
+    try:
+        with Film(unfinished, video.size, mean_rate(video), alpha=alpha) as film:
+            for frame, image in video.forwards():
+                film.add(draw(frame, image), video.times[frame])
+                report(frame + 1, session.length, frame)
+                yield
+            film.close()
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:

@@ -129,7 +129,7 @@ class Worker:
             before += propagation.steps
             self._forget_working()
         session.note("follow", steps=total)
-        self.job.message = f"{total} frames in both directions" if total else "nothing to do"
+        self.job.message = f"Followed; the network saw {total} frames." if total else "All is followed."
 
     def _propagation(self, part: Part) -> Propagation:
         session = self.session

@@ -3,17 +3,22 @@
 import functools
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 from conftest import run_script
 from films import SIZE, noise, square, write_film, write_folder
+from PIL import Image
 
 from annotation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, cut
+from annotation.export import KINDS, export
 from annotation.frames import Frames
 from annotation.session import FINAL, NONE, OLD, Session
 from annotation.worker import Worker
+from dataset.benchmarks import youtube_videos
 from dataset.video_file import FrameFolder, VideoFile
+from dataset.vos import VideoClips
 from model import VideoSegmenter
 from util.errors import InputError
 from util.image import colour_map, read_label_map, write_label_map
@@ -259,3 +264,52 @@ def test_grabcut_finds_a_disc_in_a_box_and_from_a_scribble():
     nothing = np.zeros(SIZE, np.uint8)
     assert not cut(noise(0), nothing).any()
     assert cut(noise(0), nothing + MAYBE_OBJECT).all()
+
+
+def test_exports_are_what_they_say(bench, video, tmp_path):
+    session = bench.session
+    session.add_object("cat")
+    session.give(3, square((4, 4), (40, 20)))
+    bench.follow()
+    session.give(4, square((4, 4), (40, 20)))
+    session.change_object(2, hidden=True)
+    reports: list[tuple[int, int, int]] = []
+    paths = {}
+    for kind in KINDS:
+        for again in range(2):  # the second takes the place of the first
+            steps = export(session, kind, lambda *figures: reports.append(figures))
+            paths[kind] = _returned(steps)
+            assert reports[-1] == (LENGTH, LENGTH, LENGTH - 1), again
+    assert sorted(path.name for path in (tmp_path / "out/export").iterdir()) == sorted(path.name for path in paths.values())
+    with av.open(str(paths["overlay"])) as film, av.open(str(paths["cutout_film"])) as cut_film:
+        assert sum(1 for _ in film.decode(video=0)) == LENGTH
+        films = [frame.to_ndarray(format="rgba") for frame in cut_film.decode(video=0)]
+    for t in range(LENGTH):
+        labels = session.labels(t)
+        np.testing.assert_array_equal(read_label_map(paths["masks"] / f"{t}.png").labels, labels)
+        cutout = np.array(Image.open(paths["cutout"] / f"{t}.png"))
+        np.testing.assert_array_equal(cutout[..., 3], np.where(labels == 1, 255, 0))
+        np.testing.assert_array_equal(cutout[labels == 1][:, :3], video.frame(t)[labels == 1])
+        np.testing.assert_array_equal(films[t][..., 3] > 127, labels == 1)
+
+
+def test_an_exported_data_set_can_be_evaluated_and_trained_on(bench, tmp_path):
+    bench.session.give(3, square((4, 4)))
+    bench.session.give(4, square((8, 4)))
+    bench.session.results[5] = NONE
+    root = _returned(export(bench.session, "dataset", lambda *_: None))
+    (evaluated,) = youtube_videos(root)
+    assert evaluated.name == "frames"
+    assert len(evaluated.images) == LENGTH
+    clips = VideoClips(root / "JPEGImages", root / "Annotations", crop=32)
+    assert [image.stem for image, _ in clips.annotated(0)] == ["3", "4"]
+    assert clips.draw(0, np.random.default_rng(0), max_skip=1) is not None
+
+
+def _returned(steps):
+    """What a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
