@@ -38,11 +38,12 @@ class Frames:
         if not self._next <= index <= self._next + SKIPPED:
             self._next = max(0, index - KEPT) if isinstance(self.video, VideoFile) else index
             self._decoder = self.video.forwards(self._next)
+        self._next = len(self.video.names)  # in case that it fails: then it starts anew
         for frame in self._decoder:
-            self._next = frame.index + 1
             if index - KEPT <= frame.index and frame.index not in self._kept:
                 self._keep(frame)
             if frame.index == index:
+                self._next = index + 1
                 return
 
     def _keep(self, frame: IndexedFrame) -> None:

@@ -68,7 +68,7 @@ class Gate:
             return PlainTextResponse("Open the whole address that annotate.py has printed, with its token.", 403)
         if given is not None and request.url.path == "/":
             response = RedirectResponse("/", 303)
-            response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
+            response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
             return response
         return None
 
