@@ -313,6 +313,7 @@ def test_two_objects_are_boxed_scribbled_followed_and_corrected(browser, start, 
     assert Image.open(tmp_path / "out/export/cutout/0.png").mode == "RGBA"
 
 
+@pytest.mark.slow
 def test_a_killed_server_goes_on_in_the_middle_of_following(browser, start, tmp_path):
     frames = write_folder(tmp_path / "frames", 40, SIZE)
     server = start(frames)

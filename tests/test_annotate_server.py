@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import signal
+import socket
 from collections.abc import Iterator
 
 import numpy as np
@@ -133,3 +134,16 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_
     finally:
         if server.process.poll() is None:
             server.end()
+
+
+def test_what_cannot_be_is_told_in_one_line(script, light_file, tmp_path, capsys):
+    frames = write_folder(tmp_path / "frames", 2)
+    command = ("annotate", frames, "--model", light_file, "--port", 0, "--output")
+    assert script(*command, frames) == 2
+    assert "expected a new folder or a session, found 0.png" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert script(*command, tmp_path / "out", "--port", taken.getsockname()[1]) == 2
+    assert "--port 0 takes any free port" in capsys.readouterr().err
+    assert script("annotate", tmp_path / "none.mp4", *command[2:], tmp_path / "out") == 2
+    assert "none.mp4: no such video" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
