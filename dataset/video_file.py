@@ -52,9 +52,9 @@ class FrameFolder:
         for path in self.paths:
             self._check_size(path, image_size(path))
 
-    def forwards(self) -> Iterator[IndexedFrame]:
-        """All frames in order; raises `InputError` naming the file if one cannot be read."""
-        for index in range(len(self.paths)):
+    def forwards(self, start: int = 0) -> Iterator[IndexedFrame]:
+        """The frames from `start` on, in order; raises `InputError` naming the file if one cannot be read."""
+        for index in range(start, len(self.paths)):
             yield self._read(index)
 
     def backwards(self, start: int, folder: Path | None = None) -> Iterator[IndexedFrame]:
@@ -141,9 +141,10 @@ class VideoFile:
         assert self._size is not None  # the first frame has been decoded
         return self._size
 
-    def forwards(self) -> Iterator[IndexedFrame]:
-        """All frames in order; raises `DamagedVideoError` if one is missing or damaged."""
-        return self._part(0, len(self.stamps))
+    def forwards(self, start: int = 0) -> Iterator[IndexedFrame]:
+        """The frames from `start` on, in order; raises `DamagedVideoError` if one is missing or damaged."""
+        frames = self._part(self._chunk_of(start), len(self.stamps))
+        return (frame for frame in frames if frame.index >= start)
 
     def backwards(self, start: int, folder: Path | None = None) -> Iterator[IndexedFrame]:
         """The frames from `start` down to the first; a temporary file in `folder` buffers one group between keyframes."""
@@ -164,8 +165,11 @@ class VideoFile:
 
     def frame(self, index: int) -> np.ndarray:
         """One frame (H, W, 3) uint8 RGB."""
-        start = self.chunks[bisect_right(self.chunks, index) - 1]
-        return deque(self._part(start, index + 1), maxlen=1).pop().image
+        return deque(self._part(self._chunk_of(index), index + 1), maxlen=1).pop().image
+
+    def _chunk_of(self, index: int) -> int:
+        """The frame at which decoding must start to get to frame `index`."""
+        return self.chunks[bisect_right(self.chunks, index) - 1]
 
     def _part(self, start: int, end: int) -> Iterator[IndexedFrame]:
         """The frames from `start` (a keyframe) up to, not including, `end`; raises `DamagedVideoError` if one is missing."""
@@ -250,6 +254,12 @@ class _Opened:
         self.container.close()
         if isinstance(error, FFmpegError):
             raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
+
+
+def mean_rate(video: FrameFolder | VideoFile) -> Fraction:
+    """Frames a second, on average; 24 for a single frame."""
+    seconds = video.times[-1] - video.times[0]
+    return Fraction(len(video.times) - 1) / seconds if seconds else Fraction(24)
 
 
 def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False) -> FrameFolder | VideoFile:

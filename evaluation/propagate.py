@@ -1,6 +1,7 @@
 """Propagate masks given at some frames to the whole video: forwards, backwards, and both ways in between."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -8,10 +9,13 @@ import numpy as np
 import torch
 
 from dataset.video_file import FrameFolder, IndexedFrame, VideoFile
+from evaluation.sureness import agreement, edge_margin
 from model import VideoSegmenter, blend
 from model.inference import labels_of
 from util.ahead import read_ahead
 from util.image import resize_probabilities
+
+SNAPSHOT_SECONDS = 30  # least time between snapshots
 
 
 class Estimate(NamedTuple):
@@ -27,6 +31,7 @@ class Backward(NamedTuple):
     index: int
     labels: np.ndarray | None  # (H, W) uint8, the result of a frame before the first given one
     estimate: Estimate | None  # for a frame from the first given one on; the forward pass needs it
+    sureness: float | None = None  # of the labels, if asked for
 
 
 class Forward(NamedTuple):
@@ -35,6 +40,7 @@ class Forward(NamedTuple):
     index: int
     image: np.ndarray  # (H, W, 3) uint8 RGB, unchanged from the video
     labels: np.ndarray | None  # (H, W) uint8, the result; `None` if it was returned before
+    sureness: float | None = None  # of the labels, if asked for
 
 
 class Propagation:
@@ -43,13 +49,17 @@ class Propagation:
     video:          a `FrameFolder` or `VideoFile`
     masks:          label maps (H, W) uint8 of the video's size, by frame, ascending; at least one
     make_segmenter: returns a fresh `VideoSegmenter`; each pass uses one
+    span:           the frames that need a result, at least one of them with a mask; all by default.  Before a pass starts, it
+                    sees the masks outside the span: the forward pass those before it, the backward pass those after it
+    stated:         by frame, the objects whose mask there is complete (see `VideoSegmenter.step`)
+    detailed:       also return the labels of every backward step, which are not results yet, and how sure all labels are
 
-    There are `steps` steps, of which `done` are done: first `backwards`, from the last given frame to frame 0, then
-    `forwards`, from the first given frame to the end.  Between the first and the last given frame, both are blended.  The
-    caller stores the estimates that `backwards` yields and passes them to `forwards`:
+    There are `steps` steps, of which `done` are done: first `backwards`, from the last given frame to the start of the span,
+    then `forwards`, from the first given frame to its end.  Between the first and the last given frame, both are blended.
+    The caller stores the estimates that `backwards` yields and passes them to `forwards`:
 
         waiting = {step.index: step.estimate for step in propagation.backwards()}
-        for index, image, labels in propagation.forwards(waiting.get): ...
+        for index, image, labels, _ in propagation.forwards(waiting.get): ...
 
     `state_dict` can be saved between any two steps.  Another `Propagation` that loads it continues with the next step, bit
     for bit as this one would have.
@@ -60,52 +70,72 @@ class Propagation:
         video: FrameFolder | VideoFile,
         masks: Mapping[int, np.ndarray],
         make_segmenter: Callable[[], VideoSegmenter],
+        *,
+        span: range | None = None,
+        stated: Mapping[int, Collection[int]] | None = None,
+        detailed: bool = False,
     ) -> None:
-        self.video, self.masks = video, masks
+        self.video, self.masks, self.stated, self.detailed = video, masks, stated or {}, detailed
+        self.span = range(len(video.names)) if span is None else span
         self.make_segmenter, self.segmenter = make_segmenter, make_segmenter()
-        self.first, self.last = min(masks), max(masks)
-        self.backward_steps = self.last + 1 if self.last > 0 else 0
-        self.steps = self.backward_steps + len(video.names) - self.first
+        self.given = sorted(frame for frame in masks if frame in self.span)
+        self.first, self.last = self.given[0], self.given[-1]
+        self.backward_steps = self.last + 1 - self.span.start if self.last > self.span.start else 0
+        self.steps = self.backward_steps + self.span.stop - self.first
         self.done = 0
 
     def backwards(self, folder: Any = None) -> Iterator[Backward]:
         """The remaining steps of the backward pass; frames are buffered in a temporary file in `folder`."""
         if self.done >= self.backward_steps:
             return
+        if self.done == 0:
+            self._look_at(sorted((frame for frame in self.masks if frame >= self.span.stop), reverse=True))
         for frame in self.video.backwards(self.last - self.done, folder):
+            if frame.index < self.span.start:
+                break
             probabilities, ids = self._step(frame.index, frame.image)
             labels = estimate = None
-            if frame.index < self.first:
+            if frame.index < self.first or (self.detailed and frame.index < self.last):
                 labels = self._labels(probabilities, ids)
-            elif frame.index < self.last:
+            if self.first <= frame.index < self.last:
                 estimate = Estimate(probabilities.half().cpu().numpy(), np.array(ids, dtype=np.uint8))
-            yield Backward(frame.index, labels, estimate)
+            yield Backward(frame.index, labels, estimate, edge_margin(probabilities) if self.detailed else None)
 
-    def forwards(self, estimate_of: Callable[[int], Estimate]) -> Iterator[Forward]:
-        """All frames in order, after `backwards` is done; `estimate_of` returns its estimate for a frame index."""
+    def forwards(self, estimate_of: Callable[[int], Estimate], *, from_the_start: bool = True) -> Iterator[Forward]:
+        """All frames of the span in order, after `backwards` is done; `estimate_of` returns its estimate for a frame index.
+
+        `from_the_start=False` skips the frames whose labels were returned before.
+        """
         if self.done == self.backward_steps:
             self.segmenter = self.make_segmenter()
+            self._look_at(sorted(frame for frame in self.masks if frame < self.span.start))
         start = self.first + self.done - self.backward_steps
-        given = sorted(self.masks)
+        frames = self.video.forwards(self.span.start if from_the_start else start)
         with ThreadPoolExecutor(1) as pool:
-            yield from self._forwards(read_ahead(pool, self.video.forwards()), start, given, estimate_of)
+            yield from self._forwards(read_ahead(pool, frames), start, estimate_of)
 
     def _forwards(
-        self, frames: Iterable[IndexedFrame], start: int, given: list[int], estimate_of: Callable[[int], Estimate]
+        self, frames: Iterable[IndexedFrame], start: int, estimate_of: Callable[[int], Estimate]
     ) -> Iterator[Forward]:
         for index, image in frames:
+            if index >= self.span.stop:
+                return
             if index < start:
                 yield Forward(index, image, None)
                 continue
             probabilities, ids = self._step(index, image)
+            sureness = edge_margin(probabilities) if self.detailed else None
             if index < self.last:
-                before = max(frame for frame in given if frame <= index)
-                behind = min(frame for frame in given if frame > index)
+                before = max(frame for frame in self.given if frame <= index)
+                behind = min(frame for frame in self.given if frame > index)
                 estimate = estimate_of(index)
                 other = torch.from_numpy(estimate.probabilities).to(probabilities.device, probabilities.dtype)
-                share = (index - before) / (behind - before)
-                probabilities, ids = blend(probabilities, ids, other, estimate.ids.tolist(), share)
-            yield Forward(index, image, self._labels(probabilities, ids))
+                share, other_ids = (index - before) / (behind - before), estimate.ids.tolist()
+                if self.detailed:
+                    one, two = labels_of(probabilities, ids), labels_of(other, other_ids)
+                    sureness = agreement(one.cpu().numpy(), two.cpu().numpy(), share)
+                probabilities, ids = blend(probabilities, ids, other, other_ids, share)
+            yield Forward(index, image, self._labels(probabilities, ids), sureness)
 
     def state_dict(self) -> dict[str, Any]:
         """The position and the segmenter's state, for `torch.save`; the tensors are not copied."""
@@ -116,9 +146,15 @@ class Propagation:
         self.segmenter = self.make_segmenter()
         self.segmenter.load_state_dict(state["segmenter"])
 
+    def _look_at(self, frames: list[int]) -> None:
+        """Let a fresh segmenter see masks outside the span."""
+        for frame in frames:
+            self.segmenter.step(self.video.frame(frame), self.masks[frame], stated=self.stated.get(frame, ()))
+
     def _step(self, index: int, image: np.ndarray) -> tuple[torch.Tensor, list[int]]:
         """A frame's probabilities (N+1, h, w), at the size at which the network works, and the objects' ids."""
-        probabilities = self.segmenter.step(image, self.masks.get(index), resize_back=False)
+        stated = self.stated.get(index, ())
+        probabilities = self.segmenter.step(image, self.masks.get(index), stated=stated, resize_back=False)
         assert probabilities is not None  # every frame is wanted
         self.done += 1
         return probabilities, list(self.segmenter.object_ids)
@@ -126,3 +162,21 @@ class Propagation:
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:
         """(N+1, h, w) -> (H, W) uint8."""
         return labels_of(resize_probabilities(probabilities, self.video.size), ids).cpu().numpy()
+
+
+class Snapshots:
+    """Saves a propagation's state often enough to lose little work, and rarely enough to cost little time."""
+
+    def __init__(self, save: Callable[[Propagation], object]) -> None:
+        self._save = save
+        self.next = time.monotonic() + SNAPSHOT_SECONDS
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self.next
+
+    def save(self, propagation: Propagation) -> None:
+        start = time.monotonic()
+        self._save(propagation)
+        end = time.monotonic()
+        self.next = end + max(SNAPSHOT_SECONDS, 20 * (end - start))  # an unbounded memory takes long to write

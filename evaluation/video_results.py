@@ -17,13 +17,15 @@ from util.files import make_folder, path_in, read_text, refuse_foreign, remove_f
 from util.image import colour_map, read_label_map, size_text, write_label_map
 
 MASKS, FILM, SHEET, RECORD, SNAPSHOT = "masks", "overlay.mp4", "sheet.png", "segment_video.json", "snapshot.pth"
+CUTOUTS = ("cutout.mov", "cutout.webm")
 
 
 class VideoResults:
-    """`masks/<frame>.png`, `overlay.mp4` and `sheet.png` in the folder `root`.
+    """`masks/<frame>.png`, `overlay.mp4`, `sheet.png` and perhaps a film of cut-outs in the folder `root`.
 
     frames:   the frames' names, in order
-    settings: what the results depend on, as JSON values: flags, and digests of the inputs
+    settings: what the results depend on, as JSON values: flags, and digests of the inputs; `cutout`, if there, is the name
+              of the film of cut-outs, one of `CUTOUTS`
 
     Until a run is finished, its masks are in `masks_unfinished/` and all else, including its record, is in `unfinished/`;
     `masks/` appears last.  Only files with known names are ever removed, and links are not followed.  All methods raise
@@ -35,6 +37,8 @@ class VideoResults:
         self.masks, self.replaced = self.root / MASKS, self.root / f"{MASKS}_replaced"
         self.unfinished_masks, self.unfinished = self.root / f"{MASKS}_unfinished", self.root / "unfinished"
         self.film, self.sheet, self._snapshot = (self.unfinished / name for name in (FILM, SHEET, SNAPSHOT))
+        self.cutout = self.unfinished / settings["cutout"] if "cutout" in settings else None
+        self.files = [FILM, SHEET, *([self.cutout.name] if self.cutout else [])]
         self._next_record = self.unfinished / "finished.json"
         self.record = {"frames": frames, "settings": settings}
         self._known: dict[Path, Collection[str]] = {}  # names that may be removed, by folder
@@ -52,13 +56,13 @@ class VideoResults:
         masks = {f"{name}.png": source for record, source in sources if record for name in record["frames"]}
         self._known = dict.fromkeys((self.masks, self.replaced, self.unfinished_masks), masks.keys())
         estimates = (f"{index}.npz" for index in range(len(masks)))
-        self._known[self.unfinished] = {RECORD, SNAPSHOT, FILM, SHEET, self._next_record.name, *estimates}
+        self._known[self.unfinished] = {RECORD, SNAPSHOT, FILM, SHEET, *CUTOUTS, self._next_record.name, *estimates}
         for folder, names in self._known.items():
             refuse_foreign(folder, names)
         for name, source in masks.items():
             path_in(self.masks, name, source=source)
 
-        there = [os.path.lexists(self.root / name) for name in (MASKS, FILM, SHEET)]
+        there = [os.path.lexists(self.root / name) for name in (MASKS, *self.files)]
         moved = begun == self.record and not self.unfinished_masks.exists()  # stopped during `_tidy`
         if all(there) and old == self.record and (moved or not overwrite):
             if begun in (None, self.record):
@@ -117,8 +121,10 @@ class VideoResults:
         if self.masks.exists():
             os.replace(self.masks, self.replaced)
         remove_folder(self.replaced, self._known[self.replaced])
-        os.replace(self.film, self.root / FILM)
-        os.replace(self.sheet, self.root / SHEET)
+        old = self._read_record(self.root / RECORD)
+        remove_files(self.root / name for name in CUTOUTS if old and old["settings"].get("cutout") == name)
+        for name in self.files:
+            os.replace(self.unfinished / name, self.root / name)
         os.replace(self._next_record, self.root / RECORD)
         os.replace(self.unfinished_masks, self.masks)
         self._tidy()
@@ -150,7 +156,7 @@ class VideoResults:
         """Raise `InputError` if an input lies where results go, also through links."""
         inputs = list(inputs)
         folders = [path for path in (self.masks, self.replaced, self.unfinished_masks, self.unfinished) if path.exists()]
-        files = [self.root / name for name in (FILM, SHEET, RECORD)]
+        files = [self.root / name for name in (FILM, SHEET, RECORD, *CUTOUTS)]
         looked_at: set[Path] = set()
         for path in inputs:
             around = {path.resolve(), path.resolve().parent, path.parent.resolve()} - looked_at

@@ -1,6 +1,6 @@
 """Segmenting a video frame by frame (sections 3.2, 3.3 and 5)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,6 +97,7 @@ class VideoSegmenter:
         mask: Tensor | np.ndarray | None = None,
         wanted: bool = True,
         *,
+        stated: Collection[int] = (),
         resize_back: bool = True,
     ) -> Tensor | None:
         """Segment the next frame.
@@ -108,6 +109,7 @@ class VideoSegmenter:
                 bool mask; the first mask that is not empty says which it is (`util.image.Numbering`).  An object given
                 again has its prediction replaced by the new mask.
         wanted: `False` when nobody needs this frame's result; it is then computed only if memory needs it
+        stated: ids of which the mask tells everything: one that it does not show is not in the frame
         resize_back: `False` leaves the probabilities at the size at which the network works
 
         Returns (N+1, H, W) float32 probabilities on the network's device, background first, then the objects in the
@@ -120,6 +122,8 @@ class VideoSegmenter:
         given = self._as_mask(mask, working)
         frame, self._frame = self._frame, self._frame + 1
         given_ids = [] if given is None else object_ids(given)
+        if given is not None:
+            given_ids += [i for i in self.object_ids if i in stated and i not in given_ids]
         if not self.object_ids and not given_ids:
             return torch.ones(1, *((height, width) if resize_back else working), device=self.device) if wanted else None
 
@@ -132,8 +136,8 @@ class VideoSegmenter:
         features = self.network.encode_key(padded)
         probabilities = self._predict(features) if self.object_ids else None
         if given is not None and given_ids:
-            stated = F.pad(torch.from_numpy(given).to(self.device), padding)
-            probabilities = self._put_in(probabilities, stated, given_ids)
+            whole = F.pad(torch.from_numpy(given).to(self.device), padding)
+            probabilities = self._put_in(probabilities, whole, given_ids)
         assert probabilities is not None
         if becomes_memory or self.include_last:
             self._pending = _Pending(padded, features, probabilities[1:], bool(given_ids), not becomes_memory)
@@ -145,6 +149,19 @@ class VideoSegmenter:
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object of each pixel: (N+1, H, W) -> (H, W) uint8 of the data set's ids, 0 for background."""
         return labels_of(probabilities, self.object_ids)
+
+    @torch.inference_mode()
+    def remove(self, object_id: int) -> None:
+        """Forget an object: the next step no longer has it.  The memory's other objects stay as they were encoded, beside it.
+
+        Raises `ValueError` when there is no such object.
+        """
+        if object_id not in self.object_ids:
+            raise ValueError(f"object_id: expected one of {self.object_ids}, found {object_id}")
+        row = self.object_ids.index(object_id)
+        self._memorise()  # first, since an object that has just entered is not in the memory yet
+        self.bank.remove(row)
+        self.object_ids.pop(row)
 
     def state_dict(self) -> dict[str, Any]:
         """What the segmenter remembers between two steps, as tensors, numbers and lists of them, for `torch.save`.

@@ -4,17 +4,17 @@ python scripts/segment_video.py holiday.mp4 --frame 0 first.png     # save a fra
 python scripts/segment_video.py holiday.mp4 --mask first.png --output out/holiday
 python scripts/segment_video.py frames/ --mask 30:dog.png 120:both.png --output out/dogs
 
-Writes masks/NNNNN.png (paletted), overlay.mp4 and sheet.png into --output.  Objects are followed forwards and backwards
-from each mask; between two masks, both directions are blended.  If interrupted, run the same command again to continue;
-masks/ appears when all is done.
+Writes masks/NNNNN.png (paletted), overlay.mp4, sheet.png and, with --cutout, a video with alpha into --output.  Objects are
+followed forwards and backwards from each mask; between two masks, both directions are blended.  If interrupted, run the same
+command again to continue; masks/ appears when all is done.
 """
 
 import argparse
 import re
 import sys
-import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,52 +24,33 @@ import numpy as np
 import torch
 
 from dataset.drawn_masks import GivenMasks, parse_masks
-from dataset.video_file import FrameFolder, VideoFile, open_video
+from dataset.video_file import FrameFolder, VideoFile, mean_rate, open_video
 from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
-from evaluation.propagate import Propagation
-from evaluation.video_results import FILM, MASKS, SHEET, VideoResults
+from evaluation.propagate import Propagation, Snapshots
+from evaluation.video_results import MASKS, VideoResults
 from model import segmenter_maker
 from model.checkpoint import digest as digest_of_checkpoint
 from util.device import device_of, use_half, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import digest, one_line_for
-from util.film import Film
-from util.flags import DefaultsFormatter, first_line, float_between
-from util.picture import overlay, sheet, write_picture
+from util.film import Film, alpha_suffix
+from util.flags import DefaultsFormatter, first_line, float_between, int_between
+from util.image import object_ids
+from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
 
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
 SHEET_HEIGHT, SHEET_WIDTH = 160, 640  # pixels per frame on the sheet: height, maximum width
 WAITING = 4  # maximum number of frames waiting to be written
-SNAPSHOT_SECONDS = 30  # least time between snapshots
-
-
-class Snapshots:
-    """Saves a run's state often enough to lose little work, and rarely enough to cost little time."""
-
-    def __init__(self, results: VideoResults) -> None:
-        self.results = results
-        self.next = time.monotonic() + SNAPSHOT_SECONDS
-
-    @property
-    def due(self) -> bool:
-        return time.monotonic() >= self.next
-
-    def save(self, propagation: Propagation) -> None:
-        start = time.monotonic()
-        self.results.save(propagation)
-        end = time.monotonic()
-        self.next = end + max(SNAPSHOT_SECONDS, 20 * (end - start))  # an unbounded memory takes long to write
 
 
 def segment(propagation: Propagation, results: VideoResults) -> None:
     """Do the remaining steps and complete the results."""
     video = propagation.video
-    length, seconds = len(video.names), video.times[-1] - video.times[0]
-    rate = Fraction(length - 1) / seconds if seconds else Fraction(24)
+    length = len(video.names)
     shown = {round(i * (length - 1) / (SHEET_FRAMES - 1)) for i in range(SHEET_FRAMES)}
     thumbnails: list[np.ndarray] = []
-    snapshots = Snapshots(results)
+    snapshots = Snapshots(results.save)
 
     def write(index: int, image: np.ndarray, labels: np.ndarray | None) -> None:
         if labels is None:
@@ -78,12 +59,15 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
             results.write_mask(index, labels)
         picture = overlay(image, labels)
         film.add(picture, video.times[index])
+        if cutout is not None:
+            cutout.add(cut_out(image, labels), video.times[index])
         if index in shown:
             thumbnails.append(thumbnail(picture))
 
     with (
         progress_bar(propagation.steps, "frames", start=propagation.done) as bar,
-        Film(results.film, video.size, rate) as film,
+        Film(results.film, video.size, mean_rate(video)) as film,
+        Film(results.cutout, video.size, mean_rate(video), alpha=True) if results.cutout else nullcontext() as cutout,
         ThreadPoolExecutor(1) as writer,
     ):
         for step in propagation.backwards(results.unfinished):
@@ -96,7 +80,7 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
             bar.update(propagation.done)
         waiting: deque[Future] = deque()
         for frame in propagation.forwards(results.read_estimate):
-            waiting.append(writer.submit(write, *frame))
+            waiting.append(writer.submit(write, *frame[:3]))
             due = snapshots.due and frame.labels is not None
             while len(waiting) > (0 if due else WAITING):
                 waiting.popleft().result()
@@ -106,6 +90,8 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
         while waiting:
             waiting.popleft().result()
         film.close()
+        if cutout is not None:
+            cutout.close()
     numbers = [frame_text(index, video.names[index]) for index in sorted(shown)]
     starts = range(0, len(numbers), SHEET_COLUMNS)
     rows = [thumbnails[i : i + SHEET_COLUMNS] for i in starts]
@@ -142,6 +128,15 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     print(path)
 
 
+def leave_out(masks: dict[int, np.ndarray], objects: list[int]) -> dict[int, np.ndarray]:
+    """Masks with these objects alone, without masks that then show none; raises `InputError` for an object in no mask."""
+    there = {i for labels in masks.values() for i in object_ids(labels)}
+    if absent := sorted(set(objects) - there):
+        raise InputError(f"--objects {absent[0]}: expected an object of the masks, {', '.join(map(str, sorted(there)))}")
+    kept = {frame: np.where(np.isin(labels, objects), labels, np.uint8(0)) for frame, labels in masks.items()}
+    return {frame: labels for frame, labels in kept.items() if labels.any()}
+
+
 def settings_of(
     arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, Path], device: torch.device
 ) -> dict:
@@ -156,6 +151,8 @@ def settings_of(
         "fps": arguments.fps if is_folder else None,
         "compile": arguments.compile,
         "device": device.type,
+        **({"objects": sorted(set(arguments.objects))} if arguments.objects else {}),
+        **({"cutout": f"cutout{alpha_suffix()}"} if arguments.cutout else {}),
     }
 
 
@@ -179,6 +176,18 @@ def parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("N", "FILE"),
         help="save frame N as a PNG to draw a mask on, and do nothing else",
+    )
+    result.add_argument(
+        "--objects",
+        nargs="+",
+        type=int_between(1, 254),
+        metavar="N",
+        help="numbers of the objects to follow; others in the masks are left out (default: all)",
+    )
+    result.add_argument(
+        "--cutout",
+        action="store_true",
+        help="also write the objects without their surroundings, as a video with alpha (ProRes 4444, or VP9 without it)",
     )
     result.add_argument(
         "--fps", type=float_between(0.01, 1000), default=24, help="frames per second for a folder of frames, 0.01 to 1000"
@@ -225,6 +234,8 @@ def run(arguments: argparse.Namespace) -> None:
     if beyond := [frame for frame in paths if frame >= len(video.names)]:
         raise InputError(f"--mask {beyond[0]}: {arguments.video} has frames 0 to {len(video.names) - 1}")
     masks = GivenMasks().read_all(paths, video.size)
+    if arguments.objects:
+        masks = leave_out(masks, arguments.objects)
     use_threads(arguments.threads)
     network = {"amp": use_half(arguments.amp, device), **network_options(arguments)}
     maker = segmenter_maker(arguments.model, device, network=network, **segmenter_options(arguments))
@@ -238,7 +249,7 @@ def run(arguments: argparse.Namespace) -> None:
         if results.resume(propagation):
             print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")
         segment(propagation, results)
-    for name in (MASKS, FILM, SHEET):
+    for name in (MASKS, *results.files):
         print(results.root / name)
 
 

@@ -9,7 +9,7 @@ fi
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 if ! cat pyproject.toml constraints.txt | cmp -s - .venv/installed; then
     echo "installing into .venv (some minutes and 6 GB the first time)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,onnx,web]'
     cat pyproject.toml constraints.txt > .venv/installed
 fi
 export PATH="$PWD/.venv/bin:$PATH"

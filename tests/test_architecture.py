@@ -9,11 +9,13 @@ from conftest import ROOT
 GROUND = {"util"}
 FIRST = {"model", "dataset"}  # never each other
 SECOND = {"training", "evaluation"}  # never each other
-ROOMS = sorted(GROUND | FIRST | SECOND)
+THIRD = {"annotation"}
+ROOMS = sorted(GROUND | FIRST | SECOND | THIRD)
 MAY_IMPORT = {
     **{room: {room} for room in GROUND},
     **{room: {room} | GROUND for room in FIRST},
     **{room: {room} | FIRST | GROUND for room in SECOND},
+    **{room: {room, "evaluation"} | FIRST | GROUND for room in THIRD},
 }
 SCRIPTS = sorted([*ROOT.glob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 

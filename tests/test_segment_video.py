@@ -668,6 +668,45 @@ def test_a_frame_of_another_size_is_named_before_the_work(command, script, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+# leaving objects out, and cutting them out
+
+
+def test_objects_that_are_left_out_are_as_if_they_had_not_been_drawn(command, script, tmp_path, mask, capsys):
+    write_label_map(tmp_path / "two.png", square((4, 4), (40, 20)), PALETTE)
+    write_label_map(tmp_path / "one.png", 2 * (square((40, 20))), PALETTE)
+    both, alone = ((*command[:3], f"2:{tmp_path / name}", *command[4:-1]) for name in ("two.png", "one.png"))
+    assert script(*both, tmp_path / "left", "--objects", 2) == 0
+    assert script(*alone, tmp_path / "alone") == 0
+    masks = content(tmp_path / "left/masks")
+    assert masks == content(tmp_path / "alone/masks")
+    assert set(np.unique(read_label_map(tmp_path / "left/masks/2.png").labels)) == {0, 2}
+    assert script(*both, tmp_path / "none", "--objects", 2, 3) == 2
+    assert last_line(capsys) == "error: --objects 3: expected an object of the masks, 1, 2"
+
+
+def test_a_film_of_cut_outs_shows_the_objects_and_nothing_else(command, script, tmp_path, monkeypatch):
+    assert script(*command, "--cutout") == 0
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == sorted([*RESULTS, "cutout.mov"])
+    with av.open(str(out / "cutout.mov")) as film:
+        frames = [frame.to_ndarray(format="rgba") for frame in film.decode(video=0)]
+    assert len(frames) == 4
+    for t, frame in enumerate(frames):
+        labels = read_label_map(out / f"masks/{t}.png").labels
+        np.testing.assert_array_equal(frame[..., 3] > 127, labels != 0)
+        difference = np.abs(frame[labels != 0][:, :3].astype(int) - picture(t)[labels != 0])
+        assert difference.mean() < 6
+    before = content(out)
+    monkeypatch.setattr(segment_video.Snapshots, "due", True)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        script(*command, "--cutout", "--overwrite")
+    assert script(*command, "--cutout", "--overwrite") == 0
+    assert content(out) == before
+    assert script(*command, "--overwrite") == 0
+    assert sorted(path.name for path in out.iterdir()) == RESULTS
+
+
 # propagation on its own
 
 

@@ -167,3 +167,17 @@ def test_it_is_trained_and_evaluated_by_the_same_scripts(demo_data, tmp_path, ca
     assert "J&F-Mean" in out
     assert run_script("train", "--arch", "stcn", *second, *data, *run[:-4], "--id", "other", "--device", "cpu") == 2
     assert "--arch stcn: the network to start from has stm" in capsys.readouterr().err
+
+
+def test_a_forgotten_object_leaves_the_others_as_they_were():
+    generator = torch.Generator().manual_seed(0)
+    keys, values = (torch.randn(2, 3, channels, 4, 5, generator=generator) for channels in (8, 16))  # (T, N, C, h, w)
+    query = torch.randn(8, 4, 5, generator=generator)
+    bank, without = (ObjectBanks(MemoryBank) for _ in range(2))
+    for key, value in zip(keys, values, strict=True):
+        bank.add(key, value)
+        without.add(key[[0, 2]], value[[0, 2]])
+    bank.remove(1)
+    assert torch.equal(bank.read(query), without.read(query))
+    with pytest.raises(ValueError, match="expected one of 2 objects, found 2"):
+        bank.remove(2)

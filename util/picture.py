@@ -41,6 +41,12 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> 
     return result
 
 
+def cut_out(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A frame (H, W, 3) uint8 RGB without what is around its objects: (H, W, 4), transparent and black there."""
+    alpha = np.where((labels != 0) & (labels != IGNORED), np.uint8(255), np.uint8(0))[..., None]
+    return np.concatenate([np.where(alpha == 0, np.uint8(0), image), alpha], axis=2)
+
+
 def draw_mask(frame: Path, mask: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
     """`overlay` for two files; `read` reads the mask as a label map.  Raises `InputError` naming the bad file."""
     image, labels = read_image(frame), read(mask)
@@ -94,6 +100,6 @@ def _scaled(picture: np.ndarray, height: int) -> np.ndarray:
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB as a PNG, atomically."""
-    encoded = cv2.imencode(".png", picture[..., ::-1])[1]
+    """Write (H, W, 3) uint8 RGB, or (H, W, 4) with alpha, as a PNG, atomically."""
+    encoded = cv2.imencode(".png", picture[..., [2, 1, 0, 3][: picture.shape[2]]])[1]
     write_atomically(path, lambda file: file.write(encoded.tobytes()))

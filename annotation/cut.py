@@ -1,0 +1,39 @@
+"""From a box or scribbles to a mask, by GrabCut."""
+
+import cv2
+import numpy as np
+
+BACKGROUND, OBJECT, MAYBE_BACKGROUND, MAYBE_OBJECT = range(4)  # as OpenCV numbers them
+MOST_PIXELS = 40_000  # at which it works
+ROUNDS = 3
+
+
+def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB and hints (H, W) uint8, of the four above -> (H, W) bool, where the object is.
+
+    Works around what may be the object, on a smaller picture if need be.  Without any background, or any object, in the
+    hints there is nothing to tell apart, and the mask is what they say.
+    """
+    maybe = np.isin(hints, (OBJECT, MAYBE_OBJECT))
+    if not maybe.any() or maybe.all():
+        return maybe
+    y, x = np.nonzero(hints != BACKGROUND)
+    margin = 10 + max(int(np.ptp(y)), int(np.ptp(x))) // 4  # for colours of the background
+    window = np.s_[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1]
+    part, told = image[window], hints[window]
+    height, width = told.shape
+    scale = min(1.0, (MOST_PIXELS / (height * width)) ** 0.5)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    labels = cv2.resize(told, size, interpolation=cv2.INTER_NEAREST)
+    for certain in (BACKGROUND, OBJECT):  # a thin line must not fall between the pixels
+        area = cv2.resize((told == certain).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        labels[area > 0.5 if certain == BACKGROUND else area > 0] = certain
+    if np.isin(labels, (OBJECT, MAYBE_OBJECT)).all() or not np.isin(labels, (OBJECT, MAYBE_OBJECT)).any():
+        return maybe
+    cv2.setRNGSeed(0)
+    cv2.grabCut(small, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
+    soft = np.isin(labels, (OBJECT, MAYBE_OBJECT)).astype(np.float32)
+    result = np.zeros(hints.shape, bool)
+    result[window] = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+    return (result & (hints != BACKGROUND)) | (hints == OBJECT)

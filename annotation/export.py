@@ -1,0 +1,93 @@
+"""What others can use, from a session: films, cut-outs, masks, and a folder that training and evaluation read."""
+
+import re
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from annotation.session import EXPORT, NONE, Session
+from dataset.video_file import mean_rate
+from util.files import make_folder, write_atomically
+from util.film import Film, alpha_suffix
+from util.image import colour_map, write_label_map
+from util.picture import cut_out, overlay, write_picture
+
+Report = Callable[[int, int, int], object]  # frames done, all of them, the last one
+KINDS = ("overlay", "masks", "cutout", "cutout_film", "dataset")
+
+
+def export(session: Session, kind: str, report: Report) -> Generator[None, None, Path]:
+    """Write one of `KINDS` into the session's export folder; yields after each frame, of which `report` hears,
+    and returns its path.
+
+    overlay:     overlay.mp4, all frames with the objects tinted
+    masks:       masks/NNNNN.png, a paletted label map for every frame
+    cutout:      cutout/NNNNN.png, the objects with all else transparent
+    cutout_film: the same as a film, ProRes 4444 or VP9
+    dataset:     dataset/JPEGImages/<video>/ and Annotations/<video>/, with masks where there is one
+
+    Hidden objects are left out of the first and of cut-outs.  What an earlier export of the kind has left is replaced.
+    """
+    folder = session.root / EXPORT
+    hidden = [each.id for each in session.objects if each.hidden]
+    video = re.sub(r"[^\w.-]+", "_", Path(session.identity["path"]).stem).strip(".") or "video"
+
+    def shown(frame: int) -> np.ndarray:
+        labels = session.labels(frame)
+        return np.where(np.isin(labels, hidden), np.uint8(0), labels)
+
+    if kind in ("overlay", "cutout_film"):
+        alpha = kind == "cutout_film"
+        path = folder / (f"cutout{alpha_suffix()}" if alpha else "overlay.mp4")
+        yield from _film(
+            session, path, lambda frame, image: (cut_out if alpha else overlay)(image, shown(frame)), alpha, report
+        )
+        return path
+    path = folder / kind
+    make_folder(path)
+    if kind == "masks":
+        for frame in range(session.length):
+            write_label_map(path / f"{session.video.names[frame]}.png", session.labels(frame), colour_map())
+            report(frame + 1, session.length, frame)
+            yield
+        return path
+    for frame, image in session.video.forwards():
+        name = session.video.names[frame]
+        if kind == "cutout":
+            write_picture(path / f"{name}.png", cut_out(image, shown(frame)))
+        else:
+            _write_jpeg(path / "JPEGImages" / video / f"{name}.jpg", image)
+            if frame in session.given or session.results[frame] != NONE:
+                write_label_map(path / "Annotations" / video / f"{name}.png", session.labels(frame), colour_map())
+        report(frame + 1, session.length, frame)
+        yield
+    return path
+
+
+def _film(
+    session: Session,
+    path: Path,
+    draw: Callable[[int, np.ndarray], np.ndarray],
+    alpha: bool,
+    report: Report,
+) -> Generator[None, None, None]:
+    """A film of all frames, which appears when it is complete."""
+    video = session.video
+    unfinished = path.with_name(f"unfinished{path.suffix}")
+    try:
+        with Film(unfinished, video.size, mean_rate(video), alpha=alpha) as film:
+            for frame, image in video.forwards():
+                film.add(draw(frame, image), video.times[frame])
+                report(frame + 1, session.length, frame)
+                yield
+            film.close()
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    write_atomically(path, lambda file: file.write(encoded.tobytes()))

@@ -1,0 +1,43 @@
+// What the server is asked.  An error becomes an exception whose message can be shown.
+
+async function ask(method, path, body) {
+  const response = await fetch(path, { method, body });
+  if (response.ok) return response;
+  if (response.status === 403) throw new Error('The server has been started again: open the address that it has printed.');
+  const text = await response.text();
+  let told = text;
+  try { told = JSON.parse(text).error; } catch { /* not from the page's own requests */ }
+  throw new Error(told || `The server says ${response.status}.`);
+}
+
+const json = async (method, path, body = {}) => (await ask(method, path, JSON.stringify(body))).json();
+const bytes = async (method, path, body) => new Uint8Array(await (await ask(method, path, body)).arrayBuffer());
+
+export const state = async (since) => (await ask('GET', `/api/state?since=${since}`)).json();
+export const frame = async (index, run) => createImageBitmap(await (await ask('GET', `/api/frame/${index}?run=${run}`)).blob());
+export const mask = (index) => bytes('GET', `/api/mask/${index}`);
+export const give = async (index, labels) => (await ask('PUT', `/api/mask/${index}`, labels)).json();
+export const forget = async (index) => (await ask('DELETE', `/api/mask/${index}`)).json();
+export const cut = (index, hints) => bytes('POST', `/api/cut/${index}`, hints);
+export const addObject = (name) => json('POST', '/api/object', { name });
+export const changeObject = (id, change) => json('PATCH', `/api/object/${id}`, change);
+export const removeObject = (id) => json('DELETE', `/api/object/${id}`);
+export const follow = () => json('POST', '/api/follow');
+export const stop = () => json('POST', '/api/stop');
+export const exportAs = (kind) => json('POST', '/api/export', { kind });
+
+// Calls `heard` with each news of the server, for ever; `lost` with what is wrong meanwhile.
+export async function listen(heard, lost) {
+  let since = 0;
+  for (;;) {
+    try {
+      const news = await state(since);
+      since = news.version;
+      heard(news);
+    } catch (error) {
+      lost(error instanceof TypeError ? 'No connection to the server; trying again.' : error.message);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      since = 0;
+    }
+  }
+}

@@ -1,0 +1,115 @@
+// Drawing on a label map, a byte for each pixel, in integers: what is seen is what is saved.
+
+export class Labels {
+  constructor(width, height, data = new Uint8Array(width * height)) {
+    Object.assign(this, { width, height, data });
+  }
+
+  copy() { return new Labels(this.width, this.height, this.data.slice()); }
+
+  equals(other) { return this.data.every((value, i) => value === other.data[i]); }
+
+  at(x, y) { return this.data[y * this.width + x]; }
+
+  // All pixels (x, y) with dx^2 + dy^2 <= radius^2 that `over` (a test of the label there, if any) lets be painted.
+  disc(cx, cy, radius, value, over) {
+    for (let y = Math.max(0, cy - radius); y <= Math.min(this.height - 1, cy + radius); y++) {
+      const half = Math.floor(Math.sqrt(radius * radius - (y - cy) * (y - cy)));
+      this.#span(y, cx - half, cx + half, value, over);
+    }
+  }
+
+  // Discs along the line of Bresenham between two pixels.
+  stroke(x0, y0, x1, y1, radius, value, over) {
+    for (const [x, y] of line(x0, y0, x1, y1)) this.disc(x, y, radius, value, over);
+  }
+
+  // The pixels inside a polygon, by the even-odd rule at their centres, and those on its edges.
+  polygon(points, value) {
+    const top = Math.max(0, Math.min(...points.map(([, y]) => y)));
+    const bottom = Math.min(this.height - 1, Math.max(...points.map(([, y]) => y)));
+    for (let y = top; y <= bottom; y++) {
+      const crossings = [];
+      points.forEach(([x0, y0], i) => {
+        const [x1, y1] = points[(i + 1) % points.length];
+        if ((y0 <= y) !== (y1 <= y)) crossings.push(x0 + ((y - y0) * (x1 - x0)) / (y1 - y0));
+      });
+      crossings.sort((a, b) => a - b);
+      for (let i = 0; i + 1 < crossings.length; i += 2) {
+        this.#span(y, Math.ceil(crossings[i]), Math.floor(crossings[i + 1]), value);
+      }
+    }
+    points.forEach(([x0, y0], i) => this.stroke(x0, y0, ...points[(i + 1) % points.length], 0, value));
+  }
+
+  // The area of one label around a pixel, connected along the sides of pixels.
+  fill(x, y, value) {
+    const { data, width, height } = this;
+    const old = this.at(x, y);
+    if (old === value) return;
+    const waiting = [y * width + x];
+    data[waiting[0]] = value;
+    while (waiting.length) {
+      const i = waiting.pop();
+      const column = i % width;
+      const near = [column > 0 && i - 1, column < width - 1 && i + 1, i >= width && i - width, i < width * (height - 1) && i + width];
+      for (const j of near) {
+        if (j !== false && data[j] === old) {
+          data[j] = value;
+          waiting.push(j);
+        }
+      }
+    }
+  }
+
+  #span(y, from, to, value, over) {
+    const row = y * this.width;
+    for (let x = Math.max(0, from); x <= Math.min(this.width - 1, to); x++) {
+      if (!over || over(this.data[row + x])) this.data[row + x] = value;
+    }
+  }
+}
+
+export function* line(x0, y0, x1, y1) {
+  const dx = Math.abs(x1 - x0), dy = -Math.abs(y1 - y0);
+  const stepX = x0 < x1 ? 1 : -1, stepY = y0 < y1 ? 1 : -1;
+  let error = dx + dy;
+  for (;;) {
+    yield [x0, y0];
+    if (x0 === x1 && y0 === y1) return;
+    const twice = 2 * error;
+    if (twice >= dy) { error += dy; x0 += stepX; }
+    if (twice <= dx) { error += dx; y0 += stepY; }
+  }
+}
+
+// Hints for GrabCut, as the server numbers them.
+export const BACKGROUND = 0, OBJECT = 1, MAYBE_BACKGROUND = 2, MAYBE_OBJECT = 3;
+
+// A box [x0, y0, x1, y1]: the object is in it, but not where other objects are.
+export function hintsOfBox(labels, [x0, y0, x1, y1], object) {
+  return labels.data.map((label, i) => {
+    const x = i % labels.width, y = Math.floor(i / labels.width);
+    const inside = x >= x0 && x <= x1 && y >= y0 && y <= y1 && (label === 0 || label === object);
+    return inside ? MAYBE_OBJECT : BACKGROUND;
+  });
+}
+
+// Scribbles (OBJECT or BACKGROUND where there is one, else 255) on top of what the mask says, around both.
+export function hintsOfScribbles(labels, scribbles, object) {
+  const { data, width, height } = labels;
+  let [left, top, right, bottom] = [width, height, -1, -1];
+  scribbles.forEach((hint, i) => {
+    if (hint !== OBJECT && data[i] !== object) return;
+    const x = i % width, y = Math.floor(i / width);
+    left = Math.min(left, x); right = Math.max(right, x); top = Math.min(top, y); bottom = Math.max(bottom, y);
+  });
+  const margin = Math.round(0.75 * Math.max(right - left, bottom - top));
+  return scribbles.map((hint, i) => {
+    if (hint !== 255) return hint;
+    const x = i % width, y = Math.floor(i / width);
+    const near = x >= left - margin && x <= right + margin && y >= top - margin && y <= bottom + margin;
+    if (data[i] === object) return MAYBE_OBJECT;
+    return near && data[i] === 0 ? MAYBE_BACKGROUND : BACKGROUND;
+  });
+}

@@ -1,0 +1,212 @@
+// The page: what is shown where, and what keys and buttons do.
+
+import * as api from './api.js';
+import { Document } from './document.js';
+import { showObjects } from './objects.js';
+import { TimeLine } from './timeline.js';
+import { Tools } from './tools.js';
+import { View } from './view.js';
+
+const $ = (id) => document.getElementById(id);
+const view = new View($('stage'));
+const page = { objects: [], object: 0, video: null, job: { done: 0 }, behind: false, watching: false, playing: false };
+const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving: (busy) => { $('saved').textContent = busy ? 'saving…' : 'saved'; } });
+const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
+const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
+
+function tell(text, failed = false) {
+  $('message').textContent = text;
+  $('message').title = text;
+  $('message').classList.toggle('failed', failed);
+}
+
+const trying = (action) => async (...given) => {
+  try { await action(...given); } catch (error) { tell(error.message, true); }
+};
+
+// showing
+
+function show() {
+  view.colours = new Map(page.objects.filter((each) => !each.hidden).map((each) => [each.id, each.colour]));
+  if (shown.bitmap) view.showFrame(shown.bitmap);
+  if (shown.labels) view.showLabels(shown.labels);
+  document.body.dataset.ready = shown.labels ? shown.index : '';
+  showState();
+}
+
+function showState() {
+  const { undo, redo } = shown.history();
+  $('undo').disabled = !undo.length; $('redo').disabled = !redo.length;
+  const given = shown.given.has(shown.index), result = line.results[shown.index];
+  $('kind').textContent = given ? 'given' : { f: 'followed', r: 'one direction so far', o: 'old' }[result] ?? 'no mask';
+  $('forget').disabled = !given; $('keep').disabled = given || !shown.labels;
+  const sure = line.sureness[shown.index];
+  $('sure').textContent = given || sure === null || sure === undefined ? '' : `sure: ${Math.round(100 * sure)} %`;
+  const { running, kind, done, total } = page.job;
+  $('progress').hidden = !running; $('progress').max = total || 1; $('progress').value = done;
+  $('stop').hidden = !running; $('follow').hidden = running;
+  $('follow').disabled = !page.behind; $('export').disabled = running;
+  if (running) tell(`${{ follow: 'Following', export: 'Exporting', clean: 'Tidying up' }[kind]}: ${done} of ${total}`);
+  line.given = shown.given; line.current = shown.index;
+  line.draw();
+}
+
+function go(index) {
+  tools.leave();
+  shown.go(index);
+  if (document.activeElement !== $('number')) $('number').value = shown.index;
+  showState();
+}
+
+// news of the server
+
+function heard(news) {
+  if (news.video && news.video.run !== page.video?.run) open(news.video);
+  const before = page.job;
+  Object.assign(page, { objects: news.objects, job: news.job, behind: news.behind });
+  if (!shown.waiting) {
+    shown.given.clear();
+    news.given.forEach((index) => shown.given.add(index));
+  }
+  for (const [index, result, sureness] of news.frames) {
+    line.results[index] = result; line.sureness[index] = sureness;
+  }
+  for (const [index, , , version] of news.frames) shown.heard(index, version);
+  if (!page.objects.some((each) => each.id === page.object)) page.object = page.objects[0]?.id ?? 0;
+  if (before.running && !news.job.running) tell(news.job.message, news.job.failed);
+  if (page.watching && news.job.running && news.job.kind === 'follow' && news.job.done && news.job.frame !== shown.index) go(news.job.frame);
+  showObjects($('objects'), page, { choose, changed: show, tell });
+  show();
+}
+
+function open(video) {
+  page.video = video;
+  document.title = `${video.name}: masks`;
+  $('video-name').textContent = video.name;
+  $('count').textContent = `of ${video.length} (0 to ${video.length - 1})`;
+  $('number').max = video.length - 1;
+  line.length = video.length; line.results = []; line.sureness = [];
+  view.setSize(video.width, video.height);
+  shown.open(video);
+  go(Math.min(shown.index, video.length - 1));
+  tell(`Everything is saved in ${video.output}.`);
+}
+
+// actions
+
+function choose(id) { page.object = id; tools.leave(); showObjects($('objects'), page, { choose, changed: show, tell }); tools.guide(); }
+
+const add = trying(async () => { page.object = (await api.addObject('')).id; });
+
+const follow = trying(async () => {
+  await shown.queue;
+  await api.follow();
+  page.watching = true;
+});
+
+function edit(change) {
+  if (!shown.labels) return;
+  shown.remember();
+  change?.(shown.labels);
+  shown.commit();
+}
+
+function clear() { edit(({ data }) => data.forEach((label, i) => { if (label === page.object) data[i] = 0; })); }
+
+function least() {
+  const index = line.leastSure();
+  if (index === null) tell('There is nothing to compare yet: follow first.'); else { page.watching = false; go(index); }
+}
+
+async function play() {
+  page.playing = !page.playing;
+  page.watching = false;
+  $('play').textContent = page.playing ? 'Pause' : 'Play';
+  if (!page.playing) return;
+  if (shown.index === page.video.length - 1) shown.index = -1;
+  let next = performance.now();
+  while (page.playing && shown.index < page.video.length - 1) {
+    for (let ahead = 2; ahead < 12 && shown.index + ahead < page.video.length; ahead++) shown.picture(shown.index + ahead).catch(() => {});
+    const index = shown.index + 1;
+    tools.leave();
+    await shown.go(index);
+    if (shown.index !== index) break; // someone went elsewhere
+    $('number').value = index;
+    next = Math.max(next + 1000 / page.video.rate, performance.now());
+    await new Promise((resolve) => setTimeout(resolve, next - performance.now()));
+  }
+  page.playing = false;
+  $('play').textContent = 'Play';
+}
+
+function step(event, by) {
+  page.watching = false; page.playing = false;
+  go(shown.index + by * (event.shiftKey ? 10 : 1));
+}
+
+const keys = {
+  ArrowLeft: (event) => step(event, -1), ArrowRight: (event) => step(event, 1),
+  Home: () => go(0), End: () => go(page.video.length - 1),
+  ' ': play, n: add, k: () => !$('keep').disabled && edit(), l: least,
+  f: () => !$('follow').hidden && !$('follow').disabled && follow(),
+  Delete: () => !$('forget').disabled && shown.forget(), 0: () => view.fit(),
+  '+': () => zoom(1.25), '-': () => zoom(0.8),
+};
+
+function zoom(factor) {
+  const { left, top, width, height } = $('stage').getBoundingClientRect();
+  view.zoomAt(factor, left + width / 2, top + height / 2);
+}
+
+addEventListener('keydown', (event) => {
+  if (!page.video || event.target.matches('input[type=number], input[type=text], select')) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (event.ctrlKey || event.metaKey) {
+    if (key === 'z' || key === 'y') {
+      event.preventDefault();
+      undo(key === 'y' || event.shiftKey);
+    }
+    return;
+  }
+  if (event.target.matches('button') && (key === ' ' || key === 'Enter')) return; // which press it
+  if (event.target.matches('input[type=range]') && key.startsWith('Arrow')) return;
+  const number = Number(key);
+  if (number >= 1 && number <= page.objects.length) choose(page.objects[number - 1].id);
+  else if (keys[key]) keys[key](event);
+  else if (!tools.key(key)) return;
+  event.preventDefault();
+});
+
+function undo(again) {
+  if (!again && tools.points.length) { tools.key('Backspace'); return; } // a corner of the polygon in the making
+  if (!shown.labels || tools.drawing) return;
+  tools.leave(); // scribbles, whose mask may go
+  shown.step(...(again ? ['redo', 'undo'] : ['undo', 'redo']));
+}
+
+for (const [id, action] of Object.entries({
+  follow, stop: trying(api.stop), add, keep: () => edit(), forget: () => shown.forget(), clear, play, least,
+  fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
+})) $(id).addEventListener('click', action);
+
+$('number').addEventListener('change', () => { page.watching = false; page.playing = false; go(Number($('number').value) || 0); });
+$('number').addEventListener('keydown', (event) => { if (event.key === 'Enter') $('stage').focus(); });
+$('export').addEventListener('change', trying(async () => {
+  const kind = $('export').value;
+  $('export').value = '';
+  if (kind) await api.exportAs(kind);
+}));
+$('opacity').addEventListener('input', () => {
+  view.opacity = $('opacity').value / 100;
+  $('opacity-text').textContent = `${$('opacity').value} %`;
+  show();
+});
+$('opacity').dispatchEvent(new Event('input'));
+addEventListener('beforeunload', (event) => { if (shown.waiting) event.preventDefault(); });
+
+let first = true;
+api.listen((news) => {
+  if (first && !news.objects.length) add();
+  first = false;
+  heard(news);
+}, (text) => tell(text, true));

@@ -1,0 +1,214 @@
+// What the pointer does on the frame: brush, eraser, polygon, fill, box, scribble, and moving the picture.
+
+import * as api from './api.js';
+import { BACKGROUND, OBJECT, hintsOfBox, hintsOfScribbles, Labels } from './labels.js';
+
+const KEYS = { b: 'brush', e: 'eraser', p: 'polygon', g: 'fill', x: 'box', s: 'scribble', d: 'not', h: 'pan' };
+const SCRIBBLES = ['scribble', 'not'];
+const CLOSE = 8; // pixels of the screen from a polygon's first corner
+
+export class Tools {
+  constructor({ stage, view, shown, page, tell }) {
+    Object.assign(this, { stage, view, shown, page, tell });
+    this.size = document.getElementById('size');
+    this.pointers = new Map(); // that are down, by id: for two fingers
+    this.use('brush');
+    for (const button of document.querySelectorAll('[data-tool]')) button.addEventListener('click', () => this.use(button.dataset.tool));
+    this.size.addEventListener('input', () => this.#showSize());
+    this.#showSize();
+    view.onplace = () => this.guide();
+    stage.addEventListener('pointerdown', (event) => this.#down(event));
+    stage.addEventListener('pointermove', (event) => this.#move(event));
+    for (const kind of ['pointerup', 'pointercancel']) stage.addEventListener(kind, (event) => this.#up(event));
+    stage.addEventListener('pointerleave', () => { this.over = null; this.guide(); });
+    stage.addEventListener('contextmenu', (event) => event.preventDefault());
+    stage.addEventListener('wheel', (event) => {
+      event.preventDefault();
+      view.zoomAt(Math.exp(-event.deltaY / 400), event.clientX, event.clientY);
+    }, { passive: false });
+  }
+
+  use(tool) {
+    if (!(SCRIBBLES.includes(tool) && SCRIBBLES.includes(this.tool))) this.leave();
+    this.tool = tool;
+    for (const button of document.querySelectorAll('[data-tool]')) button.setAttribute('aria-pressed', button.dataset.tool === tool);
+    this.stage.style.cursor = tool === 'pan' ? 'grab' : 'crosshair';
+  }
+
+  // Drops what is in the making.
+  leave() {
+    Object.assign(this, { points: [], box: null, scribbles: [], hints: null, drawing: false, start: null });
+    this.guide();
+  }
+
+  get drawing() { return this.shown.drawing; }
+
+  set drawing(value) { this.shown.drawing = value; }
+
+  get radius() { return Number(this.size.value); }
+
+  key(key) {
+    if (KEYS[key]) this.use(KEYS[key]);
+    else if (key === '[' || key === ']') { this.size.value = this.radius + (key === ']' ? 1 : -1); this.#showSize(); }
+    else if (key === 'Enter' && this.points.length > 2) this.#closePolygon();
+    else if (key === 'Backspace' && this.points.length) { this.points.pop(); this.guide(); }
+    else if (key === 'Escape') this.leave();
+    else return false;
+    return true;
+  }
+
+  guide() {
+    const round = ['brush', 'eraser', ...SCRIBBLES].includes(this.tool) && this.over;
+    const object = this.page.objects.find((each) => each.id === this.page.object);
+    this.view.showGuides({
+      points: this.over && this.points.length ? [...this.points, this.over] : this.points,
+      box: this.box,
+      scribbles: this.scribbles,
+      brush: round && { x: this.over[0], y: this.over[1], radius: this.#stroke },
+      colour: object ? `rgb(${object.colour})` : '#fff',
+    });
+  }
+
+  get #stroke() { return SCRIBBLES.includes(this.tool) ? Math.min(this.radius, 4) : this.radius; }
+
+  #showSize() {
+    document.getElementById('size-text').textContent = `${2 * this.radius + 1} px`;
+    this.guide();
+  }
+
+  #down(event) {
+    this.stage.focus({ preventScroll: true });
+    this.page.watching = false;
+    this.stage.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (this.pointers.size === 2) { this.#drop(); return; } // two fingers move the picture
+    if (this.tool === 'pan' || event.button === 1) { this.panning = true; return; }
+    if (!this.shown.labels || (event.button && !SCRIBBLES.includes(this.tool))) return;
+    if (!this.page.object) { this.tell('Add an object first.', true); return; }
+    const [x, y] = this.view.pixel(event), { labels } = this.shown;
+    const inside = x >= 0 && y >= 0 && x < labels.width && y < labels.height;
+    if (this.tool === 'fill') {
+      if (inside) this.#change((map) => map.fill(x, y, this.page.object));
+    } else if (this.tool === 'polygon') {
+      const [first] = this.points;
+      if (this.points.length > 2 && Math.hypot(x - first[0], y - first[1]) * this.view.zoom <= CLOSE) this.#closePolygon();
+      else { this.points.push([x, y]); this.guide(); }
+    } else {
+      this.drawing = true;
+      this.start = this.last = [x, y];
+      if (this.tool === 'brush' || this.tool === 'eraser') this.shown.remember();
+      if (SCRIBBLES.includes(this.tool)) this.#beginScribble(this.tool === 'not' || event.altKey || event.button === 2);
+      this.#draw(x, y);
+    }
+  }
+
+  #move(event) {
+    const before = this.pointers.get(event.pointerId);
+    if (before) this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
+    if (before && this.pointers.size === 2) { this.#pinch(event.pointerId, before); return; }
+    if (before && this.panning) { this.view.move(event.clientX - before[0], event.clientY - before[1]); return; }
+    this.over = this.view.pixel(event);
+    if (this.drawing) for (const each of event.getCoalescedEvents?.() ?? []) this.#draw(...this.view.pixel(each));
+    if (this.drawing) this.#draw(...this.over);
+    this.guide();
+  }
+
+  #up(event) {
+    this.pointers.delete(event.pointerId);
+    this.panning = false;
+    if (!this.drawing) return;
+    this.drawing = false;
+    if (event.type === 'pointercancel') { this.#drop(); return; }
+    if (this.tool === 'brush' || this.tool === 'eraser') this.shown.commit();
+    if (this.tool === 'box') this.#cutBox();
+    if (SCRIBBLES.includes(this.tool)) this.#cutScribbles();
+  }
+
+  // A second finger, or the system, ends a stroke: as if it had not begun.
+  #drop() {
+    if (this.drawing && (this.tool === 'brush' || this.tool === 'eraser')) {
+      this.shown.labels = this.shown.history().undo.pop().labels;
+      this.shown.changed();
+    }
+    this.drawing = false;
+    this.box = null;
+    this.guide();
+  }
+
+  #pinch(id, before) {
+    const [moved, other] = [this.pointers.get(id), [...this.pointers].find(([key]) => key !== id)[1]];
+    const distance = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
+    this.view.move((moved[0] - before[0]) / 2, (moved[1] - before[1]) / 2);
+    this.view.zoomAt(distance(moved) / Math.max(1, distance(before)), (moved[0] + other[0]) / 2, (moved[1] + other[1]) / 2);
+  }
+
+  #draw(x, y) {
+    const { labels } = this.shown, { object } = this.page;
+    if (this.tool === 'brush') labels.stroke(...this.last, x, y, this.radius, object);
+    if (this.tool === 'eraser') labels.stroke(...this.last, x, y, this.radius, 0, (label) => label === object);
+    if (SCRIBBLES.includes(this.tool)) {
+      const scribble = this.scribbles.at(-1);
+      scribble.points.push([x, y]);
+      this.hints.stroke(...this.last, x, y, scribble.radius, scribble.isObject ? OBJECT : BACKGROUND);
+    }
+    if (this.tool === 'box') {
+      const [x0, y0] = this.start;
+      this.box = [Math.min(x, x0), Math.min(y, y0), Math.max(x, x0), Math.max(y, y0)];
+    }
+    this.last = [x, y];
+    if (this.tool === 'brush' || this.tool === 'eraser') this.view.showLabels(labels);
+    this.guide();
+  }
+
+  #change(action) {
+    this.shown.remember();
+    action(this.shown.labels);
+    this.shown.commit();
+  }
+
+  #closePolygon() {
+    const { points } = this;
+    this.leave();
+    this.#change((labels) => labels.polygon(points, this.page.object));
+  }
+
+  #beginScribble(isBackground) {
+    const { width, height } = this.shown.labels;
+    this.hints ??= new Labels(width, height, new Uint8Array(width * height).fill(255));
+    this.scribbles.push({ points: [], radius: this.#stroke, isObject: !isBackground });
+  }
+
+  async #cutBox() {
+    const { box } = this;
+    this.box = null;
+    if (box[2] - box[0] < 3 || box[3] - box[1] < 3) { this.guide(); return; }
+    await this.#cut(hintsOfBox(this.shown.labels, box, this.page.object), false);
+  }
+
+  async #cutScribbles() {
+    const { hints, page } = this;
+    if (!hints.data.includes(OBJECT) && !this.shown.labels.data.includes(page.object)) {
+      this.tell('Scribble on the object first.');
+      return;
+    }
+    await this.#cut(hintsOfScribbles(this.shown.labels, hints.data, page.object), true);
+  }
+
+  // Asks the server for the object; it takes the place of its mask so far, or is added to it.
+  async #cut(hints, replace) {
+    const { index } = this.shown, { object } = this.page;
+    this.tell('Looking for the object…');
+    try {
+      const found = await api.cut(index, hints);
+      if (index !== this.shown.index || object !== this.page.object || this.drawing) return;
+      this.#change(({ data }) => data.forEach((label, i) => {
+        if (found[i] && (label === 0 || label === object)) data[i] = object;
+        else if (replace && !found[i] && label === object) data[i] = 0;
+      }));
+      this.tell(found.includes(1) ? 'Found; correct it with the brush, the eraser or scribbles.' : 'Found nothing there; draw it with the brush.');
+    } catch (error) {
+      this.tell(error.message, true);
+    }
+    this.guide();
+  }
+}

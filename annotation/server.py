@@ -1,0 +1,283 @@
+"""The web server of a session: who may ask, and what there is to ask for."""
+
+import asyncio
+import gzip
+import ipaddress
+import json
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from annotation.cut import cut
+from annotation.export import KINDS, export
+from annotation.frames import Frames
+from annotation.session import Session
+from annotation.worker import Worker
+from dataset.video_file import mean_rate
+from util.errors import InputError
+
+PAGE = Path(__file__).with_name("page")
+LONGEST_JSON = 4096  # bytes
+WAIT = 15.0  # seconds that a page waits for news
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+
+class Gate:
+    """Lets through who knows the token, and nobody whom another web site sends.
+
+    The token comes once in the address, as `?token=`, and then in a cookie.  `Host` must name the machine as `host` says it
+    (against names that an attacker lets point here), and `Origin`, without which nothing is changed, must be the page itself.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, host: str, port: int) -> None:
+        self.app, self.token, self.host = app, token, host
+        self.cookie = f"stcn-annotate-{port}"  # browsers do not tell ports apart
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            response = self._answer(Request(scope))
+            await (response or self.app)(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response | None:
+        """What is said instead of the page, if anything."""
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        if not self._is_this_machine(host):
+            return PlainTextResponse("This server has another name; see --host.", 403)
+        if origin != f"http://{host}" and (origin is not None or request.method not in ("GET", "HEAD")):
+            return PlainTextResponse("Only the page itself may ask for this.", 403)
+        given = request.query_params.get("token")
+        if not self._is_token(given if given is not None else request.cookies.get(self.cookie)):
+            return PlainTextResponse("Open the whole address that annotate.py has printed, with its token.", 403)
+        if given is not None and request.url.path == "/":
+            response = RedirectResponse("/", 303)
+            response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
+            return response
+        return None
+
+    def _is_token(self, text: str | None) -> bool:
+        return text is not None and secrets.compare_digest(text.encode(), self.token.encode())
+
+    def _is_this_machine(self, header: str) -> bool:
+        name = header.rsplit(":", 1)[0] if header.count(":") == 1 else header  # another port may lead here through SSH
+        if header.startswith("["):
+            name = header[1:].split("]")[0]
+        if name in (*LOOPBACK, self.host):
+            return True
+        if self.host not in ("0.0.0.0", "::"):
+            return False
+        if name == socket.gethostname():
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True  # a number: no name that could be made to point elsewhere
+
+
+class Api:
+    """The requests of the page.  Numbers are all that it names; paths come from the session."""
+
+    def __init__(self, session: Session, worker: Worker, ending: Callable[[], bool]) -> None:
+        self.session, self.worker, self.ending = session, worker, ending
+        self.frames = Frames(session.video)
+        height, width = session.video.size
+        self.size = height, width
+        self.video = {
+            "name": Path(session.identity["path"]).name,
+            "length": session.length,
+            "height": height,
+            "width": width,
+            "rate": float(mean_rate(session.video)),
+            "run": secrets.token_hex(4),  # so that no browser shows the frames of another video
+            "output": str(session.root),
+            "exports": KINDS,
+        }
+
+    def routes(self) -> list[Route]:
+        table: list[tuple[str, str, Callable]] = [
+            ("GET", "/api/state", self.state),
+            ("GET", "/api/frame/{frame:int}", self.frame),
+            ("GET", "/api/mask/{frame:int}", self.mask),
+            ("PUT", "/api/mask/{frame:int}", self.give),
+            ("DELETE", "/api/mask/{frame:int}", self.forget),
+            ("POST", "/api/cut/{frame:int}", self.cut),
+            ("POST", "/api/object", self.add),
+            ("PATCH", "/api/object/{object:int}", self.change),
+            ("DELETE", "/api/object/{object:int}", self.remove),
+            ("POST", "/api/follow", self.follow),
+            ("POST", "/api/stop", self.stop),
+            ("POST", "/api/export", self.export),
+        ]
+        return [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
+
+    async def state(self, request: Request) -> Response:
+        """What has changed since a version, as soon as something has."""
+        since = _number(request.query_params.get("since", "0"))
+        for _ in range(int(WAIT / 0.05)):
+            if self.session.version != since or self.ending() or await request.is_disconnected():
+                break
+            await asyncio.sleep(0.05)
+        news = {**await run_in_threadpool(self.session.changes, since), "job": self.worker.state()}
+        return JSONResponse({**news, "video": self.video} if since == 0 else news)
+
+    def frame(self, request: Request) -> Response:
+        headers = {"Cache-Control": "private, max-age=86400"}
+        return Response(self.frames.jpeg(self._frame(request)), media_type="image/jpeg", headers=headers)
+
+    def mask(self, request: Request) -> Response:
+        return _labels(self.session.labels(self._frame(request)))
+
+    async def give(self, request: Request) -> Response:
+        labels, frame = await self._label_map(request), self._frame(request)
+        await run_in_threadpool(self.session.give, frame, labels)
+        return JSONResponse({"version": self.session.version})
+
+    def forget(self, request: Request) -> Response:
+        self.session.forget(self._frame(request))
+        return JSONResponse({"version": self.session.version})
+
+    async def cut(self, request: Request) -> Response:
+        hints, frame = await self._label_map(request), self._frame(request)
+        if hints.max() > 3:
+            raise InputError(f"expected hints from 0 to 3, found {hints.max()}")
+        image = await run_in_threadpool(self.session.video.frame, frame)
+        return _labels((await run_in_threadpool(cut, image, hints)).astype(np.uint8))
+
+    async def add(self, request: Request) -> Response:
+        name = _text((await _json(request)).get("name", ""))
+        added = await run_in_threadpool(self.session.add_object, name)
+        return JSONResponse({"id": added.id})
+
+    async def change(self, request: Request) -> Response:
+        asked = await _json(request)
+        name, hidden = asked.get("name"), asked.get("hidden")
+        if hidden is not None and not isinstance(hidden, bool):
+            raise InputError("hidden: expected true or false")
+        change = {"name": None if name is None else _text(name), "hidden": hidden}
+        await run_in_threadpool(self.session.change_object, request.path_params["object"], **change)
+        return JSONResponse({})
+
+    def remove(self, request: Request) -> Response:
+        if self.worker.job.running:
+            raise InputError("busy: stop first, then remove the object")
+        self.session.remove_object(request.path_params["object"])
+        self.worker.start("clean", self._clean)
+        return JSONResponse({})
+
+    def follow(self, request: Request) -> Response:
+        self.worker.start("follow")
+        return JSONResponse({})
+
+    def stop(self, request: Request) -> Response:
+        self.worker.stop()
+        return JSONResponse({})
+
+    async def export(self, request: Request) -> Response:
+        kind = (await _json(request)).get("kind")
+        if kind not in KINDS:
+            raise InputError(f"kind: expected one of {', '.join(KINDS)}")
+        self.worker.start("export", lambda: self._export(kind))
+        return JSONResponse({})
+
+    def _export(self, kind: str):
+        path = yield from export(self.session, kind, self.worker.progress)
+        self.session.note("export", kind=kind)
+        self.worker.job.message = f"written: {path}"
+
+    def _clean(self):
+        for frame in range(self.session.length):
+            self.session.clean(frame)
+            self.worker.progress(frame + 1, self.session.length)
+            yield
+
+    def _frame(self, request: Request) -> int:
+        frame = request.path_params["frame"]
+        if frame >= self.session.length:
+            raise InputError(f"the frames are 0 to {self.session.length - 1}")
+        return frame
+
+    async def _label_map(self, request: Request) -> np.ndarray:
+        """A body of exactly a byte for each pixel."""
+        count = self.size[0] * self.size[1]
+        body = await _body(request, count)
+        if len(body) != count:
+            raise InputError(f"expected {count} bytes, found {len(body)}")
+        return np.frombuffer(body, np.uint8).reshape(self.size)
+
+
+def build_app(session: Session, worker: Worker, token: str, host: str, port: int, ending: Callable[[], bool]) -> ASGIApp:
+    """All of it; `host` and `port` are what the server listens at, `ending` says whether it is to leave no page waiting."""
+    page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
+    static = Mount("/page", StaticFiles(directory=PAGE))
+    app = Starlette(
+        routes=[page, static, *Api(session, worker, ending).routes()],
+        exception_handlers={InputError: _refusal, TooLargeError: _too_large, ClientDisconnect: _too_large},
+    )
+    return Gate(app, token, host, port)
+
+
+class TooLargeError(Exception):
+    """A body beyond what such a request can need."""
+
+
+def _refusal(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+def _too_large(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "too large"}, 413)
+
+
+async def _body(request: Request, most: int) -> bytes:
+    result = bytearray()
+    async for part in request.stream():
+        result += part
+        if len(result) > most:
+            raise TooLargeError
+    return bytes(result)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        found = json.loads(await _body(request, LONGEST_JSON))
+    except (ValueError, RecursionError) as error:
+        raise InputError("expected JSON") from error
+    if not isinstance(found, dict):
+        raise InputError("expected an object of JSON")
+    return found
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise InputError("expected a text")
+    return value
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise InputError("expected a number")
+    return int(text)
+
+
+def _labels(labels: np.ndarray) -> Response:
+    """(H, W) uint8 as bytes, packed on the way."""
+    headers = {"Content-Encoding": "gzip", "Cache-Control": "no-store"}
+    return Response(gzip.compress(labels.tobytes(), 1), media_type="application/octet-stream", headers=headers)

@@ -1,0 +1,361 @@
+"""What is known of one video: objects, given masks and results, in memory and, at once, in a folder."""
+
+import fcntl
+import json
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset.video_file import FrameFolder, VideoFile
+from util.errors import InputError
+from util.files import make_folder, read_json, remove_files, write_atomically
+from util.image import colour_map, label_map_size, object_ids, read_label_map, size_text, write_label_map
+
+RECORD, GIVEN, MASKS, WORKING, EXPORT, LOCK = "session.json", "given", "masks", "working", "export", "lock"
+FORMAT, VERSION = "STCN annotation", 1
+NONE, OLD, ONE_WAY, FINAL = b".orf"  # a frame's result: missing, of other masks, of the pass backwards alone, as it is to be
+MOST_OBJECTS, LONGEST_NAME = 254, 80
+
+
+@dataclass
+class Object:
+    """Something that is followed; its colour is that of its id in the palette."""
+
+    id: int  # 1 to 254, never used again
+    name: str
+    hidden: bool = False
+
+
+@dataclass
+class Given:
+    """What is known of a mask that a person has drawn or mended."""
+
+    stated: list[int]  # the objects that there were then: one that the mask does not show is not in the frame
+    shown: list[int]  # the objects in the mask
+
+
+@dataclass
+class Part:
+    """Frames that must be followed anew, and the given frames that tell of them: those in the span and, for objects that its
+    ends do not show, some outside."""
+
+    span: range
+    given: list[int]
+
+
+class Session:
+    """The annotation of `video` in the folder `root`.  What a method changes is on the disk when it
+    returns, and any thread may call it.
+
+    `given/NNNNN.png` are the masks of people, `masks/NNNNN.png` the results, and `session.json` says what they are.  The
+    folder is new or empty, or a session of the same video.  Only one process at a time has it.  Raises `InputError`.
+
+    `version` grows with each change, `revision` with each change of what results depend on.
+    """
+
+    def __init__(self, root: str | Path, video: FrameFolder | VideoFile, source: str | Path) -> None:
+        self.root, self.video = Path(root), video
+        self.length = len(video.names)
+        self.lock = threading.RLock()
+        self.objects: list[Object] = []
+        self.next_object = 1
+        self.given: dict[int, Given] = {}
+        self.results = bytearray([NONE]) * self.length
+        self.sureness: list[float | None] = [None] * self.length
+        self.done: list[dict[str, Any]] = []  # what people did, for `session.json`
+        self.version = self.revision = 1
+        self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
+        files = video.paths if isinstance(video, FrameFolder) else [video.path]
+        self.identity = {
+            "path": str(Path(source).resolve()),
+            "frames": self.length,
+            "size": list(video.size),
+            "bytes": sum(path.stat().st_size for path in files),
+        }
+        self._open()
+
+    # what there is
+
+    def labels(self, frame: int) -> np.ndarray:
+        """The mask of a frame (H, W) uint8 as it is now: the given one, else the result, else nothing."""
+        with self.lock:
+            labels = np.zeros(self.video.size, np.uint8)
+            if self.results[frame] != NONE:
+                labels = self._read(MASKS, frame)
+            labels[~np.isin(labels, [each.id for each in self.objects])] = 0
+            return self._with_given(frame, labels)
+
+    def given_labels(self, frame: int) -> np.ndarray:
+        """A given mask (H, W) uint8, as it was given."""
+        return self._read(GIVEN, frame)
+
+    def changes(self, since: int) -> dict[str, Any]:
+        """What a page must know that knows version `since`, 0 for nothing: each changed frame as [index, result, sureness,
+        version]."""
+        with self.lock:
+            palette = np.frombuffer(colour_map(), np.uint8).reshape(256, 3)
+            return {
+                "version": self.version,
+                "objects": [{**asdict(each), "colour": palette[each.id].tolist()} for each in self.objects],
+                "given": sorted(self.given),
+                "frames": [
+                    [i, chr(self.results[i]), self.sureness[i], int(self.changed_at[i])]
+                    for i in np.flatnonzero(self.changed_at > since).tolist()
+                ],
+                "behind": bool(self.parts()),
+            }
+
+    def parts(self) -> list[Part]:
+        """What must be followed, in order: intervals between given frames, and to the ends of the video, that are not final.
+
+        Neighbours are one part.  Empty without a mask that shows something.
+        """
+        with self.lock:
+            if not any(mask.shown for mask in self.given.values()):
+                return []
+            given = sorted(self.given)
+            result: list[Part] = []
+            for start, stop in zip([0, *given], [*given, self.length - 1], strict=True):
+                if self.results[start : stop + 1].count(FINAL) == stop + 1 - start:
+                    continue
+                if result and result[-1].span.stop == start + 1:
+                    start = result.pop().span.start
+                result.append(Part(range(start, stop + 1), []))
+            for part in result:
+                inside = [frame for frame in given if frame in part.span]
+                before = [frame for frame in reversed(given) if frame < part.span.start]
+                behind = [frame for frame in given if frame >= part.span.stop]
+                part.given = sorted([*inside, *self._telling(inside[0], before), *self._telling(inside[-1], behind)])
+            return result
+
+    # what people do
+
+    def add_object(self, name: str) -> Object:
+        with self.lock:
+            if self.next_object > MOST_OBJECTS:
+                raise InputError(f"expected at most {MOST_OBJECTS} objects")
+            added = Object(self.next_object, _name(name) or f"object {self.next_object}")
+            self.objects.append(added)
+            self.next_object += 1
+            self._save("add", object=added.id)
+            return added
+
+    def change_object(self, number: int, *, name: str | None = None, hidden: bool | None = None) -> None:
+        with self.lock:
+            changed = self._object(number)
+            changed.name = (name and _name(name)) or changed.name
+            changed.hidden = changed.hidden if hidden is None else hidden
+            self._save()
+
+    def remove_object(self, number: int) -> None:
+        """Forget an object; `clean` then takes it out of the results' files."""
+        with self.lock:
+            self.objects.remove(self._object(number))
+            for frame, mask in list(self.given.items()):
+                stated, shown = ([i for i in ids if i != number] for ids in (mask.stated, mask.shown))
+                if number in mask.shown:
+                    labels = self.given_labels(frame)
+                    labels[labels == number] = 0
+                    write_label_map(self._path(GIVEN, frame), labels, colour_map())
+                self.given[frame] = Given(stated, shown)
+            empty = [frame for frame, mask in self.given.items() if not mask.stated]
+            for frame in empty:
+                del self.given[frame]
+            self.revision += 1
+            self._save("remove", range(self.length), object=number)
+            remove_files(self._path(GIVEN, frame) for frame in empty)
+
+    def give(self, frame: int, labels: np.ndarray) -> None:
+        """Take (H, W) uint8 for the mask of a frame.  Results that depend on it are old."""
+        with self.lock:
+            known = [each.id for each in self.objects]
+            if unknown := set(object_ids(labels)) - set(known):
+                raise InputError(f"expected labels of objects, found {min(unknown)}")
+            reached = {*object_ids(self.labels(frame)), *object_ids(labels)}
+            write_label_map(self._path(GIVEN, frame), labels, colour_map())
+            self.given[frame] = Given(known, object_ids(labels))
+            self._now_old(frame, reached)
+            self._save("draw", [frame], frame=frame)
+
+    def forget(self, frame: int) -> None:
+        """Take a given mask back."""
+        with self.lock:
+            if frame in self.given:
+                shown = self.given.pop(frame).shown
+                self._now_old(frame, {*shown, *object_ids(self.labels(frame))})
+                self._save("forget", [frame], frame=frame)
+                remove_files([self._path(GIVEN, frame)])
+
+    # what the worker does
+
+    def put_result(self, frame: int, labels: np.ndarray, sureness: float | None, *, final: bool, revision: int) -> bool:
+        """Take the result of a frame; refused, with false, when masks have changed since `revision`."""
+        with self.lock:
+            if revision != self.revision:
+                return False
+            if self.results[frame] != FINAL:
+                write_label_map(self._path(MASKS, frame), self._with_given(frame, labels), colour_map())
+                self.results[frame] = FINAL if final else ONE_WAY
+                self.sureness[frame] = None if sureness is None else round(sureness, 3)
+                self._changed([frame])
+            return True
+
+    def save(self) -> None:
+        """Write `session.json`: `put_result` does not."""
+        with self.lock:
+            self._save()
+
+    def note(self, action: str, **details: Any) -> None:
+        """Write down, in `session.json`, that something was done."""
+        with self.lock:
+            self._save(action, **details)
+
+    def touch(self) -> None:
+        """Something else that pages show has changed."""
+        with self.lock:
+            self._changed()
+
+    def clean(self, frame: int) -> None:
+        """Take objects that are no more out of a result's file."""
+        with self.lock:
+            if self.results[frame] == NONE:
+                return
+            labels = self._read(MASKS, frame)
+            gone = ~np.isin(labels, [0, *(each.id for each in self.objects)])
+            if gone.any():
+                labels[gone] = 0
+                write_label_map(self._path(MASKS, frame), labels, colour_map())
+
+    # inside
+
+    def _object(self, number: int) -> Object:
+        for each in self.objects:
+            if each.id == number:
+                return each
+        raise InputError(f"there is no object {number}")
+
+    def _with_given(self, frame: int, labels: np.ndarray) -> np.ndarray:
+        """A result with the frame's given mask in it: of objects that the mask does not know, the result tells."""
+        if frame not in self.given:
+            return labels
+        given = self.given_labels(frame)
+        return np.where((given == 0) & ~np.isin(labels, self.given[frame].stated), labels, given)
+
+    def _telling(self, end: int, others: list[int]) -> list[int]:
+        """Of the given frames beyond an end of a span, the nearest ones that show objects which nearer ones do not."""
+        missing = {each.id for each in self.objects}.difference(self.given[end].shown)
+        result = []
+        for frame in others:
+            if missing.intersection(self.given[frame].shown):
+                result.append(frame)
+                missing.difference_update(self.given[frame].shown)
+        return result
+
+    def _now_old(self, frame: int, ids: set[int]) -> None:
+        """What follows from the mask of a frame is old, on each side as far as a given frame that states all these objects."""
+        ends = [i for i, mask in self.given.items() if ids.issubset(mask.stated)]
+        first = max((end + 1 for end in ends if end < frame), default=0)
+        stop = min((end for end in ends if end > frame), default=self.length)
+        for i in range(first, stop):
+            if self.results[i] != NONE:
+                self.results[i] = OLD
+        self.changed_at[first:stop] = self.version + 1
+        self.revision += 1
+
+    def _changed(self, frames: Iterable[int] = ()) -> None:
+        self.version += 1
+        self.changed_at[list(frames)] = self.version
+
+    def _save(self, action: str | None = None, frames: Iterable[int] = (), **details: Any) -> None:
+        self._changed(frames)
+        if action is not None:
+            entry = {"action": action, **details}
+            if self.done and {**self.done[-1], "time": 0} == {**entry, "time": 0}:
+                self.done.pop()  # one line for all strokes on a frame
+            self.done.append({**entry, "time": round(time.time())})
+        record = {
+            "format": FORMAT,
+            "version": VERSION,
+            "video": self.identity,
+            "objects": [asdict(each) for each in self.objects],
+            "next_object": self.next_object,
+            "given": {str(frame): asdict(mask) for frame, mask in sorted(self.given.items())},
+            "results": self.results.decode(),
+            "sureness": self.sureness,
+            "done": self.done,
+        }
+        write_atomically(self.root / RECORD, lambda file: file.write(json.dumps(record).encode()))
+
+    def _path(self, folder: str, frame: int) -> Path:
+        return self.root / folder / f"{self.video.names[frame]}.png"
+
+    def _read(self, folder: str, frame: int) -> np.ndarray:
+        path = self._path(folder, frame)
+        labels = read_label_map(path).labels
+        if labels.shape != self.video.size:
+            raise InputError(f"{path}: mask is {size_text(labels.shape)}, the video is {size_text(self.video.size)}")
+        return np.array(labels)
+
+    def _open(self) -> None:
+        make_folder(self.root)
+        path = self.root / RECORD
+        ours = (LOCK, f".{RECORD}.")  # which a crash may leave before there is a record
+        strangers = [entry.name for entry in self.root.iterdir() if not entry.name.startswith(ours)]
+        if strangers and not path.is_file():
+            raise InputError(f"{self.root}: expected a new folder or a session, found {min(strangers)}; give another --output")
+        self._lock_file = open(self.root / LOCK, "a")  # noqa: SIM115 (held as long as the process lives)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{self.root}: another annotate.py works in this folder") from error
+        if path.is_file():
+            self._load(path, read_json(path))
+        self._save()
+        for folder in (GIVEN, MASKS, WORKING, EXPORT):
+            make_folder(self.root / folder)
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self._lock_file.close()
+
+    def _load(self, path: Path, record: Any) -> None:
+        try:
+            if record["format"] != FORMAT or record["version"] != VERSION:
+                raise ValueError(f"format {record['format']!r}, version {record['version']!r}")
+            video = record["video"]
+            self.objects = [Object(int(each["id"]), str(each["name"]), bool(each["hidden"])) for each in record["objects"]]
+            self.next_object = int(record["next_object"])
+            self.given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
+            self.results, self.sureness = bytearray(record["results"].encode()), list(record["sureness"])
+            self.done = list(record["done"])
+            fits = len(self.results) == len(self.sureness) == video["frames"] and set(self.results) <= {
+                NONE,
+                OLD,
+                ONE_WAY,
+                FINAL,
+            }
+            if not fits or not all(0 <= frame < video["frames"] for frame in self.given):
+                raise ValueError("lists that do not fit")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}: expected a session of annotate.py, version {VERSION}, found {error}") from error
+        for name in ("frames", "size", "bytes"):
+            if video.get(name) != self.identity[name]:
+                what = f"{name} was {video.get(name)}, is {self.identity[name]}"
+                raise InputError(f"{self.root}: holds the session of another video, {video.get('path')} ({what})")
+        for frame in self.given:
+            if (size := label_map_size(self._path(GIVEN, frame))) != self.video.size:
+                raise InputError(
+                    f"{self._path(GIVEN, frame)}: mask is {size_text(size)}, the video is {size_text(self.video.size)}"
+                )
+        for frame in range(self.length):
+            if self.results[frame] != NONE and not self._path(MASKS, frame).is_file():
+                self.results[frame] = NONE  # someone has removed it
+
+
+def _name(text: str) -> str:
+    return "".join(c for c in text if c.isprintable()).strip()[:LONGEST_NAME]

@@ -1,0 +1,207 @@
+"""The one thread that computes: it follows objects, exports, and takes removed objects out of results."""
+
+import contextlib
+import hashlib
+import json
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from annotation.session import WORKING, Part, Session
+from evaluation.propagate import Estimate, Propagation, Snapshots
+from model import VideoSegmenter
+from model.checkpoint import read
+from util.errors import InputError
+from util.files import remove_files, write_atomically
+
+RECORD_SECONDS = 2  # between two records of what is done
+
+
+@dataclass
+class Job:
+    """What the worker does, or did last."""
+
+    kind: str = ""  # follow, export, clean
+    running: bool = False
+    done: int = 0
+    total: int = 0
+    frame: int = 0  # the one that was done last
+    message: str = ""  # for the user: what came of it
+    failed: bool = False
+
+
+class Worker:
+    """Does one job at a time in a thread of its own; `start` refuses a second one with `InputError`.
+
+    settings: what makes results differ, by which a stopped job knows whether it can go on
+    """
+
+    def __init__(self, session: Session, make_segmenter: Callable[[], VideoSegmenter], settings: dict[str, Any]) -> None:
+        self.session, self.make_segmenter, self.settings = session, make_segmenter, settings
+        self.job = Job()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._folder = session.root / WORKING
+        self._snapshot = self._folder / "snapshot.pth"
+
+    def start(self, kind: str, steps: Callable[[], Generator[None, None, None]] | None = None) -> None:
+        """Begin a job: `follow`, or what `steps` does between its yields."""
+        with self._starting:
+            if self.job.running:
+                raise InputError(f"busy: wait for {self.job.kind} to end, or stop it")
+            self._stop.clear()
+            self.job = Job(kind, running=True)
+            self.session.touch()
+            self._thread = threading.Thread(target=self._run, args=(steps or self._follow,), daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Let the job end after the frame that it is at, and wait for that."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def progress(self, done: int, total: int, frame: int = 0) -> None:
+        self.job.done, self.job.total, self.job.frame = done, total, frame
+        self.session.touch()
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self.job)
+
+    def _run(self, steps: Callable[[], Generator[None, None, None]]) -> None:
+        job = self.job
+        try:
+            with contextlib.closing(steps()) as each_step:
+                for _ in each_step:
+                    if self._stop.is_set():
+                        job.message = "stopped"
+                        break
+        except InputError as error:
+            job.message, job.failed = str(error), True
+        except Exception as error:  # a full GPU, a defect: the page must not wait for ever
+            traceback.print_exc()
+            job.message, job.failed = f"{type(error).__name__}: {error}", True
+        finally:
+            job.running = False
+            self.session.touch()
+
+    # following
+
+    def _follow(self) -> Generator[None, None, None]:
+        """Follow all parts that need it; after each frame it may be stopped, and the next time goes on from there."""
+        session = self.session
+        with session.lock:
+            revision, work = session.revision, self._work()
+        if not work and not session.given:
+            raise InputError("draw a mask first")
+        total, before = sum(propagation.steps for _, propagation in work), 0
+        for part, propagation in work:
+            self.progress(before + propagation.done, total, part.span.start)
+            snapshots = Snapshots(partial(self._save_snapshot, part))
+            recorded = time.monotonic()
+            try:
+                for frame in self._results(propagation, revision):
+                    self.progress(before + propagation.done, total, frame)
+                    if self.session.revision != revision:
+                        self._forget_working()
+                        self.job.message = "a mask has changed; follow again"
+                        return
+                    yield
+                    if snapshots.due or time.monotonic() - recorded > RECORD_SECONDS:
+                        session.save()  # before the snapshot, which must not be ahead of it
+                        recorded = time.monotonic()
+                    if snapshots.due:
+                        snapshots.save(propagation)
+            except GeneratorExit:  # a stop
+                self._save_snapshot(part, propagation)
+                raise
+            finally:
+                session.save()
+            before += propagation.steps
+            self._forget_working()
+        session.note("follow", steps=total)
+        self.job.message = f"Followed; the network saw {total} frames." if total else "All is followed."
+
+    def _propagation(self, part: Part) -> Propagation:
+        session = self.session
+        masks = {frame: session.given_labels(frame) for frame in part.given}
+        stated = {frame: session.given[frame].stated for frame in part.given}
+        return Propagation(session.video, masks, self.make_segmenter, span=part.span, stated=stated, detailed=True)
+
+    def _results(self, propagation: Propagation, revision: int) -> Iterator[int]:
+        """Take the steps that are left; yields the frame of each, its result kept."""
+        session = self.session
+        for step in propagation.backwards(self._folder):
+            if step.estimate is not None:
+                self._write_estimate(step.index, step.estimate)
+            if step.labels is not None:
+                final = step.estimate is None
+                session.put_result(step.index, step.labels, step.sureness, final=final, revision=revision)
+            yield step.index
+        for frame in propagation.forwards(self._read_estimate, from_the_start=False):
+            assert frame.labels is not None
+            session.put_result(frame.index, frame.labels, frame.sureness, final=True, revision=revision)
+            yield frame.index
+
+    def _write_estimate(self, index: int, estimate: Estimate) -> None:
+        write_atomically(self._folder / f"{index}.npz", lambda file: np.savez(file, **estimate._asdict()))
+
+    def _read_estimate(self, index: int) -> Estimate:
+        with np.load(self._folder / f"{index}.npz") as found:
+            return Estimate(found["probabilities"], found["ids"])
+
+    # going on after a stop
+
+    def _work(self) -> list[tuple[Part, Propagation]]:
+        """The parts that need it, the first one as far as a stopped job has come with it."""
+        parts = self.session.parts()
+        stopped = self._stopped()
+        if stopped is None:
+            self._forget_working()
+            return [(part, self._propagation(part)) for part in parts]
+        span = stopped[0].span  # of which some is final by now
+        rest = [part for part in parts if part.span.stop <= span.start + 1 or part.span.start >= span.stop - 1]
+        return [stopped, *((part, self._propagation(part)) for part in rest)]
+
+    def _stopped(self) -> tuple[Part, Propagation] | None:
+        """What the snapshot can go on with, if all that it depends on is as it was."""
+        session = self.session
+        if not self._snapshot.is_file():
+            return None
+        try:
+            state = read(self._snapshot)
+            part = Part(range(*state["span"]), state["given"])
+            inside = {frame for frame in session.given if frame in part.span}
+            if inside.issubset(part.given) and session.given.keys() >= set(part.given):
+                propagation = self._propagation(part)
+                if state["key"] == self._key(propagation):
+                    propagation.load_state_dict(state)
+                    return part, propagation
+        except Exception as error:  # damaged: it is done anew
+            print(f"note: {self._snapshot}: cannot go on from this ({error})", file=sys.stderr)
+        return None
+
+    def _key(self, propagation: Propagation) -> str:
+        """Of all that results depend on, but the span."""
+        result = hashlib.sha256(json.dumps([self.settings, sorted(propagation.stated.items())]).encode())
+        for _, labels in sorted(propagation.masks.items()):
+            result.update(labels.tobytes())
+        return result.hexdigest()
+
+    def _save_snapshot(self, part: Part, propagation: Propagation) -> None:
+        where = {"span": [part.span.start, part.span.stop], "given": part.given, "key": self._key(propagation)}
+        write_atomically(self._snapshot, lambda file: torch.save({**where, **propagation.state_dict()}, file))
+
+    def _forget_working(self) -> None:
+        """The snapshot and the estimates, which have done their part."""
+        numbers = (path for path in self._folder.glob("*.npz") if path.stem.isdecimal())
+        remove_files([self._snapshot, *numbers])

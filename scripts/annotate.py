@@ -1,0 +1,97 @@
+"""Draw masks of objects in a video, follow them and correct the results, in the browser.
+
+python scripts/annotate.py holiday.mp4 --output out/holiday      # prints an address; open it
+
+Everything is saved at once in --output; after a stop the same command goes on.
+"""
+
+import argparse
+import secrets
+import socket
+import sys
+from fractions import Fraction
+
+import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+
+from annotation.session import Session
+from annotation.worker import Worker
+from dataset.video_file import open_video
+from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
+from model import segmenter_maker
+from model.checkpoint import digest
+from util.device import device_of, use_half, use_threads
+from util.errors import InputError, one_line_errors
+from util.files import one_line_for
+from util.flags import DefaultsFormatter, first_line, float_between, int_between
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result.add_argument("video", help="a video file, or a folder of frames")
+    result.add_argument("--port", type=int_between(0, 65535), default=8765, help="of the server; 0 takes any free one")
+    result.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; beyond 127.0.0.1 the connection is not encrypted, so prefer a tunnel: "
+        "ssh -L 8765:localhost:8765 MACHINE",
+    )
+    result.add_argument(
+        "--fps", type=float_between(0.01, 1000), default=24, help="frames per second of a folder of frames, 0.01 to 1000"
+    )
+    result.add_argument(
+        "--allow_truncated",
+        action="store_true",
+        help="if the video file is cut short or damaged, go on with the frames that can be decoded",
+    )
+    add_segmenter_flags(result, size=480, max_memory_frames=20)
+    return result
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises `InputError` when the address or the port cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(f"--host {host} --port {port}: {error.strerror or error}; --port 0 takes any free port") from error
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    try:
+        import uvicorn
+
+        from annotation.server import build_app
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; pip install -e '.[web]'") from error
+    with one_line_for(arguments.output), listen(arguments.host, arguments.port) as listening:
+        device = device_of(arguments.device)
+        checkpoint = digest(arguments.model)
+        rate = Fraction(arguments.fps).limit_denominator(1001)
+        video = open_video(arguments.video, rate=rate, allow_truncated=arguments.allow_truncated)
+        if video.note:
+            print(f"note: {video.note}", file=sys.stderr)
+        use_threads(arguments.threads)
+        options, amp = segmenter_options(arguments), use_half(arguments.amp, device)
+        maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments)}, **options)
+        session = Session(arguments.output, video, arguments.video)
+        worker = Worker(session, maker, {**options, "amp": amp, "model": checkpoint, "device": device.type})
+        token = secrets.token_urlsafe(24)
+        port = listening.getsockname()[1]
+        app = build_app(session, worker, token, arguments.host, port, lambda: server.should_exit)
+        config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        print(f"http://{name}:{port}/?token={token}", flush=True)
+        print("Ctrl-C ends it; everything is saved as you go.", file=sys.stderr)
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            worker.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

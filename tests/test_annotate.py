@@ -1,0 +1,315 @@
+"""A session of annotate.py and the worker that follows: what is computed anew, and what a stop or a crash leaves."""
+
+import functools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import run_script
+from films import SIZE, noise, square, write_film, write_folder
+from PIL import Image
+
+from annotation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, cut
+from annotation.export import KINDS, export
+from annotation.frames import Frames
+from annotation.session import FINAL, NONE, OLD, Session
+from annotation.worker import Worker
+from dataset.benchmarks import youtube_videos
+from dataset.video_file import FrameFolder, VideoFile
+from dataset.vos import VideoClips
+from model import VideoSegmenter
+from util.errors import InputError
+from util.image import colour_map, read_label_map, write_label_map
+
+LENGTH = 12
+
+
+@pytest.fixture
+def video(tmp_path) -> FrameFolder:
+    return FrameFolder(write_folder(tmp_path / "frames", LENGTH))
+
+
+class Bench:
+    """A session with its worker, and a count of the frames that the network has seen."""
+
+    def __init__(self, root: Path, video, network) -> None:
+        self.session = Session(root, video, "frames")
+        self.seen = 0
+        self.stop_at = -1
+        bench = self
+
+        class Counting(VideoSegmenter):
+            def step(self, *arguments, **options):
+                bench.seen += 1
+                if bench.seen == bench.stop_at:
+                    bench.worker._stop.set()
+                return super().step(*arguments, **options)
+
+        self.worker = Worker(self.session, functools.partial(Counting, network, memory_every=2), {})
+
+    def follow(self, stop_at: int = -1) -> int:
+        """Follow, perhaps to be stopped at a step; returns how many frames the network saw."""
+        self.seen, self.stop_at = 0, stop_at
+        self.worker.start("follow")
+        assert self.worker._thread is not None
+        self.worker._thread.join()
+        assert not self.worker.job.failed, self.worker.job.message
+        return self.seen
+
+    def results(self) -> dict[int, bytes]:
+        return {t: self.session.labels(t).tobytes() for t in range(LENGTH)}
+
+
+@pytest.fixture
+def bench(tmp_path, video, light_network) -> Bench:
+    result = Bench(tmp_path / "out", video, light_network)
+    result.session.add_object("dog")
+    return result
+
+
+def test_the_first_following_is_what_segment_video_does(bench, light_file, tmp_path):
+    masks = {3: square((4, 4)), 8: square((30, 20))}
+    for frame, labels in masks.items():
+        bench.session.give(frame, labels)
+        write_label_map(tmp_path / f"{frame}.png", labels, colour_map())
+    assert bench.follow() == 9 + 9
+    flags = ("--mem_every", 2, "--size", 48, "--max_memory_frames", "all", "--model", light_file)
+    given = [f"{frame}:{tmp_path / f'{frame}.png'}" for frame in masks]
+    assert run_script("segment_video", tmp_path / "frames", "--mask", *given, "--output", tmp_path / "own", *flags) == 0
+    for t in range(LENGTH):
+        expected = read_label_map(tmp_path / f"own/masks/{t}.png").labels
+        np.testing.assert_array_equal(bench.session.labels(t), masks.get(t, expected))
+        np.testing.assert_array_equal(read_label_map(tmp_path / f"out/masks/{t}.png").labels, masks.get(t, expected))
+
+
+def test_a_correction_computes_the_interval_between_its_neighbours_and_nothing_else(bench):
+    for frame in (0, 4, 9):
+        bench.session.give(frame, square((4 + frame, 4)))
+    assert bench.follow() == 10 + 12
+    before = bench.results()
+    assert bench.follow() == 0
+    bench.session.give(6, square((30, 20)))
+    assert [bench.session.results[t] for t in range(LENGTH)] == [FINAL] * 5 + [OLD] * 4 + [FINAL] * 3
+    assert bench.follow() == 2 * 6  # frames 4 to 9, both ways
+    after = bench.results()
+    assert {t for t in range(LENGTH) if after[t] != before[t]} <= {5, 6, 7, 8}
+    assert after[6] == square((30, 20)).tobytes()
+    bench.session.give(11, square((2, 2)))
+    assert bench.follow() == 2 * 3  # frames 9 to 11
+    bench.session.forget(6)
+    assert bench.follow() == 2 * 6
+    after = bench.results()
+    assert all(after[t] == before[t] for t in (0, 1, 2, 3, 4, 9))
+
+
+def test_a_new_object_is_followed_past_masks_that_were_drawn_before_it(bench):
+    bench.session.give(2, square((4, 4)))
+    bench.session.give(6, square((4, 4)))
+    bench.follow()
+    bench.session.add_object("cat")
+    bench.session.give(9, square((4, 4), (40, 20)))
+    assert bench.session.parts()[0].span == range(LENGTH)
+    bench.follow()
+    bench.session.give(4, square((4, 4), (40, 20)))  # both objects are stated here and at 9
+    assert [part.span for part in bench.session.parts()] == [range(0, 10)]
+    bench.follow()
+    bench.session.give(8, square((4, 4)))
+    assert [part.span for part in bench.session.parts()] == [range(4, 10)]
+
+
+def test_a_mask_without_an_object_says_that_it_is_not_there(bench):
+    bench.session.add_object("cat")
+    bench.session.give(0, square((4, 4), (40, 20)))
+    bench.session.give(5, square((4, 4)))
+    bench.follow()
+    assert 2 not in bench.session.labels(5)
+    part = bench.session.parts()
+    assert not part
+    bench.session.give(8, square((4, 4)))
+    (part,) = bench.session.parts()
+    assert part.span == range(5, LENGTH)
+    assert part.given == [0, 5, 8]  # 0 tells of the cat, which neither end of the span shows
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9, 10, 11, 16])
+def test_after_a_stop_following_goes_on_to_the_same_results(stop, bench, video, light_network, tmp_path):
+    def give(bench: Bench) -> None:
+        bench.session.give(2, square((4, 4)))
+        bench.session.give(8, square((30, 20)))
+
+    give(bench)
+    assert bench.follow() == 9 + 10
+    other = Bench(tmp_path / "other", video, light_network)
+    other.session.add_object("dog")
+    give(other)
+    assert other.follow(stop_at=stop) == stop
+    assert other.worker.job.message == "stopped"
+    kept = sum(state != NONE for state in other.session.results)
+    assert kept >= min(stop - 1, 8)
+    other.session.close()
+    again = Bench(tmp_path / "other", video, light_network)  # a new process
+    assert sum(state != NONE for state in again.session.results) == kept
+    assert again.follow() == 19 - stop
+    assert again.results() == bench.results()
+    assert list((tmp_path / "other/working").iterdir()) == []
+
+
+def test_a_mask_that_is_drawn_while_it_follows_ends_that(bench, monkeypatch):
+    bench.session.give(2, square((4, 4)))
+    put = bench.session.put_result
+
+    def draw_first(frame, *arguments, **options):
+        if frame == 5:
+            bench.session.give(4, square((30, 20)))
+        return put(frame, *arguments, **options)
+
+    monkeypatch.setattr(bench.session, "put_result", draw_first)
+    bench.follow()
+    assert "a mask has changed" in bench.worker.job.message
+    assert bench.session.results[5] == NONE
+    monkeypatch.undo()
+    bench.follow()
+    assert bench.session.results == bytearray([FINAL]) * LENGTH
+    np.testing.assert_array_equal(bench.session.labels(4), square((30, 20)))
+
+
+def test_a_session_is_there_again_as_it_was(bench, video, tmp_path):
+    session = bench.session
+    session.change_object(1, name="a\nlong dog", hidden=True)
+    session.add_object("")
+    session.give(3, square((4, 4), (40, 20)))
+    bench.follow()
+    session.give(5, square((4, 4)))
+    session.close()
+    again = Session(tmp_path / "out", video, "frames")
+    assert [(each.id, each.name, each.hidden) for each in again.objects] == [(1, "along dog", True), (2, "object 2", False)]
+    assert again.changes(0)["frames"][4][1:3] == session.changes(0)["frames"][4][1:3]
+    assert (again.given, again.results, again.sureness) == (session.given, session.results, session.sureness)
+    for t in range(LENGTH):
+        np.testing.assert_array_equal(again.labels(t), session.labels(t))
+    assert [entry["action"] for entry in again.done] == ["add", "add", "draw", "follow", "draw"]
+
+
+def test_a_removed_object_is_gone_everywhere_and_its_number_is_not_used_again(bench, tmp_path):
+    bench.session.add_object("cat")
+    bench.session.give(3, square((4, 4), (40, 20)))
+    bench.follow()
+    bench.session.remove_object(2)
+    for t in range(LENGTH):
+        assert 2 not in bench.session.labels(t)
+        bench.session.clean(t)
+        assert 2 not in read_label_map(tmp_path / f"out/masks/{t}.png").labels
+    np.testing.assert_array_equal(bench.session.given_labels(3), square((4, 4)))
+    assert bench.session.add_object("bird").id == 3
+    bench.session.remove_object(1)
+    bench.session.remove_object(3)
+    assert not bench.session.given
+    assert not bench.session.parts()
+
+
+def test_what_a_session_refuses(bench, video, tmp_path):
+    with pytest.raises(InputError, match="expected labels of objects, found 2"):
+        bench.session.give(0, square((4, 4), (40, 20)))
+    with pytest.raises(InputError, match=r"another annotate.py works in this folder"):
+        Session(tmp_path / "out", video, "frames")
+    with pytest.raises(InputError, match="there is no object 7"):
+        bench.session.remove_object(7)
+    bench.session.close()
+    with pytest.raises(InputError, match=r"session of another video, .*frames was 12, is 5"):
+        Session(tmp_path / "out", FrameFolder(write_folder(tmp_path / "few", 5)), "few")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/letter.txt").write_text("dear")
+    with pytest.raises(InputError, match=r"expected a new folder or a session, found letter.txt"):
+        Session(tmp_path / "full", video, "frames")
+    (tmp_path / "out/session.json").write_text('{"format": "another"}')
+    with pytest.raises(InputError, match=r"session.json: expected a session of annotate.py"):
+        Session(tmp_path / "out", video, "frames")
+
+
+def test_frames_of_a_film_come_in_any_order(tmp_path, monkeypatch):
+    write_film(tmp_path / "film.mp4", [noise(t) // 4 + 3 * t for t in range(60)], gop=20)
+    video = VideoFile(tmp_path / "film.mp4")
+    monkeypatch.setattr("annotation.frames.MOST_BYTES", 20_000)
+    frames = Frames(video)
+    for index in (0, 1, 2, 50, 49, 48, 3, 59, 20, 19, 0):
+        assert frames.jpeg(index) == Frames(video).jpeg(index)
+        found = torch.from_numpy(_decoded(frames.jpeg(index))).float()
+        assert (found - torch.from_numpy(video.frame(index)).float()).abs().mean() < 6
+    assert frames._bytes < 40_000 + 20_000
+
+
+def _decoded(jpeg: bytes) -> np.ndarray:
+    import cv2
+
+    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].copy()
+
+
+def test_grabcut_finds_a_disc_in_a_box_and_from_a_scribble():
+    y, x = np.mgrid[:240, :320]
+    disc = (y - 110) ** 2 + (x - 150) ** 2 < 50**2
+    image = np.where(disc[..., None], (200, 60, 40), (40, 90, 150)) + np.random.default_rng(0).integers(-20, 20, (240, 320, 3))
+    image = image.clip(0, 255).astype(np.uint8)
+    box = np.full(disc.shape, BACKGROUND, np.uint8)
+    box[50:170, 90:210] = MAYBE_OBJECT
+    scribble = np.full(disc.shape, MAYBE_BACKGROUND, np.uint8)
+    scribble[108:112, 120:180] = OBJECT
+    scribble[10:14, :] = BACKGROUND
+    for hints in (box, scribble):
+        found = cut(image, hints)
+        assert (found & disc).sum() / (found | disc).sum() > 0.97
+        assert found[hints == OBJECT].all()
+        assert not found[hints == BACKGROUND].any()
+    nothing = np.zeros(SIZE, np.uint8)
+    assert not cut(noise(0), nothing).any()
+    assert cut(noise(0), nothing + MAYBE_OBJECT).all()
+
+
+def test_exports_are_what_they_say(bench, video, tmp_path):
+    session = bench.session
+    session.add_object("cat")
+    session.give(3, square((4, 4), (40, 20)))
+    bench.follow()
+    session.give(4, square((4, 4), (40, 20)))
+    session.change_object(2, hidden=True)
+    reports: list[tuple[int, int, int]] = []
+    paths = {}
+    for kind in KINDS:
+        for again in range(2):  # the second takes the place of the first
+            steps = export(session, kind, lambda *figures: reports.append(figures))
+            paths[kind] = _returned(steps)
+            assert reports[-1] == (LENGTH, LENGTH, LENGTH - 1), again
+    assert sorted(path.name for path in (tmp_path / "out/export").iterdir()) == sorted(path.name for path in paths.values())
+    with av.open(str(paths["overlay"])) as film, av.open(str(paths["cutout_film"])) as cut_film:
+        assert sum(1 for _ in film.decode(video=0)) == LENGTH
+        films = [frame.to_ndarray(format="rgba") for frame in cut_film.decode(video=0)]
+    for t in range(LENGTH):
+        labels = session.labels(t)
+        np.testing.assert_array_equal(read_label_map(paths["masks"] / f"{t}.png").labels, labels)
+        cutout = np.array(Image.open(paths["cutout"] / f"{t}.png"))
+        np.testing.assert_array_equal(cutout[..., 3], np.where(labels == 1, 255, 0))
+        np.testing.assert_array_equal(cutout[labels == 1][:, :3], video.frame(t)[labels == 1])
+        np.testing.assert_array_equal(films[t][..., 3] > 127, labels == 1)
+
+
+def test_an_exported_data_set_can_be_evaluated_and_trained_on(bench, tmp_path):
+    bench.session.give(3, square((4, 4)))
+    bench.session.give(4, square((8, 4)))
+    bench.session.results[5] = NONE
+    root = _returned(export(bench.session, "dataset", lambda *_: None))
+    (evaluated,) = youtube_videos(root)
+    assert evaluated.name == "frames"
+    assert len(evaluated.images) == LENGTH
+    clips = VideoClips(root / "JPEGImages", root / "Annotations", crop=32)
+    assert [image.stem for image, _ in clips.annotated(0)] == ["3", "4"]
+    assert clips.draw(0, np.random.default_rng(0), max_skip=1) is not None
+
+
+def _returned(steps):
+    """What a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

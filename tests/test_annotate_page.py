@@ -1,0 +1,349 @@
+"""The page of annotate.py in headless Chromium: what is drawn is saved, and a film gets from nothing to corrected masks."""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from annotate_server import Running
+from films import noise, write_folder
+from PIL import Image
+
+from evaluation.metrics import disk, score_masks
+from util.image import read_label_map
+
+pytest.importorskip("starlette", reason="the extra `web` is not installed")
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with chromedriver is installed")
+
+SIZE = (120, 160)
+LENGTH = 8
+WAIT = 60  # seconds, for what takes one
+
+
+class Page:
+    """The page as a user sees it."""
+
+    def __init__(self, browser, server: Running) -> None:
+        self.browser, self.server = browser, server
+        browser.get(server.address)
+        self.until(lambda: self.ready == 0 and self.state["objects"])
+
+    @property
+    def state(self) -> dict:
+        return self.server.state()
+
+    @property
+    def ready(self) -> int | None:
+        """The frame whose mask is to be seen."""
+        text = self.browser.execute_script("return document.body.dataset.ready")
+        return int(text) if text else None
+
+    def until(self, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + WAIT
+        while not condition():
+            assert time.monotonic() < end, self.browser.find_element("id", "message").text
+            time.sleep(0.05)
+
+    @property
+    def chosen(self) -> str:
+        """The name of the object that is drawn."""
+        return self.browser.execute_script("return document.querySelector('li.chosen input')?.value")
+
+    def saved(self) -> None:
+        self.until(lambda: self.browser.find_element("id", "saved").text == "saved")
+
+    def click(self, selector: str) -> None:
+        self.browser.find_element("css selector", selector).click()
+
+    def keys(self, *keys: str) -> None:
+        ActionChains(self.browser, duration=0).send_keys(*keys).perform()
+
+    def undo(self) -> None:
+        ActionChains(self.browser).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
+
+    def tool(self, name: str, radius: int = 3) -> None:
+        self.click(f"[data-tool={name}]")
+        self.browser.execute_script("const s = document.getElementById('size'); s.value = arguments[0]", radius)
+
+    def go(self, frame: int) -> None:
+        field = self.browser.find_element("id", "number")
+        field.clear()
+        field.send_keys(str(frame), Keys.ENTER)
+        self.until(lambda: self.ready == frame)
+
+    def drag(self, *points: tuple[int, int], alt: bool = False) -> None:
+        """Press the button at the first (x, y) of the frame, move straight to the others, and let go."""
+        actions = ActionChains(self.browser, duration=0)
+        actions.key_down(Keys.ALT) if alt else None
+        for i, point in enumerate(points):
+            self._move(actions, point)
+            actions.click_and_hold() if i == 0 else None
+        actions.release()
+        actions.key_up(Keys.ALT) if alt else None
+        actions.perform()
+
+    def press(self, *points: tuple[int, int]) -> None:
+        actions = ActionChains(self.browser, duration=0)
+        for point in points:
+            self._move(actions, point)
+            actions.click()
+        actions.perform()
+
+    def _move(self, actions, point: tuple[int, int]) -> None:
+        """To the middle of a pixel of the frame."""
+        left, top, width = self.browser.execute_script(
+            "const r = document.getElementById('labels').getBoundingClientRect(); return [r.left, r.top, r.width]"
+        )
+        scale = width / SIZE[1]
+        x, y = (round(corner + (each + 0.5) * scale) for corner, each in zip((left, top), point, strict=True))
+        actions.w3c_actions.pointer_action.move_to_location(x, y)
+
+    def follow(self) -> dict:
+        self.click("#follow")
+        self.until(lambda: self.browser.find_element("id", "follow").is_displayed() and not self.state["job"]["running"])
+        return self.server.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--window-size=1280,860",
+        "--force-device-scale-factor=1",
+    ):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_window_size(1280, 720 + 139)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def start(light_file, tmp_path) -> Iterator[Callable[..., Running]]:
+    started = []
+
+    def begin(video: Path, *flags: object) -> Running:
+        started.append(Running(video, tmp_path / "out", *(flags or ("--model", light_file, "--size", 48))))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        if each.process.poll() is None:
+            each.end()
+
+
+@pytest.fixture
+def page(browser, start, tmp_path) -> Page:
+    return Page(browser, start(write_folder(tmp_path / "frames", LENGTH, SIZE)))
+
+
+def given(root: Path, frame: int) -> np.ndarray:
+    return read_label_map(root / f"given/{frame}.png").labels
+
+
+def stamped(labels: np.ndarray, points: list[tuple[int, int]], radius: int, value: int, over: int | None = None) -> None:
+    """Discs along straight lines, by rounding instead of Bresenham's sums."""
+    for (x0, y0), (x1, y1) in zip(points, points[1:] or points, strict=False):
+        steps = max(abs(x1 - x0), abs(y1 - y0), 1)
+        for step in range(steps + 1):
+            x, y = round(x0 + step * (x1 - x0) / steps), round(y0 + step * (y1 - y0) / steps)
+            pad = np.pad(np.zeros_like(labels), radius)
+            pad[y : y + 2 * radius + 1, x : x + 2 * radius + 1] = disk(radius)
+            where = pad[radius : radius + labels.shape[0], radius : radius + labels.shape[1]] != 0
+            labels[where & (labels == over) if over is not None else where] = value
+
+
+def test_what_is_drawn_with_the_mouse_is_what_is_saved(page, tmp_path):
+    expected = np.zeros(SIZE, np.uint8)
+    page.tool("brush", 7)
+    page.drag((20, 30), (60, 30), (60, 70))
+    stamped(expected, [(20, 30), (60, 30), (60, 70)], 7, 1)
+    page.saved()
+    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+    page.tool("brush", 2)
+    page.drag((100, 20), (140, 60))  # on a diagonal
+    stamped(expected, [(100, 20), (140, 60)], 2, 1)
+    page.tool("eraser", 4)
+    page.drag((10, 30), (40, 30))
+    stamped(expected, [(10, 30), (40, 30)], 4, 0, over=1)
+    page.tool("brush", 5)
+    page.drag((2, 118), (2, 118))  # over the corner
+    stamped(expected, [(2, 118)], 5, 1)
+    page.saved()
+    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+    page.tool("polygon")
+    page.press((90, 80), (130, 80), (130, 110), (90, 110))
+    page.keys(Keys.ENTER)
+    expected[80:111, 90:131] = 1
+    page.saved()
+    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+    page.tool("fill")
+    page.press((100, 90))  # of its own colour: nothing
+    page.keys("n")
+    page.until(lambda: len(page.state["objects"]) == 2)
+    page.until(lambda: page.chosen == "object 2")
+    page.tool("fill")
+    page.press((100, 90))
+    expected[80:111, 90:131] = 2
+    page.saved()
+    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+
+
+def test_undo_and_redo_are_saved_too(page, tmp_path):
+    page.tool("brush", 6)
+    page.drag((40, 40), (50, 40))
+    page.drag((100, 80), (110, 80))
+    page.saved()
+    both = given(tmp_path / "out", 0)
+    page.undo()
+    page.saved()
+    one = np.zeros(SIZE, np.uint8)
+    stamped(one, [(40, 40), (50, 40)], 6, 1)
+    np.testing.assert_array_equal(given(tmp_path / "out", 0), one)
+    page.undo()  # the frame has no mask again
+    page.until(lambda: page.state["given"] == [])
+    assert not (tmp_path / "out/given/0.png").exists()
+    page.until(lambda: page.ready == 0)
+    page.click("#redo")
+    page.click("#redo")
+    page.saved()
+    np.testing.assert_array_equal(given(tmp_path / "out", 0), both)
+    page.click("#clear")
+    page.saved()
+    assert not given(tmp_path / "out", 0).any()
+
+
+def test_zoomed_and_moved_the_pixels_are_the_same(page, tmp_path):
+    page.keys("+", "+", "+")
+    page.tool("pan")
+    page.drag((80, 60), (90, 50))
+    page.tool("brush", 0)
+    page.drag((75, 55), (75, 55))
+    page.drag((80, 61), (85, 61))
+    page.saved()
+    expected = np.zeros(SIZE, np.uint8)
+    expected[55, 75] = 1
+    expected[61, 80:86] = 1
+    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory) -> tuple[Path, list[np.ndarray]]:
+    """Two discs of different colours that move over a dull ground: frames and the truth."""
+    folder = tmp_path_factory.mktemp("discs")
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    truth = []
+    for t in range(LENGTH):
+        labels = np.zeros(SIZE, np.uint8)
+        labels[(y - 40) ** 2 + (x - 40 - 5 * t) ** 2 < 18**2] = 1
+        labels[(y - 88) ** 2 + (x - 120 + 6 * t) ** 2 < 16**2] = 2
+        colours = np.array([(70, 90, 70), (220, 70, 50), (60, 90, 230)])
+        Image.fromarray((colours[labels] + noise(t, SIZE) // 10).astype(np.uint8)).save(folder / f"{t}.png")
+        truth.append(labels)
+    return folder, truth
+
+
+def test_two_objects_are_boxed_scribbled_followed_and_corrected(browser, start, discs, tmp_path):
+    folder, truth = discs
+    network = ("--size", 96)  # the light network of this repository
+    page = Page(browser, start(folder, *network))
+    page.tool("box")
+    page.drag((19, 19), (61, 61))
+    page.saved()
+    assert score_masks(truth[0] == 1, given(tmp_path / "out", 0) == 1)[0] > 0.9
+    page.keys("n")
+    page.until(lambda: len(page.state["objects"]) == 2)
+    page.until(lambda: page.chosen == "object 2")
+    page.tool("scribble", 2)
+    page.drag((112, 88), (128, 88))
+    page.until(lambda: 2 in given(tmp_path / "out", 0))
+    assert score_masks(truth[0] == 2, given(tmp_path / "out", 0) == 2)[0] > 0.9
+    page.drag((110, 60), (130, 60), alt=True)
+    page.until(lambda: "Looking" not in browser.find_element("id", "message").text)
+    page.saved()
+    assert page.follow()["done"] == LENGTH
+
+    def score(frame: int) -> float:
+        found = read_label_map(tmp_path / f"out/masks/{frame}.png").labels
+        return float(np.mean([score_masks(truth[frame] == i, found == i)[0] for i in (1, 2)]))
+
+    assert np.mean([score(t) for t in range(LENGTH)]) > 0.7
+
+    # a wrong mask, and what comes of it; then the right one
+    page.go(5)
+    page.tool("brush", 12)
+    page.drag((140, 20), (150, 30))
+    page.saved()
+    assert page.follow()["done"] == (5 + 1) + LENGTH  # from the given neighbour, and to the end
+    wrong = [score(t) for t in range(LENGTH)]
+    page.click("#least")
+    page.until(lambda: page.ready in (1, 2, 3, 4, 6, 7))
+    page.go(5)
+    page.tool("eraser", 14)
+    page.drag((140, 20), (150, 30))
+    page.saved()
+    assert page.follow()["done"] == (5 + 1) + LENGTH
+    right = [score(t) for t in range(LENGTH)]
+    assert right[5] > wrong[5]
+    assert np.mean(right) > np.mean(wrong)
+    page.go(3)
+    page.click("#keep")
+    page.saved()
+    kept = {t: (tmp_path / f"out/masks/{t}.png").stat().st_mtime_ns for t in range(LENGTH)}
+    assert page.follow()["done"] == 2 * 6  # frames 0 to 5, both ways
+    again = {t for t in range(LENGTH) if (tmp_path / f"out/masks/{t}.png").stat().st_mtime_ns != kept[t]}
+    assert again == {1, 2, 3, 4}
+
+    Select(browser.find_element("id", "export")).select_by_value("cutout")
+    page.until(lambda: (tmp_path / f"out/export/cutout/{LENGTH - 1}.png").exists())
+    assert Image.open(tmp_path / "out/export/cutout/0.png").mode == "RGBA"
+
+
+@pytest.mark.slow
+def test_a_killed_server_goes_on_in_the_middle_of_following(browser, start, tmp_path):
+    frames = write_folder(tmp_path / "frames", 40, SIZE)
+    server = start(frames)
+    page = Page(browser, server)
+    page.tool("brush", 12)
+    page.drag((40, 40), (60, 40))
+    page.saved()
+    page.click("#follow")
+    page.until(lambda: (tmp_path / "out/masks/6.png").exists())
+    server.end(signal.SIGKILL)
+    page = Page(browser, start(frames))
+    assert page.state["given"] == [0]
+    page.until(lambda: browser.find_element("id", "follow").is_enabled())
+    page.follow()
+    assert {entry[1] for entry in page.state["frames"]} == {"f"}
+    assert len(list((tmp_path / "out/masks").iterdir())) == 40
+
+
+def test_a_second_tab_sees_the_same(page, browser, tmp_path):
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    try:
+        second = Page(browser, page.server)
+        browser.switch_to.window(first)
+        page.tool("brush", 6)
+        page.drag((40, 40), (50, 40))
+        page.saved()
+        browser.switch_to.window(browser.window_handles[-1])
+        count = "const c = document.getElementById('labels'); return c.getContext('2d').getImageData(45, 40, 1, 1).data[3]"
+        second.until(lambda: browser.execute_script(count) > 0)
+    finally:
+        browser.close()
+        browser.switch_to.window(first)

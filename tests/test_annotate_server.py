@@ -1,0 +1,149 @@
+"""The server of annotate.py: who is let in, and what it says to odd requests."""
+
+import gzip
+import json
+import re
+import signal
+import socket
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from annotate_server import Running
+from films import SIZE, square, write_folder
+
+from util.image import read_label_map
+
+pytest.importorskip("starlette", reason="the extra `web` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
+
+LENGTH = 6
+
+
+@pytest.fixture(scope="module")
+def server(light_file, tmp_path_factory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("server")
+    write_folder(folder / "frames", LENGTH)
+    running = Running(folder / "frames", folder / "out", "--model", light_file, "--size", 48)
+    yield running
+    if running.process.poll() is None:
+        running.end()
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"Cookie": ""}, "with its token"),
+        ({"Cookie": "stcn-annotate=guess"}, "with its token"),
+        ({"Host": "evil.example"}, "another name"),
+        ({"Host": "evil.example:8765", "Origin": "http://evil.example:8765"}, "another name"),
+        ({"Host": ""}, ""),
+        ({"Origin": "http://evil.example"}, "only the page itself"),
+        ({"Origin": "null"}, "only the page itself"),
+        ({"Origin": "http://127.0.0.1:1"}, "only the page itself"),
+    ],
+)
+def test_strangers_are_refused_everything(headers, told, server):
+    for method, path in (("GET", "/"), ("GET", "/page/main.js"), ("GET", "/api/state"), ("POST", "/api/follow")):
+        status, body = server.ask(method, path, **headers)
+        assert status in (400, 403)
+        assert told.lower() in body.decode().lower()
+
+
+def test_nothing_is_changed_without_an_origin(server):
+    assert server.ask("GET", "/api/frame/0", Origin="")[0] == 200
+    assert server.ask("POST", "/api/follow", Origin="")[0] == 403
+
+
+def test_the_address_leads_to_a_page_with_a_cookie_and_without_the_token(server):
+    status, _ = server.ask("GET", f"/?token={server.token}", Cookie="", Origin="")
+    assert status == 303
+    assert server.ask("GET", "/?token=guess", Origin="")[0] == 403
+    status, body = server.ask("GET", "/", Origin="")
+    assert status == 200
+    for name in re.findall(rb'(?:src|href)="(/page/[^"]+)"', body):
+        assert server.ask("GET", name.decode(), Origin="")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/page/../server.py",
+        "/page/%2e%2e/server.py",
+        "/page/..%2fserver.py",
+        "/api/frame/..%2f..",
+        "/api/mask/../1",
+        "/session.json",
+    ],
+)
+def test_no_path_leads_out_of_the_page(path, server):
+    assert server.ask("GET", path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", f"/api/frame/{LENGTH}", None, 400),
+        ("GET", "/api/frame/-1", None, 404),
+        ("GET", "/api/state?since=x", None, 400),
+        ("PUT", "/api/mask/0", b"", 400),
+        ("PUT", "/api/mask/0", bytes(SIZE[0] * SIZE[1] - 1), 400),
+        ("PUT", "/api/mask/0", bytes(SIZE[0] * SIZE[1] + 1), 413),
+        ("PUT", "/api/mask/0", b"\x09" * (SIZE[0] * SIZE[1]), 400),
+        ("POST", "/api/cut/0", b"\x04" * (SIZE[0] * SIZE[1]), 400),
+        ("POST", "/api/object", {"name": 3}, 400),
+        ("POST", "/api/object", {"name": "x" * 5000}, 413),
+        ("POST", "/api/object", b"[1", 400),
+        ("POST", "/api/object", b"[" * 4000, 400),
+        ("PATCH", "/api/object/99", {"name": "x"}, 400),
+        ("DELETE", "/api/object/99", None, 400),
+        ("POST", "/api/export", {"kind": "../../etc"}, 400),
+        ("TRACE", "/", None, 405),
+    ],
+)
+def test_odd_requests_are_told_what_is_expected(method, path, body, status, server):
+    before = server.state()
+    found, text = server.ask(method, path, body)
+    assert found == status, text
+    assert server.state()["version"] == before["version"]
+
+
+def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_path):
+    write_folder(tmp_path / "frames", LENGTH)
+    arguments = (tmp_path / "frames", tmp_path / "out", "--model", light_file, "--size", 48)
+    server = Running(*arguments)
+    try:
+        assert json.loads(server.ask("POST", "/api/object", {"name": "dog"})[1]) == {"id": 1}
+        assert server.ask("PUT", "/api/mask/2", square((4, 4)).tobytes())[0] == 200
+        server.end(signal.SIGKILL)
+        np.testing.assert_array_equal(read_label_map(tmp_path / "out/given/2.png").labels, square((4, 4)))
+        server = Running(*arguments)
+        assert server.state()["given"] == [2]
+        _, body = server.ask("GET", "/api/mask/2")
+        assert gzip.decompress(body) == square((4, 4)).tobytes()
+        server.ask("POST", "/api/follow", b"")
+        assert server.wait()["done"] == 3 + 4
+        state = server.state()
+        assert [entry[1] for entry in state["frames"]] == ["f"] * LENGTH
+        since = state["version"]
+        server.ask("PATCH", "/api/object/1", {"hidden": True})
+        news = server.state(since)  # what a second tab hears
+        assert news["objects"][0]["hidden"]
+        assert not news["frames"]
+        assert server.end(signal.SIGINT) == 0
+    finally:
+        if server.process.poll() is None:
+            server.end()
+
+
+def test_what_cannot_be_is_told_in_one_line(script, light_file, tmp_path, capsys):
+    frames = write_folder(tmp_path / "frames", 2)
+    command = ("annotate", frames, "--model", light_file, "--port", 0, "--output")
+    assert script(*command, frames) == 2
+    assert "expected a new folder or a session, found 0.png" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert script(*command, tmp_path / "out", "--port", taken.getsockname()[1]) == 2
+    assert "--port 0 takes any free port" in capsys.readouterr().err
+    assert script("annotate", tmp_path / "none.mp4", *command[2:], tmp_path / "out") == 2
+    assert "none.mp4: no such video" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
