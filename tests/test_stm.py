@@ -6,9 +6,10 @@ import torch
 from conftest import build_light_network, run_script
 from naive import naive_read
 
-from model import STCN, STM, VideoSegmenter, load_network, make_network, save_network
+from model import STCN, STM, MemoryBank, VideoSegmenter, load_network, make_network, save_network
 from model.network import NetworkConfig, soft_aggregate
 from model.plain import aggregate_plainly, decode_plainly, read_plainly
+from model.stm import ObjectBanks
 
 SIZE = (64, 80)
 
