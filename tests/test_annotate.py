@@ -75,7 +75,7 @@ def test_the_first_following_is_what_segment_video_does(bench, light_file, tmp_p
         bench.session.give(frame, labels)
         write_label_map(tmp_path / f"{frame}.png", labels, colour_map())
     assert bench.follow() == 9 + 9
-    flags = ("--mem_every", 2, "--size", 48, "--max_memory_frames", "all", "--model", light_file)
+    flags = ("--mem_every", 2, "--size", 48, "--max_memory_frames", "all", "--amp", "off", "--model", light_file)
     given = [f"{frame}:{tmp_path / f'{frame}.png'}" for frame in masks]
     assert run_script("segment_video", tmp_path / "frames", "--mask", *given, "--output", tmp_path / "own", *flags) == 0
     for t in range(LENGTH):

@@ -109,8 +109,10 @@ class Page:
         actions.w3c_actions.pointer_action.move_to_location(x, y)
 
     def follow(self) -> dict:
+        """Follow to the end; the job."""
+        self.until(lambda: self.server.state()["behind"] and self.browser.find_element("id", "follow").is_enabled())
         self.click("#follow")
-        self.until(lambda: self.browser.find_element("id", "follow").is_displayed() and not self.state["job"]["running"])
+        self.until(lambda: not (self.server.state()["behind"] or self.state["job"]["running"]))
         return self.server.wait()
 
 

@@ -78,15 +78,15 @@ def draw_regions(points: Tensor, owners: dict[str, Tensor]) -> Figure:
     figure = Figure(figsize=(4 * len(owners), 4.3), layout="constrained")
     for axes, (kind, owner) in zip(figure.subplots(1, len(owners)), owners.items(), strict=True):
         shade = torch.randperm(len(points), generator=torch.Generator().manual_seed(3))[owner]
-        axes.imshow(shade, origin="lower", extent=(0, SIDE, 0, SIDE), cmap="tab20", alpha=0.6)
+        axes.imshow(shade.numpy(), origin="lower", extent=(0, SIDE, 0, SIDE), cmap="tab20", alpha=0.6)
         edges = (owner[1:, 1:] != owner[:-1, 1:]) | (owner[1:, 1:] != owner[1:, :-1])
         y, x = (SIDE * (place + 1) / PIXELS for place in edges.nonzero(as_tuple=True))
-        axes.plot(x, y, ",", color="0.2")
+        axes.plot(x.numpy(), y.numpy(), ",", color="0.2")
         wins = torch.zeros(len(points), dtype=torch.bool)
         wins[owner.unique()] = True
         for chosen, marker, label in ((wins, "^", "most similar somewhere"), (~wins, "x", "never most similar")):
             if chosen.any():
-                axes.plot(*points[chosen].T, marker, color="black", markersize=7, label=label)
+                axes.plot(*points[chosen].T.numpy(), marker, color="black", markersize=7, label=label)
         axes.set(title=NAMES[kind], xlim=(0, SIDE), ylim=(0, SIDE))
         axes.legend(loc="upper center", fontsize=8)
     return figure
@@ -98,13 +98,13 @@ def draw_weights(points: Tensor, weights: dict[str, Tensor]) -> Figure:
     for row, (kind, weight) in zip(figure.subplots(len(weights), len(points)), weights.items(), strict=True):
         for i, (axes, share) in enumerate(zip(row, weight, strict=True)):
             place = {"origin": "lower", "extent": (0, SIDE, 0, SIDE)}
-            axes.imshow(share, cmap="Greys", vmin=0, vmax=1.2, **place)
+            axes.imshow(share.numpy(), cmap="Greys", vmin=0, vmax=1.2, **place)
             lines = axes.contour(
-                share, levels=[0.1, 0.5, 0.9], colors="black", linewidths=0.8, linestyles=[":", "-", "--"], **place
+                share.numpy(), levels=[0.1, 0.5, 0.9], colors="black", linewidths=0.8, linestyles=[":", "-", "--"], **place
             )
             axes.clabel(lines, fmt=lambda level: f"{100 * level:.0f} %", fontsize=7)
-            axes.plot(*points.T, "o", markerfacecolor="white", markeredgecolor="black")
-            axes.plot(*points[i], "*", markersize=14, markerfacecolor="white", markeredgecolor="black")
+            axes.plot(*points.T.numpy(), "o", markerfacecolor="white", markeredgecolor="black")
+            axes.plot(*points[i].numpy(), "*", markersize=14, markerfacecolor="white", markeredgecolor="black")
             axes.set(title=f"{NAMES[kind]}, point {i + 1}", xticks=[], yticks=[])
     return figure
 
