@@ -1,4 +1,4 @@
-"""The network made ready for inference: the same results up to rounding, faster (docs/performance.md).
+"""Prepare a network for inference: the same results up to rounding, faster (docs/performance.md).
 
 Batch norm goes into the convolutions before it, and the network works channels last.  On the CPU the decoder takes one object
 at a time, and in float32 wide convolutions use Winograd's F(4x4, 3x3), which needs a quarter of the multiplications.
@@ -27,12 +27,14 @@ from util.device import half_of
 
 TILE = 4  # output pixels on a side
 SPAN = TILE + 2  # input pixels on a side, and points
-TILES = 400  # at once: enough for a matrix product, and what they need stays in the cache
-POINTS = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])  # and infinity; of those tried the smallest rounding errors
+TILES = 400  # at a time: enough for an efficient matrix product, few enough for the cache
+POINTS = np.array(
+    [0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)]
+)  # and infinity; these gave the smallest rounding errors of those tried
 
 
 def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = True, compiled: bool = False) -> Any:
-    """A copy of an `STCN` without gradients that computes the same faster.  It can be neither trained nor saved.
+    """A faster copy of an `STCN`, without gradients.  It can be neither trained nor saved.
 
     amp:      weights and features in half precision: bfloat16 on the CPU, float16 elsewhere.  Similarity, softmax and
               aggregation stay float32.
@@ -62,13 +64,13 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
 
 
 def how(network: Any) -> str:
-    """How such a copy computes, in words."""
+    """How such a copy computes, for messages."""
     used = any(isinstance(module, WinogradConv) for module in network.modules())
     return str(next(network.parameters()).dtype).removeprefix("torch.") + (" with Winograd's algorithm" if used else "")
 
 
 def fold_batch_norm(stages: ResNetStages) -> None:
-    """Put each batch norm, as it is in evaluation mode, into the convolution before it."""
+    """Fold each batch norm, in evaluation mode, into the preceding convolution."""
     for module in list(stages.modules()):
         pairs = [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")]
         if isinstance(module, nn.Sequential):
@@ -80,7 +82,7 @@ def fold_batch_norm(stages: ResNetStages) -> None:
 
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For one axis: what evaluates a kernel (6, 3), what evaluates an input tile (6, 6), what interpolates (4, 6)."""
+    """The matrices for one axis that evaluate a kernel (6, 3), evaluate an input tile (6, 6), and interpolate (4, 6)."""
     kernel, tile, interpolation = np.zeros((SPAN, 3)), np.zeros((SPAN, SPAN)), np.zeros((TILE, SPAN))
     for i, point in enumerate(POINTS):
         others = np.delete(POINTS, i)
@@ -93,7 +95,7 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class WinogradConv(nn.Module):
-    """The same as a `Conv2d` of 3x3, stride 1 and padding 1; its transformed weights take four times the memory."""
+    """Equals a 3x3 `Conv2d` with stride 1 and padding 1; its transformed weights take four times the memory."""
 
     @torch.autocast("cpu", enabled=False)
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -112,7 +114,7 @@ class WinogradConv(nn.Module):
 
     @torch.autocast("cpu", enabled=False)  # half precision would lose most digits in between
     def part(self, x: Tensor, channels: slice, bias: Tensor | None) -> Tensor:
-        """(B, C, H, W), the input channels of the kernels that see them, (O) -> (B, O, H, W), channels last."""
+        """As `PartialConv.part`, (B, C, H, W) -> (B, O, H, W), channels last."""
         x = x.to(self.weight.dtype)
         height, width = x.shape[2:]
         weight = self.weight[:, channels]
@@ -133,7 +135,7 @@ class WinogradConv(nn.Module):
 
 
 def use_winograd(module: nn.Module) -> None:
-    """Replace the wide 3x3 convolutions in it; narrow ones gain nothing."""
+    """Replace the wide 3x3 convolutions in a module; narrow ones gain nothing."""
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d) and _is_wide(child):
             setattr(module, name, WinogradConv(child))

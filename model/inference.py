@@ -31,7 +31,7 @@ from util.image import (
 
 
 class _Pending(NamedTuple):
-    """A frame that becomes memory when, and only when, another frame is asked for."""
+    """A frame that becomes memory only if another frame follows."""
 
     image: Tensor  # (1, 3, H, W) padded
     features: KeyFeatures
@@ -41,20 +41,19 @@ class _Pending(NamedTuple):
 
 
 class VideoSegmenter:
-    """Follows objects through one video, a frame at a time; nothing in it grows with the video but the memory bank.
+    """Follows objects through one video, frame by frame.  Only the memory bank grows with the video.
 
-    network:      in evaluation mode; its device and dtype are used as they are.  Similarity, softmax and aggregation are
-                  float32 whatever that is.
+    network:      in evaluation mode; it runs on its own device and in its own dtype.  Similarity, softmax and aggregation
+                  are always float32.
     size:         shorter side at which the network works, in pixels: frames (bicubic) and masks (nearest) are resized to it,
-                  probabilities (bilinear) back; `None` for the frames' own size
+                  and probabilities (bilinear) back; `None` for the size of the frames
     memory_every: a frame becomes memory when this many frames have passed since the last memory frame (section 3.3)
-    top_k:        positions of memory read for each position (section 5); `None` for all of them
-    include_last: let every other frame be memory until the next one (section 3.3 finds that harmful)
-    max_memory_frames: so many frames are remembered at most; `None` for no bound, as in the paper (see `MemoryBank`)
+    top_k:        memory positions read for each query position (section 5); `None` for all
+    include_last: also use every other frame as temporary memory for the next one (section 3.3 finds this harmful)
+    max_memory_frames: largest number of memory frames; `None` for no limit, as in the paper (see `MemoryBank`)
     kernel:       read the memory with a Gaussian around each best match (section E)
 
-    `object_ids` are the data set's own ids in the order in which the objects entered.  Raises `ValueError` for numbers
-    below 1.
+    `object_ids` are the data set's ids, in the order in which the objects entered.  Raises `ValueError` for numbers below 1.
 
         segmenter = VideoSegmenter(network)
         labels = segmenter.to_labels(segmenter.step(first_frame, first_mask))
@@ -108,7 +107,7 @@ class VideoSegmenter:
                 states nothing; 255 beside ids is ignored.  White on black, 0 and 255 alone, is object 1, and so is a
                 bool mask; the first mask that is not empty says which it is (`util.image.Numbering`).  An object given
                 again has its prediction replaced by the new mask.
-        wanted: `False` when nobody needs this frame's result; it is then computed only if memory needs it
+        wanted: `False` if nobody needs this frame's result; it is then computed only if it becomes memory
         stated: ids of which the mask tells everything: one that it does not show is not in the frame
         resize_back: `False` leaves the probabilities at the size at which the network works
 
@@ -147,7 +146,7 @@ class VideoSegmenter:
         return resize_probabilities(probabilities, (height, width)) if resize_back else probabilities
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
-        """The most probable object of each pixel: (N+1, H, W) -> (H, W) uint8 of the data set's ids, 0 for background."""
+        """The most probable object at each pixel: (N+1, H, W) -> (H, W) uint8, the data set's ids, 0 for background."""
         return labels_of(probabilities, self.object_ids)
 
     @torch.inference_mode()
@@ -164,9 +163,9 @@ class VideoSegmenter:
         self.object_ids.pop(row)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the segmenter remembers between two steps, as tensors, numbers and lists of them, for `torch.save`.
+        """The segmenter's state between two steps as tensors, numbers and lists, for `torch.save`.
 
-        The tensors are the segmenter's own, not copies: save them before the next step.
+        The tensors are not copied: save them before the next step.
         """
         pending = None
         if self._pending is not None:
@@ -182,9 +181,9 @@ class VideoSegmenter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken: the following steps give bit for bit what they would have given.
+        """Restore a `state_dict`; the following steps return the same bits as they would have there.
 
-        The segmenter must have been made with the same network and options, on the same kind of device.
+        The segmenter must have the same network and options, on the same kind of device.
         """
         state = _moved(state, self.device)
         pending = state["pending"]
@@ -212,7 +211,7 @@ class VideoSegmenter:
         return aggregate(torch.sigmoid(logits.float()))
 
     def _put_in(self, probabilities: Tensor | None, given: Tensor, given_ids: list[int]) -> Tensor:
-        """Let the given mask overrule the prediction; ids not seen before become objects."""
+        """Replace the prediction where a mask is given; new ids become objects."""
         new_ids = [i for i in given_ids if i not in self.object_ids]
         self.object_ids += new_ids
         objects = torch.zeros(len(self.object_ids), *given.shape, device=self.device)
@@ -240,7 +239,7 @@ class VideoSegmenter:
         return upload(image, self.device).float()
 
     def _as_mask(self, mask: Tensor | np.ndarray | None, working: tuple[int, int]) -> np.ndarray | None:
-        """The mask as uint8 of ids alone, at the size at which the network works."""
+        """The mask as uint8 ids, at the size at which the network works."""
         if mask is None:
             return None
         mask = _as_tensor(mask)
@@ -270,16 +269,16 @@ def _moved(state: Any, device: torch.device) -> Any:
 
 
 def _as_tensor(array: Tensor | np.ndarray) -> Tensor:
-    # copied, since torch neither takes an array with negative strides nor, without a warning, a read-only one
+    # copied, because torch rejects negative strides and warns about read-only arrays
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
 
 
 def blend(one: Tensor, one_ids: list[int], other: Tensor, other_ids: list[int], share: float) -> tuple[Tensor, list[int]]:
-    """Two passes over a video agree on a frame: the mean of their probabilities, in which `other` has the weight `share`.
+    """Combine two passes over a frame: the mean of their probabilities, where `other` has the weight `share`.
 
-    (N+1, H, W) with N ids and (M+1, H, W) with M ids, `share` from 0 to 1 -> the same of all ids, ascending, which sums
-    to 1.  Of an object that a pass does not know, since it has not been given there yet, it takes the other's word.  For
-    videos with several given masks; the paper has one direction only.
+    (N+1, H, W) with N ids and (M+1, H, W) with M ids, `share` from 0 to 1 -> probabilities of all ids, ascending, which
+    sum to 1.  An object that one pass has not met yet is taken from the other alone.  For videos with several given masks;
+    the paper has one direction only.
     """
     ids = sorted({*one_ids, *other_ids})
     one, other = _complete(one, one_ids, other, other_ids, ids), _complete(other, other_ids, one, one_ids, ids)
@@ -296,8 +295,8 @@ def _complete(own: Tensor, own_ids: list[int], foreign: Tensor, foreign_ids: lis
 def segmenter_maker(
     path: str | Path, device: torch.device, *, network: dict[str, Any], **options: Any
 ) -> Callable[[], VideoSegmenter]:
-    """Load a checkpoint once; what comes back makes a `VideoSegmenter` with these options for each video.
+    """Load a checkpoint and return a function that makes a `VideoSegmenter` with these options, one for each video.
 
-    `network` are the options of `STCN.for_inference`.  Raises `InputError` at once when the checkpoint cannot be read.
+    `network` are the options of `STCN.for_inference`.  Raises `InputError` at once if the checkpoint cannot be read.
     """
     return partial(VideoSegmenter, load_for_inference(path, device, **network), **options)

@@ -1,14 +1,14 @@
-"""Bootstrapped cross entropy: after a while only the hardest pixels count (section F.5)."""
+"""Bootstrapped cross entropy: later in training, only the hardest pixels count (section F.5)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HARDEST = 0.15  # of the pixels, in the end
+HARDEST = 0.15  # final share of pixels
 
 
 def hard_pixel_fraction(iteration: int, *, start: int = 20_000, end: int = 70_000) -> float:
-    """The share of pixels that count at an iteration: all before `start`, falling linearly to 15 % at `end`."""
+    """The share of pixels that count at an iteration: all until `start`, then falling linearly to 15 % at `end`."""
     if iteration < start:
         return 1.0
     if iteration >= end:
@@ -19,8 +19,8 @@ def hard_pixel_fraction(iteration: int, *, start: int = 20_000, end: int = 70_00
 def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, valid: Tensor, fraction: float) -> Tensor:
     """Mean cross entropy over the hardest pixels of each sample, then over samples.
 
-    logits (B, N+1, H, W), labels (B, H, W) integer in [0, N], valid (B, N) bool -> scalar, float32.  The logit of a slot
-    that is not valid takes no part.
+    logits (B, N+1, H, W), labels (B, H, W) integer in [0, N], valid (B, N) bool -> scalar, float32.  Logits of invalid
+    slots are ignored.
     """
     absent = F.pad(~valid, (1, 0))[:, :, None, None]  # (B, N+1, 1, 1); background is always there
     logits = logits.float().masked_fill(absent, -torch.inf)

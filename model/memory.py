@@ -20,13 +20,13 @@ from model.similarity import (
 from model.store import SLAB, Slab
 from util.device import Download, upload
 
-BLOCK = 2**21  # similarities, and numbers read out, that are in memory at a time: little enough for a CPU's cache
-GPU_BLOCK = 2**24  # so many that they keep a GPU busy, and that it is given few pieces of work
-WITHOUT_WAITS = ("cuda",)  # where the CPU only gives the work, and a boolean index would make it wait for the result
+BLOCK = 2**21  # similarities, or numbers read out, held at a time: small enough for a CPU's cache
+GPU_BLOCK = 2**24  # large enough to keep a GPU busy with few launches
+WITHOUT_WAITS = ("cuda",)  # devices that work asynchronously: a boolean index would make the CPU wait for them
 
 
 class _TopK(NamedTuple):
-    """The most similar memory positions of each query position, among the memory looked at so far."""
+    """The most similar memory positions for each query position, in the memory searched so far."""
 
     similarity: Tensor  # (Q, k) float32
     row: Tensor  # (Q, k) int64: cell * positions in a frame + position
@@ -35,32 +35,31 @@ class _TopK(NamedTuple):
 @dataclass(eq=False)
 class _Frame:
     cell: int
-    groups: int  # how many groups of objects it knows
+    groups: int  # number of groups of objects in it
     annotated: bool
     reads: int = 0  # since it was added
-    usage: Any = 0.0  # the affinity that it has received in them, a scalar tensor if the bank is bounded
+    usage: Any = 0.0  # sum of its affinities in these reads; a scalar tensor if the bank is bounded
 
 
 class _Run(NamedTuple):
-    """Frames that lie one behind the other in a slab, in cells `first` to `last`."""
+    """Consecutive frames in a slab, in cells `first` to `last`."""
 
     first: int
     last: int
-    entering: range  # groups whose memory begins with the first of them
+    entering: range  # groups whose memory starts with the first of these frames
 
 
 class MemoryBank:
-    """Keys and values of the memory frames (section 3.3), and the reading of them with top-k (section 5).
+    """Stores keys and values of the memory frames (section 3.3) and reads them with top-k (section 5).
 
-    Keys are stored once for all objects.  Objects that enter at the same frame are a group, whose memory starts at that
-    frame.  The bank is therefore walked from the newest frames to the oldest with one running top-k: when the walk has
-    come to the frame where a group entered, the top-k is that group's.
+    Keys are stored once for all objects.  Objects that enter at the same frame form a group, whose memory starts at that
+    frame.  A read therefore goes from the newest frame to the oldest with one running top-k: when it reaches the frame
+    where a group entered, the current top-k is that group's.
 
     `top_k=None` reads all of the memory, as training does.
 
-    `max_frames` (not in the paper) bounds the bank, a temporary frame aside: when there are more, the one that has been used
-    least for the time that it has been there is forgotten.  Annotated frames stay, be they more than that, and so does the
-    newest.
+    `max_frames` (not in the paper) limits the number of frames, a temporary one not counted.  Beyond it, the frame with the
+    least usage per read is dropped.  Annotated frames and the newest frame always stay, even beyond the limit.
 
     `kernel` reads with a Gaussian around each memory position's best match (`kernel_memory`; section E).
 
@@ -90,15 +89,15 @@ class MemoryBank:
 
     @property
     def frames(self) -> int:
-        """How many frames the bank holds, a temporary one included."""
+        """The number of frames in the bank, including a temporary one."""
         return len(self._frames)
 
     def add(self, key: Tensor, values: Tensor, *, annotated: bool = False, temporary: bool = False) -> None:
-        """Remember a frame: its key (Ck, h, w) and its values (N, Cv, h, w).
+        """Add a frame with its key (Ck, h, w) and its values (N, Cv, h, w).
 
-        N is the number of objects so far; those beyond the last frame's N are a new group.  An annotated frame is one
-        whose mask was given.  A temporary frame stays until the next one is added.  All frames have the same h, w, Ck and
-        Cv.  Raises `ValueError` when there are fewer objects than before, or new ones at a temporary frame.
+        N is the number of objects so far; objects beyond the previous frame's N form a new group.  A frame is annotated if
+        its mask was given.  A temporary frame stays until the next frame is added.  All frames have the same h, w, Ck and
+        Cv.  Raises `ValueError` if there are fewer objects than before, or new ones at a temporary frame.
         """
         if self._newest_is_temporary:
             self._drop(self._frames[-1])
@@ -112,7 +111,7 @@ class MemoryBank:
         self._positions = key.shape[1] * key.shape[2]
         rows = [group.permute(2, 3, 0, 1).flatten(2).flatten(0, 1) for group in values.split(self._group_sizes)]
         slab.place(cell, embed_memory(key.flatten(1).T, self.similarity), rows)  # (hw, Ck), (hw, N * Cv) for each group
-        # new objects stand in no earlier frame, so that the first one to show them must not be forgotten
+        # no earlier frame shows the new objects, so the first one that does must stay
         frame = _Frame(cell, len(self._group_sizes), annotated or objects > known)
         if self.max_frames is not None:
             frame.usage = torch.zeros((), device=key.device)
@@ -124,7 +123,7 @@ class MemoryBank:
                 self._drop(self._least_used(old))
 
     def read(self, query_key: Tensor) -> Tensor:
-        """What the memory says at each query position: (Ck, h, w) -> (N, Cv, h, w).  `ValueError` when it is empty."""
+        """Read the memory at each query position: (Ck, h, w) -> (N, Cv, h, w).  Raises `ValueError` if it is empty."""
         if not self._frames:
             raise ValueError("the memory is empty")
         query = embed_query(query_key.flatten(1).T, self.similarity).contiguous()
@@ -144,9 +143,9 @@ class MemoryBank:
         return together.permute(1, 2, 0).unflatten(2, query_key.shape[1:])
 
     def remove(self, index: int) -> None:
-        """Forget object `index` (from 0, in the order of the values); without any object the bank is empty.
+        """Remove object `index` (from 0, in the order of the values).  Without objects, the bank is empty.
 
-        Raises `ValueError` when there is no such object.
+        Raises `ValueError` if there is no such object.
         """
         if not 0 <= index < sum(self._group_sizes):
             raise ValueError(f"index: expected one of {sum(self._group_sizes)} objects, found {index}")
@@ -172,9 +171,9 @@ class MemoryBank:
                 frame.groups -= frame.groups > group
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the bank holds, as tensors, numbers and lists of them, for `torch.save`.
+        """The bank's content as tensors, numbers and lists, for `torch.save`.
 
-        The tensors are the bank's own, not copies: save them before the next `add`.
+        The tensors are not copied: save them before the next `add`.
         """
         return {
             "slabs": [{"start": slab.start, "keys": slab.keys, "values": slab.values} for slab in self._slabs],
@@ -186,9 +185,9 @@ class MemoryBank:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave, tensors included; reads then give bit for bit what they would have given.
+        """Restore a `state_dict`, without copying its tensors; reads then return the same bits as before.
 
-        The bank must have been made with the same options, and the tensors must lie on the device that it works on.
+        The bank must have the same options, and the tensors must be on the device that it works on.
         """
         self._slabs = []
         for saved in state["slabs"]:
@@ -204,8 +203,8 @@ class MemoryBank:
         self._fetch_usage()
 
     def _new_cell(self) -> int:
-        """The cell behind all others, in a slab that is made for it when the last one is full."""
-        cell = len(self._frames)  # nothing is free, so that there are as many cells in use as frames
+        """The next cell after all others; makes a new slab if the last one is full."""
+        cell = len(self._frames)  # no cell is free, so every cell holds a frame
         if cell == SLAB * len(self._slabs):
             self._slabs.append(Slab(cell))
         return cell
@@ -215,15 +214,15 @@ class MemoryBank:
         self._free.append(frame.cell)
 
     def _least_used(self, frames: list[_Frame]) -> _Frame:
-        """The first of those with the least usage a read."""
+        """The frame with the least usage per read; the first of equals."""
         if self._fetched is None:
             return frames[0]
         read, usage = self._fetched
-        used = dict(zip(read, usage.get().tolist(), strict=True))  # not those that came after the last read
+        used = dict(zip(read, usage.get().tolist(), strict=True))  # without frames added after the last read
         return min(frames, key=lambda frame: used.get(frame, 0.0) / max(1, frame.reads))
 
     def _runs(self) -> list[_Run]:
-        """The bank from the newest frames to the oldest, as long runs as can be."""
+        """The frames from the newest to the oldest, in the longest possible runs."""
         runs: list[_Run] = []
         for index in reversed(range(len(self._frames))):
             frame = self._frames[index]
@@ -236,7 +235,7 @@ class MemoryBank:
         return runs
 
     def _read_top_k(self, query: Tensor, keys: list[Tensor]) -> list[Tensor]:
-        """For each group its readout (Q, N * Cv), by the keys of each slab."""
+        """The readout (Q, N * Cv) of each group, given the keys of each slab."""
         runs = self._runs()
         longest = max(run.last + 1 - run.first for run in runs) * self._positions
         found: list[list[_TopK]] = [[] for _ in self._group_sizes]
@@ -256,7 +255,7 @@ class MemoryBank:
         return readouts
 
     def _more_similar(self, best: _TopK | None, run: _Run, query: Tensor, keys: Tensor) -> _TopK:
-        """The running top-k of some query positions after a look at some more frames, of a slab with these keys."""
+        """Update the running top-k of some query positions with a run of frames from the slab that has these keys."""
         first, end = (cell * self._positions for cell in (run.first % SLAB, run.last % SLAB + 1))
         assert self.top_k is not None
         found, column = top_k_of(query @ keys[first:end].T, self.top_k)
@@ -268,7 +267,7 @@ class MemoryBank:
         return _TopK(found, row.gather(1, order))
 
     def _sum_of_rows(self, row: Tensor, weight: Tensor, group: int) -> Tensor:
-        """The k value rows of each query position, weighted and summed: (Q, k) and (Q, k) -> (Q, N * Cv)."""
+        """The weighted sum of k value rows for each query position: (Q, k) and (Q, k) -> (Q, N * Cv)."""
         stores = {number: slab.values[group] for number, slab in enumerate(self._slabs) if group in slab.values}
         any_store = next(iter(stores.values()))
         total = any_store.new_zeros(len(row), any_store.shape[1])
@@ -279,7 +278,7 @@ class MemoryBank:
             slab, local = block_row // in_slab, block_row % in_slab
             for number, values in stores.items():
                 inside = slab == number
-                if row.device.type in WITHOUT_WAITS:  # take all rows, with the last one for those of other slabs
+                if row.device.type in WITHOUT_WAITS:  # take all rows; those of other slabs become the last, which is skipped
                     none = len(values) - 1
                     bags = torch.where(inside, local, none), values, None
                     options: dict[str, Any] = {"per_sample_weights": block_weight, "padding_idx": none}
@@ -307,11 +306,11 @@ class MemoryBank:
         return readouts
 
     def _rows(self, store: Tensor, cell: int) -> Tensor:
-        """The rows (hw, C) of a frame in a slab's store."""
+        """The rows (hw, C) of one frame in a slab's store."""
         return store[cell % SLAB * self._positions :][: self._positions]
 
     def _note_usage(self, cells: Tensor, affinities: Tensor) -> None:
-        """Credit the frames with the affinities (n,) that a group has given to cells (n,)."""
+        """Add a group's affinities (n,) for cells (n,) to the usage of their frames."""
         used = affinities.new_zeros(SLAB * len(self._slabs)).index_add(0, cells, affinities)
         new = torch.stack([used[frame.cell] for frame in self._frames])
         total = torch.stack([frame.usage for frame in self._frames]) + new
@@ -319,7 +318,7 @@ class MemoryBank:
             frame.usage = usage
 
     def _fetch_usage(self) -> None:
-        """Start to copy the usage to the CPU, which has it when `add` must choose a frame to forget."""
+        """Start copying the usage to the CPU, where `add` needs it to choose the frame to drop."""
         if self.max_frames is not None and self._frames:
             usage = torch.stack([frame.usage for frame in self._frames])
             self._fetched = list(self._frames), Download(usage)
@@ -330,5 +329,5 @@ def _block(device: torch.device) -> int:
 
 
 def _with_last_row(values: Tensor, rows: int) -> Tensor:
-    """A store as `Slab.values` has it, also of a state from before the last row was there."""
+    """A store in the layout of `Slab.values`; older states lack the last row."""
     return values if len(values) > rows else F.pad(values, (0, 0, 0, 1))

@@ -14,12 +14,12 @@ BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
 
 
 class KeyFeatures(NamedTuple):
-    """What one frame gives without any mask; computed once and used as query, as memory and by the decoder.
+    """Features of a frame that need no mask; computed once, then used as query, as memory and by the decoder.
 
     Shapes are for B frames of H x W; C4, C8 and C16 depend on the backbone (256, 512, 1024 for ResNet-50).
     """
 
-    key: Tensor  # (B, Ck, H/16, W/16), query key and, later, memory key
+    key: Tensor  # (B, Ck, H/16, W/16), the query key and later the memory key
     f16_compressed: Tensor  # (B, Cv, H/16, W/16), the decoder's view of f16
     f16: Tensor  # (B, C16, H/16, W/16), res4
     f8: Tensor  # (B, C8, H/8, W/8), res3
@@ -35,18 +35,18 @@ class KeyFeatures(NamedTuple):
 
 
 class PartialConv(nn.Conv2d):
-    """A 3x3 convolution, stride 1, that can also be applied to some of its input channels alone."""
+    """A 3x3 convolution with stride 1 that can also be applied to a part of its input channels."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1)
 
     def part(self, x: Tensor, channels: slice, bias: Tensor | None) -> Tensor:
-        """(B, C, H, W), the C input channels of the kernels that see them, and a bias or none -> (B, Cout, H, W)."""
+        """(B, C, H, W), the kernels' input channels that it stands for, and an optional bias -> (B, Cout, H, W)."""
         return F.conv2d(x, self.weight[:, channels], bias, padding=1)
 
 
 def conv_beside_shared(conv: PartialConv, x: Tensor, shared: Tensor) -> Tensor:
-    """What `conv` makes of each object's features with the frame's beside them, computing the frame's part once.
+    """Apply `conv` to each object's features concatenated with the frame's, computing the frame's part only once.
 
     (B N, C1, H, W) and (B, C2, H, W) -> (B N, Cout, H, W): a convolution of a concatenation is a sum of convolutions.
     """
@@ -56,9 +56,9 @@ def conv_beside_shared(conv: PartialConv, x: Tensor, shared: Tensor) -> Tensor:
 
 
 class ResBlock(nn.Module):
-    """Residual block of two 3x3 convolutions, each behind a ReLU, without batch norm (section F.2).
+    """Residual block of two 3x3 convolutions, each after a ReLU, without batch norm (section F.2).
 
-    The shortcut is a 3x3 convolution where the width changes, else the identity.
+    The shortcut is a 3x3 convolution if the width changes, else the identity.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -68,18 +68,18 @@ class ResBlock(nn.Module):
         self.conv2 = PartialConv(out_channels, out_channels)
 
     def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
-        """(B N, Cin, H, W) -> (B N, Cout, H, W); `shared` (B, C, H, W) are input channels that N objects have in common."""
+        """(B N, Cin, H, W) -> (B N, Cout, H, W); `shared` (B, C, H, W) are input channels common to all N objects."""
         if shared is None:
             hidden, shortcut = self.conv1(F.relu(x)), self.shortcut(x)
         else:
             hidden = conv_beside_shared(self.conv1, F.relu(x), F.relu(shared))
-            assert not isinstance(self.shortcut, nn.Identity)  # shared channels are left out of the result
+            assert not isinstance(self.shortcut, nn.Identity)  # the result does not contain the shared channels
             shortcut = conv_beside_shared(self.shortcut, x, shared)
         return shortcut + self.conv2(F.relu(hidden))
 
 
 class CBAM(nn.Module):
-    """Convolutional block attention module: a gate on channels, then one on positions.  Keeps the shape (B, C, H, W)."""
+    """Convolutional block attention module: gates channels, then positions.  Keeps the shape (B, C, H, W)."""
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class CBAM(nn.Module):
 class FeatureFusion(nn.Module):
     """Feature reuse (sections 3.1 and F.2): value features and the key encoder's f16 -> memory values.
 
-    Without `attention` the second block follows the first (footnote 3).
+    Without `attention`, the second block directly follows the first (footnote 3).
     """
 
     def __init__(self, value_channels: int, key_channels: int, out_channels: int, *, attention: bool = True) -> None:
@@ -113,10 +113,10 @@ class FeatureFusion(nn.Module):
 
 
 class ResNetStages(nn.Module):
-    """A torchvision ResNet up to res4 (strides 4, 8, 16); res5 and the classifier are left out (section 3.1).
+    """A torchvision ResNet up to res4 (strides 4, 8, 16), without res5 and the classifier (section 3.1).
 
-    `in_channels` beyond the image's three are input planes with orthogonal filters.  `channels` are the widths of f4, f8
-    and f16.  With `pretrained`, weights are torchvision's `IMAGENET1K_V1`, raising `InputError` when they cannot be had.
+    Input channels beyond the image's three start with orthogonal filters.  `channels` are the widths of f4, f8 and f16.
+    `pretrained` loads torchvision's `IMAGENET1K_V1` and raises `InputError` if it is not available.
     """
 
     def __init__(self, name: str, *, in_channels: int = 3, pretrained: bool = False) -> None:
@@ -172,7 +172,7 @@ class ASPP(nn.Module):
 
 
 class KeyEncoder(nn.Module):
-    """Image -> key, and the features that the value encoder and the decoder reuse (section 3.1)."""
+    """Image -> key, and the features that value encoder and decoder reuse (section 3.1)."""
 
     def __init__(self, backbone: str, key_dim: int, value_dim: int, *, aspp: bool = False, pretrained: bool = False) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class ValueEncoder(nn.Module):
 
     @property
     def others_filter(self) -> Tensor:
-        """The part of the stem that sees the other objects' masks, (64, 1, 7, 7), as a view."""
+        """The stem's filters for the other objects' masks, (64, 1, 7, 7), as a view."""
         return self.stages.conv1.weight[:, 4:]
 
     def forward(self, image: Tensor, masks: Tensor, key_f16: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ def upsample(x: Tensor, factor: int) -> Tensor:
 
 
 class UpsampleBlock(nn.Module):
-    """One step of the decoder: twice the resolution, with a skip connection from the key encoder."""
+    """One decoder step: doubles the resolution and adds a skip connection from the key encoder."""
 
     def __init__(self, skip_channels: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -239,11 +239,11 @@ class UpsampleBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Readout of each object and the frame's features -> a logit for each pixel (section 3.2)."""
+    """Each object's readout and the frame's features -> a logit for each pixel (section 3.2)."""
 
     def __init__(self, value_dim: int, f8_channels: int, f4_channels: int) -> None:
         super().__init__()
-        self.at_once: int | None = None  # objects decoded together; `None` for all of them
+        self.at_once: int | None = None  # number of objects decoded together; `None` for all
         self.compress = ResBlock(2 * value_dim, value_dim)
         self.up_16_8 = UpsampleBlock(f8_channels, value_dim, value_dim // 2)
         self.up_8_4 = UpsampleBlock(f4_channels, value_dim // 2, value_dim // 2)
@@ -281,7 +281,7 @@ def _imagenet_resnet(name: str) -> nn.Module:
 
 
 def _widen(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """The same convolution with further input channels, whose filters are orthogonal."""
+    """The same convolution with additional input channels, whose filters are orthogonal."""
     extra = in_channels - conv.in_channels
     if extra == 0:
         return conv

@@ -20,9 +20,9 @@ WIDEST = 8192  # channels; the paper has up to 512
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """What can vary in the network; it travels inside our checkpoints.  The defaults are the paper's.
+    """The options of the network, stored in our checkpoints.  The defaults are the paper's.
 
-    Raises `ValueError` when a field is out of range.
+    Raises `ValueError` if a field is out of range.
     """
 
     key_backbone: str = "resnet50"
@@ -36,7 +36,7 @@ class NetworkConfig:
 
     @classmethod
     def of(cls, **fields: Any) -> "NetworkConfig":
-        """Where a field is not given, the paper's of that `arch`: STM has a ResNet-50 in its memory encoder."""
+        """Fill in the paper's defaults for the given `arch`: STM has a ResNet-50 in its memory encoder."""
         paper: dict[str, Any] = {"value_backbone": "resnet50"} if fields.get("arch") == "stm" else {}
         return cls(**(paper | fields))
 
@@ -59,14 +59,14 @@ class NetworkConfig:
 
 
 def soft_aggregate(probabilities: Tensor, dim: int = 1) -> Tensor:
-    """Combine the objects' probabilities in [0, 1], each found on its own, into logits over background and objects.
+    """Combine the objects' independent probabilities in [0, 1] into logits over background and objects.
 
-    Objects lie along `dim`; the result has one entry more there, the background first, whose probability is that of no
-    object.  A softmax along `dim` gives probabilities that sum to 1.  float32 whatever comes in.
+    Objects are along `dim`.  The result has one more entry there: first the background, the probability that no object is
+    present.  A softmax along `dim` gives probabilities that sum to 1.  Always float32.
     """
     # float32, since 1 - 1e-7 is 1 in half precision
     probabilities = probabilities.float()
-    # not `prod`, whose gradient makes the CPU wait for the GPU
+    # not `prod`: its gradient makes the CPU wait for the GPU
     background = functools.reduce(torch.mul, (1 - probabilities).split(1, dim=dim))
     probabilities = torch.cat([background, probabilities], dim=dim)
     return torch.logit(probabilities, eps=PROBABILITY_MARGIN)
@@ -75,7 +75,7 @@ def soft_aggregate(probabilities: Tensor, dim: int = 1) -> Tensor:
 def aggregate(probabilities: Tensor) -> Tensor:
     """The softmax of `soft_aggregate` in fewer steps, for inference: (N, H, W) -> (N+1, H, W), which sum to 1.
 
-    exp(logit(p)) is p / (1 - p), the odds.
+    It normalises the odds p / (1 - p), because exp(logit(p)) equals them.
     """
     result = probabilities.new_empty(1 + len(probabilities), *probabilities.shape[1:], dtype=torch.float32)
     result[1:] = probabilities
@@ -89,8 +89,8 @@ class STCN(nn.Module):
     """The space-time correspondence network (section 3).
 
     `model.make_network` makes the network that a configuration names, this or `STM`; `ValueError` for the other's here.
-    Without `pretrained` the ResNets start from random weights; with it from ImageNet, raising `InputError` when the
-    weights cannot be had.  Batch norm stays in evaluation mode in training too (section F.1).
+    The ResNets start from random weights, or with `pretrained` from ImageNet, which raises `InputError` if the weights
+    are not available.  Batch norm stays in evaluation mode during training (section F.1).
     """
 
     arch = "stcn"
@@ -122,14 +122,14 @@ class STCN(nn.Module):
         return self
 
     def forward(self, frames: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
-        """The unroll of training: every frame is segmented from all frames before it (section 5).
+        """The training pass: each frame is segmented from all frames before it (section 5).
 
         frames: (B, T, 3, H, W) normalised, H and W multiples of 16
         masks:  (B, N, H, W) of the first frame, float 0 or 1
-        valid:  (B, N) bool, false for slots without an object, whose probability is 0
+        valid:  (B, N) bool, false for slots without an object, which get probability 0
 
-        Returns the aggregated logits (B, T-1, N+1, H, W) of the frames behind the first, float32.  A frame's soft
-        prediction, not its label, is the memory of the frames after it, and gradients flow through it.
+        Returns the aggregated logits (B, T-1, N+1, H, W) of all frames but the first, float32.  Later frames use a frame's
+        soft prediction as memory, and gradients flow through it.
         """
         batch, length = frames.shape[:2]
         features = self.encode_key(frames.flatten(0, 1)).unflatten(batch)
@@ -146,8 +146,8 @@ class STCN(nn.Module):
         return torch.stack(all_logits, dim=1)
 
     def read(self, keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
-        """All of the memory (equations 1 and 2): keys (B, T, Ck, h, w), values (B, T, N, Cv, h, w) and the query's key
-        (B, Ck, h, w) -> (B, N, Cv, h, w).
+        """Read all of the memory (equations 1 and 2): keys (B, T, Ck, h, w), values (B, T, N, Cv, h, w) and the query's
+        key (B, Ck, h, w) -> (B, N, Cv, h, w).
         """
         memory_keys = keys.flatten(3).mT.flatten(1, 2)  # (B, M, Ck)
         memory_values = values.flatten(4).permute(0, 1, 4, 2, 3).flatten(1, 2)  # (B, M, N, Cv)
@@ -155,19 +155,19 @@ class STCN(nn.Module):
         return readout(affinities, memory_values).permute(0, 2, 3, 1).unflatten(3, query.shape[-2:])
 
     def memory_bank(self, **options: Any) -> Any:
-        """An empty memory for what `memorise` makes of the frames of one video; options are those of `MemoryBank`."""
+        """An empty memory for one video, which takes the results of `memorise`; options as for `MemoryBank`."""
         return MemoryBank(similarity=self.config.similarity, **options)
 
     def for_inference(self, *, amp: bool = False, winograd: bool | None = True, compiled: bool = False) -> "STCN":
-        """A copy that computes the same faster, for segmenting alone (`model.fast.for_inference`)."""
+        """A faster copy for inference only (`model.fast.for_inference`)."""
         return fast.for_inference(self, amp=amp, winograd=winograd, compiled=compiled)
 
     @torch.no_grad()
     def set_statistics(self, clips: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Set the statistics of batch norm to those of some clips, each as `forward` takes it.
+        """Set the batch norm statistics to those of some clips, each in the form of `forward`'s arguments.
 
-        For networks that do not start from ImageNet: frozen as they are initialised, the statistics would leave the
-        features unnormalised.
+        For networks that do not start from ImageNet: their initial statistics, which stay frozen, would not normalise the
+        features.
         """
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
         momentum = [norm.momentum for norm in norms]
@@ -186,7 +186,7 @@ class STCN(nn.Module):
         return self.key_encoder(image)
 
     def memorise(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> tuple[Tensor, Tensor]:
-        """What the memory keeps of a frame: its key (B, Ck, h, w), which is the query's, and `encode_value`."""
+        """What the memory stores of a frame: its key (B, Ck, h, w), the same as the query key, and `encode_value`."""
         return features.key, self.encode_value(image, masks, features)
 
     def encode_value(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> Tensor:

@@ -1,7 +1,7 @@
-"""The paper's formulas written down plainly: what the tests compare the segmenter with, and the benchmark times it against.
+"""The paper's formulas written out: tests compare the segmenter with them, and the benchmark times it against them.
 
-The whole video lies in memory, the affinity is a normalised matrix (M, Q) that is multiplied with the values, objects that
-enter later have a bank of their own, and everything is computed for each object anew.
+The whole video is in memory, the affinity is a normalised matrix (M, Q) multiplied with the values, objects that enter later
+have their own bank, and everything is computed separately for each object.
 """
 
 import torch
@@ -45,7 +45,7 @@ def decode_plainly(network: STCN, readout: Tensor, features: KeyFeatures) -> Ten
 
 
 def aggregate_plainly(probabilities: Tensor) -> Tensor:
-    """(N, H, W) of each object on its own -> (N+1, H, W)."""
+    """(N, H, W), independent for each object -> (N+1, H, W)."""
     background = (1 - probabilities).prod(dim=0, keepdim=True)
     p = torch.cat([background, probabilities]).clamp(1e-7, 1 - 1e-7)
     odds = p / (1 - p)
@@ -53,7 +53,7 @@ def aggregate_plainly(probabilities: Tensor) -> Tensor:
 
 
 class PlainBank:
-    """The memory of the objects that entered together: keys (Ck, M) and values (N, Cv, M)."""
+    """The memory of objects that entered together: keys (Ck, M) and values (N, Cv, M)."""
 
     def __init__(self) -> None:
         self.keys, self.values = [], []

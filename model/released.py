@@ -1,6 +1,6 @@
-"""The names that the paper's release has for the network's tensors: from them to ours, and back.
+"""Translate the tensor names of the paper's release to ours, and back.
 
-The release stores a plain dictionary of tensors, or, while training, a dictionary that holds such a one under `network`.
+The release stores a plain dictionary of tensors; its training checkpoints hold one under `network`.
 """
 
 import re
@@ -11,7 +11,7 @@ from torch import Tensor
 
 StateDict = dict[str, Tensor]
 
-# (start of the released name, start of ours); the first that fits counts, a name that fits none is the same in both.
+# (start of the released name, start of ours); the first match counts, and a name without a match is the same in both
 _RENAMED = [
     ("key_encoder.res2.", "key_encoder.stages.res2."),
     ("key_encoder.layer2.", "key_encoder.stages.res3."),
@@ -40,16 +40,16 @@ _VALUE_STEM = "value_encoder.stages.conv1.weight"
 
 
 def is_released(state: dict[str, Any]) -> bool:
-    """Whether these names are those of the paper's release."""
+    """Whether the names are those of the paper's release."""
     return any(name.startswith(("key_proj.", "value_encoder.fuser.")) for name in state)
 
 
 def from_released(state: StateDict) -> StateDict:
     """Tensors under released names -> the same network under ours.
 
-    Biases in the value ResNet are folded into the running mean of the batch norm behind them, which is exact:
-    (x + b) - m = x - (m - b).  A stem of 4 channels (stage 0: image and mask) gets a filter of zeros for the other
-    objects, of which stage 0 has none.
+    Biases in the value ResNet are folded into the running mean of the following batch norm, which is exact:
+    (x + b) - m = x - (m - b).  A stem with 4 channels (stage 0: image and mask) gets a filter of zeros for the mask of other
+    objects, which stage 0 does not have.
     """
     ours = {_rename(name, 0, 1): tensor for name, tensor in state.items()}
     for name in [name for name in ours if name.startswith("value_encoder.stages.") and _is_conv_bias(name)]:
@@ -63,10 +63,10 @@ def from_released(state: StateDict) -> StateDict:
 
 
 def optimizer_from_released(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Adam's state in a released training checkpoint, by our names of the parameters.
+    """Adam's state in a released training checkpoint, keyed by our parameter names.
 
-    Optimisers number parameters in the order of the network's tensors, buffers left out.  The state of biases that are
-    folded is dropped.
+    Optimisers number parameters in the order of the network's tensors, without buffers.  The state of folded biases is
+    dropped.
     """
     released = [
         name for name in content["network"] if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))

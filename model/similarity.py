@@ -1,7 +1,7 @@
 """From keys to a readout: similarity, affinity with top-k, and the weighted sum (equations 1 to 5; sections 3.2 and 4).
 
-Axes: M memory positions, Q query positions, Ck key channels, Cv value channels, N objects.  Matrices that the paper
-writes as (M, Q) lie here as (Q, M), since everything that is done with them (softmax, top-k) runs along the memory.
+Axes: M memory positions, Q query positions, Ck key channels, Cv value channels, N objects.  The paper's (M, Q) matrices are
+(Q, M) here, because softmax and top-k run along the memory.
 """
 
 import math
@@ -17,7 +17,7 @@ SET_SIZE = 16  # columns in each set of `top_k_of`
 
 
 def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
-    """Memory keys (..., M, Ck) -> what `embed_query`'s result is multiplied with, (..., M, Ck or Ck+1) float32."""
+    """Memory keys (..., M, Ck) -> (..., M, Ck or Ck+1) float32, to be multiplied with `embed_query`'s result."""
     key = key.float()
     scale = 1 / math.sqrt(key.shape[-1])
     if kind == "l2":
@@ -66,11 +66,11 @@ def _positions(grid: tuple[int, int], like: Tensor) -> Tensor:
 def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tensor:
     """Similarity of each memory position to each query position (equations 3 to 5), scaled for the softmax.
 
-    (B, M, Ck) and (B, Q, Ck) -> (B, Q, M), in float32 whatever comes in and under autocast.  `l2` is the negative
-    squared Euclidean distance less its query term, which no softmax over memory sees: 2 k.q - |k|^2, an inner product of
+    (B, M, Ck) and (B, Q, Ck) -> (B, Q, M), always float32, also under autocast.  `l2` is the negative squared Euclidean
+    distance without its query term, which cancels in a softmax over memory: 2 k.q - |k|^2, the inner product of
     (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01.
     """
-    # float32, since half precision would round away the small differences between large similarities
+    # float32, because half precision would lose the small differences between large similarities
     with torch.autocast(memory_key.device.type, enabled=False):
         return torch.bmm(embed_query(query_key, kind), embed_memory(memory_key, kind).mT)
 
@@ -86,10 +86,10 @@ def readout(affinities: Tensor, values: Tensor) -> Tensor:
 
 
 def top_k_of(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row and their columns, in no order: (Q, M) -> (Q, min(k, M)) twice.
+    """The k largest entries of each row and their columns, unordered: (Q, M) -> (Q, min(k, M)) twice.
 
-    Equal to `topk`, but for which of equal entries it takes, and faster on long rows: the k largest lie in the k sets of
-    columns whose maxima are largest, so that only those are looked into.
+    The same as `topk`, except which of equal entries it takes, and faster on long rows: the k largest entries are in the k
+    sets of columns with the largest maxima, so only these are searched.
     """
     rows, columns = similarities.shape
     if columns < 4 * SET_SIZE * k:

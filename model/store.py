@@ -1,17 +1,17 @@
-"""Where the memory's keys and values lie: rows in slabs, so that memory grows and shrinks and nothing is copied."""
+"""Storage for the memory's keys and values: rows in slabs, so that adding and dropping frames copies nothing."""
 
 from torch import Tensor
 
-SLAB = 4  # frames: room that may lie idle, against stores to look into
+SLAB = 4  # frames per slab: fewer waste less space, more mean fewer stores to search
 
 
 class Slab:
-    """Slots for some frames, whose rows lie one behind the other: memory grows by slabs, and nothing is copied."""
+    """Space for `SLAB` frames, whose rows are contiguous."""
 
     def __init__(self, start: int) -> None:
         self.start = start  # its first cell
         self.keys: Tensor | None = None  # (SLAB * hw, Ck or Ck+1) float32, embedded
-        # for each group of objects (SLAB * hw + 1, N * Cv); the last row stands for none and is not read
+        # for each group of objects (SLAB * hw + 1, N * Cv); the last row means "none" and is never read
         self.values: dict[int, Tensor] = {}
 
     def place(self, cell: int, keys: Tensor, values: list[Tensor]) -> None:
