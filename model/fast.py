@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from model.modules import ResNetStages
-from util.device import half_of
+from util.device import fastest_format, half_of
 
 TILE = 4  # output pixels on a side
 SPAN = TILE + 2  # input pixels on a side, and points
@@ -48,8 +48,7 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
         fold_batch_norm(encoder.stages)
     if amp:
         network.to(half_of(device))
-    if amp or device.type == "cpu":  # GPUs compute float32 faster with contiguous channels
-        network.to(memory_format=torch.channels_last)
+    network.to(memory_format=fastest_format(device, half=amp))
     if device.type == "cpu":
         network.decoder.at_once = 1  # its caches do not hold more objects
         if not amp and not compiled and (winograd_pays() if winograd is None else winograd):

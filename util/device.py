@@ -45,6 +45,11 @@ def half_of(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" else torch.float16
 
 
+def fastest_format(device: torch.device, *, half: bool) -> torch.memory_format:
+    """The memory format in which convolutions are fastest: channels last, but contiguous for float32 on GPUs."""
+    return torch.channels_last if half or device.type == "cpu" else torch.contiguous_format
+
+
 def use_half(choice: str, device: torch.device) -> bool:
     """Whether to compute in half precision: `on`, `off`, or `auto`, which says yes where the hardware has it.
 
