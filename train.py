@@ -53,7 +53,7 @@ from training.start import (
 )
 from training.state import RunningMeans, State, iterate
 from training.step import data_parallel, figure_names, first_masks, learning_rate, make_objective, make_optimizer, make_scaler
-from util.device import device_of, use_threads
+from util.device import device_of, fastest_format, use_threads
 from util.distributed import Processes, StopRequest
 from util.errors import InputError, names_some, one_line_errors
 from util.files import path_in, refuse_file_above
@@ -227,8 +227,8 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
     refuse_other_network(start.network, arguments)
     if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
         raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
-    # convolutions are faster with channels last, both on the CPU and on GPUs with half precision
-    network = start.network.to(device).to(memory_format=torch.channels_last).train()
+    memory_format = fastest_format(device, half=objective.amp_dtype is not None)
+    network = start.network.to(device).to(memory_format=memory_format).train()
     if start.iteration >= schedule.iterations:
         print_once(processes, f"{final}: already finished, after {start.iteration} iterations")
         if processes.rank == 0 and not final.exists():

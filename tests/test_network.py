@@ -14,6 +14,7 @@ from model import STCN, NetworkConfig, VideoSegmenter, load_network, save_networ
 from model.fast import WinogradConv, how
 from model.modules import ASPP, BACKBONES, CBAM, ResBlock, ResNetStages
 from model.network import aggregate, soft_aggregate
+from util.device import fastest_format
 from util.errors import InputError
 
 
@@ -151,6 +152,11 @@ def test_half_precision_has_half_weights_in_channels_last_order(golden_network):
     convs = [module.weight for module in fast.modules() if isinstance(module, torch.nn.Conv2d)]
     assert all(weight.dtype == torch.bfloat16 for weight in convs)
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convs)
+
+
+def test_gpus_convolve_float32_with_contiguous_channels():
+    formats = [fastest_format(torch.device(name), half=half) for name in ("cpu", "cuda") for half in (False, True)]
+    assert formats == [torch.channels_last] * 2 + [torch.contiguous_format, torch.channels_last]
 
 
 @pytest.mark.parametrize("objects", [1, 2, 7])

@@ -13,6 +13,7 @@ from scripts.benchmark.fake_cuda import fake_cuda
 from scripts.benchmark.made_up import grid_of, made_up_frame, made_up_mask
 from training.state import RunningMeans, State, iterate
 from training.step import Objective, figure_names, make_optimizer, make_scaler
+from util.device import fastest_format
 from util.distributed import Processes
 from util.progress import progress_bar
 
@@ -78,7 +79,7 @@ def training_steps(
     passes: int = 1,
 ) -> Callable[[], Any]:
     """What does a training step each time it is called, as `train.py` does it after the first, on batches without content."""
-    network = network.to(device).to(memory_format=torch.channels_last).train()
+    network = network.to(device).to(memory_format=fastest_format(device, half=dtype is not None)).train()
     objective = Objective(dtype, 0, 2)
     arguments = Namespace(lr=1e-5, encoder_lr=None, optimizer="adam")
     optimizer, scaler = make_optimizer(network, arguments), make_scaler(objective, device)
