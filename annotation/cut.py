@@ -1,4 +1,4 @@
-"""From a box or scribbles to a mask, by GrabCut."""
+"""Turn a box or scribbles into a mask with GrabCut."""
 
 import cv2
 import numpy as np
@@ -11,8 +11,8 @@ ROUNDS = 3
 def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB and hints (H, W) uint8, of the four above -> (H, W) bool, where the object is.
 
-    Works around what may be the object, on a smaller picture if need be.  Without any background, or any object, in the
-    hints there is nothing to tell apart, and the mask is what they say.
+    Works on the region that may show the object, scaled down if it is large.  If the hints lack background or object, there
+    is nothing to separate, and the mask is what they say.
     """
     maybe = np.isin(hints, (OBJECT, MAYBE_OBJECT))
     if not maybe.any() or maybe.all():

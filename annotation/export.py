@@ -1,4 +1,4 @@
-"""What others can use, from a session: films, cut-outs, masks, and a folder that training and evaluation read."""
+"""Export a session: videos, cut-outs, masks, and a folder for training and evaluation."""
 
 import re
 from collections.abc import Callable, Generator
@@ -19,8 +19,8 @@ KINDS = ("overlay", "masks", "cutout", "cutout_film", "dataset")
 
 
 def export(session: Session, kind: str, report: Report) -> Generator[None, None, Path]:
-    """Write one of `KINDS` into the session's export folder; yields after each frame, of which `report` hears,
-    and returns its path.
+    """Write one of `KINDS` into the session's export folder; yields after each frame, calls `report`, and
+    returns the path.
 
     overlay:     overlay.mp4, all frames with the objects tinted
     masks:       masks/NNNNN.png, a paletted label map for every frame
@@ -28,7 +28,7 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
     cutout_film: the same as a film, ProRes 4444 or VP9
     dataset:     dataset/JPEGImages/<video>/ and Annotations/<video>/, with masks where there is one
 
-    Hidden objects are left out of the first and of cut-outs.  What an earlier export of the kind has left is replaced.
+    The overlay and cut-outs do not show hidden objects.  An earlier export of the same kind is replaced.
     """
     folder = session.root / EXPORT
     hidden = [each.id for each in session.objects if each.hidden]
@@ -73,7 +73,7 @@ def _film(
     alpha: bool,
     report: Report,
 ) -> Generator[None, None, None]:
-    """A film of all frames, which appears when it is complete."""
+    """A video of all frames; the file appears when it is complete."""
     video = session.video
     unfinished = path.with_name(f"unfinished{path.suffix}")
     try:

@@ -1,4 +1,4 @@
-"""Frames of a video for a page: decoded on demand, as JPEG, and never more than a bounded number of them in memory."""
+"""Frames of a video for the page: decoded on demand, as JPEG, with a limited number in memory."""
 
 import threading
 from collections import OrderedDict
@@ -16,7 +16,7 @@ QUALITY = 92
 
 
 class Frames:
-    """JPEGs of a video's frames, from whatever thread.  The decoder stays where it is, so that the next frame is cheap."""
+    """JPEGs of a video's frames, for any thread.  The decoder keeps its place, so the next frame is cheap."""
 
     def __init__(self, video: FrameFolder | VideoFile) -> None:
         self.video = video
@@ -27,7 +27,7 @@ class Frames:
         self._next = len(video.names)
 
     def jpeg(self, index: int) -> bytes:
-        """Raises `InputError` when the frame cannot be read."""
+        """Raises `InputError` if the frame cannot be read."""
         with self._lock:
             if index not in self._kept:
                 self._decode(index)

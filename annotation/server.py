@@ -1,4 +1,4 @@
-"""The web server of a session: who may ask, and what there is to ask for."""
+"""The web server of a session: access control and the requests of the page."""
 
 import asyncio
 import gzip
@@ -39,10 +39,10 @@ HEADERS = {
 
 
 class Gate:
-    """Lets through who knows the token, and nobody whom another web site sends.
+    """Admits requests that have the token and do not come from other web sites.
 
-    The token comes once in the address, as `?token=`, and then in a cookie.  `Host` must name the machine as `host` says it
-    (against names that an attacker lets point here), and `Origin`, without which nothing is changed, must be the page itself.
+    The token is first in the address, as `?token=`, and then in a cookie.  `Host` must be a name that `host` allows, which
+    stops DNS rebinding.  `Origin` must be the page itself, and requests that change something must have it.
     """
 
     def __init__(self, app: ASGIApp, token: str, host: str, port: int) -> None:
@@ -57,7 +57,7 @@ class Gate:
             await (response or self.app)(scope, receive, send)
 
     def _answer(self, request: Request) -> Response | None:
-        """What is said instead of the page, if anything."""
+        """The refusal or redirection, if any."""
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if not self._is_this_machine(host):
             return PlainTextResponse("This server has another name; see --host.", 403)
@@ -93,7 +93,7 @@ class Gate:
 
 
 class Api:
-    """The requests of the page.  Numbers are all that it names; paths come from the session."""
+    """The requests of the page.  They contain numbers only; paths come from the session."""
 
     def __init__(self, session: Session, worker: Worker, ending: Callable[[], bool]) -> None:
         self.session, self.worker, self.ending = session, worker, ending
@@ -129,7 +129,7 @@ class Api:
         return [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
 
     async def state(self, request: Request) -> Response:
-        """What has changed since a version, as soon as something has."""
+        """Wait for changes after a version, and return them."""
         since = _number(request.query_params.get("since", "0"))
         for _ in range(int(WAIT / 0.05)):
             if self.session.version != since or self.ending() or await request.is_disconnected():
@@ -215,7 +215,7 @@ class Api:
         return frame
 
     async def _label_map(self, request: Request) -> np.ndarray:
-        """A body of exactly a byte for each pixel."""
+        """Read a body with exactly one byte per pixel."""
         count = self.size[0] * self.size[1]
         body = await _body(request, count)
         if len(body) != count:
@@ -224,7 +224,7 @@ class Api:
 
 
 def build_app(session: Session, worker: Worker, token: str, host: str, port: int, ending: Callable[[], bool]) -> ASGIApp:
-    """All of it; `host` and `port` are what the server listens at, `ending` says whether it is to leave no page waiting."""
+    """The application.  The server listens at `host` and `port`; once `ending()` is true, no request waits any longer."""
     page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
     static = Mount("/page", StaticFiles(directory=PAGE))
     app = Starlette(
@@ -235,7 +235,7 @@ def build_app(session: Session, worker: Worker, token: str, host: str, port: int
 
 
 class TooLargeError(Exception):
-    """A body beyond what such a request can need."""
+    """The request's body is larger than such a request can need."""
 
 
 def _refusal(request: Request, error: Exception) -> Response:
@@ -278,6 +278,6 @@ def _number(text: str) -> int:
 
 
 def _labels(labels: np.ndarray) -> Response:
-    """(H, W) uint8 as bytes, packed on the way."""
+    """(H, W) uint8 as compressed bytes."""
     headers = {"Content-Encoding": "gzip", "Cache-Control": "no-store"}
     return Response(gzip.compress(labels.tobytes(), 1), media_type="application/octet-stream", headers=headers)

@@ -1,4 +1,4 @@
-"""What is known of one video: objects, given masks and results, in memory and, at once, in a folder."""
+"""The state of one annotated video: objects, given masks and results, in memory and in a folder."""
 
 import fcntl
 import json
@@ -24,7 +24,7 @@ MOST_OBJECTS, LONGEST_NAME = 254, 80
 
 @dataclass
 class Object:
-    """Something that is followed; its colour is that of its id in the palette."""
+    """An object to follow; its colour is its id's in the palette."""
 
     id: int  # 1 to 254, never used again
     name: str
@@ -33,7 +33,7 @@ class Object:
 
 @dataclass
 class Given:
-    """What is known of a mask that a person has drawn or mended."""
+    """A mask that a person drew or mended."""
 
     stated: list[int]  # the objects that there were then: one that the mask does not show is not in the frame
     shown: list[int]  # the objects in the mask
@@ -82,7 +82,7 @@ class Session:
     # what there is
 
     def labels(self, frame: int) -> np.ndarray:
-        """The mask of a frame (H, W) uint8 as it is now: the given one, else the result, else nothing."""
+        """The current mask of a frame, (H, W) uint8: the given one, else the result, else empty."""
         with self.lock:
             labels = np.zeros(self.video.size, np.uint8)
             if self.results[frame] != NONE:
@@ -91,7 +91,7 @@ class Session:
             return self._with_given(frame, labels)
 
     def given_labels(self, frame: int) -> np.ndarray:
-        """A given mask (H, W) uint8, as it was given."""
+        """A given mask (H, W) uint8, unchanged."""
         return self._read(GIVEN, frame)
 
     def changes(self, since: int) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Session:
             self._save()
 
     def remove_object(self, number: int) -> None:
-        """Forget an object; `clean` then takes it out of the results' files."""
+        """Remove an object; `clean` then removes it from the result files."""
         with self.lock:
             self.objects.remove(self._object(number))
             for frame, mask in list(self.given.items()):
@@ -171,7 +171,7 @@ class Session:
             remove_files(self._path(GIVEN, frame) for frame in empty)
 
     def give(self, frame: int, labels: np.ndarray) -> None:
-        """Take (H, W) uint8 for the mask of a frame.  Results that depend on it are old."""
+        """Set (H, W) uint8 as the mask of a frame.  Results that depend on it become old."""
         with self.lock:
             known = [each.id for each in self.objects]
             if unknown := set(object_ids(labels)) - set(known):
@@ -183,7 +183,7 @@ class Session:
             self._save("draw", [frame], frame=frame)
 
     def forget(self, frame: int) -> None:
-        """Take a given mask back."""
+        """Remove a given mask."""
         with self.lock:
             if frame in self.given:
                 shown = self.given.pop(frame).shown
@@ -194,7 +194,7 @@ class Session:
     # what the worker does
 
     def put_result(self, frame: int, labels: np.ndarray, sureness: float | None, *, final: bool, revision: int) -> bool:
-        """Take the result of a frame; refused, with false, when masks have changed since `revision`."""
+        """Store the result of a frame; returns false, and stores nothing, if masks have changed since `revision`."""
         with self.lock:
             if revision != self.revision:
                 return False
@@ -206,22 +206,22 @@ class Session:
             return True
 
     def save(self) -> None:
-        """Write `session.json`: `put_result` does not."""
+        """Write `session.json`, which `put_result` does not do."""
         with self.lock:
             self._save()
 
     def note(self, action: str, **details: Any) -> None:
-        """Write down, in `session.json`, that something was done."""
+        """Record an action in `session.json`."""
         with self.lock:
             self._save(action, **details)
 
     def touch(self) -> None:
-        """Something else that pages show has changed."""
+        """Tell pages that something else they show has changed."""
         with self.lock:
             self._changed()
 
     def clean(self, frame: int) -> None:
-        """Take objects that are no more out of a result's file."""
+        """Remove objects that no longer exist from a result file."""
         with self.lock:
             if self.results[frame] == NONE:
                 return
@@ -320,7 +320,7 @@ class Session:
             make_folder(self.root / folder)
 
     def close(self) -> None:
-        """Let other processes have the folder."""
+        """Release the folder for other processes."""
         self._lock_file.close()
 
     def _load(self, path: Path, record: Any) -> None:

@@ -1,4 +1,4 @@
-"""The one thread that computes: it follows objects, exports, and takes removed objects out of results."""
+"""The thread that computes: follows objects, exports, and cleans results of removed objects."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ RECORD_SECONDS = 2  # between two records of what is done
 
 @dataclass
 class Job:
-    """What the worker does, or did last."""
+    """The current or last job of the worker."""
 
     kind: str = ""  # follow, export, clean
     running: bool = False
@@ -41,7 +41,7 @@ class Job:
 class Worker:
     """Does one job at a time in a thread of its own; `start` refuses a second one with `InputError`.
 
-    settings: what makes results differ, by which a stopped job knows whether it can go on
+    settings: what the results depend on; a stopped job continues only if they are the same
     """
 
     def __init__(self, session: Session, make_segmenter: Callable[[], VideoSegmenter], settings: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ class Worker:
         self._snapshot = self._folder / "snapshot.pth"
 
     def start(self, kind: str, steps: Callable[[], Generator[None, None, None]] | None = None) -> None:
-        """Begin a job: `follow`, or what `steps` does between its yields."""
+        """Start a job: `follow`, or the generator that `steps` returns."""
         with self._starting:
             if self.job.running:
                 raise InputError(f"busy: wait for {self.job.kind} to end, or stop it")
@@ -65,7 +65,7 @@ class Worker:
             self._thread.start()
 
     def stop(self) -> None:
-        """Let the job end after the frame that it is at, and wait for that."""
+        """Stop the job after its current frame, and wait until it ends."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -97,7 +97,7 @@ class Worker:
     # following
 
     def _follow(self) -> Generator[None, None, None]:
-        """Follow all parts that need it; after each frame it may be stopped, and the next time goes on from there."""
+        """Follow all parts that need it.  It can be stopped after each frame and then continues from there."""
         session = self.session
         with session.lock:
             revision, work = session.revision, self._work()
@@ -138,7 +138,7 @@ class Worker:
         return Propagation(session.video, masks, self.make_segmenter, span=part.span, stated=stated, detailed=True)
 
     def _results(self, propagation: Propagation, revision: int) -> Iterator[int]:
-        """Take the steps that are left; yields the frame of each, its result kept."""
+        """Do the remaining steps; stores each result and yields its frame."""
         session = self.session
         for step in propagation.backwards(self._folder):
             if step.estimate is not None:
@@ -162,7 +162,7 @@ class Worker:
     # going on after a stop
 
     def _work(self) -> list[tuple[Part, Propagation]]:
-        """The parts that need it, the first one as far as a stopped job has come with it."""
+        """The parts that need following; the first one continues where a stopped job ended."""
         parts = self.session.parts()
         stopped = self._stopped()
         if stopped is None:
@@ -173,7 +173,7 @@ class Worker:
         return [stopped, *((part, self._propagation(part)) for part in rest)]
 
     def _stopped(self) -> tuple[Part, Propagation] | None:
-        """What the snapshot can go on with, if all that it depends on is as it was."""
+        """The part that the snapshot can continue, if everything it depends on is unchanged."""
         session = self.session
         if not self._snapshot.is_file():
             return None
@@ -191,7 +191,7 @@ class Worker:
         return None
 
     def _key(self, propagation: Propagation) -> str:
-        """Of all that results depend on, but the span."""
+        """A digest of all that results depend on, except the span."""
         result = hashlib.sha256(json.dumps([self.settings, sorted(propagation.stated.items())]).encode())
         for _, labels in sorted(propagation.masks.items()):
             result.update(labels.tobytes())
@@ -202,6 +202,6 @@ class Worker:
         write_atomically(self._snapshot, lambda file: torch.save({**where, **propagation.state_dict()}, file))
 
     def _forget_working(self) -> None:
-        """The snapshot and the estimates, which have done their part."""
+        """Remove the snapshot and the estimates, which are no longer needed."""
         numbers = (path for path in self._folder.glob("*.npz") if path.stem.isdecimal())
         remove_files([self._snapshot, *numbers])

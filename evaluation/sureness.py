@@ -1,4 +1,4 @@
-"""How sure a result is, from 0 to 1, so that people know where to look: not a probability of being right."""
+"""How sure a result is, from 0 to 1, to show people where to look; it is not a probability of being right."""
 
 import numpy as np
 import torch.nn.functional as F

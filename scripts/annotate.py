@@ -2,7 +2,7 @@
 
 python scripts/annotate.py holiday.mp4 --output out/holiday      # prints an address; open it
 
-Everything is saved at once in --output; after a stop the same command goes on.
+Everything is saved at once in --output; run the same command again to continue.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; raises `InputError` when the address or the port cannot be had."""
+    """A listening socket; raises `InputError` if the address or the port is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

@@ -30,7 +30,7 @@ class Running:
         """As the page asks, unless `headers` say otherwise; an empty one is left out."""
         host = f"127.0.0.1:{self.port}"
         own = {"Host": host, "Origin": f"http://{host}", "Cookie": f"stcn-annotate-{self.port}={self.token}", **headers}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         content = json.dumps(body).encode() if isinstance(body, dict) else body
         connection.putrequest(method, path, skip_host=True)
         for name, value in own.items():

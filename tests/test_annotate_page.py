@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium w
 
 SIZE = (120, 160)
 LENGTH = 8
-WAIT = 60  # seconds, for what takes one
+WAIT = 120  # seconds, for what takes one on a quiet machine
 
 
 class Page:
