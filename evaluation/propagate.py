@@ -13,7 +13,7 @@ from evaluation.sureness import agreement, edge_margin
 from model import VideoSegmenter, blend
 from model.inference import labels_of
 from util.ahead import read_ahead
-from util.image import resize_probabilities
+from util.image import object_ids, resize_probabilities
 
 SNAPSHOT_SECONDS = 30  # least time between snapshots
 
@@ -98,7 +98,8 @@ class Propagation:
             if frame.index < self.first or (self.detailed and frame.index < self.last):
                 labels = self._labels(probabilities, ids)
             if self.first <= frame.index < self.last:
-                estimate = Estimate(probabilities.half().cpu().numpy(), np.array(ids, dtype=np.uint8))
+                shown = self._shown(probabilities, ids, [t for t in self.masks if t >= frame.index])
+                estimate = Estimate(shown[0].half().cpu().numpy(), np.array(shown[1], dtype=np.uint8))
             yield Backward(frame.index, labels, estimate, edge_margin(probabilities) if self.detailed else None)
 
     def forwards(self, estimate_of: Callable[[int], Estimate], *, from_the_start: bool = True) -> Iterator[Forward]:
@@ -134,7 +135,8 @@ class Propagation:
                 if self.detailed:
                     one, two = labels_of(probabilities, ids), labels_of(other, other_ids)
                     sureness = agreement(one.cpu().numpy(), two.cpu().numpy(), share)
-                probabilities, ids = blend(probabilities, ids, other, other_ids, share)
+                shown = self._shown(probabilities, ids, [t for t in self.masks if t <= index])
+                probabilities, ids = blend(*shown, other, other_ids, share)
             yield Forward(index, image, self._labels(probabilities, ids), sureness)
 
     def state_dict(self) -> dict[str, Any]:
@@ -158,6 +160,16 @@ class Propagation:
         assert probabilities is not None  # every frame is wanted
         self.done += 1
         return probabilities, list(self.segmenter.object_ids)
+
+    def _shown(self, probabilities: torch.Tensor, ids: list[int], frames: list[int]) -> tuple[torch.Tensor, list[int]]:
+        """The probabilities without objects that the masks at these frames, those that a pass has met, only state as absent.
+
+        Such a pass knows nothing about the object elsewhere, so the other pass decides.
+        """
+        stated = {number for t in frames for number in self.stated.get(t, ())}
+        absent = stated - {number for t in frames for number in object_ids(self.masks[t])}
+        rows = [row for row, number in enumerate(ids, start=1) if number not in absent]
+        return probabilities[[0, *rows]], [ids[row - 1] for row in rows]
 
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:
         """(N+1, h, w) -> (H, W) uint8."""

@@ -10,8 +10,10 @@ from conftest import build_light_network, run_script
 from naive import naive_similarity
 from PIL import Image
 
-from model import save_network
-from scripts.experiments import affinity, common, compare, correspondences, regions, timing
+from dataset.benchmarks import davis_videos
+from evaluation.metrics import score_masks
+from model import VideoSegmenter, save_network
+from scripts.experiments import affinity, common, compare, correspondences, regions, rounds, timing
 from util.errors import InputError
 
 TINY = ("--size", 48, "--device", "cpu")
@@ -266,3 +268,39 @@ def test_everything_runs_on_little_data_and_leaves_a_page(tiny_davis, demo_data,
     for table in ("table_2", "table_7", "table_8", "table_9", "affinity", "correspondences", "timing", "regions", "figure_7"):
         assert table in text
     assert len(list((tmp_path / "out/networks").glob("*.pth"))) == 10
+
+
+# Table 6
+
+
+def test_rounds_correct_the_worst_frame_and_compute_its_interval_alone(tiny_davis, light_network):
+    (video,) = davis_videos(tiny_davis)
+    heard = []
+    found = rounds.rounds_of(light_network, video, lambda: heard.append(1), size=48, rounds=99)
+    assert len(heard) == len(video) == 8
+    truth = [video.read_mask(path) for _, path in sorted(video.truth.items())]
+    objects = [i for i in np.unique(truth[0]).tolist() if i]
+    segmenter = VideoSegmenter(light_network, size=48)
+    scores = []
+    for t, frame in enumerate(video.frames()):
+        labels = segmenter.to_labels(segmenter.step(frame.image, truth[0] if t == 0 else None)).numpy()
+        labels = truth[0] if t == 0 else labels
+        scores.append(np.mean([score_masks(truth[t] == i, labels == i) for i in objects]))
+    assert found[0]["J&F"] == pytest.approx(100 * np.mean(scores))
+    assert found[0]["frames"] == 8
+    worst = int(np.argmin([2, *scores[1:]]))
+    # from the first given frame to the worst and back, and on to the end
+    assert found[1]["frames"] - found[0]["frames"] == (worst + 1) + 8
+    assert found[-1]["J&F"] == pytest.approx(100)  # all frames are given
+    assert len(found) == 8
+    assert [of_round["seconds"] for of_round in found] == sorted(of_round["seconds"] for of_round in found)
+
+
+def test_rounds_are_written_as_a_table_and_a_curve(tiny_davis, light_file, tmp_path):
+    flags = ("--model", light_file, "--davis_path", tiny_davis, "--output", tmp_path, "--rounds", 2, *TINY)
+    assert experiment("rounds", *flags) == 0
+    rows = found_in(tmp_path, "rounds")
+    assert [row["round"] for row in rows] == [1, 2]
+    content = json.loads((tmp_path / "rounds.json").read_text())
+    assert content["area"] == {"light": pytest.approx(np.mean([row["J&F"] for row in rows]))}
+    assert Image.open(tmp_path / "rounds.png").width > 300

@@ -145,3 +145,14 @@ def test_agreement_is_that_of_the_objects_weighted_by_the_blend():
     assert agreement(one, other, 0.1) == pytest.approx(agreement(one, other, 0.9))
     assert agreement(one, other, 0.1) == pytest.approx(1 - 0.2 * (1 - 1 / 6))
     assert agreement(one, other, 0) == 1
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_pass_that_was_only_told_of_an_absence_leaves_the_object_to_the_other(shown, video, maker):
+    masks = {0: square((4, 4), (40, 20)), 7: square((8, 8), (40, 20)) if shown else square((8, 8))}
+    propagation = Propagation(video, masks, maker, stated={0: [1, 2], 7: [1, 2]})
+    waiting = {step.index: step.estimate for step in propagation.backwards()}
+    assert all(waiting[t].ids.tolist() == ([1, 2] if shown else [1]) for t in range(1, 7))
+    found = {step.index: step.labels for step in propagation.forwards(waiting.get)}
+    assert (found[0] == 2).any()
+    assert (found[7] == 2).any() == shown
