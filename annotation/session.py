@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -308,6 +309,10 @@ class Session:
         strangers = [entry.name for entry in self.root.iterdir() if not entry.name.startswith(ours)]
         if strangers and not path.is_file():
             raise InputError(f"{self.root}: expected a new folder or a session, found {min(strangers)}; give another --output")
+        for place, folders, files in os.walk(self.root):
+            for link in (Path(place, name) for name in (*folders, *files) if os.path.islink(os.path.join(place, name))):
+                # through which something elsewhere would be written or removed
+                raise InputError(f"{link}: expected a file or folder of this session, found a link")
         self._lock_file = open(self.root / LOCK, "a")  # noqa: SIM115 (held as long as the process lives)
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -333,14 +338,15 @@ class Session:
             self.given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
             self.results, self.sureness = bytearray(record["results"].encode()), list(record["sureness"])
             self.done = list(record["done"])
-            fits = len(self.results) == len(self.sureness) == video["frames"] and set(self.results) <= {
-                NONE,
-                OLD,
-                ONE_WAY,
-                FINAL,
-            }
-            if not fits or not all(0 <= frame < video["frames"] for frame in self.given):
+            fits = len(self.results) == len(self.sureness) == video["frames"]
+            if not fits or not set(self.results) <= {NONE, OLD, ONE_WAY, FINAL}:
                 raise ValueError("lists that do not fit")
+            if not all(0 <= frame < video["frames"] for frame in self.given):
+                raise ValueError("masks of frames that the video does not have")
+            ids, possible = [each.id for each in self.objects], range(1, MOST_OBJECTS + 1)
+            mentioned = [i for mask in self.given.values() for i in (*mask.stated, *mask.shown)]
+            if len(ids) != len(set(ids)) or not all(type(i) is int and i in possible for i in (*ids, *mentioned)):
+                raise ValueError("numbers of objects that cannot be")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: expected a session of annotate.py, version {VERSION}, found {error}") from error
         for name in ("frames", "size", "bytes"):

@@ -5,6 +5,7 @@ names); training adds its state (`training.state`).  Those of the paper's releas
 """
 
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damage happens to trip over
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({first_line})") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, pickle.UnpicklingError):  # of which PyTorch's explanation is a page long
+            why = "it is something else, or holds code, which is never run"
+        raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({why})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
     return {str(key): value for key, value in content.items()}

@@ -1,6 +1,7 @@
 """A session of annotate.py and the worker that follows: what is computed anew, and what a stop or a crash leaves."""
 
 import functools
+import json
 from pathlib import Path
 
 import av
@@ -226,6 +227,46 @@ def test_what_a_session_refuses(bench, video, tmp_path):
     (tmp_path / "out/session.json").write_text('{"format": "another"}')
     with pytest.raises(InputError, match=r"session.json: expected a session of annotate.py"):
         Session(tmp_path / "out", video, "frames")
+
+
+@pytest.mark.parametrize("name", ["working", "masks", "export", "export/cutout", "lock", "given/0.png"])
+def test_a_session_never_follows_links_out_of_its_folder(name, bench, video, tmp_path):
+    bench.session.give(0, square((4, 4)))
+    bench.session.close()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/1.npz").write_bytes(b"precious")
+    place = tmp_path / "out" / name
+    if place.exists():
+        place.rename(tmp_path / "moved")
+    place.symlink_to(tmp_path / "elsewhere")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=f"{name}: expected a file or folder of this session, found a link"):
+        Session(tmp_path / "out", video, "frames")
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert (tmp_path / "elsewhere/1.npz").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("objects", [{"id": 300, "name": "x", "hidden": False}]),
+        ("objects", [{"id": 1, "name": "x", "hidden": False}] * 2),
+        ("given", {"0": {"stated": "x", "shown": []}}),
+        ("given", {"0": {"stated": [1, -1], "shown": []}}),
+        ("given", {"99": {"stated": [1], "shown": []}}),
+        ("results", "rrr"),
+        ("results", "?" * LENGTH),
+        ("sureness", 3),
+        ("next_object", []),
+    ],
+)
+def test_a_damaged_record_is_one_line(entry, value, bench, video, tmp_path):
+    bench.session.close()
+    path = tmp_path / "out/session.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), entry: value}))
+    with pytest.raises(InputError, match=r"session.json: expected a session of annotate.py") as caught:
+        Session(tmp_path / "out", video, "frames")
+    assert "\n" not in str(caught.value)
 
 
 def test_frames_of_a_film_come_in_any_order(tmp_path, monkeypatch):
