@@ -46,7 +46,7 @@ def kernel_memory(memory: Tensor, query: Tensor, grid: tuple[int, int], *, block
     """Kernelized memory reading (section E): embedded memory keys (M, C) with a Gaussian each, (M, C + 3).
 
     The Gaussian lies around the position that is most similar to the memory position, among all of the query, which is
-    embedded (Q, C).  (That similarity is without the query term of L2, as in the release.)  The product with `kernel_query`
+    embedded (Q, C).  (That is `similarity`, so L2 is without its query term.)  The product with `kernel_query`
     is the similarity plus the Gaussian's logarithm, less the same for all memory positions, so that its softmax and top-k are
     those of exp(similarity) times the Gaussian.  `block` similarities are in memory at a time.
     """

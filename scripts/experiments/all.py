@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 from dataset.benchmarks import davis_videos
+from scripts.experiments.common import LIGHT
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
 from util.progress import progress_bar
-
-LIGHT = "saves/stcn_light.pth"
 
 
 def parser() -> argparse.ArgumentParser:
