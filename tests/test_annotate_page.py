@@ -112,7 +112,8 @@ class Page:
         """Follow to the end; the job."""
         self.until(lambda: self.server.state()["behind"] and self.browser.find_element("id", "follow").is_enabled())
         self.click("#follow")
-        self.until(lambda: not (self.server.state()["behind"] or self.state["job"]["running"]))
+        button = self.browser.find_element("id", "follow")
+        self.until(lambda: button.is_displayed() and not button.is_enabled())  # the page knows that nothing is left
         return self.server.wait()
 
 

@@ -75,10 +75,11 @@ def test_the_snippet_of_the_readme_reads_frames_in_order_and_segments_them(tmp_p
     assert set(names["labels"][0].unique().tolist()) == {0, 1}
 
 
-@pytest.fixture(scope="module")
-def beside_data(demo_data, tmp_path_factory) -> Path:
+@pytest.fixture
+def beside_data(demo_data, tmp_path) -> Path:
     """A project folder with the demo data next to it, laid out as in the README, and a network in `saves`."""
-    root = tmp_path_factory.mktemp("readme")
+    root = tmp_path / "readme"
+    root.mkdir()
     for name in ("static", "BL30K", "YouTube", "DAVIS"):
         (root / name).symlink_to(demo_data / name)
     project = root / "project"
