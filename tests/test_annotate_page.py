@@ -108,10 +108,14 @@ class Page:
         x, y = (round(corner + (each + 0.5) * scale) for corner, each in zip((left, top), point, strict=True))
         actions.w3c_actions.pointer_action.move_to_location(x, y)
 
-    def follow(self) -> dict:
-        """Follow to the end; the job."""
+    def start_following(self) -> None:
+        """Press the button as soon as the page knows that there is something to follow."""
         self.until(lambda: self.server.state()["behind"] and self.browser.find_element("id", "follow").is_enabled())
         self.click("#follow")
+
+    def follow(self) -> dict:
+        """Follow to the end; the job."""
+        self.start_following()
         button = self.browser.find_element("id", "follow")
         self.until(lambda: button.is_displayed() and not button.is_enabled())  # the page knows that nothing is left
         return self.server.wait()
@@ -324,12 +328,11 @@ def test_a_killed_server_goes_on_in_the_middle_of_following(browser, start, tmp_
     page.tool("brush", 12)
     page.drag((40, 40), (60, 40))
     page.saved()
-    page.click("#follow")
+    page.start_following()
     page.until(lambda: (tmp_path / "out/masks/6.png").exists())
     server.end(signal.SIGKILL)
     page = Page(browser, start(frames))
     assert page.state["given"] == [0]
-    page.until(lambda: browser.find_element("id", "follow").is_enabled())
     page.follow()
     assert {entry[1] for entry in page.state["frames"]} == {"f"}
     assert len(list((tmp_path / "out/masks").iterdir())) == 40
