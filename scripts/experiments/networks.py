@@ -41,6 +41,7 @@ def parser():
     result.add_argument("--iterations", type=positive_int, default=400, metavar="N", help="of each stage of each network")
     result.add_argument("--crop", type=positive_int, default=192, metavar="PIXELS", help="as for train.py")
     result.add_argument("--batch_size", type=positive_int, default=4, help="as for train.py")
+    result.add_argument("--amp_dtype", choices=("float16", "bfloat16"), help="as for train.py")
     result.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     result.add_argument("--device", default="auto", help="as for train.py")
     result.add_argument("--only", nargs="+", metavar="NAME", help="only these, as l2_64_s0 (default: all)")
@@ -63,6 +64,7 @@ def main() -> None:
     numbers = SHORT | {name: getattr(arguments, name) for name in names}
     same = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     same += ["--save_dir", arguments.output, *(["--no_pretrained"] if arguments.no_pretrained else [])]
+    same += ["--amp_dtype", arguments.amp_dtype] if arguments.amp_dtype else []
     chosen = {name: flags for name, flags in runs.items() if arguments.only is None or name in arguments.only}
     with progress_bar(len(chosen), "networks") as bar:
         for name, flags in chosen.items():
