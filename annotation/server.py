@@ -19,12 +19,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from annotation.cut import cut
 from annotation.export import KINDS, export
 from annotation.frames import Frames
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import mean_rate
+from evaluation.cut import cut
 from util.errors import InputError
 
 PAGE = Path(__file__).with_name("page")

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 BACKGROUND, OBJECT, MAYBE_BACKGROUND, MAYBE_OBJECT = range(4)  # as OpenCV numbers them
+NEAR = 0.75  # how far around what is marked the object may be, as a part of its extent
 MOST_PIXELS = 40_000  # at which it works
 ROUNDS = 3
 
@@ -37,3 +38,21 @@ def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
     result = np.zeros(hints.shape, bool)
     result[window] = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
     return (result & (hints != BACKGROUND)) | (hints == OBJECT)
+
+
+def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, a mask to correct, scribbles on and off the object.
+
+    mask, on, off: (H, W) bool, each possibly empty.  The hints are those that the page of annotate.py sends.
+    """
+    marked = mask | on
+    if not marked.any():
+        return marked
+    y, x = np.nonzero(marked)
+    margin = round(NEAR * max(int(np.ptp(y)), int(np.ptp(x))))
+    hints = np.full(mask.shape, BACKGROUND, np.uint8)
+    hints[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1] = MAYBE_BACKGROUND
+    hints[mask] = MAYBE_OBJECT
+    hints[off] = BACKGROUND
+    hints[on] = OBJECT
+    return cut(image, hints)
