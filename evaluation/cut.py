@@ -1,7 +1,11 @@
 """Turn a box or scribbles into a mask with GrabCut."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
+
+Cut = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # as `cut_from_scribbles`
 
 BACKGROUND, OBJECT, MAYBE_BACKGROUND, MAYBE_OBJECT = range(4)  # as OpenCV numbers them
 NEAR = 0.75  # how far around what is marked the object may be, as a part of its extent
@@ -40,10 +44,10 @@ def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
     return (result & (hints != BACKGROUND)) | (hints == OBJECT)
 
 
-def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, a mask to correct, scribbles on and off the object.
+def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, its mask so far, and scribbles on and off it.
 
-    mask, on, off: (H, W) bool, each possibly empty.  The hints are those that the page of annotate.py sends.
+    mask, others, on, off: (H, W) bool, each possibly empty; `others` are other objects, of which it gets only what `on` says.
     """
     marked = mask | on
     if not marked.any():
@@ -53,6 +57,6 @@ def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, on: np.ndarray, off:
     hints = np.full(mask.shape, BACKGROUND, np.uint8)
     hints[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1] = MAYBE_BACKGROUND
     hints[mask] = MAYBE_OBJECT
-    hints[off] = BACKGROUND
+    hints[others | off] = BACKGROUND
     hints[on] = OBJECT
     return cut(image, hints)

@@ -13,13 +13,12 @@ import numpy as np
 from dataset.robot import UNMARKED, draw_scribbles
 from dataset.video import Video
 from dataset.video_file import FrameFolder
+from evaluation.cut import Cut
 from evaluation.metrics import score_masks
 from evaluation.propagate import Propagation
 from model import VideoSegmenter
 from util.errors import InputError
 from util.image import object_ids, size_text
-
-Cut = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # `evaluation.cut.cut_from_scribbles`
 
 
 class Look(NamedTuple):
@@ -52,7 +51,7 @@ def give_scribbled(
 def look_at(cut: Cut, looks: int, image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -> list[Look]:
     """As `give_scribbled`: the robot scribbles where the mask is wrong, the mask is made anew, and that up to `looks` times.
 
-    Objects are cut one by one.  As in the page of annotate.py, an object takes no pixel of another one, except by scribbles.
+    Objects are cut one by one.
     """
     labels = np.zeros_like(truth) if found is None else found.copy()
     scribbles = np.full_like(truth, UNMARKED)
@@ -64,13 +63,13 @@ def look_at(cut: Cut, looks: int, image: np.ndarray, truth: np.ndarray, found: n
         labels = labels.copy()
         start = time.perf_counter()
         for i in object_ids(truth):
-            own, others = labels == i, (new != i) & (new != UNMARKED)
-            if not ((new == i) | (own & others)).any():
+            own = labels == i
+            if not ((new == i) | (own & (new != i) & (new != UNMARKED))).any():
                 continue  # nobody complained
-            mask = cut(image, own, scribbles == i, (scribbles != i) & (scribbles != UNMARKED))
+            others = (labels != i) & (labels != 0)
+            mask = cut(image, own, others, scribbles == i, (scribbles != i) & (scribbles != UNMARKED))
             labels[own] = 0
-            labels[mask & (labels == 0)] = i
-            labels[scribbles == i] = i
+            labels[mask] = i
         seconds += time.perf_counter() - start
         looked.append(Look(scribbles, labels, seconds))
         if (new == UNMARKED).all():

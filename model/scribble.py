@@ -83,12 +83,13 @@ def scribble_network_from(content: dict, path: str | Path) -> ScribbleNetwork:
 
 @torch.inference_mode()
 def cut_with_network(
-    network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, on: np.ndarray, off: np.ndarray
+    network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray
 ) -> np.ndarray:
-    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, a mask to correct, scribbles on and off the object.
+    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, its mask so far, and scribbles on and off it.
 
-    mask, on, off: (H, W) bool, each possibly empty.  What scribbles say always holds.  Works on the part of the image around
-    the mask and the scribbles on the object; outside, there is no object.
+    mask, others, on, off: (H, W) bool, each possibly empty; `others` are other objects, of which it gets only what `on` says.
+    What scribbles say always holds.  Works on the part of the image around the mask and the scribbles on the object;
+    outside, there is no object.
     """
     marked = mask | on
     result = np.zeros(mask.shape, bool)
@@ -110,4 +111,4 @@ def cut_with_network(
     logits = unpad(network(images, F.pad(told, padding)[None].to(device)), padding)
     logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
     result[window] = (logits > 0).cpu().numpy()
-    return (result | on) & ~off
+    return (result & ~others | on) & ~off

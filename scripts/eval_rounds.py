@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from dataset.benchmarks import chosen_videos, davis_videos, youtube_videos
 from dataset.robot import UNMARKED
 from dataset.video import Video
-from evaluation.cut import cut_from_scribbles
-from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
-from evaluation.rounds import Cut, Give, give_scribbled, give_truth, look_at, rounds_of
+from evaluation.cut import Cut, cut_from_scribbles
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
+from evaluation.rounds import Give, give_scribbled, give_truth, look_at, rounds_of
 from evaluation.tables import Row, grey, mean, over_videos, report
 from model import segmenter_maker
 from model.checkpoint import digest
@@ -33,7 +33,6 @@ from util.image import read_image
 from util.picture import overlay, sheet, write_picture
 
 SOURCES = ("masks", "grabcut", "network")
-SCRIBBLE_MODEL = "saves/stcn_scribble.pth"
 PICTURES = 6  # videos in the picture of first frames
 
 

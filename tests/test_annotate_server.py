@@ -91,6 +91,7 @@ def test_no_path_leads_out_of_the_page(path, server):
         ("PUT", "/api/mask/0", bytes(SIZE[0] * SIZE[1] + 1), 413),
         ("PUT", "/api/mask/0", b"\x09" * (SIZE[0] * SIZE[1]), 400),
         ("POST", "/api/cut/0", b"\x04" * (SIZE[0] * SIZE[1]), 400),
+        ("POST", "/api/scribble/0", b"\x0b" * (SIZE[0] * SIZE[1]), 400),
         ("POST", "/api/object", {"name": 3}, 400),
         ("POST", "/api/object", {"name": "x" * 5000}, 413),
         ("POST", "/api/object", b"[1", 400),

@@ -16,7 +16,7 @@ from evaluation.cut import cut_from_scribbles
 from evaluation.metrics import score_masks
 from evaluation.rounds import give_scribbled, give_truth, look_at, rounds_of
 from model import VideoSegmenter
-from model.scribble import ScribbleNetwork, save_scribble_network
+from model.scribble import ScribbleNetwork, cut_with_network, save_scribble_network
 
 
 def test_rounds_correct_the_worst_frame_and_compute_its_interval_alone(tiny_davis, light_network):
@@ -88,7 +88,7 @@ def test_an_object_that_nobody_complains_about_keeps_its_mask():
     found[:, 220:] = 0  # half of object 2
     cuts = []
 
-    def cut(image, mask, on, off):
+    def cut(image, mask, others, on, off):
         cuts.append((mask.copy(), on.copy(), off.copy()))
         return mask | on
 
@@ -103,13 +103,15 @@ def test_an_object_that_nobody_complains_about_keeps_its_mask():
 def test_an_object_takes_nothing_of_another_one_except_by_scribbles():
     image, truth = two_ellipses()
     found = np.where(truth == 2, 1, truth).astype(np.uint8)  # object 2 is taken for object 1
-    everything = lambda image, mask, on, off: np.ones(mask.shape, bool)  # noqa: E731
-    nothing_off = lambda image, mask, on, off: (mask | on) & ~off  # noqa: E731
-    greedy = look_at(everything, 1, image, truth, found)[-1]
-    assert (greedy.labels[greedy.scribbles == 2] == 2).all()
-    assert np.count_nonzero(greedy.labels == 2) == np.count_nonzero(greedy.scribbles == 2)
-    modest = look_at(nothing_off, 1, image, truth, found)[-1]
-    assert (modest.labels == np.where(modest.scribbles == 2, 2, found)).all()
+    torch.manual_seed(0)
+    for cut in (cut_from_scribbles, partial(cut_with_network, ScribbleNetwork().eval())):
+        everywhere = np.ones(truth.shape, bool)
+        on, nothing = np.zeros((2, *truth.shape), bool)
+        on[115:125, 200:240] = True
+        assert (cut(image, found == 2, everywhere, on, nothing) == on).all()
+        last = look_at(cut, 1, image, truth, found)[-1]
+        assert (last.labels[last.scribbles == 2] == 2).all()
+        assert (last.labels[last.scribbles == 1] == 1).all()
 
 
 def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(tiny_davis, light_file, tmp_path, capsys):

@@ -114,10 +114,10 @@ def test_the_network_gives_a_logit_for_each_pixel_and_uses_all_of_its_input(netw
 def test_what_scribbles_say_always_holds_and_nothing_is_found_without_any(network):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    mask, on, off = np.zeros((3, 70, 90), bool)
-    assert not cut_with_network(network, image, mask, on, off).any()
+    mask, others, on, off = np.zeros((4, 70, 90), bool)
+    assert not cut_with_network(network, image, mask, others, on, off).any()
     mask[20:40, 20:50], on[22:25, 30:40], off[30:33, 30:40] = True, True, True
-    found = cut_with_network(network, image, mask, on, off)
+    found = cut_with_network(network, image, mask, others, on, off)
     assert found.shape == mask.shape
     assert found[on].all()
     assert not found[off].any()
