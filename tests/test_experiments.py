@@ -249,6 +249,17 @@ def test_everything_runs_on_little_data_and_leaves_a_page(tiny_davis, demo_data,
     flags = ["--data", data, "--iterations", 1, "--crop", 48, "--size", 48, "--device", "cpu"]
     assert experiment("all", tmp_path / "out", *flags) == 0, capfd.readouterr().err
     text = (tmp_path / "out/index.html").read_text()
-    for table in ("table_2", "table_7", "table_8", "table_9", "affinity", "correspondences", "timing", "regions", "figure_7"):
+    for table in (
+        "table_2",
+        "table_7",
+        "table_8",
+        "table_9",
+        "affinity",
+        "correspondences",
+        "timing",
+        "regions",
+        "rounds",
+        "figure_7",
+    ):
         assert table in text
     assert len(list((tmp_path / "out/networks").glob("*.pth"))) == 10
