@@ -21,6 +21,7 @@ from dataset.robot import UNMARKED
 from dataset.video import Video
 from evaluation.cut import Cut, cut_from_scribbles
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
+from evaluation.metrics import score_masks
 from evaluation.rounds import Give, give_scribbled, give_truth, look_at, rounds_of
 from evaluation.tables import Row, grey, mean, over_videos, report
 from model import segmenter_maker
@@ -29,8 +30,9 @@ from model.scribble import cut_with_network, load_scribble_network
 from util.device import device_of, use_half, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.image import read_image
+from util.image import object_ids, read_image
 from util.picture import overlay, sheet, write_picture
+from util.progress import progress_bar
 
 SOURCES = ("masks", "grabcut", "network")
 PICTURES = 6  # videos in the picture of first frames
@@ -119,7 +121,9 @@ def main() -> None:
             rows.append({"source": source, "round": number + 1, **means})
     areas = {source: mean(row["J&F"] for row in rows if row["source"] == source) for source in {row["source"] for row in rows}}
     if cuts:
-        write_picture(folder / "scribbles.png", draw_scribbled(videos[:PICTURES], cuts, arguments.looks))
+        looked, picture = look_at_first_frames(videos, cuts, arguments.looks)
+        write_picture(folder / "scribbles.png", picture)
+        report(folder, "scribbles", "Masks of first frames from scribbles, by look", looked)
     report(folder, "rounds", "Rounds of corrections: J&F by round", rows, draw(rows), area=areas)
 
 
@@ -140,16 +144,26 @@ def draw(rows: list[Row]) -> Figure:
     return figure
 
 
-def draw_scribbled(videos: list[Video], cuts: dict[str, Cut], looks: int) -> np.ndarray:
-    """For each video and source, its first frame after the first and the last look, with all scribbles so far."""
-    rows, captions = [], []
-    for video in videos:
-        image, truth = read_image(video.images[0]), video.read_mask(video.truth[video.images[0].stem])
-        for source, cut in cuts.items():
-            looked = look_at(cut, looks, image, truth, None)
-            rows.append([with_scribbles(overlay(image, look.labels), look.scribbles) for look in (looked[0], looked[-1])])
-            captions.append([f"{source}, look {number}" for number in (1, len(looked))])
-    return sheet(rows, captions=captions, height=240)
+def look_at_first_frames(videos: list[Video], cuts: dict[str, Cut], looks: int) -> tuple[list[Row], np.ndarray]:
+    """The J&F of masks of first frames after each look, mean over videos; and a picture, after the first and the last look."""
+    scores: dict[tuple[str, int], list[float]] = {}
+    pictures, captions = [], []
+    with progress_bar(len(videos) * len(cuts), "first frames") as bar:
+        for video in videos:
+            image, truth = read_image(video.images[0]), video.read_mask(video.truth[video.images[0].stem])
+            for source, cut in cuts.items():
+                looked = look_at(cut, looks, image, truth, None)
+                for number in range(looks):  # fewer are needed where a mask is right before
+                    labels = looked[min(number, len(looked) - 1)].labels
+                    found = [np.mean(score_masks(truth == i, labels == i)) for i in object_ids(truth)]
+                    scores.setdefault((source, number + 1), []).append(100 * mean(found))
+                ends = looked[0], looked[-1]
+                pictures.append([with_scribbles(overlay(image, look.labels), look.scribbles) for look in ends])
+                captions.append([f"{source}, look {number}" for number in (1, len(looked))])
+                bar.increment()
+    shown = PICTURES * len(cuts)
+    rows = [{"source": source, "look": number, "J&F": mean(found)} for (source, number), found in scores.items()]
+    return rows, sheet(pictures[:shown], captions=captions[:shown], height=240)
 
 
 def with_scribbles(picture: np.ndarray, scribbles: np.ndarray) -> np.ndarray:

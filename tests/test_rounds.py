@@ -145,6 +145,9 @@ def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(tiny_davis, 
         assert area == pytest.approx(np.mean([row["J&F"] for row in rows if row["source"] == source]))
     assert Image.open(out / "rounds.png").width > 300
     assert Image.open(out / "scribbles.png").width > 300
+    looked = json.loads((out / "scribbles.json").read_text())["rows"]
+    assert [(row["source"], row["look"]) for row in looked] == [("grabcut", 1), ("network", 1)]
+    assert looked[0]["J&F"] == pytest.approx(next(row["mask"] for row in rows if row["source"] == "grabcut"))
     assert run_script("eval_rounds", *flags, "masks", "--rounds", 3) == 2
     assert "other settings" in capsys.readouterr().err
     scribbles.write_bytes(b"x")
