@@ -19,12 +19,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from annotation.cut import cut
 from annotation.export import KINDS, export
 from annotation.frames import Frames
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import mean_rate
+from evaluation.cut import Cut, cut
 from util.errors import InputError
 
 PAGE = Path(__file__).with_name("page")
@@ -95,8 +95,8 @@ class Gate:
 class Api:
     """The requests of the page.  They contain numbers only; paths come from the session."""
 
-    def __init__(self, session: Session, worker: Worker, ending: Callable[[], bool]) -> None:
-        self.session, self.worker, self.ending = session, worker, ending
+    def __init__(self, session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool]) -> None:
+        self.session, self.worker, self.cut_from, self.ending = session, worker, cut_from, ending
         self.frames = Frames(session.video)
         height, width = session.video.size
         self.size = height, width
@@ -119,6 +119,7 @@ class Api:
             ("PUT", "/api/mask/{frame:int}", self.give),
             ("DELETE", "/api/mask/{frame:int}", self.forget),
             ("POST", "/api/cut/{frame:int}", self.cut),
+            ("POST", "/api/scribble/{frame:int}", self.scribble),
             ("POST", "/api/object", self.add),
             ("PATCH", "/api/object/{object:int}", self.change),
             ("DELETE", "/api/object/{object:int}", self.remove),
@@ -160,6 +161,15 @@ class Api:
             raise InputError(f"expected hints from 0 to 3, found {hints.max()}")
         image = await run_in_threadpool(self.session.video.frame, frame)
         return _labels((await run_in_threadpool(cut, image, hints)).astype(np.uint8))
+
+    async def scribble(self, request: Request) -> Response:
+        """The mask that scribbles ask for: each pixel is 1 in the object's mask, 2 in another's, plus 4 or 8 on and off it."""
+        told, frame = await self._label_map(request), self._frame(request)
+        if told.max() > 10:
+            raise InputError(f"expected what scribbles say, from 0 to 10, found {told.max()}")
+        image = await run_in_threadpool(self.session.video.frame, frame)
+        mask, others, on, off = (told & bit != 0 for bit in (1, 2, 4, 8))
+        return _labels((await run_in_threadpool(self.cut_from, image, mask, others, on, off)).astype(np.uint8))
 
     async def add(self, request: Request) -> Response:
         name = _text((await _json(request)).get("name", ""))
@@ -223,12 +233,17 @@ class Api:
         return np.frombuffer(body, np.uint8).reshape(self.size)
 
 
-def build_app(session: Session, worker: Worker, token: str, host: str, port: int, ending: Callable[[], bool]) -> ASGIApp:
-    """The application.  The server listens at `host` and `port`; once `ending()` is true, no request waits any longer."""
+def build_app(
+    session: Session, worker: Worker, cut_from: Cut, token: str, host: str, port: int, ending: Callable[[], bool]
+) -> ASGIApp:
+    """The application.  The server listens at `host` and `port`; once `ending()` is true, no request waits any longer.
+
+    `cut_from` turns scribbles into masks.
+    """
     page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
     static = Mount("/page", StaticFiles(directory=PAGE))
     app = Starlette(
-        routes=[page, static, *Api(session, worker, ending).routes()],
+        routes=[page, static, *Api(session, worker, cut_from, ending).routes()],
         exception_handlers={InputError: _refusal, TooLargeError: _too_large, ClientDisconnect: _too_large},
     )
     return Gate(app, token, host, port)

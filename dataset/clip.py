@@ -19,6 +19,7 @@ class Clip(NamedTuple):
     name: str  # the source of the clip
     problems: tuple[str, ...] = ()  # errors of entries that were tried before this one
     objectless: int = 0  # number of entries tried before this one that showed no object to follow
+    hints: np.ndarray | None = None  # (T, 3, H, W) bool, only of the scribble network's (`dataset.scribbles.draw_hints`)
 
 
 def appears_first(pixels: np.ndarray) -> bool:

@@ -50,6 +50,7 @@ class Batch(NamedTuple):
     names: tuple[str, ...]
     problems: tuple[str, ...]
     objectless: int  # entries that were replaced because they showed no object to follow
+    hints: Tensor | None = None  # (B, T, 3, H, W) bool, only of the scribble network's clips
 
 
 class Stage(NamedTuple):
@@ -321,7 +322,9 @@ def _collate(clips: list[Clip]) -> Batch:
     )
     names = tuple(clip.name for clip in clips)
     problems = tuple(problem for clip in clips for problem in clip.problems)
-    return Batch(frames, labels, valid, names, problems, sum(clip.objectless for clip in clips))
+    hints = [clip.hints for clip in clips if clip.hints is not None]
+    objectless = sum(clip.objectless for clip in clips)
+    return Batch(frames, labels, valid, names, problems, objectless, torch.from_numpy(np.stack(hints)) if hints else None)
 
 
 def _prepare_worker(worker: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from util.flags import DefaultsFormatter, count_or_all, int_between, positive_int, worker_count
 
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, shorter side at which the network works
+SCRIBBLE_MODEL = "saves/stcn_scribble.pth"
 MOST_THREADS = 4 * (os.cpu_count() or 1)
 
 

@@ -6,11 +6,13 @@ names); training adds its state (`training.state`).  Those of the paper's releas
 
 import dataclasses
 import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.network import STCN, NetworkConfig
 from model.released import from_released, is_released
@@ -21,6 +23,7 @@ from util.files import write_atomically
 
 FORMAT = "stcn"
 VERSION = 1
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -80,8 +83,16 @@ def network_from(content: dict, path: str | Path) -> STCN:
             state = from_released(state)
         except RuntimeError as error:  # biases and means of different sizes
             raise InputError(f"{path}: not this STCN network: {str(error).splitlines()[0]}") from error
+    return filled(partial(make_network, config), state, path)
+
+
+def filled(make: Callable[[], Network], state: dict[str, Tensor], path: str | Path) -> Network:
+    """The network that `make` returns with these tensors, float32, in evaluation mode.
+
+    Raises `InputError` naming `path` when the tensors are not the network's, or not finite.
+    """
     with torch.device("meta"):  # neither memory nor time for weights that are replaced at once
-        network = make_network(config)
+        network = make()
     _check_tensors(path, expected=network.state_dict(), found=state)
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     if broken := infinite_tensors(state):

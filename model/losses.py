@@ -1,4 +1,4 @@
-"""Bootstrapped cross entropy: later in training, only the hardest pixels count (section F.5)."""
+"""Bootstrapped cross entropy: later in training, only the hardest pixels count (section F.5); and the overlap of masks."""
 
 import torch
 import torch.nn.functional as F
@@ -37,3 +37,10 @@ def clip_losses(logits: Tensor, labels: Tensor, valid: Tensor, fraction: float) 
     """
     frames = zip(logits.unbind(1), labels.unbind(1)[1:], strict=True)
     return torch.stack([bootstrapped_cross_entropy(*frame, valid, fraction) for frame in frames])
+
+
+def overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 minus the soft Dice coefficient, mean over samples: logits (B, H, W) and labels (B, H, W) of 0 and 1 -> scalar."""
+    probabilities, truth = torch.sigmoid(logits.float()).flatten(1), labels.flatten(1).float()
+    both = (probabilities * truth).sum(dim=1)
+    return (1 - (2 * both + 1) / (probabilities.sum(dim=1) + truth.sum(dim=1) + 1)).mean()

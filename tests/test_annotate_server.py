@@ -24,7 +24,7 @@ LENGTH = 6
 def server(light_file, tmp_path_factory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("server")
     write_folder(folder / "frames", LENGTH)
-    running = Running(folder / "frames", folder / "out", "--model", light_file, "--size", 48)
+    running = Running(folder / "frames", folder / "out", "--model", light_file, "--size", 48, "--scribble_model", "none")
     yield running
     if running.process.poll() is None:
         running.end()
@@ -91,6 +91,7 @@ def test_no_path_leads_out_of_the_page(path, server):
         ("PUT", "/api/mask/0", bytes(SIZE[0] * SIZE[1] + 1), 413),
         ("PUT", "/api/mask/0", b"\x09" * (SIZE[0] * SIZE[1]), 400),
         ("POST", "/api/cut/0", b"\x04" * (SIZE[0] * SIZE[1]), 400),
+        ("POST", "/api/scribble/0", b"\x0b" * (SIZE[0] * SIZE[1]), 400),
         ("POST", "/api/object", {"name": 3}, 400),
         ("POST", "/api/object", {"name": "x" * 5000}, 413),
         ("POST", "/api/object", b"[1", 400),
@@ -106,6 +107,20 @@ def test_odd_requests_are_told_what_is_expected(method, path, body, status, serv
     found, text = server.ask(method, path, body)
     assert found == status, text
     assert server.state()["version"] == before["version"]
+
+
+def test_scribbles_become_a_mask_that_leaves_other_objects_alone(server):
+    told = np.zeros(SIZE, np.uint8)
+    told[20:60, 20:60] = 1  # the mask so far
+    told[20:60, 60:80] = 2  # another object
+    told[30:34, 30:66] |= 4  # on the object, and into the other
+    told[50:54, 30:50] |= 8
+    status, body = server.ask("POST", "/api/scribble/0", told.tobytes())
+    assert status == 200
+    found = np.frombuffer(gzip.decompress(body), np.uint8).reshape(SIZE)
+    assert set(np.unique(found)) == {0, 1}
+    assert found[told & 4 != 0].all()
+    assert not found[(told & 8 != 0) | (told == 2)].any()
 
 
 def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_path):
@@ -144,6 +159,8 @@ def test_what_cannot_be_is_told_in_one_line(script, light_file, tmp_path, capsys
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert script(*command, tmp_path / "out", "--port", taken.getsockname()[1]) == 2
     assert "--port 0 takes any free port" in capsys.readouterr().err
+    assert script(*command, tmp_path / "out", "--scribble_model", light_file) == 2
+    assert "expected a scribble network" in capsys.readouterr().err
     assert script("annotate", tmp_path / "none.mp4", *command[2:], tmp_path / "out") == 2
     assert "none.mp4: no such video" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

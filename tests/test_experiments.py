@@ -10,10 +10,9 @@ from conftest import build_light_network, run_script
 from naive import naive_similarity
 from PIL import Image
 
-from dataset.benchmarks import davis_videos
-from evaluation.metrics import score_masks
-from model import VideoSegmenter, save_network
-from scripts.experiments import affinity, common, compare, correspondences, regions, rounds, timing
+from evaluation import tables
+from model import save_network
+from scripts.experiments import affinity, common, compare, correspondences, regions, timing
 from util.errors import InputError
 
 TINY = ("--size", 48, "--device", "cpu")
@@ -21,21 +20,6 @@ TINY = ("--size", 48, "--device", "cpu")
 
 def experiment(name: str, *flags: object) -> int:
     return run_script(f"scripts.experiments.{name}", *flags)
-
-
-@pytest.fixture(scope="session")
-def tiny_davis(demo_data, tmp_path_factory):
-    """The demo data with one validation video of eight frames."""
-    root = tmp_path_factory.mktemp("tiny") / "DAVIS"
-    source = demo_data / "DAVIS/2017/trainval"
-    name = (source / "ImageSets/2017/val.txt").read_text().split()[0]
-    for part in ("JPEGImages", "Annotations"):
-        (root / part / "480p" / name).mkdir(parents=True)
-        for path in sorted((source / part / "480p" / name).iterdir())[:8]:
-            shutil.copy(path, root / part / "480p" / name)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text(f"{name}\n")
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -236,7 +220,7 @@ def test_what_has_no_correspondence_is_told(tiny_davis, light_file, stm_file, tm
 
 
 def test_pages_show_every_table_and_picture(tmp_path, capsys):
-    common.report(tmp_path / "a", "one", "Table <1>", [{"x": 1.25, "y": None}, {"x": 20.0, "z": "&"}])
+    tables.report(tmp_path / "a", "one", "Table <1>", [{"x": 1.25, "y": None}, {"x": 20.0, "z": "&"}])
     Image.new("RGB", (40, 30)).save(tmp_path / "figure.png")
     assert "| 1.25 | - | - |" in capsys.readouterr().out
     assert experiment("page", tmp_path) == 0
@@ -265,42 +249,17 @@ def test_everything_runs_on_little_data_and_leaves_a_page(tiny_davis, demo_data,
     flags = ["--data", data, "--iterations", 1, "--crop", 48, "--size", 48, "--device", "cpu"]
     assert experiment("all", tmp_path / "out", *flags) == 0, capfd.readouterr().err
     text = (tmp_path / "out/index.html").read_text()
-    for table in ("table_2", "table_7", "table_8", "table_9", "affinity", "correspondences", "timing", "regions", "figure_7"):
+    for table in (
+        "table_2",
+        "table_7",
+        "table_8",
+        "table_9",
+        "affinity",
+        "correspondences",
+        "timing",
+        "regions",
+        "rounds",
+        "figure_7",
+    ):
         assert table in text
     assert len(list((tmp_path / "out/networks").glob("*.pth"))) == 10
-
-
-# Table 6
-
-
-def test_rounds_correct_the_worst_frame_and_compute_its_interval_alone(tiny_davis, light_network):
-    (video,) = davis_videos(tiny_davis)
-    heard = []
-    found = rounds.rounds_of(light_network, video, lambda: heard.append(1), size=48, rounds=99)
-    assert len(heard) == len(video) == 8
-    truth = [video.read_mask(path) for _, path in sorted(video.truth.items())]
-    objects = [i for i in np.unique(truth[0]).tolist() if i]
-    segmenter = VideoSegmenter(light_network, size=48)
-    scores = []
-    for t, frame in enumerate(video.frames()):
-        labels = segmenter.to_labels(segmenter.step(frame.image, truth[0] if t == 0 else None)).numpy()
-        labels = truth[0] if t == 0 else labels
-        scores.append(np.mean([score_masks(truth[t] == i, labels == i) for i in objects]))
-    assert found[0]["J&F"] == pytest.approx(100 * np.mean(scores))
-    assert found[0]["frames"] == 8
-    worst = int(np.argmin([2, *scores[1:]]))
-    # from the first given frame to the worst and back, and on to the end
-    assert found[1]["frames"] - found[0]["frames"] == (worst + 1) + 8
-    assert found[-1]["J&F"] == pytest.approx(100)  # all frames are given
-    assert len(found) == 8
-    assert [of_round["seconds"] for of_round in found] == sorted(of_round["seconds"] for of_round in found)
-
-
-def test_rounds_are_written_as_a_table_and_a_curve(tiny_davis, light_file, tmp_path):
-    flags = ("--model", light_file, "--davis_path", tiny_davis, "--output", tmp_path, "--rounds", 2, *TINY)
-    assert experiment("rounds", *flags) == 0
-    rows = found_in(tmp_path, "rounds")
-    assert [row["round"] for row in rows] == [1, 2]
-    content = json.loads((tmp_path / "rounds.json").read_text())
-    assert content["area"] == {"light": pytest.approx(np.mean([row["J&F"] for row in rows]))}
-    assert Image.open(tmp_path / "rounds.png").width > 300

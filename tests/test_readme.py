@@ -84,7 +84,8 @@ def beside_data(demo_data, tmp_path) -> Path:
         (root / name).symlink_to(demo_data / name)
     project = root / "project"
     (project / "saves").mkdir(parents=True)
-    (project / "saves/stcn_light.pth").symlink_to(ROOT / "saves/stcn_light.pth")
+    for name in ("stcn_light.pth", "stcn_scribble.pth"):
+        (project / "saves" / name).symlink_to(ROOT / "saves" / name)
     frames = sorted((demo_data / "DAVIS/2017/trainval/JPEGImages/480p").iterdir())[-1]
     (project / "frames").symlink_to(frames)
     masks = demo_data / "DAVIS/2017/trainval/Annotations/480p" / frames.name

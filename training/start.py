@@ -73,7 +73,7 @@ def refuse_other_network(network: STCN, arguments: argparse.Namespace) -> None:
 class Start(NamedTuple):
     """The starting point of training."""
 
-    network: STCN
+    network: Any
     iteration: int
     content: dict[str, Any]  # of the checkpoint; empty if there is none
     same_run: bool  # whether the checkpoint is from this run

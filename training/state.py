@@ -1,6 +1,7 @@
 """The mutable state of a run: exactly what a checkpoint must hold for the run to resume bit for bit."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from dataset.stages import Batch
 from model import STCN
 from model.checkpoint import network_content
 from model.released import optimizer_from_released
+from model.scribble import ScribbleNetwork
 from training.step import Figures, Objective, training_step
 from util.device import upload
 from util.distributed import Processes
@@ -72,7 +74,7 @@ class RunningMeans:
 class State:
     """Everything that changes during training."""
 
-    network: STCN
+    network: STCN | ScribbleNetwork
     objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -81,8 +83,9 @@ class State:
 
     def content(self, iteration: int, record: dict[str, Any]) -> dict[str, Any]:
         """The content of a checkpoint.  Samples and learning rates depend only on the iteration and need no state."""
+        network = self.network
         return {
-            **network_content(self.network),
+            **(network.content() if isinstance(network, ScribbleNetwork) else network_content(network)),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "amp_dtype": str(self.objective.amp_dtype),
@@ -122,15 +125,16 @@ def iterate(
     iteration: int,
     clip_grad: float | None,
     device: torch.device,
+    step: Callable[..., tuple[Tensor, Figures, Tensor]] = training_step,
 ) -> Tensor:
-    """One optimiser step on the mean loss of the passes; returns the predicted labels (B, T-1, H, W) of the last pass."""
+    """One optimiser step on the mean loss of the passes; returns what `step` predicts in the last pass."""
     state.optimizer.zero_grad(set_to_none=True)
     figures: Figures = {}
     names: list[str] = []
     for number, batch in enumerate(passes, start=1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(passes)  # once per iteration
-        loss, measured, predicted = training_step(model, batch, iteration, state.objective, device)
+        loss, measured, predicted = step(model, batch, iteration, state.objective, device)
         state.scaler.scale(loss / len(passes)).backward()
         figures = {name: figures.get(name, 0) + pair for name, pair in measured.items()}
         names += batch.names

@@ -6,12 +6,12 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dataset.stages import Batch
-from model import STCN
-from model.losses import clip_losses, hard_pixel_fraction
+from model.losses import clip_losses, hard_pixel_fraction, overlap_loss
 from util.errors import InputError
 from util.image import normalise
 
@@ -48,9 +48,9 @@ def make_scaler(objective: Objective, device: torch.device) -> torch.amp.GradSca
     return torch.amp.GradScaler(device.type, init_scale=scale)
 
 
-def make_optimizer(network: STCN, arguments: argparse.Namespace) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, arguments: argparse.Namespace) -> torch.optim.Optimizer:
     """Adam or AdamW over all parameters.  The ResNets form their own group; `base_lr` is a group's base learning rate."""
-    encoders = [*network.key_encoder.stages.parameters(), *network.value_encoder.stages.parameters()]
+    encoders = [parameter for name, parameter in network.named_parameters() if "stages" in name.split(".")]
     others = {id(p) for p in encoders}
     groups = [
         {"params": encoders, "base_lr": arguments.lr if arguments.encoder_lr is None else arguments.encoder_lr},
@@ -67,7 +67,7 @@ def learning_rate(base: float, iteration: int, arguments: argparse.Namespace) ->
     return base * arguments.gamma ** sum(step <= iteration for step in arguments.steps)
 
 
-def data_parallel(network: STCN) -> DistributedDataParallel:
+def data_parallel(network: nn.Module) -> DistributedDataParallel:
     """DDP without broadcasting buffers, which are frozen.  The option's name depends on PyTorch's version."""
     new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     options: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
@@ -103,6 +103,30 @@ def training_step(
         figures = {name: torch.stack([loss, one]) for name, loss in named.items()}
         figures |= intersections_over_unions(predicted, labels[:, 1:], valid)
     return losses.sum(), figures, predicted
+
+
+SCRIBBLE_FIGURES = ("loss/pixels", "loss/overlap", "loss/total", "iou/object_1", "gradient_norm", "samples_without_object")
+
+
+def scribble_step(
+    model: nn.Module, batch: Batch, iteration: int, objective: Objective, device: torch.device
+) -> tuple[Tensor, Figures, Tensor]:
+    """`training_step` of the scribble network, for which each frame is a sample; the predicted masks are (B, T, H, W)."""
+    assert batch.hints is not None
+    frames, hints = normalise(batch.frames.to(device).flatten(0, 1)), batch.hints.to(device).flatten(0, 1).float()
+    labels = batch.labels.to(device).flatten(0, 1)
+    with torch.autocast(device.type, objective.amp_dtype, enabled=objective.amp_dtype is not None):
+        logits = model(frames, hints)
+    pixels = F.binary_cross_entropy_with_logits(logits, labels.float())
+    overlap = overlap_loss(logits, labels)
+    loss = pixels + overlap
+    with torch.no_grad():
+        named = {"loss/pixels": pixels, "loss/overlap": overlap, "loss/total": loss}
+        figures = {name: torch.stack([value, torch.ones_like(value)]) for name, value in named.items()}
+        predicted = (logits > 0).to(torch.uint8).unflatten(0, batch.labels.shape[:2])
+        present = torch.ones(len(predicted), 1, dtype=torch.bool, device=device)
+        figures |= intersections_over_unions(predicted, batch.labels.to(device), present)
+    return loss, figures, predicted
 
 
 def first_masks(labels: Tensor, slots: int) -> Tensor:

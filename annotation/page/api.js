@@ -19,6 +19,7 @@ export const mask = (index) => bytes('GET', `/api/mask/${index}`);
 export const give = async (index, labels) => (await ask('PUT', `/api/mask/${index}`, labels)).json();
 export const forget = async (index) => (await ask('DELETE', `/api/mask/${index}`)).json();
 export const cut = (index, hints) => bytes('POST', `/api/cut/${index}`, hints);
+export const scribble = (index, hints) => bytes('POST', `/api/scribble/${index}`, hints);
 export const addObject = (name) => json('POST', '/api/object', { name });
 export const changeObject = (id, change) => json('PATCH', `/api/object/${id}`, change);
 export const removeObject = (id) => json('DELETE', `/api/object/${id}`);

@@ -83,8 +83,8 @@ export function* line(x0, y0, x1, y1) {
   }
 }
 
-// Hints for GrabCut, as the server numbers them.
-export const BACKGROUND = 0, OBJECT = 1, MAYBE_BACKGROUND = 2, MAYBE_OBJECT = 3;
+// Hints for GrabCut, as OpenCV numbers them.
+const BACKGROUND = 0, MAYBE_OBJECT = 3;
 
 // A box [x0, y0, x1, y1]: the object is in it, but not where other objects are.
 export function hintsOfBox(labels, [x0, y0, x1, y1], object) {
@@ -95,21 +95,12 @@ export function hintsOfBox(labels, [x0, y0, x1, y1], object) {
   });
 }
 
-// Scribbles (OBJECT or BACKGROUND where there is one, else 255) on top of what the mask says, around both.
-export function hintsOfScribbles(labels, scribbles, object) {
-  const { data, width, height } = labels;
-  let [left, top, right, bottom] = [width, height, -1, -1];
-  scribbles.forEach((hint, i) => {
-    if (hint !== OBJECT && data[i] !== object) return;
-    const x = i % width, y = Math.floor(i / width);
-    left = Math.min(left, x); right = Math.max(right, x); top = Math.min(top, y); bottom = Math.max(bottom, y);
-  });
-  const margin = Math.round(0.75 * Math.max(right - left, bottom - top));
-  return scribbles.map((hint, i) => {
-    if (hint !== 255) return hint;
-    const x = i % width, y = Math.floor(i / width);
-    const near = x >= left - margin && x <= right + margin && y >= top - margin && y <= bottom + margin;
-    if (data[i] === object) return MAYBE_OBJECT;
-    return near && data[i] === 0 ? MAYBE_BACKGROUND : BACKGROUND;
+// What scribbles say and what the mask says, in one number for each pixel, as the server reads it.
+export const ON = 4, OFF = 8;
+
+export function scribbled(labels, scribbles, object) {
+  return scribbles.map((scribble, i) => {
+    const label = labels.data[i];
+    return scribble + (label === object ? 1 : label ? 2 : 0);
   });
 }

@@ -1,7 +1,7 @@
 // What the pointer does on the frame: brush, eraser, polygon, fill, box, scribble, and moving the picture.
 
 import * as api from './api.js';
-import { BACKGROUND, OBJECT, hintsOfBox, hintsOfScribbles, Labels } from './labels.js';
+import { hintsOfBox, Labels, OFF, ON, scribbled } from './labels.js';
 
 const KEYS = { b: 'brush', e: 'eraser', p: 'polygon', g: 'fill', x: 'box', s: 'scribble', d: 'not', h: 'pan' };
 const SCRIBBLES = ['scribble', 'not'];
@@ -149,7 +149,7 @@ export class Tools {
     if (SCRIBBLES.includes(this.tool)) {
       const scribble = this.scribbles.at(-1);
       scribble.points.push([x, y]);
-      this.hints.stroke(...this.last, x, y, scribble.radius, scribble.isObject ? OBJECT : BACKGROUND);
+      this.hints.stroke(...this.last, x, y, scribble.radius, scribble.isObject ? ON : OFF);
     }
     if (this.tool === 'box') {
       const [x0, y0] = this.start;
@@ -174,7 +174,7 @@ export class Tools {
 
   #beginScribble(isBackground) {
     const { width, height } = this.shown.labels;
-    this.hints ??= new Labels(width, height, new Uint8Array(width * height).fill(255));
+    this.hints ??= new Labels(width, height, new Uint8Array(width * height));
     this.scribbles.push({ points: [], radius: this.#stroke, isObject: !isBackground });
   }
 
@@ -182,24 +182,24 @@ export class Tools {
     const { box } = this;
     this.box = null;
     if (box[2] - box[0] < 3 || box[3] - box[1] < 3) { this.guide(); return; }
-    await this.#cut(hintsOfBox(this.shown.labels, box, this.page.object), false);
+    await this.#cut(api.cut, hintsOfBox(this.shown.labels, box, this.page.object), false);
   }
 
   async #cutScribbles() {
     const { hints, page } = this;
-    if (!hints.data.includes(OBJECT) && !this.shown.labels.data.includes(page.object)) {
+    if (!hints.data.includes(ON) && !this.shown.labels.data.includes(page.object)) {
       this.tell('Scribble on the object first.');
       return;
     }
-    await this.#cut(hintsOfScribbles(this.shown.labels, hints.data, page.object), true);
+    await this.#cut(api.scribble, scribbled(this.shown.labels, hints.data, page.object), true);
   }
 
   // Asks the server for the object; it takes the place of its mask so far, or is added to it.
-  async #cut(hints, replace) {
+  async #cut(ask, hints, replace) {
     const { index } = this.shown, { object } = this.page;
     this.tell('Looking for the object…');
     try {
-      const found = await api.cut(index, hints);
+      const found = await ask(index, hints);
       if (index !== this.shown.index || object !== this.page.object || this.drawing) return;
       this.#change(({ data }) => data.forEach((label, i) => {
         if (found[i] && (label === 0 || label === object)) data[i] = object;

@@ -18,20 +18,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dataset.video import Video
+from evaluation.tables import grey, over_videos, report
 from model import STCN, MemoryBank, VideoSegmenter
 from model.similarity import affinity, similarity
 from model.stm import ObjectBanks
-from scripts.experiments.common import (
-    add_memory_flags,
-    experiment_parser,
-    grey,
-    labels_of,
-    network_of,
-    over_videos,
-    report,
-    settings_of,
-    videos_of,
-)
+from scripts.experiments.common import add_memory_flags, experiment_parser, labels_of, network_of, settings_of, videos_of
 from util.errors import one_line_errors
 
 BINS = 10_000  # of weights from 0 to 1

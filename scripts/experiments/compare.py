@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from evaluation.tables import Row, report
 from model.similarity import SIMILARITIES, similarity
-from scripts.experiments.common import Row, experiment_parser, labels_of, network_of, report, score, videos_of
+from scripts.experiments.common import experiment_parser, labels_of, network_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import positive_int
 from util.image import STRIDE

@@ -23,20 +23,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dataset.video import Video
+from evaluation.tables import Row, grey, mean, over_videos, report
 from model import STCN
 from model.similarity import affinity, similarity
-from scripts.experiments.common import (
-    Row,
-    experiment_parser,
-    grey,
-    labels_of,
-    mean,
-    network_of,
-    over_videos,
-    report,
-    settings_of,
-    videos_of,
-)
+from scripts.experiments.common import experiment_parser, labels_of, network_of, settings_of, videos_of
 from util.errors import InputError, one_line_errors
 from util.flags import fraction, non_negative_int, positive_int
 from util.image import (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from scripts.experiments.common import cell
+from evaluation.tables import cell
 from util.errors import InputError, one_line_errors
 from util.files import read_json, write_atomically
 from util.flags import DefaultsFormatter, first_line

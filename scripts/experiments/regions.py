@@ -13,8 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from evaluation.tables import report
 from model.similarity import affinity, similarity
-from scripts.experiments.common import experiment_parser, report
+from scripts.experiments.common import experiment_parser
 from util.errors import one_line_errors
 
 NAMES = {"dot": "dot product", "l2": "L2", "cosine": "cosine"}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from scripts.experiments.common import Row, experiment_parser, grey, labels_of, network_of, report, score, videos_of
+from evaluation.tables import Row, grey, report
+from scripts.experiments.common import experiment_parser, labels_of, network_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import positive_int
 

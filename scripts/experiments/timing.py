@@ -19,18 +19,9 @@ import torch
 from matplotlib.figure import Figure
 
 from dataset.video import Video
+from evaluation.tables import Row, over_videos, report
 from model import STCN, NetworkConfig, VideoSegmenter, make_network, save_network
-from scripts.experiments.common import (
-    Row,
-    add_memory_flags,
-    experiment_parser,
-    labels_of,
-    network_of,
-    over_videos,
-    report,
-    settings_of,
-    videos_of,
-)
+from scripts.experiments.common import add_memory_flags, experiment_parser, labels_of, network_of, settings_of, videos_of
 from util.errors import one_line_errors
 
 PARTS = {  # of STM and STCN alike

@@ -1,9 +1,14 @@
 """Turn a box or scribbles into a mask with GrabCut."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
+Cut = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # as `cut_from_scribbles`
+
 BACKGROUND, OBJECT, MAYBE_BACKGROUND, MAYBE_OBJECT = range(4)  # as OpenCV numbers them
+NEAR = 0.75  # how far around what is marked the object may be, as a part of its extent
 MOST_PIXELS = 40_000  # at which it works
 ROUNDS = 3
 
@@ -37,3 +42,21 @@ def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
     result = np.zeros(hints.shape, bool)
     result[window] = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
     return (result & (hints != BACKGROUND)) | (hints == OBJECT)
+
+
+def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, its mask so far, and scribbles on and off it.
+
+    mask, others, on, off: (H, W) bool, each possibly empty; `others` are other objects, of which it gets only what `on` says.
+    """
+    marked = mask | on
+    if not marked.any():
+        return marked
+    y, x = np.nonzero(marked)
+    margin = round(NEAR * max(int(np.ptp(y)), int(np.ptp(x))))
+    hints = np.full(mask.shape, BACKGROUND, np.uint8)
+    hints[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1] = MAYBE_BACKGROUND
+    hints[mask] = MAYBE_OBJECT
+    hints[others | off] = BACKGROUND
+    hints[on] = OBJECT
+    return cut(image, hints)

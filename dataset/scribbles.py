@@ -1,0 +1,80 @@
+"""Training samples of the scribble network: a mask to correct, and the robot's scribbles."""
+
+import cv2
+import numpy as np
+
+from dataset.clip import Clip
+from dataset.robot import UNMARKED, draw_scribbles
+from dataset.stages import Source
+
+FROM_NOTHING = 0.4  # share of samples without a mask to correct
+REMEMBERED = 0.5  # share of the others that have the first scribbles too
+MOST_WRONG = 3  # regions that are corrupted
+
+
+class ScribbleSource:
+    """The clips of another source with `hints`; only the object in their first slot counts."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
+        clip = self.source.draw(index, rng, max_skip=max_skip)
+        if clip is None:
+            return None
+        hints = np.stack([draw_hints(labels, rng) for labels in clip.labels])
+        return clip._replace(labels=(clip.labels == 1).astype(np.uint8), valid=clip.valid[:1], hints=hints)
+
+
+def draw_hints(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A label map (H, W) in which 1 is the object -> (3, H, W) bool: a mask, scribbles on the object, scribbles off it.
+
+    Either the mask is empty and the scribbles are on the whole object, or it is a corrupted true mask with scribbles where
+    it is wrong.
+    """
+    truth = (labels == 1).astype(np.uint8)
+    mask = np.zeros_like(truth)
+    scribbles = np.full_like(truth, UNMARKED)
+    corrects = rng.random() >= FROM_NOTHING
+    if not corrects or rng.random() < REMEMBERED:
+        scribbles = draw_scribbles(truth, strokes=int(rng.integers(1, 4)), rng=rng)
+    if corrects:
+        mask = corrupt(labels, rng)
+        further = draw_scribbles(truth, mask, strokes=int(rng.integers(1, 4)), rng=rng)
+        scribbles = np.where(further == UNMARKED, scribbles, further)
+    return np.stack([mask == 1, scribbles == 1, scribbles == 0])
+
+
+def corrupt(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A mask of object 1 with the mistakes of a segmenter, (H, W) uint8 of 0 and 1.
+
+    It is moved, grown or shrunk; other objects are taken for it, and random ellipses near it are cut off or added.
+    """
+    truth = labels == 1
+    mask = truth.astype(np.uint8)
+    if not truth.any():
+        return mask
+    y, x = np.nonzero(truth)
+    extent = float(max(np.ptp(y), np.ptp(x), 8))
+    if rng.random() < 0.3:
+        mask[labels > 1] = 1
+    if rng.random() < 0.5:
+        shift = rng.normal(0, 0.06 * extent, 2)
+        mask = cv2.warpAffine(mask, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), mask.shape[::-1], flags=cv2.INTER_NEAREST)
+    if rng.random() < 0.5:
+        radius = 1 + int(rng.integers(max(1, round(0.08 * extent))))
+        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        mask = (cv2.erode if rng.random() < 0.5 else cv2.dilate)(mask, disk)
+    for _ in range(rng.integers(MOST_WRONG + 1)):
+        at = int(rng.integers(len(x)))
+        centre = int(x[at] + rng.normal(0, 0.2 * extent)), int(y[at] + rng.normal(0, 0.2 * extent))
+        axes = tuple(int(axis) for axis in rng.uniform(0.05, 0.4, 2) * extent)
+        value = int(rng.random() < 0.5)
+        mask = cv2.ellipse(np.ascontiguousarray(mask), centre, axes, rng.uniform(0, 180), 0, 360, value, cv2.FILLED)
+    return mask

@@ -1,0 +1,136 @@
+"""Rounds of corrections: give a mask, follow it, look for the worst frame, give a mask there, and so on.
+
+This is the loop of DAVIS's interactive track with our own robot, or with whole masks, so its scores cannot be compared with
+the track's.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dataset.robot import UNMARKED, draw_scribbles
+from dataset.video import Video
+from dataset.video_file import FrameFolder
+from evaluation.cut import Cut
+from evaluation.metrics import score_masks
+from evaluation.propagate import Propagation
+from model import VideoSegmenter
+from util.errors import InputError
+from util.image import object_ids, size_text
+
+
+class Look(NamedTuple):
+    """A frame after scribbles were turned into a mask once."""
+
+    scribbles: np.ndarray  # (H, W) uint8, all so far: a label or `UNMARKED`
+    labels: np.ndarray  # (H, W) uint8, the mask
+    seconds: float  # that the masks took so far, without the robot's time
+
+
+Give = Callable[[np.ndarray, np.ndarray, np.ndarray | None], tuple[np.ndarray, float]]
+
+
+def give_truth(image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """The true mask of a frame, which takes no time."""
+    return truth, 0.0
+
+
+def give_scribbled(
+    cut: Cut, looks: int, image: np.ndarray, truth: np.ndarray, found: np.ndarray | None
+) -> tuple[np.ndarray, float]:
+    """The mask (H, W) that `cut` makes of the robot's scribbles, and the seconds that it took.
+
+    image (H, W, 3) uint8 RGB, truth (H, W) uint8; found: the result so far (H, W) uint8, which the robot corrects, or `None`.
+    """
+    last = look_at(cut, looks, image, truth, found)[-1]
+    return last.labels, last.seconds
+
+
+def look_at(cut: Cut, looks: int, image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -> list[Look]:
+    """As `give_scribbled`: the robot scribbles where the mask is wrong, the mask is made anew, and that up to `looks` times.
+
+    Objects are cut one by one.
+    """
+    labels = np.zeros_like(truth) if found is None else found.copy()
+    scribbles = np.full_like(truth, UNMARKED)
+    looked: list[Look] = []
+    seconds = 0.0
+    for number in range(looks):
+        new = draw_scribbles(truth, None if found is None and number == 0 else labels)
+        scribbles = np.where(new == UNMARKED, scribbles, new)
+        labels = labels.copy()
+        start = time.perf_counter()
+        for i in object_ids(truth):
+            own = labels == i
+            if not ((new == i) | (own & (new != i) & (new != UNMARKED))).any():
+                continue  # nobody complained
+            others = (labels != i) & (labels != 0)
+            mask = cut(image, own, others, scribbles == i, (scribbles != i) & (scribbles != UNMARKED))
+            labels[own] = 0
+            labels[mask] = i
+        seconds += time.perf_counter() - start
+        looked.append(Look(scribbles, labels, seconds))
+        if (new == UNMARKED).all():
+            break
+    return looked
+
+
+def rounds_of(
+    make_segmenter: Callable[[], VideoSegmenter], video: Video, on_round: Callable[[], Any], *, give: Give, rounds: int
+) -> list[dict[str, float]]:
+    """Follow the objects of the first frame, then correct the worst frame in each further round.
+
+    `give` returns the mask of a frame, as `give_truth` does.  Only frames between the neighbouring given ones are followed
+    again.  For each round: the given frame, the J&F of its mask, J&F of all frames (both in percent), seconds of computing so
+    far, and frames that the network has seen so far.  J&F is the mean over objects of the first frame and over all frames,
+    given ones included.  There are fewer rounds if all frames are given before.  Raises `InputError` if the sizes of masks
+    and frames differ.
+    """
+    frames = FrameFolder(video.images[0].parent)
+    truth = [video.read_mask(video.truth[name]) for name in frames.names]
+    if truth[0].shape != frames.size:
+        raise InputError(f"{video.name}: expected masks of {size_text(frames.size)}, found {size_text(truth[0].shape)}")
+    objects = object_ids(truth[0])
+    truth = [np.where(np.isin(labels, objects), labels, np.uint8(0)) for labels in truth]
+    labels = [np.zeros_like(truth[0]) for _ in truth]
+    scores = np.zeros(len(truth))
+    given: dict[int, np.ndarray] = {}
+    chosen, span = 0, range(len(truth))
+    results: list[dict[str, float]] = []
+    seconds, seen = 0.0, 0
+    while len(results) < rounds:
+        given[chosen], spent = give(frames.frame(chosen), truth[chosen], labels[chosen] if results else None)
+        start = time.perf_counter()
+        masks = {t: given[t] for t in sorted(given) if t in span}
+        propagation = Propagation(frames, masks, make_segmenter, span=span, stated=dict.fromkeys(masks, objects))
+        estimates = {}
+        for step in propagation.backwards():
+            estimates[step.index] = step.estimate
+        for step in propagation.forwards(estimates.__getitem__):
+            if step.labels is not None:
+                labels[step.index] = step.labels
+        for t, mask in masks.items():
+            labels[t] = mask
+        seconds, seen = seconds + spent + time.perf_counter() - start, seen + propagation.steps
+        for t in span:
+            scores[t] = np.mean([score_masks(truth[t] == i, labels[t] == i) for i in objects])
+        results.append(
+            {
+                "frame": float(chosen),
+                "mask": 100 * float(scores[chosen]),
+                "J&F": 100 * float(scores.mean()),
+                "seconds": seconds,
+                "frames": float(seen),
+            }
+        )
+        on_round()
+        others = [t for t in range(len(truth)) if t not in given]
+        if not others:
+            break
+        chosen = min(others, key=lambda t: scores[t])
+        before = max(t for t in given if t < chosen)
+        behind = min((t for t in given if t > chosen), default=len(truth) - 1)
+        span = range(before, behind + 1)
+    return results

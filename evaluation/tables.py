@@ -1,0 +1,90 @@
+"""Figures of many videos: the walk over a data set that resumes, and tables, JSON files and curves of what it found."""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from dataset.video import Video
+from util.errors import InputError
+from util.files import read_json, write_atomically
+from util.progress import progress_bar
+
+matplotlib.use("agg")  # draws into files, on machines without a screen too
+
+LINES = ("-", "--", ":", "-.")  # which tell curves apart in grey as well
+Row = dict[str, Any]
+
+
+def over_videos(
+    path: Path,
+    settings: dict[str, Any],
+    videos: Sequence[Video],
+    work: Callable[[Video, Callable[[], Any]], Any],
+    *,
+    overwrite: bool = False,
+    steps: Callable[[Video], int] = len,
+    unit: str = "frames",
+) -> dict[str, Any]:
+    """What `work(video, on_step)` says of each video, by name, as values that JSON knows; `unit` is the name of its
+    `steps(video)` steps.
+
+    The file at `path` is written after each video, so that the same run goes on when it was stopped.  Raises `InputError`
+    when it was left by other settings, unless `overwrite`.
+    """
+    old = read_json(path) if path.is_file() else {}
+    done: dict[str, Any] = {}
+    if isinstance(old, dict) and old.get("settings") == settings:
+        done = old["videos"]
+    elif old and not overwrite:
+        raise InputError(f"{path}: was made with other settings; --overwrite replaces it")
+    waiting = [video for video in videos if video.name not in done]
+    with progress_bar(sum(map(steps, waiting)), f"{unit} of {path.stem}", shown=bool(waiting)) as bar:
+        for video in waiting:
+            done[video.name] = work(video, bar.increment)
+            write_json(path, {"settings": settings, "videos": done})
+    return {video.name: done[video.name] for video in videos}
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+
+
+def report(folder: str | Path, name: str, title: str, rows: Sequence[Row], figure: Figure | None = None, **more: Any) -> None:
+    """Write `<name>.json` (title, rows, and `more`) and `<name>.png`, and print the rows as a table."""
+    folder = Path(folder)
+    if figure is not None:
+        encoded = io.BytesIO()
+        figure.savefig(encoded, format="png", dpi=110)
+        write_atomically(folder / f"{name}.png", lambda file: file.write(encoded.getbuffer()))
+    write_json(folder / f"{name}.json", {"title": title, "rows": list(rows), **more})
+    print(f"{title}\n\n{markdown(rows)}\n")
+    print("\n".join(f"{path}" for path in (folder / f"{name}.png", folder / f"{name}.json") if path.is_file()))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table with a column for each name that any row has, in order."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, ["---"] * len(columns), *([cell(row.get(name)) for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: object) -> str:
+    """A number with three digits or more, `-` for `None`."""
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    return "-" if value is None else str(value)
+
+
+def mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def grey(index: int) -> Mapping[str, Any]:
+    """How matplotlib draws the curve of this number: told apart by line and by shade."""
+    return {"linestyle": LINES[index % len(LINES)], "color": str(0.2 * (index % 4)), "linewidth": 1.8}

@@ -1,0 +1,114 @@
+"""A small network that turns scribbles on one object into its mask; not part of the paper, and apart from STCN.
+
+It takes the place of the scribble-to-mask network in the interactive evaluation (Table 6), which is a network of its own too.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.checkpoint import VERSION, filled, read
+from model.modules import ASPP, ResNetStages, UpsampleBlock
+from util.errors import InputError
+from util.files import write_atomically
+from util.image import normalise, padding_to_stride, unpad
+
+FORMAT = "stcn scribbles"
+HINTS = 3  # channels: the mask to correct, scribbles on the object, scribbles off it
+SIDE = 256  # pixels, the shorter side of the part of the image at which it works
+MARGIN = 0.5  # around what is marked, as a part of its extent
+
+
+class ScribbleNetwork(nn.Module):
+    """Image and hints -> a logit for each pixel: a ResNet-18 with ASPP, and the decoder steps of STCN.
+
+    Batch norm stays in evaluation mode during training, as in STCN.  `pretrained` is that of `ResNetStages`.
+    """
+
+    def __init__(self, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.stages = ResNetStages("resnet18", in_channels=3 + HINTS, pretrained=pretrained)
+        f4, f8, f16 = self.stages.channels
+        self.context = ASPP(f16)
+        self.up_16_8 = UpsampleBlock(f8, f16, f8)
+        self.up_8_4 = UpsampleBlock(f4, f8, f4)
+        self.prediction = nn.Conv2d(f4, 1, 3, padding=1)
+
+    def train(self, mode: bool = True) -> "ScribbleNetwork":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor, hints: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised and (B, 3, H, W) in [0, 1], H and W multiples of 16 -> logits (B, H, W), float32."""
+        f4, f8, f16 = self.stages(torch.cat([images, hints], dim=1))
+        x = self.up_16_8(self.context(f16)[:, None], self.up_16_8.skip_conv(f8))
+        x = self.up_8_4(x, self.up_8_4.skip_conv(f4))
+        logits = self.prediction(F.relu(x.flatten(0, 1)))
+        return F.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)[:, 0]
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint says of the network."""
+        return {"format": FORMAT, "version": VERSION, "network": self.state_dict()}
+
+
+def save_scribble_network(network: ScribbleNetwork, path: str | Path, *, half: bool = False) -> None:
+    """Write a checkpoint, atomically; with `half` its weights are float16.  Raises `InputError` when that is impossible."""
+    content = network.content()
+    if half:
+        state = content["network"]
+        content["network"] = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def load_scribble_network(path: str | Path, device: str | torch.device = "cpu") -> ScribbleNetwork:
+    """The network in a checkpoint, float32, in evaluation mode.  Raises `InputError` if the file holds anything else."""
+    return scribble_network_from(read(path), path).to(device)
+
+
+def scribble_network_from(content: dict, path: str | Path) -> ScribbleNetwork:
+    """`load_scribble_network` for what is read already; `path` is for messages."""
+    kind = content.get("format"), content.get("version")
+    if kind != (FORMAT, VERSION) or not isinstance(content.get("network"), dict):
+        raise InputError(f"{path}: expected a scribble network, version {VERSION}, found format {kind[0]}, version {kind[1]}")
+    return filled(ScribbleNetwork, content["network"], path)
+
+
+@torch.inference_mode()
+def cut_with_network(
+    network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray
+) -> np.ndarray:
+    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, its mask so far, and scribbles on and off it.
+
+    mask, others, on, off: (H, W) bool, each possibly empty; `others` are other objects, of which it gets only what `on` says.
+    What scribbles say always holds.  Works on the part of the image around the mask and the scribbles on the object;
+    outside, there is no object.
+    """
+    marked = mask | on
+    result = np.zeros(mask.shape, bool)
+    if not marked.any():
+        return result
+    y, x = np.nonzero(marked)
+    margin = 16 + round(MARGIN * max(int(np.ptp(y)), int(np.ptp(x))))
+    window = np.s_[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1]
+    height, width = mask[window].shape
+    scale = min(1.0, SIDE / min(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA)
+    # a thin line must not fall between the pixels
+    hints = [cv2.resize(part[window].astype(np.float32), size, interpolation=cv2.INTER_AREA) for part in (mask, on, off)]
+    told = torch.from_numpy(np.stack([hints[0] > 0.5, hints[1] > 0, hints[2] > 0]).astype(np.float32))
+    device = next(network.parameters()).device
+    padding = padding_to_stride(size[1], size[0])
+    images = F.pad(normalise(torch.from_numpy(small)), padding)[None].to(device)
+    logits = unpad(network(images, F.pad(told, padding)[None].to(device)), padding)
+    logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+    result[window] = (logits > 0).cpu().numpy()
+    return (result & ~others | on) & ~off

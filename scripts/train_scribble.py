@@ -1,0 +1,146 @@
+"""Train the scribble network (model/scribble.py), which turns scribbles on an object into its mask.
+
+python scripts/train_scribble.py --id scribble --device cpu
+
+Not a stage of train.py, whose flags, starting points and validations are STCN's.  Samples are photographs with masks and
+frames of training videos, with scribbles by the robot.  The same command goes on from the newest checkpoint.
+"""
+
+import argparse
+import sys
+
+import util  # isort: skip, must come before PyTorch  # noqa: F401
+import torch
+
+from dataset.scribbles import ScribbleSource
+from dataset.stages import Draws, Schedule, Source, add_crop_flag, add_data_flags, data_roots, load, stage_sources
+from model.checkpoint import read
+from model.scribble import ScribbleNetwork, save_scribble_network, scribble_network_from
+from training.journal import Journal
+from training.start import Start, load_state, newest_readable, refuse_differences, save_checkpoint, set_aside_newer
+from training.state import RunningMeans, State, iterate
+from training.step import SCRIBBLE_FIGURES, learning_rate, make_objective, make_optimizer, make_scaler, scribble_step
+from util.device import device_of, use_threads
+from util.distributed import Processes, StopRequest
+from util.errors import InputError, one_line_errors, warn
+from util.files import path_in, refuse_file_above
+from util.flags import DefaultsFormatter, first_line, positive_float, positive_int, seed_int, worker_count
+
+EXIT_STOPPED = 75  # as train.py
+CLIP_GRAD = 5.0
+VIDEOS_OFTEN = 20  # times more often than train.py takes a video beside others: a video has many frames
+FAR = 25  # frames between two of a video's at most
+RECORDED = "iterations batch_size lr encoder_lr seed crop amp_dtype no_pretrained"
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
+    result.add_argument("--save_dir", default="saves", metavar="DIR", help="folder for <id>.pth and the run's own folder")
+    result.add_argument("--save_every", type=positive_int, default=250, metavar="N", help="iterations between checkpoints")
+    result.add_argument("--keep", type=positive_int, default=3, metavar="N", help="number of newest checkpoints to keep")
+    result.add_argument("--seed", type=seed_int, default=0, help="random seed of samples and initial weights")
+    result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
+    result.add_argument("--num_workers", type=worker_count, default=1, metavar="N", help="worker processes for samples")
+    result.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
+    result.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
+    result.add_argument("-i", "--iterations", type=positive_int, default=3000, help="total number of iterations")
+    result.add_argument("-b", "--batch_size", type=positive_int, default=4, help="clips per iteration, of three frames each")
+    result.add_argument("--lr", type=positive_float, default=5e-4, help="learning rate, which falls as a cosine")
+    result.add_argument("--encoder_lr", type=positive_float, default=1.5e-4, help="learning rate of the ResNet")
+    result.add_argument("--amp_dtype", choices=("float16", "bfloat16"), help="type for mixed precision, as for train.py")
+    add_data_flags(result)
+    add_crop_flag(result)
+    result.set_defaults(
+        optimizer="adamw", schedule="cosine", no_amp=False, bootstrap_start=0, bootstrap_end=0, crop=256, bl_root="none"
+    )
+    return result
+
+
+def sources_of(arguments: argparse.Namespace) -> dict[str, tuple[Source, int]]:
+    """Photographs and training videos, as far as they are there, with scribbles."""
+    roots = data_roots(arguments)
+    found: dict[str, tuple[Source, int]] = {}
+    if roots["static_root"] is not None:
+        found |= stage_sources(0, roots, crop=arguments.crop)
+    if roots["yv_root"] is not None or roots["davis_root"] is not None:
+        videos = stage_sources(3, roots, crop=arguments.crop)
+        found |= {name: (source, often * VIDEOS_OFTEN) for name, (source, often) in videos.items()}
+    if not found:
+        raise InputError("expected photographs or videos to train on, found neither")
+    return {name: (ScribbleSource(source), often) for name, (source, often) in found.items()}
+
+
+@one_line_errors
+def main() -> int:
+    arguments = parser().parse_args()
+    if arguments.crop % 16:
+        raise InputError(f"--crop: expected a multiple of 16, found {arguments.crop}")
+    device = device_of(arguments.device)
+    use_threads(None)
+    with Processes() as processes:
+        return train(arguments, processes, device)
+
+
+def train(arguments: argparse.Namespace, processes: Processes, device: torch.device) -> int:
+    """Train to the end, or until asked to stop; returns the exit status."""
+    sources = sources_of(arguments)
+    schedule = Schedule(arguments.iterations, arguments.batch_size)
+    draws = Draws(sources, seed=arguments.seed, max_skip=lambda draw: FAR)
+    folder = path_in(arguments.save_dir, arguments.id, source="--id")
+    refuse_file_above(folder)
+    final = folder.with_name(f"{folder.name}.pth")
+    record = {name: getattr(arguments, name) for name in RECORDED.split()}
+    record["data"] = {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()}
+    objective = make_objective(arguments, device)
+    torch.manual_seed(arguments.seed)
+    start = find_start(arguments, folder, record)
+    if final.exists() and not start.same_run:
+        raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
+    network = start.network.to(device).to(memory_format=torch.channels_last).train()
+    means = RunningMeans(SCRIBBLE_FIGURES, processes)
+    state = State(network, objective, make_optimizer(network, arguments), make_scaler(objective, device), means)
+    if start.content:
+        load_state(state, start)
+    set_aside_newer(folder, start.iteration)
+    print(f"{', '.join(f'{name} ({text})' for name, text in record['data'].items())}; from iteration {start.iteration}")
+
+    batches = load(draws, schedule, rank=0, start=start.iteration, workers=arguments.num_workers)
+    with StopRequest(processes) as stop, Journal(folder, schedule, start.iteration, processes) as journal:
+        for iteration in range(start.iteration, schedule.iterations):
+            for parameters in state.optimizer.param_groups:
+                parameters["lr"] = learning_rate(parameters["base_lr"], iteration, arguments)
+            with journal.waiting():
+                batch = next(batches)
+            journal.warn([batch])
+            iterate(state, network, [batch], iteration, CLIP_GRAD, device, scribble_step)
+            done = iteration + 1
+            last = done == schedule.iterations
+            if last or done % arguments.log_every == 0:
+                journal.figures(done, means.flush())
+            stopping = stop.agreed()
+            if stopping or last or done % arguments.save_every == 0:
+                journal.flush()
+                path = save_checkpoint(state, folder, done, record, keep=arguments.keep, processes=processes)
+            if stopping and not last:
+                print(f"\nstopped after {done} iterations; the same command resumes from {path}")
+                return EXIT_STOPPED
+            journal.step(done)
+    save_scribble_network(network, final, half=True)
+    journal.report_problems()
+    print(f"network: {final}")
+    return 0
+
+
+def find_start(arguments: argparse.Namespace, folder, record: dict) -> Start:
+    """The newest checkpoint of this run, or a new network."""
+    path = newest_readable(folder, warn)
+    if path is None:
+        return Start(ScribbleNetwork(pretrained=not arguments.no_pretrained), 0, {}, False)
+    content = read(path)
+    refuse_differences(path, content.get("arguments", {}), record)
+    return Start(scribble_network_from(content, path), content["iteration"], content, True, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The network that turns scribbles into masks, its samples and its training."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_script
+
+from dataset.clip import Clip
+from dataset.scribbles import ScribbleSource, corrupt, draw_hints
+from evaluation.metrics import score_masks
+from evaluation.rounds import look_at
+from model import load_network
+from model.checkpoint import read
+from model.losses import overlap_loss
+from model.scribble import ScribbleNetwork, cut_with_network, load_scribble_network, save_scribble_network
+from util.errors import InputError
+from util.image import read_grey, read_image
+
+HELD_OUT = 901  # the first photograph of ECSSD that the committed network was not trained on
+
+
+@pytest.fixture(scope="module")
+def network() -> ScribbleNetwork:
+    torch.manual_seed(0)
+    return ScribbleNetwork().eval()
+
+
+def labels_of_two() -> np.ndarray:
+    labels = np.zeros((96, 128), np.uint8)
+    labels[20:70, 10:60] = 1
+    labels[30:60, 80:110] = 2
+    return labels
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_hints_agree_with_the_truth_and_repeat_with_the_seed(seed):
+    labels = labels_of_two()
+    mask, on, off = hints = draw_hints(labels, np.random.default_rng(seed))
+    assert (hints == draw_hints(labels, np.random.default_rng(seed))).all()
+    assert (labels[on] == 1).all()
+    assert (labels[off] != 1).all()
+    if not mask.any():
+        assert on.any()
+    if mask.any():
+        wrong = mask != (labels == 1)
+        assert not off.any() or mask[off].all()  # a scribble off the object is on what was taken for it
+        assert wrong.any() or not off.any()
+
+
+def test_some_samples_start_from_nothing_and_others_from_a_wrong_mask():
+    hints = [draw_hints(labels_of_two(), np.random.default_rng(seed)) for seed in range(60)]
+    empty = sum(not mask.any() for mask, _, _ in hints)
+    assert 10 < empty < 40
+    assert sum(off.any() for _, _, off in hints) > 10
+
+
+def test_corrupted_masks_are_wrong_but_related():
+    truth = labels_of_two() == 1
+    overlaps = []
+    for seed in range(40):
+        mask = corrupt(labels_of_two(), np.random.default_rng(seed))
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) <= {0, 1}
+        overlaps.append((truth & (mask == 1)).sum() / (truth | (mask == 1)).sum())
+    assert 0.5 < np.mean(overlaps) < 0.97
+    assert not corrupt(np.zeros((20, 20), np.uint8), np.random.default_rng(0)).any()
+
+
+class Photographs:
+    """One clip of two objects, as another data set would draw it."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def name(self, index: int) -> str:
+        return "photograph"
+
+    def draw(self, index, rng, *, max_skip) -> Clip:
+        labels = np.stack([labels_of_two()] * 3)
+        return Clip(np.zeros((*labels.shape, 3), np.uint8), labels, np.array([True, True]), "photograph")
+
+
+def test_samples_are_clips_of_one_object_with_hints():
+    clip = ScribbleSource(Photographs()).draw(0, np.random.default_rng(0), max_skip=5)
+    assert clip is not None
+    assert clip.hints is not None
+    assert clip.hints.shape == (3, 3, 96, 128)
+    assert (clip.labels == (labels_of_two() == 1)).all()
+    assert clip.valid.tolist() == [True]
+
+
+def test_overlap_loss_is_one_minus_dice():
+    labels = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]]])
+    logits = torch.tensor([[[99.0, -99.0, 99.0, -99.0]], [[-99.0, -99.0, -99.0, -99.0]]])
+    assert overlap_loss(logits, labels).item() == pytest.approx(((1 - 3 / 5) + 0) / 2)
+
+
+def test_the_network_gives_a_logit_for_each_pixel_and_uses_all_of_its_input(network):
+    rng = torch.Generator().manual_seed(0)
+    images, hints = torch.randn(2, 3, 48, 64, generator=rng), torch.rand(2, 3, 48, 64, generator=rng)
+    logits = network(images, hints)
+    assert logits.shape == (2, 48, 64)
+    assert logits.dtype == torch.float32
+    for channel in range(3):
+        other = hints.clone()
+        other[:, channel] = 0
+        assert (network(images, other) != logits).any()
+    assert sum(p.numel() for p in network.parameters()) < 5e6  # 10 MB in half precision
+    assert not any(m.training for m in ScribbleNetwork().train().modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_what_scribbles_say_always_holds_and_nothing_is_found_without_any(network):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    mask, others, on, off = np.zeros((4, 70, 90), bool)
+    assert not cut_with_network(network, image, mask, others, on, off).any()
+    mask[20:40, 20:50], on[22:25, 30:40], off[30:33, 30:40] = True, True, True
+    found = cut_with_network(network, image, mask, others, on, off)
+    assert found.shape == mask.shape
+    assert found[on].all()
+    assert not found[off].any()
+    assert not found[:, 85:].any()  # far from everything marked
+
+
+def test_checkpoints_give_the_same_network_and_others_are_refused(network, light_file, tmp_path):
+    path = tmp_path / "scribble.pth"
+    save_scribble_network(network, path)
+    state = load_scribble_network(path).state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
+    save_scribble_network(network, path, half=True)
+    assert read(path)["network"]["prediction.weight"].dtype == torch.float16
+    half = load_scribble_network(path)
+    assert half.prediction.weight.dtype == torch.float32
+    assert not half.training
+    with pytest.raises(InputError, match="expected a scribble network, version 1, found format stcn"):
+        load_scribble_network(light_file)
+    with pytest.raises(InputError, match="scribble"):
+        load_network(path)
+    content = read(path)
+    del content["network"]["prediction.bias"]
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"missing prediction\.bias"):
+        load_scribble_network(path)
+
+
+def train(demo_data, saves, iterations: int, *flags: object) -> int:
+    roots = ["--static_root", demo_data / "static", "--davis_root", demo_data / "DAVIS/2017", "--yv_root", "none"]
+    run = ["--id", "run", "--save_dir", saves, "-i", iterations, "-b", 1, "--crop", 48, "--num_workers", 0, "--device", "cpu"]
+    return run_script("train_scribble", *roots, *run, "--no_pretrained", *flags)
+
+
+def test_training_resumes_bit_for_bit_and_leaves_a_network(demo_data, tmp_path, capsys):
+    assert train(demo_data, tmp_path / "a", 4, "--save_every", 2) == 0
+    (tmp_path / "b" / "run").mkdir(parents=True)
+    checkpoint = tmp_path / "a/run/checkpoint_0000002.pth"
+    checkpoint.rename(tmp_path / "b/run" / checkpoint.name)
+    assert train(demo_data, tmp_path / "b", 4) == 0
+    one, two = (load_scribble_network(tmp_path / part / "run.pth").state_dict() for part in "ab")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert train(demo_data, tmp_path / "b", 5) == 2
+    assert "iterations was 4, is 5" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_committed_network_finds_objects_of_photographs_that_it_has_not_seen(real_data):
+    network = load_scribble_network(ROOT / "saves/stcn_scribble.pth")
+    overlaps = []
+    for number in range(HELD_OUT, HELD_OUT + 20):
+        path = real_data / f"static/ecssd/{number:04d}.jpg"
+        truth = (read_grey(path.with_suffix(".png")) > 127).astype(np.uint8)
+        looked = look_at(partial(cut_with_network, network), 3, read_image(path), truth, None)
+        overlaps.append([score_masks(truth == 1, look.labels == 1)[0] for look in (looked[0], looked[-1])])
+    first, last = np.mean(overlaps, axis=0)
+    assert first > 0.8
+    assert last > first
