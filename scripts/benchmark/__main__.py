@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--amp", action="store_true", help="for --parts and videos: half precision")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
-    result.add_argument("--output", default="growth.png", metavar="PNG", help="plot of --growth")
+    result.add_argument("--output", metavar="PNG", help="plot of --growth (default: growth.png) or --long (default: none)")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
     result.add_argument("--threads", type=positive_int, help="PyTorch threads on the CPU")
     add_data_flags(result)
@@ -137,9 +137,9 @@ def main() -> None:
             elif arguments.video:
                 print(measure_video(job, repeats=repeats))
             elif arguments.long:
-                print(measure_long_video(job))
+                print(measure_long_video(job, arguments.output and Path(arguments.output)))
             else:
-                print(measure_growth(job, Path(arguments.output)))
+                print(measure_growth(job, Path(arguments.output or "growth.png")))
 
 
 def _untrained(folder: Path) -> Path:
