@@ -164,7 +164,7 @@ def test_onnx_runtime_is_timed_beside_pytorch(light_file, capsys):
     [
         (("--long", "--against", "peer.py"), "--against: goes with --video, without --memory and --late"),
         (("--video", "--memory", 5, "--objects", 2, "--late", 1), "--late: goes without --memory"),
-        (("--video", "--objects", 11), "--objects: expected at most 10, found 11"),
+        (("--video", "--objects", 101), "--objects: expected at most 100, found 101"),
         (("--long", "--frames", 9), "--frames: expected at least 10, found 9"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value)),

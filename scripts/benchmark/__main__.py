@@ -97,8 +97,8 @@ def main() -> None:
         raise InputError("--against: goes with --video, without --memory and --late")
     if arguments.onnx and device.type != "cpu":
         raise InputError(f"--onnx: is measured on the CPU; expected --device cpu, found {device}")
-    if arguments.objects > STRIPES:
-        raise InputError(f"--objects: expected at most {STRIPES}, found {arguments.objects}")
+    if arguments.objects > STRIPES[-1]:
+        raise InputError(f"--objects: expected at most {STRIPES[-1]}, found {arguments.objects}")
     if arguments.fits and arguments.memory < 3:
         raise InputError(f"--memory: --fits expects at least 3, found {arguments.memory}")
     if (arguments.long or arguments.growth) and arguments.frames < PARTS:
