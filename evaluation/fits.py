@@ -32,7 +32,6 @@ def refuse_too_large(
         return
     fitting = (flags for flags, changes in WAYS.items() if segmenter.footprint(size, **(video | changes)).total <= there)
     help_text = next(fitting, "fewer objects or a smaller video")
-    raise InputError(
-        f"{frames} frames of {size_text(size)} with {objects} object{'s' if objects > 1 else ''} need about {needed / 2**30:.1f} GiB of memory, "
-        f"{there / 2**30:.1f} GiB are available; {help_text} would fit, --check_memory off tries it all the same"
-    )
+    what = f"{frames} frames of {size_text(size)} with {objects} object{'s' if objects > 1 else ''}"
+    amounts = f"need about {needed / 2**30:.1f} GiB of memory, {there / 2**30:.1f} GiB are available"
+    raise InputError(f"{what} {amounts}; {help_text} would fit, --check_memory off tries it all the same")
