@@ -56,7 +56,7 @@ from training.step import data_parallel, figure_names, first_masks, learning_rat
 from util.device import device_of, fastest_format, use_threads
 from util.distributed import EXIT_ALONE, Processes, StopRequest, is_lost_connection
 from util.errors import InputError, names_some, one_line_errors
-from util.files import path_in, refuse_file_above
+from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int, worker_count
 from util.image import normalise
 
@@ -193,7 +193,7 @@ def main() -> int:
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = arguments.benchmark
     use_threads(None)
-    with Processes(cuda=device.type == "cuda") as processes:
+    with Processes(cuda=device.type == "cuda") as processes, one_line_for(arguments.save_dir):
         return train(arguments, processes, device)
 
 
