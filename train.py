@@ -54,14 +54,13 @@ from training.start import (
 from training.state import RunningMeans, State, iterate
 from training.step import data_parallel, figure_names, first_masks, learning_rate, make_objective, make_optimizer, make_scaler
 from util.device import device_of, fastest_format, use_threads
-from util.distributed import Processes, StopRequest
+from util.distributed import EXIT_ALONE, Processes, StopRequest, is_lost_connection
 from util.errors import InputError, names_some, one_line_errors
-from util.files import path_in, refuse_file_above
+from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int, worker_count
 from util.image import normalise
 
 EXIT_STOPPED = 75  # asked to stop; a checkpoint was saved
-EXIT_ALONE = 76  # asked to stop, but other processes were gone; nothing was saved
 EXIT_DIVERGED = 77  # the loss was not finite
 NONFINITE_LIMIT = 10  # iterations in a row
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
@@ -194,7 +193,7 @@ def main() -> int:
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = arguments.benchmark
     use_threads(None)
-    with Processes(cuda=device.type == "cuda") as processes:
+    with Processes(cuda=device.type == "cuda") as processes, one_line_for(arguments.save_dir):
         return train(arguments, processes, device)
 
 
@@ -312,9 +311,8 @@ def leaves_when_alone(stop: StopRequest) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if stop.asked and stop.processes.world > 1:
-            rank = stop.processes.rank
-            print(f"rank {rank}: asked to stop, but another process is gone ({error}); not saved", file=sys.stderr)
+        if stop.asked and is_lost_connection(error):
+            print_once(stop.processes, f"asked to stop, but another process is gone ({error}); not saved")
             os._exit(EXIT_ALONE)  # a normal exit would wait for the other processes
         raise
 

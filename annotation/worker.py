@@ -41,11 +41,20 @@ class Job:
 class Worker:
     """Does one job at a time in a thread of its own; `start` refuses a second one with `InputError`.
 
-    settings: what the results depend on; a stopped job continues only if they are the same
+    settings:     what the results depend on; a stopped job continues only if they are the same
+    check_memory: refuse to follow what needs more memory than there is
     """
 
-    def __init__(self, session: Session, make_segmenter: Callable[[], VideoSegmenter], settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        make_segmenter: Callable[[], VideoSegmenter],
+        settings: dict[str, Any],
+        *,
+        check_memory: bool = True,
+    ) -> None:
         self.session, self.make_segmenter, self.settings = session, make_segmenter, settings
+        self.check_memory = check_memory
         self.job = Job()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -103,6 +112,9 @@ class Worker:
             revision, work = session.revision, self._work()
         if not work and not session.given:
             raise InputError("draw a mask first")
+        if self.check_memory:
+            for _, propagation in work:
+                propagation.refuse_if_too_large()
         total, before = sum(propagation.steps for _, propagation in work), 0
         for part, propagation in work:
             self.progress(before + propagation.done, total, part.span.start)

@@ -59,6 +59,19 @@ class Video:
         """The frames without ground truth, as `<video>/<frame>`."""
         return [f"{self.name}/{path.stem}" for path in self.images if path.stem not in self.truth]
 
+    def count_objects(self, *, limit: int = 20) -> tuple[int, int]:
+        """The number of objects, and of frames that state any, in the first `limit` masks.
+
+        Raises `InputError` if one of them cannot be read.
+        """
+        known: set[int] = set()
+        given = 0
+        for frame in sorted(self.masks)[:limit]:
+            ids = set(object_ids(self.read_mask(self.masks[frame])))
+            given += bool(ids if self.all_masks else ids - known)
+            known |= ids
+        return len(known), given
+
     def frames(self, *, workers: int = 2) -> Iterator[Frame]:
         """The frames in order, up to the last wanted one, decoded ahead by `workers` threads (0: on demand).
 

@@ -81,6 +81,12 @@ def add_segmenter_flags(
         "--compile", action="store_true", help="compile the network with torch.compile: slower start, then faster"
     )
     parser.add_argument(
+        "--check_memory",
+        choices=("on", "off"),
+        default="on",
+        help="refuse a video that needs more memory than is available, by an estimate; off: try it all the same",
+    )
+    parser.add_argument(
         "--threads",
         type=int_between(1, MOST_THREADS),
         metavar="N",
@@ -156,5 +162,6 @@ def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "overwrite": arguments.overwrite,
         "zipped": arguments.zip,
         "workers": arguments.num_workers,
+        "check_memory": arguments.check_memory == "on",
         "threads": arguments.threads,
     }

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dataset.video_file import FrameFolder, IndexedFrame, VideoFile
+from evaluation.fits import refuse_too_large
 from evaluation.sureness import agreement, edge_margin
 from model import VideoSegmenter, blend
 from model.inference import labels_of
@@ -83,6 +84,12 @@ class Propagation:
         self.backward_steps = self.last + 1 - self.span.start if self.last > self.span.start else 0
         self.steps = self.backward_steps + self.span.stop - self.first
         self.done = 0
+
+    def refuse_if_too_large(self) -> None:
+        """Raise `InputError` if the memory will not suffice (`refuse_too_large`); the passes follow each other."""
+        objects = {number for labels in self.masks.values() for number in object_ids(labels)}
+        video = {"objects": len(objects), "frames": len(self.span), "given": len(self.masks)}
+        refuse_too_large(self.segmenter, self.video.size, **video)
 
     def backwards(self, folder: Any = None) -> Iterator[Backward]:
         """The remaining steps of the backward pass; frames are buffered in a temporary file in `folder`."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dataset.video import Video
+from evaluation.fits import refuse_too_large
 from evaluation.results import ResultFolder
 from model import STCN, NetworkConfig, VideoSegmenter, load_network
 from model.checkpoint import digest
@@ -21,6 +22,7 @@ from util.ahead import map_ahead
 from util.device import device_of, peak_memory, use_half, use_threads
 from util.distributed import Processes
 from util.errors import InputError
+from util.image import image_size
 from util.progress import progress_bar
 
 Segmenter = VideoSegmenter | MultiViewSegmenter
@@ -60,12 +62,14 @@ def evaluate(
     processes: Processes,
     *,
     workers: int = 2,
+    check_memory: bool = True,
     shown: bool = True,
 ) -> Summary | None:
     """Segment the unfinished videos, divided among `processes`.
 
-    `make_segmenter` returns a fresh segmenter for each video.  A video that cannot be read fails alone and is named in the
-    summary.  Rank 0 returns the summary; other ranks return `None`.  `shown` draws a progress bar.
+    `make_segmenter` returns a fresh segmenter for each video.  A video that cannot be read, or with `check_memory` would
+    need more memory than there is, fails alone and is named in the summary.  Rank 0 returns the summary; other ranks return
+    `None`.  `shown` draws a progress bar.
     """
     start = time.perf_counter()
     # rank 0 decides which videos are finished, so that all ranks agree
@@ -77,7 +81,12 @@ def evaluate(
             unfinished = results.start(video)
             before = bar.value or 0
             try:
-                seconds += segment_video(video, make_segmenter(), unfinished, workers=workers, on_frame=bar.increment)
+                segmenter = make_segmenter()
+                if check_memory:
+                    objects, given = video.count_objects()
+                    size = image_size(video.images[0])
+                    refuse_too_large(segmenter, size, objects=objects, frames=len(video), given=given)
+                seconds += segment_video(video, segmenter, unfinished, workers=workers, on_frame=bar.increment)
             except InputError as error:
                 failures.append(f"{video.name}: {error}")
                 results.discard(video, unfinished)
@@ -118,6 +127,7 @@ def run_benchmark(
     overwrite: bool = False,
     zipped: bool = False,
     workers: int = 2,
+    check_memory: bool = True,
     threads: int | None = None,
     warning: str = "",
 ) -> Summary | None:
@@ -133,6 +143,7 @@ def run_benchmark(
     kernel:    read the memory with a Gaussian (section E): "none", "large" for sizes above 480, "all"
     settings:  what else the results depend on; with the models' digests and the above, it must match existing results
     zipped:    also write the archive for the benchmark server, unless a video failed
+    check_memory: as for `evaluate`
     threads:   number of PyTorch's CPU threads (`use_threads`)
     warning:   a line about the data, for standard error
 
@@ -167,7 +178,7 @@ def run_benchmark(
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:
                 print(f"warning: {warning}", file=sys.stderr)
-        summary = evaluate(videos, make_segmenter, results, processes, workers=workers)
+        summary = evaluate(videos, make_segmenter, results, processes, workers=workers, check_memory=check_memory)
     if summary is not None:
         print(summary)
         print(f"masks: {results.masks}")

@@ -27,6 +27,7 @@ from util.device import fastest_format, half_of
 
 TILE = 4  # output pixels on a side
 SPAN = TILE + 2  # input pixels on a side, and points
+OBJECTS_AT_ONCE = 8  # more are no faster, and a hundred at once would need ten times the memory
 TILES = 400  # at a time: enough for an efficient matrix product, few enough for the cache
 POINTS = np.array(
     [0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)]
@@ -49,6 +50,7 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
     if amp:
         network.to(half_of(device))
     network.to(memory_format=fastest_format(device, half=amp))
+    network.decoder.at_once = network.value_encoder.at_once = OBJECTS_AT_ONCE
     if device.type == "cpu":
         network.decoder.at_once = 1  # its caches do not hold more objects
         if not amp and not compiled and (winograd_pays() if winograd is None else winograd):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.checkpoint import load_for_inference
+from model.footprint import Footprint, footprint
 from model.modules import KeyFeatures
 from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
@@ -82,6 +83,14 @@ class VideoSegmenter:
         self.memory_every = memory_every
         self.include_last = include_last
         self.bank = network.memory_bank(top_k=top_k, max_frames=max_memory_frames, kernel=kernel)
+        self._options: dict[str, Any] = {
+            "working_size": size,
+            "memory_every": memory_every,
+            "top_k": top_k,
+            "include_last": include_last,
+            "max_memory_frames": max_memory_frames,
+            "kernel": kernel,
+        }
         self.object_ids: list[int] = []
         self._numbering = Numbering(strict=True)
         self._size: tuple[int, int] | None = None  # of the frames
@@ -148,6 +157,10 @@ class VideoSegmenter:
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object at each pixel: (N+1, H, W) -> (H, W) uint8, the data set's ids, 0 for background."""
         return labels_of(probabilities, self.object_ids)
+
+    def footprint(self, size: tuple[int, int], **video_and_changes: Any) -> Footprint:
+        """The memory that a video takes (`model.footprint`); options given here replace the segmenter's."""
+        return footprint(self.network, size, **(self._options | video_and_changes))
 
     @torch.inference_mode()
     def remove(self, object_id: int) -> None:

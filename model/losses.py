@@ -26,7 +26,7 @@ def bootstrapped_cross_entropy(logits: Tensor, labels: Tensor, valid: Tensor, fr
     logits = logits.float().masked_fill(absent, -torch.inf)
     losses = F.cross_entropy(logits, labels.long(), reduction="none").flatten(1)  # (B, HW)
     if fraction < 1:
-        losses = losses.topk(int(fraction * losses.shape[1]), dim=1, sorted=False).values
+        losses = losses.topk(max(1, int(fraction * losses.shape[1])), dim=1, sorted=False).values
     return losses.mean()
 
 

@@ -189,9 +189,11 @@ class KeyEncoder(nn.Module):
         return KeyFeatures(self.projection(f16), self.compression(f16), f16, f8, f4)
 
 
-def with_others(image: Tensor, masks: Tensor) -> Tensor:
-    """Each object's image, mask and sum of the other masks: (B, 3, H, W) and (B, N, H, W) -> (B, N, 5, H, W)."""
-    others = masks.sum(dim=1, keepdim=True) - masks
+def with_others(image: Tensor, masks: Tensor, total: Tensor) -> Tensor:
+    """Each object's image, mask and sum of the other masks: (B, 3, H, W), (B, N, H, W) and the sum of all masks
+    (B, 1, H, W) -> (B, N, 5, H, W).
+    """
+    others = total - masks
     image = image[:, None].expand(-1, masks.shape[1], -1, -1, -1)
     return torch.cat([image, masks[:, :, None], others[:, :, None]], dim=2)
 
@@ -203,6 +205,7 @@ class ValueEncoder(nn.Module):
         self, backbone: str, key_channels: int, value_dim: int, *, attention: bool = True, pretrained: bool = False
     ) -> None:
         super().__init__()
+        self.at_once: int | None = None  # number of objects encoded together; `None` for all
         self.stages = ResNetStages(backbone, in_channels=5, pretrained=pretrained)
         self.fusion = FeatureFusion(self.stages.channels[2], key_channels, value_dim, attention=attention)
 
@@ -213,8 +216,13 @@ class ValueEncoder(nn.Module):
 
     def forward(self, image: Tensor, masks: Tensor, key_f16: Tensor) -> Tensor:
         """(B, 3, H, W) normalised, (B, N, H, W) in [0, 1] and (B, C16, h, w) -> (B, N, Cv, h, w)."""
-        value_f16 = self.stages(with_others(image, masks).flatten(0, 1))[2]
-        return self.fusion(value_f16, key_f16).unflatten(0, masks.shape[:2])
+        total = masks.sum(dim=1, keepdim=True)
+        parts = masks.split(self.at_once, dim=1) if self.at_once else (masks,)
+        values = []
+        for part in parts:
+            value_f16 = self.stages(with_others(image, part, total).flatten(0, 1))[2]
+            values.append(self.fusion(value_f16, key_f16).unflatten(0, part.shape[:2]))
+        return torch.cat(values, dim=1) if len(values) > 1 else values[0]
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:

@@ -13,12 +13,13 @@ from torch import Tensor
 SIMILARITIES = ("l2", "dot", "cosine")
 COSINE_TEMPERATURE = 0.01  # section 4.2
 KERNEL_SIGMA = 7.0  # positions, of the kernelized reading that section E uses above 480p
+LARGEST_KEY = 1e16  # beyond it, products of keys, of up to 8192 channels, would overflow float32 and the softmax be NaN
 SET_SIZE = 16  # columns in each set of `top_k_of`
 
 
 def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
     """Memory keys (..., M, Ck) -> (..., M, Ck or Ck+1) float32, to be multiplied with `embed_query`'s result."""
-    key = key.float()
+    key = key.float().clamp(-LARGEST_KEY, LARGEST_KEY)
     scale = 1 / math.sqrt(key.shape[-1])
     if kind == "l2":
         return torch.cat([2 * scale * key, -scale * key.square().sum(dim=-1, keepdim=True)], dim=-1)
@@ -29,7 +30,7 @@ def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
 
 def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
     """Query keys (..., Q, Ck) -> (..., Q, Ck or Ck+1) float32."""
-    key = key.float()
+    key = key.float().clamp(-LARGEST_KEY, LARGEST_KEY)
     if kind == "l2":
         return torch.cat([key, torch.ones_like(key[..., :1])], dim=-1)
     if kind == "cosine":

@@ -31,7 +31,7 @@ class MemoryEncoder(nn.Module):
 
     def forward(self, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) normalised and (B, N, H, W) in [0, 1] -> (B, N, Ck, h, w) and (B, N, Cv, h, w)."""
-        f16 = self.stages(with_others(image, masks).flatten(0, 1))[2]
+        f16 = self.stages(with_others(image, masks, masks.sum(dim=1, keepdim=True)).flatten(0, 1))[2]
         key, value = (conv(f16).unflatten(0, masks.shape[:2]) for conv in (self.key_projection, self.value_projection))
         return key, value
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.footprint import Footprint
 from model.inference import VideoSegmenter, labels_of
 from model.network import STCN
 
@@ -53,6 +54,15 @@ class MultiViewSegmenter:
             rows = [0, *(1 + self.object_ids.index(number) for number in ids)]
             total[rows] += probabilities.to(total.device) / len(found)
         return total
+
+    @property
+    def device(self) -> torch.device:
+        return self._views[0][0].device
+
+    def footprint(self, size: tuple[int, int], **video_and_changes: Any) -> Footprint:
+        """As `VideoSegmenter.footprint`: every view has a bank, and one frame at a time is computed."""
+        banks, frames = zip(*(segmenter.footprint(size, **video_and_changes) for segmenter, _ in self._views), strict=True)
+        return Footprint(sum(banks), max(frames))
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """As `VideoSegmenter.to_labels`."""

@@ -95,7 +95,8 @@ def main() -> None:
         maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments)}, **options)
         cut_from = scribbles_by(arguments.scribble_model, device)
         session = Session(arguments.output, video, arguments.video)
-        worker = Worker(session, maker, {**options, "amp": amp, "model": checkpoint, "device": device.type})
+        settings = {**options, "amp": amp, "model": checkpoint, "device": device.type}
+        worker = Worker(session, maker, settings, check_memory=arguments.check_memory == "on")
         token = secrets.token_urlsafe(24)
         port = listening.getsockname()[1]
         app = build_app(session, worker, cut_from, token, arguments.host, port, lambda: server.should_exit)

@@ -239,13 +239,15 @@ def run(arguments: argparse.Namespace) -> None:
     use_threads(arguments.threads)
     network = {"amp": use_half(arguments.amp, device), **network_options(arguments)}
     maker = segmenter_maker(arguments.model, device, network=network, **segmenter_options(arguments))
+    propagation = Propagation(video, masks, maker)
+    if arguments.check_memory == "on":
+        propagation.refuse_if_too_large()
     results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device))
     frames = video.paths if isinstance(video, FrameFolder) else []
     inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
     if results.claim(inputs, overwrite=arguments.overwrite):
         print(f"{results.root}: already finished; --overwrite repeats it")
     else:
-        propagation = Propagation(video, masks, maker)
         if results.resume(propagation):
             print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")
         segment(propagation, results)

@@ -232,6 +232,15 @@ def test_two_processes_make_what_one_makes(segment, davis, light_file, tmp_path)
     assert (tmp_path / "two/scores.json").read_text() == (tmp_path / "out/scores.json").read_text()
 
 
+def test_threads_that_read_ahead_change_no_bit(segment, tmp_path):
+    found = []
+    for workers in (0, 1, 2, 2):
+        assert segment("--num_workers", workers, "--overwrite") == 0
+        found.append(masks_in(tmp_path / "out"))
+    assert len(found[0]) == len(all_frames())
+    assert found == [found[0]] * 4
+
+
 def test_videos_are_shared_longest_first():
     class Video(list):
         def __init__(self, name: str, length: int) -> None:

@@ -132,6 +132,17 @@ def test_a_killed_run_goes_on_bit_for_bit(processes, workers, undisturbed, demo_
     assert_same_run(tmp_path, undisturbed(processes))
 
 
+@pytest.mark.parametrize("stage", [pytest.param(0, marks=pytest.mark.slow), 3])
+def test_worker_processes_change_no_bit(stage, run, tmp_path):
+    runs = [tmp_path / f"{workers} {again}" for workers, again in ((0, 1), (1, 1), (2, 1), (2, 2))]
+    for folder in runs:
+        assert run(folder, "-i", 3, "-b", 2, "--num_workers", folder.name[0], stage=stage) == 0
+    weights = [load_network(folder / f"x_s{stage}.pth").state_dict() for folder in runs]
+    for folder, found in zip(runs, weights, strict=True):
+        assert all(torch.equal(found[name], tensor) for name, tensor in weights[0].items()), folder.name
+        assert scalars(folder, stage) == scalars(runs[0], stage)
+
+
 @pytest.mark.slow
 def test_a_rank_that_dies_is_restarted_and_the_weights_are_the_same(undisturbed, demo_data, tmp_path):
     process = start(flags_of(demo_data, tmp_path, *SIX), processes=2, restarts=2)

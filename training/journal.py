@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ class Journal:
         self.processes, self.samples = processes, schedule.total
         # readers of the log then drop what a killed run had logged after its last checkpoint
         self._writer = SummaryWriter(str(folder / "log"), purge_step=start + 1) if processes.rank == 0 else None
+        threading.excepthook = _without_full_disks
         self._problems: set[str] = set()
         self._objectless = 0  # in this process since it started
         shown = ("loss", "iou", "samples/s")
@@ -107,6 +109,12 @@ class Journal:
 
     def _look(self, done: int) -> None:
         self._start, self._waited, self._done = time.perf_counter(), 0.0, done
+
+
+def _without_full_disks(failure: threading.ExceptHookArgs) -> None:
+    """For `threading.excepthook`: TensorBoard's thread cannot write; `Journal`'s next call raises the same error."""
+    if not (isinstance(failure.exc_value, OSError) and type(failure.thread).__name__ == "_AsyncWriterThread"):
+        threading.__excepthook__(failure)
 
 
 def training_picture(batch: Batch, predicted: Tensor) -> np.ndarray:

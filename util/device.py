@@ -84,6 +84,28 @@ def available_cores() -> int:
     return max(1, cores)
 
 
+def available_memory(device: torch.device) -> int | None:
+    """The bytes that this process can still take where `device` keeps its tensors; `None` if the system does not say.
+
+    On the CPU: what Linux calls available, limited by the control group; elsewhere all of the machine's memory.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    found = []
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))))
+    with contextlib.suppress(OSError, ValueError, KeyError):  # as for the cores
+        group = Path("/sys/fs/cgroup")
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(statistics["inactive_file"])  # which gives way
+        found.append(max(0, int((group / "memory.max").read_text()) - used))
+    return min(found, default=None)
+
+
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
     """`tensor.to(device)`; what goes from the CPU to CUDA does not wait for the work that the GPU still has to do.
 

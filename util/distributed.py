@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +11,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from util.errors import let_rank_0_speak
+
 # Evaluation is divided by video, so ranks finish minutes or hours apart.  A dead rank is detected by its closed connection
 # and by torchrun, not by this timeout.
 PATIENCE = timedelta(days=30)
+
+
+EXIT_ALONE = 76  # another process is gone
+WAIT_FOR_TORCHRUN = 20  # seconds, in which it ends a process whose fellow is gone
+
+
+def is_lost_connection(error: object) -> bool:
+    """Whether an exception says that another process is gone: gloo's errors have no class of their own."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 class Processes:
@@ -39,9 +52,16 @@ class Processes:
                 dist.init_process_group("gloo", timeout=PATIENCE, **common)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if self.world > 1:
-            dist.destroy_process_group()
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self.world == 1:
+            return
+        if is_lost_connection(error):  # that process has said why; torchrun names it, and ends this one too
+            time.sleep(WAIT_FOR_TORCHRUN)
+            print(f"rank {self.rank}: another process is gone ({error})", file=sys.stderr)
+            os._exit(EXIT_ALONE)  # a normal exit would wait for the other processes
+        if error is not None:
+            let_rank_0_speak()  # before others lose the connection
+        dist.destroy_process_group()
 
     def broadcast(self, item: Any) -> Any:
         """Rank 0's item, on every rank."""

@@ -5,7 +5,10 @@ import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
+
+WAIT_FOR_RANK_0 = 10  # seconds: the end of a process can take some
 
 
 class InputError(ValueError):
@@ -39,6 +42,16 @@ def warn(text: str) -> None:
         print(f"warning: {text}", file=sys.stderr)
 
 
+@functools.cache
+def let_rank_0_speak() -> None:
+    """Under torchrun, errors that all ranks have are said once: ranks other than 0 wait before they say theirs.
+
+    If rank 0 has the same error, it ends meanwhile, and torchrun ends the others.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(WAIT_FOR_RANK_0)
+
+
 def _on_one_line(text: str) -> str:
     """The message with control characters (such as line breaks in file names) escaped."""
     return "".join(repr(c)[1:-1] if ord(c) < 32 or ord(c) == 127 else c for c in text)
@@ -58,6 +71,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         try:
             return main() or 0
         except InputError as error:
+            let_rank_0_speak()
             print(f"error: {_on_one_line(str(error))}", file=sys.stderr)
             return error.status
         except KeyboardInterrupt:
@@ -69,6 +83,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         except OSError as error:  # a full disk, a folder without permission
             if error.filename is None:
                 raise
+            let_rank_0_speak()
             print(f"error: {_on_one_line(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
             return 2
 

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--amp", action="store_true", help="for --parts and videos: half precision")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
-    result.add_argument("--output", default="growth.png", metavar="PNG", help="plot of --growth")
+    result.add_argument("--output", metavar="PNG", help="plot of --growth (default: growth.png) or --long (default: none)")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
     result.add_argument("--threads", type=positive_int, help="PyTorch threads on the CPU")
     add_data_flags(result)
@@ -97,8 +97,8 @@ def main() -> None:
         raise InputError("--against: goes with --video, without --memory and --late")
     if arguments.onnx and device.type != "cpu":
         raise InputError(f"--onnx: is measured on the CPU; expected --device cpu, found {device}")
-    if arguments.objects > STRIPES:
-        raise InputError(f"--objects: expected at most {STRIPES}, found {arguments.objects}")
+    if arguments.objects > STRIPES[-1]:
+        raise InputError(f"--objects: expected at most {STRIPES[-1]}, found {arguments.objects}")
     if arguments.fits and arguments.memory < 3:
         raise InputError(f"--memory: --fits expects at least 3, found {arguments.memory}")
     if (arguments.long or arguments.growth) and arguments.frames < PARTS:
@@ -137,9 +137,9 @@ def main() -> None:
             elif arguments.video:
                 print(measure_video(job, repeats=repeats))
             elif arguments.long:
-                print(measure_long_video(job))
+                print(measure_long_video(job, arguments.output and Path(arguments.output)))
             else:
-                print(measure_growth(job, Path(arguments.output)))
+                print(measure_growth(job, Path(arguments.output or "growth.png")))
 
 
 def _untrained(folder: Path) -> Path:

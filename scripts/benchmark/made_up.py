@@ -13,7 +13,7 @@ import torch
 from util.image import STRIDE
 from util.progress import progress_bar
 
-STRIPES = 10  # objects in a made-up mask, at most
+STRIPES = (10, 100)  # in a made-up mask: narrower ones if there are more than ten objects, and a hundred at most
 
 
 def made_up_frame(size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -36,9 +36,10 @@ def made_up_video(size: tuple[int, int]) -> Callable[[int], np.ndarray]:
 def made_up_mask(size: tuple[int, int], ids: range) -> np.ndarray:
     """A label map with an upright stripe for each id."""
     labels = np.zeros(size, dtype=np.uint8)
+    stripes = next(count for count in STRIPES if ids.stop <= count + 1)
     for number in ids:
-        left = (2 * number - 1) * size[1] // (2 * STRIPES + 1)
-        labels[size[0] // 4 : 3 * size[0] // 4, left : left + size[1] // (2 * STRIPES + 1)] = number
+        left = (2 * number - 1) * size[1] // (2 * stripes + 1)
+        labels[size[0] // 4 : 3 * size[0] // 4, left : left + max(1, size[1] // (2 * stripes + 1))] = number
     return labels
 
 

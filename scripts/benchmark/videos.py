@@ -15,6 +15,7 @@ import cv2
 import matplotlib
 import torch
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from progressbar import ProgressBar
 
 from model import VideoSegmenter, load_network
@@ -109,23 +110,41 @@ def measure_growth(job: VideoJob, picture: Path) -> str:
                 axis.legend()
             for n, one, other in zip(numbers, ours, plain, strict=True):
                 lines.append(f"{name:<9}{n:>10}{one.total:>8.2f}{other.total:>9.2f}{one.mib:>7.0f}{other.mib:>9.0f}")
-    figure.tight_layout()
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="png")
-    write_atomically(picture, lambda file: file.write(encoded.getbuffer()))
+    save_plot(figure, picture)
     return "\n".join([*lines, f"plot: {picture}"])
 
 
-def measure_long_video(job: VideoJob) -> str:
-    """Time of a frame and peak memory as a video goes on."""
+def measure_long_video(job: VideoJob, picture: Path | None) -> str:
+    """Time of a frame and peak memory as a video goes on, as a table; a plot of a hundred windows goes to `picture`."""
     result = in_own_process(job._replace(way="ours"))
     bound = job.max_memory_frames or "all"
-    lines = [f"{'frames':>8}{'ms a frame':>12}{'peak MiB':>10}   {job.size[0]}x{job.size[1]}, {bound} frames in memory"]
-    step = job.frames // PARTS
-    for end in range(step, job.frames + 1, step):
-        window = result.seconds[end - step : end]
-        lines.append(f"{end:>8}{1000 * statistics.median(window):>12.1f}{result.peak_bytes[end - 1] / 2**20:>10.0f}")
+    title = f"{job.size[0]}x{job.size[1]}, {bound} frames in memory"
+
+    def windows(count: int) -> list[tuple[int, float, float]]:
+        """Where each window ends, the median ms of its frames, and the peak MiB so far."""
+        step = max(1, job.frames // count)
+        ends = range(step, job.frames + 1, step)
+        return [(t, 1000 * statistics.median(result.seconds[t - step : t]), result.peak_bytes[t - 1] / 2**20) for t in ends]
+
+    lines = [f"{'frames':>8}{'ms a frame':>12}{'peak MiB':>10}   {title}"]
+    lines += [f"{end:>8}{ms:>12.1f}{mib:>10.0f}" for end, ms, mib in windows(PARTS)]
+    if picture is not None:
+        figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5))
+        ends, *columns = zip(*windows(100), strict=True)
+        for axis, column, unit in zip(axes, columns, ("ms a frame", "peak MiB so far"), strict=True):
+            axis.plot(ends, column)
+            axis.set(title=title, xlabel="frames", ylabel=unit, ylim=(0, None))
+        save_plot(figure, picture)
+        lines.append(f"plot: {picture}")
     return "\n".join(lines)
+
+
+def save_plot(figure: Figure, picture: Path) -> None:
+    figure.tight_layout()
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png")
+    pyplot.close(figure)
+    write_atomically(picture, lambda file: file.write(encoded.getbuffer()))
 
 
 def in_own_process(job: VideoJob) -> VideoResult:
