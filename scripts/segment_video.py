@@ -36,6 +36,7 @@ from util.files import digest, one_line_for
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
 from util.image import object_ids
+from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
 
@@ -242,13 +243,14 @@ def run(arguments: argparse.Namespace) -> None:
     results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device))
     frames = video.paths if isinstance(video, FrameFolder) else []
     inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
-    if results.claim(inputs, overwrite=arguments.overwrite):
-        print(f"{results.root}: already finished; --overwrite repeats it")
-    else:
-        propagation = Propagation(video, masks, maker)
-        if results.resume(propagation):
-            print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")
-        segment(propagation, results)
+    with Lock(results.root, "segment_video.py"):
+        if results.claim(inputs, overwrite=arguments.overwrite):
+            print(f"{results.root}: already finished; --overwrite repeats it")
+        else:
+            propagation = Propagation(video, masks, maker)
+            if results.resume(propagation):
+                print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")
+            segment(propagation, results)
     for name in (MASKS, *results.files):
         print(results.root / name)
 
