@@ -824,6 +824,10 @@ class TookTooLong(BaseException):
 
 
 def stop(number: int, frame: object) -> None:
+    for path in Path().rglob("*"):
+        if path.is_fifo():  # else a thread that waits for it would keep the process
+            with contextlib.suppress(OSError):
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
     raise TookTooLong
 
 
