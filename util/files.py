@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from util.errors import InputError, shorten
 
 LONGEST_NAME = 255  # bytes, on all common file systems
+LARGEST_TEXT = 2**28  # bytes
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)  # of `write_atomically`
 
 
@@ -55,7 +56,7 @@ def _problem_of_name(name: object) -> str | None:
 
 def open_file(path: str | Path) -> BinaryIO:
     """Open a file for reading; raises `OSError` if that is impossible, also for pipes and devices, which may never end."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 (the caller's)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError("it is a pipe or a device")
@@ -66,6 +67,8 @@ def read_text(path: str | Path) -> str:
     """The content of a UTF-8 text file, with or without a byte order mark; raises `InputError` if it is not one."""
     try:
         with open_file(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST_TEXT:
+                raise InputError(f"{path}: expected text of at most {LARGEST_TEXT >> 20} MiB, found {size >> 20} MiB")
             text = file.read().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot read ({error.strerror or error})") from error

@@ -195,7 +195,7 @@ def list_images(folder: str | Path) -> list[Path]:
 def list_frames(folder: str | Path) -> list[Path]:
     """`list_images`, for a folder whose files are identified by their stems.
 
-    Raises `InputError` if two files have the same stem, or if anything else has an image suffix (it would be skipped silently).
+    Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
     for path in Path(folder).iterdir():
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.exists() and not path.is_file():

@@ -17,6 +17,7 @@ import sys
 import tarfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from typing import NamedTuple
 import good
 import numpy as np
 import torch
+from breaks import bomb, code, many
 from conftest import run_script
 from good import SIZE, checkpoint, labels, picture
 from PIL import Image
@@ -188,11 +190,29 @@ def twice(name: str) -> Callable[[], object]:
     return do
 
 
+def zipped(name: str, members: dict[str, str | None]) -> Callable[[], object]:
+    """A zip of these files by name; 1 GiB of zeros for `None`."""
+
+    def do() -> None:
+        with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for member, source in members.items():
+                with archive.open(member, "w") as file:
+                    for _ in range(1024 if source is None else 0):
+                        file.write(bytes(1 << 20))
+                    if source is not None:
+                        file.write(path(source).read_bytes())
+
+    return do
+
+
+def unharmed() -> bool:
+    return not path("escaped").exists()
+
+
 COPIES = ("copy_first_mask", "--davis_path", "DAVIS", "--output")
 TREE = ("--davis_path", "DAVIS", "--output")
 ANT, FIRST = "DAVIS/JPEGImages/480p/ant", "DAVIS/Annotations/480p/ant/00000.png"
 GREY = Image.fromarray(labels(1, 2))
-SHORT = "other videos finished"
 
 CASES = [
     # evaluation: frames
@@ -815,6 +835,74 @@ CASES = [
         2,
         "cannot read this video",
         write("film.mp4", "ffconcat version 1.0\nfile '/etc/passwd'\n"),
+    ),
+    # what may never end, or fill the memory
+    Case(
+        "a pipe as a frame",
+        davis(),
+        2,
+        "00001.jpg: expected a picture, found a pipe",
+        both(lambda: path(f"{ANT}/00001.jpg").unlink(), lambda: os.mkfifo(f"{ANT}/00001.jpg")),
+        lambda: not path("out").exists(),
+    ),
+    *[
+        Case(f"{what} as {name}", command, 2, Path(place).name, both(lambda p=place: path(p).unlink(), make(place)))
+        for name, place, command in (
+            ("a list", "DAVIS/ImageSets/2017/val.txt", davis()),
+            ("meta.json", "YouTube/valid/meta.json", youtube()),
+            ("a mask", FIRST, davis()),
+            ("a drawn mask", "mask.png", film()),
+            ("a film", "film.mp4", film()),
+            ("a network", "net.pth", davis()),
+            ("an archive", "davis.zip", ("prepare_davis", "davis.zip", "--output", "out")),
+        )
+        for what, make in (
+            ("a pipe", lambda place: lambda: os.mkfifo(place)),
+            ("a device", lambda place: link(place, "/dev/zero")),
+        )
+    ],
+    Case("a device as a frame", davis(), 2, "00001.jpg: expected a picture", link(f"{ANT}/00001.jpg", "/dev/zero")),
+    Case("a bomb as a frame", davis(), 1, "", lambda: bomb(path(f"{ANT}/00001.jpg"), 50_000), lambda: masks("bee") == 3),
+    Case("a bomb as a mask", davis(), 2, "00000.png: mask is 50000x50000|bomb", lambda: bomb(path(FIRST), 50_000)),
+    Case("a bomb as a drawn mask", film(), 2, "mask.png: .*bomb", lambda: bomb(path("mask.png"), 50_000)),
+    Case(
+        "a bomb in an archive",
+        ("prepare_youtube", "y.zip", "--output", "out", "--num_workers", "0"),
+        2,
+        "00000.jpg: cannot read this image .*bomb",
+        both(
+            lambda: bomb(path("b.jpg"), 50_000),
+            zipped("y.zip", {"train/JPEGImages/a/00000.jpg": "b.jpg", "train/JPEGImages/a/00001.jpg": f"{ANT}/00001.jpg"}),
+        ),
+        lambda: len(list(path("out").rglob("*.jpg"))) == 1,
+    ),
+    Case(
+        "a small archive of a large file",
+        ("prepare_youtube", "y.zip", "--output", "out", "--num_workers", "0"),
+        2,
+        "00001.jpg: expected at most 256 MiB, found 1024 MiB",
+        zipped("y.zip", {"valid/JPEGImages/a/00001.jpg": None, "valid/JPEGImages/a/00000.jpg": f"{ANT}/00000.jpg"}),
+        lambda: len(list(path("out").rglob("*.jpg"))) == 1,
+    ),
+    *[
+        Case(f"meta.json: {name}", youtube(), 2, "meta.json", lambda kind=kind: many(path("YouTube/valid/meta.json"), kind))
+        for name, kind in {
+            "a million numbers": "list",
+            "a million entries": "objects",
+            "a deep nest of objects": "deep objects",
+        }.items()
+    ],
+    Case(
+        "a list of 300 MiB",
+        davis(),
+        2,
+        "val.txt: expected text of at most 256 MiB, found 300 MiB",
+        lambda: os.truncate("DAVIS/ImageSets/2017/val.txt", 300 << 20),
+    ),
+    Case("pickled code as a network", davis(), 2, "net.pth: .*holds code", lambda: code(path("net.pth"), "pickle"), unharmed),
+    Case("code in a checkpoint", davis(), 2, "net.pth: .*holds code", lambda: code(path("net.pth"), "zip"), unharmed),
+    Case(
+        "code to train on from", train("--resume", "net.pth"), 2, "holds code", lambda: code(path("net.pth"), "old"), unharmed
     ),
 ]
 

@@ -20,13 +20,13 @@ import time
 import traceback
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import good
 import trials
 from breaks import OUTPUTS, Break, tables_for
 from cases import Stream, TookTooLong, stop
-from conftest import run_script
+from conftest import ROOT, run_script
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from trials import COMMANDS, Command, Trial
@@ -83,7 +83,8 @@ def cases_of(name: str, root: Path) -> st.SearchStrategy[Case]:
         _FOUND[f"{name} prior"] = ([_entry(path, out) for path in sorted(out.rglob("out/*"))], [])
     (inputs, flags), (results, _) = _FOUND[name], _FOUND[f"{name} prior"]
     breaks = st.sampled_from(inputs).flatmap(_break_of)
-    outputs = st.sampled_from(sorted(OUTPUTS)).flatmap(lambda kind: st.builds(Break, st.just(kind), st.just("out"), st.sampled_from(OUTPUTS[kind][1])))
+    kinds = [("out", kind, arguments) for kind, (_, arguments) in sorted(OUTPUTS.items())]
+    outputs = st.sampled_from(kinds).flatmap(_with_argument)
     of_results = st.sampled_from(results).flatmap(_break_of) if results else breaks
     flag = st.sampled_from(flags) if flags else st.just(())
     some = st.one_of(
@@ -107,10 +108,14 @@ def _entry(path: Path, root: Path) -> tuple[str, bool]:
 
 def _break_of(entry: tuple[str, bool]) -> st.SearchStrategy[Break]:
     path, is_folder = entry
-    choices = [(kind, arguments) for table in tables_for(path, folder=is_folder) for kind, (_, arguments) in table.items()]
-    return st.sampled_from(choices).flatmap(
-        lambda choice: st.builds(Break, st.just(choice[0]), st.just(path), st.sampled_from(choice[1]))
-    )
+    tables = tables_for(path, folder=is_folder)
+    choices = [(path, kind, arguments) for table in tables for kind, (_, arguments) in table.items()]
+    return st.sampled_from(choices).flatmap(_with_argument)
+
+
+def _with_argument(choice: tuple[str, str, tuple]) -> st.SearchStrategy[Break]:
+    path, kind, arguments = choice
+    return st.builds(Break, st.just(kind), st.just(path), st.sampled_from(arguments))
 
 
 def call(command: Command, flag: tuple[str, ...]) -> Trial:
@@ -126,8 +131,8 @@ def call(command: Command, flag: tuple[str, ...]) -> Trial:
     except TookTooLong:
         trouble = f"hang: more than {LIMIT} s, in " + traceback.format_exc().splitlines()[-3].strip()
     except BaseException as error:
-        where = [line.strip() for line in traceback.format_exc().splitlines() if line.startswith("  File") and "/stcn" not in line]
-        trouble = f"traceback: {type(error).__name__}: {str(error)[:200]} at {where[-1] if where else ''} from {[w for w in where if 'site-packages' not in w and 'lib/python' not in w][-1:]}"
+        where = [line.strip() for line in traceback.format_exc().splitlines() if f'"{ROOT}' in line]
+        trouble = f"traceback: {type(error).__name__}: {str(error)[:200]}, {where[-1]}"
     finally:
         signal.alarm(0)
     return Trial(command, status, out.getvalue(), err.getvalue(), trouble, time.perf_counter() - start)
@@ -168,6 +173,8 @@ def mended(case: Case, root: Path) -> list[str]:
         (root / "kept").rename(root / "here/out")
     os.chdir(root / "here")
     trial = call(COMMANDS[case.command], ())
+    if "holds an unfinished run (" in trial.last:  # of the broken data
+        trial = call(COMMANDS[case.command], ("--overwrite",))
     if trial.status != 0:
         return [f"the mended data give status {trial.status}: {trial.trouble or trial.last}"]
     return [f"after mending: {problem}" for problem in trial.problems(root / "baseline" / case.command, [], ())]
@@ -193,7 +200,8 @@ def prepare(root: Path) -> None:
         trial = call(command, ())
         assert trial.status == command.good_status, f"{name}: {trial.status} {trial.trouble} {trial.err[-500:]}"
         command.complete()
-        shutil.copytree(root / "here", root / "baseline" / name, symlinks=True, ignore=lambda place, names: [n for n in names if place == str(root / "here") and n != "out"])
+        if (root / "here/out").exists():
+            shutil.copytree(root / "here/out", root / "baseline" / name / "out", symlinks=True)
     os.chdir(root)
 
 
@@ -228,6 +236,9 @@ def main() -> int:
             counts["seconds"] += trial.seconds
             for problem in problems:
                 counts[problem.split(":")[0]] += 1
+            counts["cases"] += 1
+            if counts["cases"] % 500 == 0:
+                print(told(counts), flush=True)
             if problems:
                 print(f"FAILED {case.plain()}", *problems, sep="\n          ", flush=True)
 
@@ -238,10 +249,15 @@ def main() -> int:
         else:
             number = SOAK if arguments.soak else arguments.cases
             chosen = cases_of(arguments.only, root) if arguments.only else cases(root)
-            silent = settings(max_examples=number, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+            quiet = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+            silent = settings(max_examples=number, phases=[Phase.generate], **quiet)
             seed(arguments.seed)(silent(given(chosen)(attempt)))()
-    print(", ".join(f"{name} {round(count)}" for name, count in sorted(counts.items())))
-    return int(any(not name.startswith(("status", "command", "seconds")) for name in counts))
+    print(told(counts))
+    return int(any(not name.startswith(("cases", "status", "command", "seconds")) for name in counts))
+
+
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {round(count)}" for name, count in sorted(counts.items()))
 
 
 if __name__ == "__main__":

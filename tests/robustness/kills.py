@@ -175,7 +175,9 @@ class Training(Subject):
 
     def build(self) -> None:
         for name in ("dog", "cat"):
-            write_video(Path("YouTube/train_480p/JPEGImages", name), Path("YouTube/train_480p/Annotations", name), [labels(3)] * 6)
+            write_video(
+                Path("YouTube/train_480p/JPEGImages", name), Path("YouTube/train_480p/Annotations", name), [labels(3)] * 6
+            )
 
     def words(self) -> tuple[str, ...]:
         flags = ("--yv_root", "YouTube", "--davis_root", "none", "--device", "cpu", "--num_workers", "0", *TINY, "-i", "6")
@@ -185,7 +187,11 @@ class Training(Subject):
         if self.processes == 1:
             return super().start()
         with socket.create_server(("127.0.0.1", 0)) as free:
-            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(self.processes)}
+            address = {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(free.getsockname()[1]),
+                "WORLD_SIZE": str(self.processes),
+            }
         ranks = [{**address, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(self.processes)]
         return Fork(self.words(), *ranks)
 

@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -18,7 +18,6 @@ from annotation.session import Session
 from dataset.video_file import open_video
 from evaluation.results import read_record
 from model import load_network
-from util.errors import InputError
 from util.image import read_image
 
 MOST = 900  # characters of an error
@@ -94,7 +93,11 @@ def snapshot(here: Path, inside: str | None = None) -> dict[str, tuple]:
         for name in (*folders, *files):
             there = os.lstat(os.path.join(place, name))
             folder = name in folders
-            found[os.path.join(place, name)] = (there.st_mode, there.st_ino, *(() if folder else (there.st_size, there.st_mtime_ns)))
+            found[os.path.join(place, name)] = (
+                there.st_mode,
+                there.st_ino,
+                *(() if folder else (there.st_size, there.st_mtime_ns)),
+            )
     return found
 
 
@@ -115,7 +118,7 @@ def check_masks(trial: Trial, baseline: Path, broken: Sequence[str], flag: tuple
         return
     masks = Path("out/Annotations" if trial.command.words[0] == "eval_youtube" else "out")
     failed = [line.removeprefix("failed: ") for line in trial.out.splitlines() if line.startswith("failed: ")]
-    if trial.status == 1 and not failed or trial.status == 0 and failed:
+    if (trial.status == 1 and not failed) or (trial.status == 0 and failed):
         yield f"status {trial.status} with {len(failed)} failed videos"
     common = any(each.endswith((".json", ".pth")) for each in broken)
     for name, entry in read_record(record).videos.items():
@@ -128,25 +131,23 @@ def check_masks(trial: Trial, baseline: Path, broken: Sequence[str], flag: tuple
         if is_failed or found != entry.files:
             yield f"{name}: failed {is_failed}, has {sorted(found)[:4]} of {sorted(entry.files)[:4]}"
         undisturbed = baseline / masks / name
-        touched = common or any(f"/{name}" in f"{each}/" or (f"/{name}/").startswith(f"/{each}/") for each in broken) or any(is_above(each, name) for each in broken)
+        touched = common or any(f"/{name}/" in f"{each}/" or each.endswith(ABOVE) for each in broken)
         for file in found & entry.files:
             labels = np.asarray(Image.open(masks / name / file))
-            if labels.dtype != np.uint8 or labels.ndim != 2:
+            if labels.dtype not in (np.uint8, bool) or labels.ndim != 2:  # a copy may have 1 bit
                 yield f"{name}/{file}: no label map"
             old = undisturbed / file
             if not touched and not flag and old.is_file() and old.read_bytes() != (masks / name / file).read_bytes():
                 yield f"{name}/{file}: differs from the undisturbed run"
 
 
-def is_above(path: str, name: str) -> bool:
-    """Whether a broken path is a folder that holds the video."""
-    return path.endswith(("JPEGImages", "Annotations", "480p", "DAVIS", "YouTube", "own", "valid", "all_frames", "valid_all_frames"))
+ABOVE = ("JPEGImages", "Annotations", "480p", "DAVIS", "YouTube", "own", "valid", "all_frames")  # folders that hold videos
 
 
 def check_film(trial: Trial, baseline: Path, broken: Sequence[str], flag: tuple[str, ...]) -> Iterator[str]:
     """The masks are all there, or none are."""
     masks = Path("out/masks")
-    there = all(path.exists() for path in (masks, Path("out/overlay.mp4"), Path("out/sheet.png"), Path("out/segment_video.json")))
+    there = all(Path("out", name).exists() for name in ("masks", "overlay.mp4", "sheet.png", "segment_video.json"))
     if there != (trial.status == 0) or masks.exists() != there:
         yield f"status {trial.status}, and the results are {'there' if there else 'not there'}"
     elif there and not broken and not flag:
@@ -234,8 +235,10 @@ def build_more(root: Path) -> None:
 
 
 NO_WORKERS = ("--num_workers", "0")
+INTO = ("--output", "out", *NO_WORKERS)
 CHECK = ("check_data", *DATA, "--davis16_root", "none", "--yv18_root", "none", *NO_WORKERS)
 TREE = ("--davis_path", "DAVIS")
+SHOWN = ("results", *TREE)
 TRAINING = ("DAVIS", "YouTube/train_480p")
 COMMANDS = {
     "eval_davis": Command(davis(), ("DAVIS", "net.pth"), "masks", 8, resumes=True),
@@ -251,17 +254,19 @@ COMMANDS = {
     "train on BL30K": Command(train("--stage", "1"), ("BL30K",), "network", 1),
     "annotate": Command(annotate("frames"), ("frames", "net.pth"), "session", 4, complete=begin_session),
     "annotate a film": Command(annotate("film.mp4"), ("film.mp4", "net.pth"), "session", 2),
-    "prepare_davis": Command(("prepare_davis", "davis.zip", "--output", "out", *NO_WORKERS), ("davis.zip",), "files", 3),
-    "prepare_davis folder": Command(("prepare_davis", "DAVIS", "--output", "out", *NO_WORKERS), ("DAVIS",), "", 3),
-    "prepare_youtube": Command(("prepare_youtube", "youtube.zip", "--output", "out", *NO_WORKERS), ("youtube.zip",), "files", 3),
-    "prepare_static": Command(("prepare_static", "ecssd.zip", "--output", "out", *NO_WORKERS), ("ecssd.zip",), "files", 3),
+    "prepare_davis": Command(("prepare_davis", "davis.zip", *INTO), ("davis.zip",), "files", 3),
+    "prepare_davis folder": Command(("prepare_davis", "DAVIS", *INTO), ("DAVIS",), "", 3),
+    "prepare_youtube": Command(("prepare_youtube", "youtube.zip", *INTO), ("youtube.zip",), "files", 3),
+    "prepare_static": Command(("prepare_static", "ecssd.zip", *INTO), ("ecssd.zip",), "files", 3),
     "prepare_bl30k": Command(("prepare_bl30k", "bl30k.tar", "--output", "out"), ("bl30k.tar",), "", 3),
     "score": Command(("score", "--results", "results", *TREE, "--processes", "1"), ("results", "DAVIS"), "", 3),
     "check_data": Command(CHECK, (*TRAINING, "static", "BL30K", "YouTube"), "", 2),
     "check_data --decode": Command((*CHECK, "--decode"), (*TRAINING, "static", "BL30K", "YouTube"), "", 2),
     "make_clips": Command(("make_clips", "out/clips", "--static_root", "static", "--clips", "1"), ("static",), "", 1),
-    "show_results": Command(("show_results", "--results", "results", *TREE, "--output", "out/r.png"), ("results", "DAVIS"), "picture", 2),
-    "report": Command(("report", "results", *TREE, "--output", "out/r.html"), ("results", "DAVIS"), "picture", 1),
+    "show_results": Command(
+        ("show_results", "--results", *SHOWN, "--output", "out/r.png"), ("results", "DAVIS"), "picture", 2
+    ),
+    "report": Command(("report", *SHOWN, "--output", "out/r.html"), ("results", "DAVIS"), "picture", 1),
     "show_samples": Command(("show_samples", "--stage", "3", *DATA, "--output", "out/s.png"), TRAINING, "picture", 2),
     "copy_first_mask": Command(("copy_first_mask", *TREE, "--output", "out"), ("DAVIS",), "masks", 2),
     "convert_weights": Command(("convert_weights", "net.pth", "out/n.pth"), ("net.pth",), "network", 2),
