@@ -10,6 +10,7 @@ command again to continue; masks/ appears when all is done.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections import deque
@@ -118,7 +119,8 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     if path.suffix.lower() != ".png":
         raise InputError(f"--frame {number} {path}: expected a file name that ends in .png")
     source = Path(video_path)
-    if path.resolve() == source.resolve() or (source.is_dir() and path.parent.resolve() == source.resolve()):
+    place, folder, taken = map(os.path.realpath, (path, path.parent, source))  # `resolve` would fail on a circle of links
+    if place == taken or (source.is_dir() and folder == taken):
         raise InputError(f"{path}: is in the folder of the frames; choose another place")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: already exists; --overwrite replaces it")

@@ -739,10 +739,32 @@ CASES = [
     Case("a sheet into .", ("show_results", "--results", "results", *TREE, "."), 2, "found a folder"),
     Case("samples into nothing", ("show_samples", *DATA, "--output", ""), 2, "found a folder"),
     Case("a conversion into .", ("convert_weights", "net.pth", "."), 2, "found a folder"),
+    Case(
+        "a frame into a circle of links",
+        ("segment_video", "film.mp4", "--frame", "0", "out/f.png"),
+        2,
+        "out: expected a folder",
+        link("out", "out"),
+    ),
+    Case(
+        "clips into a circle of links",
+        ("make_clips", "out/clips", "--static_root", "static"),
+        2,
+        "out/.*symbolic links",
+        link("out", "out"),
+    ),
     # disks
     Case("a checkpoint on a full disk", train(), 2, "No space left", disk("3m")),
     Case("a conversion on a full disk", ("convert_weights", "net.pth", "out/n.pth"), 2, "No space left", disk("3m")),
     Case("an archive on a full disk", ("prepare_davis", "davis.zip", "--output", "out"), 2, "No space left", disk("16k")),
+    Case(
+        "clips on a full disk",
+        ("make_clips", "out/clips", "--static_root", "static", "--clips", "1"),
+        2,
+        "No space left",
+        disk("64k"),
+        lambda: not path("out/clips").exists(),
+    ),
     Case("copies on a full disk", (*COPIES, "out"), 2, "No space left", disk("8k"), lambda: masks("ant") in (0, 3)),
     # checkpoints
     Case("weights that are no numbers", davis(), 2, "expected finite weights", first_tensor(lambda t: t * torch.nan)),
