@@ -753,6 +753,26 @@ CASES = [
         "out/.*symbolic links",
         link("out", "out"),
     ),
+    Case(
+        "an archive of names that are no UTF-8",
+        own("--zip"),
+        2,
+        "--zip: expected names in UTF-8",
+        renamed("own/JPEGImages/cat/00001.jpg", b"0\xff1.jpg"),
+        lambda: not path("out").exists(),
+    ),
+    Case(
+        "a record of long settings",
+        davis(),
+        2,
+        r"size was x+\.\.\. \(5000 characters\), is 48",
+        both(
+            quietly(davis()),
+            lambda: path("out/run.json").write_text(
+                path("out/run.json").read_text().replace('"size": 48', f'"size": "{"x" * 5000}"')
+            ),
+        ),
+    ),
     # disks
     Case("a checkpoint on a full disk", train(), 2, "No space left", disk("3m")),
     Case("a conversion on a full disk", ("convert_weights", "net.pth", "out/n.pth"), 2, "No space left", disk("3m")),

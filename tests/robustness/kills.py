@@ -348,7 +348,8 @@ def main() -> int:
             counts["failed"] += bool(problems)
             if problems:
                 print(f"FAILED {name}, trial {trial}: {problems[:3]}", flush=True)
-        print(f"{name}: {arguments.times} trials, {counts['killed']} kills, {counts['failed']} failed", flush=True)
+            if (trial + 1) % 10 == 0 or trial + 1 == arguments.times:
+                print(f"{name}: {trial + 1} trials, {counts['killed']} kills, {counts['failed']} failed", flush=True)
         failed += counts["failed"]
     return int(failed > 0)
 
