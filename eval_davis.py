@@ -13,6 +13,7 @@ from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
 from util.errors import names_some, one_line_errors
 from util.flags import first_line
+from util.lock import Lock
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,17 +42,18 @@ def main() -> int:
     arguments = parser().parse_args()
     which = {"split": arguments.split, "year": arguments.year, "resolution": arguments.resolution}
     videos, results = davis_videos(arguments.davis_path, **which), ResultFolder(arguments.output)
-    summary = run_benchmark(videos, results, which, **run_options(arguments))
-    if summary is None or summary.failures:
-        return int(summary is not None)
-    if absent := [frame for video in videos for frame in video.without_truth]:
-        print(f"not scored: no ground truth for {names_some(absent)}")
+    with Lock(results.root, "eval_davis.py"):
+        summary = run_benchmark(videos, results, which, **run_options(arguments))
+        if summary is None or summary.failures:
+            return int(summary is not None)
+        if absent := [frame for video in videos for frame in video.without_truth]:
+            print(f"not scored: no ground truth for {names_some(absent)}")
+            return 0
+        scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
+        print(scoring.davis_tables(scores)[0], end="")
+        for path in scoring.write_davis_scores(scores, results.root, arguments.split):
+            print(f"scores: {path}")
         return 0
-    scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
-    print(scoring.davis_tables(scores)[0], end="")
-    for path in scoring.write_davis_scores(scores, results.root, arguments.split):
-        print(f"scores: {path}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
 from util.errors import one_line_errors
 from util.flags import first_line
+from util.lock import Lock
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +42,8 @@ def main() -> int:
         warning = (
             f"{arguments.yv_path}/all_frames: not found, so memory frames are {apart} frames apart (--sparse accepts that)"
         )
-    summary = run_benchmark(videos, results, {**which, "sparse": sparse}, warning=warning, **run_options(arguments))
+    with Lock(results.root, "eval_youtube.py"):
+        summary = run_benchmark(videos, results, {**which, "sparse": sparse}, warning=warning, **run_options(arguments))
     return int(summary is not None and bool(summary.failures))
 
 

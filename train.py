@@ -59,6 +59,7 @@ from util.errors import InputError, names_some, one_line_errors
 from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int, worker_count
 from util.image import normalise
+from util.lock import Lock
 
 EXIT_STOPPED = 75  # asked to stop; a checkpoint was saved
 EXIT_DIVERGED = 77  # the loss was not finite
@@ -193,12 +194,16 @@ def main() -> int:
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = arguments.benchmark
     use_threads(None)
-    with Processes(cuda=device.type == "cuda") as processes, one_line_for(arguments.save_dir):
-        return train(arguments, processes, device)
+    path_in(arguments.save_dir, arguments.id, source="--id")
+    folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")
+    path_in(arguments.save_dir, f".{folder.name}.pth.01234567", source="--id")  # the temporary name in `write_atomically`
+    refuse_file_above(folder)
+    with Lock(folder, "train.py"), Processes(cuda=device.type == "cuda") as processes, one_line_for(arguments.save_dir):
+        return train(arguments, folder, processes, device)
 
 
-def train(arguments: argparse.Namespace, processes: Processes, device: torch.device) -> int:
-    """Train to the end, or until asked to stop; returns the exit status."""
+def train(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> int:
+    """Train to the end, or until asked to stop, with all but the network in `folder`; returns the exit status."""
     stage = complete(arguments, processes.world)
     schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, processes.world)
     if arguments.yv_all and arguments.yv_list:
@@ -213,11 +218,7 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
     if absent := [frame for video in validation for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(skip_of_draw, stage, schedule))
-    path_in(arguments.save_dir, arguments.id, source="--id")
-    folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")
-    refuse_file_above(folder)
     final = folder.with_name(f"{folder.name}.pth")
-    path_in(arguments.save_dir, f".{final.name}.01234567", source="--id")  # the temporary name in `write_atomically`
     record = run_record(arguments, schedule, sources)
     objective = make_objective(arguments, device)
     torch.manual_seed(arguments.seed)

@@ -1,6 +1,5 @@
 """The state of one annotated video: objects, given masks and results, in memory and in a folder."""
 
-import fcntl
 import json
 import os
 import threading
@@ -16,8 +15,9 @@ from dataset.video_file import FrameFolder, VideoFile
 from util.errors import InputError
 from util.files import make_folder, read_json, remove_files, write_atomically
 from util.image import colour_map, label_map_size, object_ids, read_label_map, size_text, write_label_map
+from util.lock import LOCK, Lock
 
-RECORD, GIVEN, MASKS, WORKING, EXPORT, LOCK = "session.json", "given", "masks", "working", "export", "lock"
+RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
 FORMAT, VERSION = "STCN annotation", 1
 NONE, OLD, ONE_WAY, FINAL = b".orf"  # a frame's result: missing, of other masks, of the pass backwards alone, as it is to be
 MOST_OBJECTS, LONGEST_NAME = 254, 80
@@ -313,20 +313,20 @@ class Session:
             for link in (Path(place, name) for name in (*folders, *files) if os.path.islink(os.path.join(place, name))):
                 # through which something elsewhere would be written or removed
                 raise InputError(f"{link}: expected a file or folder of this session, found a link")
-        self._lock_file = open(self.root / LOCK, "a")  # noqa: SIM115 (held as long as the process lives)
+        self._only_one = Lock(self.root, "annotate.py")
         try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{self.root}: another annotate.py works in this folder") from error
-        if path.is_file():
-            self._load(path, read_json(path))
-        self._save()
-        for folder in (GIVEN, MASKS, WORKING, EXPORT):
-            make_folder(self.root / folder)
+            if path.is_file():
+                self._load(path, read_json(path))
+            self._save()
+            for folder in (GIVEN, MASKS, WORKING, EXPORT):
+                make_folder(self.root / folder)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Release the folder for other processes."""
-        self._lock_file.close()
+        self._only_one.release()
 
     def _load(self, path: Path, record: Any) -> None:
         try:

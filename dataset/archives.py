@@ -15,6 +15,7 @@ from typing import NamedTuple
 from util.errors import InputError, names_some
 
 BROKEN_ARCHIVE = (OSError, EOFError, RuntimeError, zlib.error, LZMAError, zipfile.BadZipFile, tarfile.TarError)
+LARGEST = 2**28  # bytes of a file in an archive
 
 
 class Member(NamedTuple):
@@ -79,6 +80,10 @@ class Archive:
 
 
 def read_member(archive: Archive, member: Member) -> bytes:
+    """The content of a file; raises `InputError` if it cannot be read, or is too large to be a picture or a list."""
+    if member.size > LARGEST:  # a small zip may hold terabytes of zeros
+        found = f"{member.size >> 20} MiB"
+        raise InputError(f"{archive.path}: {member.name}: expected at most {LARGEST >> 20} MiB, found {found}")
     try:
         return member.read()
     except BROKEN_ARCHIVE as error:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from util.errors import InputError
-from util.files import make_folder, read_json, read_text, refuse_file_above, refuse_foreign, remove_folder
+from util.files import make_folder, one_line_for, read_json, read_text, refuse_file_above, refuse_foreign, remove_folder
 from util.flags import non_negative_int
 from util.image import colour_map, write_label_map
 
@@ -94,7 +94,7 @@ def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Write
     A folder with the same record is left unchanged; one with another record is replaced if `overwrite` is true.  Raises
     `InputError`, and changes nothing, if the folder holds anything that was not generated.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))  # `resolve` would fail on a circle of links
     refuse_file_above(folder)
     if folder.exists() and any(folder.iterdir()):
         found = _read_record(folder / RECORD)
@@ -108,9 +108,14 @@ def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Write
     for place in (partial, folder):
         refuse_foreign(place, _listed(place))
     remove_folder(partial, _listed(partial))
-    write(partial).text(RECORD, json.dumps(record))
-    remove_folder(folder, _listed(folder))
-    os.replace(partial, folder)
+    with one_line_for(folder):
+        try:
+            write(partial).text(RECORD, json.dumps(record))
+        except (InputError, OSError):  # a full disk, for example
+            remove_folder(partial, _listed(partial))
+            raise
+        remove_folder(folder, _listed(folder))
+        os.replace(partial, folder)
     print(f"{folder}: written")
 
 

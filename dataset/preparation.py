@@ -27,6 +27,7 @@ from util.errors import InputError
 from util.files import make_folder, path_in
 from util.flags import DefaultsFormatter, first_line, worker_count
 from util.image import as_rgb, refuse_lossy
+from util.lock import Lock
 from util.progress import progress_bar
 
 JPEG_QUALITY = 95
@@ -147,7 +148,8 @@ def prepare(arguments: argparse.Namespace, sources: str, plan: Plan, *, put: Cal
         print(sources)
         return
     archives = [Archive(path) for path in arguments.archives]
-    put(plan(archives, Path(arguments.output)), workers=getattr(arguments, "num_workers", 0))
+    with Lock(arguments.output, "a prepare_*.py script"):
+        put(plan(archives, Path(arguments.output)), workers=getattr(arguments, "num_workers", 0))
 
 
 def one_by_one(plan: Callable[[Archive, Path], Any]) -> Plan:

@@ -69,7 +69,8 @@ class ResultFolder:
             raise InputError(f"{self._path(min(foreign))}: is in the way, and {self.record} does not list it; move it first")
         differing = sorted(key for key in settings.keys() | old.settings.keys() if settings.get(key) != old.settings.get(key))
         if differing and present and not overwrite:
-            what = "; ".join(f"{key} was {old.settings.get(key)}, is {settings.get(key)}" for key in differing)
+            told = [[shorten(value, 200) for value in (key, old.settings.get(key), settings.get(key))] for key in differing]
+            what = "; ".join(f"{key} was {before}, is {now}" for key, before, now in told[:4])
             raise InputError(f"{self.root}: holds results of another run ({what}); --overwrite replaces them")
         changed = {name for name in present & new.keys() if new[name].inputs is None or new[name] != old.videos[name]}
         stale = present if overwrite else changed
@@ -106,6 +107,15 @@ class ResultFolder:
         """Move the completed folder of `start` to its final place; raises `InputError` if something is in the way."""
         remove_folder(self.folder(video), {f"{name}.png" for name in video.wanted})
         os.replace(partial, self.folder(video))
+
+    def refuse_to_zip(self, videos: Iterable[Video]) -> None:
+        """Raise `InputError` if a name cannot be in `results.zip`."""
+        for video in videos:
+            for name in (video.name, *video.wanted):
+                try:
+                    name.encode()
+                except UnicodeEncodeError as error:
+                    raise InputError(f"--zip: expected names in UTF-8, found {name!r} in {video.name!r}") from error
 
     def zip(self, videos: Iterable[Video]) -> Path:
         """Write `<root>/results.zip` for a benchmark server, with paths relative to `root`; returns its path."""

@@ -164,6 +164,8 @@ def run_benchmark(
         problem = None
         if processes.rank == 0:
             try:
+                if zipped:
+                    results.refuse_to_zip(videos)
                 for name in results.claim(videos, settings, overwrite=overwrite):
                     print(f"{name}: its frames or masks have changed since it was segmented; segmenting it again")
             except InputError as error:

@@ -111,6 +111,7 @@ def main() -> None:
             pass
         finally:
             worker.stop()
+            session.close()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import argparse
 import sys
 
 from dataset.benchmarks import davis_videos
+from dataset.video import Video
 from evaluation.results import ResultFolder
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, first_line
+from util.lock import Lock
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,23 +24,28 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def copy(video: Video, results: ResultFolder) -> None:
+    (first,) = video.masks.values()
+    content, folder = first.read_bytes(), results.start(video)
+    try:
+        for name in video.wanted:
+            write_atomically(folder / f"{name}.png", lambda file: file.write(content))
+    except InputError:
+        results.discard(video, folder)
+        raise
+    results.finish(video, folder)
+
+
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
     which = {"split": arguments.split, "year": arguments.year}
     videos, results = davis_videos(arguments.davis_path, **which), ResultFolder(arguments.output)
-    results.claim(videos, {"made by": "copying the first mask", **which}, overwrite=False)
-    for video in videos:
-        if not results.is_finished(video):
-            (first,) = video.masks.values()
-            content, folder = first.read_bytes(), results.start(video)
-            try:
-                for name in video.wanted:
-                    write_atomically(folder / f"{name}.png", lambda file, content=content: file.write(content))
-            except InputError:
-                results.discard(video, folder)
-                raise
-            results.finish(video, folder)
+    with Lock(results.root, "copy_first_mask.py"):
+        results.claim(videos, {"made by": "copying the first mask", **which}, overwrite=False)
+        for video in videos:
+            if not results.is_finished(video):
+                copy(video, results)
     print(f"masks: {results.masks}")
 
 

@@ -10,6 +10,7 @@ command again to continue; masks/ appears when all is done.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections import deque
@@ -36,6 +37,7 @@ from util.files import digest, one_line_for
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
 from util.image import object_ids
+from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
 
@@ -117,7 +119,8 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     if path.suffix.lower() != ".png":
         raise InputError(f"--frame {number} {path}: expected a file name that ends in .png")
     source = Path(video_path)
-    if path.resolve() == source.resolve() or (source.is_dir() and path.parent.resolve() == source.resolve()):
+    place, folder, taken = map(os.path.realpath, (path, path.parent, source))  # `resolve` would fail on a circle of links
+    if place == taken or (source.is_dir() and folder == taken):
         raise InputError(f"{path}: is in the folder of the frames; choose another place")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: already exists; --overwrite replaces it")
@@ -245,12 +248,13 @@ def run(arguments: argparse.Namespace) -> None:
     results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device))
     frames = video.paths if isinstance(video, FrameFolder) else []
     inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
-    if results.claim(inputs, overwrite=arguments.overwrite):
-        print(f"{results.root}: already finished; --overwrite repeats it")
-    else:
-        if results.resume(propagation):
-            print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")
-        segment(propagation, results)
+    with Lock(results.root, "segment_video.py"):
+        if results.claim(inputs, overwrite=arguments.overwrite):
+            print(f"{results.root}: already finished; --overwrite repeats it")
+        else:
+            if results.resume(propagation):
+                print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")
+            segment(propagation, results)
     for name in (MASKS, *results.files):
         print(results.root / name)
 

@@ -23,6 +23,7 @@ from evaluation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, c
 from model import VideoSegmenter
 from util.errors import InputError
 from util.image import colour_map, read_label_map, write_label_map
+from util.lock import LOCK
 
 LENGTH = 12
 
@@ -213,7 +214,7 @@ def test_a_removed_object_is_gone_everywhere_and_its_number_is_not_used_again(be
 def test_what_a_session_refuses(bench, video, tmp_path):
     with pytest.raises(InputError, match="expected labels of objects, found 2"):
         bench.session.give(0, square((4, 4), (40, 20)))
-    with pytest.raises(InputError, match=r"another annotate.py works in this folder"):
+    with pytest.raises(InputError, match=r"another run of annotate.py works in this folder"):
         Session(tmp_path / "out", video, "frames")
     with pytest.raises(InputError, match="there is no object 7"):
         bench.session.remove_object(7)
@@ -229,7 +230,7 @@ def test_what_a_session_refuses(bench, video, tmp_path):
         Session(tmp_path / "out", video, "frames")
 
 
-@pytest.mark.parametrize("name", ["working", "masks", "export", "export/cutout", "lock", "given/0.png"])
+@pytest.mark.parametrize("name", ["working", "masks", "export", "export/cutout", LOCK, "given/0.png"])
 def test_a_session_never_follows_links_out_of_its_folder(name, bench, video, tmp_path):
     bench.session.give(0, square((4, 4)))
     bench.session.close()

@@ -52,7 +52,8 @@ def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, An
     found = BEFORE | found
     differing = [key for key in expected if found.get(key) != expected[key]]
     if differing:
-        what = "; ".join(f"{key} was {found.get(key)}, is {expected[key]}" for key in differing)
+        told = [[shorten(value, 200) for value in (key, found.get(key), expected[key])] for key in differing]
+        what = "; ".join(f"{key} was {before}, is {now}" for key, before, now in told)
         advice = "give another --id" if "objects" in differing else "give its arguments, or another --id"
         raise InputError(f"{path}: made by another run ({what}); {advice}")
 

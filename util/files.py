@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from util.errors import InputError, shorten
 
 LONGEST_NAME = 255  # bytes, on all common file systems
+LARGEST_TEXT = 2**28  # bytes
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)  # of `write_atomically`
 
 
@@ -53,10 +54,22 @@ def _problem_of_name(name: object) -> str | None:
     return None if length <= LONGEST_NAME else f"of at most {LONGEST_NAME} bytes"
 
 
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a file for reading; raises `OSError` if that is impossible, also for pipes and devices, which may never end."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 (the caller's)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("it is a pipe or a device")
+    return file
+
+
 def read_text(path: str | Path) -> str:
     """The content of a UTF-8 text file, with or without a byte order mark; raises `InputError` if it is not one."""
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        with open_file(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST_TEXT:
+                raise InputError(f"{path}: expected text of at most {LARGEST_TEXT >> 20} MiB, found {size >> 20} MiB")
+            text = file.read().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
@@ -194,11 +207,11 @@ def digest(paths: Iterable[str | Path], *, salt: str = "") -> str:
     result = hashlib.sha256(salt.encode())
     for path in paths:
         try:
-            with open(path, "rb") as file:
+            with open_file(path) as file:
                 result.update(os.fstat(file.fileno()).st_size.to_bytes(8, "big"))
                 while block := file.read(1 << 20):
                     result.update(block)
         except OSError as error:
-            what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read ({error.strerror})"
+            what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read ({error.strerror or error})"
             raise InputError(f"{path}: {what}") from error
     return result.hexdigest()

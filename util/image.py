@@ -19,7 +19,7 @@ from PIL import Image, TiffImagePlugin
 from torch import Tensor
 
 from util.errors import InputError
-from util.files import write_atomically
+from util.files import open_file, write_atomically
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -195,11 +195,11 @@ def list_images(folder: str | Path) -> list[Path]:
 def list_frames(folder: str | Path) -> list[Path]:
     """`list_images`, for a folder whose files are identified by their stems.
 
-    Raises `InputError` if two files have the same stem, or if a folder has an image suffix (it would be skipped silently).
+    Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
     for path in Path(folder).iterdir():
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_dir():
-            raise InputError(f"{path}: expected a picture, found a folder")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.exists() and not path.is_file():
+            raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
     return refuse_twins(list_images(folder))
 
 
@@ -317,7 +317,7 @@ def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            image = stack.enter_context(Image.open(path))
+            image = stack.enter_context(Image.open(stack.enter_context(open_file(path))))
             count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # cameras append a preview
             if load:
                 image.load()  # truncation is detected only here

@@ -17,6 +17,7 @@ import sys
 import tarfile
 import time
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from typing import NamedTuple
 import good
 import numpy as np
 import torch
+from breaks import bomb, code, many
 from conftest import run_script
 from good import SIZE, checkpoint, labels, picture
 from PIL import Image
@@ -188,11 +190,29 @@ def twice(name: str) -> Callable[[], object]:
     return do
 
 
+def zipped(name: str, members: dict[str, str | None]) -> Callable[[], object]:
+    """A zip of these files by name; 1 GiB of zeros for `None`."""
+
+    def do() -> None:
+        with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for member, source in members.items():
+                with archive.open(member, "w") as file:
+                    for _ in range(1024 if source is None else 0):
+                        file.write(bytes(1 << 20))
+                    if source is not None:
+                        file.write(path(source).read_bytes())
+
+    return do
+
+
+def unharmed() -> bool:
+    return not path("escaped").exists()
+
+
 COPIES = ("copy_first_mask", "--davis_path", "DAVIS", "--output")
 TREE = ("--davis_path", "DAVIS", "--output")
 ANT, FIRST = "DAVIS/JPEGImages/480p/ant", "DAVIS/Annotations/480p/ant/00000.png"
 GREY = Image.fromarray(labels(1, 2))
-SHORT = "other videos finished"
 
 CASES = [
     # evaluation: frames
@@ -719,10 +739,52 @@ CASES = [
     Case("a sheet into .", ("show_results", "--results", "results", *TREE, "."), 2, "found a folder"),
     Case("samples into nothing", ("show_samples", *DATA, "--output", ""), 2, "found a folder"),
     Case("a conversion into .", ("convert_weights", "net.pth", "."), 2, "found a folder"),
+    Case(
+        "a frame into a circle of links",
+        ("segment_video", "film.mp4", "--frame", "0", "out/f.png"),
+        2,
+        "out: expected a folder",
+        link("out", "out"),
+    ),
+    Case(
+        "clips into a circle of links",
+        ("make_clips", "out/clips", "--static_root", "static"),
+        2,
+        "out/.*symbolic links",
+        link("out", "out"),
+    ),
+    Case(
+        "an archive of names that are no UTF-8",
+        own("--zip"),
+        2,
+        "--zip: expected names in UTF-8",
+        renamed("own/JPEGImages/cat/00001.jpg", b"0\xff1.jpg"),
+        lambda: not path("out").exists(),
+    ),
+    Case(
+        "a record of long settings",
+        davis(),
+        2,
+        r"size was x+\.\.\. \(5000 characters\), is 48",
+        both(
+            quietly(davis()),
+            lambda: path("out/run.json").write_text(
+                path("out/run.json").read_text().replace('"size": 48', f'"size": "{"x" * 5000}"')
+            ),
+        ),
+    ),
     # disks
     Case("a checkpoint on a full disk", train(), 2, "No space left", disk("3m")),
     Case("a conversion on a full disk", ("convert_weights", "net.pth", "out/n.pth"), 2, "No space left", disk("3m")),
     Case("an archive on a full disk", ("prepare_davis", "davis.zip", "--output", "out"), 2, "No space left", disk("16k")),
+    Case(
+        "clips on a full disk",
+        ("make_clips", "out/clips", "--static_root", "static", "--clips", "1"),
+        2,
+        "No space left",
+        disk("64k"),
+        lambda: not path("out/clips").exists(),
+    ),
     Case("copies on a full disk", (*COPIES, "out"), 2, "No space left", disk("8k"), lambda: masks("ant") in (0, 3)),
     # checkpoints
     Case("weights that are no numbers", davis(), 2, "expected finite weights", first_tensor(lambda t: t * torch.nan)),
@@ -816,6 +878,74 @@ CASES = [
         "cannot read this video",
         write("film.mp4", "ffconcat version 1.0\nfile '/etc/passwd'\n"),
     ),
+    # what may never end, or fill the memory
+    Case(
+        "a pipe as a frame",
+        davis(),
+        2,
+        "00001.jpg: expected a picture, found a pipe",
+        both(lambda: path(f"{ANT}/00001.jpg").unlink(), lambda: os.mkfifo(f"{ANT}/00001.jpg")),
+        lambda: not path("out").exists(),
+    ),
+    *[
+        Case(f"{what} as {name}", command, 2, Path(place).name, both(lambda p=place: path(p).unlink(), make(place)))
+        for name, place, command in (
+            ("a list", "DAVIS/ImageSets/2017/val.txt", davis()),
+            ("meta.json", "YouTube/valid/meta.json", youtube()),
+            ("a mask", FIRST, davis()),
+            ("a drawn mask", "mask.png", film()),
+            ("a film", "film.mp4", film()),
+            ("a network", "net.pth", davis()),
+            ("an archive", "davis.zip", ("prepare_davis", "davis.zip", "--output", "out")),
+        )
+        for what, make in (
+            ("a pipe", lambda place: lambda: os.mkfifo(place)),
+            ("a device", lambda place: link(place, "/dev/zero")),
+        )
+    ],
+    Case("a device as a frame", davis(), 2, "00001.jpg: expected a picture", link(f"{ANT}/00001.jpg", "/dev/zero")),
+    Case("a bomb as a frame", davis(), 1, "", lambda: bomb(path(f"{ANT}/00001.jpg"), 50_000), lambda: masks("bee") == 3),
+    Case("a bomb as a mask", davis(), 2, "00000.png: mask is 50000x50000|bomb", lambda: bomb(path(FIRST), 50_000)),
+    Case("a bomb as a drawn mask", film(), 2, "mask.png: .*bomb", lambda: bomb(path("mask.png"), 50_000)),
+    Case(
+        "a bomb in an archive",
+        ("prepare_youtube", "y.zip", "--output", "out", "--num_workers", "0"),
+        2,
+        "00000.jpg: cannot read this image .*bomb",
+        both(
+            lambda: bomb(path("b.jpg"), 50_000),
+            zipped("y.zip", {"train/JPEGImages/a/00000.jpg": "b.jpg", "train/JPEGImages/a/00001.jpg": f"{ANT}/00001.jpg"}),
+        ),
+        lambda: len(list(path("out").rglob("*.jpg"))) == 1,
+    ),
+    Case(
+        "a small archive of a large file",
+        ("prepare_youtube", "y.zip", "--output", "out", "--num_workers", "0"),
+        2,
+        "00001.jpg: expected at most 256 MiB, found 1024 MiB",
+        zipped("y.zip", {"valid/JPEGImages/a/00001.jpg": None, "valid/JPEGImages/a/00000.jpg": f"{ANT}/00000.jpg"}),
+        lambda: len(list(path("out").rglob("*.jpg"))) == 1,
+    ),
+    *[
+        Case(f"meta.json: {name}", youtube(), 2, "meta.json", lambda kind=kind: many(path("YouTube/valid/meta.json"), kind))
+        for name, kind in {
+            "a million numbers": "list",
+            "a million entries": "objects",
+            "a deep nest of objects": "deep objects",
+        }.items()
+    ],
+    Case(
+        "a list of 300 MiB",
+        davis(),
+        2,
+        "val.txt: expected text of at most 256 MiB, found 300 MiB",
+        lambda: os.truncate("DAVIS/ImageSets/2017/val.txt", 300 << 20),
+    ),
+    Case("pickled code as a network", davis(), 2, "net.pth: .*holds code", lambda: code(path("net.pth"), "pickle"), unharmed),
+    Case("code in a checkpoint", davis(), 2, "net.pth: .*holds code", lambda: code(path("net.pth"), "zip"), unharmed),
+    Case(
+        "code to train on from", train("--resume", "net.pth"), 2, "holds code", lambda: code(path("net.pth"), "old"), unharmed
+    ),
 ]
 
 
@@ -824,6 +954,10 @@ class TookTooLong(BaseException):
 
 
 def stop(number: int, frame: object) -> None:
+    for path in Path().rglob("*"):
+        if path.is_fifo():  # else a thread that waits for it would keep the process
+            with contextlib.suppress(OSError):
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
     raise TookTooLong
 
 

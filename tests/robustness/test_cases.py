@@ -1,8 +1,9 @@
-"""Bad input to all scripts, in a sandbox: see `cases.py`."""
+"""Bad input to all scripts, and kills, in a sandbox: see `cases.py`, `generated.py` and `kills.py`."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -10,15 +11,34 @@ from conftest import ROOT
 HERE = ROOT / "tests" / "robustness"
 
 
-def test_every_case_ends_as_it_says_and_touches_nothing_else(tmp_path):
+def run_in_sandbox(folder: Path, program: str, *flags: object) -> None:
+    """Run a program of this folder in the sandbox; skips the test where none can be had."""
     check = subprocess.run(["bash", HERE / "sandbox.sh", "--check"], capture_output=True, text=True)
     if check.returncode:
         pytest.skip(f"no sandbox can be had here: {check.stderr.strip()}")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    command = ["bash", HERE / "sandbox.sh", tmp_path, sys.executable, HERE / "cases.py", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600)
+    command = ["bash", HERE / "sandbox.sh", folder, sys.executable, HERE / program, folder, *flags]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=900)
     failed = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
     assert done.returncode == 0, "\n".join([*failed, done.stderr[-2000:]])
+
+
+def test_every_case_ends_as_it_says_and_touches_nothing_else(tmp_path):
+    run_in_sandbox(tmp_path, "cases.py")
+
+
+def test_generated_cases_end_well(tmp_path):
+    run_in_sandbox(tmp_path, "generated.py", "--cases", 300)
+
+
+@pytest.mark.parametrize("subject", ["eval_davis.py", "preparation"])
+def test_a_killed_run_goes_on_bit_for_bit(subject, tmp_path):
+    run_in_sandbox(tmp_path, "kills.py", "--times", 3, "--only", subject)
+
+
+@pytest.mark.slow
+def test_all_killed_runs_go_on_bit_for_bit(tmp_path):
+    run_in_sandbox(tmp_path, "kills.py", "--times", 5)
 
 
 def test_the_sandbox_keeps_everything_but_its_folder(tmp_path):

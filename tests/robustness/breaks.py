@@ -1,0 +1,450 @@
+"""Ways to break a data tree.  Each is data, (kind, path, argument), so that a case can be printed and run again."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import struct
+import subprocess
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from films import noise, write_film
+from PIL import Image
+
+
+class Break(NamedTuple):
+    kind: str
+    path: str
+    argument: Any = None
+
+    def apply(self) -> None:
+        """Break it below the current folder; what an earlier break removed, or made a link or a pipe, is left."""
+        path = Path(self.path)
+        inside = path.parent.resolve().is_relative_to(Path.cwd()) and not path.is_symlink()
+        if inside and (path.is_file() or path.is_dir() or self.kind in OUTPUTS):
+            KINDS[self.kind](path, self.argument)
+
+
+SIZES = ((1, 1), (3, 5), (48, 64), (200, 10), (65, 48), (1500, 2))
+IDS = ((), (255,), (254, 255), (1, 255), (7,), tuple(range(1, 201)), tuple(range(256)), (0, 2, 1))
+NAMES = (
+    *(
+        "two words.jpg",
+        "größe.png",
+        "00001\n.jpg",
+        "-x.jpg",
+        "--model",
+        ".hidden.png",
+        "._00001.jpg",
+        "Thumbs.db",
+        ".DS_Store",
+    ),
+    *("00001", "00001.JPG", "00001.PNG", "1.jpg", "99999.jpg", "x" * 240 + ".jpg", "a:b.png", "%s%n.jpg", "\udcff\udcfe.jpg"),
+    *("\u202e.png", "*?[x].png", "~", "con.jpg", "00001.jpg.tmp", "run.json", "٣.png", "🐄.jpg"),
+)
+LINES = (
+    *(
+        "../ant",
+        "/etc",
+        "ant",
+        " ant ",
+        "bee\tant",
+        "",
+        "#",
+        "\0",
+        "\ufeffant",
+        "nothing",
+        "x" * 300,
+        "ant/..",
+        "\\\\host\\x",
+        "-x",
+    ),
+    *("größe", ".", "..", "~", "a\rb", "run.json", ".ant.partial", "ant\u2028bee", "\udcff"),
+)
+VALUES = (
+    *(
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        255,
+        256,
+        10**30,
+        -(10**30),
+        0.5,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "../x",
+        "/etc/passwd",
+    ),
+    *([], {}, [[]], ["00000"], {"x": 1}, "00000", "\0", "\n", "x" * 5000, "ant", "9" * 400, {"frames": []}, [None], [0, 0, 0]),
+    "\ud800",
+)
+MEMBERS = (
+    *("../evil.jpg", "/tmp/evil.jpg", "DAVIS/JPEGImages/480p/ant/../../../../../evil.jpg", "C:\\evil.jpg", "a\\..\\b.jpg"),
+    *(
+        "DAVIS/JPEGImages/480p/ant/new\nline.jpg",
+        "BL30K/JPEGImages/../../evil/0.jpg",
+        "DAVIS/JPEGImages/480p/ant/" + "x" * 300 + ".jpg",
+    ),
+    *(
+        "valid/JPEGImages/../../../evil.jpg",
+        "DAVIS/ImageSets/2017/val.txt",
+        "valid/JPEGImages/cow/00000.jpg",
+        "images/0001.jpg",
+    ),
+    *("BL30K/JPEGImages/eel/.jpg", "DAVIS/JPEGImages/480p/../evil.jpg", "valid/meta.json"),
+)
+
+
+def replace(path: Path, content: bytes | str) -> None:
+    """Write a new file there: the old one may be linked from elsewhere."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
+
+
+def link(path: Path, target: str) -> None:
+    replace(path, b"")
+    path.unlink()
+    path.symlink_to(target)
+
+
+# pictures
+
+
+def converted(path: Path, change: Callable[[Image.Image], Image.Image], kind: str, **options: Any) -> None:
+    image, file = change(Image.open(path)), BytesIO()
+    image.save(file, kind, **options)
+    replace(path, file.getvalue())
+
+
+def mode(name: str, kind: str) -> Callable[[Path, Any], None]:
+    return lambda path, _: converted(path, lambda image: image.convert("RGB").convert(name), kind)
+
+
+def sixteen(path: Path, _: object) -> None:
+    converted(path, lambda image: Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257), "PNG")
+
+
+def turned(path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    converted(path, lambda image: image.convert("RGB"), "JPEG", exif=exif)
+
+
+def see_through(path: Path, _: object) -> None:
+    converted(path, lambda image: image.convert("L").convert("P"), "PNG", transparency=0)
+
+
+def ids(path: Path, numbers: tuple[int, ...]) -> None:
+    """A mask with stripes of these ids."""
+    height, width = np.asarray(Image.open(path)).shape[:2]
+    stripes = np.resize(np.array(numbers or (0,), np.uint8).repeat(3), width)
+    labels = np.broadcast_to(stripes, (height, width)).copy()
+    converted(path, lambda _: Image.fromarray(labels), "PNG")
+
+
+def bomb(path: Path, side: int) -> None:
+    """A PNG that claims `side` pixels each way, in few bytes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    row = bytes(1 + side)
+    packer = zlib.compressobj(1)
+    rows = side if side <= 12_000 else 100  # more than Pillow's limit is refused before any is read
+    packed = b"".join([packer.compress(row) for _ in range(rows)]) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    replace(path, b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
+
+
+# any files and folders
+
+
+def cut(path: Path, fraction: float) -> None:
+    content = path.read_bytes()
+    replace(path, content[: int(len(content) * fraction)])
+
+
+def garbled(path: Path, seed: int) -> None:
+    chosen, content = random.Random(seed), bytearray(path.read_bytes())
+    for _ in range(chosen.choice((1, 1, 5, 50)) if content else 0):
+        content[chosen.randrange(len(content))] = chosen.randrange(256)
+    replace(path, bytes(content))
+
+
+def copied(path: Path, name: str) -> None:
+    new = path.parent / name
+    if not os.path.lexists(new):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, new)
+
+
+def renamed(path: Path, name: str) -> None:
+    if not os.path.lexists(path.parent / name):
+        path.rename(path.parent / name)
+
+
+def pipe(path: Path, _: object) -> None:
+    link(path, "x")
+    path.unlink()
+    os.mkfifo(path)
+
+
+def only(path: Path, count: int) -> None:
+    """A folder with its first files alone."""
+    for each in sorted(path.iterdir())[count:]:
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+
+def as_folder(path: Path, _: object) -> None:
+    link(path, "x")
+    path.unlink()
+    path.mkdir()
+
+
+# text, JSON, checkpoints, archives
+
+
+def lines(path: Path, argument: tuple[int, str]) -> None:
+    place, line = argument
+    old = path.read_text().split("\n")
+    old.insert(place, line)
+    replace(path, "\n".join(old))
+
+
+def values(path: Path, seed: int) -> None:
+    """Change, remove or add an entry somewhere in a JSON file."""
+    chosen = random.Random(seed)
+    content = json.loads(path.read_text())
+    node, places = content, []
+
+    def walk(node: Any) -> None:
+        for key in list(node) if isinstance(node, dict) else range(len(node)):
+            places.append((node, key))
+            if isinstance(node[key], (dict, list)):
+                walk(node[key])
+
+    walk(content)
+    if not places:
+        return replace(path, json.dumps(chosen.choice(VALUES)))
+    node, key = chosen.choice(places)
+    match chosen.randrange(5):
+        case 0:
+            del node[key]
+        case 1 if isinstance(node, dict):
+            node[str(chosen.choice(VALUES))[:300]] = node[key]
+        case 1:
+            node.append(node[key])
+        case _:
+            node[key] = chosen.choice(VALUES)
+    return replace(path, json.dumps(content))
+
+
+def many(path: Path, kind: str) -> None:
+    """JSON of a million entries, or 100,000 levels."""
+    texts = {
+        "list": "[" + "0," * 999_999 + "0]",
+        "objects": "{" + ",".join(f'"{i}":{{}}' for i in range(1_000_000)) + "}",
+        "videos": '{"videos":{' + ",".join(f'"{i}":{{}}' for i in range(1_000_000)) + "}}",
+        "deep": "[" * 100_000,
+        "deep objects": '{"videos":' * 100_000 + "1" + "}" * 100_000,
+    }
+    replace(path, texts[kind])
+
+
+class Code:
+    """A pickle of this would run a command."""
+
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch escaped",)
+
+
+def weights(path: Path, seed: int) -> None:
+    """Change one entry of a checkpoint."""
+    chosen = random.Random(seed)
+    content = torch.load(path, weights_only=True)
+    part = chosen.choice(("network", "network", "config", "top"))
+    table = content if part == "top" else content[part]
+    name = chosen.choice(sorted(table))
+    old = table[name]
+    if isinstance(old, torch.Tensor):
+        changes = (
+            *(lambda t: t * torch.nan, lambda t: t + torch.inf, torch.Tensor.half, torch.Tensor.double, torch.Tensor.long),
+            *(
+                lambda t: t[None],
+                lambda t: t.flatten(),
+                lambda t: t.new_zeros(0),
+                lambda t: t.to_sparse(),
+                lambda t: t.tolist(),
+            ),
+            *(lambda t: t.reshape(-1)[:1], lambda t: t.bfloat16(), lambda t: t.t() if t.ndim == 2 else t.transpose(0, -1)),
+        )
+        table[name] = chosen.choice(changes)(old)
+    elif chosen.random() < 0.3:
+        del table[name]
+    else:
+        table[name] = chosen.choice(VALUES)
+    file = BytesIO()
+    torch.save(content, file)
+    replace(path, file.getvalue())
+
+
+def code(path: Path, kind: str) -> None:
+    file = BytesIO()
+    if kind == "pickle":
+        pickle.dump(Code(), file)
+    else:
+        torch.save({"format": "STCN", "network": Code()}, file, _use_new_zipfile_serialization=kind == "zip")
+    replace(path, file.getvalue())
+
+
+def member(path: Path, argument: tuple[str, str]) -> None:
+    """Add a hostile member to an archive."""
+    name, kind = argument
+    content = bytes(40_000_000) if kind == "bomb" else path.read_bytes() if kind == "nested" else b"evil"
+    if zipfile.is_zipfile(path):
+        replace(path, path.read_bytes())
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = {"link": 0o120777 << 16, "device": 0o020666 << 16}.get(kind, 0o644 << 16)
+            archive.writestr(info, b"/etc/passwd" if kind == "link" else content)
+        return
+    replace(path, path.read_bytes())
+    with tarfile.open(path, "a") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        info.type = {"link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "device": tarfile.CHRTYPE}.get(kind, tarfile.REGTYPE)
+        if info.type != tarfile.REGTYPE:
+            info.size, info.linkname = 0, "/etc/passwd"
+        archive.addfile(info, BytesIO(content))
+
+
+def film(path: Path, frames: int) -> None:
+    replace(path, b"")
+    write_film(path, [noise(t, (48, 64)) for t in range(frames)])
+
+
+# the folder for the results
+
+
+def disk(path: Path, size: str) -> None:
+    """A separate disk of this size there, or a read-only one.  It goes away with the sandbox."""
+    path.mkdir(exist_ok=True)
+    options = "ro" if size == "ro" else f"size={size},nr_inodes={40 if size == '1m' else 0}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
+
+
+PICTURES: dict[str, tuple[Callable[[Path, Any], None], tuple]] = {
+    "16 bits": (sixteen, (None,)),
+    "grey": (mode("L", "PNG"), (None,)),
+    "RGBA": (mode("RGBA", "PNG"), (None,)),
+    "grey and alpha": (mode("LA", "PNG"), (None,)),
+    "1 bit": (mode("1", "PNG"), (None,)),
+    "palette": (mode("P", "PNG"), (None,)),
+    "see-through palette": (see_through, (None,)),
+    "CMYK": (mode("CMYK", "JPEG"), (None,)),
+    "32 bits": (mode("I", "TIFF"), (None,)),
+    "float": (mode("F", "TIFF"), (None,)),
+    "YCbCr": (mode("YCbCr", "TIFF"), (None,)),
+    "PPM": (mode("RGB", "PPM"), (None,)),
+    "another format": (
+        lambda path, kind: converted(path, lambda i: i.convert("RGB"), kind),
+        ("PNG", "JPEG", "BMP", "GIF", "WEBP"),
+    ),
+    "another size": (lambda path, size: converted(path, lambda i: i.resize(size, 0), Image.open(path).format), SIZES),
+    "turned": (turned, (3, 6, 9)),
+    "a bomb": (bomb, (50_000, 50_000, 12_000)),
+}
+MASKS = {"ids": (ids, IDS)}
+FILES = {
+    "cut": (cut, (0.0, 0.1, 0.5, 0.9, 0.99)),
+    "garbled": (garbled, tuple(range(50))),
+    "text": (lambda path, _: replace(path, "hello\n"), (None,)),
+    "removed": (lambda path, _: path.unlink(), (None,)),
+    "as a folder": (as_folder, (None,)),
+    "copied": (copied, NAMES),
+    "renamed": (renamed, NAMES),
+    "pipe": (pipe, (None,)),
+    "link": (link, ("nowhere", ".", "/dev/zero", "/dev/null", "/etc/passwd", "/dev/full", "/proc/self/mem", "/")),
+}
+FOLDERS = {
+    "no folder": (lambda path, _: shutil.rmtree(path), (None,)),
+    "a file": (lambda path, _: replace(path, "x"), (None,)),
+    "copied": (copied, NAMES),
+    "renamed": (renamed, NAMES),
+    "only": (only, (0, 1, 2)),
+    "link": (link, ("nowhere", ".", "..", "/dev/null", "/", "/proc")),
+    "pipe": (pipe, (None,)),
+}
+TEXTS = {
+    "lines": (lines, tuple((place, line) for line in LINES for place in (0, 1))),
+    "CRLF": (lambda path, _: replace(path, path.read_bytes().replace(b"\n", b"\r\n")), (None,)),
+    "encoded": (
+        lambda path, name: replace(path, (path.read_text() + "größe\n").encode(name)),
+        ("utf-16", "latin-1", "utf-8-sig"),
+    ),
+    "long": (lambda path, count: replace(path, path.read_text() * count), (2, 3000)),
+}
+JSONS = {
+    "values": (values, tuple(range(400))),
+    "many": (many, ("list", "objects", "videos", "deep", "deep objects")),
+    "encoded": TEXTS["encoded"],
+    "twins": (lambda path, _: replace(path, path.read_text().replace('": ', '": 1, "videos": ', 1)), (None,)),
+}
+CHECKPOINTS = {"weights": (weights, tuple(range(400))), "code": (code, ("pickle", "zip", "old"))}
+ARCHIVES = {
+    "member": (
+        member,
+        tuple((name, kind) for name in MEMBERS for kind in ("file", "link", "hard", "device", "bomb", "nested")),
+    )
+}
+FILMS = {"film": (film, (1, 2, 3))}
+OUTPUTS: dict[str, tuple[Callable[[Path, Any], None], tuple]] = {
+    "output: a file": (lambda path, _: replace(path, "precious"), (None,)),
+    "output: a link": (link, ("nowhere", ".", "out", "frames", "DAVIS", "/dev/null", "/proc")),
+    "output: a pipe": (pipe, (None,)),
+    "output: foreign": (
+        lambda path, name: replace(path / name, "precious"),
+        ("ant", "ant/0.png", "masks/x.png", "thesis.txt", "x_s3/a"),
+    ),
+    "output: foreign record": (
+        lambda path, argument: replace(path / argument[0], argument[1]),
+        tuple(
+            (name, text)
+            for name in ("run.json", "session.json", "segment_video.json", "unfinished/segment_video.json", ".stcn.lock")
+            for text in ("", "{}", "[]", "null", '{"format": "STCN results", "version": 1}', "[" * 100_000, "\xff", "1e999")
+        ),
+    ),
+    "output: a disk": (disk, ("4k", "16k", "64k", "1m", "ro")),
+}
+TABLES = (PICTURES, MASKS, FILES, FOLDERS, TEXTS, JSONS, CHECKPOINTS, ARCHIVES, FILMS, OUTPUTS)
+KINDS = {}
+for table in TABLES:
+    for kind, (do, _) in table.items():
+        assert KINDS.setdefault(kind, do) is do, kind
+
+
+def tables_for(path: str, *, folder: bool) -> list[dict]:
+    """The tables of breaks that suit a file or folder."""
+    if folder:
+        return [FOLDERS]
+    own = {".jpg": [PICTURES], ".png": [PICTURES, MASKS], ".txt": [TEXTS], ".json": [JSONS, JSONS], ".pth": [CHECKPOINTS] * 3}
+    own |= {".zip": [ARCHIVES], ".tar": [ARCHIVES], ".mp4": [FILMS]}
+    return [FILES, *own.get(Path(path).suffix, [])]

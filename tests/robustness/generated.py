@@ -1,0 +1,264 @@
+"""Thousands of broken data trees for every script: each run must end well, whatever it is given.
+
+    PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/generated.py FOLDER --cases 300
+
+A case is a script's command, up to three breaks (`breaks.py`) and perhaps an odd number for a flag.  What must hold is in
+`Trial.problems`.  `--soak` runs 10,000 cases; `--again CASE` runs one that was printed.  Run it only in the sandbox.
+"""
+
+import argparse
+import ast
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import good
+import trials
+from breaks import OUTPUTS, Break, tables_for
+from cases import Stream, TookTooLong, stop
+from conftest import ROOT, run_script
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from trials import COMMANDS, Command, Trial
+
+LIMIT = 30  # seconds for a case
+MEMORY = 3 << 30  # bytes that a case may take
+SOAK = 10_000
+NUMBERS = ("0", "-1", "nan", "inf", "-inf", "", "x", "1e400", "1e-400", "9" * 5000, "-9" + "9" * 30, "0x10", "٣", "1_0", " 1")
+LARGE = ("1", "3", "2147483648", "9223372036854775808", "1" + "0" * 30)  # for flags that do not make a run long
+HARMLESS = ("top", "mem_every", "max_memory_frames", "seed", "keep", "frames", "save_every", "log_every", "fps", "shown")
+
+
+class Case(NamedTuple):
+    """What is tried; `repr` and `Case.read` go back and forth."""
+
+    command: str
+    breaks: tuple[Break, ...] = ()
+    flag: tuple[str, ...] = ()
+    prior: bool = False  # whether the results of the unbroken command are there already
+
+    @staticmethod
+    def read(text: str) -> "Case":
+        name, breaks, flag, prior = ast.literal_eval(text)
+        return Case(name, tuple(Break(*each) for each in breaks), flag, prior)
+
+    def plain(self) -> str:
+        return ascii((self.command, tuple(map(tuple, self.breaks)), self.flag, self.prior))
+
+
+def number_flags(script: str) -> list[tuple[str, ...]]:
+    """The numeric flags of a script, each with an odd value."""
+    module = __import__(script)
+    result = []
+    for action in module.parser()._actions:
+        if action.type in (None, str) or not action.option_strings:
+            continue
+        values = (*NUMBERS, *LARGE) if action.dest in HARMLESS else NUMBERS
+        result += [(f"{action.option_strings[-1]}={value}",) for value in values]
+    return result
+
+
+def cases(root: Path) -> st.SearchStrategy[Case]:
+    """Cases over all commands, as often as their weights say."""
+    names = [name for name, command in COMMANDS.items() for _ in range(command.weight)]
+    return st.sampled_from(names).flatmap(lambda name: cases_of(name, root))
+
+
+def cases_of(name: str, root: Path) -> st.SearchStrategy[Case]:
+    command = COMMANDS[name]
+    if name not in _FOUND:
+        inputs = [path for top in command.reads for path in (root / "good" / top, *(root / "good" / top).rglob("*"))]
+        _FOUND[name] = ([_entry(path, root / "good") for path in sorted(inputs)], number_flags(command.words[0]))
+        out = root / "baseline" / name
+        _FOUND[f"{name} prior"] = ([_entry(path, out) for path in sorted(out.rglob("out/*"))], [])
+    (inputs, flags), (results, _) = _FOUND[name], _FOUND[f"{name} prior"]
+    breaks = st.sampled_from(inputs).flatmap(_break_of)
+    kinds = [("out", kind, arguments) for kind, (_, arguments) in sorted(OUTPUTS.items())]
+    outputs = st.sampled_from(kinds).flatmap(_with_argument)
+    of_results = st.sampled_from(results).flatmap(_break_of) if results else breaks
+    flag = st.sampled_from(flags) if flags else st.just(())
+    some = st.one_of(
+        *[st.tuples(st.tuples(breaks), st.just(()), st.just(False))] * 4,
+        st.tuples(st.tuples(breaks, breaks), st.just(()), st.just(False)),
+        st.tuples(st.tuples(breaks, breaks, breaks), st.just(()), st.just(False)),
+        st.tuples(st.tuples(outputs), st.just(()), st.just(False)),
+        st.tuples(st.tuples(of_results), st.just(()), st.just(True)),
+        st.tuples(st.tuples(of_results, breaks), st.just(()), st.just(True)),
+        st.tuples(st.just(()), flag, st.just(False)),
+    )
+    return some.map(lambda parts: Case(name, *parts))
+
+
+_FOUND: dict[str, tuple[list[tuple[str, bool]], list]] = {}
+
+
+def _entry(path: Path, root: Path) -> tuple[str, bool]:
+    return str(path.relative_to(root)), path.is_dir()
+
+
+def _break_of(entry: tuple[str, bool]) -> st.SearchStrategy[Break]:
+    path, is_folder = entry
+    tables = tables_for(path, folder=is_folder)
+    choices = [(path, kind, arguments) for table in tables for kind, (_, arguments) in table.items()]
+    return st.sampled_from(choices).flatmap(_with_argument)
+
+
+def _with_argument(choice: tuple[str, str, tuple]) -> st.SearchStrategy[Break]:
+    path, kind, arguments = choice
+    return st.builds(Break, st.just(kind), st.just(path), st.sampled_from(arguments))
+
+
+def call(command: Command, flag: tuple[str, ...]) -> Trial:
+    """Run a script in the current folder, within limits of time and memory."""
+    out, err = Stream(), Stream()
+    status: int | None = None
+    trouble = ""
+    start = time.perf_counter()
+    signal.alarm(LIMIT)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run_script(*command.words, *flag)
+    except TookTooLong:
+        trouble = f"hang: more than {LIMIT} s, in " + traceback.format_exc().splitlines()[-3].strip()
+    except BaseException as error:
+        where = [line.strip() for line in traceback.format_exc().splitlines() if f'"{ROOT}' in line]
+        trouble = f"traceback: {type(error).__name__}: {str(error)[:200]}, {where[-1]}"
+    finally:
+        signal.alarm(0)
+    return Trial(command, status, out.getvalue(), err.getvalue(), trouble, time.perf_counter() - start)
+
+
+def run(case: Case, root: Path) -> tuple[Trial, list[str]]:
+    """Run a case in a fresh copy of the good tree; returns what is wrong with its end."""
+    command, here = COMMANDS[case.command], root / "here"
+    fresh(root)
+    os.chdir(here)
+    if case.prior and (root / "baseline" / case.command / "out").exists():
+        shutil.copytree(root / "baseline" / case.command / "out", here / "out", symlinks=True)
+    for number, each in enumerate(case.breaks):
+        with contextlib.suppress(*[Exception] * (number > 0)):  # an earlier break may have left nothing to break
+            each.apply()
+    before, results = trials.snapshot(here), trials.snapshot(here, inside="out")
+    trial = call(command, case.flag)
+    problems = trial.problems(root / "baseline" / case.command, [each.path for each in case.breaks], case.flag)
+    changed = {name for name, _ in trials.snapshot(here).items() ^ before.items() if not trials.may_change(name)}
+    if changed and not any(each.kind == "output: a link" for each in case.breaks):
+        problems.append(f"touched outside: {sorted(changed)[:3]}")
+    if case.prior and trial.status == 2 and (lost := results.keys() - trials.snapshot(here, inside="out").keys()):
+        problems += [] if all(trials.may_change(name) for name in lost) else [f"lost results: {sorted(lost)[:3]}"]
+    clean = not case.prior and not any(each.path.startswith("out") for each in case.breaks)
+    if not problems and command.resumes and trial.status and not case.flag and clean:
+        problems += mended(case, root)
+    os.chdir(root)
+    return trial, problems
+
+
+def mended(case: Case, root: Path) -> list[str]:
+    """Repair the data and run the same command again into what is left: it must complete the undisturbed result."""
+    os.chdir(root)
+    if (root / "here/out").exists():
+        (root / "here/out").rename(root / "kept")
+    fresh(root)
+    if (root / "kept").exists():
+        (root / "kept").rename(root / "here/out")
+    os.chdir(root / "here")
+    trial = call(COMMANDS[case.command], ())
+    if "holds an unfinished run (" in trial.last:  # of the broken data
+        trial = call(COMMANDS[case.command], ("--overwrite",))
+    if trial.status != 0:
+        return [f"the mended data give status {trial.status}: {trial.trouble or trial.last}"]
+    return [f"after mending: {problem}" for problem in trial.problems(root / "baseline" / case.command, [], ())]
+
+
+def fresh(root: Path) -> None:
+    here = root / "here"
+    if here.exists():
+        subprocess.run(["umount", "-q", here / "out"], capture_output=True)
+        shutil.rmtree(here)
+    # links for the large files, which breaks replace and no script writes
+    shutil.copytree(root / "good", here, copy_function=lambda a, b: os.link(a, b) if a.endswith(".pth") else shutil.copy(a, b))
+
+
+def prepare(root: Path) -> None:
+    """The good tree, and what each command makes of it."""
+    (root / "good").mkdir()
+    good.build(root / "good")
+    trials.build_more(root / "good")
+    for name, command in COMMANDS.items():
+        fresh(root)
+        os.chdir(root / "here")
+        trial = call(command, ())
+        assert trial.status == command.good_status, f"{name}: {trial.status} {trial.trouble} {trial.err[-500:]}"
+        command.complete()
+        if (root / "here/out").exists():
+            shutil.copytree(root / "here/out", root / "baseline" / name / "out", symlinks=True)
+    os.chdir(root)
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    result.add_argument("folder", type=Path, help="the sandbox's folder")
+    result.add_argument("--cases", type=int, default=300, help="number of cases")
+    result.add_argument("--soak", action="store_true", help=f"{SOAK} cases")
+    result.add_argument("--seed", type=int, default=0, help="of the cases")
+    result.add_argument("--only", metavar="NAME", help="cases of this command alone")
+    result.add_argument("--again", metavar="CASE", help="run one case, as printed")
+    return result
+
+
+def main() -> int:
+    if "STCN_SANDBOX" not in os.environ:
+        print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
+        return 125
+    arguments = parser().parse_args()
+    root = arguments.folder.resolve()
+    signal.signal(signal.SIGALRM, stop)
+    with trials.patched():
+        prepare(root)
+        taken = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
+        resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))
+        counts: Counter[str] = Counter()
+
+        def attempt(case: Case) -> None:
+            trial, problems = run(case, root)
+            counts[f"status {trial.status}"] += 1
+            counts[f"command {case.command}"] += 1
+            counts["seconds"] += trial.seconds
+            for problem in problems:
+                counts[problem.split(":")[0]] += 1
+            counts["cases"] += 1
+            if counts["cases"] % 500 == 0:
+                print(told(counts), flush=True)
+            if problems:
+                print(f"FAILED {case.plain()}", *problems, sep="\n          ", flush=True)
+
+        if arguments.again:
+            case = Case.read(arguments.again)
+            attempt(case)
+            print(run(case, root)[0])
+        else:
+            number = SOAK if arguments.soak else arguments.cases
+            chosen = cases_of(arguments.only, root) if arguments.only else cases(root)
+            quiet = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+            silent = settings(max_examples=number, phases=[Phase.generate], **quiet)
+            seed(arguments.seed)(silent(given(chosen)(attempt)))()
+    print(told(counts))
+    return int(any(not name.startswith(("cases", "status", "command", "seconds")) for name in counts))
+
+
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {round(count)}" for name, count in sorted(counts.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

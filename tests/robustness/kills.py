@@ -1,0 +1,358 @@
+"""Kill -9 at random moments, then run the same command again: the results must be those of the undisturbed run, bit for bit.
+
+    PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/kills.py FOLDER --times 100
+
+Each trial is killed one to three times before it may end.  After each kill, nothing may look finished that is not.  To be
+fast, the runs are forks of this process, which has imported everything; a run of two processes is two forks.
+"""
+
+import argparse
+import hashlib
+import http.client
+import importlib
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import good
+import numpy as np
+import torch
+from annotate_server import Running
+from cases import NET, SIZE, TINY, TookTooLong, stop
+from conftest import run_script, write_video
+from films import square, write_film, write_folder
+from good import labels
+from test_train import assert_same_run
+
+from evaluation.propagate import Snapshots
+from util.image import write_label_map
+
+PATIENCE = 120  # seconds
+
+
+class Fork:
+    """Some processes that run a script with these words, under the environments given."""
+
+    def __init__(self, words: tuple[str, ...], *environments: dict[str, str], output: int | None = None) -> None:
+        self.pids = [self._start(words, environment, output) for environment in environments or ({},)]
+        self.status: list[int] = []
+
+    def _start(self, words: tuple[str, ...], environment: dict[str, str], output: int | None) -> int:
+        if pid := os.fork():
+            return pid
+        status = 70
+        try:
+            os.setsid()
+            os.environ.update(environment)
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(output or null, 1)
+            os.dup2(null, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            status = run_script(*words)
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+
+    def kill(self) -> None:
+        """Kill all that live; returns once they are dead."""
+        for pid in self.pids:
+            os.kill(pid, signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> list[int]:
+        """The statuses of all processes, waiting for them: negative if killed."""
+        if not self.status:
+            self.status = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
+        return self.status
+
+
+class Subject(ABC):
+    """A command that is killed.  `self.root` holds its input; its results go to `self.root / "out"`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.out = root, root / "out"
+        root.mkdir()
+        os.chdir(root)
+        self.build()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Write the input."""
+
+    @abstractmethod
+    def words(self) -> tuple[str, ...]: ...
+
+    def start(self) -> Fork:
+        return Fork(self.words())
+
+    def finish(self, run: Fork) -> None:
+        if any(run.wait()):
+            raise AssertionError(f"status {run.status}")
+
+    def wrong(self, expected: Path) -> list[str]:
+        """What differs from the undisturbed results, when this run has ended."""
+        ours, theirs = contents(self.out), contents(expected)
+        return [f"differs: {sorted(name for name, _ in ours.items() ^ theirs.items())[:4]}"] if ours != theirs else []
+
+    def half_written(self, expected: Path) -> list[str]:
+        """What looks finished after a kill and is not; here, single files."""
+        ours, theirs = contents(self.out), contents(expected)
+        return [f"half-written: {name}" for name, found in ours.items() if name in theirs and found != theirs[name]]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The content of files by name, without hidden ones."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in names.items()
+        if not any(part.startswith(".") for part in name.split("/"))
+    }
+
+
+def folders_are_whole(out: Path, expected: Path, names: list[str]) -> list[str]:
+    """Folders that exist have all their files."""
+    there = [name for name in names if (out / name).exists()]
+    return [f"half-written: {name}" for name in there if contents(out / name) != contents(expected / name)]
+
+
+class Evaluation(Subject):
+    videos = tuple(f"v{i}" for i in range(6))
+
+    def build(self) -> None:
+        for name in self.videos:
+            write_video(Path("DAVIS/JPEGImages/480p", name), Path("DAVIS/Annotations/480p", name), [labels(1, 2)] * 4)
+        Path("DAVIS/ImageSets/2017").mkdir(parents=True)
+        Path("DAVIS/ImageSets/2017/val.txt").write_text("\n".join(self.videos))
+        good.save_network(good.build_light_network(), Path("net.pth"))
+
+    def words(self) -> tuple[str, ...]:
+        return ("eval_davis", "--davis_path", "DAVIS", "--output", "out", *NET)
+
+    def half_written(self, expected: Path) -> list[str]:
+        return folders_are_whole(self.out, expected, list(self.videos))
+
+
+class OwnVideo(Subject):
+    def build(self) -> None:
+        write_film(Path("film.mp4"), [np.asarray(good.picture(t)) for t in range(12)])
+        write_label_map("mask.png", labels(1), None)
+        good.save_network(good.build_light_network(), Path("net.pth"))
+        Snapshots.due = True  # type: ignore[method-assign] (a snapshot after each frame)
+
+    def words(self) -> tuple[str, ...]:
+        return ("segment_video", "film.mp4", "--mask", "6:mask.png", "--output", "out", *NET)
+
+    def half_written(self, expected: Path) -> list[str]:
+        return folders_are_whole(self.out, expected, ["masks"])
+
+
+class Preparation(Subject):
+    def build(self) -> None:
+        masks = [labels(1)] * 20
+        for name in ("a", "b"):
+            write_video(Path("BL30K/JPEGImages", name), Path("BL30K/Annotations", name), masks)
+            write_video(Path("train/JPEGImages", name), Path("train/Annotations", name), masks)
+        Path("train/meta.json").write_text("{}")
+        shutil.make_archive("archive", "zip", ".", "train")
+
+    def words(self) -> tuple[str, ...]:
+        return ("prepare_youtube", "archive.zip", "--output", "out", "--num_workers", "0")
+
+
+class Training(Subject):
+    processes = 1
+
+    def build(self) -> None:
+        for name in ("dog", "cat"):
+            write_video(
+                Path("YouTube/train_480p/JPEGImages", name), Path("YouTube/train_480p/Annotations", name), [labels(3)] * 6
+            )
+
+    def words(self) -> tuple[str, ...]:
+        flags = ("--yv_root", "YouTube", "--davis_root", "none", "--device", "cpu", "--num_workers", "0", *TINY, "-i", "6")
+        return ("train", "--id", "x", "--save_dir", "out", "--stage", "3", "--save_every", "1", "--log_every", "1", *flags)
+
+    def start(self) -> Fork:
+        if self.processes == 1:
+            return super().start()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(free.getsockname()[1]),
+                "WORLD_SIZE": str(self.processes),
+            }
+        ranks = [{**address, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(self.processes)]
+        return Fork(self.words(), *ranks)
+
+    def wrong(self, expected: Path) -> list[str]:
+        try:
+            assert_same_run(self.out, expected)
+        except AssertionError as error:
+            return [f"differs: {str(error)[:300]}"]
+        return []
+
+    def half_written(self, expected: Path) -> list[str]:
+        for path in (self.out / "x_s3.pth", *self.out.glob("x_s3/checkpoint_*.pth")):
+            if path.exists():
+                torch.load(path, weights_only=True)
+        return []
+
+
+class TwoProcesses(Training):
+    processes = 2
+
+
+class Page(Subject):
+    """annotate.py while it follows, with a mask in the middle."""
+
+    length = 12
+
+    def build(self) -> None:
+        write_folder(Path("frames"), self.length, SIZE)
+        good.save_network(good.build_light_network(), Path("net.pth"))
+        Snapshots.due = True  # type: ignore[method-assign]
+
+    def words(self) -> tuple[str, ...]:
+        return ("annotate", "frames", "--output", "out", "--port", "0", *NET)
+
+    def start(self) -> Fork:
+        reading, writing = os.pipe()
+        run = Fork(self.words(), output=writing)
+        os.close(writing)
+        run.page = Forked(reading, run)  # type: ignore[attr-defined]
+        return run
+
+    def finish(self, run: Any) -> None:
+        page = run.page
+        page.mask()
+        page.ask("POST", "/api/follow", b"")
+        job = page.wait()
+        if job["failed"]:
+            raise AssertionError(job["message"])
+        os.kill(run.pids[0], signal.SIGINT)
+        super().finish(run)
+
+    def half_written(self, expected: Path) -> list[str]:
+        return folders_are_whole(self.out, expected, ["given"])
+
+    def wrong(self, expected: Path) -> list[str]:
+        return [problem for part in ("masks", "given") for problem in self.part(part, expected)]
+
+    def part(self, name: str, expected: Path) -> list[str]:
+        same = contents(self.out / name) == contents(expected / name)
+        return [] if same and contents(expected / name) else [f"differs: {name}"]
+
+
+class Forked(Running):
+    """A server that was forked, not started."""
+
+    def __init__(self, reading: int, run: Fork) -> None:
+        self.run = run
+        with os.fdopen(reading) as lines:
+            self.address = lines.readline().strip()
+        if not self.address.startswith("http"):
+            raise AssertionError(f"no server: status {run.wait()}")
+        self.port = urlsplit(self.address).port
+        self.token = parse_qs(urlsplit(self.address).query)["token"][0]
+
+    def mask(self) -> None:
+        """Add an object and draw it in the middle, unless that is done."""
+        if not self.state()["objects"]:
+            self.ask("POST", "/api/object", {"name": "dog"})
+        if not self.state()["given"]:
+            self.ask("PUT", f"/api/mask/{Page.length // 2}", square((8, 8), size=SIZE).tobytes())
+
+    def follow_for(self, seconds: float) -> None:
+        try:
+            self.mask()
+            self.ask("POST", "/api/follow", b"")
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(seconds)
+
+
+SUBJECTS: dict[str, type[Subject]] = {
+    "training": Training,
+    "training with two processes": TwoProcesses,
+    "eval_davis.py": Evaluation,
+    "preparation": Preparation,
+    "segment_video.py": OwnVideo,
+    "annotate.py": Page,
+}
+
+
+def attempt(subject: Subject, expected: Path, seconds: float, chosen: random.Random) -> tuple[list[str], int]:
+    """One trial: kill one to three times, then let it end.  Returns what is wrong and how often it was killed at work."""
+    problems, killed = [], 0
+    shutil.rmtree(subject.out, ignore_errors=True)
+    for _ in range(chosen.randint(1, 3)):
+        run = subject.start()
+        moment = chosen.uniform(0, seconds)
+        if isinstance(subject, Page):
+            run.page.follow_for(moment)  # type: ignore[attr-defined]
+        else:
+            time.sleep(moment)
+        run.kill()
+        killed += any(status < 0 for status in run.status)
+        if subject.out.exists():
+            problems += subject.half_written(expected)
+    subject.finish(subject.start())
+    return [*problems, *subject.wrong(expected)], killed
+
+
+def main() -> int:
+    if "STCN_SANDBOX" not in os.environ:
+        print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
+        return 125
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the sandbox's folder")
+    parser.add_argument("--times", type=int, default=100, help="trials of each subject")
+    parser.add_argument("--only", choices=SUBJECTS, help="one subject")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # a pool of threads would not survive a fork
+    for script in ("train", "eval_davis", "prepare_youtube", "segment_video", "annotate", "uvicorn", "annotation.server"):
+        importlib.import_module(script)
+    failed = 0
+    signal.signal(signal.SIGALRM, stop)
+    for name, kind in SUBJECTS.items():
+        if arguments.only not in (None, name):
+            continue
+        subject = kind(arguments.folder.resolve() / name.replace(" ", "_"))
+        start = time.perf_counter()
+        subject.finish(subject.start())
+        seconds = time.perf_counter() - start
+        expected = subject.root / "undisturbed"
+        subject.out.rename(expected)
+        counts: Counter[str] = Counter()
+        chosen = random.Random(arguments.seed)
+        for trial in range(arguments.times):
+            signal.alarm(PATIENCE)
+            try:
+                problems, killed = attempt(subject, expected, seconds, chosen)
+            except (Exception, TookTooLong) as error:
+                problems, killed = [f"{type(error).__name__}: {error}"], 0
+            signal.alarm(0)
+            counts["killed"] += killed
+            counts["failed"] += bool(problems)
+            if problems:
+                print(f"FAILED {name}, trial {trial}: {problems[:3]}", flush=True)
+            if (trial + 1) % 10 == 0 or trial + 1 == arguments.times:
+                print(f"{name}: {trial + 1} trials, {counts['killed']} kills, {counts['failed']} failed", flush=True)
+        failed += counts["failed"]
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
