@@ -39,10 +39,8 @@ class Archive:
             self._members, self.size = _folder_members, sum(size for *_, size in _walk(self.path))
         elif not self.path.is_file():
             raise InputError(f"{path}: no such archive")
-        elif tarfile.is_tarfile(self.path):
-            self._members, self.size = _tar_members, self.path.stat().st_size
-        elif zipfile.is_zipfile(self.path):
-            self._members, self.size = _zip_members, self.path.stat().st_size
+        elif (members := _kind_of(self.path)) is not None:
+            self._members, self.size = members, self.path.stat().st_size
         else:
             raise InputError(f"{path}: expected a whole zip or tar, or a folder (was the download cut off?)")
 
@@ -88,6 +86,14 @@ def read_member(archive: Archive, member: Member) -> bytes:
         return member.read()
     except BROKEN_ARCHIVE as error:
         raise InputError(f"{archive.path}: {member.name}: cannot read ({error})") from error
+
+
+def _kind_of(path: Path) -> Callable[[Path], Iterator[Member]] | None:
+    """What lists the members of a tar or zip; `None` for other files."""
+    try:
+        return _tar_members if tarfile.is_tarfile(path) else _zip_members if zipfile.is_zipfile(path) else None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read ({error.strerror or error})") from error
 
 
 def _zip_members(path: Path) -> Iterator[Member]:

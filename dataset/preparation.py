@@ -101,13 +101,14 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
         else:
             written += 1
 
-    with progress_bar(1 + sum(archive.size for archive, _ in plans) // 1_000_000, "MB") as bar:
+    size = 1 + sum(archive.size for archive, _ in plans) // 1_000_000
+    with progress_bar(size, "MB") as bar:
 
         def jobs() -> Iterator[_Job]:
             nonlocal kept, done
             for archive, placement_of in plans:
                 for member in archive.members():
-                    bar.update((done + member.position) // 1_000_000)
+                    bar.update(min(size, (done + member.position) // 1_000_000))  # a damaged archive may say anything
                     placement = placement_of(member.name)
                     if placement is None:
                         continue

@@ -205,6 +205,14 @@ def zipped(name: str, members: dict[str, str | None]) -> Callable[[], object]:
     return do
 
 
+def lie() -> None:
+    """Let the zip's directory say that its first file takes 1 GB in the archive."""
+    content = bytearray(path("davis.zip").read_bytes())
+    start = content.index(b"PK\x01\x02")
+    content[start + 20 : start + 24] = (10**9).to_bytes(4, "little")
+    path("davis.zip").write_bytes(content)
+
+
 def unharmed() -> bool:
     return not path("escaped").exists()
 
@@ -659,6 +667,14 @@ CASES = [
     Case("an archive of another data set", ("prepare_bl30k", "davis.zip", "--output", "out"), 2, "davis.zip"),
     Case("a truncated archive", ("prepare_davis", "davis.zip", "--output", "out"), 2, "davis.zip", cut("davis.zip", 2000)),
     Case("text as an archive", ("prepare_static", "notes.txt", "--output", "out", "--num_workers", "0"), 2, "notes.txt"),
+    Case(
+        "an archive that cannot be read",
+        ("prepare_davis", "davis.zip", "--output", "out"),
+        2,
+        "davis.zip: cannot read",
+        link("davis.zip", "/proc/self/mem"),
+    ),
+    Case("an archive that lies about its size", ("prepare_davis", "davis.zip", "--output", "out"), 0, "written", lie),
     Case("no archive", ("prepare_youtube", "nowhere.zip", "--output", "out", "--num_workers", "0"), 2, "nowhere.zip"),
     Case(
         "an archive over somebody's files",
