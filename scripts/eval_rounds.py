@@ -155,7 +155,7 @@ def look_at_first_frames(videos: list[Video], cuts: dict[str, Cut], looks: int) 
                 looked = look_at(cut, looks, image, truth, None)
                 for number in range(looks):  # fewer are needed where a mask is right before
                     labels = looked[min(number, len(looked) - 1)].labels
-                    found = [np.mean(score_masks(truth == i, labels == i)) for i in object_ids(truth)]
+                    found = [mean(score_masks(truth == i, labels == i)) for i in object_ids(truth)]
                     scores.setdefault((source, number + 1), []).append(100 * mean(found))
                 ends = looked[0], looked[-1]
                 pictures.append([with_scribbles(overlay(image, look.labels), look.scribbles) for look in ends])
