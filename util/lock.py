@@ -11,6 +11,7 @@ from util.errors import InputError, warn
 from util.files import make_folder
 
 LOCK = ".stcn.lock"  # an empty file
+TRIES = 1000  # each fails only if another run removes the file at that moment
 
 
 class Lock:
@@ -29,7 +30,7 @@ class Lock:
         self._file: int | None = None
         if os.environ.get("RANK", "0") != "0":
             return
-        while self._file is None:
+        for _ in range(TRIES):
             self._made, place = [], self.folder
             while not os.path.lexists(place):
                 self._made.append(place)
@@ -44,8 +45,9 @@ class Lock:
             if self._is_ours(file, program):
                 self._file = file
                 _HELD.add(self)
-            else:
-                os.close(file)
+                return
+            os.close(file)
+        raise InputError(f"{self._path}: cannot make this file, which keeps other runs away")  # in /proc, for example
 
     def __enter__(self) -> "Lock":
         return self

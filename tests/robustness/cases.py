@@ -370,6 +370,7 @@ CASES = [
         }.items()
     ],
     # evaluation: output
+    Case("output where no file can be made", davis(), 2, "out/.stcn.lock: cannot make this file", link("out", "/proc")),
     Case("a file as output", davis(), 2, "found a file", write("out", "x"), lambda: path("out").read_text() == "x"),
     Case("output below a file", ("eval_davis", "--davis_path", "DAVIS", "--output", "notes.txt/out", *NET), 2, "found a file"),
     Case(
