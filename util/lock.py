@@ -59,12 +59,14 @@ class Lock:
         """Let others have the folder; a second call does nothing."""
         if self._file is None:
             return
-        with contextlib.suppress(OSError):
-            if os.fstat(self._file).st_size == 0:  # while it is locked, so that nobody else has it
-                self._path.unlink()
-            for place in self._made:
-                place.rmdir()
-        self.close()
+        try:
+            with contextlib.suppress(OSError):
+                if os.fstat(self._file).st_size == 0:  # while it is locked, so that nobody else has it
+                    self._path.unlink()
+                for place in self._made:
+                    place.rmdir()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the file, which frees the lock once no process has it open."""
