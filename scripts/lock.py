@@ -24,7 +24,7 @@ LOCK = ROOT / "requirements.lock"
 def requirements() -> list[str]:
     """Those of the project and all its extras."""
     try:
-        import tomllib
+        import tomllib  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         raise InputError(f"Python {platform.python_version()}: expected 3.11 or newer, which reads TOML") from error
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
