@@ -27,7 +27,7 @@ from util.device import fastest_format, half_of
 
 TILE = 4  # output pixels on a side
 SPAN = TILE + 2  # input pixels on a side, and points
-OBJECTS_AT_ONCE = 8  # more are no faster, and a hundred at once would need ten times the memory
+OBJECTS_AT_ONCE = 8  # a hundred at once would need ten times the memory
 TILES = 400  # at a time: enough for an efficient matrix product, few enough for the cache
 POINTS = np.array(
     [0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)]

@@ -116,7 +116,7 @@ def undisturbed(demo_data, tmp_path_factory):
         (1, 1),
         pytest.param(1, 0, marks=pytest.mark.slow),
         pytest.param(1, 3, marks=pytest.mark.slow),
-        (2, 1),
+        pytest.param(2, 1, marks=pytest.mark.slow),
         pytest.param(2, 0, marks=pytest.mark.slow),
         pytest.param(2, 3, marks=pytest.mark.slow),
     ],

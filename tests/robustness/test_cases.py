@@ -27,10 +27,6 @@ def test_every_case_ends_as_it_says_and_touches_nothing_else(tmp_path):
     run_in_sandbox(tmp_path, "cases.py")
 
 
-def test_generated_cases_end_well(tmp_path):
-    run_in_sandbox(tmp_path, "generated.py", "--cases", 300)
-
-
 @pytest.mark.parametrize("subject", ["eval_davis.py", "preparation"])
 def test_a_killed_run_goes_on_bit_for_bit(subject, tmp_path):
     run_in_sandbox(tmp_path, "kills.py", "--times", 3, "--only", subject)
