@@ -18,7 +18,7 @@ from model.network import STCN, NetworkConfig
 from model.released import from_released, is_released
 from model.stm import make_network
 from util import files
-from util.errors import InputError, names_some
+from util.errors import InputError, names_some, shorten
 from util.files import write_atomically
 
 FORMAT = "stcn"
@@ -131,12 +131,12 @@ def _config(path: str | Path, content: dict) -> NetworkConfig:
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise InputError(
             f"{path}: expected format {FORMAT} version {VERSION}, "
-            f"found {content.get('format')} version {content.get('version')}"
+            f"found {shorten(content.get('format'))} version {shorten(content.get('version'))}"
         )
     try:
         return NetworkConfig(**content["config"])
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a configuration that this code knows: {error}") from error
+        raise InputError(f"{path}: not a configuration that this code knows: {shorten(str(error), 200)}") from error
 
 
 def _check_tensors(path: str | Path, *, expected: dict[str, Tensor], found: dict) -> None:

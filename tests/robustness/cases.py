@@ -441,6 +441,7 @@ CASES = [
         "net.pth",
         lambda: checkpoint(path("net.pth"), lambda c: c.update(version=99)),
     ),
+    Case("a long name in a configuration", davis(), 2, r"arch: expected .*x\.\.\.", entry("config", arch="x" * 5000)),
     # numbers
     *[
         Case(f"eval_davis {flag} {value}", davis(flag, value), 2, f"{flag}")
@@ -979,10 +980,10 @@ def stop(number: int, frame: object) -> None:
 
 
 class Stream(io.TextIOWrapper):
-    """Standard output like a terminal's: only UTF-8 can be printed."""
+    """Standard output like a terminal's: only UTF-8 can be printed.  Standard error escapes the rest, as Python's does."""
 
-    def __init__(self) -> None:
-        super().__init__(io.BytesIO(), "utf-8", write_through=True)
+    def __init__(self, errors: str = "strict") -> None:
+        super().__init__(io.BytesIO(), "utf-8", errors, write_through=True)
 
     def getvalue(self) -> str:
         return self.buffer.getvalue().decode()
@@ -1007,7 +1008,7 @@ def run(case: Case, here: Path) -> list[str]:
     os.chdir(here)
     case.breaks()
     before = snapshot(here)
-    out, err = Stream(), Stream()
+    out, err = Stream(), Stream("backslashreplace")
     problems = []
     signal.alarm(LIMIT)
     try:

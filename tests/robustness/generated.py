@@ -120,7 +120,7 @@ def _with_argument(choice: tuple[str, str, tuple]) -> st.SearchStrategy[Break]:
 
 def call(command: Command, flag: tuple[str, ...]) -> Trial:
     """Run a script in the current folder, within limits of time and memory."""
-    out, err = Stream(), Stream()
+    out, err = Stream(), Stream("backslashreplace")
     status: int | None = None
     trouble = ""
     start = time.perf_counter()
@@ -156,7 +156,12 @@ def run(case: Case, root: Path) -> tuple[Trial, list[str]]:
     parts = "link" if command.words[0].startswith("prepare_") else ""
     if changed and not any(each.kind in ("output: a link", parts) and each.path.startswith("out") for each in case.breaks):
         problems.append(f"touched outside: {sorted(changed)[:3]}")
-    if case.prior and trial.status == 2 and (lost := results.keys() - trials.snapshot(here, inside="out").keys()):
+    if (
+        case.prior
+        and trial.status == 2
+        and "have changed since" not in trial.out
+        and (lost := results.keys() - trials.snapshot(here, inside="out").keys())
+    ):
         problems += [] if all(trials.may_change(name) for name in lost) else [f"lost results: {sorted(lost)[:3]}"]
     clean = not case.prior and not any(each.path.startswith("out") for each in case.breaks)
     if not problems and command.resumes and trial.status and not case.flag and clean:
