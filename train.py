@@ -54,14 +54,13 @@ from training.start import (
 from training.state import RunningMeans, State, iterate
 from training.step import data_parallel, figure_names, first_masks, learning_rate, make_objective, make_optimizer, make_scaler
 from util.device import device_of, fastest_format, use_threads
-from util.distributed import EXIT_ALONE, Processes, StopRequest, is_lost_connection
+from util.distributed import EXIT_ALONE, EXIT_STOPPED, Processes, StopRequest, is_lost_connection
 from util.errors import InputError, names_some, one_line_errors
 from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int, worker_count
 from util.image import normalise
 from util.lock import Lock
 
-EXIT_STOPPED = 75  # asked to stop; a checkpoint was saved
 EXIT_DIVERGED = 77  # the loss was not finite
 NONFINITE_LIMIT = 10  # iterations in a row
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4

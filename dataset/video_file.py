@@ -187,8 +187,7 @@ class VideoFile:
         """The frames from `start` (a keyframe) on that can be decoded without errors."""
         places = {stamp: index for index, stamp in enumerate(self.stamps)}
         with self._opened() as (container, stream):
-            # between threads of their own, damaged frames are marked as such or not by chance
-            stream.thread_type = "SLICE" if self.allow_truncated else "AUTO"
+            stream.thread_type = "SLICE"  # with a thread for each frame, damaged ones are marked as such or not by chance
             if start:  # seek a little earlier: some containers do not seek by presentation time
                 container.seek(self.stamps[max(0, start - CHUNK)], stream=stream)
             for packet in container.demux(stream):

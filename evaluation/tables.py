@@ -39,7 +39,7 @@ def over_videos(
     """
     old = read_json(path) if path.is_file() else {}
     done: dict[str, Any] = {}
-    if isinstance(old, dict) and old.get("settings") == settings:
+    if isinstance(old, dict) and old.get("settings") == settings and isinstance(old.get("videos"), dict):
         done = old["videos"]
     elif old and not overwrite:
         raise InputError(f"{path}: was made with other settings; --overwrite replaces it")

@@ -1,7 +1,7 @@
 """The parts of STCN that have weights: section 3.1 (encoders, feature reuse), section 3.2 (decoder), section F.2 (fusion)."""
 
 import pickle
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,20 @@ from torch import Tensor, nn
 
 from util.errors import InputError
 
+Network = TypeVar("Network", bound=nn.Module)
+
 BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
+
+
+class FrozenBatchNorm(nn.Module):
+    """A network whose batch norms stay in evaluation mode during training (section F.1)."""
+
+    def train(self: Network, mode: bool = True) -> Network:
+        nn.Module.train(self, mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
 
 class KeyFeatures(NamedTuple):

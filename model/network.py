@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model import fast
 from model.memory import MemoryBank
-from model.modules import BACKBONES, Decoder, KeyEncoder, KeyFeatures, ValueEncoder
+from model.modules import BACKBONES, Decoder, FrozenBatchNorm, KeyEncoder, KeyFeatures, ValueEncoder
 from model.similarity import SIMILARITIES, affinity, readout, similarity
 
 ARCHITECTURES = ("stcn", "stm")
@@ -85,7 +85,7 @@ def aggregate(probabilities: Tensor) -> Tensor:
     return result.div_(result.sum(dim=0))
 
 
-class STCN(nn.Module):
+class STCN(FrozenBatchNorm):
     """The space-time correspondence network (section 3).
 
     `model.make_network` makes the network that a configuration names, this or `STM`; `ValueError` for the other's here.
@@ -113,13 +113,6 @@ class STCN(nn.Module):
         return ValueEncoder(
             config.value_backbone, f16_channels, config.value_dim, attention=config.attention, pretrained=pretrained
         )
-
-    def train(self, mode: bool = True) -> "STCN":
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def forward(self, frames: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         """The training pass: each frame is segmented from all frames before it (section 5).

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.checkpoint import VERSION, filled, read
-from model.modules import ASPP, ResNetStages, UpsampleBlock
+from model.modules import ASPP, FrozenBatchNorm, ResNetStages, UpsampleBlock
 from util.errors import InputError
 from util.files import write_atomically
 from util.image import normalise, padding_to_stride, unpad
@@ -24,10 +24,10 @@ SIDE = 256  # pixels, the shorter side of the part of the image at which it work
 MARGIN = 0.5  # around what is marked, as a part of its extent
 
 
-class ScribbleNetwork(nn.Module):
+class ScribbleNetwork(FrozenBatchNorm):
     """Image and hints -> a logit for each pixel: a ResNet-18 with ASPP, and the decoder steps of STCN.
 
-    Batch norm stays in evaluation mode during training, as in STCN.  `pretrained` is that of `ResNetStages`.
+    `pretrained` is that of `ResNetStages`.
     """
 
     def __init__(self, *, pretrained: bool = False) -> None:
@@ -38,13 +38,6 @@ class ScribbleNetwork(nn.Module):
         self.up_16_8 = UpsampleBlock(f8, f16, f8)
         self.up_8_4 = UpsampleBlock(f4, f8, f4)
         self.prediction = nn.Conv2d(f4, 1, 3, padding=1)
-
-    def train(self, mode: bool = True) -> "ScribbleNetwork":
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def forward(self, images: Tensor, hints: Tensor) -> Tensor:
         """(B, 3, H, W) normalised and (B, 3, H, W) in [0, 1], H and W multiples of 16 -> logits (B, H, W), float32."""

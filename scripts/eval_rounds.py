@@ -31,6 +31,7 @@ from util.device import device_of, use_half, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import object_ids, read_image
+from util.lock import Lock
 from util.picture import overlay, sheet, write_picture
 from util.progress import progress_bar
 
@@ -90,13 +91,21 @@ def cuts_of(arguments: argparse.Namespace) -> dict[str, Cut]:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    videos, folder = videos_of(arguments), Path(arguments.output)
+    videos = videos_of(arguments)
+    with Lock(arguments.output, "eval_rounds.py"):
+        run(arguments, videos, Path(arguments.output))
+
+
+def run(arguments: argparse.Namespace, videos: list[Video], folder: Path) -> None:
+    """Go through all sources, and write figures and pictures into `folder`."""
     device = device_of(arguments.device)
     use_threads(arguments.threads)
     options, amp = segmenter_options(arguments), use_half(arguments.amp, device)
     cuts = cuts_of(arguments)
     maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments)}, **options)
-    settings = {**options, "amp": amp, "model": digest(arguments.model), "rounds": arguments.rounds}
+    data = str(Path(arguments.path or arguments.davis_path).resolve())
+    settings = {**options, "amp": amp, "model": digest(arguments.model), "rounds": arguments.rounds, "data": data}
+    settings["year"] = arguments.year
     rows: list[Row] = []
     for source in dict.fromkeys(arguments.source):
         give: Give = give_truth

@@ -8,6 +8,7 @@ frames of training videos, with scribbles by the robot.  The same command goes o
 
 import argparse
 import sys
+from pathlib import Path
 
 import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
@@ -21,12 +22,12 @@ from training.start import Start, load_state, newest_readable, refuse_difference
 from training.state import RunningMeans, State, iterate
 from training.step import SCRIBBLE_FIGURES, learning_rate, make_objective, make_optimizer, make_scaler, scribble_step
 from util.device import device_of, use_threads
-from util.distributed import Processes, StopRequest
+from util.distributed import EXIT_STOPPED, Processes, StopRequest
 from util.errors import InputError, one_line_errors, warn
-from util.files import path_in, refuse_file_above
+from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, positive_float, positive_int, seed_int, worker_count
+from util.lock import Lock
 
-EXIT_STOPPED = 75  # as train.py
 CLIP_GRAD = 5.0
 VIDEOS_OFTEN = 20  # times more often than train.py takes a video beside others: a video has many frames
 FAR = 25  # frames between two of a video's at most
@@ -78,17 +79,19 @@ def main() -> int:
         raise InputError(f"--crop: expected a multiple of 16, found {arguments.crop}")
     device = device_of(arguments.device)
     use_threads(None)
-    with Processes() as processes:
-        return train(arguments, processes, device)
+    folder = path_in(arguments.save_dir, arguments.id, source="--id")
+    refuse_file_above(folder)
+    with Lock(folder, "train_scribble.py"), Processes() as processes, one_line_for(arguments.save_dir):
+        if processes.world > 1:
+            raise InputError(f"torchrun: expected one process, found {processes.world}")
+        return train(arguments, folder, processes, device)
 
 
-def train(arguments: argparse.Namespace, processes: Processes, device: torch.device) -> int:
-    """Train to the end, or until asked to stop; returns the exit status."""
+def train(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> int:
+    """Train to the end, or until asked to stop, with all but the network in `folder`; returns the exit status."""
     sources = sources_of(arguments)
     schedule = Schedule(arguments.iterations, arguments.batch_size)
     draws = Draws(sources, seed=arguments.seed, max_skip=lambda draw: FAR)
-    folder = path_in(arguments.save_dir, arguments.id, source="--id")
-    refuse_file_above(folder)
     final = folder.with_name(f"{folder.name}.pth")
     record = {name: getattr(arguments, name) for name in RECORDED.split()}
     record["data"] = {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()}
@@ -99,7 +102,8 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
         raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
     network = start.network.to(device).to(memory_format=torch.channels_last).train()
     means = RunningMeans(SCRIBBLE_FIGURES, processes)
-    state = State(network, objective, make_optimizer(network, arguments), make_scaler(objective, device), means)
+    optimizer, scaler = make_optimizer(network, arguments), make_scaler(objective, device)
+    state = State(network, objective, optimizer, scaler, means, content_of=ScribbleNetwork.content)
     if start.content:
         load_state(state, start)
     set_aside_newer(folder, start.iteration)
@@ -132,7 +136,7 @@ def train(arguments: argparse.Namespace, processes: Processes, device: torch.dev
     return 0
 
 
-def find_start(arguments: argparse.Namespace, folder, record: dict) -> Start:
+def find_start(arguments: argparse.Namespace, folder: Path, record: dict) -> Start:
     """The newest checkpoint of this run, or a new network."""
     path = newest_readable(folder, warn)
     if path is None:

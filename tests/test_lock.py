@@ -23,6 +23,13 @@ lock = Lock(sys.argv[1], "it")
 print("held", flush=True)
 time.sleep(60)
 """
+WITH_WORKER = """\
+read, write = os.pipe()
+if not os.fork():
+    os.write(write, str(os.getpid()).encode())
+    time.sleep(60)
+open(sys.argv[1] + "/child", "wb").write(os.read(read, 20))  # now the worker runs
+"""
 
 
 def hold(folder: Path, more: str = "0") -> subprocess.Popen:
@@ -55,7 +62,7 @@ def test_a_file_of_that_name_with_content_is_kept(tmp_path):
 
 
 def test_a_killed_process_holds_nothing_even_if_its_workers_live(tmp_path):
-    process = hold(tmp_path, "child = os.fork() or time.sleep(60)\nopen(sys.argv[1] + '/child', 'w').write(str(child))")
+    process = hold(tmp_path, WITH_WORKER)
     try:
         with pytest.raises(InputError, match="another run"):
             Lock(tmp_path, "it")

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dataset.stages import Batch
-from model import STCN
 from model.checkpoint import network_content
 from model.released import optimizer_from_released
-from model.scribble import ScribbleNetwork
 from training.step import Figures, Objective, training_step
 from util.device import upload
 from util.distributed import Processes
@@ -74,18 +72,18 @@ class RunningMeans:
 class State:
     """Everything that changes during training."""
 
-    network: STCN | ScribbleNetwork
+    network: nn.Module
     objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     means: RunningMeans
     best: float = -1.0  # J&F of the best validation so far
+    content_of: Callable[[Any], dict[str, Any]] = network_content  # what a checkpoint says of the network
 
     def content(self, iteration: int, record: dict[str, Any]) -> dict[str, Any]:
         """The content of a checkpoint.  Samples and learning rates depend only on the iteration and need no state."""
-        network = self.network
         return {
-            **(network.content() if isinstance(network, ScribbleNetwork) else network_content(network)),
+            **self.content_of(self.network),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "amp_dtype": str(self.objective.amp_dtype),

@@ -18,6 +18,7 @@ from util.errors import let_rank_0_speak
 PATIENCE = timedelta(days=30)
 
 
+EXIT_STOPPED = 75  # asked to stop; a checkpoint was saved
 EXIT_ALONE = 76  # another process is gone
 WAIT_FOR_TORCHRUN = 20  # seconds, in which it ends a process whose fellow is gone
 
