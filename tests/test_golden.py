@@ -21,10 +21,10 @@ from util.image import normalise, one_hot, padding_to_stride, read_image, read_l
 DAVIS = GOLDEN / "DAVIS" / "2017"
 YOUTUBE = GOLDEN / "YouTube"
 
-# In the last frame of the YouTube video, this memory position and another compete for the 20th place at query position
-# (6, 23): their similarities differ by 6e-7 in float64, one unit in the last place of float32, so that rounding decides.  The
-# reference has this one, with a trace of 5e-3 in some pixels; a nudge makes the comparison independent of the machine's
-# rounding.
+# The weights are random, so the affinity is flat: in each read, some thirty of 1,200 query positions have two memory positions
+# that compete for the 20th place with similarities less than 3e-5 apart.  In float32 the rounding of the machine decides, which
+# leaves traces of up to 5e-3 around some of them.  In float64 one such pair remains that matters, 6e-7 apart, in the last frame
+# at query position (6, 23): the reference has this memory position, and a nudge makes sure that we do.
 TIED_MEMORY = 695
 
 
@@ -40,13 +40,15 @@ class Recorder(VideoSegmenter):
         return super().to_labels(probabilities)
 
 
-def assert_probabilities_agree(recorded: list[torch.Tensor], names: list[str], expected) -> None:
+def assert_probabilities_agree(
+    recorded: list[torch.Tensor], names: list[str], expected, *, within: float = 2e-3, share: float = 1
+) -> None:
+    """`share` of the probabilities to 2e-3, all of them to `within`."""
     assert set(expected.files) <= set(names)
     for name in expected.files:
-        wanted = torch.from_numpy(expected[name].astype(np.float32))
-        torch.testing.assert_close(
-            recorded[names.index(name)], wanted, atol=2e-3, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        difference = (recorded[names.index(name)].double() - torch.from_numpy(expected[name].astype(np.float64))).abs()
+        assert difference.max() <= within, name
+        assert (difference <= 2e-3).double().mean() >= share, name
 
 
 def assert_labels_agree(results, expected) -> None:
@@ -78,6 +80,9 @@ def test_davis_probabilities_agree(setting, golden_network, tmp_path):
         assert_probabilities_agree(segmenter.recorded, names, expected)
 
 
+LATE = GOLDEN / "expected_youtube" / "default" / "Annotations" / "late"
+
+
 def test_youtube_agrees_through_the_command_line(released_file, script, tmp_path, monkeypatch):
     recorders = []
 
@@ -85,20 +90,28 @@ def test_youtube_agrees_through_the_command_line(released_file, script, tmp_path
         recorders.append(Recorder(network, **options))
         return recorders[-1]
 
+    monkeypatch.setattr("evaluation.run.VideoSegmenter", recorder)
+    assert script("eval_youtube", "--model", released_file, "--yv_path", YOUTUBE, "--output", tmp_path) == 0
+    assert_labels_agree(tmp_path / "Annotations" / "late", LATE)
+    (video,) = youtube_videos(YOUTUBE)
+    (segmenter,) = recorders
+    assert segmenter.object_ids == [2, 5, 7]
+    expected = np.load(LATE / "probabilities.npz")
+    assert_probabilities_agree(segmenter.recorded, sorted(video.wanted), expected, within=1e-2, share=0.999)
+
+
+@pytest.mark.slow
+def test_youtube_agrees_everywhere_in_float64(golden_network, tmp_path, monkeypatch):
     def embed_with_the_tie_of_the_reference(*arguments):
         keys = embed_memory(*arguments)
         keys[TIED_MEMORY, -1] += 1e-5
         return keys
 
-    monkeypatch.setattr("evaluation.run.VideoSegmenter", recorder)
     monkeypatch.setattr("model.memory.embed_memory", embed_with_the_tie_of_the_reference)
-    assert script("eval_youtube", "--model", released_file, "--yv_path", YOUTUBE, "--output", tmp_path) == 0
-    expected = GOLDEN / "expected_youtube" / "default" / "Annotations" / "late"
-    assert_labels_agree(tmp_path / "Annotations" / "late", expected)
+    segmenter = Recorder(copy.deepcopy(golden_network).double(), size=480)
     (video,) = youtube_videos(YOUTUBE)
-    (segmenter,) = recorders
-    assert segmenter.object_ids == [2, 5, 7]
-    assert_probabilities_agree(segmenter.recorded, sorted(video.wanted), np.load(expected / "probabilities.npz"))
+    segment_video(video, segmenter, tmp_path)
+    assert_probabilities_agree(segmenter.recorded, sorted(video.wanted), np.load(LATE / "probabilities.npz"))
 
 
 @torch.inference_mode()

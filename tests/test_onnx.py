@@ -62,7 +62,10 @@ def test_a_video_is_segmented_as_with_pytorch(exported, light_network):
         frame, mask = canvas[:, 2 * t : 2 * t + 100], {0: first, 4: later}.get(t)
         expected, found = ours.step(frame, mask), theirs.step(frame, mask)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)  # errors go through the memory, frame after frame
-        assert torch.equal(theirs.to_labels(found), ours.to_labels(expected))
+        best, second = expected.topk(2, dim=0).values
+        decided = best - second > 2e-4  # elsewhere rounding decides
+        assert decided.double().mean() > 0.95
+        assert torch.equal(theirs.to_labels(found)[decided], ours.to_labels(expected)[decided])
     assert theirs.object_ids == [3, 4, 9]
 
 
