@@ -21,10 +21,10 @@ from util.image import normalise, one_hot, padding_to_stride, read_image, read_l
 DAVIS = GOLDEN / "DAVIS" / "2017"
 YOUTUBE = GOLDEN / "YouTube"
 
-# The weights are random, so the affinity is flat: in each read, some thirty of 1,200 query positions have two memory positions
-# that compete for the 20th place with similarities less than 3e-5 apart.  In float32 the rounding of the machine decides, which
-# leaves traces of up to 5e-3 around some of them.  In float64 one such pair remains that matters, 6e-7 apart, in the last frame
-# at query position (6, 23): the reference has this memory position, and a nudge makes sure that we do.
+# The weights are random, so the affinity is flat: in each read, some thirty of 1,200 query positions have two memory
+# positions that compete for the 20th place with similarities less than 3e-5 apart.  In float32 the rounding of the machine
+# decides, which leaves traces of up to 5e-3 around some of them.  In float64 one such pair remains that matters, 6e-7 apart,
+# in the last frame at query position (6, 23): the reference has this memory position, and a nudge makes sure that we do.
 TIED_MEMORY = 695
 
 

@@ -64,7 +64,7 @@ def test_a_video_is_segmented_as_with_pytorch(exported, light_network):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)  # errors go through the memory, frame after frame
         best, second = expected.topk(2, dim=0).values
         decided = best - second > 2e-4  # elsewhere rounding decides
-        assert decided.double().mean() > 0.95
+        assert decided.double().mean() > 0.8
         assert torch.equal(theirs.to_labels(found)[decided], ours.to_labels(expected)[decided])
     assert theirs.object_ids == [3, 4, 9]
 
