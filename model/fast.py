@@ -1,7 +1,8 @@
 """Prepare a network for inference: the same results up to rounding, faster (docs/performance.md).
 
-Batch norm goes into the convolutions before it, and the network works channels last.  On the CPU the decoder takes one object
-at a time, and in float32 wide convolutions use Winograd's F(4x4, 3x3), which needs a quarter of the multiplications.
+Batch norm goes into the convolutions before it, and the network works channels last.  On the CPU the convolutions of the
+ResNets apply the ReLU behind them, the decoder takes one object at a time, and in float32 wide convolutions use Winograd's
+F(4x4, 3x3), which needs a quarter of the multiplications.
 
 An output tile of 4x4 pixels sees an input tile of 6x6 pixels and needs 144 multiplications for each pair of channels.  Seen
 as polynomials, the tile and the kernel are multiplied by evaluating both at 6 points for each axis, multiplying the 36
@@ -47,6 +48,8 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
     device = next(network.parameters()).device
     for encoder in (network.key_encoder, network.value_encoder):
         fold_batch_norm(encoder.stages)
+        if device.type == "cpu" and not compiled and can_fuse(half=amp):
+            fuse_blocks(encoder.stages)
     if amp:
         network.to(half_of(device))
     network.to(memory_format=fastest_format(device, half=amp))
@@ -80,6 +83,41 @@ def fold_batch_norm(stages: ResNetStages) -> None:
             if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
                 setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
                 setattr(module, norm, nn.Identity())
+
+
+def can_fuse(*, half: bool) -> bool:
+    """Whether PyTorch has oneDNN's fused convolutions here, which `torch.compile` uses; they have no public name."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
+        return False
+    return not half or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class FusedBlock(nn.Module):
+    """A residual block of torchvision, folded, for the CPU: each convolution applies its ReLU, the last adds the shortcut."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        names = [name for name in ("conv1", "conv2", "conv3") if hasattr(block, name)]
+        self.convs = nn.ModuleList(getattr(block, name) for name in names)
+        self.downsample = block.downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        *first, last = self.convs
+        for conv in first:
+            x = torch.ops.mkldnn._convolution_pointwise(x, *_arguments(conv), "relu", [], "")
+        return torch.ops.mkldnn._convolution_pointwise.binary(x, shortcut, *_arguments(last), "add", 1.0, "relu", [], "")
+
+
+def _arguments(conv: Any) -> tuple[Any, ...]:
+    return conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups
+
+
+def fuse_blocks(stages: ResNetStages) -> None:
+    """Replace the residual blocks, whose batch norm is folded, by `FusedBlock`."""
+    for stage in (stages.res2, stages.res3, stages.res4):
+        for i, block in enumerate(stage):
+            stage[i] = FusedBlock(block)
 
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -64,8 +64,14 @@ def conv_beside_shared(conv: PartialConv, x: Tensor, shared: Tensor) -> Tensor:
     (B N, C1, H, W) and (B, C2, H, W) -> (B N, Cout, H, W): a convolution of a concatenation is a sum of convolutions.
     """
     own_channels, shared_channels = slice(x.shape[1]), slice(x.shape[1], None)
-    own = conv.part(x, own_channels, None).unflatten(0, (len(shared), -1))  # (B, N, Cout, H, W)
-    return (own + conv.part(shared, shared_channels, conv.bias)[:, None]).flatten(0, 1)
+    return add_to_each(conv.part(x, own_channels, None), conv.part(shared, shared_channels, conv.bias))
+
+
+def add_to_each(x: Tensor, shared: Tensor) -> Tensor:
+    """Add (B, C, H, W) to the features of each of a frame's objects, (B N, C, H, W), in place."""
+    # not by way of a sum of five axes, which would not be channels last, so that upsampling would copy it
+    x.unflatten(0, (len(shared), -1)).add_(shared[:, None])
+    return x
 
 
 class ResBlock(nn.Module):
@@ -143,8 +149,8 @@ class ResNetStages(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, in_channels, H, W) -> f4, f8, f16."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        f4 = self.res2(F.max_pool2d(x, 3, stride=2, padding=1))
+        x = F.max_pool2d(self.bn1(self.conv1(x)), 3, stride=2, padding=1)
+        f4 = self.res2(F.relu(x, inplace=True))  # after the pooling, of a quarter of the pixels, with the same result
         f8 = self.res3(f4)
         return f4, f8, self.res4(f8)
 
@@ -253,10 +259,8 @@ class UpsampleBlock(nn.Module):
         self.block = ResBlock(in_channels, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, N, C, h, w) and `skip_conv` of the frame's features (B, C, 2h, 2w) -> (B, N, Cout, 2h, 2w)."""
-        upsampled = upsample(x.flatten(0, 1), 2)
-        x = skip[:, None] + upsampled.unflatten(0, x.shape[:2])
-        return self.block(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        """(B N, C, h, w) and `skip_conv` of the frame's features (B, C, 2h, 2w) -> (B N, Cout, 2h, 2w)."""
+        return self.block(add_to_each(upsample(x, 2), skip))
 
 
 class Decoder(nn.Module):
@@ -272,16 +276,17 @@ class Decoder(nn.Module):
 
     def forward(self, readout: Tensor, features: KeyFeatures) -> Tensor:
         """(B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), float32."""
-        objects = readout.shape[1]
-        x = self.compress(readout.flatten(0, 1), features.f16_compressed).unflatten(0, (-1, objects))
+        x = self.compress(readout.flatten(0, 1), features.f16_compressed)  # (B N, Cv, h, w)
         f8, f4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
-        parts = x.split(self.at_once, dim=1) if self.at_once else (x,)
-        return torch.cat([self._upsample(some, f8, f4) for some in parts], dim=1)
+        parts = x.split(self.at_once) if self.at_once and len(readout) == 1 else (x,)
+        logits = [self._upsample(some, f8, f4) for some in parts]
+        return (torch.cat(logits) if len(logits) > 1 else logits[0]).unflatten(0, readout.shape[:2])
 
     def _upsample(self, x: Tensor, f8: Tensor, f4: Tensor) -> Tensor:
+        """(B N, Cv, h, w) and the skip connections -> (B N, H, W)."""
         x = self.up_8_4(self.up_16_8(x, f8), f4)
-        logits = self.prediction(F.relu(x.flatten(0, 1)))  # (B N, 1, H/4, W/4)
-        return upsample(logits.float(), 4)[:, 0].unflatten(0, x.shape[:2])
+        logits = self.prediction(F.relu(x))  # (B N, 1, H/4, W/4)
+        return upsample(logits.float(), 4)[:, 0]
 
 
 def _imagenet_resnet(name: str) -> nn.Module:

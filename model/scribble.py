@@ -42,9 +42,9 @@ class ScribbleNetwork(FrozenBatchNorm):
     def forward(self, images: Tensor, hints: Tensor) -> Tensor:
         """(B, 3, H, W) normalised and (B, 3, H, W) in [0, 1], H and W multiples of 16 -> logits (B, H, W), float32."""
         f4, f8, f16 = self.stages(torch.cat([images, hints], dim=1))
-        x = self.up_16_8(self.context(f16)[:, None], self.up_16_8.skip_conv(f8))
+        x = self.up_16_8(self.context(f16), self.up_16_8.skip_conv(f8))
         x = self.up_8_4(x, self.up_8_4.skip_conv(f4))
-        logits = self.prediction(F.relu(x.flatten(0, 1)))
+        logits = self.prediction(F.relu(x))
         return F.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)[:, 0]
 
     def content(self) -> dict[str, Any]:

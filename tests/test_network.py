@@ -11,7 +11,7 @@ import torchvision
 from conftest import REAL_DATA, build_light_network
 
 from model import STCN, NetworkConfig, VideoSegmenter, load_network, save_network
-from model.fast import WinogradConv, how
+from model.fast import FusedBlock, WinogradConv, how
 from model.modules import ASPP, BACKBONES, CBAM, ResBlock, ResNetStages
 from model.network import aggregate, soft_aggregate
 from util.device import fastest_format
@@ -109,11 +109,16 @@ def test_batch_norm_stays_frozen_in_training_and_its_affine_parameters_learn():
     assert network.key_encoder.stages.bn1.weight.grad is not None
 
 
-def test_the_copy_for_inference_computes_the_same_and_cannot_be_saved(golden_network, light_file, tmp_path):
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_copy_for_inference_computes_the_same_and_cannot_be_saved(
+    fused, golden_network, light_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("model.fast.can_fuse", lambda *, half: fused)
     image, masks = torch.randn(1, 3, 64, 80), torch.rand(1, 2, 64, 80)
     for network in (golden_network, load_network(light_file)):
         fast = network.for_inference()
         assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
+        assert any(isinstance(module, FusedBlock) for module in fast.modules()) == fused
         assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
         with torch.inference_mode():
             expected, found = network.encode_key(image), fast.encode_key(image)

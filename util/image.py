@@ -52,10 +52,11 @@ def colour_map() -> bytes:
 
 def normalise(image: Tensor) -> Tensor:
     """uint8 RGB (..., H, W, 3) -> float32 (..., 3, H, W), normalised by ImageNet's mean and standard deviation."""
+    result = image.movedim(-1, -3).contiguous().float().div_(255)
     # per channel: copying a tensor of three numbers to the GPU would make it wait
-    channels = (image.float() / 255).unbind(-1)
-    constants = zip(channels, IMAGENET_MEAN, IMAGENET_STD, strict=True)
-    return torch.stack([(channel - mean) / std for channel, mean, std in constants], dim=-3)
+    for channel, mean, std in zip(result.unbind(-3), IMAGENET_MEAN, IMAGENET_STD, strict=True):
+        channel.sub_(mean).div_(std)
+    return result
 
 
 def padding_to_stride(height: int, width: int) -> Padding:
