@@ -96,6 +96,8 @@ def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Write
     """
     folder = Path(os.path.realpath(folder))  # `resolve` would fail on a circle of links
     refuse_file_above(folder)
+    if folder.is_mount():
+        raise InputError(f"{folder}: expected a folder that can be replaced as a whole, found a disk; name a folder on it")
     if folder.exists() and any(folder.iterdir()):
         found = _read_record(folder / RECORD)
         if found == record:

@@ -701,6 +701,7 @@ CASES = [
         write("out/thesis.txt", "precious"),
         lambda: path("out/thesis.txt").read_text() == "precious",
     ),
+    Case("demo data as a whole disk", ("make_demo_data", "out"), 2, "out: .*found a disk", disk("4k")),
     Case("demo data into a file", ("make_demo_data", "notes.txt"), 2, "notes.txt"),
     # results over what is not ours
     Case("copies of first masks into the ground truth", (*COPIES, "DAVIS/Annotations/480p"), 2, "holds input"),

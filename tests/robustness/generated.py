@@ -9,6 +9,7 @@ A case is a script's command, up to three breaks (`breaks.py`) and perhaps an od
 import argparse
 import ast
 import contextlib
+import importlib
 import os
 import re
 import resource
@@ -58,7 +59,7 @@ class Case(NamedTuple):
 
 def number_flags(script: str) -> list[tuple[str, ...]]:
     """The numeric flags of a script, each with an odd value."""
-    module = __import__(script)
+    module = importlib.import_module(script)
     result = []
     for action in module.parser()._actions:
         if action.type in (None, str) or not action.option_strings:
@@ -68,9 +69,9 @@ def number_flags(script: str) -> list[tuple[str, ...]]:
     return result
 
 
-def cases(root: Path) -> st.SearchStrategy[Case]:
-    """Cases over all commands, as often as their weights say."""
-    names = [name for name, command in COMMANDS.items() for _ in range(command.weight)]
+def cases(root: Path, commands: dict[str, Command]) -> st.SearchStrategy[Case]:
+    """Cases over some commands, as often as their weights say."""
+    names = [name for name, command in commands.items() for _ in range(command.weight)]
     return st.sampled_from(names).flatmap(lambda name: cases_of(name, root))
 
 
@@ -82,9 +83,9 @@ def cases_of(name: str, root: Path) -> st.SearchStrategy[Case]:
         out = root / "baseline" / name
         _FOUND[f"{name} prior"] = ([_entry(path, out) for path in sorted(out.rglob("out/*"))], [])
     (inputs, flags), (results, _) = _FOUND[name], _FOUND[f"{name} prior"]
-    breaks = st.sampled_from(inputs).flatmap(_break_of)
     kinds = [("out", kind, arguments) for kind, (_, arguments) in sorted(OUTPUTS.items())]
     outputs = st.sampled_from(kinds).flatmap(_with_argument)
+    breaks = st.sampled_from(inputs).flatmap(_break_of) if inputs else outputs
     of_results = st.sampled_from(results).flatmap(_break_of) if results else breaks
     flag = st.sampled_from(flags) if flags else st.just(())
     some = st.one_of(
@@ -196,12 +197,12 @@ def fresh(root: Path) -> None:
     shutil.copytree(root / "good", here, copy_function=lambda a, b: os.link(a, b) if a.endswith(".pth") else shutil.copy(a, b))
 
 
-def prepare(root: Path) -> None:
+def prepare(root: Path, commands: dict[str, Command]) -> None:
     """The good tree, and what each command makes of it."""
     (root / "good").mkdir()
     good.build(root / "good")
     trials.build_more(root / "good")
-    for name, command in COMMANDS.items():
+    for name, command in commands.items():
         fresh(root)
         os.chdir(root / "here")
         trial = call(command, ())
@@ -231,7 +232,9 @@ def main() -> int:
     root = arguments.folder.resolve()
     signal.signal(signal.SIGALRM, stop)
     with trials.patched():
-        prepare(root)
+        wanted = [arguments.only] if arguments.only else [Case.read(arguments.again).command] if arguments.again else COMMANDS
+        commands = {name: COMMANDS[name] for name in wanted if arguments.soak or len(wanted) == 1 or not COMMANDS[name].soak}
+        prepare(root, commands)
         taken = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))
         counts: Counter[str] = Counter()
@@ -255,7 +258,7 @@ def main() -> int:
             print(run(case, root)[0])
         else:
             number = SOAK if arguments.soak else arguments.cases
-            chosen = cases_of(arguments.only, root) if arguments.only else cases(root)
+            chosen = cases(root, commands)
             quiet = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
             silent = settings(max_examples=number, phases=[Phase.generate], **quiet)
             seed(arguments.seed)(silent(given(chosen)(attempt)))()

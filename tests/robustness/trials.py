@@ -18,6 +18,7 @@ from annotation.session import Session
 from dataset.video_file import open_video
 from evaluation.results import read_record
 from model import load_network
+from model.scribble import ScribbleNetwork, save_scribble_network
 from util.image import read_image
 
 MOST = 900  # characters of an error
@@ -31,6 +32,7 @@ class Command(NamedTuple):
     good_status: int = 0
     resumes: bool = False
     complete: Callable[[], object] = lambda: None  # what is done after the undisturbed run
+    soak: bool = False  # too slow for other runs
 
 
 class Trial(NamedTuple):
@@ -57,7 +59,7 @@ class Trial(NamedTuple):
             found.append(f"status: {self.status}")
         if "Traceback" in self.out + self.err:
             found.append(f"traceback printed: {self.err[-600:]}")
-        errors = [line for line in self.err.replace("\r", "\n").split("\n") if re.match(r"(\S+: )?error: ", line)]
+        errors = [line for line in self.err.replace("\r", "\n").split("\n") if re.match(r"((python -m )?\S+: )?error: ", line)]
         if self.status == 2:
             if len(errors) != 1 or self.last != errors[0]:
                 found.append(f"lines: expected one error at the end, found {errors[:3]} and {self.last!r}")
@@ -225,7 +227,8 @@ def begin_session() -> None:
 
 
 def build_more(root: Path) -> None:
-    """Archives beyond those of `good.build`."""
+    """Archives and a network beyond those of `good.build`."""
+    save_scribble_network(ScribbleNetwork(), root / "scribble.pth", half=True)
     with zipfile.ZipFile(root / "youtube.zip", "w") as archive:
         for part in ("valid", "all_frames"):
             for path in sorted((root / "YouTube" / part).rglob("*.*")):
@@ -242,6 +245,15 @@ CHECK = ("check_data", *DATA, "--davis16_root", "none", "--yv18_root", "none", *
 TREE = ("--davis_path", "DAVIS")
 SHOWN = ("results", *TREE)
 TRAINING = ("DAVIS", "YouTube/train_480p")
+ROUNDS = ("eval_rounds", *TREE, *NET, "--rounds", "2", "--looks", "1", "--scribble_model", "scribble.pth", "--output", "out")
+SCRIBBLES = (*("train_scribble", "--id", "x", "--save_dir", "out", "--no_pretrained"), *DATA, *NO_WORKERS)
+
+
+def experiment(name: str, *flags: str, soak: bool = False) -> Command:
+    words = (f"scripts.experiments.{name}", *TREE, *NET, *flags, "--output", "out")
+    return Command(words, ("DAVIS", "net.pth"), soak=soak)
+
+
 COMMANDS = {
     "eval_davis": Command(davis(), ("DAVIS", "net.pth"), "masks", 8, resumes=True),
     "eval_davis 2016": Command(davis("--year", "2016"), ("DAVIS", "net.pth"), "masks", 2, resumes=True),
@@ -271,6 +283,21 @@ COMMANDS = {
     "report": Command(("report", *SHOWN, "--output", "out/r.html"), ("results", "DAVIS"), "picture", 1),
     "show_samples": Command(("show_samples", "--stage", "3", *DATA, "--output", "out/s.png"), TRAINING, "picture", 2),
     "copy_first_mask": Command(("copy_first_mask", *TREE, "--output", "out"), ("DAVIS",), "masks", 2),
+    "eval_rounds": Command((*ROUNDS, "--source", "masks"), ("DAVIS", "net.pth"), "", 2),
+    "eval_rounds scribbles": Command(
+        (*ROUNDS, "--source", "grabcut", "network"), ("DAVIS", "net.pth", "scribble.pth"), "", 1, soak=True
+    ),
+    "train_scribble": Command(
+        (*SCRIBBLES, *("-i", "1", "-b", "1", "--crop", "32")), ("static", *TRAINING), "scribble network", 1, soak=True
+    ),
+    "affinity": experiment("affinity", soak=True),
+    "compare": experiment("compare", soak=True),
+    "correspondences": experiment("correspondences", soak=True),
+    "schedules": experiment("schedules", "--every", "2"),
+    "timing": experiment("timing", soak=True),
+    "regions": Command(("scripts.experiments.regions", "--output", "out"), (), "picture", soak=True),
+    "export_onnx": Command(("export_onnx", "--model", "net.pth", "--output", "out"), ("net.pth",), "", soak=True),
+    "make_demo_data": Command(("make_demo_data", "out"), (), "", soak=True),
     "convert_weights": Command(("convert_weights", "net.pth", "out/n.pth"), ("net.pth",), "network", 2),
 }
 
