@@ -15,7 +15,8 @@ from util.image import colour_map, write_label_map
 from util.picture import cut_out, overlay, write_picture
 
 Report = Callable[[int, int, int], object]  # frames done, all of them, the last one
-KINDS = ("overlay", "masks", "cutout", "cutout_film", "dataset")
+FILMS = ("overlay", "cutout_film")
+KINDS = (*FILMS, "masks", "cutout", "dataset")
 
 
 def export(session: Session, kind: str, report: Report) -> Generator[None, None, Path]:
@@ -38,9 +39,8 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
         labels = session.labels(frame)
         return np.where(np.isin(labels, hidden), np.uint8(0), labels)
 
-    if kind in ("overlay", "cutout_film"):
-        alpha = kind == "cutout_film"
-        path = folder / (f"cutout{alpha_suffix()}" if alpha else "overlay.mp4")
+    if kind in FILMS:
+        alpha, path = kind == "cutout_film", film_path(session, kind)
         yield from _film(
             session, path, lambda frame, image: (cut_out if alpha else overlay)(image, shown(frame)), alpha, report
         )
@@ -64,6 +64,11 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
         report(frame + 1, session.length, frame)
         yield
     return path
+
+
+def film_path(session: Session, kind: str) -> Path:
+    """Where `export` writes one of `FILMS`."""
+    return session.root / EXPORT / ("overlay.mp4" if kind == "overlay" else f"cutout{alpha_suffix()}")
 
 
 def _film(

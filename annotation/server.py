@@ -14,12 +14,12 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from annotation.export import KINDS, export
+from annotation.export import FILMS, KINDS, export, film_path
 from annotation.frames import Frames
 from annotation.session import Session
 from annotation.worker import Worker
@@ -126,6 +126,7 @@ class Api:
             ("POST", "/api/follow", self.follow),
             ("POST", "/api/stop", self.stop),
             ("POST", "/api/export", self.export),
+            ("GET", "/api/export/{kind}", self.download),
         ]
         return [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
 
@@ -211,6 +212,14 @@ class Api:
         path = yield from export(self.session, kind, self.worker.progress)
         self.session.note("export", kind=kind)
         self.worker.job.message = f"written: {path}"
+        self.worker.job.link = f"/api/export/{kind}" if kind in FILMS else ""
+
+    def download(self, request: Request) -> Response:
+        """A film that was exported."""
+        kind = request.path_params["kind"]
+        if kind not in FILMS or not (path := film_path(self.session, kind)).is_file() or path.is_symlink():
+            raise InputError("export it first")
+        return FileResponse(path, filename=path.name, headers={"Cache-Control": "no-store"})
 
     def _clean(self):
         for frame in range(self.session.length):

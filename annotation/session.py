@@ -1,10 +1,11 @@
 """The state of one annotated video: objects, given masks and results, in memory and in a folder."""
 
+import hashlib
 import json
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class Session:
         self.done: list[dict[str, Any]] = []  # what people did, for `session.json`
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
+        self._results_of: dict[Hashable, bytes] = {}  # `results` by what is given, until a new result is stored
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),
@@ -168,6 +170,7 @@ class Session:
             for frame in empty:
                 del self.given[frame]
             self.revision += 1
+            self._results_of.clear()
             self._save("remove", range(self.length), object=number)
             remove_files(self._path(GIVEN, frame) for frame in empty)
 
@@ -178,6 +181,7 @@ class Session:
             if unknown := set(object_ids(labels)) - set(known):
                 raise InputError(f"expected labels of objects, found {min(unknown)}")
             reached = {*object_ids(self.labels(frame)), *object_ids(labels)}
+            self._remember_results()
             write_label_map(self._path(GIVEN, frame), labels, colour_map())
             self.given[frame] = Given(known, object_ids(labels))
             self._now_old(frame, reached)
@@ -187,6 +191,7 @@ class Session:
         """Remove a given mask."""
         with self.lock:
             if frame in self.given:
+                self._remember_results()
                 shown = self.given.pop(frame).shown
                 self._now_old(frame, {*shown, *object_ids(self.labels(frame))})
                 self._save("forget", [frame], frame=frame)
@@ -202,6 +207,7 @@ class Session:
             if self.results[frame] != FINAL:
                 write_label_map(self._path(MASKS, frame), self._with_given(frame, labels), colour_map())
                 self.results[frame] = FINAL if final else ONE_WAY
+                self._results_of.clear()
                 self.sureness[frame] = None if sureness is None else round(sureness, 3)
                 self._changed([frame])
             return True
@@ -258,15 +264,29 @@ class Session:
         return result
 
     def _now_old(self, frame: int, ids: set[int]) -> None:
-        """What follows from the mask of a frame is old, on each side as far as a given frame that states all these objects."""
+        """What follows from the mask of a frame is old, on each side as far as a given frame that states all these objects.
+
+        Unless what is given now was given before, and nothing was followed since: then all is as it was.
+        """
         ends = [i for i, mask in self.given.items() if ids.issubset(mask.stated)]
         first = max((end + 1 for end in ends if end < frame), default=0)
         stop = min((end for end in ends if end > frame), default=self.length)
         for i in range(first, stop):
             if self.results[i] != NONE:
                 self.results[i] = OLD
+        if (before := self._results_of.get(self._what_is_given())) is not None:
+            self.results[:] = before
+            first, stop = 0, self.length
         self.changed_at[first:stop] = self.version + 1
         self.revision += 1
+
+    def _remember_results(self) -> None:
+        self._results_of[self._what_is_given()] = bytes(self.results)
+
+    def _what_is_given(self) -> Hashable:
+        masks = sorted(self.given.items())
+        files = [self._path(GIVEN, frame).read_bytes() for frame, _ in masks]
+        return hashlib.sha256(repr((masks, files)).encode()).digest()
 
     def _changed(self, frames: Iterable[int] = ()) -> None:
         self.version += 1

@@ -36,6 +36,7 @@ class Job:
     frame: int = 0  # the one that was done last
     message: str = ""  # for the user: what came of it
     failed: bool = False
+    link: str = ""  # where the page can download what was exported
 
 
 class Worker:
@@ -141,7 +142,7 @@ class Worker:
             before += propagation.steps
             self._forget_working()
         session.note("follow", steps=total)
-        self.job.message = f"Followed; the network saw {total} frames." if total else "All is followed."
+        self.job.message = f"Followed, in {total} steps of both directions." if total else "All is followed."
 
     def _propagation(self, part: Part) -> Propagation:
         session = self.session

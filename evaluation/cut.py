@@ -60,3 +60,26 @@ def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, others: np.ndarray, 
     hints[others | off] = BACKGROUND
     hints[on] = OBJECT
     return cut(image, hints)
+
+
+def changing_locally(cut_from: Cut) -> Cut:
+    """A cut whose corrections stay near the scribbles.
+
+    Where there is a mask already, it gains only those connected regions of `cut_from`'s result that a scribble on the object
+    touches, and loses only those that a scribble off it touches.
+    """
+
+    def changed(image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
+        found = cut_from(image, mask, others, on, off)
+        if not mask.any():
+            return found
+        return (mask | _touched(found & ~mask, on)) & ~_touched(mask & ~found, off)
+
+    return changed
+
+
+def _touched(region: np.ndarray, scribbles: np.ndarray) -> np.ndarray:
+    """The connected parts of a region (H, W) bool that scribbles touch or lie next to."""
+    parts = cv2.connectedComponents(region.astype(np.uint8))[1]
+    near = cv2.dilate(scribbles.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return np.isin(parts, np.unique(parts[near & region]))

@@ -19,7 +19,7 @@ import torch
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import open_video
-from evaluation.cut import Cut, cut_from_scribbles
+from evaluation.cut import Cut, changing_locally, cut_from_scribbles
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from model import segmenter_maker
 from model.checkpoint import digest
@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
 def scribbles_by(model: str, device: torch.device) -> Cut:
     """What turns scribbles into masks."""
     if model == "none" or (model == SCRIBBLE_MODEL and not Path(model).is_file()):
-        return cut_from_scribbles
-    return partial(cut_with_network, load_scribble_network(model, device))
+        return changing_locally(cut_from_scribbles)
+    return changing_locally(partial(cut_with_network, load_scribble_network(model, device)))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from dataset.benchmarks import chosen_videos, davis_videos, youtube_videos
 from dataset.robot import UNMARKED
 from dataset.video import Video
-from evaluation.cut import Cut, cut_from_scribbles
+from evaluation.cut import Cut, changing_locally, cut_from_scribbles
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from evaluation.metrics import score_masks
 from evaluation.rounds import Give, give_scribbled, give_truth, look_at, rounds_of
@@ -82,10 +82,9 @@ def cuts_of(arguments: argparse.Namespace) -> dict[str, Cut]:
     if "grabcut" in arguments.source:
         cuts["grabcut"] = cut_from_scribbles
     if "network" in arguments.source:
-        cuts["network"] = partial(
-            cut_with_network, load_scribble_network(arguments.scribble_model, device_of(arguments.device))
-        )
-    return cuts
+        network = load_scribble_network(arguments.scribble_model, device_of(arguments.device))
+        cuts["network"] = partial(cut_with_network, network)
+    return {name: changing_locally(cut) for name, cut in cuts.items()}
 
 
 @one_line_errors

@@ -19,7 +19,7 @@ from annotation.worker import Worker
 from dataset.benchmarks import youtube_videos
 from dataset.video_file import FrameFolder, VideoFile
 from dataset.vos import VideoClips
-from evaluation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, cut
+from evaluation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, changing_locally, cut
 from model import VideoSegmenter
 from util.errors import InputError
 from util.image import colour_map, read_label_map, write_label_map
@@ -104,6 +104,25 @@ def test_a_correction_computes_the_interval_between_its_neighbours_and_nothing_e
     assert bench.follow() == 2 * 6
     after = bench.results()
     assert all(after[t] == before[t] for t in (0, 1, 2, 3, 4, 9))
+
+
+def test_a_correction_that_is_taken_back_leaves_all_as_it_was(bench):
+    for frame in (0, 9):
+        bench.session.give(frame, square((4 + frame, 4)))
+    bench.follow()
+    before, results = bench.results(), bytes(bench.session.results)
+    bench.session.give(5, square((30, 20)))
+    bench.session.give(9, square((8, 8)))
+    assert bytes(bench.session.results) != results
+    bench.session.give(9, square((13, 4)))
+    bench.session.forget(5)
+    assert bytes(bench.session.results) == results
+    assert bench.results() == before
+    assert bench.follow() == 0
+    bench.session.give(5, square((30, 20)))
+    bench.follow()
+    bench.session.forget(5)
+    assert bench.follow() == 2 * 10  # something was followed since, so it is not as it was
 
 
 def test_a_new_object_is_followed_past_masks_that_were_drawn_before_it(bench):
@@ -286,6 +305,30 @@ def _decoded(jpeg: bytes) -> np.ndarray:
     import cv2
 
     return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].copy()
+
+
+def test_a_correction_changes_only_what_scribbles_touch():
+    mask, found, on, off = (np.zeros((20, 40), bool) for _ in range(4))
+    mask[5:15, 5:15] = mask[5:15, 20:25] = True
+    found[5:15, 5:19] = found[2:4, 30:35] = True  # two regions are new, one is gone
+
+    def cut(image: np.ndarray, *hints: np.ndarray) -> np.ndarray:
+        return (found | on) & ~off
+
+    def cut_locally(mask: np.ndarray) -> np.ndarray:
+        return changing_locally(cut)(np.zeros((20, 40, 3), np.uint8), mask, np.zeros_like(mask), on, off)
+
+    np.testing.assert_array_equal(cut_locally(mask), mask)  # without scribbles
+    on[10, 8:12] = True  # in the mask already
+    np.testing.assert_array_equal(cut_locally(mask), mask)
+    on[10, 10:17] = True
+    expected = mask.copy()
+    expected[5:15, 5:19] = True
+    np.testing.assert_array_equal(cut_locally(mask), expected)
+    off[10, 24:28] = True
+    expected[5:15, 20:25] = False
+    np.testing.assert_array_equal(cut_locally(mask), expected)
+    np.testing.assert_array_equal(cut_locally(np.zeros_like(mask)), (found | on) & ~off)  # no correction, a first mask
 
 
 def test_grabcut_finds_a_disc_in_a_box_and_from_a_scribble():

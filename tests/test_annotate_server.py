@@ -99,6 +99,8 @@ def test_no_path_leads_out_of_the_page(path, server):
         ("PATCH", "/api/object/99", {"name": "x"}, 400),
         ("DELETE", "/api/object/99", None, 400),
         ("POST", "/api/export", {"kind": "../../etc"}, 400),
+        ("GET", "/api/export/overlay", None, 400),
+        ("GET", "/api/export/masks", None, 400),
         ("TRACE", "/", None, 405),
     ],
 )
@@ -145,6 +147,9 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_
         news = server.state(since)  # what a second tab hears
         assert news["objects"][0]["hidden"]
         assert not news["frames"]
+        server.ask("POST", "/api/export", {"kind": "overlay"})
+        status, film = server.ask("GET", server.wait()["link"])
+        assert (status, film) == (200, (tmp_path / "out/export/overlay.mp4").read_bytes())
         assert server.end(signal.SIGINT) == 0
     finally:
         if server.process.poll() is None:

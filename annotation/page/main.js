@@ -42,11 +42,13 @@ function showState() {
   $('forget').disabled = !given; $('keep').disabled = given || !shown.labels;
   const sure = line.sureness[shown.index];
   $('sure').textContent = given || sure === null || sure === undefined ? '' : `sure: ${Math.round(100 * sure)} %`;
-  const { running, kind, done, total } = page.job;
+  const { running, kind, done, total, link } = page.job;
   $('progress').hidden = !running; $('progress').max = total || 1; $('progress').value = done;
   $('stop').hidden = !running; $('follow').hidden = running;
   $('follow').disabled = !page.behind; $('export').disabled = running;
-  if (running) tell(`${{ follow: 'Following', export: 'Exporting', clean: 'Tidying up' }[kind]}: ${done} of ${total}`);
+  if (running) tell(`${{ follow: 'Following', export: 'Exporting', clean: 'Tidying up' }[kind]}${total ? `: ${done} of ${total}` : '…'}`);
+  $('download').hidden = running || !link;
+  if (link) $('download').href = link;
   line.given = shown.given; line.current = shown.index;
   line.draw();
 }
@@ -73,7 +75,11 @@ function heard(news) {
   }
   for (const [index, , , version] of news.frames) shown.heard(index, version);
   if (!page.objects.some((each) => each.id === page.object)) page.object = page.objects[0]?.id ?? 0;
-  if (before.running && !news.job.running) tell(news.job.message, news.job.failed);
+  if (before.running && !news.job.running) {
+    tell(news.job.message, news.job.failed);
+    if (page.watching && before.kind === 'follow') go(page.from); // where the mask was drawn
+    page.watching = false;
+  }
   if (page.watching && news.job.running && news.job.kind === 'follow' && news.job.done && news.job.frame !== shown.index) go(news.job.frame);
   showObjects($('objects'), page, { choose, changed: show, tell });
   show();
@@ -102,6 +108,7 @@ const follow = trying(async () => {
   await shown.queue;
   await api.follow();
   page.watching = true;
+  page.from = shown.index;
 });
 
 function edit(change) {
@@ -181,6 +188,7 @@ function undo(again) {
   if (!again && tools.points.length) { tools.key('Backspace'); return; } // a corner of the polygon in the making
   if (!shown.labels || tools.drawing) return;
   tools.leave(); // scribbles, whose mask may go
+  tell('');
   shown.step(...(again ? ['redo', 'undo'] : ['undo', 'redo']));
 }
 

@@ -201,11 +201,12 @@ export class Tools {
     try {
       const found = await ask(index, hints);
       if (index !== this.shown.index || object !== this.page.object || this.drawing) return;
+      let changes = 0;
       this.#change(({ data }) => data.forEach((label, i) => {
-        if (found[i] && (label === 0 || label === object)) data[i] = object;
-        else if (replace && !found[i] && label === object) data[i] = 0;
+        const now = found[i] && label === 0 ? object : replace && !found[i] && label === object ? 0 : label;
+        if (now !== label) { data[i] = now; changes += 1; }
       }));
-      this.tell(found.includes(1) ? 'Found; correct it with the brush, the eraser or scribbles.' : 'Found nothing there; draw it with the brush.');
+      this.tell(changes ? 'Found; correct it with the brush, the eraser or scribbles.' : 'Nothing has changed there; use the brush or the eraser.');
     } catch (error) {
       this.tell(error.message, true);
     }
