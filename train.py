@@ -57,7 +57,16 @@ from util.device import device_of, fastest_format, use_threads
 from util.distributed import EXIT_ALONE, EXIT_STOPPED, Processes, StopRequest, is_lost_connection
 from util.errors import InputError, names_some, one_line_errors
 from util.files import one_line_for, path_in, refuse_file_above
-from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_float, positive_int, seed_int, worker_count
+from util.flags import (
+    DefaultsFormatter,
+    Parser,
+    first_line,
+    non_negative_int,
+    positive_float,
+    positive_int,
+    seed_int,
+    worker_count,
+)
 from util.image import normalise
 from util.lock import Lock
 
@@ -67,7 +76,7 @@ CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter, argument_default=None)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter, argument_default=None)
     run = result.add_argument_group("run")
     run.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
     run.add_argument(

@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from util.flags import DefaultsFormatter, count_or_all, int_between, positive_int, worker_count
+from util.flags import DefaultsFormatter, Parser, count_or_all, int_between, positive_int, worker_count
 
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, shorter side at which the network works
 SCRIBBLE_MODEL = "saves/stcn_scribble.pth"
@@ -101,7 +101,7 @@ def add_segmenter_flags(
 
 def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
     """A parser with the flags that both evaluation scripts share; `size` is the default of `--size`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=DefaultsFormatter)
+    parser = Parser(description=description, formatter_class=DefaultsFormatter)
     amp = "where the hardware has it, but not with the paper's network, whose results are compared"
     add_segmenter_flags(parser, size=size, max_memory_frames=None, amp=amp, ensemble=True)
     parser.add_argument(

@@ -13,6 +13,8 @@ import pytest
 from conftest import ROOT, run_script, write_video
 from test_train import CPU, assert_same_run, children, finish, flags_of
 
+from util.lock import Lock
+
 pytestmark = pytest.mark.slow
 
 LENGTHS = {"ant": 20, "bee": 60, "cow": 40}  # bee is for one rank, the others for the other one
@@ -85,6 +87,20 @@ def masks(folder: Path) -> dict[str, bytes]:
 def test_an_error_that_all_ranks_have_is_said_once(flags, tmp_path):
     output = end(torchrun(ROOT / "eval_davis.py", *flags, tmp_path / "out", "--model", tmp_path / "none.pth"))
     assert own_lines(output) == [f"error: {tmp_path / 'none.pth'}: no such checkpoint"]
+
+
+def test_a_wrong_flag_is_said_once(flags, tmp_path):
+    output = end(torchrun(ROOT / "eval_davis.py", *flags, tmp_path / "out", "--size", "x"))
+    assert output.count("error: argument --size: expected an integer from 16 to 4096, found 'x'") == 1
+
+
+@pytest.mark.slow
+def test_two_ranks_refuse_a_folder_that_is_in_use(flags, tmp_path):
+    with Lock(tmp_path / "out", "something else"):
+        output = end(torchrun(ROOT / "eval_davis.py", *flags, tmp_path / "out"))
+    (line,) = own_lines(output)
+    assert line.startswith(f"error: {tmp_path / 'out'}: ")
+    assert not (tmp_path / "out/run.json").exists()
 
 
 def test_a_killed_rank_ends_the_evaluation_and_the_same_command_continues(flags, tmp_path):

@@ -3,8 +3,9 @@
 import argparse
 import math
 from collections.abc import Callable
+from typing import NoReturn
 
-from util.errors import shorten
+from util.errors import let_rank_0_speak, shorten
 
 LARGEST = 1e6  # for learning rates and the like: far beyond any useful value, and safe in float32
 MOST_WORKERS = 256
@@ -15,6 +16,14 @@ class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser for scripts that may run under torchrun, where a wrong flag is said once."""
+
+    def error(self, message: str) -> NoReturn:
+        let_rank_0_speak()
+        super().error(message)
 
 
 def first_line(doc: str | None) -> str:
