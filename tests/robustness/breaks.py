@@ -280,7 +280,7 @@ def weights(path: Path, seed: int) -> None:
     chosen = random.Random(seed)
     content = torch.load(path, weights_only=True)
     part = chosen.choice(("network", "network", "config", "top"))
-    table = content if part == "top" else content[part]
+    table = content if part == "top" else content.get(part, content)  # a scribble network has no config
     name = chosen.choice(sorted(table))
     old = table[name]
     if isinstance(old, torch.Tensor):

@@ -34,7 +34,7 @@ from trials import COMMANDS, Command, Trial
 
 LIMIT = 120  # seconds for a case, on a busy machine
 MEMORY = 3 << 30  # bytes that a case may take
-SOAK = 10_000
+CASES, SOAK = 300, 10_000
 NUMBERS = ("0", "-1", "nan", "inf", "-inf", "", "x", "1e400", "1e-400", "9" * 5000, "-9" + "9" * 30, "0x10", "٣", "1_0", " 1")
 LARGE = ("1", "3", "2147483648", "9223372036854775808", "1" + "0" * 30)  # for flags that do not make a run long
 HARMLESS = ("top", "mem_every", "max_memory_frames", "seed", "keep", "frames", "save_every", "log_every", "fps", "shown")
@@ -216,8 +216,8 @@ def prepare(root: Path, commands: dict[str, Command]) -> None:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     result.add_argument("folder", type=Path, help="the sandbox's folder")
-    result.add_argument("--cases", type=int, default=300, help="number of cases")
-    result.add_argument("--soak", action="store_true", help=f"{SOAK} cases")
+    result.add_argument("--cases", type=int, help=f"number of cases (default: {CASES}, with --soak {SOAK})")
+    result.add_argument("--soak", action="store_true", help="many cases, also of slow commands")
     result.add_argument("--seed", type=int, default=0, help="of the cases")
     result.add_argument("--only", metavar="NAME", help="cases of this command alone")
     result.add_argument("--again", metavar="CASE", help="run one case, as printed")
@@ -257,7 +257,7 @@ def main() -> int:
             attempt(case)
             print(run(case, root)[0])
         else:
-            number = SOAK if arguments.soak else arguments.cases
+            number = arguments.cases or (SOAK if arguments.soak else CASES)
             chosen = cases(root, commands)
             quiet = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
             silent = settings(max_examples=number, phases=[Phase.generate], **quiet)
