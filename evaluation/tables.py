@@ -1,5 +1,6 @@
 """Figures of many videos: the walk over a data set that resumes, and tables, JSON files and curves of what it found."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,20 +36,27 @@ def over_videos(
     `steps(video)` steps.
 
     The file at `path` is written after each video, so that the same run goes on when it was stopped.  Raises `InputError`
-    when it was left by other settings, unless `overwrite`.
+    when it was left by other settings or edited since, unless `overwrite`.
     """
-    old = read_json(path) if path.is_file() else {}
     done: dict[str, Any] = {}
-    if isinstance(old, dict) and old.get("settings") == settings and isinstance(old.get("videos"), dict):
-        done = old["videos"]
-    elif old and not overwrite:
-        raise InputError(f"{path}: was made with other settings; --overwrite replaces it")
+    if path.is_file():
+        old = read_json(path)
+        if isinstance(old, dict) and old == _signed(settings, old.get("videos")):
+            done = old["videos"]
+        elif not overwrite:
+            raise InputError(f"{path}: was made with other settings, or edited; --overwrite replaces it")
     waiting = [video for video in videos if video.name not in done]
     with progress_bar(sum(map(steps, waiting)), f"{unit} of {path.stem}", shown=bool(waiting)) as bar:
         for video in waiting:
             done[video.name] = work(video, bar.increment)
-            write_json(path, {"settings": settings, "videos": done})
+            write_json(path, _signed(settings, done))
     return {video.name: done[video.name] for video in videos}
+
+
+def _signed(settings: dict[str, Any], videos: Any) -> dict[str, Any]:
+    """What `over_videos` writes, with a checksum, so that it trusts only figures that it wrote itself."""
+    checksum = hashlib.sha256(json.dumps([settings, videos]).encode()).hexdigest()
+    return {"settings": settings, "videos": videos, "sha256": checksum}
 
 
 def write_json(path: Path, content: Any) -> None:

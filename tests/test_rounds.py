@@ -150,6 +150,10 @@ def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(tiny_davis, 
     assert looked[0]["J&F"] == pytest.approx(next(row["mask"] for row in rows if row["source"] == "grabcut"))
     assert run_script("eval_rounds", *flags, "masks", "--rounds", 3) == 2
     assert "other settings" in capsys.readouterr().err
+    for edited in ("[]", (out / "masks.json").read_text().replace('"J&F"', '"J"', 1)):
+        (out / "masks.json").write_text(edited)
+        assert run_script("eval_rounds", *flags, "masks") == 2
+        assert "or edited" in capsys.readouterr().err
     scribbles.write_bytes(b"x")
     assert run_script("eval_rounds", *flags, "network") == 2
     assert f"{scribbles}: expected a checkpoint" in capsys.readouterr().err
