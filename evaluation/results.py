@@ -77,10 +77,14 @@ class ResultFolder:
         unfinished = {video.name for video in videos if video.name in stale or not self.is_finished(video)}
         for name in stale | (unfinished & present):  # check all of them before removing any
             refuse_foreign(self._path(name), old.videos[name].files)
+        scores = [self.root / name for name in (*SCORE_FILES, ARCHIVE)]
+        for path in scores:
+            if path.is_dir() and not path.is_symlink():
+                raise InputError(f"{path}: expected a file, found a folder; nothing was removed, move it first")
         for name in stale:
             remove_folder(self._path(name), old.videos[name].files)
         if unfinished and old.videos:
-            remove_files(self.root / name for name in (*SCORE_FILES, ARCHIVE))  # they belong to the old masks
+            remove_files(scores)  # they belong to the old masks
         kept = {name: entry for name, entry in old.videos.items() if name in present - stale}
         self._write_record(Record(settings, {**kept, **new}))
         return [] if overwrite else sorted(changed)

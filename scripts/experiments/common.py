@@ -16,7 +16,7 @@ from model import STCN, load_for_inference
 from model.checkpoint import digest
 from util.device import device_of, use_threads
 from util.errors import InputError, names_some
-from util.files import read_json
+from util.files import path_in, read_json
 from util.flags import DefaultsFormatter, first_line, int_between, positive_int
 
 LIGHT = "saves/stcn_light.pth"
@@ -83,6 +83,8 @@ def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Nam
 
     `options` are those of `VideoSegmenter`.  Goes on after a stop; the speed is then that of the part since.
     """
+    root = Path(arguments.output)
+    folder = path_in(root, *folder.relative_to(root).parts, source=root)  # through no link out of --output
     results = ResultFolder(folder)
     speed = folder / "speed.json"
     summary = run_benchmark(

@@ -177,6 +177,11 @@ def quietly(command: tuple) -> Callable[[], object]:
     return do
 
 
+def made_folder(name: str) -> Callable[[], object]:
+    """Put a folder in the place of a file."""
+    return lambda: (path(name).unlink(missing_ok=True), path(name).mkdir())
+
+
 def twice(name: str) -> Callable[[], object]:
     """A tar of BL30K that holds one mask twice, with different content."""
 
@@ -388,6 +393,22 @@ CASES = [
         ("eval_davis", "--davis_path", "DAVIS", "--output", "DAVIS/Annotations/480p", "--overwrite", *NET),
         2,
         "holds input",
+    ),
+    Case(
+        "a link in the output of an experiment",
+        ("scripts.experiments.schedules", "--davis_path", "DAVIS", *NET, "--every", "2", "--output", "out"),
+        2,
+        "out: expected a plain name, inside out",
+        link("out/net", "../results"),
+        lambda: masks("../results") == 6,
+    ),
+    Case(
+        "a folder called like the scores, and a changed frame",
+        davis(),
+        2,
+        "scores.json: expected a file, found a folder",
+        both(quietly(davis()), cut("DAVIS/JPEGImages/480p/ant/00002.jpg"), made_folder("out/scores.json")),
+        lambda: masks("ant") == 3,
     ),
     Case("a record from elsewhere", davis("--overwrite"), 2, "run.json", write("out/run.json", '{"videos": "../../x"}')),
     Case(
