@@ -1,6 +1,6 @@
 """Thousands of broken data trees for every script: each run must end well, whatever it is given.
 
-    PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/generated.py FOLDER --cases 300
+    PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/generated.py FOLDER --cases 200
 
 A case is a script's command, up to three breaks (`breaks.py`) and perhaps an odd number for a flag.  What must hold is in
 `Trial.problems`.  `--soak` runs 10,000 cases; `--again CASE` runs one that was printed.  Run it only in the sandbox.
@@ -34,7 +34,7 @@ from trials import COMMANDS, Command, Trial
 
 LIMIT = 120  # seconds for a case, on a busy machine
 MEMORY = 3 << 30  # bytes that a case may take
-CASES, SOAK = 300, 10_000
+CASES, SOAK = 200, 10_000
 NUMBERS = ("0", "-1", "nan", "inf", "-inf", "", "x", "1e400", "1e-400", "9" * 5000, "-9" + "9" * 30, "0x10", "٣", "1_0", " 1")
 LARGE = ("1", "3", "2147483648", "9223372036854775808", "1" + "0" * 30)  # for flags that do not make a run long
 HARMLESS = ("top", "mem_every", "max_memory_frames", "seed", "keep", "frames", "save_every", "log_every", "fps", "shown")

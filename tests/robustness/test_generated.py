@@ -4,4 +4,4 @@ from test_cases import run_in_sandbox
 
 
 def test_generated_cases_end_well(tmp_path):
-    run_in_sandbox(tmp_path, "generated.py", "--cases", 300)
+    run_in_sandbox(tmp_path, "generated.py", "--cases", 200)
