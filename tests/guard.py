@@ -20,7 +20,7 @@ _CHANGING = {
     "shutil.move",
 }
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CACHES = ("__pycache__", ".pytest_cache", ".cache", "torchinductor_root")
+_CACHES = ("__pycache__", ".pytest_cache", ".cache", "torchinductor_root", ".hypothesis")
 
 
 class EscapedError(BaseException):
