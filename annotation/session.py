@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Session:
         self.done: list[dict[str, Any]] = []  # what people did, for `session.json`
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
-        self._results_of: dict[Hashable, bytes] = {}  # `results` by what is given, until a new result is stored
+        self._results_of: dict[bytes, bytes] = {}  # `results` by what was given, until a new result is stored
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),
@@ -283,7 +283,8 @@ class Session:
     def _remember_results(self) -> None:
         self._results_of[self._what_is_given()] = bytes(self.results)
 
-    def _what_is_given(self) -> Hashable:
+    def _what_is_given(self) -> bytes:
+        """A digest of all given masks."""
         masks = sorted(self.given.items())
         files = [self._path(GIVEN, frame).read_bytes() for frame, _ in masks]
         return hashlib.sha256(repr((masks, files)).encode()).digest()

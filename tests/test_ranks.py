@@ -94,7 +94,6 @@ def test_a_wrong_flag_is_said_once(flags, tmp_path):
     assert output.count("error: argument --size: expected an integer from 16 to 4096, found 'x'") == 1
 
 
-@pytest.mark.slow
 def test_two_ranks_refuse_a_folder_that_is_in_use(flags, tmp_path):
     with Lock(tmp_path / "out", "something else"):
         output = end(torchrun(ROOT / "eval_davis.py", *flags, tmp_path / "out"))

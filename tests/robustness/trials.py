@@ -287,9 +287,7 @@ COMMANDS = {
     "eval_rounds scribbles": Command(
         (*ROUNDS, "--source", "grabcut", "network"), ("DAVIS", "net.pth", "scribble.pth"), "", 1, soak=True
     ),
-    "train_scribble": Command(
-        (*SCRIBBLES, *("-i", "1", "-b", "1", "--crop", "32")), ("static", *TRAINING), "scribble network", 1, soak=True
-    ),
+    "train_scribble": Command((*SCRIBBLES, *("-i", "1", "-b", "1", "--crop", "32")), ("static", *TRAINING), "", 1, soak=True),
     "affinity": experiment("affinity", soak=True),
     "compare": experiment("compare", soak=True),
     "correspondences": experiment("correspondences", soak=True),
