@@ -5,7 +5,6 @@ torchrun --nproc_per_node=2 train.py --id first --stage 0
 """
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import sys
@@ -40,27 +39,21 @@ from model import STCN, NetworkConfig, VideoSegmenter, save_network
 from model.modules import BACKBONES
 from model.network import ARCHITECTURES
 from model.similarity import SIMILARITIES
-from training.journal import Journal, print_once
-from training.start import (
-    Start,
-    find_start,
-    load_state,
-    newest_readable,
-    refuse_other_network,
-    run_record,
-    save_checkpoint,
-    set_aside_newer,
-)
-from training.state import RunningMeans, State, iterate
-from training.step import data_parallel, figure_names, first_masks, learning_rate, make_objective, make_optimizer, make_scaler
+from training.config import TrainConfig
+from training.journal import print_once
+from training.loop import Intervals, Run, finish, loop
+from training.start import Start, drawn, find_start, load_state, refuse_other_network, sampled, set_aside_newer
+from training.state import RunningMeans, State, moving_average
+from training.step import data_parallel, figure_names, first_masks, make_optimizer, make_scaler, training_step
 from util.device import device_of, fastest_format, use_threads
-from util.distributed import EXIT_ALONE, EXIT_STOPPED, Processes, StopRequest, is_lost_connection
+from util.distributed import Processes
 from util.errors import InputError, names_some, one_line_errors
 from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import (
     DefaultsFormatter,
     Parser,
     first_line,
+    fraction,
     non_negative_int,
     positive_float,
     positive_int,
@@ -70,8 +63,6 @@ from util.flags import (
 from util.image import normalise
 from util.lock import Lock
 
-EXIT_DIVERGED = 77  # the loss was not finite
-NONFINITE_LIMIT = 10  # iterations in a row
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
 
@@ -143,6 +134,12 @@ def parser() -> argparse.ArgumentParser:
     steps.add_argument("--gamma", type=positive_float, default=0.1, help="factor by which the learning rate drops")
     steps.add_argument("--clip_grad", type=positive_float, help="clip the gradient to this norm (default: no clipping)")
     steps.add_argument(
+        "--ema",
+        type=fraction,
+        metavar="DECAY",
+        help="train the exponential moving average of the weights, such as 0.998 (default: no average)",
+    )
+    steps.add_argument(
         "--bootstrap_start",
         type=non_negative_int,
         default=20_000,
@@ -170,13 +167,12 @@ def skip_of_draw(stage: Stage, schedule: Schedule, draw: int) -> int:
     return max_skip(stage, draw / (schedule.total * schedule.iterations))
 
 
-def complete(arguments: argparse.Namespace, world: int) -> Stage:
-    """Fill in the stage's values for flags that were not given, and check the flags; returns the stage."""
+def complete(arguments: argparse.Namespace, world: int) -> TrainConfig:
+    """The settings, with the stage's values for flags that were not given; raises `InputError` if they do not fit together."""
     stage = STAGES[arguments.stage]
     if arguments.iterations is None:
         arguments.iterations = stage.iterations
-    if arguments.steps is None:
-        arguments.steps = list(stage.steps)
+    arguments.steps = tuple(stage.steps if arguments.steps is None else arguments.steps)
     if arguments.batch_size is None:
         if stage.batch % (world * arguments.accumulate):
             raise InputError(
@@ -186,11 +182,11 @@ def complete(arguments: argparse.Namespace, world: int) -> Stage:
         arguments.batch_size = stage.batch // (world * arguments.accumulate)
     if arguments.bootstrap_end < arguments.bootstrap_start:
         raise InputError("--bootstrap_end: expected at least --bootstrap_start")
-    if arguments.debug:
-        arguments.log_every, arguments.image_every = 1, 50
     if arguments.crop % 16:
         raise InputError(f"--crop: expected a multiple of 16, found {arguments.crop}")
-    return stage
+    if arguments.yv_all and arguments.yv_list:
+        raise InputError("--yv_list: cannot be combined with --yv_all")
+    return TrainConfig.of(arguments)
 
 
 @one_line_errors
@@ -207,123 +203,75 @@ def main() -> int:
     path_in(arguments.save_dir, f".{folder.name}.pth.01234567", source="--id")  # the temporary name in `write_atomically`
     refuse_file_above(folder)
     with Lock(folder, "train.py"), Processes(cuda=device.type == "cuda") as processes, one_line_for(arguments.save_dir):
-        return train(arguments, folder, processes, device)
+        run = prepare(arguments, folder, processes, device)
+        if run.start < run.config.iterations:
+            return loop(run, save_network)
+        print_once(processes, f"{run.final}: already finished, after {run.start} iterations")
+        return 0 if run.final.exists() else finish(run, save_network)
 
 
-def train(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> int:
-    """Train to the end, or until asked to stop, with all but the network in `folder`; returns the exit status."""
-    stage = complete(arguments, processes.world)
-    schedule = Schedule(arguments.iterations, arguments.batch_size, arguments.accumulate, processes.world)
-    if arguments.yv_all and arguments.yv_list:
-        raise InputError("--yv_list: cannot be combined with --yv_all")
+def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> Run:
+    """Check everything, and set up the network and its training from where the run begins or goes on."""
+    config = complete(arguments, processes.world)
+    stage = STAGES[arguments.stage]
+    schedule = Schedule(config.iterations, config.batch_size, config.accumulate, processes.world)
     sampling = sampling_options(arguments)
-    sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=arguments.crop)
+    sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=config.crop)
     if "YouTube-VOS" in sources and sampling["youtube_list"] is None and not arguments.yv_all:
         print_once(
             processes, "YouTube-VOS: training on all videos, since there is no list of the well-annotated ones (--yv_list)"
         )
-    validation = davis_videos(arguments.davis_root) if arguments.val_every else []
-    if absent := [frame for video in validation for frame in video.without_truth]:
+    videos = davis_videos(arguments.davis_root) if arguments.val_every else []
+    if absent := [frame for video in videos for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
-    draws = Draws(sources, seed=arguments.seed, max_skip=partial(skip_of_draw, stage, schedule))
-    final = folder.with_name(f"{folder.name}.pth")
-    record = run_record(arguments, schedule, sources)
-    objective = make_objective(arguments, device)
-    torch.manual_seed(arguments.seed)
+    draws = Draws(sources, seed=config.seed, max_skip=partial(skip_of_draw, stage, schedule))
+    record = {"stage": arguments.stage, **config.record(), **sampled(arguments.stage, sampling), **drawn(sources, schedule)}
+    objective = config.objective(device)
+    torch.manual_seed(config.seed)
 
     start = find_start(arguments, folder, record, processes)
     refuse_other_network(start.network, arguments)
+    final = folder.with_name(f"{folder.name}.pth")
     if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
         raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
-    memory_format = fastest_format(device, half=objective.amp_dtype is not None)
-    network = start.network.to(device).to(memory_format=memory_format).train()
-    if start.iteration >= schedule.iterations:
-        print_once(processes, f"{final}: already finished, after {start.iteration} iterations")
-        if processes.rank == 0 and not final.exists():
-            save_network(network, final)
-        return 0
+    network = start.network.to(device).to(memory_format=fastest_format(device, half=objective.amp_dtype is not None)).train()
     if not start.content and arguments.no_pretrained and arguments.load_network is None:
         network.set_statistics(calibration_clips(draws, device))
-    if arguments.compile:
-        network.compile()
-    model = data_parallel(network) if processes.world > 1 else network
-    slots = 1 if arguments.stage == 0 else 2
     state = State(
         network,
         objective,
-        make_optimizer(network, arguments),
+        make_optimizer(network, config),
         make_scaler(objective, device),
-        RunningMeans(figure_names(slots), processes),
+        RunningMeans(figure_names(1 if arguments.stage == 0 else 2), processes),
+        averaged=None if config.ema is None else moving_average(network, config.ema),
     )
     if start.content:
         load_state(state, start)
     if processes.rank == 0:
         set_aside_newer(folder, start.iteration if start.same_run else 0)
-    start = start._replace(content={})  # frees memory
-
-    print_once(processes, describe(arguments, schedule, sources, network, device, start))
-    pin = device.type == "cuda"
-    batches = load(draws, schedule, rank=processes.rank, start=start.iteration, workers=arguments.num_workers, pin=pin)
-    with (
-        StopRequest(processes) as stop,
-        Journal(folder, schedule, start.iteration, processes) as journal,
-        leaves_when_alone(stop),
-    ):
-        for iteration in range(start.iteration, schedule.iterations):
-            for parameters in state.optimizer.param_groups:
-                parameters["lr"] = learning_rate(parameters["base_lr"], iteration, arguments)
-            with journal.waiting():
-                passes = [next(batches) for _ in range(schedule.passes)]
-            journal.warn(passes)
-            predicted = iterate(state, model, passes, iteration, arguments.clip_grad, device)
-
-            done = iteration + 1
-            last = done == schedule.iterations
-            if done % arguments.image_every == 0:
-                journal.picture(done, passes[-1], predicted)
-            if last or done % arguments.log_every == 0:
-                figures = {
-                    "learning_rate": state.optimizer.param_groups[-1]["lr"],
-                    "max_skip": skip_of_draw(stage, schedule, iteration * schedule.total),
-                    "kept_pixels": objective.fraction(iteration),
-                }
-                journal.figures(done, state.means.flush() | figures)
-                if state.means.longest_nonfinite >= NONFINITE_LIMIT:
-                    return diverged(state.means, folder, processes)
-            if validation and done % arguments.val_every == 0:
-                score = processes.broadcast(validate(network, validation, folder, processes))
-                if score is not None and score > state.best:
-                    state.best = score
-                    if processes.rank == 0:
-                        save_network(network, folder / "best.pth")
-                journal.validation(done, score)
-            stopping = stop.agreed()
-            if stopping or last or done % arguments.save_every == 0:
-                journal.flush()  # figures before a checkpoint are never logged again
-                path = save_checkpoint(state, folder, done, record, keep=arguments.keep, processes=processes)
-            if stopping and not last:
-                print_once(processes, f"\nstopped after {done} iterations; the same command resumes from {path}")
-                return EXIT_STOPPED
-            journal.step(done)
-    if processes.rank == 0:
-        save_network(network, final)
-    journal.report_problems()
-    if state.means.nonfinite:
-        print_once(processes, f"warning: the loss was not finite in the last {state.means.nonfinite} iterations")
-    print_once(processes, f"network: {final}")
-    return 0
-
-
-@contextlib.contextmanager
-def leaves_when_alone(stop: StopRequest) -> Iterator[None]:
-    """A context that ends this process if it was asked to stop but another process is already gone: nothing can be saved."""
-    try:
-        yield
-    except RuntimeError as error:
-        if stop.asked and is_lost_connection(error):
-            print_once(stop.processes, f"asked to stop, but another process is gone ({error}); not saved")
-            os._exit(EXIT_ALONE)  # a normal exit would wait for the other processes
-        raise
+    if arguments.compile:
+        network.compile()
+    print_once(processes, describe(arguments.stage, config, sources, network, device, start, processes.world))
+    every = Intervals(arguments.save_every, arguments.log_every, arguments.image_every, arguments.val_every)
+    if arguments.debug:
+        every = every._replace(log=1, image=50)
+    return Run(
+        config,
+        record,
+        folder,
+        start.iteration,
+        draws,
+        schedule,
+        arguments.num_workers,
+        state,
+        data_parallel(network) if processes.world > 1 else network,
+        training_step,
+        every,
+        arguments.keep,
+        processes,
+        device,
+        partial(validate, state, videos, folder, processes) if videos else None,
+    )
 
 
 def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -334,9 +282,9 @@ def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tens
         yield normalise(batch.frames.to(device)), first_masks(labels, valid.shape[1]), valid
 
 
-def validate(network: STCN, videos: list, folder: Path, processes: Processes) -> float | None:
+def validate(state: State, videos: list, folder: Path, processes: Processes) -> float | None:
     """J&F on the videos, on rank 0.  `None` on other ranks and, after a warning, if a video cannot be read."""
-    network.eval()
+    network = state.result.eval()
     results = ResultFolder(folder / "validation")
     if processes.rank == 0:
         results.claim(videos, {"made by": "training"}, overwrite=True, shown=False)
@@ -352,33 +300,24 @@ def validate(network: STCN, videos: list, folder: Path, processes: Processes) ->
 
 
 def describe(
-    arguments: argparse.Namespace, schedule: Schedule, sources: dict, network: STCN, device: torch.device, start: Start
+    stage: int, config: TrainConfig, sources: dict, network: STCN, device: torch.device, start: Start, world: int
 ) -> str:
     """A description of the run, for the terminal."""
     data = ", ".join(
         f"{name} ({len(source)}{f' x {often}' if often > 1 else ''})" for name, (source, often) in sources.items()
     )
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    shape = network.config
     lines = [
-        f"stage {arguments.stage} on {data}",
-        f"{parameters / 1e6:.1f} M parameters, {network.config}",
-        f"{schedule.world} x {device.type}: {schedule.total} samples per iteration = {schedule.world} processes x "
-        f"{schedule.batch} samples x {schedule.passes} passes",
+        f"stage {stage} on {data}",
+        f"{shape.arch.upper()}, {parameters / 1e6:.1f} M parameters: {shape.key_backbone} and {shape.value_backbone}, "
+        f"{shape.key_dim} key and {shape.value_dim} value channels, {shape.similarity}",
+        f"{world} x {device.type}: {config.batch_size * config.accumulate * world} samples per iteration "
+        f"= {world} processes x {config.batch_size} samples x {config.accumulate} passes",
     ]
     if start.iteration:
-        lines.append(f"resuming after {start.iteration} of {schedule.iterations} iterations")
+        lines.append(f"resuming after {start.iteration} of {config.iterations} iterations")
     return "\n".join(lines)
-
-
-def diverged(means: RunningMeans, folder: Path, processes: Processes) -> int:
-    names = [name for part in processes.gather(means.bad_samples) for name in part]
-    good = newest_readable(folder, fits=lambda content: content["means"]["nonfinite"] == 0)
-    print_once(
-        processes,
-        f"\nerror: the loss was not finite in {means.longest_nonfinite} iterations in a row; the last good checkpoint: "
-        f"{good or 'none'}; samples of the last of these iterations:\n  " + "\n  ".join(names),
-    )
-    return EXIT_DIVERGED
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ n // L, in that epoch's permutation of the L entries of all data sets.
 
 import argparse
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,10 +21,11 @@ from dataset.clip import Clip
 from dataset.static import StaticClips
 from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
-from util.flags import int_between
+from util.flags import int_between, name_and_count
 
 OFTEN = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OFTEN, "HRSOD_small": OFTEN}
+MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Parsing
 YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos, if present
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
@@ -81,7 +82,8 @@ def max_skip(stage: Stage, progress: float) -> int:
 
 def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
     """Stage 0: the static data sets found below `root`, each with its repeats per epoch."""
-    present = {name: often for name, often in STATIC_FOLDERS.items() if (Path(root) / name).is_dir()}
+    known = STATIC_FOLDERS | MORE_STATIC_FOLDERS
+    present = {name: often for name, often in known.items() if (Path(root) / name).is_dir()}
     if not present:
         raise InputError(f"{root}: expected at least one of {', '.join(STATIC_FOLDERS)} in it, found none")
     if absent := STATIC_FOLDERS.keys() - present:
@@ -105,12 +107,14 @@ def video_sources(
     youtube_root: str | Path | None,
     davis_root: str | Path | None,
     *,
+    own: Sequence[str | Path] = (),
     youtube_list: str | Path | None = None,
     spacing: str = "released",
     crop: int = 384,
 ) -> dict[str, tuple[Source, int]]:
     """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
 
+    `own` are folders of the user's own videos (`own_sources`).
     `youtube_list` is a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
     """
     sources: dict[str, tuple[Source, int]] = {}
@@ -127,9 +131,32 @@ def video_sources(
             raise InputError(f"{image_set}: no such image set")
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
         sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set, images, masks), **options), OFTEN
+    sources |= own_sources(own, **options)
     if not sources:
-        raise InputError("expected YouTube-VOS or DAVIS to train on, found neither")
+        raise InputError("expected YouTube-VOS, DAVIS or own videos (--own_root) to train on, found none")
     return sources
+
+
+def own_sources(roots: Sequence[str | Path], **options: Any) -> dict[str, tuple[Source, int]]:
+    """The user's own videos, by the name of their folder: `JPEGImages/<video>/` and `Annotations/<video>/` in each root.
+
+    Frames without a mask are left out.  Raises `InputError` if a folder is missing, or if two have the same name.
+    """
+    found: dict[str, tuple[Source, int]] = {}
+    for root in map(Path, roots):
+        name = root.resolve().name
+        if name in found:
+            raise InputError(f"--own_root: {root} has the same name as another folder, {name}")
+        found[name] = VideoClips(root / "JPEGImages", root / "Annotations", **options), OFTEN
+    return found
+
+
+def mixed(sources: dict[str, tuple[Source, int]], mix: Mapping[str, int]) -> dict[str, tuple[Source, int]]:
+    """The sources with other repeats per epoch, by name; 0 leaves a source out.  `InputError` for an unknown name."""
+    if unknown := mix.keys() - sources.keys():
+        raise InputError(f"--mix: expected some of {', '.join(sources)}, found {', '.join(sorted(unknown))}")
+    found = {name: (source, mix.get(name, often)) for name, (source, often) in sources.items()}
+    return {name: (source, often) for name, (source, often) in found.items() if often}
 
 
 def listed_videos(path: Path, images: Path, masks: Path) -> list[str] | None:
@@ -151,6 +178,8 @@ def stage_sources(
     stage: int,
     roots: Mapping[str, str | None],
     *,
+    own: Sequence[str | Path] = (),
+    mix: Mapping[str, int] | None = None,
     youtube_list: str | Path | None = None,
     spacing: str = "released",
     crop: int = 384,
@@ -160,13 +189,16 @@ def stage_sources(
     Raises `InputError` if data that the stage needs is missing.
     """
     if stage >= 2:
-        options: Any = {"youtube_list": youtube_list, "spacing": spacing, "crop": crop}
-        return video_sources(roots["yv_root"], roots["davis_root"], **options)
+        options: Any = {"own": own, "youtube_list": youtube_list, "spacing": spacing, "crop": crop}
+        return mixed(video_sources(roots["yv_root"], roots["davis_root"], **options), mix or {})
+    if own:
+        raise InputError(f"--own_root: expected stage 2 or 3, found {stage}")
     flag = ("static_root", "bl_root")[stage]
     root = roots[flag]
     if root is None:
         raise InputError(f"--{flag}: stage {stage} needs it")
-    return static_sources(root, crop=crop) if stage == 0 else bl30k_sources(root, spacing=spacing, crop=crop)
+    found = static_sources(root, crop=crop) if stage == 0 else bl30k_sources(root, spacing=spacing, crop=crop)
+    return mixed(found, mix or {})
 
 
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
@@ -201,12 +233,33 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
         "--yv_list", metavar="FILE", help="videos of YouTube-VOS to train on, one per line (default: the project's list)"
     )
     parser.add_argument("--yv_all", action="store_true", help="train on all videos of YouTube-VOS and ignore the list")
+    parser.add_argument(
+        "--own_root",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="stages 2 and 3: also train on your own videos, JPEGImages/<video>/ and Annotations/<video>/ in each folder",
+    )
+    parser.add_argument(
+        "--mix",
+        nargs="+",
+        type=name_and_count,
+        default=[],
+        metavar="NAME=N",
+        help="take each entry of a data set N times per epoch; names as the run prints them (default: DAVIS and own videos "
+        f"{OFTEN} times, others as in the paper)",
+    )
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_sampling_flags` as arguments of `stage_sources`."""
     listed = arguments.yv_list or (str(YOUTUBE_LIST) if YOUTUBE_LIST.is_file() else None)
-    return {"spacing": arguments.spacing, "youtube_list": None if arguments.yv_all else listed}
+    return {
+        "spacing": arguments.spacing,
+        "youtube_list": None if arguments.yv_all else listed,
+        "own": arguments.own_root,
+        "mix": dict(arguments.mix),
+    }
 
 
 def add_crop_flag(parser: argparse._ActionsContainer) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from util.device import upload
 from util.errors import InputError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -47,6 +48,28 @@ class KeyFeatures(NamedTuple):
         return KeyFeatures(*(x[:, t] for x in self))
 
 
+class Present(NamedTuple):
+    """Which of the B x N object slots of a batch hold an object: P of them, the only ones that training computes."""
+
+    index: Tensor  # (P,) into the B N slots, ascending
+    sample: Tensor  # (P,) the sample that each belongs to
+    slots: int  # N
+
+    @classmethod
+    def of(cls, valid: Tensor, device: torch.device) -> "Present":
+        """From (B, N) bool; no wait for the GPU if that is on the CPU."""
+        index = valid.flatten().nonzero()[:, 0]
+        return cls(upload(index, device), upload(index // valid.shape[1], device), valid.shape[1])
+
+    def gather(self, x: Tensor) -> Tensor:
+        """(B, N, ...) -> (P, ...)."""
+        return x.flatten(0, 1).index_select(0, self.index)
+
+    def scatter(self, x: Tensor, batch: int) -> Tensor:
+        """(P, ...) -> (B, N, ...), zero in empty slots."""
+        return x.new_zeros(batch * self.slots, *x.shape[1:]).index_copy(0, self.index, x).unflatten(0, (batch, -1))
+
+
 class PartialConv(nn.Conv2d):
     """A 3x3 convolution with stride 1 that can also be applied to a part of its input channels."""
 
@@ -58,17 +81,19 @@ class PartialConv(nn.Conv2d):
         return F.conv2d(x, self.weight[:, channels], bias, padding=1)
 
 
-def conv_beside_shared(conv: PartialConv, x: Tensor, shared: Tensor) -> Tensor:
+def conv_beside_shared(conv: PartialConv, x: Tensor, shared: Tensor, present: Present | None) -> Tensor:
     """Apply `conv` to each object's features concatenated with the frame's, computing the frame's part only once.
 
     (B N, C1, H, W) and (B, C2, H, W) -> (B N, Cout, H, W): a convolution of a concatenation is a sum of convolutions.
     """
     own_channels, shared_channels = slice(x.shape[1]), slice(x.shape[1], None)
-    return add_to_each(conv.part(x, own_channels, None), conv.part(shared, shared_channels, conv.bias))
+    return add_to_each(conv.part(x, own_channels, None), conv.part(shared, shared_channels, conv.bias), present)
 
 
-def add_to_each(x: Tensor, shared: Tensor) -> Tensor:
-    """Add (B, C, H, W) to the features of each of a frame's objects, (B N, C, H, W), in place."""
+def add_to_each(x: Tensor, shared: Tensor, present: Present | None) -> Tensor:
+    """Add (B, C, H, W) to the features of each of a frame's objects, (B N, C, H, W) or (P, C, H, W), in place."""
+    if present is not None:
+        return x.add_(shared.index_select(0, present.sample))
     # not by way of a sum of five axes, which would not be channels last, so that upsampling would copy it
     x.unflatten(0, (len(shared), -1)).add_(shared[:, None])
     return x
@@ -86,14 +111,17 @@ class ResBlock(nn.Module):
         self.conv1 = PartialConv(in_channels, out_channels)
         self.conv2 = PartialConv(out_channels, out_channels)
 
-    def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
-        """(B N, Cin, H, W) -> (B N, Cout, H, W); `shared` (B, C, H, W) are input channels common to all N objects."""
+    def forward(self, x: Tensor, shared: Tensor | None = None, present: Present | None = None) -> Tensor:
+        """(B N, Cin, H, W) -> (B N, Cout, H, W); `shared` (B, C, H, W) are input channels common to all N objects.
+
+        With `present`, only P objects instead of B N, here and below.
+        """
         if shared is None:
             hidden, shortcut = self.conv1(F.relu(x)), self.shortcut(x)
         else:
-            hidden = conv_beside_shared(self.conv1, F.relu(x), F.relu(shared))
+            hidden = conv_beside_shared(self.conv1, F.relu(x), F.relu(shared), present)
             assert not isinstance(self.shortcut, nn.Identity)  # the result does not contain the shared channels
-            shortcut = conv_beside_shared(self.shortcut, x, shared)
+            shortcut = conv_beside_shared(self.shortcut, x, shared, present)
         return shortcut + self.conv2(F.relu(hidden))
 
 
@@ -125,9 +153,9 @@ class FeatureFusion(nn.Module):
         self.attention = CBAM(out_channels) if attention else None
         self.block2 = ResBlock(out_channels, out_channels)
 
-    def forward(self, value_f16: Tensor, key_f16: Tensor) -> Tensor:
+    def forward(self, value_f16: Tensor, key_f16: Tensor, present: Present | None = None) -> Tensor:
         """(B N, C, h, w) and the frames' (B, C16, h, w) -> (B N, Cv, h, w)."""
-        x = self.block1(value_f16, key_f16)
+        x = self.block1(value_f16, key_f16, present)
         return self.block2(x if self.attention is None else x + self.attention(x))
 
 
@@ -233,9 +261,12 @@ class ValueEncoder(nn.Module):
         """The stem's filters for the other objects' masks, (64, 1, 7, 7), as a view."""
         return self.stages.conv1.weight[:, 4:]
 
-    def forward(self, image: Tensor, masks: Tensor, key_f16: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised, (B, N, H, W) in [0, 1] and (B, C16, h, w) -> (B, N, Cv, h, w)."""
+    def forward(self, image: Tensor, masks: Tensor, key_f16: Tensor, present: Present | None = None) -> Tensor:
+        """(B, 3, H, W) normalised, (B, N, H, W) in [0, 1] and (B, C16, h, w) -> (B, N, Cv, h, w), zero where not `present`."""
         total = masks.sum(dim=1, keepdim=True)
+        if present is not None:
+            value_f16 = self.stages(present.gather(with_others(image, masks, total)))[2]
+            return present.scatter(self.fusion(value_f16, key_f16, present), len(image))
         parts = masks.split(self.at_once, dim=1) if self.at_once else (masks,)
         values = []
         for part in parts:
@@ -258,9 +289,9 @@ class UpsampleBlock(nn.Module):
         self.skip_conv = nn.Conv2d(skip_channels, in_channels, 3, padding=1)
         self.block = ResBlock(in_channels, out_channels)
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor, present: Present | None = None) -> Tensor:
         """(B N, C, h, w) and `skip_conv` of the frame's features (B, C, 2h, 2w) -> (B N, Cout, 2h, 2w)."""
-        return self.block(add_to_each(upsample(x, 2), skip))
+        return self.block(add_to_each(upsample(x, 2), skip, present))
 
 
 class Decoder(nn.Module):
@@ -274,17 +305,20 @@ class Decoder(nn.Module):
         self.up_8_4 = UpsampleBlock(f4_channels, value_dim // 2, value_dim // 2)
         self.prediction = nn.Conv2d(value_dim // 2, 1, 3, padding=1)
 
-    def forward(self, readout: Tensor, features: KeyFeatures) -> Tensor:
-        """(B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), float32."""
-        x = self.compress(readout.flatten(0, 1), features.f16_compressed)  # (B N, Cv, h, w)
+    def forward(self, readout: Tensor, features: KeyFeatures, present: Present | None = None) -> Tensor:
+        """(B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), float32, zero where not `present`."""
         f8, f4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
+        if present is not None:
+            x = self.compress(present.gather(readout), features.f16_compressed, present)  # (P, Cv, h, w)
+            return present.scatter(self._upsample(x, f8, f4, present), len(readout))
+        x = self.compress(readout.flatten(0, 1), features.f16_compressed)  # (B N, Cv, h, w)
         parts = x.split(self.at_once) if self.at_once and len(readout) == 1 else (x,)
         logits = [self._upsample(some, f8, f4) for some in parts]
         return (torch.cat(logits) if len(logits) > 1 else logits[0]).unflatten(0, readout.shape[:2])
 
-    def _upsample(self, x: Tensor, f8: Tensor, f4: Tensor) -> Tensor:
+    def _upsample(self, x: Tensor, f8: Tensor, f4: Tensor, present: Present | None = None) -> Tensor:
         """(B N, Cv, h, w) and the skip connections -> (B N, H, W)."""
-        x = self.up_8_4(self.up_16_8(x, f8), f4)
+        x = self.up_8_4(self.up_16_8(x, f8, present), f4, present)
         logits = self.prediction(F.relu(x))  # (B N, 1, H/4, W/4)
         return upsample(logits.float(), 4)[:, 0]
 

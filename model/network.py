@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from model import fast
 from model.memory import MemoryBank
-from model.modules import BACKBONES, Decoder, FrozenBatchNorm, KeyEncoder, KeyFeatures, ValueEncoder
+from model.modules import BACKBONES, Decoder, FrozenBatchNorm, KeyEncoder, KeyFeatures, Present, ValueEncoder
 from model.similarity import SIMILARITIES, affinity, readout, similarity
+from util.device import upload
 
 ARCHITECTURES = ("stcn", "stm")
 PROBABILITY_MARGIN = 1e-7
@@ -119,21 +120,24 @@ class STCN(FrozenBatchNorm):
 
         frames: (B, T, 3, H, W) normalised, H and W multiples of 16
         masks:  (B, N, H, W) of the first frame, float 0 or 1
-        valid:  (B, N) bool, false for slots without an object, which get probability 0
+        valid:  (B, N) bool, false for slots without an object, which get probability 0 and are not computed; on the CPU,
+                since on a GPU its values would have to be waited for
 
         Returns the aggregated logits (B, T-1, N+1, H, W) of all frames but the first, float32.  Later frames use a frame's
         soft prediction as memory, and gradients flow through it.
         """
         batch, length = frames.shape[:2]
         features = self.encode_key(frames.flatten(0, 1)).unflatten(batch)
-        present = valid[:, :, None, None]
+        present = Present.of(valid, frames.device)
+        shown = upload(valid, frames.device)[:, :, None, None]
         all_logits, keys, values = [], [], []
         for t in range(1, length):
-            key, value = self.memorise(frames[:, t - 1], masks * present, features.frame(t - 1))
+            key, value = self.memorise(frames[:, t - 1], masks * shown, features.frame(t - 1), present)
             keys.append(key)
             values.append(value)
             read = self.read(torch.stack(keys, dim=1), torch.stack(values, dim=1), features.key[:, t])
-            logits = soft_aggregate(torch.sigmoid(self.decode(read, features.frame(t)).float()) * present)
+            decoded = self.decode(read, features.frame(t), present)  # (B, N, H, W)
+            logits = soft_aggregate(torch.sigmoid(decoded.float()) * shown)
             masks = torch.softmax(logits, dim=1)[:, 1:]
             all_logits.append(logits)
         return torch.stack(all_logits, dim=1)
@@ -178,14 +182,19 @@ class STCN(FrozenBatchNorm):
         """(B, 3, H, W) normalised, H and W multiples of 16 -> `KeyFeatures`."""
         return self.key_encoder(image)
 
-    def memorise(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> tuple[Tensor, Tensor]:
+    def memorise(
+        self, image: Tensor, masks: Tensor, features: KeyFeatures, present: Present | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What the memory stores of a frame: its key (B, Ck, h, w), the same as the query key, and `encode_value`."""
-        return features.key, self.encode_value(image, masks, features)
+        return features.key, self.encode_value(image, masks, features, present)
 
-    def encode_value(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> Tensor:
-        """(B, 3, H, W), the objects' probabilities (B, N, H, W) and the frame's features -> (B, N, Cv, h, w)."""
-        return self.value_encoder(image, masks, features.f16)
+    def encode_value(self, image: Tensor, masks: Tensor, features: KeyFeatures, present: Present | None = None) -> Tensor:
+        """(B, 3, H, W), the objects' probabilities (B, N, H, W) and the frame's features -> (B, N, Cv, h, w).
 
-    def decode(self, readout: Tensor, features: KeyFeatures) -> Tensor:
+        Objects that are not `present` are not computed and get zeros, here and in `decode`; by default, all are.
+        """
+        return self.value_encoder(image, masks, features.f16, present)
+
+    def decode(self, readout: Tensor, features: KeyFeatures, present: Present | None = None) -> Tensor:
         """Readout (B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), before aggregation."""
-        return self.decoder(readout, features)
+        return self.decoder(readout, features, present)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.memory import MemoryBank
-from model.modules import KeyFeatures, ResNetStages, key_projection, with_others
+from model.modules import KeyFeatures, Present, ResNetStages, key_projection, with_others
 from model.network import STCN, NetworkConfig
 
 
@@ -29,10 +29,15 @@ class MemoryEncoder(nn.Module):
         """The part of the stem that sees the other objects' masks, (64, 1, 7, 7), as a view."""
         return self.stages.conv1.weight[:, 4:]
 
-    def forward(self, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, masks: Tensor, present: Present | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) normalised and (B, N, H, W) in [0, 1] -> (B, N, Ck, h, w) and (B, N, Cv, h, w)."""
-        f16 = self.stages(with_others(image, masks, masks.sum(dim=1, keepdim=True)).flatten(0, 1))[2]
-        key, value = (conv(f16).unflatten(0, masks.shape[:2]) for conv in (self.key_projection, self.value_projection))
+        objects = with_others(image, masks, masks.sum(dim=1, keepdim=True))
+        f16 = self.stages(objects.flatten(0, 1) if present is None else present.gather(objects))[2]
+        found = self.key_projection(f16), self.value_projection(f16)
+        if present is None:
+            key, value = (x.unflatten(0, masks.shape[:2]) for x in found)
+        else:
+            key, value = (present.scatter(x, len(masks)) for x in found)
         return key, value
 
 
@@ -45,9 +50,11 @@ class STM(STCN):
         config = self.config
         return MemoryEncoder(config.value_backbone, config.key_dim, config.value_dim, pretrained=pretrained)
 
-    def memorise(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> tuple[Tensor, Tensor]:
+    def memorise(
+        self, image: Tensor, masks: Tensor, features: KeyFeatures, present: Present | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Each object's own key (B, N, Ck, h, w), and its value."""
-        return self.value_encoder(image, masks)
+        return self.value_encoder(image, masks, present)
 
     def read(self, keys: Tensor, values: Tensor, query: Tensor) -> Tensor:
         """As in STCN, but with each object's own keys (B, T, N, Ck, h, w): objects are read like clips."""

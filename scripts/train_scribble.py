@@ -8,21 +8,23 @@ frames of training videos, with scribbles by the robot.  The same command goes o
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
 
 from dataset.scribbles import ScribbleSource
-from dataset.stages import Draws, Schedule, Source, add_crop_flag, add_data_flags, data_roots, load, stage_sources
+from dataset.stages import Draws, Schedule, Source, add_crop_flag, add_data_flags, data_roots, stage_sources
 from model.checkpoint import read
 from model.scribble import ScribbleNetwork, save_scribble_network, scribble_network_from
-from training.journal import Journal
-from training.start import Start, load_state, newest_readable, refuse_differences, save_checkpoint, set_aside_newer
-from training.state import RunningMeans, State, iterate
-from training.step import SCRIBBLE_FIGURES, learning_rate, make_objective, make_optimizer, make_scaler, scribble_step
+from training.config import TrainConfig
+from training.loop import Intervals, Run, loop
+from training.start import Start, drawn, load_state, newest_readable, refuse_differences, set_aside_newer
+from training.state import RunningMeans, State
+from training.step import SCRIBBLE_FIGURES, make_optimizer, make_scaler, scribble_step
 from util.device import device_of, use_threads
-from util.distributed import EXIT_STOPPED, Processes, StopRequest
+from util.distributed import Processes
 from util.errors import InputError, one_line_errors, warn
 from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import DefaultsFormatter, first_line, positive_float, positive_int, seed_int, worker_count
@@ -31,7 +33,6 @@ from util.lock import Lock
 CLIP_GRAD = 5.0
 VIDEOS_OFTEN = 20  # times more often than train.py takes a video beside others: a video has many frames
 FAR = 25  # frames between two of a video's at most
-RECORDED = "iterations batch_size lr encoder_lr seed crop amp_dtype no_pretrained"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,9 +53,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--amp_dtype", choices=("float16", "bfloat16"), help="type for mixed precision, as for train.py")
     add_data_flags(result)
     add_crop_flag(result)
-    result.set_defaults(
-        optimizer="adamw", schedule="cosine", no_amp=False, bootstrap_start=0, bootstrap_end=0, crop=256, bl_root="none"
-    )
+    result.set_defaults(optimizer="adamw", schedule="cosine", clip_grad=CLIP_GRAD, crop=256, bl_root="none")
     return result
 
 
@@ -84,56 +83,40 @@ def main() -> int:
     with Lock(folder, "train_scribble.py"), Processes() as processes, one_line_for(arguments.save_dir):
         if processes.world > 1:
             raise InputError(f"torchrun: expected one process, found {processes.world}")
-        return train(arguments, folder, processes, device)
+        return loop(prepare(arguments, folder, processes, device), partial(save_scribble_network, half=True))
 
 
-def train(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> int:
-    """Train to the end, or until asked to stop, with all but the network in `folder`; returns the exit status."""
+def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> Run:
+    """Check everything, and set up the network and its training from where the run begins or goes on."""
+    config = TrainConfig.of(arguments)
     sources = sources_of(arguments)
-    schedule = Schedule(arguments.iterations, arguments.batch_size)
-    draws = Draws(sources, seed=arguments.seed, max_skip=lambda draw: FAR)
-    final = folder.with_name(f"{folder.name}.pth")
-    record = {name: getattr(arguments, name) for name in RECORDED.split()}
-    record["data"] = {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()}
-    objective = make_objective(arguments, device)
-    torch.manual_seed(arguments.seed)
+    schedule = Schedule(config.iterations, config.batch_size)
+    draws = Draws(sources, seed=config.seed, max_skip=far)
+    record = {**config.record(), "no_pretrained": arguments.no_pretrained, **drawn(sources, schedule)}
+    objective = config.objective(device)
+    torch.manual_seed(config.seed)
     start = find_start(arguments, folder, record)
-    if final.exists() and not start.same_run:
-        raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
     network = start.network.to(device).to(memory_format=torch.channels_last).train()
+    optimizer, scaler = make_optimizer(network, config), make_scaler(objective, device)
     means = RunningMeans(SCRIBBLE_FIGURES, processes)
-    optimizer, scaler = make_optimizer(network, arguments), make_scaler(objective, device)
     state = State(network, objective, optimizer, scaler, means, content_of=ScribbleNetwork.content)
     if start.content:
         load_state(state, start)
+    every = Intervals(arguments.save_every, arguments.log_every)
+    run = Run(
+        config, record, folder, start.iteration, draws, schedule, arguments.num_workers, state, network, scribble_step,
+        every, arguments.keep, processes, device,
+    )  # fmt: skip
+    if run.final.exists() and not start.same_run:
+        raise InputError(f"{run.final}: already exists, but not the run it came from; move it, or give another --id")
     set_aside_newer(folder, start.iteration)
     print(f"{', '.join(f'{name} ({text})' for name, text in record['data'].items())}; from iteration {start.iteration}")
+    return run
 
-    batches = load(draws, schedule, rank=0, start=start.iteration, workers=arguments.num_workers)
-    with StopRequest(processes) as stop, Journal(folder, schedule, start.iteration, processes) as journal:
-        for iteration in range(start.iteration, schedule.iterations):
-            for parameters in state.optimizer.param_groups:
-                parameters["lr"] = learning_rate(parameters["base_lr"], iteration, arguments)
-            with journal.waiting():
-                batch = next(batches)
-            journal.warn([batch])
-            iterate(state, network, [batch], iteration, CLIP_GRAD, device, scribble_step)
-            done = iteration + 1
-            last = done == schedule.iterations
-            if last or done % arguments.log_every == 0:
-                journal.figures(done, means.flush())
-            stopping = stop.agreed()
-            if stopping or last or done % arguments.save_every == 0:
-                journal.flush()
-                path = save_checkpoint(state, folder, done, record, keep=arguments.keep, processes=processes)
-            if stopping and not last:
-                print(f"\nstopped after {done} iterations; the same command resumes from {path}")
-                return EXIT_STOPPED
-            journal.step(done)
-    save_scribble_network(network, final, half=True)
-    journal.report_problems()
-    print(f"network: {final}")
-    return 0
+
+def far(draw: int) -> int:
+    """The largest distance between a clip's frames, the same for every draw."""
+    return FAR
 
 
 def find_start(arguments: argparse.Namespace, folder: Path, record: dict) -> Start:

@@ -56,6 +56,43 @@ def test_the_shapes_are_the_papers():
     assert logits.shape == (1, 2, 32, 48)
 
 
+def all_slots(network: STCN, frames: torch.Tensor, masks: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """The training pass as if every slot held an object."""
+    shown, logits, keys, values = valid[:, :, None, None], [], [], []
+    features = [network.encode_key(frame) for frame in frames.unbind(1)]
+    for t in range(1, frames.shape[1]):
+        key, value = network.memorise(frames[:, t - 1], masks * shown, features[t - 1])
+        keys.append(key)
+        values.append(value)
+        readout = network.read(torch.stack(keys, dim=1), torch.stack(values, dim=1), features[t].key)
+        probabilities = torch.sigmoid(network.decode(readout, features[t])) * shown
+        logits.append(torch.logit(torch.cat([(1 - probabilities).prod(1, keepdim=True), probabilities], 1), eps=1e-7))
+        masks = torch.softmax(logits[-1], dim=1)[:, 1:]
+    return torch.stack(logits, dim=1)
+
+
+@pytest.mark.parametrize("arch", ["stcn", "stm"])
+def test_training_computes_only_the_objects_that_are_there(arch, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # what is float32 here would hide differences
+    network = build_light_network(arch=arch, value_backbone="resnet18").double().train()
+    frames, masks = torch.randn(3, 3, 3, 32, 32, dtype=torch.float64), torch.zeros(3, 2, 32, 32, dtype=torch.float64)
+    masks[:, 0, :16], masks[:, 1, 20:] = 1, 1
+    valid = torch.tensor([[True, False], [True, True], [False, True]])
+    gradients, results, computed = [], [], []
+    for way in (network, lambda *clip: all_slots(network, *clip)):
+        network.zero_grad()
+        hook = network.value_encoder.stages.register_forward_hook(lambda module, args, out: computed.append(len(out[2])))
+        logits = way(frames, masks, valid)
+        hook.remove()
+        torch.where(valid[:, None, :, None, None], logits[:, :, 1:], 0).square().mean().backward()
+        results.append(logits.detach())
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    assert computed == [4, 4, 6, 6]
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
+    for name, expected in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name], expected, rtol=1e-7, atol=1e-10, msg=name)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_stages_are_torchvisions_up_to_res4(backbone):
     stages = ResNetStages(backbone).eval()

@@ -18,7 +18,9 @@ import train
 from model import checkpoint, load_network, save_network
 from model.released import from_released, to_released
 from training import step
+from training.loop import EXIT_DIVERGED
 from training.start import checkpoints_in, prepare_others_filter
+from util.distributed import EXIT_STOPPED
 
 SMALL = {"key_backbone": "resnet18", "key_dim": 8, "value_dim": 32, "crop": 64, "device": "cpu", "log_every": 1, "lr": 1e-3}
 CPU = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -160,7 +162,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(processes, demo_data, tmp
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == (train.EXIT_STOPPED if processes == 1 else 1), output  # torchrun has its own status
+    assert process.returncode == (EXIT_STOPPED if processes == 1 else 1), output  # torchrun has its own status
     stopped = int(re.search(r"stopped after (\d+) iterations", output)[1])
     assert checkpoint.read(tmp_path / f"x_s3/checkpoint_{stopped:07d}.pth")["iteration"] == stopped
     process = start(flags, processes=processes)
@@ -255,6 +257,37 @@ def test_a_run_of_version_0_1_goes_on_with_the_spacing_that_it_had(run, tmp_path
     assert "made by another run (spacing was paper, is released)" in capsys.readouterr().err
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2, "--spacing", "paper", "--yv_all") == 0
     assert "resuming after 2 of 4" in capsys.readouterr().out
+
+
+def test_the_moving_average_of_the_weights_is_the_result_and_goes_on_bit_for_bit(run, tmp_path):
+    flags = ("-i", 3, "-b", 1, "--save_every", 1, "--keep", 9, "--ema", 0.75)
+    assert run(tmp_path, *flags) == 0
+    found = load_network(tmp_path / "x_s3.pth").state_dict()
+    weights = [checkpoint.read(path)["network"] for path in reversed(checkpoints_in(tmp_path / "x_s3"))]
+    for name, first in weights[0].items():
+        expected = first
+        for later in weights[1:]:
+            expected = 0.75 * expected + 0.25 * later[name]
+        torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-7)
+    (tmp_path / "x_s3.pth").unlink()
+    (tmp_path / "x_s3/checkpoint_0000003.pth").unlink()
+    assert run(tmp_path, *flags) == 0
+    again = load_network(tmp_path / "x_s3.pth").state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in found.items())
+
+
+def test_weights_that_are_not_finite_are_not_saved_as_a_network(run, tmp_path, capsys):
+    assert run(tmp_path, "-i", 2, "-b", 1, "--save_every", 1) == 0
+    path = tmp_path / "x_s3/checkpoint_0000001.pth"
+    content = torch.load(path, weights_only=True)
+    for moments in content["optimizer"]["state"].values():
+        moments["exp_avg"].fill_(torch.nan)
+    torch.save(content, path)
+    for stale in (tmp_path / "x_s3.pth", tmp_path / "x_s3/checkpoint_0000002.pth"):
+        stale.unlink()
+    assert run(tmp_path, "-i", 2, "-b", 1, "--save_every", 1) == EXIT_DIVERGED
+    assert "weights are not finite at the end" in capsys.readouterr().out
+    assert not (tmp_path / "x_s3.pth").exists()
 
 
 def test_a_network_without_attention_trains(run, tmp_path):
@@ -369,7 +402,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_weights(run, tmp_
 
     real = step.clip_losses
     monkeypatch.setattr(step, "clip_losses", losses)
-    assert run(tmp_path, "-i", 40, "-b", 1, "--save_every", 4, stage=0) == train.EXIT_DIVERGED
+    assert run(tmp_path, "-i", 40, "-b", 1, "--save_every", 4, stage=0) == EXIT_DIVERGED
     assert len(calls) == 14
     newest, *_, oldest = checkpoints_in(tmp_path / "x_s0")
     told = capsys.readouterr().out
@@ -401,9 +434,8 @@ def test_scores_are_logged_as_it_trains_and_the_best_network_is_kept(run, tmp_pa
 
 def test_learning_rates(monkeypatch):
     def rates(*flags: str) -> list[float]:
-        arguments = train.parser().parse_args(["--id", "x", *flags])
-        train.complete(arguments, world=1)
-        return [train.learning_rate(arguments.lr, i, arguments) for i in (0, 149_999, 150_000, 299_999)]
+        config = train.complete(train.parser().parse_args(["--id", "x", *flags]), world=1)
+        return [config.learning_rate(config.lr, i) for i in (0, 149_999, 150_000, 299_999)]
 
     assert rates() == pytest.approx([1e-5, 1e-5, 1e-6, 1e-6])
     assert rates("--steps", "10", "150000", "--gamma", "0.5", "--lr", "8") == pytest.approx([8, 4, 2, 2])
@@ -417,7 +449,7 @@ def test_learning_rates(monkeypatch):
 def test_encoders_may_have_a_learning_rate_of_their_own():
     network = build_light_network()
     arguments = train.parser().parse_args(["--id", "x", "--lr", "1", "--encoder_lr", "0.5", "--optimizer", "adamw"])
-    optimizer = train.make_optimizer(network, arguments)
+    optimizer = train.make_optimizer(network, train.complete(arguments, world=1))
     assert isinstance(optimizer, torch.optim.AdamW)
     by_rate = {group["base_lr"]: {id(p) for p in group["params"]} for group in optimizer.param_groups}
     assert id(network.value_encoder.stages.conv1.weight) in by_rate[0.5]
@@ -428,8 +460,7 @@ def test_encoders_may_have_a_learning_rate_of_their_own():
 @pytest.mark.parametrize(("world", "accumulate", "stage", "batch"), [(1, 1, 0, 16), (2, 1, 0, 8), (2, 2, 3, 2), (8, 1, 1, 1)])
 def test_the_batch_is_the_papers_over_all_processes(world, accumulate, stage, batch):
     arguments = train.parser().parse_args(["--id", "x", "--stage", str(stage), "--accumulate", str(accumulate)])
-    train.complete(arguments, world)
-    assert arguments.batch_size == batch
+    assert train.complete(arguments, world).batch_size == batch
 
 
 def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkeypatch, capsys):
@@ -470,7 +501,7 @@ def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
     arguments = train.parser().parse_args(["--id", "x", "-i", "9", "--load_model", str(tmp_path / "x_checkpoint.pth")])
     found = train.find_start(arguments, tmp_path / "x_s3", {}, train.Processes())
     assert found.iteration == 7
-    optimizer = train.make_optimizer(found.network, arguments)
+    optimizer = train.make_optimizer(found.network, train.complete(arguments, world=1))
     holder = train.State(found.network, None, optimizer, None, None)
     holder.load(found.content, same_run=found.same_run)
     released = to_released(found.network.state_dict())

@@ -429,8 +429,30 @@ def test_static_data_sets_that_are_there_are_used(demo_data, tmp_path):
 def test_either_video_data_set_may_be_left_out(demo_data):
     assert list(stage_sources(3, {**roots(demo_data), "yv_root": None})) == ["DAVIS"]
     assert list(stage_sources(3, {**roots(demo_data), "davis_root": None})) == ["YouTube-VOS"]
-    with pytest.raises(InputError, match="neither"):
+    with pytest.raises(InputError, match="found none"):
         stage_sources(3, {**roots(demo_data), "davis_root": None, "yv_root": None})
+
+
+def test_own_videos_are_trained_on_alone_or_beside_others_as_often_as_asked(demo_data):
+    nothing, own = {**roots(demo_data), "davis_root": None, "yv_root": None}, demo_data / "BL30K"
+    ((source, often),) = stage_sources(3, nothing, own=[own]).values()
+    assert source.names == sorted(path.name for path in (own / "Annotations").iterdir())
+    assert often == 5
+    found = stage_sources(3, roots(demo_data), own=[own], mix={"BL30K": 7, "YouTube-VOS": 0})
+    assert {name: often for name, (_, often) in found.items()} == {"DAVIS": 5, "BL30K": 7}
+    with pytest.raises(InputError, match="--mix: expected some of YouTube-VOS, DAVIS, found FSS"):
+        stage_sources(3, roots(demo_data), mix={"FSS": 1})
+    with pytest.raises(InputError, match="same name"):
+        stage_sources(3, nothing, own=[own, own])
+    with pytest.raises(InputError, match="--own_root: expected stage 2 or 3, found 0"):
+        stage_sources(0, roots(demo_data), own=[own])
+
+
+def test_photographs_of_people_are_taken_where_they_are_and_not_missed_where_they_are_not(demo_data, tmp_path, capsys):
+    assert "ccp" not in static_sources(demo_data / "static")
+    assert not capsys.readouterr().err
+    shutil.copytree(demo_data / "static/ecssd", tmp_path / "ccp")
+    assert list(static_sources(tmp_path)) == ["ccp"]
 
 
 @pytest.mark.parametrize(

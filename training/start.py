@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from dataset.stages import Schedule, sampling_options
+from dataset.stages import Schedule
 from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
 from model.stm import make_network
@@ -31,21 +31,20 @@ BEFORE = {
 }  # what version 0.1.0 did but did not record
 
 
-def run_record(arguments: argparse.Namespace, schedule: Schedule, sources: dict[str, Any]) -> dict[str, Any]:
-    """Everything that must be the same for a run to resume as if it had not stopped."""
-    names = (
-        "stage iterations steps lr encoder_lr gamma schedule optimizer clip_grad seed crop bootstrap_start bootstrap_end "
-        "no_amp amp_dtype"
-    )
-    sampling: dict[int, dict[str, Any]] = {0: {}, 1: {"spacing": arguments.spacing, "objects": "as released"}}
-    listed = sampling_options(arguments)["youtube_list"]
-    videos = {"spacing": arguments.spacing, "videos of YouTube-VOS": digest([listed]) if listed else "all"}
-    return {
-        **{name: getattr(arguments, name) for name in names.split()},
-        **sampling.get(arguments.stage, videos),
-        "samples an iteration": schedule.total,
-        "data": {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()},
-    }
+def sampled(stage: int, options: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint records of how clips are drawn from videos, given `sampling_options`."""
+    if stage == 0:
+        return {}
+    if stage == 1:
+        return {"spacing": options["spacing"], "objects": "as released"}
+    listed = options["youtube_list"]
+    return {"spacing": options["spacing"], "videos of YouTube-VOS": digest([listed]) if listed else "all"}
+
+
+def drawn(sources: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
+    """What a checkpoint records of the data sets and the samples of an iteration."""
+    data = {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()}
+    return {"samples an iteration": schedule.total, "data": data}
 
 
 def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dataset.stages import Batch
 from model.checkpoint import network_content
 from model.released import optimizer_from_released
-from training.step import Figures, Objective, training_step
-from util.device import upload
+from training.config import Objective
 from util.distributed import Processes
+
+Figures = dict[str, Tensor]  # by name: (2,), the sum and the count of a value that is averaged over iterations
 
 
 class RunningMeans:
@@ -79,11 +79,18 @@ class State:
     means: RunningMeans
     best: float = -1.0  # J&F of the best validation so far
     content_of: Callable[[Any], dict[str, Any]] = network_content  # what a checkpoint says of the network
+    averaged: AveragedModel | None = None  # the moving average of the weights
+
+    @property
+    def result(self) -> Any:
+        """The network that a run is for: with the averaged weights, if it averages them."""
+        return self.network if self.averaged is None else self.averaged.module
 
     def content(self, iteration: int, record: dict[str, Any]) -> dict[str, Any]:
         """The content of a checkpoint.  Samples and learning rates depend only on the iteration and need no state."""
         return {
             **self.content_of(self.network),
+            **({} if self.averaged is None else {"averaged": self.averaged.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "amp_dtype": str(self.objective.amp_dtype),
@@ -111,41 +118,13 @@ class State:
             moments = {number: entry for number, entry in enumerate(ours) if entry}
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
         if same_run:
+            if self.averaged is not None:
+                self.averaged.load_state_dict(content["averaged"])
             self.means.load_state_dict(content["means"])
             self.best = content["best"]
             torch.set_rng_state(content["random_state"])
 
 
-def iterate(
-    state: State,
-    model: nn.Module,
-    passes: list[Batch],
-    iteration: int,
-    clip_grad: float | None,
-    device: torch.device,
-    step: Callable[..., tuple[Tensor, Figures, Tensor]] = training_step,
-) -> Tensor:
-    """One optimiser step on the mean loss of the passes; returns what `step` predicts in the last pass."""
-    state.optimizer.zero_grad(set_to_none=True)
-    figures: Figures = {}
-    names: list[str] = []
-    for number, batch in enumerate(passes, start=1):
-        if isinstance(model, DistributedDataParallel):
-            model.require_backward_grad_sync = number == len(passes)  # once per iteration
-        loss, measured, predicted = step(model, batch, iteration, state.objective, device)
-        state.scaler.scale(loss / len(passes)).backward()
-        figures = {name: figures.get(name, 0) + pair for name, pair in measured.items()}
-        names += batch.names
-    state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
-    if clip_grad is not None:
-        nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update(None if state.objective.amp_dtype is torch.float16 else 1.0)
-    # a step that the scaler skips does not count
-    figures["gradient_norm"] = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])
-    objectless = float(sum(batch.objectless for batch in passes))
-    counts = torch.tensor([objectless, 1 / state.means.processes.world])  # which add up to 1: the mean is the sum over ranks
-    figures["samples_without_object"] = upload(counts, device)
-    state.means.add(figures, names)
-    return predicted
+def moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the network for the exponential moving average of its weights over iterations."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)

@@ -1,9 +1,8 @@
-"""One training step: loss, measurements, optimiser and learning rate (sections 5, F.1 and F.5)."""
+"""One training step: optimiser, loss and measurements (sections 5, F.1 and F.5)."""
 
-import argparse
 import inspect
-import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,35 +10,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dataset.stages import Batch
-from model.losses import clip_losses, hard_pixel_fraction, overlap_loss
-from util.errors import InputError
+from model.losses import clip_losses, overlap_loss
+from training.config import Objective, TrainConfig
+from training.state import Figures, State
+from util.device import upload
 from util.image import normalise
 
-Figures = dict[str, Tensor]  # by name: (2,), the sum and the count of a value that is averaged over iterations
-
 WEIGHT_DECAY = 1e-7  # section F.1
-
-
-class Objective(NamedTuple):
-    """What the gradients depend on besides network and data."""
-
-    amp_dtype: torch.dtype | None  # `None`: no mixed precision
-    bootstrap_start: int
-    bootstrap_end: int
-
-    def fraction(self, iteration: int) -> float:
-        """The fraction of pixels, the hardest ones, that the loss counts."""
-        return hard_pixel_fraction(iteration, start=self.bootstrap_start, end=self.bootstrap_end)
-
-
-def make_objective(arguments: argparse.Namespace, device: torch.device) -> Objective:
-    name = arguments.amp_dtype or ("float16" if device.type == "cuda" else None)
-    if name == "float16" and device.type == "cpu":
-        raise InputError("--amp_dtype: float16 needs CUDA; use bfloat16 on the CPU")
-    if name == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-        raise InputError("--amp_dtype bfloat16: this GPU has no bfloat16 convolutions (they need compute capability 8.0)")
-    dtype = None if arguments.no_amp or name is None else getattr(torch, name)
-    return Objective(dtype, arguments.bootstrap_start, arguments.bootstrap_end)
 
 
 def make_scaler(objective: Objective, device: torch.device) -> torch.amp.GradScaler:
@@ -48,23 +25,16 @@ def make_scaler(objective: Objective, device: torch.device) -> torch.amp.GradSca
     return torch.amp.GradScaler(device.type, init_scale=scale)
 
 
-def make_optimizer(network: nn.Module, arguments: argparse.Namespace) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Adam or AdamW over all parameters.  The ResNets form their own group; `base_lr` is a group's base learning rate."""
     encoders = [parameter for name, parameter in network.named_parameters() if "stages" in name.split(".")]
     others = {id(p) for p in encoders}
     groups = [
-        {"params": encoders, "base_lr": arguments.lr if arguments.encoder_lr is None else arguments.encoder_lr},
-        {"params": [p for p in network.parameters() if id(p) not in others], "base_lr": arguments.lr},
+        {"params": encoders, "base_lr": config.lr if config.encoder_lr is None else config.encoder_lr},
+        {"params": [p for p in network.parameters() if id(p) not in others], "base_lr": config.lr},
     ]
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[arguments.optimizer]
-    return kind(groups, lr=arguments.lr, weight_decay=WEIGHT_DECAY)
-
-
-def learning_rate(base: float, iteration: int, arguments: argparse.Namespace) -> float:
-    """The learning rate at an iteration, counted from 0."""
-    if arguments.schedule == "cosine":
-        return base * 0.5 * (1 + math.cos(math.pi * iteration / arguments.iterations))
-    return base * arguments.gamma ** sum(step <= iteration for step in arguments.steps)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(groups, lr=config.lr, weight_decay=WEIGHT_DECAY)
 
 
 def data_parallel(network: nn.Module) -> DistributedDataParallel:
@@ -72,6 +42,43 @@ def data_parallel(network: nn.Module) -> DistributedDataParallel:
     new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     options: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
     return DistributedDataParallel(network, **options)
+
+
+def iterate(
+    state: State,
+    model: nn.Module,
+    passes: list[Batch],
+    iteration: int,
+    clip_grad: float | None,
+    device: torch.device,
+    step: Callable[..., tuple[Tensor, Figures, Tensor]],
+) -> Tensor:
+    """One optimiser step on the mean loss of the passes; returns what `step` predicts in the last pass."""
+    state.optimizer.zero_grad(set_to_none=True)
+    figures: Figures = {}
+    names: list[str] = []
+    for number, batch in enumerate(passes, start=1):
+        if isinstance(model, DistributedDataParallel):
+            model.require_backward_grad_sync = number == len(passes)  # once per iteration
+        loss, measured, predicted = step(model, batch, iteration, state.objective, device)
+        state.scaler.scale(loss / len(passes)).backward()
+        figures = {name: figures.get(name, 0) + pair for name, pair in measured.items()}
+        names += batch.names
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
+    if clip_grad is not None:
+        nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update(None if state.objective.amp_dtype is torch.float16 else 1.0)
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.network)
+    # a step that the scaler skips does not count
+    figures["gradient_norm"] = torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().float()])
+    objectless = float(sum(batch.objectless for batch in passes))
+    counts = torch.tensor([objectless, 1 / state.means.processes.world])  # which add up to 1: the mean is the sum over ranks
+    figures["samples_without_object"] = upload(counts, device)
+    state.means.add(figures, names)
+    return predicted
 
 
 def figure_names(slots: int) -> tuple[str, ...]:
@@ -94,7 +101,7 @@ def training_step(
     labels, valid = batch.labels.to(device, non_blocking=True), batch.valid.to(device, non_blocking=True)
     masks = first_masks(labels, valid.shape[1])
     with torch.autocast(device.type, objective.amp_dtype, enabled=objective.amp_dtype is not None):
-        logits = model(frames, masks, valid)
+        logits = model(frames, masks, batch.valid)  # on the CPU still
     losses = clip_losses(logits, labels, valid, objective.fraction(iteration))
     with torch.no_grad():
         predicted = logits.argmax(dim=2)

@@ -92,6 +92,14 @@ def _int_from(least: int, text: str, most: int | None = None) -> int:
     return value
 
 
+def name_and_count(text: str) -> tuple[str, int]:
+    """For argparse: a name and an integer of at least 0, as `NAME=N`."""
+    name, equals, count = text.rpartition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected NAME=N, found {shorten(text)!r}")
+    return name, non_negative_int(count)
+
+
 def count_or_all(text: str) -> int | None:
     """For argparse: an integer of at least 1, or `None` for 'all'."""
     return None if text == "all" else positive_int(text)

@@ -1,6 +1,5 @@
 """The GPU memory that training and inference need at their peak, computed without a GPU (`scripts.benchmark.fake_cuda`)."""
 
-from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,9 @@ from model import STCN, NetworkConfig, VideoSegmenter
 from model.stm import parameter_count
 from scripts.benchmark.fake_cuda import fake_cuda
 from scripts.benchmark.made_up import grid_of, made_up_frame, made_up_mask
-from training.state import RunningMeans, State, iterate
-from training.step import Objective, figure_names, make_optimizer, make_scaler
+from training.config import Objective, TrainConfig
+from training.state import RunningMeans, State
+from training.step import figure_names, iterate, make_optimizer, make_scaler, training_step
 from util.device import fastest_format
 from util.distributed import Processes
 from util.progress import progress_bar
@@ -81,8 +81,8 @@ def training_steps(
     """What does a training step each time it is called, as `train.py` does it after the first, on batches without content."""
     network = network.to(device).to(memory_format=fastest_format(device, half=dtype is not None)).train()
     objective = Objective(dtype, 0, 2)
-    arguments = Namespace(lr=1e-5, encoder_lr=None, optimizer="adam")
-    optimizer, scaler = make_optimizer(network, arguments), make_scaler(objective, device)
+    config = TrainConfig(iterations=2, batch_size=batch)
+    optimizer, scaler = make_optimizer(network, config), make_scaler(objective, device)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()  # which makes its moments
@@ -94,7 +94,7 @@ def training_steps(
         labels = torch.zeros(batch, 3, crop, crop, dtype=torch.uint8, **pinned)
         valid = torch.ones(batch, slots, dtype=torch.bool, **pinned)
         content = Batch(frames, labels, valid, ("",) * batch, (), 0)
-        return iterate(state, network, [content] * passes, 1, None, device)  # of the pixels, 58 % count
+        return iterate(state, network, [content] * passes, 1, None, device, training_step)  # of the pixels, 58 % count
 
     return step
 

@@ -1,0 +1,75 @@
+"""The settings of a training run (sections 5, F.1, F.4 and F.5)."""
+
+import argparse
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+from model.losses import hard_pixel_fraction
+from util.errors import InputError
+
+
+class Objective(NamedTuple):
+    """What the gradients depend on besides network and data."""
+
+    amp_dtype: torch.dtype | None  # `None`: no mixed precision
+    bootstrap_start: int
+    bootstrap_end: int
+
+    def fraction(self, iteration: int) -> float:
+        """The fraction of pixels, the hardest ones, that the loss counts."""
+        return hard_pixel_fraction(iteration, start=self.bootstrap_start, end=self.bootstrap_end)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What the result of a run depends on, besides network and data.  The defaults are the paper's for all stages."""
+
+    iterations: int
+    batch_size: int  # samples per process and pass
+    accumulate: int = 1  # passes per iteration
+    optimizer: str = "adam"  # or "adamw"
+    lr: float = 1e-5
+    encoder_lr: float | None = None  # of the ResNets; `None`: as `lr`
+    schedule: str = "step"  # or "cosine"
+    steps: tuple[int, ...] = ()  # iterations at which the learning rate drops
+    gamma: float = 0.1  # factor by which it drops
+    clip_grad: float | None = None  # largest norm of the gradient
+    ema: float | None = None  # decay of the moving average of the weights, which is then the result
+    bootstrap_start: int = 20_000
+    bootstrap_end: int = 70_000
+    amp_dtype: str | None = None  # `None`: float16 on CUDA, no mixed precision elsewhere
+    no_amp: bool = False
+    crop: int = 384
+    seed: int = 0
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> "TrainConfig":
+        """From a script's flags, which have the fields' names."""
+        found = {
+            field.name: getattr(arguments, field.name) for field in dataclasses.fields(cls) if hasattr(arguments, field.name)
+        }
+        return cls(**found)
+
+    def record(self) -> dict[str, Any]:
+        """What must be the same for a run to resume; how an iteration's samples are divided need not be."""
+        found = dataclasses.asdict(self) | {"steps": list(self.steps)}
+        return {name: value for name, value in found.items() if name not in ("batch_size", "accumulate")}
+
+    def learning_rate(self, base: float, iteration: int) -> float:
+        """The learning rate at an iteration, counted from 0."""
+        if self.schedule == "cosine":
+            return base * 0.5 * (1 + math.cos(math.pi * iteration / self.iterations))
+        return base * self.gamma ** sum(step <= iteration for step in self.steps)
+
+    def objective(self, device: torch.device) -> Objective:
+        """Raises `InputError` if the device cannot compute in `amp_dtype`."""
+        name = self.amp_dtype or ("float16" if device.type == "cuda" else None)
+        if name == "float16" and device.type == "cpu":
+            raise InputError("--amp_dtype: float16 needs CUDA; use bfloat16 on the CPU")
+        if name == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+            raise InputError("--amp_dtype bfloat16: this GPU has no bfloat16 convolutions (they need compute capability 8.0)")
+        dtype = None if self.no_amp or name is None else getattr(torch, name)
+        return Objective(dtype, self.bootstrap_start, self.bootstrap_end)
