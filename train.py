@@ -60,8 +60,8 @@ from util.flags import (
     seed_int,
     worker_count,
 )
-from util.image import normalise
 from util.lock import Lock
+from util.tensors import normalise
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 

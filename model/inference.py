@@ -16,19 +16,8 @@ from model.modules import KeyFeatures
 from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
 from util.device import upload
-from util.image import (
-    IGNORED,
-    Numbering,
-    normalise,
-    object_ids,
-    one_hot,
-    padding_to_stride,
-    resize_image,
-    resize_labels,
-    resize_probabilities,
-    shorter_side_size,
-    unpad,
-)
+from util.image import IGNORED, Numbering, object_ids, resize_labels
+from util.tensors import normalise, one_hot, padding_to_stride, resize_image, resize_probabilities, shorter_side_size, unpad
 
 
 class _Pending(NamedTuple):
@@ -263,7 +252,7 @@ class VideoSegmenter:
         if mask.dtype != torch.uint8 and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= IGNORED:
             raise ValueError(f"mask: expected ids from 0 to 255, found {int(mask.min())} to {int(mask.max())}")
         labels = self._numbering.read(mask.to("cpu", torch.uint8).numpy(), "mask")
-        return resize_labels(torch.from_numpy(labels), working).numpy()
+        return resize_labels(labels, working)
 
 
 def labels_of(probabilities: Tensor, object_ids: Sequence[int]) -> Tensor:

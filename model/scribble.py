@@ -16,7 +16,7 @@ from model.checkpoint import VERSION, filled, read
 from model.modules import ASPP, FrozenBatchNorm, ResNetStages, UpsampleBlock
 from util.errors import InputError
 from util.files import write_atomically
-from util.image import normalise, padding_to_stride, unpad
+from util.tensors import normalise, padding_to_stride, unpad
 
 FORMAT = "stcn scribbles"
 HINTS = 3  # channels: the mask to correct, scribbles on the object, scribbles off it

@@ -1,6 +1,8 @@
 """The layers of the project: which package may import which."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,12 @@ def test_a_room_imports_only_what_lies_below_it(room):
     assert files
     for path in files:
         assert ours_imported_by(path) <= MAY_IMPORT[room], path
+
+
+def test_scoring_needs_no_pytorch():
+    """It takes seconds to load."""
+    command = "import sys, score; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", command], cwd=ROOT / "scripts", check=True)
 
 
 def test_nothing_imports_the_scripts_but_tests():

@@ -16,7 +16,8 @@ from model.losses import clip_losses, hard_pixel_fraction
 from model.network import soft_aggregate
 from model.released import to_released
 from model.similarity import embed_memory
-from util.image import normalise, one_hot, padding_to_stride, read_image, read_label_map
+from util.image import read_image, read_label_map
+from util.tensors import normalise, one_hot, padding_to_stride
 
 DAVIS = GOLDEN / "DAVIS" / "2017"
 YOUTUBE = GOLDEN / "YouTube"

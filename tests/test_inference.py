@@ -10,7 +10,8 @@ from conftest import build_light_network
 from model import VideoSegmenter
 from model.plain import segment_plainly
 from model.similarity import SIMILARITIES
-from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
+from util.image import resize_labels
+from util.tensors import normalise, resize_image, resize_probabilities, shorter_side_size
 
 HEIGHT, WIDTH = 37, 52  # not multiples of 16
 
@@ -72,7 +73,8 @@ def test_a_segmenter_resizes_in_and_out_by_itself(frames, light_network):
     for t, frame in enumerate(frames):
         given = mask if t == 0 else None
         found = inside.step(frame, given)
-        expected = outside.step(resize_image(normalise(frame), size), None if given is None else resize_labels(given, size))
+        small = None if given is None else resize_labels(given.numpy(), size)
+        expected = outside.step(resize_image(normalise(frame), size), small)
         assert torch.equal(found, resize_probabilities(expected, (HEIGHT, WIDTH)))
         assert inside.to_labels(found).shape == (HEIGHT, WIDTH)
     assert inside.step(frames[0], resize_back=False).shape[-2:] == size

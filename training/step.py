@@ -14,7 +14,7 @@ from model.losses import clip_losses, overlap_loss
 from training.config import Objective, TrainConfig
 from training.state import Figures, State
 from util.device import upload
-from util.image import normalise
+from util.tensors import normalise
 
 WEIGHT_DECAY = 1e-7  # section F.1
 

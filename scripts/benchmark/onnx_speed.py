@@ -11,7 +11,7 @@ from model import load_for_inference
 from model.onnx import OnnxNetwork, export_onnx
 from scripts.benchmark.against import segment_video
 from scripts.benchmark.made_up import Stopwatch, made_up_mask, made_up_video
-from util.image import normalise, padding_to_stride
+from util.tensors import normalise, padding_to_stride
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from model import STCN, MemoryBank
 from model.network import aggregate
 from model.plain import read_plainly
 from scripts.benchmark.made_up import Stopwatch, grid_of, made_up_frame
-from util.image import normalise, padding_to_stride
+from util.tensors import normalise, padding_to_stride
 
 
 @torch.inference_mode()
