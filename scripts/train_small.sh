@@ -7,8 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 STATIC_ROOT=${STATIC_ROOT:-../static} DAVIS_ROOT=${DAVIS_ROOT:-../DAVIS/2017} YV_ROOT=${YV_ROOT:-../YouTube}
 DAVIS_2016=${DAVIS_2016:-} SAVES=${SAVES:-saves/small} OUT=${OUT:-out}
 
-python scripts/make_clips.py "$SAVES/clips" --static_root "$STATIC_ROOT" --clips 800
-python scripts/make_clips.py "$SAVES/mixed" --static_root "$STATIC_ROOT" --clips 800 \
+python scripts/data/make_clips.py "$SAVES/clips" --static_root "$STATIC_ROOT" --clips 800
+python scripts/data/make_clips.py "$SAVES/mixed" --static_root "$STATIC_ROOT" --clips 800 \
     --davis_root "$DAVIS_ROOT" --yv_root "$YV_ROOT"
 
 train() {

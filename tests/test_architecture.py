@@ -33,7 +33,8 @@ def ours_imported_by(path: Path) -> set[str]:
             names.append(node.module)
     if path.parent.parent == ROOT / "scripts":  # a script that is a folder may import its own files
         names = [name for name in names if not name.startswith(f"scripts.{path.parent.name}.")]
-    scripts = {script.stem for script in SCRIPTS if script.parent in (ROOT, ROOT / "scripts")}
+    places = (ROOT, *(ROOT / "scripts" / part for part in ("", "data", "dev")))  # of single scripts
+    scripts = {script.stem for script in SCRIPTS if script.parent in places}
     return {name.split(".")[0] for name in names} & {*ROOMS, "scripts", "tests", *scripts}
 
 

@@ -1,6 +1,6 @@
 """Write requirements.lock: every package that the project and its extras need, directly or not, with version and hash.
 
-python scripts/lock.py                                     # after a change of pyproject.toml or constraints.txt
+python scripts/dev/lock.py                                     # after a change of pyproject.toml or constraints.txt
 pip install --require-hashes -r requirements.lock && pip install --no-deps -e .
 
 The hashes are those of the files that pip would install here, so the lock holds for this kind of machine and this Python
@@ -17,7 +17,7 @@ from pathlib import Path
 from util.errors import InputError, one_line_errors, shorten
 from util.files import write_atomically
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 
 
@@ -57,7 +57,7 @@ def resolve(wanted: list[str]) -> dict[str, tuple[str, str]]:
 def main() -> None:
     locked = resolve(requirements())
     where = f"{platform.system()} {platform.machine()}, Python {sys.version_info.major}.{sys.version_info.minor}"
-    lines = [f"# {where}.  Made by `python scripts/lock.py`."]
+    lines = [f"# {where}.  Made by `python scripts/dev/lock.py`."]
     lines += [f"{name}=={version} --hash=sha256:{sha256}" for name, (version, sha256) in sorted(locked.items())]
     write_atomically(LOCK, lambda file: file.write("".join(f"{line}\n" for line in lines).encode()))
     print(f"{LOCK}: {len(locked)} packages")

@@ -1,6 +1,6 @@
 """Unpack the archives of the static data sets (stage 0) to where training reads them, as name.jpg and name.png.
 
-    python scripts/prepare_static.py images.zip ground_truth_mask.zip DUTS-TR.zip DUTS-TE.zip fewshot_data.zip BIG.zip
+    python scripts/data/prepare_static.py images.zip ground_truth_mask.zip DUTS-TR.zip DUTS-TE.zip fewshot_data.zip BIG.zip
 
 fills ../static.  Masks become greyscale; HRSOD and BIG are shrunk to 512 pixels on the longer side (images bicubic, masks
 nearest).  Give all archives of a data set at once.
