@@ -19,11 +19,11 @@ import torch
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import open_video
-from evaluation.cut import Cut, changing_locally, cut_from_scribbles
+from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from model import segmenter_maker
 from model.checkpoint import digest
-from model.scribble import cut_with_network, load_scribble_network
+from model.scribble import load_scribble_network
 from util.device import device_of, use_half, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import one_line_for
