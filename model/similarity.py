@@ -43,15 +43,17 @@ def kernel_query(query: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.cat([query, _positions(grid, query), torch.ones_like(query[:, :1])], dim=1)
 
 
-def kernel_memory(memory: Tensor, query: Tensor, grid: tuple[int, int], *, block: int) -> Tensor:
+def kernel_memory(memory: Tensor, query: Tensor, grid: tuple[int, int], kind: str, *, block: int) -> Tensor:
     """Kernelized memory reading (section E): embedded memory keys (M, C) with a Gaussian each, (M, C + 3).
 
     The Gaussian lies around the position that is most similar to the memory position, among all of the query, which is
-    embedded (Q, C).  (That is `similarity`, so L2 is without its query term.)  The product with `kernel_query`
-    is the similarity plus the Gaussian's logarithm, less the same for all memory positions, so that its softmax and top-k are
-    those of exp(similarity) times the Gaussian.  `block` similarities are in memory at a time.
+    embedded (Q, C).  The product with `kernel_query` is the similarity plus the Gaussian's logarithm, less the same for all
+    memory positions, so that its softmax and top-k are those of exp(similarity) times the Gaussian.  `block` similarities
+    are in memory at a time.
     """
-    best = torch.cat([(part @ query.T).argmax(dim=1) for part in memory.split(max(1, block // len(query)))])
+    # the query's term of L2, |q|^2, cancels in a softmax over the memory, but not in an arg max over the query
+    own = query[:, :-1].square().sum(dim=1) / math.sqrt(query.shape[1] - 1) if kind == "l2" else 0
+    best = torch.cat([(part @ query.T - own).argmax(dim=1) for part in memory.split(max(1, block // len(query)))])
     centre = _positions(grid, query)[best]
     # -|p - c|^2 / (2 sigma^2) without its term in p: an inner product of (c, -|c|^2 / 2) / sigma^2 and (p, 1)
     logarithm = torch.cat([centre, -centre.square().sum(dim=1, keepdim=True) / 2], dim=1) / KERNEL_SIGMA**2
