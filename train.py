@@ -117,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
     )
 
     network.add_argument("--aspp", action="store_true", default=None, help="put ASPP behind the key encoder's backbone")
+    network.add_argument(
+        "--skip_blocks",
+        action="store_true",
+        default=None,
+        help="put a residual block on each of the decoder's skip connections (default: in STM alone)",
+    )
 
     steps = result.add_argument_group("optimisation", "defaults are the paper's settings of the stage")
     steps.add_argument("-i", "--iterations", type=positive_int, help="total number of iterations (default: the stage's)")

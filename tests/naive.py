@@ -11,6 +11,8 @@ def naive_similarity(memory_key: np.ndarray, query_key: np.ndarray, kind: str) -
         return np.dot(memory_key, query_key) / np.sqrt(len(query_key))
     if kind == "cosine":
         return np.dot(memory_key, query_key) / np.linalg.norm(memory_key) / np.linalg.norm(query_key) / 0.01
+    if kind == "cosine_scaled":
+        return naive_similarity(memory_key, query_key, "cosine") / np.sqrt(len(query_key))
     raise ValueError(f"{kind}: write its formula here")
 
 
