@@ -152,7 +152,9 @@ class VideoSegmenter:
         if becomes_memory:
             self._last_memory = frame
         probabilities = unpad(probabilities, padding)
-        return resize_probabilities(probabilities, (height, width)) if resize_back else probabilities
+        if resize_back and working != (height, width):
+            return resize_probabilities(probabilities, (height, width))
+        return probabilities if self._pending is None else probabilities.clone()  # the memory needs them as they are
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object at each pixel: (N+1, H, W) -> (H, W) uint8, the data set's ids, 0 for background."""
