@@ -135,7 +135,7 @@ def run_benchmark(
 
     models:    checkpoints, whose probabilities are averaged; they are read before `results` is touched
     segmenter: options of `VideoSegmenter`
-    network:   options of `STCN.for_inference`
+    network:   options of `STCN.for_inference`; what rank 0 finds for a `winograd` of `None` is recorded, and all ranks do so
     amp:       `on`, `off`, or `auto`: half precision where the hardware has it, except for the paper's network,
                whose results are compared with published ones
     sizes:     the network works at each of these instead of `segmenter`'s size, and the probabilities are averaged
@@ -159,7 +159,15 @@ def run_benchmark(
         if amp == "auto" and any(one.config == NetworkConfig() for one in loaded):
             amp = "off"
         settings["amp"] = use_half(amp, where)
-        networks = [one.for_inference(amp=settings["amp"], **network) for one in loaded]
+
+        def prepared(winograd: bool | None) -> list[STCN]:
+            options = {**network, "amp": settings["amp"], "winograd": winograd}
+            return [one.for_inference(**options) for one in loaded]
+
+        networks = prepared(network.get("winograd", True)) if processes.rank == 0 else []
+        chosen = [one.winograd for one in networks if one.winograd is not None]
+        settings["winograd"] = processes.broadcast(chosen[0] if chosen else None)
+        networks = networks or prepared(settings["winograd"])
         make_segmenter = segmenter_of(networks, sizes, flip, kernel, **segmenter)
         problem = None
         if processes.rank == 0:
