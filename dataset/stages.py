@@ -7,6 +7,7 @@ n // L, in that epoch's permutation of the L entries of all data sets.
 import argparse
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -276,9 +277,12 @@ def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
     return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in names}
 
 
-def first_skip(draw: int) -> int:
-    """The curriculum's first value, for every draw.  A function of the module, since workers may have to pickle it."""
-    return 5
+def same_skip(skip: int, draw: int) -> int:
+    """`skip` for every draw: `partial(same_skip, 25)` can go to a worker that is started by `spawn`, a lambda cannot."""
+    return skip
+
+
+NEAR = partial(same_skip, 5)  # where the curriculum begins
 
 
 class Draws(Dataset):
@@ -288,9 +292,7 @@ class Draws(Dataset):
     max_skip: maps a draw number to the largest distance between its frames (the curriculum)
     """
 
-    def __init__(
-        self, sources: dict[str, tuple[Source, int]], *, seed: int, max_skip: Callable[[int], int] = first_skip
-    ) -> None:
+    def __init__(self, sources: dict[str, tuple[Source, int]], *, seed: int, max_skip: Callable[[int], int] = NEAR) -> None:
         self.sources = [source for source, _ in sources.values()]
         self.seed = seed
         self.max_skip = max_skip

@@ -101,7 +101,7 @@ def add_segmenter_flags(
     parser.add_argument(
         "--device",
         default="auto",
-        help="cpu, cuda, cuda:N or mps; auto picks the best available, torchrun gives each process its GPU",
+        help="cpu, cuda, cuda:N or mps; auto is CUDA, or else the CPU; torchrun gives each process its GPU",
     )
 
 

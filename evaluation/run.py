@@ -36,7 +36,7 @@ class Summary(NamedTuple):
     frames: int  # number of results
     seconds: float  # of processing, without reading and writing, summed over processes
     wall_seconds: float
-    peak_bytes: int  # the largest of any process: CUDA memory, or resident memory of the process
+    peak_bytes: int  # the largest of any process: CUDA memory, or resident memory of the process; 0 if it is not known
     peak_of: str
     finished_before: int  # number of videos
     failures: list[str]
@@ -50,7 +50,8 @@ class Summary(NamedTuple):
                 f"{self.frames} frames: {self.frames / self.seconds:.2f} frames per second of processing, "
                 f"{self.frames / self.wall_seconds:.2f} from end to end"
             )
-        lines.append(f"peak {self.peak_of} memory: {self.peak_bytes / 2**20:.0f} MiB")
+        if self.peak_bytes:
+            lines.append(f"peak {self.peak_of} memory: {self.peak_bytes / 2**20:.0f} MiB")
         lines += [f"failed: {failure}" for failure in self.failures]
         return "\n".join(lines)
 
