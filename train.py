@@ -223,10 +223,6 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     schedule = Schedule(config.iterations, config.batch_size, config.accumulate, processes.world)
     sampling = sampling_options(arguments)
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=config.crop)
-    if "YouTube-VOS" in sources and sampling["youtube_list"] is None and not arguments.yv_all:
-        print_once(
-            processes, "YouTube-VOS: training on all videos, since there is no list of the well-annotated ones (--yv_list)"
-        )
     videos = davis_videos(arguments.davis_root) if arguments.val_every else []
     if absent := [frame for video in videos for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth for {names_some(absent)}")

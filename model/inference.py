@@ -145,8 +145,12 @@ class VideoSegmenter:
         if becomes_memory:
             self._last_memory = frame
         probabilities = unpad(probabilities, padding)
-        probabilities = probabilities.flip(2) if self.flip else probabilities
-        return resize_probabilities(probabilities, (height, width)) if resize_back else probabilities
+        if self.flip:
+            probabilities = probabilities.flip(2)
+        if resize_back and working != (height, width):
+            return resize_probabilities(probabilities, (height, width))
+        # the memory needs them as they are
+        return probabilities if self._pending is None or self.flip else probabilities.clone()
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object at each pixel: (N+1, H, W) -> (H, W) uint8, the data set's ids, 0 for background."""

@@ -101,10 +101,11 @@ def run(arguments: argparse.Namespace, videos: list[Video], folder: Path) -> Non
     use_threads(arguments.threads)
     options, amp = segmenter_options(arguments), use_half(arguments.amp, device)
     cuts = cuts_of(arguments)
-    maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments)}, **options)
+    records = () if arguments.overwrite else [folder / f"{source}.json" for source in SOURCES]
+    maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments, *records)}, **options)
     data = str(Path(arguments.path or arguments.davis_path).resolve())
     settings = {**options, "amp": amp, "model": digest(arguments.model), "rounds": arguments.rounds, "data": data}
-    settings["year"] = arguments.year
+    settings |= {"year": arguments.year, "winograd": maker().network.winograd}
     rows: list[Row] = []
     for source in dict.fromkeys(arguments.source):
         give: Give = give_truth

@@ -56,6 +56,18 @@ def test_it_equals_a_segmenter_with_a_bank_for_each_object_and_whole_matrices(ma
         torch.testing.assert_close(found.sum(dim=0), torch.ones(HEIGHT, WIDTH))
 
 
+@pytest.mark.parametrize("resize_back", [True, False])
+@pytest.mark.parametrize("size", [None, 32], ids=["own size", "resized"])
+@pytest.mark.parametrize("include_last", [False, True])
+def test_what_is_done_to_a_result_does_not_reach_the_next_frame(include_last, size, resize_back, frames, light_network):
+    pristine, spoilt = (VideoSegmenter(light_network, size=size, memory_every=2, include_last=include_last) for _ in range(2))
+    for t, frame in enumerate(frames[:6]):
+        mask = MASKS["objects that enter later"].get(t)
+        expected, found = (each.step(frame, mask, resize_back=resize_back) for each in (pristine, spoilt))
+        assert torch.equal(found, expected), f"frame {t}"
+        found.numpy()[:] = 0
+
+
 @pytest.mark.parametrize("similarity", [kind for kind in SIMILARITIES if kind != "l2"])
 def test_the_network_says_which_similarity_is_used(similarity, frames):
     network = build_light_network(similarity=similarity)

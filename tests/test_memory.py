@@ -192,6 +192,19 @@ def reading_of(keys: list[int], query: int, bound: int | None) -> list[int]:
     return [int(row.item()) for row in first_rows(bank)]
 
 
+@pytest.mark.parametrize("objects", [1, 3])
+def test_a_frame_that_is_refused_leaves_the_bank_as_it_was(objects):
+    torch.manual_seed(0)
+    bank, query = MemoryBank(top_k=5), torch.randn(8, 3, 4)
+    for temporary in (False, True):
+        bank.add(torch.randn(8, 3, 4), torch.randn(2, 16, 3, 4), temporary=temporary)
+    expected = bank.read(query)
+    with pytest.raises(ValueError, match=f"expected 2 objects, found {objects}"):
+        bank.add(torch.randn(8, 3, 4), torch.randn(objects, 16, 3, 4), temporary=True)
+    assert bank.frames == 2
+    assert torch.equal(bank.read(query), expected)
+
+
 def test_a_bounded_bank_forgets_what_is_used_least_but_neither_the_annotated_nor_the_newest_frame():
     # frame 0 is a given one and matches no query; every query matches frame 2
     assert reading_of([0, 1, 2, 1, 3, 1], query=2, bound=3) == [0, 2, 5]
