@@ -1,7 +1,9 @@
 """Export a session: videos, cut-outs, masks, and a folder for training and evaluation."""
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 
 import cv2
@@ -9,7 +11,7 @@ import numpy as np
 
 from annotation.session import EXPORT, NONE, Session
 from dataset.video_file import mean_rate
-from util.files import make_folder, write_atomically
+from util.files import make_folder, refuse_foreign, remove_folder, write_atomically
 from util.film import Film, alpha_suffix
 from util.image import colour_map, write_label_map
 from util.picture import cut_out, overlay, write_picture
@@ -29,7 +31,8 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
     cutout_film: the same as a film, ProRes 4444 or VP9
     dataset:     dataset/JPEGImages/<video>/ and Annotations/<video>/, with masks where there is one
 
-    The overlay and cut-outs do not show hidden objects.  An earlier export of the same kind is replaced.
+    The overlay and cut-outs do not show hidden objects.  An earlier export of the same kind is replaced when all is written.
+    Raises `InputError` if its folder holds files of others.
     """
     folder = session.root / EXPORT
     hidden = [each.id for each in session.objects if each.hidden]
@@ -45,25 +48,49 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
             session, path, lambda frame, image: (cut_out if alpha else overlay)(image, shown(frame)), alpha, report
         )
         return path
-    path = folder / kind
-    make_folder(path)
-    if kind == "masks":
-        for frame in range(session.length):
-            write_label_map(path / f"{session.video.names[frame]}.png", session.labels(frame), colour_map())
+    path, names = folder / kind, session.video.names
+    images, annotations = (f"{part}/{video}" for part in ("JPEGImages", "Annotations"))
+    known = {f"{name}.png" for name in names}
+    if kind == "dataset":
+        known = {*(f"{images}/{name}.jpg" for name in names), *(f"{annotations}/{name}.png" for name in names)}
+    with _replacing(path, known) as unfinished:
+        if kind == "masks":
+            for frame, name in enumerate(names):
+                write_label_map(unfinished / f"{name}.png", session.labels(frame), colour_map())
+                report(frame + 1, session.length, frame)
+                yield
+            return path
+        for frame, image in session.video.forwards():
+            if kind == "cutout":
+                write_picture(unfinished / f"{names[frame]}.png", cut_out(image, shown(frame)))
+            else:
+                _write_jpeg(unfinished / images / f"{names[frame]}.jpg", image)
+                if frame in session.given or session.results[frame] != NONE:
+                    write_label_map(unfinished / annotations / f"{names[frame]}.png", session.labels(frame), colour_map())
             report(frame + 1, session.length, frame)
             yield
-        return path
-    for frame, image in session.video.forwards():
-        name = session.video.names[frame]
-        if kind == "cutout":
-            write_picture(path / f"{name}.png", cut_out(image, shown(frame)))
-        else:
-            _write_jpeg(path / "JPEGImages" / video / f"{name}.jpg", image)
-            if frame in session.given or session.results[frame] != NONE:
-                write_label_map(path / "Annotations" / video / f"{name}.png", session.labels(frame), colour_map())
-        report(frame + 1, session.length, frame)
-        yield
     return path
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, names: Collection[str]) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` when the context ends well; `names` are those of its files."""
+    unfinished, replaced = (path.with_name(f"{path.name}_{word}") for word in ("unfinished", "replaced"))
+
+    def tidy() -> None:
+        for folder in (unfinished, replaced):
+            remove_folder(folder, names)
+
+    refuse_foreign(path, names)
+    tidy()  # what a crash has left
+    make_folder(unfinished)
+    try:
+        yield unfinished
+        if path.exists():
+            os.replace(path, replaced)
+        os.replace(unfinished, path)
+    finally:
+        tidy()
 
 
 def film_path(session: Session, kind: str) -> Path:

@@ -190,7 +190,7 @@ class Api:
         if self.worker.job.running:
             raise InputError("busy: stop first, then remove the object")
         self.session.remove_object(request.path_params["object"])
-        self.worker.start("clean", self._clean)
+        self.worker.start("clean")
         return JSONResponse({})
 
     def follow(self, request: Request) -> Response:
@@ -220,12 +220,6 @@ class Api:
         if kind not in FILMS or not (path := film_path(self.session, kind)).is_file() or path.is_symlink():
             raise InputError("export it first")
         return FileResponse(path, filename=path.name, headers={"Cache-Control": "no-store"})
-
-    def _clean(self):
-        for frame in range(self.session.length):
-            self.session.clean(frame)
-            self.worker.progress(frame + 1, self.session.length)
-            yield
 
     def _frame(self, request: Request) -> int:
         frame = request.path_params["frame"]

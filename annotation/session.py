@@ -15,7 +15,7 @@ import numpy as np
 from dataset.video_file import FrameFolder, VideoFile
 from util.errors import InputError
 from util.files import make_folder, read_json, remove_files, write_atomically
-from util.image import colour_map, label_map_size, object_ids, read_label_map, size_text, write_label_map
+from util.image import colour_map, object_ids, read_label_map, size_text, write_label_map
 from util.lock import LOCK, Lock
 
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
@@ -39,15 +39,7 @@ class Given:
 
     stated: list[int]  # the objects that there were then: one that the mask does not show is not in the frame
     shown: list[int]  # the objects in the mask
-
-
-@dataclass
-class Part:
-    """Frames that must be followed anew, and the given frames that tell of them: those in the span and, for objects that its
-    ends do not show, some outside."""
-
-    span: range
-    given: list[int]
+    digest: str = ""  # of its labels (`_digest_of`); older records have none
 
 
 class Session:
@@ -57,6 +49,9 @@ class Session:
     `given/NNNNN.png` are the masks of people, `masks/NNNNN.png` the results, and `session.json` says what they are.  The
     folder is new or empty, or a session of the same video.  Only one process at a time has it.  Raises `InputError`.
     `session.json` also holds the `settings`, JSON values, with which results are made from now on.
+
+    A change counts from the moment when `session.json` is replaced, so a crash leaves all of it or nothing.  What files lack
+    then is done when the folder is opened: a new mask waits in `working/`, and pixels of removed objects are never read.
 
     `version` grows with each change, `revision` with each change of what results depend on.
     """
@@ -73,13 +68,14 @@ class Session:
         self.lock = threading.RLock()
         self.objects: list[Object] = []
         self.next_object = 1
+        self.unclean = False  # files may still show removed objects, for `clean`
         self.given: dict[int, Given] = {}
         self.results = bytearray([NONE]) * self.length
         self.sureness: list[float | None] = [None] * self.length
         self.done: list[dict[str, Any]] = []  # what people did, for `session.json`
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
-        self._results_of: dict[bytes, bytes] = {}  # `results` by what was given, until a new result is stored
+        self._results_of: dict[str, bytes] = {}  # `results` by what was given, until a new result is stored
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),
@@ -96,13 +92,12 @@ class Session:
         with self.lock:
             labels = np.zeros(self.video.size, np.uint8)
             if self.results[frame] != NONE:
-                labels = self._read(MASKS, frame)
-            labels[~np.isin(labels, [each.id for each in self.objects])] = 0
+                labels = self._without_removed(self._read(MASKS, frame))
             return self._with_given(frame, labels)
 
     def given_labels(self, frame: int) -> np.ndarray:
-        """A given mask (H, W) uint8, unchanged."""
-        return self._read(GIVEN, frame)
+        """A given mask (H, W) uint8, at the size of the video."""
+        return self._without_removed(self._read(GIVEN, frame))
 
     def changes(self, since: int) -> dict[str, Any]:
         """What a page must know that knows version `since`, 0 for nothing: each changed frame as [index, result, sureness,
@@ -120,7 +115,7 @@ class Session:
                 "behind": bool(self.parts()),
             }
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[range]:
         """What must be followed, in order: intervals between given frames, and to the ends of the video, that are not final.
 
         Neighbours are one part.  Empty without a mask that shows something.
@@ -129,18 +124,13 @@ class Session:
             if not any(mask.shown for mask in self.given.values()):
                 return []
             given = sorted(self.given)
-            result: list[Part] = []
+            result: list[range] = []
             for start, stop in zip([0, *given], [*given, self.length - 1], strict=True):
                 if self.results[start : stop + 1].count(FINAL) == stop + 1 - start:
                     continue
-                if result and result[-1].span.stop == start + 1:
-                    start = result.pop().span.start
-                result.append(Part(range(start, stop + 1), []))
-            for part in result:
-                inside = [frame for frame in given if frame in part.span]
-                before = [frame for frame in reversed(given) if frame < part.span.start]
-                behind = [frame for frame in given if frame >= part.span.stop]
-                part.given = sorted([*inside, *self._telling(inside[0], before), *self._telling(inside[-1], behind)])
+                if result and result[-1].stop == start + 1:
+                    start = result.pop().start
+                result.append(range(start, stop + 1))
             return result
 
     # what people do
@@ -163,21 +153,19 @@ class Session:
             self._save()
 
     def remove_object(self, number: int) -> None:
-        """Remove an object; `clean` then removes it from the result files."""
+        """Remove an object; `clean` then removes it from the files."""
         with self.lock:
             self.objects.remove(self._object(number))
             for frame, mask in list(self.given.items()):
                 stated, shown = ([i for i in ids if i != number] for ids in (mask.stated, mask.shown))
-                if number in mask.shown:
-                    labels = self.given_labels(frame)
-                    labels[labels == number] = 0
-                    write_label_map(self._path(GIVEN, frame), labels, colour_map())
-                self.given[frame] = Given(stated, shown)
+                digest = _digest_of(self.given_labels(frame)) if number in mask.shown else mask.digest
+                self.given[frame] = Given(stated, shown, digest)
             empty = [frame for frame, mask in self.given.items() if not mask.stated]
             for frame in empty:
                 del self.given[frame]
             self.revision += 1
             self._results_of.clear()
+            self.unclean = True
             self._save("remove", range(self.length), object=number)
             remove_files(self._path(GIVEN, frame) for frame in empty)
 
@@ -189,10 +177,11 @@ class Session:
                 raise InputError(f"expected labels of objects, found {min(unknown)}")
             reached = {*object_ids(self.labels(frame)), *object_ids(labels)}
             self._remember_results()
-            write_label_map(self._path(GIVEN, frame), labels, colour_map())
-            self.given[frame] = Given(known, object_ids(labels))
+            write_label_map(self._path(WORKING, frame), labels, colour_map())
+            self.given[frame] = Given(known, object_ids(labels), _digest_of(labels))
             self._now_old(frame, reached)
             self._save("draw", [frame], frame=frame)
+            os.replace(self._path(WORKING, frame), self._path(GIVEN, frame))
 
     def forget(self, frame: int) -> None:
         """Remove a given mask."""
@@ -235,15 +224,17 @@ class Session:
             self._changed()
 
     def clean(self, frame: int) -> None:
-        """Remove objects that no longer exist from a result file."""
+        """Remove objects that no longer exist from a frame's files; after the last frame, no file is `unclean`."""
         with self.lock:
-            if self.results[frame] == NONE:
-                return
-            labels = self._read(MASKS, frame)
-            gone = ~np.isin(labels, [0, *(each.id for each in self.objects)])
-            if gone.any():
-                labels[gone] = 0
-                write_label_map(self._path(MASKS, frame), labels, colour_map())
+            there = {MASKS: self.results[frame] != NONE, GIVEN: frame in self.given}
+            for folder in (folder for folder, is_there in there.items() if is_there):
+                found = self._read(folder, frame)
+                labels = self._without_removed(found)
+                if (labels != found).any():
+                    write_label_map(self._path(folder, frame), labels, colour_map())
+            if frame == self.length - 1 and self.unclean:
+                self.unclean = False
+                self._save()
 
     # inside
 
@@ -260,15 +251,8 @@ class Session:
         given = self.given_labels(frame)
         return np.where((given == 0) & ~np.isin(labels, self.given[frame].stated), labels, given)
 
-    def _telling(self, end: int, others: list[int]) -> list[int]:
-        """Of the given frames beyond an end of a span, the nearest ones that show objects which nearer ones do not."""
-        missing = {each.id for each in self.objects}.difference(self.given[end].shown)
-        result = []
-        for frame in others:
-            if missing.intersection(self.given[frame].shown):
-                result.append(frame)
-                missing.difference_update(self.given[frame].shown)
-        return result
+    def _without_removed(self, labels: np.ndarray) -> np.ndarray:
+        return np.where(np.isin(labels, [each.id for each in self.objects]), labels, np.uint8(0))
 
     def _now_old(self, frame: int, ids: set[int]) -> None:
         """What follows from the mask of a frame is old, on each side as far as a given frame that states all these objects.
@@ -290,11 +274,8 @@ class Session:
     def _remember_results(self) -> None:
         self._results_of[self._what_is_given()] = bytes(self.results)
 
-    def _what_is_given(self) -> bytes:
-        """A digest of all given masks."""
-        masks = sorted(self.given.items())
-        files = [self._path(GIVEN, frame).read_bytes() for frame, _ in masks]
-        return hashlib.sha256(repr((masks, files)).encode()).digest()
+    def _what_is_given(self) -> str:
+        return repr(sorted(self.given.items()))
 
     def _changed(self, frames: Iterable[int] = ()) -> None:
         self.version += 1
@@ -314,12 +295,21 @@ class Session:
             "settings": self.settings,
             "objects": [asdict(each) for each in self.objects],
             "next_object": self.next_object,
+            "unclean": self.unclean,
             "given": {str(frame): asdict(mask) for frame, mask in sorted(self.given.items())},
             "results": self.results.decode(),
             "sureness": self.sureness,
             "done": self.done,
         }
-        write_atomically(self.root / RECORD, lambda file: file.write(json.dumps(record).encode()))
+        path = self.root / RECORD
+        try:
+            write_atomically(path, lambda file: file.write(json.dumps(record).encode()))
+        except InputError:
+            if path.is_file():  # what could not be saved has not happened
+                self._load(path, read_json(path))
+                self.revision += 1
+                self._changed(range(self.length))
+            raise
 
     def _path(self, folder: str, frame: int) -> Path:
         return self.root / folder / f"{self.video.names[frame]}.png"
@@ -364,6 +354,7 @@ class Session:
             video = record["video"]
             self.objects = [Object(int(each["id"]), str(each["name"]), bool(each["hidden"])) for each in record["objects"]]
             self.next_object = int(record["next_object"])
+            self.unclean = bool(record.get("unclean", False))
             self.given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
             self.results, self.sureness = bytearray(record["results"].encode()), list(record["sureness"])
             self.done = list(record["done"])
@@ -383,13 +374,26 @@ class Session:
                 what = f"{name} was {video.get(name)}, is {self.identity[name]}"
                 raise InputError(f"{self.root}: holds the session of another video, {video.get('path')} ({what})")
         for frame in self.given:
-            if (size := label_map_size(self._path(GIVEN, frame))) != self.video.size:
-                raise InputError(
-                    f"{self._path(GIVEN, frame)}: mask is {size_text(size)}, the video is {size_text(self.video.size)}"
-                )
+            self._settle(frame)
+        remove_files(self._path(WORKING, frame) for frame in range(self.length))
         for frame in range(self.length):
             if self.results[frame] != NONE and not self._path(MASKS, frame).is_file():
                 self.results[frame] = NONE  # someone has removed it
+
+    def _settle(self, frame: int) -> None:
+        """Bring a mask to its place whose `give` has not come to its end; one that someone else has changed counts as new."""
+        waiting, mask = self._path(WORKING, frame), self.given[frame]
+        if waiting.is_file() and _digest_of(self._read(WORKING, frame)) == mask.digest:
+            os.replace(waiting, self._path(GIVEN, frame))
+        labels = self.given_labels(frame)
+        if (found := _digest_of(labels)) != mask.digest:
+            self.given[frame] = Given(mask.stated, object_ids(labels), found)
+            if mask.digest:
+                self._now_old(frame, {each.id for each in self.objects})
+
+
+def _digest_of(labels: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
 
 
 def _name(text: str) -> str:

@@ -9,13 +9,12 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from annotation.session import WORKING, Part, Session
+from annotation.session import WORKING, Session
 from evaluation.propagate import Estimate, Propagation, Snapshots
 from model import VideoSegmenter
 from model.checkpoint import read
@@ -62,16 +61,19 @@ class Worker:
         self._starting = threading.Lock()
         self._folder = session.root / WORKING
         self._snapshot = self._folder / "snapshot.pth"
+        self._key = ""  # a digest of all that the results of the job depend on, except the span
 
     def start(self, kind: str, steps: Callable[[], Generator[None, None, None]] | None = None) -> None:
-        """Start a job: `follow`, or the generator that `steps` returns."""
+        """Start a job: `follow`, `clean`, or the generator that `steps` returns."""
         with self._starting:
             if self.job.running:
                 raise InputError(f"busy: wait for {self.job.kind} to end, or stop it")
             self._stop.clear()
             self.job = Job(kind, running=True)
             self.session.touch()
-            self._thread = threading.Thread(target=self._run, args=(steps or self._follow,), daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, args=(steps or {"follow": self._follow, "clean": self._clean}[kind],), daemon=True
+            )
             self._thread.start()
 
     def stop(self) -> None:
@@ -104,6 +106,13 @@ class Worker:
             job.running = False
             self.session.touch()
 
+    def _clean(self) -> Generator[None, None, None]:
+        """Remove objects that no longer exist from all files."""
+        for frame in range(self.session.length):
+            self.session.clean(frame)
+            self.progress(frame + 1, self.session.length)
+            yield
+
     # following
 
     def _follow(self) -> Generator[None, None, None]:
@@ -114,12 +123,13 @@ class Worker:
         if not work and not session.given:
             raise InputError("draw a mask first")
         if self.check_memory:
-            for _, propagation in work:
+            for propagation in work:
                 propagation.refuse_if_too_large()
-        total, before = sum(propagation.steps for _, propagation in work), 0
-        for part, propagation in work:
-            self.progress(before + propagation.done, total, part.span.start)
-            snapshots = Snapshots(partial(self._save_snapshot, part))
+        total, before = sum(propagation.steps for propagation in work), 0
+        while work:
+            propagation = work.pop(0)  # the one before goes, and its memory with it: the check counts one
+            self.progress(before + propagation.done, total, propagation.span.start)
+            snapshots = Snapshots(self._save_snapshot)
             recorded = time.monotonic()
             try:
                 for frame in self._results(propagation, revision):
@@ -135,7 +145,7 @@ class Worker:
                     if snapshots.due:
                         snapshots.save(propagation)
             except GeneratorExit:  # a stop
-                self._save_snapshot(part, propagation)
+                self._save_snapshot(propagation)
                 raise
             finally:
                 session.save()
@@ -143,12 +153,6 @@ class Worker:
             self._forget_working()
         session.note("follow", steps=total)
         self.job.message = f"Followed, in {total} steps of both directions." if total else "All is followed."
-
-    def _propagation(self, part: Part) -> Propagation:
-        session = self.session
-        masks = {frame: session.given_labels(frame) for frame in part.given}
-        stated = {frame: session.given[frame].stated for frame in part.given}
-        return Propagation(session.video, masks, self.make_segmenter, span=part.span, stated=stated, detailed=True)
 
     def _results(self, propagation: Propagation, revision: int) -> Iterator[int]:
         """Do the remaining steps; stores each result and yields its frame."""
@@ -174,44 +178,42 @@ class Worker:
 
     # going on after a stop
 
-    def _work(self) -> list[tuple[Part, Propagation]]:
+    def _work(self) -> list[Propagation]:
         """The parts that need following; the first one continues where a stopped job ended."""
-        parts = self.session.parts()
-        stopped = self._stopped()
-        if stopped is None:
-            self._forget_working()
-            return [(part, self._propagation(part)) for part in parts]
-        span = stopped[0].span  # of which some is final by now
-        rest = [part for part in parts if part.span.stop <= span.start + 1 or part.span.start >= span.stop - 1]
-        return [stopped, *((part, self._propagation(part)) for part in rest)]
+        session, spans = self.session, self.session.parts()
+        masks = {frame: session.given_labels(frame) for frame in session.given}
+        stated = {frame: mask.stated for frame, mask in session.given.items()}
+        given = [[frame, asdict(mask)] for frame, mask in sorted(session.given.items())]
+        self._key = hashlib.sha256(json.dumps([self.settings, given]).encode()).hexdigest()
 
-    def _stopped(self) -> tuple[Part, Propagation] | None:
+        def follow(span: range) -> Propagation:
+            return Propagation(session.video, masks, self.make_segmenter, span=span, stated=stated, detailed=True)
+
+        stopped = self._stopped(follow)
+        if stopped is not None:
+            first, last = stopped.span[0], stopped.span[-1]  # of which some is final by now
+            rest = [span for span in spans if not first <= span[0] <= span[-1] <= last]
+            if all(span[-1] <= first or last <= span[0] for span in rest):
+                return [stopped, *map(follow, rest)]
+        self._forget_working()
+        return [follow(span) for span in spans]
+
+    def _stopped(self, follow: Callable[[range], Propagation]) -> Propagation | None:
         """The part that the snapshot can continue, if everything it depends on is unchanged."""
-        session = self.session
         if not self._snapshot.is_file():
             return None
         try:
             state = read(self._snapshot)
-            part = Part(range(*state["span"]), state["given"])
-            inside = {frame for frame in session.given if frame in part.span}
-            if inside.issubset(part.given) and session.given.keys() >= set(part.given):
-                propagation = self._propagation(part)
-                if state["key"] == self._key(propagation):
-                    propagation.load_state_dict(state)
-                    return part, propagation
+            if state["key"] == self._key:
+                propagation = follow(range(*state["span"]))
+                propagation.load_state_dict(state)
+                return propagation
         except Exception as error:  # damaged: it is done anew
             print(f"note: {self._snapshot}: cannot go on from this ({error})", file=sys.stderr)
         return None
 
-    def _key(self, propagation: Propagation) -> str:
-        """A digest of all that results depend on, except the span."""
-        result = hashlib.sha256(json.dumps([self.settings, sorted(propagation.stated.items())]).encode())
-        for _, labels in sorted(propagation.masks.items()):
-            result.update(labels.tobytes())
-        return result.hexdigest()
-
-    def _save_snapshot(self, part: Part, propagation: Propagation) -> None:
-        where = {"span": [part.span.start, part.span.stop], "given": part.given, "key": self._key(propagation)}
+    def _save_snapshot(self, propagation: Propagation) -> None:
+        where = {"span": [propagation.span.start, propagation.span.stop], "key": self._key}
         write_atomically(self._snapshot, lambda file: torch.save({**where, **propagation.state_dict()}, file))
 
     def _forget_working(self) -> None:

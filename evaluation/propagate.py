@@ -49,12 +49,16 @@ class Propagation:
     """Follows the objects of given masks through a video.
 
     video:          a `FrameFolder` or `VideoFile`
-    masks:          label maps (H, W) uint8 of the video's size, by frame, ascending; at least one
+    masks:          label maps (H, W) uint8 of the video's size, by frame; all that are given, also outside the span
     make_segmenter: returns a fresh `VideoSegmenter`; each pass uses one
-    span:           the frames that need a result, at least one of them with a mask; all by default.  Before a pass starts, it
-                    sees the masks outside the span: the forward pass those before it, the backward pass those after it
+    span:           the frames that need a result, at least one of them with a mask; all by default
     stated:         by frame, the objects whose mask there is complete (see `VideoSegmenter.step`)
     detailed:       also return the labels of every backward step, which are not results yet, and how sure all labels are
+
+    Each pass has all masks in its memory before it starts, also those that lie ahead of it: one that starts where an object
+    is hidden knows what it looks like.  It looks for an object even before it comes to a mask that tells of it, so that no
+    other object takes its place, but that is a guess: until then the other pass decides about this object, and then the pass
+    starts anew, since guesses must not stay in its memory.
 
     There are `steps` steps, of which `done` are done: first `backwards`, from the last given frame to the start of the span,
     then `forwards`, from the first given frame to its end.  Between the first and the last given frame, both are blended.
@@ -77,7 +81,11 @@ class Propagation:
         stated: Mapping[int, Collection[int]] | None = None,
         detailed: bool = False,
     ) -> None:
-        self.video, self.masks, self.stated, self.detailed = video, masks, stated or {}, detailed
+        self.video, self.masks, self.detailed = video, masks, detailed
+        shown = {frame: set(object_ids(labels)) for frame, labels in masks.items()}
+        objects = set().union(*shown.values())
+        self.stated = {frame: objects.intersection((stated or {}).get(frame, ())) for frame in masks}
+        self.told = {frame: shown[frame] | self.stated[frame] for frame in masks}  # the objects of which a mask says something
         self.span = range(len(video.names)) if span is None else span
         self.make_segmenter, self.segmenter = make_segmenter, make_segmenter()
         self.given = sorted(frame for frame in masks if frame in self.span)
@@ -85,29 +93,28 @@ class Propagation:
         self.backward_steps = self.last + 1 - self.span.start if self.last > self.span.start else 0
         self.steps = self.backward_steps + self.span.stop - self.first
         self.done = 0
+        self._memorised: list[int] = []  # frames with masks that the segmenter knew before the pass
 
     def refuse_if_too_large(self) -> None:
         """Raise `InputError` if the memory will not suffice (`refuse_too_large`); the passes follow each other."""
-        objects = {number for labels in self.masks.values() for number in object_ids(labels)}
-        video = {"objects": len(objects), "frames": len(self.span), "given": len(self.masks)}
+        frames = len(self.span) + len(self.masks) - len(self.given)
+        video = {"objects": len(self._told_by(list(self.masks))), "frames": frames, "given": len(self.masks)}
         refuse_too_large(self.segmenter, self.video.size, **video)
 
     def backwards(self, folder: Any = None) -> Iterator[Backward]:
         """The remaining steps of the backward pass; frames are buffered in a temporary file in `folder`."""
         if self.done >= self.backward_steps:
             return
-        if self.done == 0:
-            self._look_at(sorted((frame for frame in self.masks if frame >= self.span.stop), reverse=True))
         for frame in self.video.backwards(self.last - self.done, folder):
             if frame.index < self.span.start:
                 break
-            probabilities, ids = self._step(frame.index, frame.image)
+            probabilities, ids = self._step(frame.index, frame.image, [t for t in self.masks if t > frame.index])
             labels = estimate = None
             if frame.index < self.first or (self.detailed and frame.index < self.last):
                 labels = self._labels(probabilities, ids)
             if self.first <= frame.index < self.last:
-                shown = self._shown(probabilities, ids, [t for t in self.masks if t >= frame.index])
-                estimate = Estimate(shown[0].half().cpu().numpy(), np.array(shown[1], dtype=np.uint8))
+                followed = self._followed(probabilities, ids, [t for t in self.masks if t >= frame.index])
+                estimate = Estimate(followed[0].half().cpu().numpy(), np.array(followed[1], dtype=np.uint8))
             yield Backward(frame.index, labels, estimate, edge_margin(probabilities) if self.detailed else None)
 
     def forwards(self, estimate_of: Callable[[int], Estimate], *, from_the_start: bool = True) -> Iterator[Forward]:
@@ -115,9 +122,6 @@ class Propagation:
 
         `from_the_start=False` skips the frames whose labels were returned before.
         """
-        if self.done == self.backward_steps:
-            self.segmenter = self.make_segmenter()
-            self._look_at(sorted(frame for frame in self.masks if frame < self.span.start))
         start = self.first + self.done - self.backward_steps
         frames = self.video.forwards(self.span.start if from_the_start else start)
         with ThreadPoolExecutor(1) as pool:
@@ -132,7 +136,7 @@ class Propagation:
             if index < start:
                 yield Forward(index, image, None)
                 continue
-            probabilities, ids = self._step(index, image)
+            probabilities, ids = self._step(index, image, [t for t in self.masks if t < index])
             sureness = edge_margin(probabilities) if self.detailed else None
             if index < self.last:
                 before = max(frame for frame in self.given if frame <= index)
@@ -140,43 +144,59 @@ class Propagation:
                 estimate = estimate_of(index)
                 other = torch.from_numpy(estimate.probabilities).to(probabilities.device, probabilities.dtype)
                 share, other_ids = (index - before) / (behind - before), estimate.ids.tolist()
+                followed = self._followed(probabilities, ids, [t for t in self.masks if t <= index])
                 if self.detailed:
-                    one, two = labels_of(probabilities, ids), labels_of(other, other_ids)
+                    one, two = labels_of(*followed), labels_of(other, other_ids)
                     sureness = agreement(one.cpu().numpy(), two.cpu().numpy(), share)
-                shown = self._shown(probabilities, ids, [t for t in self.masks if t <= index])
-                probabilities, ids = blend(*shown, other, other_ids, share)
+                probabilities, ids = blend(*followed, other, other_ids, share)
             yield Forward(index, image, self._labels(probabilities, ids), sureness)
 
     def state_dict(self) -> dict[str, Any]:
         """The position and the segmenter's state, for `torch.save`; the tensors are not copied."""
-        return {"done": self.done, "segmenter": self.segmenter.state_dict()}
+        return {"done": self.done, "memorised": self._memorised, "segmenter": self.segmenter.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.done = state["done"]
+        self.done, self._memorised = state["done"], state["memorised"]
         self.segmenter = self.make_segmenter()
         self.segmenter.load_state_dict(state["segmenter"])
 
-    def _look_at(self, frames: list[int]) -> None:
-        """Let a fresh segmenter see masks outside the span."""
-        for frame in frames:
-            self.segmenter.step(self.video.frame(frame), self.masks[frame], stated=self.stated.get(frame, ()))
+    def _step(self, index: int, image: np.ndarray, behind: list[int]) -> tuple[torch.Tensor, list[int]]:
+        """A frame's probabilities (N+1, h, w), at the size at which the network works, and the objects' ids.
 
-    def _step(self, index: int, image: np.ndarray) -> tuple[torch.Tensor, list[int]]:
-        """A frame's probabilities (N+1, h, w), at the size at which the network works, and the objects' ids."""
-        stated = self.stated.get(index, ())
-        probabilities = self.segmenter.step(image, self.masks.get(index), stated=stated, resize_back=False)
+        behind: the frames with masks on the side from which the pass comes
+        """
+        tells_more = index in self._memorised and self._told_by(behind) < self.told[index]
+        if self.done in (0, self.backward_steps) or tells_more:
+            self._memorise_masks()
+        mask, stated, memorised = self.masks.get(index), self.stated.get(index, ()), index in self._memorised
+        probabilities = self.segmenter.step(image, mask, stated=stated, memorised=memorised, resize_back=False)
         assert probabilities is not None  # every frame is wanted
         self.done += 1
         return probabilities, list(self.segmenter.object_ids)
 
-    def _shown(self, probabilities: torch.Tensor, ids: list[int], frames: list[int]) -> tuple[torch.Tensor, list[int]]:
-        """The probabilities without objects that the masks at these frames, those that a pass has met, only state as absent.
+    def _memorise_masks(self) -> None:
+        """Start a pass with a segmenter that knows the masks and nothing else.
 
-        Such a pass knows nothing about the object elsewhere, so the other pass decides.
+        Masks that tell of few objects come first, since an object's memory starts at the first mask that tells of it: if masks
+        tell of more and more objects, none enters with a guess of an object that it leaves out.  One in the span that would do
+        so has to wait until the pass comes to it, and has followed that object.
         """
-        stated = {number for t in frames for number in self.stated.get(t, ())}
-        absent = stated - {number for t in frames for number in object_ids(self.masks[t])}
-        rows = [row for row, number in enumerate(ids, start=1) if number not in absent]
+        self.segmenter, self._memorised = self.make_segmenter(), []
+        known: set[int] = set()
+        for frame in sorted(self.masks, key=lambda t: (len(self.told[t]), t)):
+            if frame in self.span and known - self.told[frame]:
+                continue
+            self.segmenter.memorise(self.video.frame(frame), self.masks[frame], stated=self.stated[frame])
+            self._memorised.append(frame)
+            known |= self.told[frame]
+
+    def _told_by(self, frames: list[int]) -> set[int]:
+        return set().union(*(self.told[frame] for frame in frames))
+
+    def _followed(self, probabilities: torch.Tensor, ids: list[int], met: list[int]) -> tuple[torch.Tensor, list[int]]:
+        """The probabilities of the objects of which the masks that a pass has met, those at these frames, say something."""
+        told = self._told_by(met)
+        rows = [row for row, number in enumerate(ids, start=1) if number in told]
         return probabilities[[0, *rows]], [ids[row - 1] for row in rows]
 
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:

@@ -83,10 +83,10 @@ def rounds_of(
     """Follow the objects of the first frame, then correct the worst frame in each further round.
 
     `give` returns the mask of a frame, as `give_truth` does.  Only frames between the neighbouring given ones are followed
-    again.  For each round: the given frame, the J&F of its mask, J&F of all frames (both in percent), seconds of computing so
-    far, and frames that the network has seen so far.  J&F is the mean over objects of the first frame and over all frames,
-    given ones included.  There are fewer rounds if all frames are given before.  Raises `InputError` if the sizes of masks
-    and frames differ.
+    again, by passes that know all given masks.  For each round: the given frame, the J&F of its mask, J&F of all frames (both
+    in percent), seconds of computing so far, and frames followed so far, both ways counted.  J&F is the mean over objects of
+    the first frame and over all frames, given ones included.  There are fewer rounds if all frames are given before.  Raises
+    `InputError` if the sizes of masks and frames differ.
     """
     frames = FrameFolder(video.images[0].parent)
     truth = [video.read_mask(video.truth[name]) for name in frames.names]
@@ -103,16 +103,15 @@ def rounds_of(
     while len(results) < rounds:
         given[chosen], spent = give(frames.frame(chosen), truth[chosen], labels[chosen] if results else None)
         start = time.perf_counter()
-        masks = {t: given[t] for t in sorted(given) if t in span}
-        propagation = Propagation(frames, masks, make_segmenter, span=span, stated=dict.fromkeys(masks, objects))
+        propagation = Propagation(frames, given, make_segmenter, span=span, stated=dict.fromkeys(given, objects))
         estimates = {}
         for step in propagation.backwards():
             estimates[step.index] = step.estimate
         for step in propagation.forwards(estimates.__getitem__):
             if step.labels is not None:
                 labels[step.index] = step.labels
-        for t, mask in masks.items():
-            labels[t] = mask
+        for t in propagation.given:
+            labels[t] = given[t]
         seconds, seen = seconds + spent + time.perf_counter() - start, seen + propagation.steps
         for t in span:
             scores[t] = np.mean([score_masks(truth[t] == i, labels[t] == i) for i in objects])

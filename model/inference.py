@@ -25,7 +25,7 @@ class _Pending(NamedTuple):
 
     image: Tensor  # (1, 3, H, W) padded
     features: KeyFeatures
-    probabilities: Tensor  # (N, H, W) padded
+    probabilities: Tensor  # (N+1, H, W) padded
     annotated: bool
     temporary: bool
 
@@ -98,6 +98,7 @@ class VideoSegmenter:
         wanted: bool = True,
         *,
         stated: Collection[int] = (),
+        memorised: bool = False,
         resize_back: bool = True,
     ) -> Tensor | None:
         """Segment the next frame.
@@ -110,16 +111,16 @@ class VideoSegmenter:
                 again has its prediction replaced by the new mask.
         wanted: `False` if nobody needs this frame's result; it is then computed only if it becomes memory
         stated: ids of which the mask tells everything: one that it does not show is not in the frame
+        memorised: the frame with this mask is in the memory already (`memorise`) and does not enter it again: a position
+                that is there twice would count twice in the softmax
         resize_back: `False` leaves the probabilities at the size at which the network works
 
         Returns (N+1, H, W) float32 probabilities on the network's device, background first, then the objects in the
         order of `object_ids`; `None` for a frame that was not computed.  Before the first object all is background.
         Raises `ValueError` when an array is not as above, or masks of ids and masks of 255 alone are mixed.
         """
-        frame_image = self._as_image(image)
+        frame_image, working, given = self._read(image, mask)
         height, width = frame_image.shape[1:]
-        working = shorter_side_size(height, width, self.size)
-        given = self._as_mask(mask, working)
         frame, self._frame = self._frame, self._frame + 1
         given_ids = [] if given is None else object_ids(given)
         if given is not None:
@@ -130,27 +131,38 @@ class VideoSegmenter:
         becomes_memory = bool(given_ids) or frame - self._last_memory >= self.memory_every
         if not (wanted or becomes_memory or self.include_last):
             return None
-        self._memorise()
-        padding = padding_to_stride(*working)
-        resized = resize_image(frame_image, working)
-        padded = F.pad(resized.flip(2) if self.flip else resized, padding)[None].to(self.dtype)  # (1, 3, H, W)
-        features = self.network.encode_key(padded)
-        probabilities = self._predict(features) if self.object_ids else None
-        if given is not None and given_ids:
-            whole = F.pad(torch.from_numpy(given).to(self.device), padding)
-            probabilities = self._put_in(probabilities, whole, given_ids)
-        assert probabilities is not None
-        if becomes_memory or self.include_last:
-            self._pending = _Pending(padded, features, probabilities[1:], bool(given_ids), not becomes_memory)
+        computed = self._compute(frame_image, working, given, given_ids)
         if becomes_memory:
             self._last_memory = frame
-        probabilities = unpad(probabilities, padding)
+        if memorised and given_ids:
+            self.bank.drop_temporary()
+        elif becomes_memory or self.include_last:
+            self._pending = computed._replace(temporary=not becomes_memory)
+        probabilities = unpad(computed.probabilities, padding_to_stride(*working))
         if self.flip:
             probabilities = probabilities.flip(2)
         if resize_back and working != (height, width):
             return resize_probabilities(probabilities, (height, width))
         # the memory needs them as they are
         return probabilities if self._pending is None or self.flip else probabilities.clone()
+
+    @torch.inference_mode()
+    def memorise(self, image: Tensor | np.ndarray, mask: Tensor | np.ndarray, *, stated: Collection[int] = ()) -> None:
+        """Put a frame with its mask into the memory before a step reaches it: it is not a step of the video itself.
+
+        image, mask: as for `step`; when the video reaches this frame, `step` gets both again, with `memorised=True`
+        stated: as for `step`, but an object may be new here: other masks, memorised later, then show it
+
+        Objects enter here as they do in a step: an object's memory starts at the first frame, in the order of the calls, whose
+        mask says something of it.  A known object of which this mask says nothing is predicted.  A mask that says nothing of
+        any object is ignored.  Raises `ValueError` as `step` does.
+        """
+        frame_image, working, given = self._read(image, mask)
+        assert given is not None
+        given_ids = sorted({*object_ids(given), *stated})
+        if given_ids:
+            self._pending = self._compute(frame_image, working, given, given_ids)
+            self._store_pending()
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object at each pixel: (N+1, H, W) -> (H, W) uint8, the data set's ids, 0 for background."""
@@ -169,7 +181,7 @@ class VideoSegmenter:
         if object_id not in self.object_ids:
             raise ValueError(f"object_id: expected one of {self.object_ids}, found {object_id}")
         row = self.object_ids.index(object_id)
-        self._memorise()  # first, since an object that has just entered is not in the memory yet
+        self._store_pending()  # first, since an object that has just entered is not in the memory yet
         self.bank.remove(row)
         self.object_ids.pop(row)
 
@@ -207,11 +219,35 @@ class VideoSegmenter:
         self._frame, self._last_memory = state["frame"], state["last_memory"]
         self.bank.load_state_dict(state["bank"])
 
-    def _memorise(self) -> None:
+    def _read(
+        self, image: Tensor | np.ndarray, mask: Tensor | np.ndarray | None
+    ) -> tuple[Tensor, tuple[int, int], np.ndarray | None]:
+        """The image (3, H, W) normalised, the size at which the network works, and the mask at that size, uint8 ids."""
+        frame_image = self._as_image(image)
+        height, width = frame_image.shape[1:]
+        working = shorter_side_size(height, width, self.size)
+        return frame_image, working, self._as_mask(mask, working)
+
+    def _compute(self, image: Tensor, working: tuple[int, int], given: np.ndarray | None, given_ids: list[int]) -> _Pending:
+        """Predict the objects that are not given, and put in those that are; the frame before is stored first."""
+        self._store_pending()
+        padding = padding_to_stride(*working)
+        resized = resize_image(image, working)
+        padded = F.pad(resized.flip(2) if self.flip else resized, padding)[None].to(self.dtype)  # (1, 3, H, W)
+        features = self.network.encode_key(padded)
+        probabilities = self._predict(features) if set(self.object_ids).difference(given_ids) else None
+        if given is not None and given_ids:
+            whole = F.pad(torch.from_numpy(given).to(self.device), padding)
+            probabilities = self._put_in(probabilities, whole, given_ids)
+        assert probabilities is not None
+        return _Pending(padded, features, probabilities, bool(given_ids), temporary=False)
+
+    def _store_pending(self) -> None:
         if self._pending is None:
             return
         image, features, probabilities, annotated, temporary = self._pending
-        key, values = self.network.memorise(image, probabilities[None].to(self.dtype), features)  # (1, ...) of all objects
+        objects = probabilities[None, 1:].to(self.dtype)
+        key, values = self.network.memorise(image, objects, features)  # (1, ...) of all objects
         self.bank.add(key[0], values[0], annotated=annotated, temporary=temporary)
         self._pending = None
 

@@ -102,8 +102,7 @@ class MemoryBank:
         known, objects = sum(self._group_sizes), values.shape[0]
         if objects < known or (objects > known and temporary):
             raise ValueError(f"values: expected {known} objects{'' if temporary else ' or more'}, found {objects}")
-        if self._newest_is_temporary:
-            self._drop(self._frames[-1])
+        self.drop_temporary()
         if objects > known:
             self._group_sizes.append(objects - known)
         cell = self._free.pop() if self._free else self._new_cell()
@@ -121,6 +120,12 @@ class MemoryBank:
             old = [frame for frame in self._frames[:-1] if not frame.annotated]
             if old:
                 self._drop(self._least_used(old))
+
+    def drop_temporary(self) -> None:
+        """Drop the newest frame if it is a temporary one."""
+        if self._newest_is_temporary:
+            self._drop(self._frames[-1])
+            self._newest_is_temporary = False
 
     def read(self, query_key: Tensor) -> Tensor:
         """Read the memory at each query position: (Ck, h, w) -> (N, Cv, h, w).  Raises `ValueError` if it is empty."""

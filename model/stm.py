@@ -93,6 +93,11 @@ class ObjectBanks:
         for bank, key, value in zip(self._banks, keys, values.split(1), strict=True):
             bank.add(key, value, annotated=annotated, temporary=temporary)
 
+    def drop_temporary(self) -> None:
+        """As `MemoryBank.drop_temporary`."""
+        for bank in self._banks:
+            bank.drop_temporary()
+
     def read(self, query_key: Tensor) -> Tensor:
         """What each object's memory says: (Ck, h, w) -> (N, Cv, h, w).  `ValueError` when it is empty."""
         if not self._banks:

@@ -99,6 +99,8 @@ def main() -> None:
         settings = {**options, "amp": amp, "model": checkpoint, "device": device.type, "winograd": chosen}
         session = Session(arguments.output, video, arguments.video, settings)
         worker = Worker(session, maker, settings, check_memory=arguments.check_memory == "on")
+        if session.unclean:
+            worker.start("clean")
         token = secrets.token_urlsafe(24)
         port = listening.getsockname()[1]
         app = build_app(session, worker, cut_from, token, arguments.host, port, lambda: server.should_exit)

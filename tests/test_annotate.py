@@ -2,6 +2,10 @@
 
 import functools
 import json
+import os
+import shutil
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -131,13 +135,13 @@ def test_a_new_object_is_followed_past_masks_that_were_drawn_before_it(bench):
     bench.follow()
     bench.session.add_object("cat")
     bench.session.give(9, square((4, 4), (40, 20)))
-    assert bench.session.parts()[0].span == range(LENGTH)
+    assert bench.session.parts() == [range(LENGTH)]
     bench.follow()
     bench.session.give(4, square((4, 4), (40, 20)))  # both objects are stated here and at 9
-    assert [part.span for part in bench.session.parts()] == [range(0, 10)]
+    assert bench.session.parts() == [range(0, 10)]
     bench.follow()
     bench.session.give(8, square((4, 4)))
-    assert [part.span for part in bench.session.parts()] == [range(4, 10)]
+    assert bench.session.parts() == [range(4, 10)]
 
 
 def test_a_mask_without_an_object_says_that_it_is_not_there(bench):
@@ -146,12 +150,9 @@ def test_a_mask_without_an_object_says_that_it_is_not_there(bench):
     bench.session.give(5, square((4, 4)))
     bench.follow()
     assert 2 not in bench.session.labels(5)
-    part = bench.session.parts()
-    assert not part
+    assert not bench.session.parts()
     bench.session.give(8, square((4, 4)))
-    (part,) = bench.session.parts()
-    assert part.span == range(5, LENGTH)
-    assert part.given == [0, 5, 8]  # 0 tells of the cat, which neither end of the span shows
+    assert bench.session.parts() == [range(5, LENGTH)]
 
 
 @pytest.mark.parametrize("stop", [1, 4, 9, 10, 11, 16])
@@ -175,6 +176,56 @@ def test_after_a_stop_following_goes_on_to_the_same_results(stop, bench, video, 
     assert again.follow() == 19 - stop
     assert again.results() == bench.results()
     assert list((tmp_path / "other/working").iterdir()) == []
+
+
+def test_a_mask_that_is_given_after_a_stop_leaves_nothing_undone(bench):
+    for frame in (0, 5, 10):
+        bench.session.give(frame, square((4 + frame, 4)))
+    bench.follow()
+    bench.session.give(2, square((30, 20)))
+    bench.follow(stop_at=8)  # between 0 and 5, forwards
+    assert any(bench.session.results[t] != FINAL for t in range(5))
+    bench.session.give(7, square((8, 8)))
+    bench.follow()
+    assert bench.session.results == bytearray([FINAL]) * LENGTH
+
+
+def test_a_result_that_is_lost_after_a_stop_is_followed_again(bench, video, light_network, tmp_path):
+    for frame in (0, 5, 10):
+        bench.session.give(frame, square((4 + frame, 4)))
+    bench.follow()
+    bench.session.give(7, square((8, 8)))
+    bench.follow(stop_at=3)
+    bench.session.close()
+    (tmp_path / "out/masks/3.png").unlink()
+    again = Bench(tmp_path / "out", video, light_network)
+    again.follow()
+    assert again.session.results == bytearray([FINAL]) * LENGTH
+
+
+def test_parts_of_one_job_hold_one_memory_at_a_time(bench):
+    """The check of the memory counts one."""
+    for frame in range(0, LENGTH, 2):
+        bench.session.give(frame, square((4 + frame, 4)))
+    bench.follow()
+    for frame in (1, 5, 9):
+        bench.session.give(frame, square((30, 20)))
+    assert len(bench.session.parts()) == 3
+    made: list[weakref.ref[VideoSegmenter]] = []
+    make = bench.worker.make_segmenter
+    held = set()
+
+    def making() -> VideoSegmenter:
+        alive = [each for each in (ref() for ref in made) if each is not None]
+        held.add(sum(each.bank.frames > 0 for each in alive))
+        segmenter = make()
+        made.append(weakref.ref(segmenter))
+        return segmenter
+
+    bench.worker.make_segmenter = making
+    assert bench.follow() == 3 * 2 * 3
+    assert len(made) >= 6
+    assert held == {0, 1}  # the last pass's, when the next one begins
 
 
 def test_a_mask_that_is_drawn_while_it_follows_ends_that(bench, monkeypatch):
@@ -287,6 +338,144 @@ def test_a_damaged_record_is_one_line(entry, value, bench, video, tmp_path):
     with pytest.raises(InputError, match=r"session.json: expected a session of annotate.py") as caught:
         Session(tmp_path / "out", video, "frames")
     assert "\n" not in str(caught.value)
+
+
+# a crash while something is saved
+
+
+class Crash(BaseException):
+    """The process has died."""
+
+
+def die_before_change(number: int, monkeypatch) -> None:
+    """From the change of a file with this number on, nothing is changed any more."""
+    left = [number]
+
+    def fragile(change):
+        def changed(*arguments, **options):
+            if left[0] == 0:
+                raise Crash
+            left[0] -= 1
+            return change(*arguments, **options)
+
+        return changed
+
+    for where, name in ((os, "replace"), (Path, "unlink"), (Path, "rmdir"), (Path, "mkdir"), (os, "fsync")):
+        monkeypatch.setattr(where, name, fragile(getattr(where, name)))
+
+
+def all_of(session: Session) -> list:
+    """All that a session says."""
+    frames = [(session.labels(t).tobytes(), session.results[t]) for t in range(LENGTH)]
+    given = {t: (mask.stated, mask.shown, session.given_labels(t).tobytes()) for t, mask in session.given.items()}
+    return [session.objects, session.next_object, given, frames]
+
+
+CALLS: dict[str, Callable[[Session], object]] = {
+    "the first mask of a frame": lambda session: session.give(7, square((8, 8))),
+    "another mask of a frame": lambda session: session.give(3, square((8, 8), (40, 20))),
+    "an object": lambda session: session.add_object("bird"),
+    "without an object": lambda session: session.remove_object(2),
+    "without a mask": lambda session: session.forget(3),
+    "an export": lambda session: _returned(export(session, "masks", lambda *_: None)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_crash_while_something_is_saved_leaves_what_was_or_what_is_to_be(call, video, tmp_path):
+    start = Session(tmp_path / "start", video, "frames")
+    for name in ("dog", "cat"):
+        start.add_object(name)
+    for frame in (3, 9):
+        start.give(frame, square((4, 4), (40, 20)))
+    for frame in range(LENGTH):
+        assert start.put_result(frame, square((frame, 4), (40, frame)), 0.5, final=True, revision=start.revision)
+    _returned(export(start, "masks", lambda *_: None))
+    start.give(9, square((20, 4), (40, 20)))
+    before = all_of(start)
+    start.close()
+    shutil.copytree(start.root, tmp_path / "end")
+    end = Session(tmp_path / "end", video, "frames")
+    call(end)
+    end.close()
+    outcomes, exports = [before, all_of(end)], [content(root / "export/masks") for root in (start.root, end.root)]
+    found = []
+    for number in range(99):
+        shutil.copytree(start.root, tmp_path / f"{number}")
+        session, crashed = Session(tmp_path / f"{number}", video, "frames"), False
+        with pytest.MonkeyPatch.context() as patch:
+            die_before_change(number, patch)
+            try:
+                call(session)
+            except Crash:
+                crashed = True
+        session.close()
+        again = Session(session.root, video, "frames")
+        found.append(outcomes.index(all_of(again)))
+        assert content(session.root / "export/masks") in (*exports, {})
+        again.close()
+        if not crashed:
+            break
+    assert len(found) > 2
+    assert found == sorted(found)
+    assert (outcomes[found[0]], outcomes[found[-1]]) == (outcomes[0], outcomes[1])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_cannot_be_saved_has_not_happened(bench, monkeypatch):
+    session = bench.session
+    session.give(3, square((4, 4)))
+    for frame in range(LENGTH):
+        session.put_result(frame, square((frame, 4)), 0.5, final=True, revision=session.revision)
+    session.save()
+    before, write = all_of(session), os.replace
+
+    def replace(source, target):
+        if Path(target).name == "session.json":
+            raise OSError(28, "No space left on device")
+        write(source, target)
+
+    for call in (CALLS["the first mask of a frame"], CALLS["an object"], CALLS["without a mask"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            with pytest.raises(InputError, match=r"session.json: cannot write \(No space left"):
+                call(session)
+        assert all_of(session) == before
+    session.give(3, square((8, 8)))
+    np.testing.assert_array_equal(session.labels(3), square((8, 8)))
+
+
+def test_a_mask_that_was_changed_by_hand_makes_results_old(bench, video, tmp_path):
+    bench.session.give(3, square((4, 4)))
+    for frame in range(LENGTH):
+        bench.session.put_result(frame, square((frame, 4)), 0.5, final=True, revision=bench.session.revision)
+    bench.session.save()
+    bench.session.close()
+    write_label_map(tmp_path / "out/given/3.png", square((8, 8)), colour_map())
+    again = Session(tmp_path / "out", video, "frames")
+    assert set(again.results) == {OLD}
+    np.testing.assert_array_equal(again.labels(3), square((8, 8)))
+
+
+def test_what_a_crash_left_unclean_is_said(bench, video, tmp_path):
+    bench.session.add_object("cat")
+    bench.session.give(3, square((4, 4), (40, 20)))
+    bench.session.put_result(4, square((4, 4), (40, 20)), 0.5, final=True, revision=bench.session.revision)
+    bench.session.remove_object(2)
+    bench.session.close()
+    again = Session(tmp_path / "out", video, "frames")
+    assert again.unclean
+    assert 2 not in again.given_labels(3)
+    for frame in range(LENGTH):
+        again.clean(frame)
+    assert not again.unclean
+    for path in (tmp_path / "out/given/3.png", tmp_path / "out/masks/4.png"):
+        assert 2 not in read_label_map(path).labels
+    again.close()
+    assert not Session(tmp_path / "out", video, "frames").unclean
 
 
 def test_frames_of_a_film_come_in_any_order(tmp_path, monkeypatch):

@@ -81,13 +81,17 @@ class Page:
         field.send_keys(str(frame), Keys.ENTER)
         self.until(lambda: self.ready == frame)
 
-    def drag(self, *points: tuple[int, int], alt: bool = False) -> None:
-        """Press the button at the first (x, y) of the frame, move straight to the others, and let go."""
+    def drag(self, *points: tuple[int, int], alt: bool = False, key: str = "") -> None:
+        """Press the button at the first (x, y) of the frame, move straight to the others, and let go.
+
+        `key` is pressed on the way, at the second point.
+        """
         actions = ActionChains(self.browser, duration=0)
         actions.key_down(Keys.ALT) if alt else None
         for i, point in enumerate(points):
             self._move(actions, point)
             actions.click_and_hold() if i == 0 else None
+            actions.pause(0.2).send_keys(key) if i == 1 and key else None  # moves wait for the next picture
         actions.release()
         actions.key_up(Keys.ALT) if alt else None
         actions.perform()
@@ -107,6 +111,14 @@ class Page:
         scale = width / SIZE[1]
         x, y = (round(corner + (each + 0.5) * scale) for corner, each in zip((left, top), point, strict=True))
         actions.w3c_actions.pointer_action.move_to_location(x, y)
+
+    def seen(self) -> np.ndarray:
+        """Where there is a label on the page, (H, W) bool."""
+        alpha = self.browser.execute_script(
+            "const c = document.getElementById('labels');"
+            "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, i) => i % 4 === 3)]"
+        )
+        return np.reshape(alpha, SIZE) > 0
 
     def start_following(self) -> None:
         """Press the button as soon as the page knows that there is something to follow."""
@@ -232,6 +244,43 @@ def test_undo_and_redo_are_saved_too(page, tmp_path):
     page.click("#clear")
     page.saved()
     assert not given(tmp_path / "out", 0).any()
+
+
+def test_a_key_in_the_middle_of_a_stroke_ends_it_and_what_is_seen_is_saved(page, tmp_path):
+    keys = ["e", "b", "p", "x", "s", "1", "k", Keys.ARROW_RIGHT, Keys.END, Keys.ESCAPE, Keys.SHIFT]
+    length = {Keys.ESCAPE: 0, Keys.SHIFT: 3}  # points that count; a key that means nothing does not end the stroke
+    expected = np.zeros(SIZE, np.uint8)
+    for tool, value, over in (("brush", 1, None), ("eraser", 0, 1)):
+        for number, key in enumerate(keys):
+            page.tool(tool, 2)
+            y = 10 + 9 * number
+            points = [(20 + 20 * value, y), (60 + 20 * value, y), (110, y)]
+            page.drag(*points, key=key)
+            if count := length.get(key, 2):
+                stamped(expected, points[:count], 2, value, over)
+            page.saved()
+            page.until(lambda key=key: page.ready == {Keys.ARROW_RIGHT: 1, Keys.END: LENGTH - 1}.get(key, 0))
+            if page.ready:
+                page.go(0)
+            page.until(lambda: (page.seen() == (expected != 0)).all())
+            np.testing.assert_array_equal(given(tmp_path / "out", 0), expected, err_msg=f"{tool}, {key!r}")
+    assert page.state["given"] == [0]
+
+
+def test_a_stroke_that_the_system_ends_has_not_begun(page, browser):
+    page.tool("brush", 4)
+    actions = ActionChains(browser, duration=0)
+    page._move(actions, (20, 20))
+    actions.click_and_hold()
+    page._move(actions, (60, 20))
+    actions.perform()
+    assert page.seen().any()
+    browser.execute_script(
+        "document.getElementById('stage').dispatchEvent(new PointerEvent('pointercancel', { pointerId: 1 }))"
+    )
+    assert not page.seen().any()
+    ActionChains(browser, duration=0).release().perform()
+    assert page.state["given"] == []
 
 
 def test_zoomed_and_moved_the_pixels_are_the_same(page, tmp_path):

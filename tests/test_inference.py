@@ -8,10 +8,18 @@ import torch
 from conftest import build_light_network
 
 from model import VideoSegmenter
-from model.plain import segment_plainly
+from model.plain import aggregate_plainly, decode_plainly, encode_value_plainly, read_plainly, segment_plainly
 from model.similarity import SIMILARITIES
 from util.image import resize_labels
-from util.tensors import normalise, resize_image, resize_probabilities, shorter_side_size
+from util.tensors import (
+    normalise,
+    one_hot,
+    padding_to_stride,
+    resize_image,
+    resize_probabilities,
+    shorter_side_size,
+    unpad,
+)
 
 HEIGHT, WIDTH = 37, 52  # not multiples of 16
 
@@ -304,3 +312,98 @@ def test_a_mask_that_states_an_object_and_does_not_show_it_says_that_it_is_not_t
     assert told[2].max() < 1e-3
     assert silent.step(frames[1], box((1, 5, 7)))[2].max() > 0.01
     assert segmenter.step(frames[2], box(), stated=[1])[1].max() < 1e-3
+
+
+# masks that the segmenter knows before the video reaches them
+
+
+@torch.inference_mode()
+def segment_knowing_masks_plainly(network, frames, masks, *, memory_every, top_k, include_last=False):
+    """As `segment_plainly`, with two objects that all masks show: all of these frames are in the memory from the start."""
+    padding = padding_to_stride(HEIGHT, WIDTH)
+    images = torch.nn.functional.pad(torch.stack([normalise(frame) for frame in frames]), padding).split(1)
+    given = {t: one_hot(torch.nn.functional.pad(mask, padding), [1, 2]) for t, mask in masks.items()}
+    encoded = [network.encode_key(image) for image in images]
+
+    def row(t, objects):
+        key, value = encoded[t].key[0], encode_value_plainly(network, images[t], objects, encoded[t].f16)
+        return key.flatten(1), value.flatten(2)
+
+    memory = [row(t, aggregate_plainly(objects)[1:]) for t, objects in given.items()]
+    last, last_memory, results = [], 0, []
+    for t in range(len(frames)):
+        keys, values = zip(*memory, *last, strict=True)
+        readout = read_plainly(torch.cat(keys, dim=1), torch.cat(values, dim=2), encoded[t].key[0].flatten(1), top_k)
+        logits = decode_plainly(network, readout.unflatten(2, encoded[t].key.shape[2:]), encoded[t])
+        probabilities = aggregate_plainly(given[t] if t in given else logits.sigmoid())
+        last = []
+        if t in given or t - last_memory >= memory_every:
+            last_memory = t
+            memory += [] if t in given else [row(t, probabilities[1:])]
+        elif include_last:
+            last = [row(t, probabilities[1:])]
+        results.append(unpad(probabilities, padding))
+    return results
+
+
+@pytest.mark.parametrize("options", [{"memory_every": 3, "top_k": 7}, {"memory_every": 2, "top_k": 3, "include_last": True}])
+@pytest.mark.parametrize("order", [(0, 4, 12), (12, 0, 4)])
+def test_memorised_masks_are_read_from_the_first_frame_on_and_once_only(options, order, frames, light_network):
+    masks = {0: box((1, 5, 5), (2, 20, 30)), 4: box((1, 20, 10), (2, 2, 30)), 12: box((1, 3, 20), (2, 22, 4))}
+    expected = segment_knowing_masks_plainly(light_network, frames, masks, **options)
+    segmenter = VideoSegmenter(light_network, **options)
+    for t in order:
+        segmenter.memorise(frames[t], masks[t])
+    for t, frame in enumerate(frames):
+        found = segmenter.step(frame, masks.get(t), memorised=True)
+        torch.testing.assert_close(found, expected[t], atol=1e-4, rtol=0, msg=f"frame {t}")
+    assert segmenter.bank.frames > 3
+
+
+@pytest.mark.parametrize("arch", ["stcn", "stm"])
+@pytest.mark.parametrize(
+    "options", [{}, {"memory_every": 2, "max_memory_frames": 2, "top_k": 3}, {"include_last": True, "top_k": None}], ids=str
+)
+def test_a_first_mask_that_was_memorised_changes_no_bit(arch, options, frames):
+    network = build_light_network(arch=arch)
+    plain, knowing = VideoSegmenter(network, **options), VideoSegmenter(network, **options)
+    mask = box((2, 5, 5), (9, 20, 30))
+    knowing.memorise(frames[0], mask)
+    for t, frame in enumerate(frames):
+        given = mask if t == 0 else None
+        assert torch.equal(knowing.step(frame, given, memorised=True), plain.step(frame, given)), t
+    assert knowing.object_ids == plain.object_ids == [2, 9]
+
+
+def test_memorised_objects_enter_in_the_order_of_the_calls_and_what_a_mask_leaves_out_is_predicted(frames, light_network):
+    """As frames of a video, the last of which is the step."""
+    masks = [box((5, 5, 5)), box((2, 20, 30)), box((2, 2, 30), (7, 22, 4)), box()]
+    plain, knowing = (VideoSegmenter(light_network, memory_every=99) for _ in range(2))
+    for t, mask in enumerate(masks):
+        plain.step(frames[t], mask)
+        knowing.memorise(frames[t], mask)
+    assert knowing.object_ids == plain.object_ids == [5, 2, 7]
+    assert knowing.bank.frames == 3
+    assert torch.equal(knowing.step(frames[8]), plain.step(frames[8]))
+
+
+def test_a_mask_may_be_memorised_that_states_an_object_which_only_a_later_one_shows(frames, light_network):
+    segmenter, silent = VideoSegmenter(light_network), VideoSegmenter(light_network)
+    segmenter.memorise(frames[0], box((1, 5, 5)), stated=[1, 2])
+    silent.memorise(frames[0], box((1, 5, 5)), stated=[1])
+    for each in (segmenter, silent):
+        each.memorise(frames[3], box((1, 5, 9), (2, 20, 30)))
+        assert each.object_ids == [1, 2]
+    told, untold = segmenter.step(frames[0])[2], silent.step(frames[0])[2]
+    assert (told - untold).abs().max() > 1e-3  # the same frame is in the memory of object 2, without it
+
+
+def test_memorised_frames_never_leave_a_bounded_memory(frames, light_network):
+    segmenter = VideoSegmenter(light_network, memory_every=1, max_memory_frames=2)
+    for t in (0, 6, 9, 12):
+        segmenter.memorise(frames[t], box((1, 5, 5)))
+    kept = segmenter.bank._frames[:4]
+    for frame in frames:
+        segmenter.step(frame)
+        assert segmenter.bank._frames[:4] == kept
+        assert segmenter.bank.frames <= 5

@@ -21,7 +21,7 @@ export class Document {
   }
 
   open(video) {
-    Object.assign(this, { video, frames: new Map(), histories: new Map(), sent: new Map() });
+    Object.assign(this, { video, frames: new Map(), histories: new Map(), sent: new Map(), drawing: false });
   }
 
   async go(index) {

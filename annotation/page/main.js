@@ -179,7 +179,7 @@ addEventListener('keydown', (event) => {
   if (event.target.matches('input[type=range]') && key.startsWith('Arrow')) return;
   const number = Number(key);
   if (number >= 1 && number <= page.objects.length) choose(page.objects[number - 1].id);
-  else if (keys[key]) keys[key](event);
+  else if (keys[key]) { tools.finish(); keys[key](event); }
   else if (!tools.key(key)) return;
   event.preventDefault();
 });

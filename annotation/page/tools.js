@@ -35,10 +35,18 @@ export class Tools {
     this.stage.style.cursor = tool === 'pan' ? 'grab' : 'crosshair';
   }
 
-  // Drops what is in the making.
+  // Drops what is in the making; a stroke is on the labels already, so it is kept.
   leave() {
+    this.finish();
     Object.assign(this, { points: [], box: null, scribbles: [], hints: null, drawing: false, start: null });
     this.guide();
+  }
+
+  // Ends a stroke of the brush or the eraser as if the button were released.
+  finish() {
+    if (!this.#painting) return;
+    this.drawing = false;
+    this.shown.commit();
   }
 
   get drawing() { return this.shown.drawing; }
@@ -52,7 +60,7 @@ export class Tools {
     else if (key === '[' || key === ']') { this.size.value = this.radius + (key === ']' ? 1 : -1); this.#showSize(); }
     else if (key === 'Enter' && this.points.length > 2) this.#closePolygon();
     else if (key === 'Backspace' && this.points.length) { this.points.pop(); this.guide(); }
-    else if (key === 'Escape') this.leave();
+    else if (key === 'Escape') { this.#drop(); this.leave(); }
     else return false;
     return true;
   }
@@ -69,6 +77,8 @@ export class Tools {
     });
   }
 
+  get #painting() { return this.drawing && (this.tool === 'brush' || this.tool === 'eraser'); }
+
   get #stroke() { return SCRIBBLES.includes(this.tool) ? Math.min(this.radius, 4) : this.radius; }
 
   #showSize() {
@@ -78,7 +88,7 @@ export class Tools {
 
   #down(event) {
     this.stage.focus({ preventScroll: true });
-    this.page.watching = false;
+    this.page.watching = this.page.playing = false;
     this.stage.setPointerCapture(event.pointerId);
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
     if (this.pointers.size === 2) { this.#drop(); return; } // two fingers move the picture
@@ -117,20 +127,23 @@ export class Tools {
     this.pointers.delete(event.pointerId);
     this.panning = false;
     if (!this.drawing) return;
-    this.drawing = false;
     if (event.type === 'pointercancel') { this.#drop(); return; }
-    if (this.tool === 'brush' || this.tool === 'eraser') this.shown.commit();
+    this.finish();
+    this.drawing = false;
     if (this.tool === 'box') this.#cutBox();
     if (SCRIBBLES.includes(this.tool)) this.#cutScribbles();
   }
 
-  // A second finger, or the system, ends a stroke: as if it had not begun.
+  // Escape, a second finger or the system ends a stroke: as if it had not begun.
   #drop() {
-    if (this.drawing && (this.tool === 'brush' || this.tool === 'eraser')) {
+    if (this.#painting) {
       this.shown.labels = this.shown.history().undo.pop().labels;
       this.shown.changed();
     }
-    this.drawing = false;
+    if (this.drawing) {
+      this.drawing = false;
+      this.shown.load(); // what has come meanwhile
+    }
     this.box = null;
     this.guide();
   }
