@@ -19,7 +19,7 @@ from PIL import Image, TiffImagePlugin
 from torch import Tensor
 
 from util.errors import InputError
-from util.files import open_file, write_atomically
+from util.files import is_clutter, open_file, write_atomically
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -188,7 +188,7 @@ def list_images(folder: str | Path) -> list[Path]:
     images = (
         path
         for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
     )
     return sorted(images, key=lambda path: (natural_order(path.stem), path.suffix))
 
@@ -199,7 +199,7 @@ def list_frames(folder: str | Path) -> list[Path]:
     Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
     for path in Path(folder).iterdir():
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.exists() and not path.is_file():
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and path.exists() and not path.is_file():
             raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
     return refuse_twins(list_images(folder))
 
