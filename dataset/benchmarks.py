@@ -1,6 +1,5 @@
 """DAVIS, YouTube-VOS and the user's own data sets as lists of `Video`, checked before any work starts."""
 
-import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dataset.video import Video
 from util.errors import InputError, names_some, shorten
-from util.files import path_in, read_json, read_text
+from util.files import plain_name, read_json, read_text, subfolders
 from util.image import (
     IGNORED,
     Numbering,
@@ -36,12 +35,13 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017, reso
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
     root = _davis_root(Path(path), split, year)
-    images, annotations = path_in(root / "JPEGImages", resolution, source="--resolution"), root / "Annotations" / "480p"
+    images = root / "JPEGImages" / plain_name(resolution, source="--resolution")
+    annotations = root / "Annotations" / "480p"
     if resolution != "480p" and not images.is_dir():
         raise InputError(f"{images}: no such folder; prepare_davis.py --shorter makes frames of sizes other than 480p")
     image_set = _davis_image_set(root, split, year)
     videos = []
-    for name in read_image_set(image_set, images, annotations):
+    for name in read_image_set(image_set):
         frames = _frames_of(images / name, listed_in=image_set)
         masks = {frame.stem: annotations / name / f"{frame.stem}.png" for frame in frames}
         truth = {stem: mask for stem, mask in masks.items() if mask.is_file()}
@@ -104,14 +104,12 @@ def youtube_videos(
         raise InputError(f"{images}: no such folder, nor {every_frame}")
     output_all = output_all or own
     if output_all:
-        listing, names = annotations, _video_folders(annotations)
-        if unmasked := set(_video_folders(images)) - set(names):
+        listing, names = annotations, [path.name for path in subfolders(annotations)]
+        if unmasked := {path.name for path in subfolders(images)} - set(names):
             raise InputError(f"{images}: expected masks of each video in {annotations}, found none of {names_some(unmasked)}")
     else:
         listing = root / split / "meta.json"
         meta = read_youtube_meta(listing)
-        for folder, name in itertools.product((images, annotations), meta):
-            path_in(folder, name, source=listing)
         names = sorted(meta)
     if not names:
         raise InputError(f"{listing}: expected videos, found none")
@@ -169,7 +167,7 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
 
     result: dict[str, dict[int, ScoredObject]] = {}
     for name, video in entries(entries(content, "the top").get("videos"), "videos").items():
-        path_in(Path(path).parent, name, source=path)
+        plain_name(name, source=path)
         result[name] = {}
         for number, entry in entries(entries(video, name).get("objects"), f"{name}/objects").items():
             where = f"{name}/objects/{number}"
@@ -179,7 +177,7 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
             if not isinstance(frames, list):
                 raise InputError(f"{path}: expected a list of frames at {where}/frames, found {shorten(frames)}")
             for frame in frames:
-                path_in(Path(path).parent, frame, source=path)
+                plain_name(frame, source=path)
             result[name][int(number)] = ScoredObject(str(entry.get("category", "")), tuple(frames))
     return result
 
@@ -220,20 +218,17 @@ def _davis_image_set(root: Path, split: str, year: int) -> Path:
     raise InputError(f"{places[0]}: no such image set" + "".join(f", nor {place}" for place in places[1:]))
 
 
-def read_image_set(path: Path, *folders: Path) -> list[str]:
+def read_image_set(path: Path) -> list[str]:
     """Video names, from a file with one name per line or one `/JPEGImages/480p/<video>/00000.jpg /Annotations/...` per frame.
 
-    `folders` are those that will be joined with the names.  Raises `InputError` if the file is not UTF-8 text, names no
-    video, or holds a name that is not plain or leads out of one of the folders (`path_in`).
+    Raises `InputError` if the file is not UTF-8 text, names no video, or holds a name that is not plain.
     """
     names = {}
     for line in read_text(path).splitlines():
         words = line.split()
         if words:
             name = PurePosixPath(words[0]).parent.name if len(words) > 1 else words[0]
-            for folder in folders:
-                path_in(folder, name, source=path)
-            names[name] = None
+            names[plain_name(name, source=path)] = None
     if not names:
         raise InputError(f"{path}: expected names of videos, found an empty file")
     return list(names)
@@ -293,10 +288,6 @@ def _folder(path: Path) -> Path:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder")
     return path
-
-
-def _video_folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _what_is_in(folder: Path) -> str:

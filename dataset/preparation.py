@@ -68,19 +68,22 @@ def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -
 def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: int = 0) -> None:
     """Place files by name, checking all targets before anything is written; see `place_stream`.
 
-    Also raises `InputError` if two files would get the same target.
+    A file to which several names lead is placed once.  Also raises `InputError` if two files would get the same target.
     """
-    plans = list(plans)
-    sources: dict[Path, str] = {}
+    checked: list[tuple[Archive, dict[str, Placement]]] = []
+    sources: dict[Path, tuple[str, Path]] = {}
     for archive, placements in plans:
+        checked.append((archive, {}))
         for name, placement in placements.items():
-            source = f"{archive.path}: {name}"
+            source, real = f"{archive.path}: {name}", archive.real(name)
             target = placement.target(source)
-            if other := sources.get(target):
+            other, same = sources.setdefault(target, (source, real))
+            if real != same:
                 raise InputError(f"{source}: would become {target}, and so would {other}")
-            sources[target] = source
-            _is_placed(placement, archive.sizes[name], source)
-    place_stream(((archive, placements.get) for archive, placements in plans), workers=workers)
+            if source == other:
+                checked[-1][1][name] = placement
+                _is_placed(placement, archive.sizes[name], source)
+    place_stream(((archive, placements.get) for archive, placements in checked), workers=workers)
 
 
 def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None]]], *, workers: int = 0) -> None:

@@ -123,7 +123,7 @@ def video_sources(
     options: Any = {"spacing": spacing, "crop": crop}
     if youtube_root is not None:
         images, masks = (Path(youtube_root) / "train_480p" / part for part in ("JPEGImages", "Annotations"))
-        names = None if youtube_list is None else listed_videos(Path(youtube_list), images, masks)
+        names = None if youtube_list is None else listed_videos(Path(youtube_list), masks)
         sources["YouTube-VOS"] = VideoClips(images, masks, names, stride=YOUTUBE_STRIDE, **options), 1
     if davis_root is not None:
         places = davis_places(Path(davis_root), "trainval", 2017)
@@ -132,7 +132,7 @@ def video_sources(
         if not image_set.is_file():
             raise InputError(f"{image_set}: no such image set")
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
-        sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set, images, masks), **options), OFTEN
+        sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set), **options), OFTEN
     sources |= own_sources(own, **options)
     if not sources:
         raise InputError("expected YouTube-VOS, DAVIS or own videos (--own_root) to train on, found none")
@@ -161,12 +161,12 @@ def mixed(sources: dict[str, tuple[Source, int]], mix: Mapping[str, int]) -> dic
     return {name: (source, often) for name, (source, often) in found.items() if often}
 
 
-def listed_videos(path: Path, images: Path, masks: Path) -> list[str] | None:
+def listed_videos(path: Path, masks: Path) -> list[str] | None:
     """The listed videos that exist; `None` (meaning all videos) if none of them does, as in the user's own data set.
 
     Warns if listed videos are missing.  Raises `InputError` if the list cannot be read.
     """
-    names = read_image_set(path, images, masks)
+    names = read_image_set(path)
     present = [name for name in names if (masks / name).is_dir()]
     if not present:
         warn(f"{path}: lists no video of {masks}; using all of them")

@@ -7,6 +7,7 @@ import numpy as np
 from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
+from util.files import subfolders
 from util.image import list_images, read_grey, read_image, refuse_twins
 
 
@@ -20,10 +21,9 @@ class StaticClips:
     def __init__(self, folder: str | Path, *, crop: int = 384) -> None:
         self.crop = crop
         folder = Path(folder)
-        folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
         self.images = [
             path
-            for place in folders
+            for place in [folder, *subfolders(folder)]
             for path in refuse_twins([path for path in list_images(place) if path.suffix.lower() != ".png"])
             if path.with_suffix(".png").is_file()
         ]

@@ -8,6 +8,7 @@ import numpy as np
 from dataset.clip import FRAMES, Clip, appears_first, make_clip
 from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
+from util.files import subfolders
 from util.image import WHITE, Numbering, list_frames, read_image, read_label_map
 
 SLOTS = 2  # objects per clip at most
@@ -42,7 +43,7 @@ class VideoClips:
             if not folder.is_dir():
                 raise InputError(f"{folder}: no such folder")
         if names is None:
-            names = sorted(path.name for path in self.masks.iterdir() if path.is_dir() and not path.name.startswith("."))
+            names = [path.name for path in subfolders(self.masks)]
         if not names:
             raise InputError(f"{self.masks}: expected a folder for each video, found none")
         for name in names:

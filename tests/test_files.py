@@ -7,7 +7,7 @@ import pytest
 from guard import GUARD, EscapedError
 
 from util.errors import InputError
-from util.files import path_in, read_json, read_text, refuse_foreign, remove_folder, write_atomically
+from util.files import is_clutter, path_in, plain_name, read_json, read_text, refuse_foreign, remove_folder, write_atomically
 
 BAD_NAMES = {
     "empty": "",
@@ -30,17 +30,19 @@ BAD_NAMES = {
 
 @pytest.mark.parametrize("kind", BAD_NAMES)
 def test_only_plain_names_become_paths(kind, tmp_path):
-    with pytest.raises(InputError, match=r"^list.txt: expected a plain name, .*, found .{,110}$"):
-        path_in(tmp_path, BAD_NAMES[kind], source="list.txt")
+    for make in (lambda name: path_in(tmp_path, name, source="list.txt"), lambda name: plain_name(name, source="list.txt")):
+        with pytest.raises(InputError, match=r"^list.txt: expected a plain name, .*, found .{,110}$"):
+            make(BAD_NAMES[kind])
 
 
 @pytest.mark.parametrize("name", ["ant", "0001.png", "two words", "größe", ".hidden", "a..b", "x" * 255])
 def test_plain_names_become_paths(name, tmp_path):
+    assert plain_name(name, source="list.txt") == name
     assert path_in(tmp_path, name, source="list.txt") == tmp_path / name
     assert path_in(tmp_path, "folder", name, source="list.txt") == tmp_path / "folder" / name
 
 
-def test_names_of_links_that_lead_out_are_refused(tmp_path):
+def test_names_of_links_that_lead_out_are_refused_as_places_to_write(tmp_path):
     folder = tmp_path / "folder"
     (folder / "inside").mkdir(parents=True)
     (folder / "out").symlink_to(tmp_path)
@@ -49,6 +51,12 @@ def test_names_of_links_that_lead_out_are_refused(tmp_path):
     for names in (("out",), ("out", "x")):
         with pytest.raises(InputError, match="expected a plain name, inside"):
             path_in(folder, *names, source="list.txt")
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "@eaDir", "lost+found", "Thumbs.db", "__MACOSX", ".hidden"])
+def test_what_systems_leave_in_folders_is_clutter(name):
+    assert is_clutter(name)
+    assert not is_clutter(f"a{name}")
 
 
 @pytest.mark.parametrize(

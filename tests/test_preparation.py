@@ -298,19 +298,109 @@ def test_nothing_is_written_through_a_link_in_the_output(script, tmp_path, capsy
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_a_link_or_a_device_is_refused(kind, script, tmp_path, capsys):
+def test_a_link_that_leads_out_or_a_device_is_refused(kind, script, tmp_path, capsys):
     with tarfile.open(tmp_path / "a", "w") as archive:
         info = tarfile.TarInfo("BL30K/JPEGImages/clip")
         info.type, info.linkname = kind, "/etc"
         archive.addfile(info)
     assert script("prepare_bl30k", tmp_path / "a", "--output", tmp_path / "out") == 2
-    assert "is a link or a device" in capsys.readouterr().err
+    told = "is a device" if kind == tarfile.FIFOTYPE else "is a link that leads out"
+    assert told in capsys.readouterr().err
     link = zipfile.ZipInfo("BL30K/JPEGImages/clip/00000.jpg")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "b", "w") as archive:
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(InputError, match="is a link"):
         assert Archive(tmp_path / "b").sizes
+
+
+def with_links(path: Path, content: dict[str, bytes], links: dict[str, str], kind: str) -> Path:
+    """An archive (`tar`, `zip` or `folder`) with symbolic links, by name and target."""
+    if kind == "folder":
+        for name, data in content.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(data)
+        for name, target in links.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).symlink_to(target)
+    elif kind == "zip":
+        zipped(path, content)
+        with zipfile.ZipFile(path, "a") as archive:
+            for name, target in links.items():
+                info = zipfile.ZipInfo(name)
+                info.external_attr = 0o120777 << 16
+                archive.writestr(info, target)
+    else:
+        tarred(path, content)
+        with tarfile.open(path, "a") as archive:
+            for name, target in links.items():
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = tarfile.SYMTYPE, target
+                archive.addfile(info)
+    return path
+
+
+INSIDE = {
+    "BL30K/JPEGImages/copy": "clip",  # a folder
+    "BL30K/Annotations/copy": "../Annotations/chain",  # through another link
+    "BL30K/Annotations/chain": "clip",
+    "README": "BL30K/nowhere",  # nobody needs it
+    "BL30K/LICENSE.txt": "/usr/share/licence",
+}
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
+def test_links_that_stay_inside_an_archive_are_followed(kind, script, tmp_path):
+    archive = with_links(tmp_path / "a", BL30K, INSIDE, kind)
+    out = tmp_path / "out"
+    assert script("prepare_bl30k", archive, "--output", out) == 0
+    found = contents(out)
+    for part in ("JPEGImages", "Annotations"):
+        clip = {name: data for name, data in found.items() if name.startswith(f"{part}/clip/")}
+        assert clip
+        assert {name: found[name.replace("/clip/", "/copy/")] for name in clip} == clip
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize(
+    ("links", "told"),
+    [
+        ({"BL30K/x": "../../x"}, "leads out"),
+        ({"BL30K/x": "/x"}, "leads out"),
+        ({"BL30K/x": "y"}, "to nothing"),
+        ({"BL30K/x": "y", "BL30K/y": "x"}, "to nothing"),
+        ({"BL30K/x": "x/x"}, "to nothing"),
+        ({"BL30K/JPEGImages/clip/x": ".."}, "to itself"),
+        ({f"BL30K/{i}": "JPEGImages" for i in range(1001)}, "at most 1000 links"),
+    ],
+)
+def test_links_to_nothing_or_out_of_an_archive_are_refused(links, told, kind, tmp_path):
+    with pytest.raises(InputError, match=told):
+        assert Archive(with_links(tmp_path / "a", BL30K, links, kind)).sizes
+
+
+def test_unpacked_archives_may_link_each_other_and_each_file_is_placed_once(script, tmp_path, capsys):
+    images = {name: data for name, data in static_content().items() if name.startswith("images/")}
+    masks = {name: data for name, data in static_content().items() if not name.startswith("images/")}
+    one = with_links(tmp_path / "one", images, {"ground_truth_mask": "../two/ground_truth_mask"}, "folder")
+    two = with_links(tmp_path / "two", masks, {"images": "../one/images"}, "folder")
+    assert script("prepare_static", one, two, "--output", tmp_path / "out", "--num_workers", 0) == 0
+    assert "2 files written, 0 already there" in capsys.readouterr().out
+    assert set(contents(tmp_path / "out")) == {"ecssd/0001.jpg", "ecssd/0001.png"}
+
+
+def static_content() -> dict[str, bytes]:
+    return {"images/0001.jpg": jpg(), "ground_truth_mask/0001.png": grey()}
+
+
+def test_clutter_in_an_unpacked_archive_is_not_looked_at(tmp_path):
+    archive = with_links(tmp_path / "a", BL30K, {}, "folder")
+    expected = Archive(archive).sizes
+    for name in ("@eaDir", "lost+found"):
+        (archive / "BL30K" / name).mkdir()
+        (archive / "BL30K" / name / "00000.jpg").symlink_to("nowhere")
+    (archive / "Thumbs.db").touch()
+    assert Archive(archive).sizes == expected
 
 
 @pytest.mark.parametrize("behind", [0, 100, 530], ids=["between files", "in a header", "in a file"])

@@ -231,11 +231,39 @@ def test_an_image_set_may_begin_with_a_byte_order_mark(segment, davis, out):
     assert {path.name for path in out.iterdir() if path.is_dir()} == set(LENGTHS)
 
 
-def test_a_link_in_the_data_that_leads_out_is_refused(segment, davis, tmp_path, capsys):
-    (davis / "JPEGImages/480p/ant").rename(tmp_path / "ant")
-    (davis / "JPEGImages/480p/ant").symlink_to(tmp_path / "ant")
-    assert segment() == 2
-    assert "val.txt: expected a plain name, inside" in capsys.readouterr().err
+@pytest.mark.parametrize("part", ["JPEGImages/480p/ant", "Annotations/480p/bee", "JPEGImages/480p", "JPEGImages", "."])
+def test_data_on_another_disk_is_read_through_links(part, segment, davis, out, tmp_path):
+    assert segment(output=tmp_path / "before") == 0
+    (davis / part).rename(tmp_path / "elsewhere")
+    (davis / part).symlink_to(tmp_path / "elsewhere")
+    assert segment() == 0
+    before, after = (
+        {path.relative_to(folder): path.read_bytes() for path in sorted(folder.glob("*/*.png"))}
+        for folder in (tmp_path / "before", out)
+    )
+    assert before == after
+    assert len(after) == sum(LENGTHS.values())
+
+
+def test_results_never_replace_data_that_links_lead_to(segment, davis, out, capsys):
+    """The frames lie where their masks would be written."""
+    out.mkdir()
+    (davis / "JPEGImages/480p/ant").rename(out / "ant")
+    (davis / "JPEGImages/480p/ant").symlink_to(out / "ant")
+    assert segment("--overwrite") == 2
+    assert "ant: holds input, and results would go there" in capsys.readouterr().err
+    assert len(list((out / "ant").iterdir())) == LENGTHS["ant"]
+
+
+def test_what_systems_leave_in_a_data_set_is_no_video_and_no_frame(segment, davis, out):
+    for place in (davis / "JPEGImages/480p", davis / "JPEGImages/480p/ant", davis / "Annotations/480p/ant"):
+        for name in ("@eaDir", "lost+found"):
+            (place / name).mkdir()
+        (place / "@eaDir/00000.jpg").write_bytes(b"thumbnail")
+        for name in (".DS_Store", "Thumbs.db"):
+            (place / name).write_bytes(b"?")
+    assert segment() == 0
+    assert {path.name for path in out.iterdir() if path.is_dir()} == set(LENGTHS)
 
 
 METAS = {

@@ -479,7 +479,7 @@ def test_the_training_step_gets_soft_masks_where_there_are_some_and_else_those_o
 
 
 def test_the_releases_list_of_youtube_is_the_default_and_has_3464_videos(demo_data, tmp_path):
-    names = read_image_set(YOUTUBE_LIST, tmp_path)
+    names = read_image_set(YOUTUBE_LIST)
     assert len(names) == len(set(YOUTUBE_LIST.read_text().split())) == 3464
     parser = argparse.ArgumentParser()
     add_sampling_flags(parser)

@@ -15,28 +15,47 @@ from util.errors import InputError, shorten
 
 LONGEST_NAME = 255  # bytes, on all common file systems
 LARGEST_TEXT = 2**28  # bytes
+CLUTTER = frozenset({"__MACOSX", "@eaDir", "lost+found", "Thumbs.db", "desktop.ini"})
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)  # of `write_atomically`
 
 
 def path_in(folder: str | Path, *names: object, source: str | Path) -> Path:
-    """`folder` joined with `names`, which were read from `source` and are not trusted.
+    """`folder` joined with `names`, which were read from `source` and are not trusted: a place to write or to remove.
 
-    Raises `InputError` unless each name is plain: a string of 1 to 255 bytes, without separators, drives or control
-    characters, and neither `.` nor `..`.  Also raises it if the path leads out of `folder` once links are followed.
+    Raises `InputError` unless each name is plain (`plain_name`), and if the path leads out of `folder` once links are
+    followed.
     """
     folder = Path(folder)
-    plain = [name for name in names if isinstance(name, str)]
-    problem = next((problem for problem in map(_problem_of_name, names) if problem), None)
-    if problem is None:
-        try:
-            inside = folder.joinpath(*plain).resolve().is_relative_to(folder.resolve())
-        except (OSError, RuntimeError):  # a loop of links
-            inside = False
-        problem = None if inside else f"inside {folder}"
-    if problem is not None:
-        found = "/".join(plain) if len(plain) == len(names) else names[0]
-        raise InputError(f"{source}: expected a plain name, {problem}, found {shorten(repr(found))}")
-    return folder.joinpath(*plain)
+    path = folder.joinpath(*(plain_name(name, source=source) for name in names))
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        inside = False
+    if not inside:
+        found = shorten(repr("/".join(map(str, names))))
+        raise InputError(f"{source}: expected a plain name, inside {folder}, found {found}")
+    return path
+
+
+def plain_name(name: object, *, source: str | Path) -> str:
+    """A name that was read from `source` and is not trusted.  What is only read may lie behind a link, anywhere.
+
+    Raises `InputError` unless it is a string of 1 to 255 bytes, without separators, drives or control characters, and
+    neither `.` nor `..`.
+    """
+    if (problem := _problem_of_name(name)) is not None:
+        raise InputError(f"{source}: expected a plain name, {problem}, found {shorten(repr(name))}")
+    return str(name)
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder is not the user's: hidden, or put there by a system that stores or shows files."""
+    return name.startswith(".") or name in CLUTTER
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, also linked ones, by name, without clutter."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_clutter(path.name))
 
 
 def _problem_of_name(name: object) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from util.errors import InputError
-from util.files import open_file, write_atomically
+from util.files import is_clutter, open_file, write_atomically
 
 MEAN_COLOUR = (124, 116, 104)  # of ImageNet, uint8
 IGNORED = 255
@@ -129,7 +129,7 @@ def list_images(folder: str | Path) -> list[Path]:
     images = (
         path
         for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and (path.is_file() or path.is_symlink())
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
     )
     return sorted(images, key=lambda path: (natural_order(path.stem), path.suffix))
 
@@ -140,7 +140,7 @@ def list_frames(folder: str | Path) -> list[Path]:
     Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
     for path in Path(folder).iterdir():
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.exists() and not path.is_file():
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and path.exists() and not path.is_file():
             raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
     return refuse_twins(list_images(folder))
 

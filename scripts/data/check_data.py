@@ -23,6 +23,7 @@ from dataset.benchmarks import davis_places, davis_videos, is_sparse, read_image
 from dataset.preparation import map_parallel
 from dataset.stages import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
 from util.errors import InputError, one_line_errors
+from util.files import subfolders
 from util.flags import DefaultsFormatter, first_line, non_negative_int, worker_count
 from util.image import (
     image_size,
@@ -130,7 +131,7 @@ def data_sets(roots: dict[str, Path], *, decode: bool) -> list[DataSet]:
                 continue
             images, masks = part / "JPEGImages" / "480p", part / "Annotations" / "480p"
             try:
-                names = read_image_set(listed, images, masks)
+                names = read_image_set(listed)
             except InputError as error:
                 result.append(DataSet(name, published, 0, [], [str(error)]))
                 continue
@@ -236,7 +237,7 @@ def _videos(
     if not folders:
         return DataSet(name, published, None, [], [])
     if names is None:
-        names = sorted({path.name for f in folders for path in f.iterdir() if path.is_dir() and path.name[0] != "."})
+        names = sorted({path.name for folder in folders for path in subfolders(folder)})
     problems = [] if names else [f"{images}: expected videos, found none"]
     jobs = [partial(check_video, images / n, masks / n, every_frame=every_frame, decode=decode) for n in names]
     return DataSet(name, published, len(names), jobs, problems)
@@ -247,7 +248,7 @@ def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
     if not folder.is_dir():
         return DataSet(name, STATIC_PAIRS.get(name), None, [], [])
     images, masks, problems = {}, {}, []
-    for place in [folder, *(path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != ".")]:
+    for place in [folder, *subfolders(folder)]:
         found = list_images(place)
         try:
             refuse_twins([path for path in found if path.suffix.lower() != ".png"])

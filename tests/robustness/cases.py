@@ -271,6 +271,14 @@ CASES = [
         lambda: masks("bee") == 3,
     ),
     Case("a circle of links as a folder", davis(), 2, "ant", link(ANT, "ant")),
+    Case(
+        "a video on another disk",  # what is only read may lie anywhere
+        davis(),
+        0,
+        "J&F",
+        both(lambda: shutil.move(ANT, "elsewhere"), link(ANT, "../../../elsewhere")),
+        lambda: masks("ant") == 3,
+    ),
     Case("a file where a video belongs", davis(), 2, "ant", both(lambda: shutil.rmtree(ANT), write(ANT, "x"))),
     Case(
         "a video of one frame",
