@@ -60,8 +60,8 @@ from util.flags import (
     seed_int,
     worker_count,
 )
-from util.image import normalise
 from util.lock import Lock
+from util.tensors import normalise
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
@@ -117,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
     )
 
     network.add_argument("--aspp", action="store_true", default=None, help="put ASPP behind the key encoder's backbone")
+    network.add_argument(
+        "--skip_blocks",
+        action="store_true",
+        default=None,
+        help="put a residual block on each of the decoder's skip connections (default: in STM alone)",
+    )
 
     steps = result.add_argument_group("optimisation", "defaults are the paper's settings of the stage")
     steps.add_argument("-i", "--iterations", type=positive_int, help="total number of iterations (default: the stage's)")
@@ -217,10 +223,6 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     schedule = Schedule(config.iterations, config.batch_size, config.accumulate, processes.world)
     sampling = sampling_options(arguments)
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=config.crop)
-    if "YouTube-VOS" in sources and sampling["youtube_list"] is None and not arguments.yv_all:
-        print_once(
-            processes, "YouTube-VOS: training on all videos, since there is no list of the well-annotated ones (--yv_list)"
-        )
     videos = davis_videos(arguments.davis_root) if arguments.val_every else []
     if absent := [frame for video in videos for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth for {names_some(absent)}")

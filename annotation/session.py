@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,19 @@ class Session:
 
     `given/NNNNN.png` are the masks of people, `masks/NNNNN.png` the results, and `session.json` says what they are.  The
     folder is new or empty, or a session of the same video.  Only one process at a time has it.  Raises `InputError`.
+    `session.json` also holds the `settings`, JSON values, with which results are made from now on.
 
     `version` grows with each change, `revision` with each change of what results depend on.
     """
 
-    def __init__(self, root: str | Path, video: FrameFolder | VideoFile, source: str | Path) -> None:
-        self.root, self.video = Path(root), video
+    def __init__(
+        self,
+        root: str | Path,
+        video: FrameFolder | VideoFile,
+        source: str | Path,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.root, self.video, self.settings = Path(root), video, dict(settings or {})
         self.length = len(video.names)
         self.lock = threading.RLock()
         self.objects: list[Object] = []
@@ -304,6 +311,7 @@ class Session:
             "format": FORMAT,
             "version": VERSION,
             "video": self.identity,
+            "settings": self.settings,
             "objects": [asdict(each) for each in self.objects],
             "next_object": self.next_object,
             "given": {str(frame): asdict(mask) for frame, mask in sorted(self.given.items())},

@@ -19,6 +19,7 @@ class Clip(NamedTuple):
     name: str  # the source of the clip
     problems: tuple[str, ...] = ()  # errors of entries that were tried before this one
     objectless: int = 0  # number of entries tried before this one that showed no object to follow
+    masks: np.ndarray | None = None  # (N, H, W) uint8, the first frame's if they are soft: 255 is certain
     hints: np.ndarray | None = None  # (T, 3, H, W) bool, only of the scribble network's (`dataset.scribbles.draw_hints`)
 
 

@@ -29,7 +29,7 @@ class ScribbleSource:
         if clip is None:
             return None
         hints = np.stack([draw_hints(labels, rng) for labels in clip.labels])
-        return clip._replace(labels=(clip.labels == 1).astype(np.uint8), valid=clip.valid[:1], hints=hints)
+        return clip._replace(labels=(clip.labels == 1).astype(np.uint8), valid=clip.valid[:1], masks=None, hints=hints)
 
 
 def draw_hints(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

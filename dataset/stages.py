@@ -7,6 +7,7 @@ n // L, in that epoch's permutation of the L entries of all data sets.
 import argparse
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +27,7 @@ from util.flags import int_between, name_and_count
 OFTEN = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OFTEN, "HRSOD_small": OFTEN}
 MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Parsing
-YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos, if present
+YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
 TRIES = 5  # draws of an entry that shows no object before another entry is tried
@@ -51,6 +52,7 @@ class Batch(NamedTuple):
     names: tuple[str, ...]
     problems: tuple[str, ...]
     objectless: int  # entries that were replaced because they showed no object to follow
+    masks: Tensor | None = None  # (B, N, H, W) uint8, the first frame's if they are soft (stage 0): 255 is certain
     hints: Tensor | None = None  # (B, T, 3, H, W) bool, only of the scribble network's clips
 
 
@@ -230,7 +232,9 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
         "as in the paper",
     )
     parser.add_argument(
-        "--yv_list", metavar="FILE", help="videos of YouTube-VOS to train on, one per line (default: the project's list)"
+        "--yv_list",
+        metavar="FILE",
+        help="videos of YouTube-VOS to train on, one per line (default: the release's 3,464, where any of them is there)",
     )
     parser.add_argument("--yv_all", action="store_true", help="train on all videos of YouTube-VOS and ignore the list")
     parser.add_argument(
@@ -253,10 +257,9 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_sampling_flags` as arguments of `stage_sources`."""
-    listed = arguments.yv_list or (str(YOUTUBE_LIST) if YOUTUBE_LIST.is_file() else None)
     return {
         "spacing": arguments.spacing,
-        "youtube_list": None if arguments.yv_all else listed,
+        "youtube_list": None if arguments.yv_all else arguments.yv_list or YOUTUBE_LIST,
         "own": arguments.own_root,
         "mix": dict(arguments.mix),
     }
@@ -274,6 +277,14 @@ def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
     return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in names}
 
 
+def same_skip(skip: int, draw: int) -> int:
+    """`skip` for every draw: `partial(same_skip, 25)` can go to a worker that is started by `spawn`, a lambda cannot."""
+    return skip
+
+
+NEAR = partial(same_skip, 5)  # where the curriculum begins
+
+
 class Draws(Dataset):
     """All samples of a training run, indexed by draw number.
 
@@ -281,9 +292,7 @@ class Draws(Dataset):
     max_skip: maps a draw number to the largest distance between its frames (the curriculum)
     """
 
-    def __init__(
-        self, sources: dict[str, tuple[Source, int]], *, seed: int, max_skip: Callable[[int], int] = lambda draw: 5
-    ) -> None:
+    def __init__(self, sources: dict[str, tuple[Source, int]], *, seed: int, max_skip: Callable[[int], int] = NEAR) -> None:
         self.sources = [source for source, _ in sources.values()]
         self.seed = seed
         self.max_skip = max_skip
@@ -375,9 +384,13 @@ def _collate(clips: list[Clip]) -> Batch:
     )
     names = tuple(clip.name for clip in clips)
     problems = tuple(problem for clip in clips for problem in clip.problems)
-    hints = [clip.hints for clip in clips if clip.hints is not None]
     objectless = sum(clip.objectless for clip in clips)
-    return Batch(frames, labels, valid, names, problems, objectless, torch.from_numpy(np.stack(hints)) if hints else None)
+    masks, hints = _stacked([clip.masks for clip in clips]), _stacked([clip.hints for clip in clips])
+    return Batch(frames, labels, valid, names, problems, objectless, masks, hints)
+
+
+def _stacked(arrays: list[Any]) -> Tensor | None:
+    return None if arrays[0] is None else torch.from_numpy(np.stack(arrays))
 
 
 def _prepare_worker(worker: int) -> None:

@@ -37,11 +37,18 @@ class StaticClips:
         return str(self.images[index])
 
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
-        """Three views of a photograph; `None` if the first shows no object.  `max_skip` is ignored."""
+        """Three views of a photograph; `None` if the first shows no object.  `max_skip` is ignored.
+
+        The mask stays grey through the warps, and so does the first frame's, which goes into the memory; what the network
+        is to find is cut at half.
+        """
         path = self.images[index]
         image = read_image(path)
-        labels = (read_grey(path.with_suffix(".png")) > 127).astype(np.uint8)
-        if labels.shape != image.shape[:2]:
-            raise InputError(f"{path.with_suffix('.png')}: mask is {labels.shape}, its image is {image.shape[:2]}")
-        views = draw_static_views(rng, labels.shape, crop=self.crop, frames=FRAMES)
-        return make_clip([apply_view(view, image, labels, self.crop) for view in views], rng, name=str(path), slots=1)
+        mask = read_grey(path.with_suffix(".png"))
+        if mask.shape != image.shape[:2]:
+            raise InputError(f"{path.with_suffix('.png')}: mask is {mask.shape}, its image is {image.shape[:2]}")
+        views = draw_static_views(rng, mask.shape, crop=self.crop, frames=FRAMES)
+        frames, masks = zip(*(apply_view(view, image, mask, self.crop, soft=True) for view in views), strict=True)
+        labels = [(mask > 127).astype(np.uint8) for mask in masks]
+        clip = make_clip(list(zip(frames, labels, strict=True)), rng, name=str(path), slots=1)
+        return None if clip is None else clip._replace(masks=masks[0][None])

@@ -152,10 +152,15 @@ def draw_spline(rng: np.random.Generator) -> Spline:
     return Spline(rng.random((SPLINE_POINTS, 2)), rng.normal(0, SPLINE_SCALE, (SPLINE_POINTS, 2)))
 
 
-def apply_view(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8 and label map (H, W) uint8 -> training frame (crop, crop, 3) and its label map (crop, crop)."""
+def apply_view(
+    view: View, image: np.ndarray, labels: np.ndarray, crop: int, *, soft: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image (H, W, 3) uint8 and label map (H, W) uint8 -> training frame (crop, crop, 3) and its label map (crop, crop).
+
+    With `soft`, the label map is a grey mask, interpolated like the image.
+    """
     assert image.shape[:2] == labels.shape == view.warps[0].canvas
-    image, labels, outside = warp(view, image, labels, crop)
+    image, labels, outside = warp(view, image, labels, crop, soft=soft)
     image = apply_jitter(image, view.shared_jitter)
     if view.greyscale:
         image = cv2.transform(image, np.array([GREY_WEIGHTS] * 3))
@@ -164,7 +169,9 @@ def apply_view(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> 
     return image, labels
 
 
-def warp(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def warp(
+    view: View, image: np.ndarray, labels: np.ndarray, crop: int, *, soft: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The geometry of a view only: frame, label map (0 where filled), and the mask (crop, crop) of filled pixels."""
     centres = np.arange(crop, dtype=np.float32) + np.float32(0.5)
     x, y = np.meshgrid(centres, centres)
@@ -178,9 +185,13 @@ def warp(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[
         total = np.vstack([warp.matrix, [0, 0, 1]]) @ total
         given_x, given_y = _transform(total, x, y)
         outside |= _outside(given_x, given_y, warp.canvas)
-    frame = _sample(image, given_x, given_y, shrink=np.maximum(1, np.linalg.norm(total[:2, :2], axis=1)))
-    at = np.asarray(given_x - 0.5), np.asarray(given_y - 0.5)
-    warped = cv2.remap(labels, *at, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    shrink = np.maximum(1, np.linalg.norm(total[:2, :2], axis=1))
+    frame = _sample(image, given_x, given_y, shrink=shrink)
+    if soft:
+        warped = _sample(labels, given_x, given_y, shrink=shrink)
+    else:
+        at = np.asarray(given_x - 0.5), np.asarray(given_y - 0.5)
+        warped = cv2.remap(labels, *at, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     warped[outside] = 0
     frame[outside] = MEAN_COLOUR
     return frame, warped, outside
@@ -220,7 +231,7 @@ def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray, *, shrink: np.ndarr
     right, bottom = (int(c.max()) + m + 1 for c, m in zip((x, y), margin, strict=True))
     image = image[top:bottom, left:right]  # average only what is needed
     if image.size == 0:
-        return np.zeros((*x.shape, 3), dtype=np.uint8)
+        return np.zeros((*x.shape, *image.shape[2:]), dtype=np.uint8)
     height, width = image.shape[:2]
     if shrink.max() > 1:
         smaller = max(1, round(width / shrink[0])), max(1, round(height / shrink[1]))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from util.ahead import map_ahead
 from util.errors import InputError
@@ -86,7 +85,7 @@ class Video:
                 raise InputError(f"{path}: frame is {size_text(image.shape)}, the first one is {size_text(shape)}")
             if mask is not None:
                 if self.result_size is not None and mask.shape == self.result_size:
-                    mask = resize_labels(torch.from_numpy(mask), image.shape[:2]).numpy()
+                    mask = resize_labels(mask, image.shape[:2])
                 if mask.shape != image.shape[:2]:
                     raise InputError(
                         f"{self.masks[path.stem]}: mask is {size_text(mask.shape)}, its frame is {size_text(image.shape)}"
@@ -111,7 +110,7 @@ class Video:
     def write_mask(self, path: Path, labels: np.ndarray) -> None:
         """Write a result, a label map (H, W) uint8 of the frame's size, in the data set's mask format."""
         if self.result_size is not None:
-            labels = resize_labels(torch.from_numpy(labels), self.result_size).numpy()
+            labels = resize_labels(labels, self.result_size)
         write_label_map(path, labels * np.uint8(255) if self.union else labels, self.palette)
 
     def _read_all(self, paths: Iterable[Path], workers: int) -> Iterator[tuple[Path, np.ndarray, np.ndarray | None]]:

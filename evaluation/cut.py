@@ -1,9 +1,14 @@
-"""Turn a box or scribbles into a mask with GrabCut."""
+"""Turn a box or scribbles into a mask, with GrabCut or the scribble network."""
 
 from collections.abc import Callable
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
+
+from model.scribble import ScribbleNetwork
+from util.tensors import normalise, padding_to_stride, unpad
 
 Cut = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # as `cut_from_scribbles`
 
@@ -11,6 +16,8 @@ BACKGROUND, OBJECT, MAYBE_BACKGROUND, MAYBE_OBJECT = range(4)  # as OpenCV numbe
 NEAR = 0.75  # how far around what is marked the object may be, as a part of its extent
 MOST_PIXELS = 40_000  # at which it works
 ROUNDS = 3
+SIDE = 256  # pixels, the shorter side of the part of the image at which the network works
+MARGIN = 0.5  # around what is marked for the network, as a part of its extent
 
 
 def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
@@ -60,6 +67,39 @@ def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, others: np.ndarray, 
     hints[others | off] = BACKGROUND
     hints[on] = OBJECT
     return cut(image, hints)
+
+
+@torch.inference_mode()
+def cut_with_network(
+    network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray
+) -> np.ndarray:
+    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, its mask so far, and scribbles on and off it.
+
+    mask, others, on, off: (H, W) bool, each possibly empty; `others` are other objects, of which it gets only what `on` says.
+    What scribbles say always holds.  Works on the part of the image around the mask and the scribbles on the object;
+    outside, there is no object.
+    """
+    marked = mask | on
+    result = np.zeros(mask.shape, bool)
+    if not marked.any():
+        return result
+    y, x = np.nonzero(marked)
+    margin = 16 + round(MARGIN * max(int(np.ptp(y)), int(np.ptp(x))))
+    window = np.s_[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1]
+    height, width = mask[window].shape
+    scale = min(1.0, SIDE / min(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA)
+    # a thin line must not fall between the pixels
+    hints = [cv2.resize(part[window].astype(np.float32), size, interpolation=cv2.INTER_AREA) for part in (mask, on, off)]
+    told = torch.from_numpy(np.stack([hints[0] > 0.5, hints[1] > 0, hints[2] > 0]).astype(np.float32))
+    device = next(network.parameters()).device
+    padding = padding_to_stride(size[1], size[0])
+    images = F.pad(normalise(torch.from_numpy(small)), padding)[None].to(device)
+    logits = unpad(network(images, F.pad(told, padding)[None].to(device)), padding)
+    logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+    result[window] = (logits > 0).cpu().numpy()
+    return (result & ~others | on) & ~off
 
 
 def changing_locally(cut_from: Cut) -> Cut:

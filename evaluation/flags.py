@@ -1,9 +1,14 @@
 """The flags of all scripts that segment videos, named as in the paper's release."""
 
 import argparse
+import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
+from evaluation.results import RUN_RECORD
+from util.errors import InputError
+from util.files import read_json
 from util.flags import DefaultsFormatter, Parser, count_or_all, int_between, positive_int, worker_count
 
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, shorter side at which the network works
@@ -75,7 +80,8 @@ def add_segmenter_flags(
         "--tune",
         choices=("on", "off"),
         default="on",
-        help="measure whether Winograd's algorithm is faster on this CPU; off: use it always, so that bits cannot change",
+        help="measure whether Winograd's algorithm is faster on this CPU, once: what was found is recorded with the results; "
+        "off: use it always",
     )
     parser.add_argument(
         "--compile", action="store_true", help="compile the network with torch.compile: slower start, then faster"
@@ -95,7 +101,7 @@ def add_segmenter_flags(
     parser.add_argument(
         "--device",
         default="auto",
-        help="cpu, cuda, cuda:N or mps; auto picks the best available, torchrun gives each process its GPU",
+        help="cpu, cuda, cuda:N or mps; auto is CUDA, or else the CPU; torchrun gives each process its GPU",
     )
 
 
@@ -143,9 +149,24 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def network_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options of `STCN.for_inference` that these flags set, except `amp`."""
-    return {"winograd": None if arguments.tune == "on" else True, "compiled": arguments.compile}
+def network_options(arguments: argparse.Namespace, *records: Path) -> dict[str, Any]:
+    """The options of `STCN.for_inference` that these flags set, except `amp`.
+
+    records: JSON files in which earlier runs whose results are continued may have written their `settings`.  With
+             `--tune on`, the first that tells how they chose (`winograd`) decides, so that the bits stay the same.
+    """
+    return {"winograd": recorded_winograd(*records) if arguments.tune == "on" else True, "compiled": arguments.compile}
+
+
+def recorded_winograd(*records: Path) -> bool | None:
+    """`winograd` in the `settings` of the first of these JSON files that has it; `None` if none does."""
+    for path in filter(Path.is_file, records):
+        with contextlib.suppress(InputError):  # whoever goes on from it will say so
+            found = read_json(path)
+            settings = found.get("settings") if isinstance(found, dict) else None
+            if isinstance(settings, dict) and isinstance(settings.get("winograd"), bool):
+                return settings["winograd"]
+    return None
 
 
 def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -153,7 +174,7 @@ def run_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "models": arguments.model,
         "segmenter": segmenter_options(arguments),
-        "network": network_options(arguments),
+        "network": network_options(arguments, *([] if arguments.overwrite else [Path(arguments.output, RUN_RECORD)])),
         "amp": arguments.amp,
         "sizes": arguments.sizes,
         "flip": arguments.flip,

@@ -14,7 +14,8 @@ from evaluation.sureness import agreement, edge_margin
 from model import VideoSegmenter, blend
 from model.inference import labels_of
 from util.ahead import read_ahead
-from util.image import object_ids, resize_probabilities
+from util.image import object_ids
+from util.tensors import resize_probabilities
 
 SNAPSHOT_SECONDS = 30  # least time between snapshots
 

@@ -14,7 +14,7 @@ from util.files import digest, make_folder, path_in, read_json, refuse_foreign, 
 from util.progress import progress_bar
 
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
-ARCHIVE = "results.zip"
+RUN_RECORD, ARCHIVE = "run.json", "results.zip"
 
 
 class Recorded(NamedTuple):
@@ -45,7 +45,7 @@ class ResultFolder:
         self.root = Path(root)
         self.subfolder = subfolder
         self.masks = self.root / subfolder
-        self.record = self.root / "run.json"
+        self.record = self.root / RUN_RECORD
 
     def claim(self, videos: Sequence[Video], settings: dict[str, Any], *, overwrite: bool, shown: bool = True) -> list[str]:
         """Prepare the folder for this run, and remove outdated results.

@@ -36,7 +36,7 @@ class Summary(NamedTuple):
     frames: int  # number of results
     seconds: float  # of processing, without reading and writing, summed over processes
     wall_seconds: float
-    peak_bytes: int  # the largest of any process: CUDA memory, or resident memory of the process
+    peak_bytes: int  # the largest of any process: CUDA memory, or resident memory of the process; 0 if it is not known
     peak_of: str
     finished_before: int  # number of videos
     failures: list[str]
@@ -50,7 +50,8 @@ class Summary(NamedTuple):
                 f"{self.frames} frames: {self.frames / self.seconds:.2f} frames per second of processing, "
                 f"{self.frames / self.wall_seconds:.2f} from end to end"
             )
-        lines.append(f"peak {self.peak_of} memory: {self.peak_bytes / 2**20:.0f} MiB")
+        if self.peak_bytes:
+            lines.append(f"peak {self.peak_of} memory: {self.peak_bytes / 2**20:.0f} MiB")
         lines += [f"failed: {failure}" for failure in self.failures]
         return "\n".join(lines)
 
@@ -135,7 +136,7 @@ def run_benchmark(
 
     models:    checkpoints, whose probabilities are averaged; they are read before `results` is touched
     segmenter: options of `VideoSegmenter`
-    network:   options of `STCN.for_inference`
+    network:   options of `STCN.for_inference`; what rank 0 finds for a `winograd` of `None` is recorded, and all ranks do so
     amp:       `on`, `off`, or `auto`: half precision where the hardware has it, except for the paper's network,
                whose results are compared with published ones
     sizes:     the network works at each of these instead of `segmenter`'s size, and the probabilities are averaged
@@ -159,7 +160,15 @@ def run_benchmark(
         if amp == "auto" and any(one.config == NetworkConfig() for one in loaded):
             amp = "off"
         settings["amp"] = use_half(amp, where)
-        networks = [one.for_inference(amp=settings["amp"], **network) for one in loaded]
+
+        def prepared(winograd: bool | None) -> list[STCN]:
+            options = {**network, "amp": settings["amp"], "winograd": winograd}
+            return [one.for_inference(**options) for one in loaded]
+
+        networks = prepared(network.get("winograd", True)) if processes.rank == 0 else []
+        chosen = [one.winograd for one in networks if one.winograd is not None]
+        settings["winograd"] = processes.broadcast(chosen[0] if chosen else None)
+        networks = networks or prepared(settings["winograd"])
         make_segmenter = segmenter_of(networks, sizes, flip, kernel, **segmenter)
         problem = None
         if processes.rank == 0:

@@ -17,6 +17,7 @@ from util.files import make_folder, path_in, read_text, refuse_foreign, remove_f
 from util.image import colour_map, read_label_map, size_text, write_label_map
 
 MASKS, FILM, SHEET, RECORD, SNAPSHOT = "masks", "overlay.mp4", "sheet.png", "segment_video.json", "snapshot.pth"
+UNFINISHED = "unfinished"
 CUTOUTS = ("cutout.mov", "cutout.webm")
 
 
@@ -35,7 +36,7 @@ class VideoResults:
     def __init__(self, root: str | Path, frames: list[str], settings: dict[str, Any]) -> None:
         self.root = Path(root)
         self.masks, self.replaced = self.root / MASKS, self.root / f"{MASKS}_replaced"
-        self.unfinished_masks, self.unfinished = self.root / f"{MASKS}_unfinished", self.root / "unfinished"
+        self.unfinished_masks, self.unfinished = self.root / f"{MASKS}_unfinished", self.root / UNFINISHED
         self.film, self.sheet, self._snapshot = (self.unfinished / name for name in (FILM, SHEET, SNAPSHOT))
         self.cutout = self.unfinished / settings["cutout"] if "cutout" in settings else None
         self.files = [FILM, SHEET, *([self.cutout.name] if self.cutout else [])]

@@ -15,7 +15,7 @@ import copy
 import functools
 import math
 import time
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -41,7 +41,8 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
     amp:      weights and features in half precision: bfloat16 on the CPU, float16 elsewhere.  Similarity, softmax and
               aggregation stay float32.
     winograd: use Winograd's algorithm for the wide convolutions, on the CPU in float32; `None` uses it where it is
-              faster (`winograd_pays`)
+              faster (`winograd_pays`).  The copy's `winograd` says what was chosen, `None` where there was no choice: what is
+              to have the same bits in another process gives that choice there.
     compiled: compile the network's parts with `torch.compile`, which goes without Winograd's algorithm
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -54,12 +55,16 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
         network.to(half_of(device))
     network.to(memory_format=fastest_format(device, half=amp))
     network.decoder.at_once = network.value_encoder.at_once = OBJECTS_AT_ONCE
+    network.winograd = None
     if device.type == "cpu":
         network.decoder.at_once = 1  # its caches do not hold more objects
-        if not amp and not compiled and (winograd_pays() if winograd is None else winograd):
-            if _is_wide(network.key_encoder.compression):  # not for the key, whose last digits top-k compares
-                network.key_encoder.compression = WinogradConv(network.key_encoder.compression)
-            use_winograd(network.decoder)
+        parts = network.key_encoder.compression, *network.decoder.modules()  # not the key: top-k compares its last digits
+        if not amp and not compiled and any(map(_is_wide, parts)):
+            network.winograd = winograd_pays() if winograd is None else winograd
+    if network.winograd:
+        if _is_wide(network.key_encoder.compression):
+            network.key_encoder.compression = WinogradConv(network.key_encoder.compression)
+        use_winograd(network.decoder)
     if compiled:
         for part in (network.key_encoder, network.value_encoder, network.decoder):
             part.compile()
@@ -69,8 +74,8 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
 
 def how(network: Any) -> str:
     """How such a copy computes, for messages."""
-    used = any(isinstance(module, WinogradConv) for module in network.modules())
-    return str(next(network.parameters()).dtype).removeprefix("torch.") + (" with Winograd's algorithm" if used else "")
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+    return dtype + (" with Winograd's algorithm" if network.winograd else "")
 
 
 def fold_batch_norm(stages: ResNetStages) -> None:
@@ -176,14 +181,16 @@ class WinogradConv(nn.Module):
 def use_winograd(module: nn.Module) -> None:
     """Replace the wide 3x3 convolutions in a module; narrow ones gain nothing."""
     for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d) and _is_wide(child):
+        if _is_wide(child):
             setattr(module, name, WinogradConv(child))
         else:
             use_winograd(child)
 
 
-def _is_wide(conv: nn.Conv2d) -> bool:
-    return conv.kernel_size == (3, 3) and conv.stride == (1, 1) and min(conv.weight.shape[:2]) >= 256
+def _is_wide(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    if not isinstance(module, nn.Conv2d):
+        return False
+    return module.kernel_size == (3, 3) and module.stride == (1, 1) and min(module.weight.shape[:2]) >= 256
 
 
 @functools.cache

@@ -16,19 +16,8 @@ from model.modules import KeyFeatures
 from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
 from util.device import upload
-from util.image import (
-    IGNORED,
-    Numbering,
-    normalise,
-    object_ids,
-    one_hot,
-    padding_to_stride,
-    resize_image,
-    resize_labels,
-    resize_probabilities,
-    shorter_side_size,
-    unpad,
-)
+from util.image import IGNORED, Numbering, object_ids, resize_labels
+from util.tensors import normalise, one_hot, padding_to_stride, resize_image, resize_probabilities, shorter_side_size, unpad
 
 
 class _Pending(NamedTuple):
@@ -53,6 +42,7 @@ class VideoSegmenter:
     include_last: also use every other frame as temporary memory for the next one (section 3.3 finds this harmful)
     max_memory_frames: largest number of memory frames; `None` for no limit, as in the paper (see `MemoryBank`)
     kernel:       read the memory with a Gaussian around each best match (section E)
+    flip:         show the network everything left for right (section E); results are not flipped
 
     `object_ids` are the data set's ids, in the order in which the objects entered.  Raises `ValueError` for numbers below 1.
 
@@ -72,6 +62,7 @@ class VideoSegmenter:
         include_last: bool = False,
         max_memory_frames: int | None = None,
         kernel: bool = False,
+        flip: bool = False,
     ) -> None:
         for name, value in (("memory_every", memory_every), ("size", size)):
             if value is not None and value < 1:
@@ -82,6 +73,7 @@ class VideoSegmenter:
         self.size = size
         self.memory_every = memory_every
         self.include_last = include_last
+        self.flip = flip
         self.bank = network.memory_bank(top_k=top_k, max_frames=max_memory_frames, kernel=kernel)
         self._options: dict[str, Any] = {
             "working_size": size,
@@ -140,7 +132,8 @@ class VideoSegmenter:
             return None
         self._memorise()
         padding = padding_to_stride(*working)
-        padded = F.pad(resize_image(frame_image, working), padding)[None].to(self.dtype)  # (1, 3, H, W)
+        resized = resize_image(frame_image, working)
+        padded = F.pad(resized.flip(2) if self.flip else resized, padding)[None].to(self.dtype)  # (1, 3, H, W)
         features = self.network.encode_key(padded)
         probabilities = self._predict(features) if self.object_ids else None
         if given is not None and given_ids:
@@ -152,7 +145,12 @@ class VideoSegmenter:
         if becomes_memory:
             self._last_memory = frame
         probabilities = unpad(probabilities, padding)
-        return resize_probabilities(probabilities, (height, width)) if resize_back else probabilities
+        if self.flip:
+            probabilities = probabilities.flip(2)
+        if resize_back and working != (height, width):
+            return resize_probabilities(probabilities, (height, width))
+        # the memory needs them as they are
+        return probabilities if self._pending is None or self.flip else probabilities.clone()
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object at each pixel: (N+1, H, W) -> (H, W) uint8, the data set's ids, 0 for background."""
@@ -263,7 +261,8 @@ class VideoSegmenter:
         if mask.dtype != torch.uint8 and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= IGNORED:
             raise ValueError(f"mask: expected ids from 0 to 255, found {int(mask.min())} to {int(mask.max())}")
         labels = self._numbering.read(mask.to("cpu", torch.uint8).numpy(), "mask")
-        return resize_labels(torch.from_numpy(labels), working).numpy()
+        resized = resize_labels(labels, working)
+        return np.ascontiguousarray(resized[:, ::-1]) if self.flip else resized  # nearest is another pixel of a flipped mask
 
 
 def labels_of(probabilities: Tensor, object_ids: Sequence[int]) -> Tensor:

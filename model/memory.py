@@ -99,11 +99,11 @@ class MemoryBank:
         its mask was given.  A temporary frame stays until the next frame is added.  All frames have the same h, w, Ck and
         Cv.  Raises `ValueError` if there are fewer objects than before, or new ones at a temporary frame.
         """
-        if self._newest_is_temporary:
-            self._drop(self._frames[-1])
         known, objects = sum(self._group_sizes), values.shape[0]
         if objects < known or (objects > known and temporary):
             raise ValueError(f"values: expected {known} objects{'' if temporary else ' or more'}, found {objects}")
+        if self._newest_is_temporary:
+            self._drop(self._frames[-1])
         if objects > known:
             self._group_sizes.append(objects - known)
         cell = self._free.pop() if self._free else self._new_cell()
@@ -131,7 +131,7 @@ class MemoryBank:
             keys = [slab.keys for slab in self._slabs if slab.keys is not None]
             if self.kernel:
                 grid = (query_key.shape[1], query_key.shape[2])
-                keys = [kernel_memory(rows, query, grid, block=BLOCK) for rows in keys]
+                keys = [kernel_memory(rows, query, grid, self.similarity, block=BLOCK) for rows in keys]
                 query = kernel_query(query, grid)
             readouts = self._read_all(query, keys) if self.top_k is None else self._read_top_k(query, keys)
         for frame in self._frames:

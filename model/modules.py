@@ -284,9 +284,11 @@ def upsample(x: Tensor, factor: int) -> Tensor:
 class UpsampleBlock(nn.Module):
     """One decoder step: doubles the resolution and adds a skip connection from the key encoder."""
 
-    def __init__(self, skip_channels: int, in_channels: int, out_channels: int) -> None:
+    def __init__(self, skip_channels: int, in_channels: int, out_channels: int, *, skip_block: bool = False) -> None:
         super().__init__()
-        self.skip_conv = nn.Conv2d(skip_channels, in_channels, 3, padding=1)
+        self.skip_conv: nn.Module = nn.Conv2d(skip_channels, in_channels, 3, padding=1)
+        if skip_block:
+            self.skip_conv = nn.Sequential(self.skip_conv, ResBlock(in_channels, in_channels))
         self.block = ResBlock(in_channels, out_channels)
 
     def forward(self, x: Tensor, skip: Tensor, present: Present | None = None) -> Tensor:
@@ -297,12 +299,12 @@ class UpsampleBlock(nn.Module):
 class Decoder(nn.Module):
     """Each object's readout and the frame's features -> a logit for each pixel (section 3.2)."""
 
-    def __init__(self, value_dim: int, f8_channels: int, f4_channels: int) -> None:
+    def __init__(self, value_dim: int, f8_channels: int, f4_channels: int, *, skip_blocks: bool = False) -> None:
         super().__init__()
         self.at_once: int | None = None  # number of objects decoded together; `None` for all
         self.compress = ResBlock(2 * value_dim, value_dim)
-        self.up_16_8 = UpsampleBlock(f8_channels, value_dim, value_dim // 2)
-        self.up_8_4 = UpsampleBlock(f4_channels, value_dim // 2, value_dim // 2)
+        self.up_16_8 = UpsampleBlock(f8_channels, value_dim, value_dim // 2, skip_block=skip_blocks)
+        self.up_8_4 = UpsampleBlock(f4_channels, value_dim // 2, value_dim // 2, skip_block=skip_blocks)
         self.prediction = nn.Conv2d(value_dim // 2, 1, 3, padding=1)
 
     def forward(self, readout: Tensor, features: KeyFeatures, present: Present | None = None) -> Tensor:

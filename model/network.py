@@ -30,15 +30,16 @@ class NetworkConfig:
     value_backbone: str = "resnet18"
     key_dim: int = 64  # Ck, at least 1, section 5
     value_dim: int = 512  # Cv, a multiple of 16, section 3.1; the decoder's width follows it
-    similarity: str = "l2"  # or "dot", "cosine": section 4.1
+    similarity: str = "l2"  # or "dot", "cosine", "cosine_scaled": section 4.1
     attention: bool = True  # CBAM in the feature fusion of STCN, which footnote 3 calls non-essential
     arch: str = "stcn"  # or "stm", of which `value_backbone` is the memory encoder's
     aspp: bool = False  # behind the key encoder's backbone: section E, with "wide_resnet50_2"
+    skip_blocks: bool = False  # a residual block on each skip connection of the decoder, as STM has them
 
     @classmethod
     def of(cls, **fields: Any) -> "NetworkConfig":
-        """Fill in the paper's defaults for the given `arch`: STM has a ResNet-50 in its memory encoder."""
-        paper: dict[str, Any] = {"value_backbone": "resnet50"} if fields.get("arch") == "stm" else {}
+        """Fill in the defaults for the given `arch`: STM has a ResNet-50 in its memory encoder, and `skip_blocks`."""
+        paper: dict[str, Any] = {"value_backbone": "resnet50", "skip_blocks": True} if fields.get("arch") == "stm" else {}
         return cls(**(paper | fields))
 
     def __post_init__(self) -> None:
@@ -107,7 +108,7 @@ class STCN(FrozenBatchNorm):
         )
         f4_channels, f8_channels, _ = self.key_encoder.stages.channels
         self.value_encoder: Any = self._make_value_encoder(pretrained)
-        self.decoder = Decoder(config.value_dim, f8_channels, f4_channels)
+        self.decoder = Decoder(config.value_dim, f8_channels, f4_channels, skip_blocks=config.skip_blocks)
 
     def _make_value_encoder(self, pretrained: bool) -> nn.Module:
         config, f16_channels = self.config, self.key_encoder.stages.channels[2]

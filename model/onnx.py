@@ -153,6 +153,8 @@ class OnnxNetwork:
     network.
     """
 
+    winograd = None  # as of a copy for inference: ONNX Runtime chooses by itself
+
     def __init__(
         self, folder: str | Path, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int | None = None
     ) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model import STCN
 from model.modules import KeyFeatures
-from util.image import one_hot, padding_to_stride, unpad
+from util.tensors import one_hot, padding_to_stride, unpad
 
 
 def read_plainly(keys: Tensor, values: Tensor, query: Tensor, top_k: int) -> Tensor:

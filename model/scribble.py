@@ -6,8 +6,6 @@ It takes the place of the scribble-to-mask network in the interactive evaluation
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,12 +14,9 @@ from model.checkpoint import VERSION, filled, read
 from model.modules import ASPP, FrozenBatchNorm, ResNetStages, UpsampleBlock
 from util.errors import InputError
 from util.files import write_atomically
-from util.image import normalise, padding_to_stride, unpad
 
 FORMAT = "stcn scribbles"
 HINTS = 3  # channels: the mask to correct, scribbles on the object, scribbles off it
-SIDE = 256  # pixels, the shorter side of the part of the image at which it works
-MARGIN = 0.5  # around what is marked, as a part of its extent
 
 
 class ScribbleNetwork(FrozenBatchNorm):
@@ -72,36 +67,3 @@ def scribble_network_from(content: dict, path: str | Path) -> ScribbleNetwork:
     if kind != (FORMAT, VERSION) or not isinstance(content.get("network"), dict):
         raise InputError(f"{path}: expected a scribble network, version {VERSION}, found format {kind[0]}, version {kind[1]}")
     return filled(ScribbleNetwork, content["network"], path)
-
-
-@torch.inference_mode()
-def cut_with_network(
-    network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray
-) -> np.ndarray:
-    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, its mask so far, and scribbles on and off it.
-
-    mask, others, on, off: (H, W) bool, each possibly empty; `others` are other objects, of which it gets only what `on` says.
-    What scribbles say always holds.  Works on the part of the image around the mask and the scribbles on the object;
-    outside, there is no object.
-    """
-    marked = mask | on
-    result = np.zeros(mask.shape, bool)
-    if not marked.any():
-        return result
-    y, x = np.nonzero(marked)
-    margin = 16 + round(MARGIN * max(int(np.ptp(y)), int(np.ptp(x))))
-    window = np.s_[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1]
-    height, width = mask[window].shape
-    scale = min(1.0, SIDE / min(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA)
-    # a thin line must not fall between the pixels
-    hints = [cv2.resize(part[window].astype(np.float32), size, interpolation=cv2.INTER_AREA) for part in (mask, on, off)]
-    told = torch.from_numpy(np.stack([hints[0] > 0.5, hints[1] > 0, hints[2] > 0]).astype(np.float32))
-    device = next(network.parameters()).device
-    padding = padding_to_stride(size[1], size[0])
-    images = F.pad(normalise(torch.from_numpy(small)), padding)[None].to(device)
-    logits = unpad(network(images, F.pad(told, padding)[None].to(device)), padding)
-    logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
-    result[window] = (logits > 0).cpu().numpy()
-    return (result & ~others | on) & ~off

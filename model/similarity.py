@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIMILARITIES = ("l2", "dot", "cosine")
+SIMILARITIES = ("l2", "dot", "cosine", "cosine_scaled")
 COSINE_TEMPERATURE = 0.01  # section 4.2
 KERNEL_SIGMA = 7.0  # positions, of the kernelized reading that section E uses above 480p
 LARGEST_KEY = 1e16  # beyond it, products of keys, of up to 8192 channels, would overflow float32 and the softmax be NaN
@@ -23,8 +23,8 @@ def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
     scale = 1 / math.sqrt(key.shape[-1])
     if kind == "l2":
         return torch.cat([2 * scale * key, -scale * key.square().sum(dim=-1, keepdim=True)], dim=-1)
-    if kind == "cosine":
-        return F.normalize(key, dim=-1) / COSINE_TEMPERATURE
+    if kind.startswith("cosine"):
+        return F.normalize(key, dim=-1) * ((scale if kind == "cosine_scaled" else 1) / COSINE_TEMPERATURE)
     return scale * key
 
 
@@ -33,7 +33,7 @@ def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
     key = key.float().clamp(-LARGEST_KEY, LARGEST_KEY)
     if kind == "l2":
         return torch.cat([key, torch.ones_like(key[..., :1])], dim=-1)
-    if kind == "cosine":
+    if kind.startswith("cosine"):
         return F.normalize(key, dim=-1)
     return key
 
@@ -43,15 +43,17 @@ def kernel_query(query: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.cat([query, _positions(grid, query), torch.ones_like(query[:, :1])], dim=1)
 
 
-def kernel_memory(memory: Tensor, query: Tensor, grid: tuple[int, int], *, block: int) -> Tensor:
+def kernel_memory(memory: Tensor, query: Tensor, grid: tuple[int, int], kind: str, *, block: int) -> Tensor:
     """Kernelized memory reading (section E): embedded memory keys (M, C) with a Gaussian each, (M, C + 3).
 
     The Gaussian lies around the position that is most similar to the memory position, among all of the query, which is
-    embedded (Q, C).  (That is `similarity`, so L2 is without its query term.)  The product with `kernel_query`
-    is the similarity plus the Gaussian's logarithm, less the same for all memory positions, so that its softmax and top-k are
-    those of exp(similarity) times the Gaussian.  `block` similarities are in memory at a time.
+    embedded (Q, C).  The product with `kernel_query` is the similarity plus the Gaussian's logarithm, less the same for all
+    memory positions, so that its softmax and top-k are those of exp(similarity) times the Gaussian.  `block` similarities
+    are in memory at a time.
     """
-    best = torch.cat([(part @ query.T).argmax(dim=1) for part in memory.split(max(1, block // len(query)))])
+    # the query's term of L2, |q|^2, cancels in a softmax over the memory, but not in an arg max over the query
+    own = query[:, :-1].square().sum(dim=1) / math.sqrt(query.shape[1] - 1) if kind == "l2" else 0
+    best = torch.cat([(part @ query.T - own).argmax(dim=1) for part in memory.split(max(1, block // len(query)))])
     centre = _positions(grid, query)[best]
     # -|p - c|^2 / (2 sigma^2) without its term in p: an inner product of (c, -|c|^2 / 2) / sigma^2 and (p, 1)
     logarithm = torch.cat([centre, -centre.square().sum(dim=1, keepdim=True) / 2], dim=1) / KERNEL_SIGMA**2
@@ -69,7 +71,8 @@ def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tenso
 
     (B, M, Ck) and (B, Q, Ck) -> (B, Q, M), always float32, also under autocast.  `l2` is the negative squared Euclidean
     distance without its query term, which cancels in a softmax over memory: 2 k.q - |k|^2, the inner product of
-    (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01.
+    (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01, and `cosine_scaled`
+    by both: section 3.2 says that similarities are divided by sqrt(Ck), and section 4.2 does not say whether cosine's is.
     """
     # float32, because half precision would lose the small differences between large similarities
     with torch.autocast(memory_key.device.type, enabled=False):

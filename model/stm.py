@@ -1,7 +1,8 @@
 """STM as the paper compares it with STCN: keys of both encoders and an affinity for each object (sections 3 and 6.2).
 
-It differs from STCN in what the paper names and in nothing else: the memory key depends on the mask, so that matching is
-repeated for each object, and no features of the query encoder are reused in the memory encoder.
+It differs from STCN in what the paper names: the memory key depends on the mask, so that matching is repeated for each
+object, and no features of the query encoder are reused in the memory encoder.  As in STM itself, each skip connection of the
+decoder has a residual block (`NetworkConfig.skip_blocks`); the paper does not say whether its own STM has.
 """
 
 from collections.abc import Callable

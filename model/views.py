@@ -30,9 +30,7 @@ class MultiViewSegmenter:
     def __init__(self, views: Sequence[View], **options: Any) -> None:
         if not views:
             raise ValueError("views: expected at least 1, found 0")
-        self._views = [
-            (VideoSegmenter(view.network, size=view.size, kernel=view.kernel, **options), view.flip) for view in views
-        ]
+        self._views = [VideoSegmenter(**view._asdict(), **options) for view in views]
         self.object_ids: list[int] = []
 
     def step(self, image: np.ndarray, mask: np.ndarray | None = None, wanted: bool = True) -> Tensor | None:
@@ -40,12 +38,11 @@ class MultiViewSegmenter:
 
         An object that one view does not know, since no pixel of its mask is left at that size, has probability 0 there.
         """
-        mirrored = image[:, ::-1], None if mask is None else mask[:, ::-1]
         found = []
-        for segmenter, flip in self._views:
-            probabilities = segmenter.step(*(mirrored if flip else (image, mask)), wanted)
+        for segmenter in self._views:
+            probabilities = segmenter.step(image, mask, wanted)
             if probabilities is not None:
-                found.append((segmenter.object_ids, probabilities.flip(2) if flip else probabilities))
+                found.append((segmenter.object_ids, probabilities))
         self.object_ids = list(dict.fromkeys([*self.object_ids, *(number for ids, _ in found for number in ids)]))
         if not found or not wanted:
             return None
@@ -57,11 +54,11 @@ class MultiViewSegmenter:
 
     @property
     def device(self) -> torch.device:
-        return self._views[0][0].device
+        return self._views[0].device
 
     def footprint(self, size: tuple[int, int], **video_and_changes: Any) -> Footprint:
         """As `VideoSegmenter.footprint`: every view has a bank, and one frame at a time is computed."""
-        banks, frames = zip(*(segmenter.footprint(size, **video_and_changes) for segmenter, _ in self._views), strict=True)
+        banks, frames = zip(*(segmenter.footprint(size, **video_and_changes) for segmenter in self._views), strict=True)
         return Footprint(sum(banks), max(frames))
 
     def to_labels(self, probabilities: Tensor) -> Tensor:

@@ -16,14 +16,14 @@ from pathlib import Path
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import torch
 
-from annotation.session import Session
+from annotation.session import RECORD, Session
 from annotation.worker import Worker
 from dataset.video_file import open_video
-from evaluation.cut import Cut, changing_locally, cut_from_scribbles
+from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from model import segmenter_maker
 from model.checkpoint import digest
-from model.scribble import cut_with_network, load_scribble_network
+from model.scribble import load_scribble_network
 from util.device import device_of, use_half, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import one_line_for
@@ -92,10 +92,12 @@ def main() -> None:
             print(f"note: {video.note}", file=sys.stderr)
         use_threads(arguments.threads)
         options, amp = segmenter_options(arguments), use_half(arguments.amp, device)
-        maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments)}, **options)
+        network = {"amp": amp, **network_options(arguments, Path(arguments.output, RECORD))}
+        maker = segmenter_maker(arguments.model, device, network=network, **options)
         cut_from = scribbles_by(arguments.scribble_model, device)
-        session = Session(arguments.output, video, arguments.video)
-        settings = {**options, "amp": amp, "model": checkpoint, "device": device.type}
+        chosen = maker().network.winograd
+        settings = {**options, "amp": amp, "model": checkpoint, "device": device.type, "winograd": chosen}
+        session = Session(arguments.output, video, arguments.video, settings)
         worker = Worker(session, maker, settings, check_memory=arguments.check_memory == "on")
         token = secrets.token_urlsafe(24)
         port = listening.getsockname()[1]

@@ -20,7 +20,7 @@ if [ $# -gt 0 ]; then
     exec python "$project/scripts/segment_video.py" "$1" --mask "$2" --model "$project/saves/stcn_light.pth" \
         --output "$project/demo/own" "${@:3}"
 fi
-python scripts/make_demo_data.py demo/data --overwrite
+python scripts/data/make_demo_data.py demo/data --overwrite
 
 davis=demo/data/DAVIS/2017
 echo "--- copying the first mask to every frame"

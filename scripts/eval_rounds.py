@@ -19,14 +19,14 @@ from matplotlib.figure import Figure
 from dataset.benchmarks import chosen_videos, davis_videos, youtube_videos
 from dataset.robot import UNMARKED
 from dataset.video import Video
-from evaluation.cut import Cut, changing_locally, cut_from_scribbles
+from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from evaluation.metrics import score_masks
 from evaluation.rounds import Give, give_scribbled, give_truth, look_at, rounds_of
 from evaluation.tables import Row, grey, mean, over_videos, report
 from model import segmenter_maker
 from model.checkpoint import digest
-from model.scribble import cut_with_network, load_scribble_network
+from model.scribble import load_scribble_network
 from util.device import device_of, use_half, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
@@ -101,10 +101,11 @@ def run(arguments: argparse.Namespace, videos: list[Video], folder: Path) -> Non
     use_threads(arguments.threads)
     options, amp = segmenter_options(arguments), use_half(arguments.amp, device)
     cuts = cuts_of(arguments)
-    maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments)}, **options)
+    records = () if arguments.overwrite else [folder / f"{source}.json" for source in SOURCES]
+    maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments, *records)}, **options)
     data = str(Path(arguments.path or arguments.davis_path).resolve())
     settings = {**options, "amp": amp, "model": digest(arguments.model), "rounds": arguments.rounds, "data": data}
-    settings["year"] = arguments.year
+    settings |= {"year": arguments.year, "winograd": maker().network.winograd}
     rows: list[Row] = []
     for source in dict.fromkeys(arguments.source):
         give: Give = give_truth

@@ -28,7 +28,7 @@ from dataset.drawn_masks import GivenMasks, parse_masks
 from dataset.video_file import FrameFolder, VideoFile, mean_rate, open_video
 from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
-from evaluation.video_results import MASKS, VideoResults
+from evaluation.video_results import MASKS, RECORD, UNFINISHED, VideoResults
 from model import segmenter_maker
 from model.checkpoint import digest as digest_of_checkpoint
 from util.device import device_of, use_half, use_threads
@@ -159,6 +159,12 @@ def settings_of(
     }
 
 
+def records(arguments: argparse.Namespace) -> list[Path]:
+    """The records of runs that this one may continue or find finished."""
+    root = Path(arguments.output)
+    return [root / UNFINISHED / RECORD, *([] if arguments.overwrite else [root / RECORD])]
+
+
 def frame_text(index: int, name: str) -> str:
     """A frame's number, as counted by `--mask`, with its name if that differs."""
     return str(index) if name.isdecimal() and int(name) == index else f"{index} ({name})"
@@ -240,12 +246,13 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.objects:
         masks = leave_out(masks, arguments.objects)
     use_threads(arguments.threads)
-    network = {"amp": use_half(arguments.amp, device), **network_options(arguments)}
+    network = {"amp": use_half(arguments.amp, device), **network_options(arguments, *records(arguments))}
     maker = segmenter_maker(arguments.model, device, network=network, **segmenter_options(arguments))
     propagation = Propagation(video, masks, maker)
     if arguments.check_memory == "on":
         propagation.refuse_if_too_large()
-    results = VideoResults(arguments.output, video.names, settings_of(arguments, video, paths, device))
+    settings = settings_of(arguments, video, paths, device) | {"winograd": propagation.segmenter.network.winograd}
+    results = VideoResults(arguments.output, video.names, settings)
     frames = video.paths if isinstance(video, FrameFolder) else []
     inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
     with Lock(results.root, "segment_video.py"):

@@ -5,6 +5,7 @@ python scripts/show_samples.py --stage 0 --static_root ../static --output sample
 
 import argparse
 import sys
+from functools import partial
 
 from dataset.clip import FRAMES
 from dataset.stages import (
@@ -15,6 +16,7 @@ from dataset.stages import (
     add_sampling_flags,
     data_roots,
     max_skip,
+    same_skip,
     sampling_options,
     stage_sources,
 )
@@ -44,7 +46,7 @@ def main() -> None:
     arguments = parser().parse_args()
     skip = max_skip(STAGES[arguments.stage], arguments.progress)
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling_options(arguments), crop=arguments.crop)
-    draws = Draws(sources, seed=arguments.seed, max_skip=lambda draw: skip)
+    draws = Draws(sources, seed=arguments.seed, max_skip=partial(same_skip, skip))
     clips = [draws[draw] for draw in range(arguments.samples)]
     numbered = list(enumerate(clips, start=1))
     parts = [numbered[i : i + arguments.columns] for i in range(0, len(clips), arguments.columns)]

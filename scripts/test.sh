@@ -10,6 +10,10 @@ fi
 ruff check .
 ruff format --check --quiet .
 basedpyright
+# of all that is installed, but for CUDA's libraries, which are not open
+allowed="0BSD;Apache;BSD;ISC;MIT;Mozilla;MPL-2.0;PSF-2.0;Public Domain;Python Software Foundation"
+pip-licenses --from=mixed --partial-match --allow-only="$allowed" \
+    --ignore-packages stcn $(pip freeze | grep -oE '^(nvidia|cuda)[^=]*') > /dev/null
 # two processes with one thread each: most tests are small, or wait for their own subprocesses
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile "${selection[@]}" "$@"

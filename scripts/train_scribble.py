@@ -15,7 +15,17 @@ import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
 
 from dataset.scribbles import ScribbleSource
-from dataset.stages import Draws, Schedule, Source, add_crop_flag, add_data_flags, data_roots, stage_sources
+from dataset.stages import (
+    YOUTUBE_LIST,
+    Draws,
+    Schedule,
+    Source,
+    add_crop_flag,
+    add_data_flags,
+    data_roots,
+    same_skip,
+    stage_sources,
+)
 from model.checkpoint import read
 from model.scribble import ScribbleNetwork, save_scribble_network, scribble_network_from
 from training.config import TrainConfig
@@ -64,7 +74,7 @@ def sources_of(arguments: argparse.Namespace) -> dict[str, tuple[Source, int]]:
     if roots["static_root"] is not None:
         found |= stage_sources(0, roots, crop=arguments.crop)
     if roots["yv_root"] is not None or roots["davis_root"] is not None:
-        videos = stage_sources(3, roots, crop=arguments.crop)
+        videos = stage_sources(3, roots, youtube_list=YOUTUBE_LIST, crop=arguments.crop)
         found |= {name: (source, often * VIDEOS_OFTEN) for name, (source, often) in videos.items()}
     if not found:
         raise InputError("expected photographs or videos to train on, found neither")
@@ -91,7 +101,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     config = TrainConfig.of(arguments)
     sources = sources_of(arguments)
     schedule = Schedule(config.iterations, config.batch_size)
-    draws = Draws(sources, seed=config.seed, max_skip=far)
+    draws = Draws(sources, seed=config.seed, max_skip=partial(same_skip, FAR))
     record = {**config.record(), "no_pretrained": arguments.no_pretrained, **drawn(sources, schedule)}
     objective = config.objective(device)
     torch.manual_seed(config.seed)
@@ -112,11 +122,6 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     set_aside_newer(folder, start.iteration)
     print(f"{', '.join(f'{name} ({text})' for name, text in record['data'].items())}; from iteration {start.iteration}")
     return run
-
-
-def far(draw: int) -> int:
-    """The largest distance between a clip's frames, the same for every draw."""
-    return FAR
 
 
 def find_start(arguments: argparse.Namespace, folder: Path, record: dict) -> Start:

@@ -24,7 +24,7 @@ GOLDEN = ROOT / "tests" / "golden"
 REAL_DATA = Path(os.environ.get("STCN_DATA", ROOT.parent / "shared" / "data"))
 PALETTE = colour_map()
 sys.path.insert(0, str(GOLDEN))
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT / place) for place in ("scripts", "scripts/data", "scripts/dev")]
 
 
 @pytest.fixture(scope="session", autouse=True)

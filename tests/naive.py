@@ -11,6 +11,8 @@ def naive_similarity(memory_key: np.ndarray, query_key: np.ndarray, kind: str) -
         return np.dot(memory_key, query_key) / np.sqrt(len(query_key))
     if kind == "cosine":
         return np.dot(memory_key, query_key) / np.linalg.norm(memory_key) / np.linalg.norm(query_key) / 0.01
+    if kind == "cosine_scaled":
+        return naive_similarity(memory_key, query_key, "cosine") / np.sqrt(len(query_key))
     raise ValueError(f"{kind}: write its formula here")
 
 
@@ -32,8 +34,6 @@ def naive_kernel_read(
 ) -> np.ndarray:
     """The release's kernelized reading in small steps: keys (M, Ck) and (Q, Ck) of a grid, values (M, C) -> (Q, C)."""
     similarities = np.array([[naive_similarity(key, query, kind) for query in query_key] for key in memory_key])  # (M, Q)
-    if kind == "l2":  # the release leaves the query's term out
-        similarities += (query_key**2).sum(axis=1) / np.sqrt(query_key.shape[1])
     y, x = np.divmod(np.arange(len(query_key)), grid[1])
     best = similarities.argmax(axis=1)
     squared = (y - y[best][:, None]) ** 2 + (x - x[best][:, None]) ** 2

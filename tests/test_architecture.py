@@ -1,6 +1,8 @@
 """The layers of the project: which package may import which."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,8 @@ def ours_imported_by(path: Path) -> set[str]:
             names.append(node.module)
     if path.parent.parent == ROOT / "scripts":  # a script that is a folder may import its own files
         names = [name for name in names if not name.startswith(f"scripts.{path.parent.name}.")]
-    scripts = {script.stem for script in SCRIPTS if script.parent in (ROOT, ROOT / "scripts")}
+    places = (ROOT, *(ROOT / "scripts" / part for part in ("", "data", "dev")))  # of single scripts
+    scripts = {script.stem for script in SCRIPTS if script.parent in places}
     return {name.split(".")[0] for name in names} & {*ROOMS, "scripts", "tests", *scripts}
 
 
@@ -41,6 +44,12 @@ def test_a_room_imports_only_what_lies_below_it(room):
     assert files
     for path in files:
         assert ours_imported_by(path) <= MAY_IMPORT[room], path
+
+
+def test_scoring_needs_no_pytorch():
+    """It takes seconds to load."""
+    command = "import sys, score; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", command], cwd=ROOT / "scripts", check=True)
 
 
 def test_nothing_imports_the_scripts_but_tests():

@@ -68,4 +68,4 @@ def test_a_video_and_a_mask_are_segmented_with_further_flags(project):
 
 def test_without_arguments_it_is_the_demo(project):
     result = demo(project)
-    assert result.stdout.splitlines()[0] == "scripts/make_demo_data.py"
+    assert result.stdout.splitlines()[0] == "scripts/data/make_demo_data.py"

@@ -51,6 +51,32 @@ def test_threads_are_those_asked_for_or_as_many_as_there_are_cores(monkeypatch):
         torch.set_num_threads(before)
 
 
+def test_mps_is_used_where_it_is_asked_for_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert device.device_of("auto") == torch.device("cpu")
+    assert device.device_of("mps") == torch.device("mps")
+
+
+def test_where_pytorch_does_not_tell_what_a_cpu_can_do_auto_is_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # as in PyTorch 2.6
+    assert not device.use_half("auto", torch.device("cpu"))
+    assert device.use_half("on", torch.device("cpu"))
+
+
+def test_modules_of_unix_alone_are_not_needed_to_import_ours():
+    """As on Windows; the programs that only tests and developers run are left out."""
+    code = (
+        "import sys, warnings; warnings.simplefilter('ignore'); sys.modules |= {'fcntl': None, 'resource': None}\n"
+        "import annotation.worker, dataset.stages, evaluation.run, model, training.loop, train, eval_davis, eval_youtube\n"
+        "import segment_video, annotate, train_scribble\n"
+        "from util.device import peak_memory; assert peak_memory() == ('resident', 0)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'scripts'}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", ["meta", "abacus", "", "xpu", "cpu:x"])
 def test_a_device_that_cannot_be_is_told(name):
     with pytest.raises(InputError, match=r"--device .*expected auto, cpu, cuda, cuda:N or mps"):

@@ -161,7 +161,8 @@ def test_parts_of_a_frame_add_up_and_the_network_is_left_as_it_was(tiny_davis, l
     flags = ["--davis_path", tiny_davis, *TINY, "--output", tmp_path]
     assert experiment("timing", "--model", stm_file, light_file, *flags) == 0
     rows = found_in(tmp_path, "timing")
-    assert [row["arch"] for row in rows] == ["stm", "stcn"]
+    assert [row["arch"] for row in rows] == ["stm", "stm", "stcn", "stcn"]
+    assert [row["network"] for row in rows[:2]] == ["stm, with last", "stm, without"]
     for row in rows:
         parts = [row[name] for name in (*timing.PARTS.values(), timing.REST)]
         assert min(parts) > 0

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.models import ResNet50_Weights
 
-from util import image
+from util import image, tensors
 from util.errors import InputError
 
 
@@ -23,13 +23,13 @@ def picture() -> np.ndarray:
 
 def test_padding_reaches_multiples_of_16_and_is_undone():
     for height, width in itertools.product(range(1, 41), repeat=2):
-        left, right, top, bottom = padding = image.padding_to_stride(height, width)
+        left, right, top, bottom = padding = tensors.padding_to_stride(height, width)
         assert left <= right <= left + 1, (height, width)
         assert top <= bottom <= top + 1, (height, width)
         x = torch.arange(height * width).view(1, height, width)
         padded = F.pad(x, padding)
         assert padded.shape == (1, -(-height // 16) * 16, -(-width // 16) * 16)
-        assert torch.equal(image.unpad(padded, padding), x)
+        assert torch.equal(tensors.unpad(padded, padding), x)
 
 
 def test_each_colour_has_the_bits_of_its_id():
@@ -45,27 +45,30 @@ def test_each_colour_has_the_bits_of_its_id():
 def test_normalising_equals_torchvision(picture):
     preset = ResNet50_Weights.IMAGENET1K_V1.transforms()
     expected = transforms.Compose([transforms.ToTensor(), transforms.Normalize(preset.mean, preset.std)])(picture)
-    torch.testing.assert_close(image.normalise(torch.from_numpy(picture)), expected)
+    torch.testing.assert_close(tensors.normalise(torch.from_numpy(picture)), expected)
 
 
 @pytest.mark.parametrize("size", [(37, 52), (74, 104), (20, 31), (37, 100)], ids=str)
 def test_resizing_equals_torchvision(size, picture):
-    x = image.normalise(torch.from_numpy(picture))
+    x = tensors.normalise(torch.from_numpy(picture))
     expected = transforms.functional.resize(x, list(size), transforms.functional.InterpolationMode.BICUBIC, antialias=False)
-    torch.testing.assert_close(image.resize_image(x, size), expected)
+    torch.testing.assert_close(tensors.resize_image(x, size), expected)
 
 
-def test_resized_label_maps_hold_no_new_labels():
-    labels = torch.tensor([[0, 255, 3], [7, 0, 9]], dtype=torch.uint8)
-    expected = labels.repeat_interleave(2, dim=0).repeat_interleave(3, dim=1)
-    assert torch.equal(image.resize_labels(labels, (4, 9)), expected)
+def test_label_maps_are_resized_as_by_pytorch():
+    rng = np.random.default_rng(0)
+    for old in (1, 2, 7, 47, 480, 854, 1080):
+        for new in (1, 3, 10, 53, 144, 480, 853, 1081):
+            labels = rng.integers(0, 256, (old, 3), dtype=np.uint8)
+            expected = F.interpolate(torch.from_numpy(labels)[None, None], (new, 2), mode="nearest")[0, 0].numpy()
+            assert (image.resize_labels(labels, (new, 2)) == expected).all(), (old, new)
 
 
 def test_resized_probabilities_still_sum_to_1():
     probabilities = torch.randn(3, 12, 16).softmax(dim=0)
-    found = image.resize_probabilities(probabilities, (25, 31))
+    found = tensors.resize_probabilities(probabilities, (25, 31))
     torch.testing.assert_close(found.sum(dim=0), torch.ones(25, 31))
-    assert image.resize_probabilities(probabilities, (12, 16)) is probabilities
+    assert tensors.resize_probabilities(probabilities, (12, 16)) is probabilities
 
 
 @pytest.mark.parametrize(
@@ -81,16 +84,16 @@ def test_resized_probabilities_still_sum_to_1():
     ],
 )
 def test_the_shorter_side_is_exact_and_the_longer_rounded_down(height, width, size, expected):
-    assert image.shorter_side_size(height, width, size) == expected
+    assert tensors.shorter_side_size(height, width, size) == expected
 
 
 def test_one_hot_masks_are_in_the_order_of_the_ids():
     labels = torch.tensor([[0, 7, 255], [2, 7, 0]], dtype=torch.uint8)
     expected = torch.tensor([[[0, 1, 0], [0, 1, 0]], [[0, 0, 0], [1, 0, 0]], [[0, 0, 0], [0, 0, 0]]])
-    found = image.one_hot(labels, [7, 2, 5])
+    found = tensors.one_hot(labels, [7, 2, 5])
     assert found.dtype == torch.float32
     assert torch.equal(found, expected.float())
-    assert image.one_hot(labels, []).shape == (0, 2, 3)
+    assert tensors.one_hot(labels, []).shape == (0, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +319,7 @@ def test_a_picture_that_shrinks_much_does_not_alias():
     stripes = torch.zeros(3, 96, 96)
     stripes[:, :, ::2] = 1
     for size, blurred in ((40, False), (24, True)):
-        found = image.resize_image(stripes, (size, size))[:, 4:-4, 4:-4]
+        found = tensors.resize_image(stripes, (size, size))[:, 4:-4, 4:-4]
         assert (found.std() < 0.05) == blurred, size
 
 
@@ -332,4 +335,4 @@ def test_a_picture_that_shrinks_much_does_not_alias():
     ],
 )
 def test_very_long_frames_are_enlarged_only_a_little(shape, size, expected):
-    assert image.shorter_side_size(*shape, size) == expected
+    assert tensors.shorter_side_size(*shape, size) == expected

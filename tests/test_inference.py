@@ -10,7 +10,8 @@ from conftest import build_light_network
 from model import VideoSegmenter
 from model.plain import segment_plainly
 from model.similarity import SIMILARITIES
-from util.image import normalise, resize_image, resize_labels, resize_probabilities, shorter_side_size
+from util.image import resize_labels
+from util.tensors import normalise, resize_image, resize_probabilities, shorter_side_size
 
 HEIGHT, WIDTH = 37, 52  # not multiples of 16
 
@@ -55,6 +56,18 @@ def test_it_equals_a_segmenter_with_a_bank_for_each_object_and_whole_matrices(ma
         torch.testing.assert_close(found.sum(dim=0), torch.ones(HEIGHT, WIDTH))
 
 
+@pytest.mark.parametrize("resize_back", [True, False])
+@pytest.mark.parametrize("size", [None, 32], ids=["own size", "resized"])
+@pytest.mark.parametrize("include_last", [False, True])
+def test_what_is_done_to_a_result_does_not_reach_the_next_frame(include_last, size, resize_back, frames, light_network):
+    pristine, spoilt = (VideoSegmenter(light_network, size=size, memory_every=2, include_last=include_last) for _ in range(2))
+    for t, frame in enumerate(frames[:6]):
+        mask = MASKS["objects that enter later"].get(t)
+        expected, found = (each.step(frame, mask, resize_back=resize_back) for each in (pristine, spoilt))
+        assert torch.equal(found, expected), f"frame {t}"
+        found.numpy()[:] = 0
+
+
 @pytest.mark.parametrize("similarity", [kind for kind in SIMILARITIES if kind != "l2"])
 def test_the_network_says_which_similarity_is_used(similarity, frames):
     network = build_light_network(similarity=similarity)
@@ -72,7 +85,8 @@ def test_a_segmenter_resizes_in_and_out_by_itself(frames, light_network):
     for t, frame in enumerate(frames):
         given = mask if t == 0 else None
         found = inside.step(frame, given)
-        expected = outside.step(resize_image(normalise(frame), size), None if given is None else resize_labels(given, size))
+        small = None if given is None else resize_labels(given.numpy(), size)
+        expected = outside.step(resize_image(normalise(frame), size), small)
         assert torch.equal(found, resize_probabilities(expected, (HEIGHT, WIDTH)))
         assert inside.to_labels(found).shape == (HEIGHT, WIDTH)
     assert inside.step(frames[0], resize_back=False).shape[-2:] == size

@@ -54,10 +54,10 @@ def test_a_lock_is_for_one_at_a_time_and_leaves_nothing(tmp_path):
     assert [path.name for path in out.iterdir()] == ["result"]
 
 
-def test_a_file_of_that_name_with_content_is_kept(tmp_path):
+def test_a_file_of_that_name_with_content_is_refused_and_kept(tmp_path):
     (tmp_path / LOCK).write_text("precious")
-    with Lock(tmp_path, "it"):
-        pass
+    with pytest.raises(InputError, match=f"{LOCK}: expected a lock file, which is empty"):
+        Lock(tmp_path, "it")
     assert (tmp_path / LOCK).read_text() == "precious"
 
 

@@ -143,3 +143,18 @@ def test_results_that_are_white_on_black_are_drawn_as_object_1(demo_data, script
         assert script("show_results", *flags, "--output", tmp_path / f"{value}.png") == 0
         pictures.append(read_image(tmp_path / f"{value}.png"))
     assert np.array_equal(*pictures)
+
+
+def test_the_moving_picture_shows_every_second_frame_of_each_video_and_loops(tiny_davis, light_file, script, tmp_path):
+    flags = ["--davis_path", tiny_davis, "--year", 2017, "--model", light_file, "--frames", 7]
+    assert script("make_example", *flags, "--output", tmp_path / "e.webp") == 0
+    with Image.open(tmp_path / "e.webp") as moving:
+        assert moving.n_frames == 4
+        assert moving.info["loop"] == 0
+        video = davis_videos(tiny_davis)[0]
+        labels = video.read_mask(next(iter(video.masks.values())))
+        given = sheet([[overlay(read_image(video.images[0]), labels)]], height=240)
+        difference = np.abs(np.array(moving.convert("RGB")).astype(int) - given)
+        assert difference.mean() < 10  # it is compressed
+        moving.seek(3)
+        assert np.abs(np.array(moving.convert("RGB")).astype(int) - given).mean() > difference.mean()

@@ -246,6 +246,15 @@ def test_static_sets_become_photographs_beside_greyscale_masks(script, tmp_path,
         assert clips.draw(0, np.random.default_rng(0), max_skip=0) is not None
 
 
+def test_hrsod_and_big_can_be_shrunk_by_their_shorter_side_as_in_the_released_code(script, tmp_path):
+    out = tmp_path / "out"
+    archives = static_archives(tmp_path)
+    assert script("prepare_static", *archives, "--output", out, "--num_workers", 0, "--shorter", 100) == 0
+    for pair, size in (("BIG_small/2007", (100, 170)), ("HRSOD_small/55", (341, 100)), ("ecssd/0001", (6, 8))):
+        labels = read_label_map(out / f"{pair}.png").labels
+        assert labels.shape == read_image(out / f"{pair}.jpg").shape[:2] == size
+
+
 @pytest.mark.parametrize("files", [{"images/0001.jpg": jpg()}, VALID, {"notes.txt": b"x"}], ids=["half", "videos", "notes"])
 def test_an_archive_without_static_pairs_is_refused(files, script, tmp_path, capsys):
     assert script("prepare_static", zipped(tmp_path / "a", files), "--output", tmp_path / "out") == 2

@@ -12,11 +12,11 @@ from PIL import Image
 
 from dataset.benchmarks import davis_videos
 from dataset.robot import UNMARKED
-from evaluation.cut import cut_from_scribbles
+from evaluation.cut import cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks
 from evaluation.rounds import give_scribbled, give_truth, look_at, rounds_of
 from model import VideoSegmenter
-from model.scribble import ScribbleNetwork, cut_with_network, save_scribble_network
+from model.scribble import ScribbleNetwork, save_scribble_network
 
 
 def test_rounds_correct_the_worst_frame_and_compute_its_interval_alone(tiny_davis, light_network):

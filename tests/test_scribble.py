@@ -9,13 +9,13 @@ from conftest import ROOT, run_script
 
 from dataset.clip import Clip
 from dataset.scribbles import ScribbleSource, corrupt, draw_hints
-from evaluation.cut import cut_from_scribbles
+from evaluation.cut import cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks
 from evaluation.rounds import look_at
 from model import load_network
 from model.checkpoint import read
 from model.losses import overlap_loss
-from model.scribble import ScribbleNetwork, cut_with_network, load_scribble_network, save_scribble_network
+from model.scribble import ScribbleNetwork, load_scribble_network, save_scribble_network
 from util.errors import InputError
 from util.image import read_grey, read_image
 

@@ -265,10 +265,11 @@ def test_the_moving_average_of_the_weights_is_the_result_and_goes_on_bit_for_bit
     found = load_network(tmp_path / "x_s3.pth").state_dict()
     weights = [checkpoint.read(path)["network"] for path in reversed(checkpoints_in(tmp_path / "x_s3"))]
     for name, first in weights[0].items():
-        expected = first
-        for later in weights[1:]:
-            expected = 0.75 * expected + 0.25 * later[name]
-        torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-7)
+        if first.is_floating_point():
+            expected = first
+            for later in weights[1:]:
+                expected = 0.75 * expected + 0.25 * later[name]
+            torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-7)
     (tmp_path / "x_s3.pth").unlink()
     (tmp_path / "x_s3/checkpoint_0000003.pth").unlink()
     assert run(tmp_path, *flags) == 0

@@ -1,19 +1,37 @@
 """Training data of the stages: draws, curriculum, target objects, and the handling of unusable samples."""
 
+import argparse
+import contextlib
 import itertools
 import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from conftest import write_video
 from PIL import Image
 
-from dataset.benchmarks import davis_videos
+from dataset.benchmarks import davis_videos, read_image_set
 from dataset.clip import appears_first, make_clip
-from dataset.stages import STAGES, Draws, Schedule, load, max_skip, stage_sources, static_sources, stays_in_size
+from dataset.stages import (
+    STAGES,
+    YOUTUBE_LIST,
+    Batch,
+    Draws,
+    Schedule,
+    add_sampling_flags,
+    load,
+    max_skip,
+    sampling_options,
+    stage_sources,
+    static_sources,
+    stays_in_size,
+)
 from dataset.static import StaticClips
 from dataset.vos import VideoClips, paper_frames, released_frames
+from training.config import Objective
+from training.step import training_step
 from util.errors import InputError
 
 CROP = 32
@@ -416,6 +434,63 @@ def test_static_masks_are_cut_at_half(tmp_path):
     Image.fromarray(grey).save(tmp_path / "a.png")
     clip = StaticClips(tmp_path, crop=CROP).draw(0, np.random.default_rng(0), max_skip=0)
     assert 0 < np.count_nonzero(clip.labels[0]) < CROP * CROP * 0.7
+
+
+def grey_photograph(folder) -> StaticClips:
+    """A photograph whose mask falls from 255 in its middle to 0."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "a.jpg")
+    Image.fromarray((255 - 8 * np.hypot(x, y)).clip(0, 255).astype(np.uint8)).save(folder / "a.png")
+    return StaticClips(folder, crop=CROP)
+
+
+def test_a_photographs_mask_goes_soft_into_the_memory_and_its_targets_are_cut_at_half(tmp_path):
+    source = grey_photograph(tmp_path)
+    clips = [source.draw(0, np.random.default_rng(seed), max_skip=0) for seed in range(4)]
+    for clip in clips:
+        assert (clip.masks.shape, clip.masks.dtype) == ((1, CROP, CROP), np.uint8)
+        assert np.array_equal(clip.labels[0], clip.masks[0] > 127)
+        assert len(np.unique(clip.masks)) > 50  # a mask that was cut before the warps would have few values
+
+
+def test_the_training_step_gets_soft_masks_where_there_are_some_and_else_those_of_the_labels(tmp_path, demo_data):
+    class Stop(Exception):
+        pass
+
+    def masks_of(sources) -> tuple[Batch, torch.Tensor]:
+        batch = next(load(Draws(sources, seed=0), Schedule(1, 2), rank=0, start=0, workers=0))
+        given = []
+
+        def network(frames, masks, valid):
+            given.append((batch, masks))
+            raise Stop
+
+        with contextlib.suppress(Stop):
+            training_step(network, batch, 0, Objective(None, 0, 0), torch.device("cpu"))
+        return given[0]
+
+    batch, masks = masks_of({"photographs": (grey_photograph(tmp_path), 1)})
+    assert batch.masks is not None
+    assert torch.equal(masks, batch.masks.float() / 255)
+    assert masks.dtype == torch.float32
+    batch, masks = masks_of(stage_sources(3, roots(demo_data), crop=CROP))
+    assert batch.masks is None
+    assert torch.equal(masks, torch.stack([batch.labels[:, 0] == 1, batch.labels[:, 0] == 2], dim=1).float())
+
+
+def test_the_releases_list_of_youtube_is_the_default_and_has_3464_videos(demo_data, tmp_path):
+    names = read_image_set(YOUTUBE_LIST, tmp_path)
+    assert len(names) == len(set(YOUTUBE_LIST.read_text().split())) == 3464
+    parser = argparse.ArgumentParser()
+    add_sampling_flags(parser)
+    assert sampling_options(parser.parse_args([]))["youtube_list"] == YOUTUBE_LIST
+    assert sampling_options(parser.parse_args(["--yv_all"]))["youtube_list"] is None
+    every = stage_sources(3, roots(demo_data))["YouTube-VOS"][0].names
+    for part in ("JPEGImages", "Annotations"):  # one of them is in the list
+        shutil.copytree(demo_data / "YouTube/train_480p" / part / every[0], tmp_path / "train_480p" / part / names[7])
+        shutil.copytree(demo_data / "YouTube/train_480p" / part / every[1], tmp_path / "train_480p" / part / "fffffffff0")
+    there = stage_sources(3, {**roots(demo_data), "yv_root": str(tmp_path)}, youtube_list=YOUTUBE_LIST)
+    assert there["YouTube-VOS"][0].names == [names[7]]
 
 
 def test_static_data_sets_that_are_there_are_used(demo_data, tmp_path):

@@ -114,6 +114,18 @@ def test_a_flip_is_exact():
     assert np.array_equal(found_labels, labels[:, ::-1])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_soft_mask_is_warped_as_a_picture_is(seed):
+    image, _ = smooth_picture(seed=seed)
+    grey = image[..., 0]
+    for view in views_of("static", seed):
+        frame, mask, outside = warp(view, image, grey, CROP, soft=True)
+        assert np.array_equal(mask[~outside], frame[..., 0][~outside])
+        assert not mask[outside].any()
+        chain = step_by_step(geometry(view), image, grey, CROP, soft=True)[1].astype(int)
+        assert np.mean(np.abs(chain - mask)[~outside] > 12) < 0.03  # three pixels along the border of what is filled differ
+
+
 def test_what_shrinks_is_averaged_first():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (4 * CROP, 4 * CROP, 3), dtype=np.uint8)

@@ -11,6 +11,8 @@ from evaluation.run import segmenter_of
 from model import VideoSegmenter
 from model.views import MultiViewSegmenter, View
 from util.errors import InputError
+from util.image import resize_labels
+from util.tensors import normalise, resize_image, resize_probabilities, shorter_side_size
 
 SIZE = (60, 90)
 
@@ -26,14 +28,16 @@ def video():
 
 
 def one_view(network, size, flip, frames, masks) -> list[np.ndarray]:
-    """Probabilities of each frame by one segmenter; flipped ones are flipped by hand before and after."""
-    segmenter, results = VideoSegmenter(network, size=size, memory_every=2), []
+    """Probabilities of each frame by one segmenter; resized and flipped by hand, in this order, before and after."""
+    segmenter, results = VideoSegmenter(network, memory_every=2), []
+    working = shorter_side_size(*SIZE, size)
     for t, frame in enumerate(frames):
-        mask = masks.get(t)
+        image = resize_image(normalise(torch.from_numpy(frame)), working)
+        mask = resize_labels(masks[t], working) if t in masks else None
         if flip:
-            frame, mask = np.fliplr(frame), None if mask is None else np.fliplr(mask)
-        found = segmenter.step(frame, mask).numpy()
-        results.append(found[..., ::-1] if flip else found)
+            image, mask = image.flip(2), None if mask is None else np.fliplr(mask)
+        found = segmenter.step(image, mask)
+        results.append(resize_probabilities(found.flip(2) if flip else found, SIZE).numpy())
     return results
 
 
@@ -61,7 +65,7 @@ def test_the_kernel_goes_by_the_size(video):
     kernels = {"none": [False, False], "large": [False, True], "all": [True, True]}
     for kernel, expected in kernels.items():
         segmenter = segmenter_of(networks, [480, 600], False, kernel)()
-        assert [one.bank.kernel for one, _ in segmenter._views] == expected
+        assert [one.bank.kernel for one in segmenter._views] == expected
     assert segmenter_of(networks, None, False, "large", size=600)().bank.kernel
     with pytest.raises(InputError, match="--kernel large: goes by the size"):
         segmenter_of(networks, None, False, "large")

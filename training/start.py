@@ -66,7 +66,7 @@ def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 def refuse_other_network(network: STCN, arguments: argparse.Namespace) -> None:
     for name, value in network_flags(arguments).items():
         if value != getattr(network.config, name):
-            flag = {"attention": "no_attention", "aspp": "aspp"}.get(name, f"{name} {value}")
+            flag = {"attention": "no_attention", "aspp": "aspp", "skip_blocks": "skip_blocks"}.get(name, f"{name} {value}")
             raise InputError(f"--{flag}: the network to start from has {getattr(network.config, name)}")
 
 

@@ -14,7 +14,7 @@ from model.losses import clip_losses, overlap_loss
 from training.config import Objective, TrainConfig
 from training.state import Figures, State
 from util.device import upload
-from util.image import normalise
+from util.tensors import normalise
 
 WEIGHT_DECAY = 1e-7  # section F.1
 
@@ -99,7 +99,7 @@ def training_step(
     """One forward pass: the loss, the figures, and the predicted labels (B, T-1, H, W)."""
     frames = normalise(batch.frames.to(device, non_blocking=True))  # (B, T, 3, H, W)
     labels, valid = batch.labels.to(device, non_blocking=True), batch.valid.to(device, non_blocking=True)
-    masks = first_masks(labels, valid.shape[1])
+    masks = first_masks(labels, valid.shape[1]) if batch.masks is None else batch.masks.to(device) / 255
     with torch.autocast(device.type, objective.amp_dtype, enabled=objective.amp_dtype is not None):
         logits = model(frames, masks, batch.valid)  # on the CPU still
     losses = clip_losses(logits, labels, valid, objective.fraction(iteration))

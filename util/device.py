@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import resource
 import sys
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from util.errors import InputError
 
 
 def device_of(name: str) -> torch.device:
-    """The device for a `--device` value.  `auto` is CUDA, else MPS, else the CPU.
+    """The device for a `--device` value.  `auto` is CUDA, else the CPU: nobody has tried MPS yet, so it must be asked for.
 
     `cuda` is the GPU that torchrun assigns to this process; it becomes PyTorch's current device.  Raises `InputError` if
     the device does not exist.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -59,7 +58,7 @@ def use_half(choice: str, device: torch.device) -> bool:
         return choice == "on"
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (7, 0)
-    able = torch.cpu.get_capabilities()
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # which PyTorch 2.6 does not have: then float32
     return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
@@ -135,8 +134,12 @@ class Download:
 
 
 def peak_memory() -> tuple[str, int]:
-    """The kind of memory measured (`GPU` or `resident`) and this process's peak so far, in bytes."""
+    """The kind of memory measured (`GPU` or `resident`) and this process's peak so far, in bytes; 0 if unknown."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return "GPU", torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ModuleNotFoundError:  # on Windows
+        return "resident", 0
     unit = 1 if sys.platform == "darwin" else 1024
     return "resident", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

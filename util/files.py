@@ -56,7 +56,8 @@ def _problem_of_name(name: object) -> str | None:
 
 def open_file(path: str | Path) -> BinaryIO:
     """Open a file for reading; raises `OSError` if that is impossible, also for pipes and devices, which may never end."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 (the caller's)
+    no_wait = getattr(os, "O_NONBLOCK", 0)  # Windows has neither this nor such pipes
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | no_wait))  # noqa: SIM115 (the caller's)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError("it is a pipe or a device")

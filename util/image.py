@@ -1,4 +1,4 @@
-"""Images and label maps: normalising, padding, resizing, one-hot masks, image files, and the meaning of mask values.
+"""Image files and label maps, and the meaning of mask values.  As tensors: `util.tensors`.
 
 A label map is an integer array (H, W).  0 is background (in a given mask: unspecified), 1 to 254 are object ids.  The
 meaning of 255 depends on the video; `Numbering` decides it.
@@ -13,24 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image, TiffImagePlugin
-from torch import Tensor
 
 from util.errors import InputError
 from util.files import open_file, write_atomically
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-MEAN_COLOUR = (124, 116, 104)  # the mean as uint8
-STRIDE = 16  # of f16; frames are padded to multiples of it
+MEAN_COLOUR = (124, 116, 104)  # of ImageNet, uint8
 IGNORED = 255
 WHITE = IGNORED  # in masks that are white on black
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
-
-Padding = tuple[int, int, int, int]  # left, right, top, bottom
 
 
 class LabelMap(NamedTuple):
@@ -50,68 +42,17 @@ def colour_map() -> bytes:
     return colours.tobytes()
 
 
-def normalise(image: Tensor) -> Tensor:
-    """uint8 RGB (..., H, W, 3) -> float32 (..., 3, H, W), normalised by ImageNet's mean and standard deviation."""
-    result = image.movedim(-1, -3).contiguous().float().div_(255)
-    # per channel: copying a tensor of three numbers to the GPU would make it wait
-    for channel, mean, std in zip(result.unbind(-3), IMAGENET_MEAN, IMAGENET_STD, strict=True):
-        channel.sub_(mean).div_(std)
-    return result
-
-
-def padding_to_stride(height: int, width: int) -> Padding:
-    """The padding that makes height and width multiples of 16, with the smaller half on the left and at the top."""
-    x, y = -width % STRIDE, -height % STRIDE
-    return x // 2, x - x // 2, y // 2, y - y // 2
-
-
-def unpad(x: Tensor, padding: Padding) -> Tensor:
-    """Undo `F.pad(x, padding)` on the last two axes."""
-    left, right, top, bottom = padding
-    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
-
-
-def shorter_side_size(height: int, width: int, size: int | None) -> tuple[int, int]:
-    """Height and width with the shorter side scaled to `size` and the longer rounded down; unchanged for `None`.
-
-    Frames with an aspect ratio above 4 are enlarged only until the longer side is 4 `size`.
-    """
-    if size is None:
-        return height, width
-    shorter, longer = sorted((height, width))
-    if size > shorter and longer > 4 * shorter:
-        size = max(shorter, 4 * size * shorter // longer)
-    return height * size // shorter, width * size // shorter
-
-
-def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) float -> (3, *size), bicubic, not clamped.
-
-    There is no antialiasing, as in the released code, unless the image shrinks to less than a third.
-    """
-    if image.shape[-2:] == size:
-        return image
-    antialias = 3 * size[0] < image.shape[-2] or 3 * size[1] < image.shape[-1]
-    return F.interpolate(image[None], size, mode="bicubic", align_corners=False, antialias=antialias)[0]
-
-
-def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """(H, W) uint8 -> `size`, nearest."""
+def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) -> `size`, nearest: the same entries as PyTorch's `interpolate` takes, whose rounding is float32's."""
     if labels.shape == size:
         return labels
-    return F.interpolate(labels[None, None], size, mode="nearest")[0, 0]
+    rows, columns = (_nearest(*sides) for sides in zip(size, labels.shape, strict=True))
+    return labels[np.ix_(rows, columns)]
 
 
-def resize_probabilities(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N+1, H, W) -> (N+1, *size), bilinear."""
-    if probabilities.shape[-2:] == size:
-        return probabilities
-    return F.interpolate(probabilities[None], size, mode="bilinear", align_corners=False)[0]
-
-
-def one_hot(labels: Tensor, ids: list[int]) -> Tensor:
-    """Label map (H, W) -> float32 (len(ids), H, W) of 0 and 1."""
-    return (labels == torch.tensor(ids, device=labels.device)[:, None, None]).float()
+def _nearest(new: int, old: int) -> np.ndarray:
+    positions = np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))
+    return np.minimum(positions.astype(np.int64), old - 1)
 
 
 def object_ids(labels: np.ndarray) -> list[int]:

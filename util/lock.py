@@ -2,16 +2,19 @@
 
 import contextlib
 import errno
-import fcntl
 import os
-import weakref
+import stat
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from util.errors import InputError, warn
 from util.files import make_folder
 
 LOCK = ".stcn.lock"  # an empty file
-TRIES = 1000  # each fails only if another run removes the file at that moment
+TRIES = 1000  # each fails only if another run removes the folder at that moment
+READ_ONLY = (errno.EACCES, errno.EROFS, errno.EPERM)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Lock:
@@ -26,8 +29,9 @@ class Lock:
 
     def __init__(self, folder: str | Path, program: str) -> None:
         self.folder, self._path = Path(folder), Path(folder, LOCK)
-        self._made: list[Path]  # folders, the innermost first
-        self._file: int | None = None
+        self._made: list[Path] = []  # folders, the innermost first
+        # its own fallback, a file that stays after a kill, would need a hand to remove it
+        self._lock = FileLock(self._path, timeout=0, mode=0o666, thread_local=False, fallback_to_soft=False)
         if os.environ.get("RANK", "0") != "0":
             return
         for _ in range(TRIES):
@@ -37,16 +41,21 @@ class Lock:
                 place = place.parent
             make_folder(self.folder)
             try:
-                file = self._open()
+                self._refuse_foreign()
+                self._lock.acquire()
+                return
             except FileNotFoundError:  # another run ended and has just removed the folder
                 continue
-            if file is None:
+            except Timeout as error:
+                message = f"{self.folder}: another run of {program} works in this folder; wait until it ends"
+                raise InputError(message) from error
+            except OSError as error:
+                if error.errno in NO_LOCKS:
+                    self._path.unlink(missing_ok=True)
+                    warn(f"{self._path}: cannot be locked ({error.strerror}); let no other run write there")
+                elif error.errno not in READ_ONLY:
+                    raise InputError(f"{self._path}: expected a lock file ({error.strerror})") from error
                 return
-            if self._is_ours(file, program):
-                self._file = file
-                _HELD.add(self)
-                return
-            os.close(file)
         raise InputError(f"{self._path}: cannot make this file, which keeps other runs away")  # in /proc, for example
 
     def __enter__(self) -> "Lock":
@@ -57,51 +66,19 @@ class Lock:
 
     def release(self) -> None:
         """Let others have the folder; a second call does nothing."""
-        if self._file is None:
+        if not self._lock.is_locked:
             return
         try:
             with contextlib.suppress(OSError):
-                if os.fstat(self._file).st_size == 0:  # while it is locked, so that nobody else has it
-                    self._path.unlink()
+                self._path.unlink()  # while it is locked: who waits for it sees that it is gone
                 for place in self._made:
                     place.rmdir()
         finally:
-            self.close()
+            self._lock.release()
 
-    def close(self) -> None:
-        """Close the file, which frees the lock once no process has it open."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def _open(self) -> int | None:
-        """The lock file; `None` where nothing can be written."""
-        try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
-                raise InputError(f"{self._path}: expected a lock file ({error.strerror})") from error
-        with contextlib.suppress(OSError):  # another user's lock; reading is enough on this machine's own disks
-            return os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
-        return None
-
-    def _is_ours(self, file: int, program: str) -> bool:
-        """Lock the file; false if it was removed meanwhile."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(file)
-            raise InputError(f"{self.folder}: another run of {program} works in this folder; wait until it ends") from error
-        except OSError as error:
-            warn(f"{self._path}: cannot be locked ({error.strerror}); let no other run write there")
-            return True
+    def _refuse_foreign(self) -> None:
+        """Raise `InputError` if something that is no lock of ours has its name, which the library would empty."""
         with contextlib.suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(file), os.stat(self._path))
-        return False
-
-
-_HELD: weakref.WeakSet[Lock] = weakref.WeakSet()
-# else workers would hold the lock for some seconds after the death of the process that started them
-os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _HELD])
+            found = self._path.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size:
+                raise InputError(f"{self._path}: expected a lock file, which is empty, found something else; move it")

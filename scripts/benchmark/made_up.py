@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import torch
 
-from util.image import STRIDE
 from util.progress import progress_bar
+from util.tensors import STRIDE
 
 STRIPES = (10, 100)  # in a made-up mask: narrower ones if there are more than ten objects, and a hundred at most
 

@@ -18,7 +18,7 @@ from training.state import RunningMeans, State
 from training.step import figure_names, iterate, make_optimizer, make_scaler, training_step
 from util.device import fastest_format, peak_memory
 from util.distributed import Processes
-from util.image import normalise, padding_to_stride
+from util.tensors import normalise, padding_to_stride
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ import torchvision.transforms.functional as tf
 from PIL import Image
 from tps import ThinPlateSpline
 
-from dataset.stages import STAGES, Draws, max_skip, stage_sources
+from dataset.stages import STAGES, Draws, max_skip, same_skip, stage_sources
 from dataset.transforms import Jitter, Spline, View, apply_view
 from scripts.benchmark.made_up import Stopwatch
 from util.errors import InputError
@@ -30,7 +30,7 @@ def measure_data(roots: dict[str, str | None], *, crop: int, repeats: int) -> st
         except InputError as error:
             lines.append(f"{number:<7}left out: {error}")
             continue
-        draws = Draws(sources, seed=0, max_skip=lambda draw, stage=stage: max_skip(stage, 0.4))
+        draws = Draws(sources, seed=0, max_skip=partial(same_skip, max_skip(stage, 0.4)))
         ways = {"composed": partial(_draw, draws, apply_view), "chain": partial(_draw, draws, step_by_step)}
         ours, chain = Stopwatch(torch.device("cpu")).compare(ways, repeats, f"samples of stage {number}")
         lines.append(f"{number:<7}{1 / ours:>10.1f}{1 / chain:>14.1f}{chain / ours:>7.1f}")
@@ -42,9 +42,12 @@ def _draw(draws: Draws, apply: Callable[..., Any], number: int) -> None:
         draws[number]
 
 
-def step_by_step(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
+def step_by_step(
+    view: View, image: np.ndarray, labels: np.ndarray, crop: int, *, soft: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """`apply_view` as a chain of Pillow and torchvision calls, each of which interpolates: the usual way to write it."""
     picture, mask = Image.fromarray(image), Image.fromarray(labels)
+    of_mask = Image.Resampling.BICUBIC if soft else Image.Resampling.NEAREST
     canvases = [(step.canvas[1], step.canvas[0]) for step in view.warps[1:]] + [(crop, crop)]
     for step, size in zip(view.warps, canvases, strict=True):
         (a, b, c), (d, e, f) = step.matrix
@@ -53,13 +56,13 @@ def step_by_step(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -
         if b == d == 0 and a > 0 and np.abs(box - within).max() < 1e-6:  # a region becomes the whole
             box = tuple(within)
             picture = picture.resize(size, Image.Resampling.BICUBIC, box=box)
-            mask = mask.resize(size, Image.Resampling.NEAREST, box=box)
+            mask = mask.resize(size, of_mask, box=box)
         else:
             where = (size, Image.Transform.AFFINE, (a, b, c, d, e, f))
             picture = picture.transform(*where, Image.Resampling.BICUBIC, fillcolor=MEAN_COLOUR)
-            mask = mask.transform(*where, Image.Resampling.NEAREST, fillcolor=0)
+            mask = mask.transform(*where, of_mask, fillcolor=0)
     if view.spline is not None:
-        picture, mask = _spline(view.spline, np.asarray(picture), np.asarray(mask))
+        picture, mask = _spline(view.spline, np.asarray(picture), np.asarray(mask), soft=soft)
     picture = _jitter(picture, view.shared_jitter)
     if view.greyscale:
         picture = picture.convert("L").convert("RGB")
@@ -67,7 +70,7 @@ def step_by_step(view: View, image: np.ndarray, labels: np.ndarray, crop: int) -
     return np.asarray(picture), np.asarray(mask)
 
 
-def _spline(spline: Spline, image: np.ndarray, labels: np.ndarray) -> tuple[Image.Image, Image.Image]:
+def _spline(spline: Spline, image: np.ndarray, labels: np.ndarray, *, soft: bool) -> tuple[Image.Image, Image.Image]:
     side = len(labels)
     centres = (np.arange(side) + 0.5) / side
     places = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
@@ -76,7 +79,8 @@ def _spline(spline: Spline, image: np.ndarray, labels: np.ndarray) -> tuple[Imag
     x, y = (side * model.transform(places)).astype(np.float32).T.reshape(2, side, side)
     filled = (cv2.BORDER_CONSTANT, MEAN_COLOUR)
     image = cv2.remap(image, x - 0.5, y - 0.5, cv2.INTER_CUBIC, None, *filled)
-    labels = cv2.remap(labels, x - 0.5, y - 0.5, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, 0)
+    of_mask = cv2.INTER_CUBIC if soft else cv2.INTER_NEAREST
+    labels = cv2.remap(labels, x - 0.5, y - 0.5, of_mask, None, cv2.BORDER_CONSTANT, 0)
     return Image.fromarray(image), Image.fromarray(labels)
 
 

@@ -23,8 +23,8 @@ from model.plain import PlainBank, segment_plainly
 from scripts.benchmark.made_up import grid_of, made_up_mask, made_up_video
 from util.device import device_of, peak_memory
 from util.files import write_atomically
-from util.image import normalise
 from util.progress import progress_bar
+from util.tensors import normalise
 
 PROCESS = Path("/proc/self")  # Linux
 PARTS = 10  # of a long video, each timed

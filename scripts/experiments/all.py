@@ -46,16 +46,15 @@ def steps(arguments: argparse.Namespace) -> list[list[str]]:
     roots = ["--static_root", str(data / "static"), "--davis_root", davis]
     budget = ["--iterations", str(arguments.iterations), "--crop", str(arguments.crop), "--no_pretrained"]
     alike = [f"{kind}_{channels}_s0" for channels in (64, 128) for kind in ("l2", "dot", "cosine")]
-    masks = [str(out / "table_8" / name / "every_5") for name in ("stm_l2_s0", "l2_64_s0")]
+    table_8 = ("stm_dot_64_s0", "stm_dot_128_s0", "stm_l2_64_s0", "dot_128_s0", "l2_64_s0")
+    masks = [str(out / "table_8" / name / "every_5") for name in ("stm_l2_64_s0", "l2_64_s0")]
     drawing = ["--davis_path", davis, "--videos", first, "--output", str(out / "figure_7.png")]
     return [
         experiment("networks", *roots, *budget, *device),
         experiment("regions"),
         experiment("compare", *networks(*alike), *same, folder="table_2"),
         experiment("compare", *networks("l2_64_s0", "main_s3", "l2_64_s3"), *same, folder="table_7"),
-        experiment(
-            "schedules", *networks("stm_dot_s0", "stm_l2_s0", "dot_64_s0", "l2_64_s0"), "--every", "5", *same, folder="table_8"
-        ),
+        experiment("schedules", *networks(*table_8), "--every", "5", *same, folder="table_8"),
         experiment("schedules", "--model", LIGHT, "--every", "3", "5", *same, folder="table_9"),
         experiment("affinity", *networks("dot_64_s0", "l2_64_s0"), *same),
         experiment("correspondences", "--model", LIGHT, *same),

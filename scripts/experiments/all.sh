@@ -6,5 +6,5 @@
 #   bash scripts/experiments/all.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../venv.sh"
-python scripts/make_demo_data.py demo/data --overwrite
+python scripts/data/make_demo_data.py demo/data --overwrite
 python -m scripts.experiments.all demo/experiments --data demo/data "$@"

@@ -19,7 +19,7 @@ from model.similarity import SIMILARITIES, similarity
 from scripts.experiments.common import experiment_parser, labels_of, network_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import positive_int
-from util.image import STRIDE
+from util.tensors import STRIDE
 
 HEIGHT, WIDTH = 480, 854
 GIGA, MEGA = 2**30, 2**20  # as the paper's figures turn out to be

@@ -29,17 +29,9 @@ from model.similarity import affinity, similarity
 from scripts.experiments.common import experiment_parser, labels_of, network_of, settings_of, videos_of
 from util.errors import InputError, one_line_errors
 from util.flags import fraction, non_negative_int, positive_int
-from util.image import (
-    STRIDE,
-    normalise,
-    object_ids,
-    padding_to_stride,
-    read_image,
-    resize_image,
-    resize_labels,
-    shorter_side_size,
-)
+from util.image import object_ids, read_image, resize_labels
 from util.picture import sheet, write_picture
+from util.tensors import STRIDE, normalise, padding_to_stride, resize_image, shorter_side_size
 
 DRAWN = 8  # points of a grid, at most
 
@@ -166,7 +158,7 @@ def transfer(
         if index < arguments.source or path.stem not in video.truth:
             continue
         frame, truth = read_image(path), video.read_mask(video.truth[path.stem])
-        truth = resize_labels(torch.from_numpy(truth), frame.shape[:2]).numpy()
+        truth = resize_labels(truth, frame.shape[:2])
         key = keys_of(network, frame, arguments.size)
         x, y = centres(frame, arguments.size, key.shape[1:])
         cells = truth[np.ix_(y, x)].flatten()

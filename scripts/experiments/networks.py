@@ -2,7 +2,7 @@
 
 python -m scripts.experiments.networks --static_root ../static --davis_root ../DAVIS/2017 --yv_root none --iterations 400
 
-Each has ResNet-18 in both encoders.  `<similarity>_<Ck>_s0.pth` and `stm_<similarity>_s0.pth` are trained on photographs
+Each has ResNet-18 in both encoders.  `<similarity>_<Ck>_s0.pth` and `stm_<similarity>_<Ck>_s0.pth` are trained on photographs
 alone, `main_s3.pth` on videos alone, and `l2_64_s3.pth` on both.  A run that was stopped goes on.
 """
 
@@ -10,14 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from model.similarity import SIMILARITIES
 from scripts.experiments.common import experiment_parser
 from util.errors import InputError, one_line_errors
 from util.flags import positive_int
 from util.progress import progress_bar
 
 ROOT = Path(__file__).parents[2]
+SIMILARITIES = ("l2", "dot", "cosine")  # `cosine_scaled`, the other reading of section 3.2, with --only
 CHANNELS = (64, 128)
+STM = (("l2", 64), ("dot", 64), ("dot", 128))
 SHORT = {  # as for the light network
     "key_backbone": "resnet18",
     "value_backbone": "resnet18",
@@ -44,7 +45,7 @@ def parser():
     result.add_argument("--amp_dtype", choices=("float16", "bfloat16"), help="as for train.py")
     result.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     result.add_argument("--device", default="auto", help="as for train.py")
-    result.add_argument("--only", nargs="+", metavar="NAME", help="only these, as l2_64_s0 (default: all)")
+    result.add_argument("--only", nargs="+", metavar="NAME", help="only these, as l2_64_s0 (default: all but cosine_scaled)")
     return result
 
 
@@ -54,10 +55,14 @@ def main() -> None:
     runs = {
         f"{kind}_{channels}_s0": ["--similarity", kind, "--key_dim", str(channels)]
         for channels in CHANNELS
-        for kind in SIMILARITIES
+        for kind in (*SIMILARITIES, "cosine_scaled")
     }
-    runs |= {f"stm_{kind}_s0": ["--arch", "stm", "--similarity", kind] for kind in ("l2", "dot")}
+    runs |= {
+        f"stm_{kind}_{channels}_s0": ["--arch", "stm", "--similarity", kind, "--key_dim", str(channels)]
+        for kind, channels in STM
+    }
     runs |= {"main_s3": [], "l2_64_s3": ["--load_network", f"{arguments.output}/l2_64_s0.pth"]}
+    usual = [name for name in runs if not name.startswith("cosine_scaled")]
     if strange := sorted(set(arguments.only or ()) - runs.keys()):
         raise InputError(f"--only: expected some of {', '.join(runs)}, found {strange[0]}")
     names = ("static_root", "davis_root", "yv_root", "iterations", "crop", "batch_size", "device")
@@ -65,7 +70,7 @@ def main() -> None:
     same = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     same += ["--save_dir", arguments.output, *(["--no_pretrained"] if arguments.no_pretrained else [])]
     same += ["--amp_dtype", arguments.amp_dtype] if arguments.amp_dtype else []
-    chosen = {name: flags for name, flags in runs.items() if arguments.only is None or name in arguments.only}
+    chosen = {name: flags for name, flags in runs.items() if name in (arguments.only or usual)}
     with progress_bar(len(chosen), "networks") as bar:
         for name, flags in chosen.items():
             network, stage = name.rsplit("_s", 1)

@@ -1,4 +1,4 @@
-"""Figure 5: the time of each part of a frame, STM beside STCN, over the videos of a data set.
+"""Figure 5: the time of each part of a frame, STM beside STCN, with the last frame in memory and without.
 
 python -m scripts.experiments.timing --model saves/stm.pth saves/stcn.pth --davis_path ../DAVIS/2017
 python -m scripts.experiments.timing --untrained --davis_path ../DAVIS/2017    # the paper's two networks, random weights
@@ -37,7 +37,6 @@ HATCHES = ("", "//", "xx", "..", "--")
 def parser() -> argparse.ArgumentParser:
     result = experiment_parser("timing", __doc__)
     add_memory_flags(result)
-    result.add_argument("--include_last", action="store_true", help="let the last frame be memory too, as in STM")
     result.add_argument("--untrained", action="store_true", help="the paper's STM and STCN with random weights, not --model")
     return result
 
@@ -49,7 +48,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         if arguments.untrained:
             arguments.model = [untrained(arch, Path(temporary)) for arch in ("stm", "stcn")]
-        rows = [row_of(model, label, videos, arguments) for model, label in labels_of(arguments.model).items()]
+        rows = [
+            row_of(model, label, videos, arguments, include_last=last)
+            for model, label in labels_of(arguments.model).items()
+            for last in (True, False)
+        ]
     report(arguments.output, "timing", "Figure 5: milliseconds of a frame", rows, draw(rows))
 
 
@@ -61,12 +64,17 @@ def untrained(arch: str, folder: Path) -> str:
     return str(path)
 
 
-def row_of(model: str, label: str, videos: list[Video], arguments: argparse.Namespace) -> Row:
+def row_of(model: str, label: str, videos: list[Video], arguments: argparse.Namespace, *, include_last: bool) -> Row:
+    """A network in one schedule.  The paper times STM with the last frame in memory, which is then encoded in every frame,
+    and STCN without it (section 6.2).
+    """
     network = network_of(model, arguments)
-    settings = settings_of(model, arguments, "mem_every", "top", "include_last", "threads") | {"device": arguments.device}
+    settings = settings_of(model, arguments, "mem_every", "top", "threads")
+    settings |= {"include_last": include_last, "device": arguments.device}
     options = {"size": arguments.size, "memory_every": arguments.mem_every, "top_k": arguments.top}
-    work = partial(seconds_of, network, {**options, "include_last": arguments.include_last})
-    path = Path(arguments.output) / f"seconds_{label}.json"
+    work = partial(seconds_of, network, {**options, "include_last": include_last})
+    label += ", with last" if include_last else ", without"
+    path = Path(arguments.output) / f"seconds_{label.replace(', ', '_').replace(' ', '_')}.json"
     found = over_videos(path, settings, videos, work, overwrite=arguments.overwrite).values()
     frames = sum(video["frames"] for video in found)
     parts = {name: 1000 * sum(video[name] for video in found) / frames for name in (*PARTS.values(), REST)}

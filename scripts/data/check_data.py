@@ -1,7 +1,7 @@
 """Report which data sets are present, what is broken, and what each training stage or benchmark still lacks.
 
-    python scripts/check_data.py
-    python scripts/check_data.py --decode
+    python scripts/data/check_data.py
+    python scripts/data/check_data.py --decode
 
 Compares the sizes in the headers of images and masks; `--decode` decodes every file, which also finds broken ones.  The
 exit status is 1 if something is broken, and 0 if data sets are merely absent.

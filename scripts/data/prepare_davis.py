@@ -1,10 +1,10 @@
 """Unpack the archives of DAVIS 2016 and 2017 to where training and evaluation read them.
 
-    python scripts/prepare_davis.py DAVIS-2017-trainval-480p.zip DAVIS-2017-test-dev-480p.zip DAVIS-data.zip
+    python scripts/data/prepare_davis.py DAVIS-2017-trainval-480p.zip DAVIS-2017-test-dev-480p.zip DAVIS-data.zip
 
 fills ../DAVIS/2017/trainval, ../DAVIS/2017/test-dev and ../DAVIS/2016 with the 480p frames and masks.
 
-    python scripts/prepare_davis.py --shorter 600 DAVIS-2017-test-dev-Full-Resolution.zip
+    python scripts/data/prepare_davis.py --shorter 600 DAVIS-2017-test-dev-Full-Resolution.zip
 
 adds the full-resolution frames, resized, as JPEGImages/600p, for eval_davis.py --resolution 600p --size 600.
 """

@@ -1,7 +1,7 @@
 """Unpack the archives of YouTube-VOS to where training and evaluation read them; training frames are resized.
 
-    python scripts/prepare_youtube.py train.zip valid.zip valid_all_frames.zip                    # 2019, to ../YouTube
-    python scripts/prepare_youtube.py valid.zip valid_all_frames.zip --output ../YouTube2018      # 2018
+    python scripts/data/prepare_youtube.py train.zip valid.zip valid_all_frames.zip                    # 2019, to ../YouTube
+    python scripts/data/prepare_youtube.py valid.zip valid_all_frames.zip --output ../YouTube2018      # 2018
 
 fills train_480p (shorter side 480, never enlarged; images bicubic, masks nearest), valid, test and all_frames.
 """

@@ -1,6 +1,6 @@
 """Unpack the archives of BL30K to where training reads them.
 
-    python scripts/prepare_bl30k.py BL30K_a.tar BL30K_b.tar BL30K_c.tar BL30K_d.tar BL30K_e.tar BL30K_f.tar
+    python scripts/data/prepare_bl30k.py BL30K_a.tar BL30K_b.tar BL30K_c.tar BL30K_d.tar BL30K_e.tar BL30K_f.tar
 
 fills ../BL30K.  The archives may also be given one at a time, and removed afterwards.
 """

@@ -1,6 +1,6 @@
 """Make the pictures of docs/annotate.md: use the page of annotate.py in headless Chromium, as a person would.
 
-python scripts/make_screenshots.py DAVIS/2016/JPEGImages/480p/soapbox --box 162 55 282 178 --output docs
+python scripts/dev/make_screenshots.py DAVIS/2016/JPEGImages/480p/soapbox --box 162 55 282 178 --output docs
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
     options.binary_location = chromium
     for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={SIZE[0]},{SIZE[1]}"):
         options.add_argument(flag)
-    command = [sys.executable, Path(__file__).with_name("annotate.py"), arguments.video, "--port", "0", "--output"]
+    command = [sys.executable, Path(__file__).parents[1] / "annotate.py", arguments.video, "--port", "0", "--output"]
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen([*map(str, command), f"{folder}/out"], stdout=subprocess.PIPE, text=True) as server,

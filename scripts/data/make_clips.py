@@ -1,7 +1,7 @@
 """Make training videos in BL30K's layout from objects cut out of photographs; a seed always gives the same videos.
 
-    python scripts/make_clips.py clips --static_root ../static --clips 1000
-    python scripts/make_clips.py clips --static_root ../static --clips 1000 --davis_root ../DAVIS/2017
+    python scripts/data/make_clips.py clips --static_root ../static --clips 1000
+    python scripts/data/make_clips.py clips --static_root ../static --clips 1000 --davis_root ../DAVIS/2017
 
 The objects move in front of other photographs.  With `--davis_root` or `--yv_root`, the same number of videos again shows
 them in front of real videos, whose objects keep their labels.

@@ -1,9 +1,9 @@
 """Unpack the archives of the static data sets (stage 0) to where training reads them, as name.jpg and name.png.
 
-    python scripts/prepare_static.py images.zip ground_truth_mask.zip DUTS-TR.zip DUTS-TE.zip fewshot_data.zip BIG.zip
+    python scripts/data/prepare_static.py images.zip ground_truth_mask.zip DUTS-TR.zip DUTS-TE.zip fewshot_data.zip BIG.zip
 
-fills ../static.  Masks become greyscale; HRSOD and BIG are shrunk to 512 pixels on the longer side (images bicubic, masks
-nearest).  Give all archives of a data set at once.
+fills ../static.  Masks become greyscale; HRSOD and BIG are shrunk to 512 pixels on the longer side, or with --shorter to so
+many on the shorter one (images bicubic, masks nearest).  Give all archives of a data set at once.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 from dataset.archives import Archive
 from dataset.preparation import Convert, Placement, convert_image, convert_mask, preparation_parser, prepare
 from util.errors import InputError, names_some, one_line_errors
+from util.flags import int_between
 
 SOURCES = """\
 ECSSD: https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/dataset.html
@@ -29,7 +30,7 @@ BIG: https://github.com/hkchengrex/CascadePSP
   the archive with <name>_im.jpg and <name>_gt.png
 Read the terms there, download the files, and pass them (or the folders that they were unpacked to) to this script."""
 
-LONGER = {"BIG_small": 512, "HRSOD_small": 512}
+SHRUNK, LONGER = ("BIG_small", "HRSOD_small"), 512  # section F.3.1
 # data set, its images, its masks; group 1 is their common name; the first match counts
 PATTERNS = [
     (name, re.compile(images, re.IGNORECASE), re.compile(masks, re.IGNORECASE))
@@ -57,11 +58,13 @@ def recognised(member: str) -> tuple[str, str, str] | None:
     return None
 
 
-def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str, Placement]]]:
+def plan(archives: list[Archive], output: Path, *, shorter: int | None = None) -> list[tuple[Archive, dict[str, Placement]]]:
     """Where the files of each archive go, if both image and mask are in any of the archives; prints those that are not.
 
-    Raises `InputError` if an archive contributes to no pair.
+    HRSOD and BIG are shrunk to 512 pixels on the longer side, or to `shorter` on the shorter one.  Raises `InputError` if an
+    archive contributes to no pair.
     """
+    size = {"longer": LONGER} if shorter is None else {"shorter": shorter}
     known = [{member: what for member in archive.sizes if (what := recognised(member))} for archive in archives]
     partners: dict[tuple[str, str], set[str]] = {}
     for files in known:
@@ -71,7 +74,7 @@ def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str,
     plans = []
     for archive, files in zip(archives, known, strict=True):
         placements = {
-            member: Placement(output / name, f"{stem}{suffix}", _convert(suffix, LONGER.get(name)))
+            member: Placement(output / name, f"{stem}{suffix}", _convert(suffix, size if name in SHRUNK else {}))
             for member, (name, stem, suffix) in files.items()
             if f"{name}/{stem}" not in alone
         }
@@ -86,19 +89,27 @@ def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str,
     return plans
 
 
-def _convert(suffix: str, longer: int | None) -> Convert:
+def _convert(suffix: str, size: dict[str, int]) -> Convert:
     if suffix == ".jpg":
-        return partial(convert_image, longer=longer)
-    return partial(convert_mask, longer=longer, grey=True)
+        return partial(convert_image, **size)
+    return partial(convert_mask, **size, grey=True)
 
 
 def parser() -> argparse.ArgumentParser:
-    return preparation_parser(__doc__, output="../static", workers=True)
+    result = preparation_parser(__doc__, output="../static", workers=True)
+    result.add_argument(
+        "--shorter",
+        type=int_between(16, 4096),
+        metavar="PIXELS",
+        help="shorter side of HRSOD and BIG (384 in the released code), instead of 512 pixels on the longer one",
+    )
+    return result
 
 
 @one_line_errors
 def main() -> None:
-    prepare(parser().parse_args(), SOURCES, plan)
+    arguments = parser().parse_args()
+    prepare(arguments, SOURCES, partial(plan, shorter=arguments.shorter))
 
 
 if __name__ == "__main__":

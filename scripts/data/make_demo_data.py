@@ -1,6 +1,6 @@
 """Make small synthetic videos and photographs in every layout that the project reads, without any download.
 
-    python scripts/make_demo_data.py demo/data
+    python scripts/data/make_demo_data.py demo/data
 
 Textured objects move, rotate, deform and occlude one another in front of a moving textured background.  A seed always gives
 the same data.

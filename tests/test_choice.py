@@ -1,0 +1,144 @@
+"""How a CPU convolves is measured once and recorded: whatever goes on with results does as the run before."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from conftest import ROOT, run_script
+from films import square, write_folder
+from test_ranks import finish, torchrun
+from torch import nn
+
+import model.fast
+from model import VideoSegmenter
+from util.image import colour_map, write_label_map
+
+NARROW_TOO = """
+import model.fast
+from torch import nn
+model.fast._is_wide = lambda module: (
+    isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.stride == (1, 1) and module.in_channels >= 16
+)
+"""
+
+
+class Machine:
+    """A CPU on which Winograd's algorithm pays or not, and what networks have chosen on it."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.pays = True
+        self.chosen: list[bool | None] = []
+        prepare = model.fast.for_inference
+
+        def for_inference(*arguments, **options):
+            network = prepare(*arguments, **options)
+            self.chosen.append(network.winograd)
+            return network
+
+        monkeypatch.setattr("model.fast.for_inference", for_inference)
+        monkeypatch.setattr("model.fast.winograd_pays", lambda: self.pays)
+
+    def runs(self, pays: bool, run: Callable[[], int]) -> tuple[int, bool | None]:
+        """The exit status of a run while the algorithm pays or does not, and what its network chose."""
+        self.pays = pays
+        return run(), self.chosen[-1]
+
+
+@pytest.fixture
+def machine(monkeypatch) -> Machine:
+    def is_wide(module: nn.Module) -> bool:
+        return isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.in_channels >= 16
+
+    monkeypatch.setattr("model.fast._is_wide", is_wide)
+    return Machine(monkeypatch)
+
+
+@pytest.fixture
+def flags(light_file) -> list[object]:
+    return ["--model", light_file, "--size", 48, "--device", "cpu", "--amp", "off"]
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_an_evaluation_goes_on_as_it_began(pays, machine, flags, tiny_davis, tmp_path, capsys):
+    def run(*more: object) -> int:
+        return run_script("eval_davis", "--davis_path", tiny_davis, "--output", tmp_path / "out", *flags, *more)
+
+    assert machine.runs(pays, run) == (0, pays)
+    assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["winograd"] is pays
+    assert machine.runs(not pays, run) == (0, pays)
+    assert machine.runs(not pays, lambda: run("--overwrite")) == (0, not pays)  # measured anew
+    status, _ = machine.runs(pays, lambda: run("--tune", "off"))
+    assert (status == 0) == (not pays)
+    assert ("winograd was False, is True" in capsys.readouterr().err) == pays
+
+
+@pytest.mark.parametrize("stop", [2, None], ids=["stopped", "finished"])
+@pytest.mark.parametrize("pays", [True, False])
+def test_the_video_of_a_user_goes_on_as_it_began(pays, stop, machine, flags, tmp_path, monkeypatch, capsys):
+    write_label_map(tmp_path / "a.png", square((4, 4)), colour_map())
+    frames = write_folder(tmp_path / "frames", 4)
+
+    def run() -> int:
+        mask = f"2:{tmp_path / 'a.png'}"
+        return run_script("segment_video", frames, "--mask", mask, "--output", tmp_path / "out", *flags)
+
+    with monkeypatch.context() as patch:
+        if stop is not None:
+            stop_at(patch, stop)
+        assert machine.runs(pays, run)[1] is pays
+    assert machine.runs(not pays, run) == (0, pays)
+    assert ("already finished" in capsys.readouterr().out) == (stop is None)
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_rounds_of_corrections_go_on_as_they_began(pays, machine, flags, tiny_davis, tmp_path, monkeypatch):
+    def run() -> int:
+        common = ("--davis_path", tiny_davis, "--rounds", 1, "--output", tmp_path / "out")
+        return run_script("eval_rounds", *common, *flags)
+
+    assert machine.runs(pays, run) == (0, pays)
+    assert machine.runs(not pays, run) == (0, pays)
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_an_annotation_goes_on_as_it_began(pays, machine, flags, tmp_path, monkeypatch):
+    uvicorn = pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    frames = write_folder(tmp_path / "frames", 2)
+
+    def run() -> int:
+        return run_script("annotate", frames, "--output", tmp_path / "out", "--port", 0, "--scribble_model", "none", *flags)
+
+    for now in (pays, not pays):
+        assert machine.runs(now, run) == (0, pays)
+        assert json.loads((tmp_path / "out/session.json").read_text())["settings"]["winograd"] is pays
+
+
+def stop_at(monkeypatch, number: int) -> None:
+    """Interrupt the segmenters at step `number`, from 0."""
+    step, counted = VideoSegmenter.step, []
+
+    def counting(self, *arguments, **options):
+        counted.append(1)
+        if len(counted) > number:
+            raise KeyboardInterrupt
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(VideoSegmenter, "step", counting)
+
+
+@pytest.mark.slow
+def test_all_ranks_convolve_as_rank_0_found_best(flags, tiny_davis, tmp_path):
+    """Each rank would find another way best."""
+    wrapper = tmp_path / "ranks.py"
+    wrapper.write_text(
+        f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\nimport util\n{NARROW_TOO}"
+        "rank = os.environ['RANK']\nmodel.fast.winograd_pays = lambda: rank == '1'\n"
+        "import eval_davis, evaluation.run as run\nmake = run.segmenter_of\n"
+        "def segmenter_of(networks, *arguments, **options):\n"
+        f"    open({str(tmp_path)!r} + '/rank' + rank, 'w').write(str(networks[0].winograd))\n"
+        "    return make(networks, *arguments, **options)\n"
+        "run.segmenter_of = segmenter_of\nsys.exit(eval_davis.main())\n"
+    )
+    finish(torchrun(wrapper, "--davis_path", tiny_davis, "--output", tmp_path / "out", *flags))
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["False", "False"]
