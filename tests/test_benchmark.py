@@ -3,7 +3,6 @@
 import re
 
 import pytest
-import torch
 from conftest import run_script
 from PIL import Image
 
@@ -31,27 +30,16 @@ def test_the_benchmark_of_the_data_says_both_figures(demo_data, script, capsys):
     [
         (("--read", "--objects", 2, "--memory", 3), r"ms"),
         (("--parts", "--objects", 2, "--memory", 3), r"decoding"),
-        (("--scoring",), r"scoring, 48x64: [\d.]+ ms a frame and object"),
-        (("--training", "--objects", 2, "--batch", 1, "--crop", 32), r"[\d.]+ s a step, in bfloat16 [\d.]+ s"),
+        (
+            ("--training", "--objects", 2, "--batch", 1, "--crop", 32, "--amp"),
+            r"bfloat16: [\d.]+ s a step.* \d+ MiB",
+        ),
     ],
     ids=lambda value: value[0][2:] if isinstance(value, tuple) else "",
 )
 def test_one_process_reports(flags, expected, light_file, capsys):
     assert run_script("scripts.benchmark.__main__", *flags, *SMALL, "--model", light_file) == 0
     assert re.search(expected, capsys.readouterr().out)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this PyTorch was built without CUDA")
-def test_what_a_gpu_must_hold_grows_with_the_work_and_the_precision(light_file, capsys):
-    flags = ("--memory", 3, "--crop", 64, "--model", light_file)
-    assert run_script("scripts.benchmark.__main__", "--fits", *SMALL, *flags) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:8]]
-    assert [row[0] for row in rows] == ["stage"] * 2 + ["stages"] * 2 + ["frame"] * 3
-    for row in rows:
-        assert 0 < float(row[-2]) <= float(row[-1])
-    for more, less in ((0, 1), (2, 3), (5, 4), (6, 5)):
-        assert float(rows[more][-1]) >= float(rows[less][-1])
 
 
 @pytest.mark.slow
@@ -77,7 +65,6 @@ def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, cap
 
 PEER = """
 import numpy as np
-import torch
 from model import load_network
 from model.plain import segment_plainly
 from util.image import normalise
@@ -109,60 +96,19 @@ def test_another_implementation_is_timed_beside_ours(light_file, tmp_path, capsy
     assert equal == pytest.approx(100 * (1 - 0.25 / 48), abs=0.1)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("x = 1\nimport nowhere_to_be_found", "the file fails at line 2: ModuleNotFoundError"),
-        ("def segment(:", "the file fails: SyntaxError"),
-        ("import sys\nsys.exit(3)", "the file fails at line 2: SystemExit: 3"),
-        ("segment = 3", "expected a function segment(frames, first_mask), found 3"),
-        ("def segment(frames, mask):\n    return frames[99]", "segment fails at line 2: IndexError"),
-        ("def segment(frames, mask):\n    return [mask]", "expected labels as integers (2, 48, 64), found uint8 (1, 48, 64)"),
-        (
-            "def segment(frames, mask):\n    return [mask / 2, mask / 2]",
-            "expected labels as integers (2, 48, 64), found float",
-        ),
-        ("def segment(frames, mask):\n    return [mask, mask[1:]]", "the result of segment as an array fails: ValueError"),
-    ],
-)
-def test_a_bad_implementation_is_told_in_one_line(content, message, tmp_path):
-    peer = tmp_path / "peer.py"
-    peer.write_text(content)
+@pytest.mark.parametrize("result", ["[mask]", "[mask / 2, mask / 2]"])
+def test_what_is_no_label_map_for_each_frame_is_told(result, tmp_path):
+    (tmp_path / "peer.py").write_text(f"def segment(frames, mask):\n    return {result}")
     job = VideoJob("ours", "none.pth", (48, 64), 2, 1, 0, 0, None, False, "cpu", None)
-    with pytest.raises(InputError) as caught:
-        run_once(job, peer, 2)
-    assert str(caught.value).startswith(f"{peer}: {message}")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow
-def test_an_implementation_that_ends_its_process_is_told(light_file, tmp_path, capsys):
-    flags = ("--video", "--model", light_file, "--against", tmp_path / "peer.py", *SMALL)
-    assert run_script("scripts.benchmark.__main__", *flags) == 2
-    assert "peer.py: no such file" in capsys.readouterr().err
-    (tmp_path / "peer.py").write_text("import os\nos._exit(0)")
-    assert run_script("scripts.benchmark.__main__", *flags) == 2
-    assert "peer.py: its process ended" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_onnx_runtime_is_timed_beside_pytorch(light_file, capsys):
-    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
-    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-    flags = ("--onnx", "--model", light_file, "--objects", 2, "--frames", 6)
-    assert run_script("scripts.benchmark.__main__", *flags, *SMALL) == 0
-    *rows, last = capsys.readouterr().out.splitlines()[1:]
-    assert len(rows) == 4
-    for row in rows:
-        ours, theirs, ratio = map(float, row.split()[-3:])
-        assert ratio == pytest.approx(ours / theirs, rel=0.1)
-    assert float(re.search(r"at ([\d.]+) %", last)[1]) > 99.9
+    with pytest.raises(InputError, match=r"peer.py: expected labels as integers \(2, 48, 64\), found (uint8 \(1|float)"):
+        run_once(job, tmp_path / "peer.py", 2)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--long", "--against", "peer.py"), "--against: goes with --video, without --memory and --late"),
+        (("--video", "--against", "peer.py"), "peer.py: no such file"),
         (("--video", "--memory", 5, "--objects", 2, "--late", 1), "--late: goes without --memory"),
         (("--video", "--objects", 101), "--objects: expected at most 100, found 101"),
         (("--long", "--frames", 9), "--frames: expected at least 10, found 9"),

@@ -282,3 +282,40 @@ def test_a_bank_of_many_slabs_equals_one_matrix(kind, monkeypatch):
         values = np.concatenate([rows(values[n]) for _, values in frames[since:]])
         expected = naive_read(keys, values, rows(query.numpy()), kind, 20)
         np.testing.assert_allclose(rows(found[n]), expected, atol=2e-4)
+
+
+def bank_of_two_groups(**options) -> tuple[MemoryBank, torch.Tensor]:
+    """A bank of several slabs, and a query."""
+    generator = torch.Generator().manual_seed(0)
+    bank = MemoryBank(**options)
+    for number in range(2 * SLAB + 1):
+        objects = 1 if number < SLAB // 2 else 3
+        bank.add(torch.randn(8, 4, 5, generator=generator), torch.randn(objects, 6, 4, 5, generator=generator))
+        bank.read(torch.randn(8, 4, 5, generator=generator))
+    return bank, torch.randn(8, 4, 5, generator=generator)
+
+
+@pytest.mark.parametrize("bound", [None, 5])
+def test_reading_as_on_cuda_gives_the_same_on_the_cpu(bound, monkeypatch):
+    bank, query = bank_of_two_groups(max_frames=bound)
+    expected = bank.read(query)
+    monkeypatch.setattr("model.memory.WITHOUT_WAITS", ("cpu",))
+    for block in (2**24, 60):
+        monkeypatch.setattr("model.memory.GPU_BLOCK", block)
+        bank, query = bank_of_two_groups(max_frames=bound)
+        for slab in bank._slabs:  # rows that no frame has are never read, be they NaN
+            for values in slab.values.values():
+                values[-1] = torch.nan
+        torch.testing.assert_close(bank.read(query), expected)
+
+
+def test_a_state_without_the_last_row_of_each_store_is_read_too():
+    bank, query = bank_of_two_groups(max_frames=5)
+    state = bank.state_dict()
+    for slab in state["slabs"]:
+        slab["values"] = {group: values[:-1].clone() for group, values in slab["values"].items()}
+    state["frames"][-1] |= {"usage": 0.0, "reads": 0}  # as a frame had it that nothing had read
+    other = MemoryBank(max_frames=5)
+    other.load_state_dict(state)
+    assert torch.equal(other.read(query), bank.read(query))
+    assert all(len(values) == len(slab.keys) + 1 for slab in other._slabs for values in slab.values.values())

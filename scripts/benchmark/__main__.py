@@ -4,7 +4,7 @@ python -m scripts.benchmark --data --static_root ../static --davis_root ../DAVIS
 python -m scripts.benchmark --read --size 480x854 --objects 3 --memory 40
 python -m scripts.benchmark --video --size 480x854 --objects 5 --late 2 --frames 50 --repeats 1
 python -m scripts.benchmark --video --against peer.py --model saves/stcn_light.pth --size 240x432 --repeats 3
-python -m scripts.benchmark --fits
+python -m scripts.benchmark --training --objects 2 --batch 4 --amp
 """
 
 import argparse
@@ -15,14 +15,11 @@ from pathlib import Path
 import torch
 
 from dataset.stages import add_crop_flag, add_data_flags, data_roots
-from model import STCN, NetworkConfig, load_for_inference, load_network, save_network
+from model import STCN, load_for_inference, load_network, save_network
 from scripts.benchmark.against import measure_against
-from scripts.benchmark.fits import measure_fits
 from scripts.benchmark.made_up import STRIPES
-from scripts.benchmark.onnx_speed import measure_onnx
-from scripts.benchmark.reading import measure_parts, measure_read
+from scripts.benchmark.parts import measure_parts, measure_read, measure_training
 from scripts.benchmark.samples import measure_data
-from scripts.benchmark.training_steps import measure_scoring, measure_training
 from scripts.benchmark.videos import PARTS, VideoJob, measure_growth, measure_long_video, measure_video
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
@@ -41,12 +38,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--growth", action="store_true", help="how time and memory grow with frames, objects and pixels: a table and a plot"
     )
-    what.add_argument("--onnx", action="store_true", help="time PyTorch and ONNX Runtime: each part, and a whole video")
-    what.add_argument("--training", action="store_true", help="time training steps")
-    what.add_argument(
-        "--fits", action="store_true", help="GPU memory that training and inference need, computed without a GPU"
-    )
-    what.add_argument("--scoring", action="store_true", help="time the scoring of a frame")
+    what.add_argument("--training", action="store_true", help="time and memory of training steps")
     result.add_argument(
         "--repeats", type=positive_int, default=20, help="repetitions of each measurement; medians are printed"
     )
@@ -58,13 +50,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--memory",
         type=non_negative_int,
-        help="number of synthetic memory frames (default: 10 for --parts and --read, 20 for --fits, 0 for videos)",
+        help="number of synthetic memory frames (default: 10 for --parts and --read, 0 for videos)",
     )
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
     result.add_argument(
         "--against", metavar="FILE", help="for --video: a Python file with another implementation (docs/performance.md)"
     )
-    result.add_argument("--amp", action="store_true", help="for --parts and videos: half precision")
+    result.add_argument("--amp", action="store_true", help="half precision, for all but --read")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
     result.add_argument("--output", metavar="PNG", help="plot of --growth (default: growth.png) or --long (default: none)")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
@@ -90,33 +82,24 @@ def main() -> None:
     arguments = parser().parse_args()
     device, repeats, size = device_of(arguments.device), arguments.repeats, arguments.size
     if arguments.memory is None:
-        arguments.memory = 10 if arguments.parts or arguments.read else 20 if arguments.fits else 0
+        arguments.memory = 10 if arguments.parts or arguments.read else 0
     if arguments.memory and arguments.late:
         raise InputError("--late: goes without --memory, which holds all objects from the start")
     if arguments.against and not (arguments.video and not arguments.memory and not arguments.late):
         raise InputError("--against: goes with --video, without --memory and --late")
-    if arguments.onnx and device.type != "cpu":
-        raise InputError(f"--onnx: is measured on the CPU; expected --device cpu, found {device}")
     if arguments.objects > STRIPES[-1]:
         raise InputError(f"--objects: expected at most {STRIPES[-1]}, found {arguments.objects}")
-    if arguments.fits and arguments.memory < 3:
-        raise InputError(f"--memory: --fits expects at least 3, found {arguments.memory}")
     if (arguments.long or arguments.growth) and arguments.frames < PARTS:
         raise InputError(f"--frames: expected at least {PARTS}, found {arguments.frames}")
     use_threads(arguments.threads)
     if arguments.data:
         print(measure_data(data_roots(arguments), crop=arguments.crop, repeats=repeats))
-    elif arguments.fits:
-        config = load_network(arguments.model).config if arguments.model else NetworkConfig()
-        print(measure_fits(config, size=size, memory=arguments.memory, crop=arguments.crop))
-    elif arguments.scoring:
-        print(measure_scoring(size=size, repeats=repeats))
     elif arguments.read:
         print(measure_read(size=size, objects=arguments.objects, memory=arguments.memory, repeats=repeats, device=device))
     elif arguments.training:
         network = load_network(arguments.model) if arguments.model else STCN()
         shape = {"crop": arguments.crop, "batch": arguments.batch, "objects": arguments.objects}
-        print(measure_training(network, **shape, repeats=repeats, device=device))
+        print(measure_training(network, **shape, repeats=repeats, half=arguments.amp, device=device))
     else:
         with tempfile.TemporaryDirectory() as folder:
             model = arguments.model or _untrained(Path(folder))
@@ -124,10 +107,6 @@ def main() -> None:
                 network = load_for_inference(model, device, amp=arguments.amp, winograd=None)
                 shape = {"size": size, "objects": arguments.objects, "memory": arguments.memory}
                 print(measure_parts(network, **shape, repeats=repeats))
-                return
-            if arguments.onnx:
-                shape = {"size": size, "objects": arguments.objects, "frames": arguments.frames}
-                print(measure_onnx(model, **shape, repeats=repeats))
                 return
             same = ("frames", "objects", "late", "memory", "max_memory_frames", "amp", "threads")
             options = {name: getattr(arguments, name) for name in same}

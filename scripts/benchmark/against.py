@@ -4,10 +4,8 @@ import functools
 import importlib.util
 import statistics
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from model.onnx import OnnxNetwork
 from scripts.benchmark.made_up import made_up_mask, made_up_video
 from scripts.benchmark.videos import VideoJob
 from util.device import device_of, use_threads
-from util.errors import InputError, shorten
+from util.errors import InputError
 from util.progress import progress_bar
 
 Segment = Callable[[list[np.ndarray], np.ndarray], Any]  # frames, (H, W, 3) uint8, and first mask (H, W) -> labels (T, H, W)
@@ -28,7 +26,7 @@ Segment = Callable[[list[np.ndarray], np.ndarray], Any]  # frames, (H, W, 3) uin
 def measure_against(job: VideoJob, peer: Path, *, repeats: int) -> str:
     """Frames per second of ours and of the function `segment` in a Python file, and how much their labels agree.
 
-    Raises `InputError` when the file, or what it returns, is not as it must be.
+    Raises `InputError` when there is no such file, and whatever it raises.
     """
     if not peer.is_file():
         raise InputError(f"{peer}: no such file")
@@ -42,10 +40,7 @@ def measure_against(job: VideoJob, peer: Path, *, repeats: int) -> str:
             for turn in range(repeats + 1):
                 frames = job.frames if turn else min(2, job.frames)  # first a short one, which does not count
                 for way, file in reversed(ways.items()):  # a bad file is told at once
-                    try:
-                        took, labels[way] = pools[way].submit(run_once, job, file, frames).result()
-                    except BrokenProcessPool as error:
-                        raise InputError(f"{peer if file else job.model}: its process ended") from error
+                    took, labels[way] = pools[way].submit(run_once, job, file, frames).result()
                     seconds[way] += [took] if turn else []
                     bar.increment()
     one, other = (job.frames / statistics.median(seconds[way]) for way in ways)
@@ -63,9 +58,12 @@ def run_once(job: VideoJob, peer: Path | None, count: int) -> tuple[float, np.nd
     frames = [picture(t).copy() for t in range(count)]
     mask = made_up_mask(job.size, range(1, 1 + job.objects))
     begin = time.perf_counter()
-    labels = segment(frames, mask) if peer is None else _guarded(peer, "segment", segment, frames, mask)
+    labels = np.asarray(segment(frames, mask))
     seconds = time.perf_counter() - begin
-    return seconds, labels if peer is None else _checked(peer, labels, (count, *job.size))
+    shape = (count, *job.size)
+    if labels.shape != shape or labels.dtype.kind not in "iub":
+        raise InputError(f"{peer or 'ours'}: expected labels as integers {shape}, found {labels.dtype} {labels.shape}")
+    return seconds, labels
 
 
 @functools.cache
@@ -79,11 +77,8 @@ def _loaded(job: VideoJob, peer: Path | None) -> Segment:
     if spec is None or spec.loader is None:
         raise InputError(f"{peer}: expected a Python file, its name ending in .py")
     module = importlib.util.module_from_spec(spec)
-    _guarded(peer, "the file", spec.loader.exec_module, module)
-    segment = getattr(module, "segment", None)
-    if not callable(segment):
-        raise InputError(f"{peer}: expected a function segment(frames, first_mask), found {shorten(segment)}")
-    return segment
+    spec.loader.exec_module(module)
+    return module.segment
 
 
 def segment_video(
@@ -97,21 +92,3 @@ def segment_video(
         assert probabilities is not None  # every frame is wanted
         labels.append(segmenter.to_labels(probabilities).cpu().numpy())
     return np.stack(labels)
-
-
-def _guarded(peer: Path, what: str, work: Callable[..., Any], *inputs: Any) -> Any:
-    """What somebody else's code returns; its exceptions as one line."""
-    try:
-        return work(*inputs)
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(peer)]
-        where = f" at line {lines[-1]}" if lines else ""
-        message = shorten(" ".join(f"{type(error).__name__}: {error}".split()), 200)
-        raise InputError(f"{peer}: {what} fails{where}: {message}") from error
-
-
-def _checked(peer: Path, labels: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    labels = _guarded(peer, "the result of segment as an array", np.asarray, labels)
-    if labels.shape != shape or labels.dtype.kind not in "iub":
-        raise InputError(f"{peer}: expected labels as integers {shape}, found {labels.dtype} {labels.shape}")
-    return labels

@@ -1,4 +1,4 @@
-"""The parts of a frame (the paper's Figure 5), and reading the memory beside the plain formulas."""
+"""The parts of a frame (the paper's Figure 5), reading the memory beside the plain formulas, and training steps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,10 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from dataset.stages import Batch
 from model import STCN, MemoryBank
 from model.network import aggregate
 from model.plain import read_plainly
 from scripts.benchmark.made_up import Stopwatch, grid_of, made_up_frame
+from training.config import TrainConfig
+from training.state import RunningMeans, State
+from training.step import figure_names, iterate, make_optimizer, make_scaler, training_step
+from util.device import fastest_format, peak_memory
+from util.distributed import Processes
 from util.tensors import normalise, padding_to_stride
 
 
@@ -86,3 +92,28 @@ def _largest_extra(work: Callable[[], Any], device: torch.device) -> int:
             held += event.nbytes()
             largest = max(largest, held)
     return largest - result.nbytes
+
+
+def measure_training(
+    network: STCN, *, crop: int, batch: int, objects: int, repeats: int, half: bool, device: torch.device
+) -> str:
+    """Training steps of `train.py` on made-up clips, without data loading, with all pixels counted: time and peak memory."""
+    dtype = None if not half else "float16" if device.type == "cuda" else "bfloat16"
+    config = TrainConfig(repeats, batch, amp_dtype=dtype, no_amp=not half)
+    network = network.to(device).to(memory_format=fastest_format(device, half=half)).train()
+    objective = config.objective(device)
+    means = RunningMeans(figure_names(objects), Processes())
+    state = State(network, objective, make_optimizer(network, config), make_scaler(objective, device), means)
+    frames = torch.randint(0, 256, (batch, 3, crop, crop, 3), dtype=torch.uint8)
+    labels = torch.randint(0, 1 + objects, (batch, 3, crop, crop), dtype=torch.uint8)
+    content = Batch(frames, labels, torch.ones(batch, objects, dtype=torch.bool), ("",) * batch, (), 0)
+
+    def step(turn: int) -> None:
+        iterate(state, network, [content], turn, None, device, training_step)
+
+    (seconds,) = Stopwatch(device, warmup=1).compare({"step": step}, repeats, "training steps")
+    kind, peak = peak_memory()
+    return (
+        f"training, {objects} objects, batch {batch}, crop {crop}, {dtype or 'float32'}: {seconds:.3f} s a step, "
+        f"median of {repeats}; peak memory {peak / 2**20:.0f} MiB ({kind})"
+    )
