@@ -263,4 +263,4 @@ def test_everything_runs_on_little_data_and_leaves_a_page(tiny_davis, demo_data,
         "figure_7",
     ):
         assert table in text
-    assert len(list((tmp_path / "out/networks").glob("*.pth"))) == 10
+    assert len(list((tmp_path / "out/networks").glob("*.pth"))) == 11

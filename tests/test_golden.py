@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import torch.nn.functional as F
 from conftest import GOLDEN
 
 from dataset.benchmarks import davis_videos, youtube_videos
-from evaluation.run import segment_video, segmenter_of
+from evaluation.run import segment_video
 from model import MemoryBank, VideoSegmenter
 from model.losses import clip_losses, hard_pixel_fraction
 from model.network import soft_aggregate
 from model.released import to_released
 from model.similarity import embed_memory
+from model.views import MultiViewSegmenter, View
 from util.image import read_image, read_label_map
 from util.tensors import normalise, one_hot, padding_to_stride
 
@@ -27,18 +29,36 @@ YOUTUBE = GOLDEN / "YouTube"
 # decides, which leaves traces of up to 5e-3 around some of them.  In float64 one such pair remains that matters, 6e-7 apart,
 # in the last frame at query position (6, 23): the reference has this memory position, and a nudge makes sure that we do.
 TIED_MEMORY = 695
+# With the kernel, the object that enters at 00020 has two memory positions 1.4e-6 apart for query position (3, 14) of 00030,
+# which decide over 20 pixels.  The reference does not have this one.
+TIED_WITH_KERNEL = 54
 
 
-class Recorder(VideoSegmenter):
+class Recording:
     """A segmenter that keeps the probabilities that become labels, which are at the original size."""
 
-    def __init__(self, network, **options):
-        super().__init__(network, **options)
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.recorded = []
 
     def to_labels(self, probabilities):
         self.recorded.append(probabilities)
         return super().to_labels(probabilities)
+
+
+class Recorder(Recording, VideoSegmenter): ...
+
+
+class ViewsRecorder(Recording, MultiViewSegmenter): ...
+
+
+def settle_tie(monkeypatch, position: int, by: float) -> None:
+    def embed_with_the_tie_of_the_reference(*arguments):
+        keys = embed_memory(*arguments)
+        keys[position, -1] += by
+        return keys
+
+    monkeypatch.setattr("model.memory.embed_memory", embed_with_the_tie_of_the_reference)
 
 
 def assert_probabilities_agree(
@@ -101,31 +121,30 @@ def test_youtube_agrees_through_the_command_line(released_file, script, tmp_path
     assert_probabilities_agree(segmenter.recorded, sorted(video.wanted), expected, within=1e-2, share=0.999)
 
 
-def test_youtube_with_the_kernel_agrees(released_file, script, tmp_path):
-    flags = ("--yv_path", YOUTUBE, "--output", tmp_path, "--size", 240, "--kernel", "all")
-    assert script("eval_youtube", "--model", released_file, *flags) == 0
-    assert_labels_agree(tmp_path / "Annotations/late", GOLDEN / "expected_youtube/kernel/Annotations/late")
+def assert_youtube_agrees(segmenter, setting: str, folder: Path) -> None:
+    (video,) = youtube_videos(YOUTUBE)
+    segment_video(video, segmenter, folder)
+    expected = GOLDEN / "expected_youtube" / setting / "Annotations" / "late"
+    assert_labels_agree(folder, expected)
+    assert segmenter.object_ids == [2, 5, 7]
+    assert_probabilities_agree(segmenter.recorded, sorted(video.wanted), np.load(expected / "probabilities.npz"))
+
+
+def test_youtube_with_the_kernel_agrees(golden_network, tmp_path, monkeypatch):
+    settle_tie(monkeypatch, TIED_WITH_KERNEL, -1e-5)
+    network = golden_network.for_inference(winograd=False)  # other roundings have other ties
+    assert_youtube_agrees(Recorder(network, size=240, kernel=True), "kernel", tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("setting", "sizes", "flip"), [("kernel", [240], False), ("multiscale", [192, 240], True)])
-def test_youtube_in_other_views_agrees_in_float64(setting, sizes, flip, golden_network, tmp_path):
-    """In float32, ties leave 99.88 % of the labels in the worst frame of the second."""
-    network = copy.deepcopy(golden_network).double()
-    segmenter = segmenter_of([network], sizes, flip, "all" if setting == "kernel" else "none")()
-    (video,) = youtube_videos(YOUTUBE)
-    segment_video(video, segmenter, tmp_path)
-    assert_labels_agree(tmp_path, GOLDEN / "expected_youtube" / setting / "Annotations/late")
+def test_youtube_at_two_sizes_and_flipped_agrees(golden_network, tmp_path):
+    views = [View(golden_network, size, flip) for size in (192, 240) for flip in (False, True)]
+    assert_youtube_agrees(ViewsRecorder(views), "multiscale", tmp_path)
 
 
 @pytest.mark.slow
 def test_youtube_agrees_everywhere_in_float64(golden_network, tmp_path, monkeypatch):
-    def embed_with_the_tie_of_the_reference(*arguments):
-        keys = embed_memory(*arguments)
-        keys[TIED_MEMORY, -1] += 1e-5
-        return keys
-
-    monkeypatch.setattr("model.memory.embed_memory", embed_with_the_tie_of_the_reference)
+    settle_tie(monkeypatch, TIED_MEMORY, 1e-5)
     segmenter = Recorder(copy.deepcopy(golden_network).double(), size=480)
     (video,) = youtube_videos(YOUTUBE)
     segment_video(video, segmenter, tmp_path)

@@ -65,9 +65,10 @@ def segment_each_object_alone(network: STM, frames, masks, *, every: int, last: 
 
 @pytest.mark.parametrize("last", [False, True], ids=["every 3rd", "with last"])
 @pytest.mark.parametrize("ready", [False, True], ids=["as trained", "for inference"])
-def test_the_segmenter_equals_loops_over_objects(last, ready, video):
+@pytest.mark.parametrize("blocks", [False, True], ids=["plain skips", "skip blocks"])
+def test_the_segmenter_equals_loops_over_objects(last, ready, blocks, video):
     frames, masks = video
-    network = build_stm()
+    network = build_stm(skip_blocks=blocks)
     expected = segment_each_object_alone(network, frames, masks, every=3, last=last)
     segmenter = VideoSegmenter(network.for_inference() if ready else network, memory_every=3, include_last=last)
     for t, (frame, probabilities) in enumerate(zip(frames, expected, strict=True)):
@@ -93,7 +94,7 @@ def test_training_reads_each_object_with_its_own_keys(kind, key_dim):
 
 def test_an_unroll_equals_reading_frame_by_frame_and_gradients_reach_every_part(video):
     frames, masks = video[0][:3], torch.stack([video[1][0] == 1, video[1][0] == 2]).float()
-    network = build_stm()
+    network = build_stm(skip_blocks=True)
     logits = network(frames[None], masks[None], torch.ones(1, 2, dtype=torch.bool))
     assert logits.shape == (1, 2, 3, *SIZE)
     bank = network.memory_bank(top_k=None)
@@ -107,6 +108,7 @@ def test_an_unroll_equals_reading_frame_by_frame_and_gradients_reach_every_part(
     logits.square().mean().backward()
     assert all(p.grad is not None and p.grad.any() for name, p in network.named_parameters() if "res2.0.conv1" in name)
     assert network.value_encoder.key_projection.weight.grad.any()
+    assert all(up.skip_conv[1].conv1.weight.grad.any() for up in (network.decoder.up_16_8, network.decoder.up_8_4))
 
 
 def test_a_segmenter_goes_on_from_its_state(video):
@@ -124,6 +126,24 @@ def test_the_paper_has_a_resnet_50_in_the_memory_encoder():
     assert NetworkConfig.of(arch="stm").value_backbone == "resnet50"
     assert NetworkConfig.of(arch="stm", value_backbone="resnet18").value_backbone == "resnet18"
     assert NetworkConfig.of() == NetworkConfig()
+
+
+def test_the_papers_stm_has_a_residual_block_on_each_skip_connection(video):
+    assert NetworkConfig.of(arch="stm").skip_blocks
+    network = build_stm(skip_blocks=True)
+    up, skip = network.decoder.up_8_4, network.encode_key(video[0][:1]).f4
+    x = torch.nn.functional.conv2d(skip, up.skip_conv[0].weight, up.skip_conv[0].bias, padding=1)
+    block = up.skip_conv[1]
+    torch.testing.assert_close(up.skip_conv(skip), x + block.conv2(block.conv1(x.relu()).relu()))
+
+
+def test_a_checkpoint_from_before_the_skip_blocks_loads_without_them(tmp_path):
+    network = build_stm()
+    save_network(network, tmp_path / "new.pth")
+    content = torch.load(tmp_path / "new.pth", weights_only=True)
+    del content["config"]["skip_blocks"]
+    torch.save(content, tmp_path / "old.pth")
+    assert load_network(tmp_path / "old.pth").config == network.config
 
 
 def test_a_configuration_is_not_taken_for_the_other_network():
