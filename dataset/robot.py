@@ -10,7 +10,7 @@ from skimage.graph import pixel_graph
 from skimage.morphology import skeletonize
 
 UNMARKED = 255  # in a map of scribbles: nothing was said about this pixel
-ROWS_A_RADIUS = 240  # rows of the frame for each pixel of the brush's radius: 2 at 480p
+ROWS_PER_RADIUS_PIXEL = 240  # rows of the frame for each pixel of the brush's radius: 2 at 480p
 STROKES = 3  # for each label at most
 SHORTEST = 0.4  # part of a path that a random stroke covers at least
 
@@ -25,7 +25,7 @@ def draw_scribbles(
     random part of their path.  Scribbles never contradict the truth.
     """
     scribbles = np.full(truth.shape, UNMARKED, np.uint8)
-    radius = max(1, round(truth.shape[0] / ROWS_A_RADIUS))
+    radius = max(1, round(truth.shape[0] / ROWS_PER_RADIUS_PIXEL))
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     for label in np.unique(truth).tolist():
         if found is not None:

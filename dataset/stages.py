@@ -24,8 +24,8 @@ from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
 from util.flags import int_between, name_and_count
 
-OFTEN = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
-STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OFTEN, "HRSOD_small": OFTEN}
+OVERSAMPLING = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
+STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OVERSAMPLING, "HRSOD_small": OVERSAMPLING}
 MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Parsing
 YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
@@ -132,7 +132,7 @@ def video_sources(
         if not image_set.is_file():
             raise InputError(f"{image_set}: no such image set")
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
-        sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set), **options), OFTEN
+        sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set), **options), OVERSAMPLING
     sources |= own_sources(own, **options)
     if not sources:
         raise InputError("expected YouTube-VOS, DAVIS or own videos (--own_root) to train on, found none")
@@ -149,7 +149,7 @@ def own_sources(roots: Sequence[str | Path], **options: Any) -> dict[str, tuple[
         name = root.resolve().name
         if name in found:
             raise InputError(f"--own_root: {root} has the same name as another folder, {name}")
-        found[name] = VideoClips(root / "JPEGImages", root / "Annotations", **options), OFTEN
+        found[name] = VideoClips(root / "JPEGImages", root / "Annotations", **options), OVERSAMPLING
     return found
 
 
@@ -251,7 +251,7 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
         default=[],
         metavar="NAME=N",
         help="take each entry of a data set N times per epoch; names as the run prints them (default: DAVIS and own videos "
-        f"{OFTEN} times, others as in the paper)",
+        f"{OVERSAMPLING} times, others as in the paper)",
     )
 
 

@@ -15,11 +15,11 @@ from evaluation.fits import refuse_too_large
 from evaluation.results import ResultFolder
 from model import STCN, NetworkConfig, VideoSegmenter, load_network
 from model.checkpoint import digest
-from model.fast import how
+from model.fast import describe_arithmetic
 from model.stm import parameter_count
 from model.views import MultiViewSegmenter, View
 from util.ahead import map_ahead
-from util.device import device_of, peak_memory, use_half, use_threads
+from util.device import device_of, half_precision_chosen, peak_memory, use_threads
 from util.distributed import Processes
 from util.errors import InputError
 from util.image import image_size
@@ -159,7 +159,7 @@ def run_benchmark(
         loaded = [load_network(model, where) for model in models]
         if amp == "auto" and any(one.config == NetworkConfig() for one in loaded):
             amp = "off"
-        settings["amp"] = use_half(amp, where)
+        settings["amp"] = half_precision_chosen(amp, where)
 
         def prepared(winograd: bool | None) -> list[STCN]:
             options = {**network, "amp": settings["amp"], "winograd": winograd}
@@ -184,7 +184,7 @@ def run_benchmark(
         if processes.rank == 0:
             for model, ready in zip(models, networks, strict=True):
                 millions = parameter_count(ready.config) / 1e6
-                print(f"network: {model}, {millions:.1f} M parameters, {how(ready)}, {ready.config}")
+                print(f"network: {model}, {millions:.1f} M parameters, {describe_arithmetic(ready)}, {ready.config}")
             what = ", ".join(f"{name} {value}" for name, value in which.items())
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:

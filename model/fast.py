@@ -72,7 +72,7 @@ def for_inference(network: Any, *, amp: bool = False, winograd: bool | None = Tr
     return network
 
 
-def how(network: Any) -> str:
+def describe_arithmetic(network: Any) -> str:
     """How such a copy computes, for messages."""
     dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     return dtype + (" with Winograd's algorithm" if network.winograd else "")

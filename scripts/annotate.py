@@ -24,7 +24,7 @@ from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_option
 from model import segmenter_maker
 from model.checkpoint import digest
 from model.scribble import load_scribble_network
-from util.device import device_of, use_half, use_threads
+from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import one_line_for
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
@@ -91,7 +91,7 @@ def main() -> None:
         if video.note:
             print(f"note: {video.note}", file=sys.stderr)
         use_threads(arguments.threads)
-        options, amp = segmenter_options(arguments), use_half(arguments.amp, device)
+        options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
         network = {"amp": amp, **network_options(arguments, Path(arguments.output, RECORD))}
         maker = segmenter_maker(arguments.model, device, network=network, **options)
         cut_from = scribbles_by(arguments.scribble_model, device)

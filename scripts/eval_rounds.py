@@ -27,7 +27,7 @@ from evaluation.tables import Row, grey, mean, over_videos, report
 from model import segmenter_maker
 from model.checkpoint import digest
 from model.scribble import load_scribble_network
-from util.device import device_of, use_half, use_threads
+from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import object_ids, read_image
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace, videos: list[Video], folder: Path) -> Non
     """Go through all sources, and write figures and pictures into `folder`."""
     device = device_of(arguments.device)
     use_threads(arguments.threads)
-    options, amp = segmenter_options(arguments), use_half(arguments.amp, device)
+    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
     cuts = cuts_of(arguments)
     records = () if arguments.overwrite else [folder / f"{source}.json" for source in SOURCES]
     maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments, *records)}, **options)

@@ -31,7 +31,7 @@ from evaluation.propagate import Propagation, Snapshots
 from evaluation.video_results import MASKS, RECORD, UNFINISHED, VideoResults
 from model import segmenter_maker
 from model.checkpoint import digest as digest_of_checkpoint
-from util.device import device_of, use_half, use_threads
+from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, one_line_errors
 from util.files import digest, one_line_for
 from util.film import Film, alpha_suffix
@@ -150,7 +150,7 @@ def settings_of(
         **{f"mask {frame}": digest([path]) for frame, path in masks.items()},
         "model": digest_of_checkpoint(arguments.model),
         **segmenter_options(arguments),
-        "amp": use_half(arguments.amp, device),
+        "amp": half_precision_chosen(arguments.amp, device),
         "fps": arguments.fps if is_folder else None,
         "compile": arguments.compile,
         "device": device.type,
@@ -246,7 +246,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.objects:
         masks = leave_out(masks, arguments.objects)
     use_threads(arguments.threads)
-    network = {"amp": use_half(arguments.amp, device), **network_options(arguments, *records(arguments))}
+    network = {"amp": half_precision_chosen(arguments.amp, device), **network_options(arguments, *records(arguments))}
     maker = segmenter_maker(arguments.model, device, network=network, **segmenter_options(arguments))
     propagation = Propagation(video, masks, maker)
     if arguments.check_memory == "on":

@@ -11,7 +11,7 @@ import torchvision
 from conftest import REAL_DATA, build_light_network
 
 from model import STCN, NetworkConfig, VideoSegmenter, load_network, save_network
-from model.fast import FusedBlock, WinogradConv, how
+from model.fast import FusedBlock, WinogradConv, describe_arithmetic
 from model.modules import ASPP, BACKBONES, CBAM, ResBlock, ResNetStages
 from model.network import aggregate, soft_aggregate
 from util.device import fastest_format
@@ -185,12 +185,14 @@ def test_the_wide_convolutions_of_the_copy_for_inference_use_winograd(golden_net
 @pytest.mark.parametrize("fast", ["direct", "winograd"])
 def test_winograd_is_used_where_it_was_measured_to_pay(golden_network, monkeypatch, fast):
     monkeypatch.setattr("model.fast.winograd_pays", lambda: fast == "winograd")
-    assert how(golden_network.for_inference(winograd=None)).endswith("Winograd's algorithm") == (fast == "winograd")
+    assert describe_arithmetic(golden_network.for_inference(winograd=None)).endswith("Winograd's algorithm") == (
+        fast == "winograd"
+    )
 
 
 def test_half_precision_has_half_weights_in_channels_last_order(golden_network):
     fast = golden_network.for_inference(amp=True)
-    assert how(fast) == "bfloat16"
+    assert describe_arithmetic(fast) == "bfloat16"
     convs = [module.weight for module in fast.modules() if isinstance(module, torch.nn.Conv2d)]
     assert all(weight.dtype == torch.bfloat16 for weight in convs)
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convs)

@@ -64,7 +64,7 @@ def loop(run: Run, save: Callable[[Any, Path], None]) -> int:
     with (
         StopRequest(processes) as stop,
         Journal(run.folder, run.schedule, run.start, processes) as journal,
-        leaves_when_alone(stop),
+        exit_if_peers_are_gone(stop),
     ):
         for iteration in range(run.start, config.iterations):
             for parameters in state.optimizer.param_groups:
@@ -132,7 +132,7 @@ def _is_finite(content: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def leaves_when_alone(stop: StopRequest) -> Iterator[None]:
+def exit_if_peers_are_gone(stop: StopRequest) -> Iterator[None]:
     """A context that ends this process if it was asked to stop but another process is already gone: nothing can be saved."""
     try:
         yield

@@ -24,7 +24,7 @@ _NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # files with other names are t
 _UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
 
 
-BEFORE = {
+DEFAULTS_OF_0_1 = {
     "spacing": "paper",
     "objects": "all from 100 pixels on",
     "videos of YouTube-VOS": "all",
@@ -48,7 +48,7 @@ def drawn(sources: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
 
 
 def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = BEFORE | found
+    found = DEFAULTS_OF_0_1 | found
     differing = [key for key in expected if found.get(key) != expected[key]]
     if differing:
         told = [[shorten(value, 200) for value in (key, found.get(key), expected[key])] for key in differing]

@@ -49,7 +49,7 @@ def fastest_format(device: torch.device, *, half: bool) -> torch.memory_format:
     return torch.channels_last if half or device.type == "cpu" else torch.contiguous_format
 
 
-def use_half(choice: str, device: torch.device) -> bool:
+def half_precision_chosen(choice: str, device: torch.device) -> bool:
     """Whether to compute in half precision: `on`, `off`, or `auto`, which says yes where the hardware has it.
 
     That is AVX-512's or AMX's bfloat16 on the CPU, and tensor cores on CUDA (compute capability 7.0).

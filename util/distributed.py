@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from util.errors import let_rank_0_speak
+from util.errors import wait_for_rank_0
 
 # Evaluation is divided by video, so ranks finish minutes or hours apart.  A dead rank is detected by its closed connection
 # and by torchrun, not by this timeout.
@@ -61,7 +61,7 @@ class Processes:
             print(f"rank {self.rank}: another process is gone ({error})", file=sys.stderr)
             os._exit(EXIT_ALONE)  # a normal exit would wait for the other processes
         if error is not None:
-            let_rank_0_speak()  # before others lose the connection
+            wait_for_rank_0()  # before others lose the connection
         dist.destroy_process_group()
 
     def broadcast(self, item: Any) -> Any:

@@ -43,7 +43,7 @@ def warn(text: str) -> None:
 
 
 @functools.cache
-def let_rank_0_speak() -> None:
+def wait_for_rank_0() -> None:
     """Under torchrun, errors that all ranks have are said once: ranks other than 0 wait before they say theirs.
 
     If rank 0 has the same error, it ends meanwhile, and torchrun ends the others.
@@ -71,7 +71,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         try:
             return main() or 0
         except InputError as error:
-            let_rank_0_speak()
+            wait_for_rank_0()
             print(f"error: {_on_one_line(str(error))}", file=sys.stderr)
             return error.status
         except KeyboardInterrupt:
@@ -83,7 +83,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         except OSError as error:  # a full disk, a folder without permission
             if error.filename is None:
                 raise
-            let_rank_0_speak()
+            wait_for_rank_0()
             print(f"error: {_on_one_line(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
             return 2
 

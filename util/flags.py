@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import NoReturn
 
-from util.errors import let_rank_0_speak, shorten
+from util.errors import shorten, wait_for_rank_0
 
 LARGEST = 1e6  # for learning rates and the like: far beyond any useful value, and safe in float32
 MOST_WORKERS = 256
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     """A parser for scripts that may run under torchrun, where a wrong flag is said once."""
 
     def error(self, message: str) -> NoReturn:
-        let_rank_0_speak()
+        wait_for_rank_0()
         super().error(message)
 
 
