@@ -67,7 +67,7 @@ PEER = """
 import numpy as np
 from model import load_network
 from model.plain import segment_plainly
-from util.image import normalise
+from util.tensors import normalise
 
 network = load_network({model!r})
 

@@ -166,6 +166,8 @@ def test_training_resumes_bit_for_bit_and_leaves_a_network(demo_data, tmp_path, 
 
 @pytest.mark.slow
 def test_on_photographs_that_it_has_not_seen_the_committed_network_beats_grabcut(real_data):
+    if not (real_data / "static/ecssd").is_dir():
+        pytest.skip(f"no photographs at {real_data / 'static/ecssd'}; unpack static.tar there")
     network = load_scribble_network(ROOT / "saves/stcn_scribble.pth")
     scores = []
     for number in range(HELD_OUT, HELD_OUT + 20):

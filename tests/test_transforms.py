@@ -122,8 +122,6 @@ def test_a_soft_mask_is_warped_as_a_picture_is(seed):
         frame, mask, outside = warp(view, image, grey, CROP, soft=True)
         assert np.array_equal(mask[~outside], frame[..., 0][~outside])
         assert not mask[outside].any()
-        chain = step_by_step(geometry(view), image, grey, CROP, soft=True)[1].astype(int)
-        assert np.mean(np.abs(chain - mask)[~outside] > 12) < 0.03  # three pixels along the border of what is filled differ
 
 
 def test_what_shrinks_is_averaged_first():

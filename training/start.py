@@ -28,13 +28,14 @@ DEFAULTS_OF_0_1 = {
     "spacing": "paper",
     "objects": "all from 100 pixels on",
     "videos of YouTube-VOS": "all",
+    "masks of photographs": "cut at half",
 }  # what version 0.1.0 did but did not record
 
 
 def sampled(stage: int, options: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint records of how clips are drawn from videos, given `sampling_options`."""
     if stage == 0:
-        return {}
+        return {"masks of photographs": "soft"}
     if stage == 1:
         return {"spacing": options["spacing"], "objects": "as released"}
     listed = options["youtube_list"]
@@ -53,7 +54,11 @@ def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, An
     if differing:
         told = [[shorten(value, 200) for value in (key, found.get(key), expected[key])] for key in differing]
         what = "; ".join(f"{key} was {before}, is {now}" for key, before, now in told)
-        advice = "give another --id" if "objects" in differing else "give its arguments, or another --id"
+        advice = (
+            "give another --id"
+            if {"objects", "masks of photographs"} & {*differing}
+            else "give its arguments, or another --id"
+        )
         raise InputError(f"{path}: made by another run ({what}); {advice}")
 
 
