@@ -2,8 +2,9 @@
 
     PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/kills.py FOLDER --times 100
 
-Each trial is killed one to three times before it may end.  After each kill, nothing may look finished that is not.  To be
-fast, the runs are forks of this process, which has imported everything; a run of two processes is two forks.
+Each trial is killed one to three times before it may end.  After each kill, nothing may look finished that is not.  The calls
+by which annotate.py saves are killed within; there must be then what was before the call or what is after it.  To be fast, the
+runs are forks of this process, which has imported everything; a run of two processes is two forks.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -33,6 +36,9 @@ from films import square, write_film, write_folder
 from good import labels
 from test_train import assert_same_run
 
+from annotation.export import export
+from annotation.session import Session
+from dataset.video_file import FrameFolder
 from evaluation.propagate import Snapshots
 from util.image import write_label_map
 
@@ -40,13 +46,13 @@ PATIENCE = 120  # seconds
 
 
 class Fork:
-    """Some processes that run a script with these words, under the environments given."""
+    """Some processes that do this work, which returns a status, under the environments given."""
 
-    def __init__(self, words: tuple[str, ...], *environments: dict[str, str], output: int | None = None) -> None:
-        self.pids = [self._start(words, environment, output) for environment in environments or ({},)]
+    def __init__(self, work: Callable[[], int], *environments: dict[str, str], output: int | None = None) -> None:
+        self.pids = [self._start(work, environment, output) for environment in environments or ({},)]
         self.status: list[int] = []
 
-    def _start(self, words: tuple[str, ...], environment: dict[str, str], output: int | None) -> int:
+    def _start(self, work: Callable[[], int], environment: dict[str, str], output: int | None) -> int:
         if pid := os.fork():
             return pid
         status = 70
@@ -57,7 +63,7 @@ class Fork:
             os.dup2(output or null, 1)
             os.dup2(null, 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            status = run_script(*words)
+            status = work()
             sys.stdout.flush()
         finally:
             os._exit(status)
@@ -92,7 +98,24 @@ class Subject(ABC):
     def words(self) -> tuple[str, ...]: ...
 
     def start(self) -> Fork:
-        return Fork(self.words())
+        return Fork(partial(run_script, *self.words()))
+
+    def kill_after(self, run: Fork, seconds: float) -> bool:
+        """Kill a run some time after its start; returns whether it was still at work."""
+        time.sleep(seconds)
+        run.kill()
+        return any(status < 0 for status in run.status)
+
+    def attempt(self, expected: Path, seconds: float, chosen: random.Random) -> tuple[list[str], int]:
+        """One trial: kill one to three times, then let it end.  Returns what is wrong and how often it was killed at work."""
+        problems, killed = [], 0
+        shutil.rmtree(self.out, ignore_errors=True)
+        for _ in range(chosen.randint(1, 3)):
+            killed += self.kill_after(self.start(), chosen.uniform(0, seconds))
+            if self.out.exists():
+                problems += self.half_written(expected)
+        self.finish(self.start())
+        return [*problems, *self.wrong(expected)], killed
 
     def finish(self, run: Fork) -> None:
         if any(run.wait()):
@@ -193,7 +216,7 @@ class Training(Subject):
                 "WORLD_SIZE": str(self.processes),
             }
         ranks = [{**address, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(self.processes)]
-        return Fork(self.words(), *ranks)
+        return Fork(partial(run_script, *self.words()), *ranks)
 
     def wrong(self, expected: Path) -> list[str]:
         try:
@@ -228,10 +251,14 @@ class Page(Subject):
 
     def start(self) -> Fork:
         reading, writing = os.pipe()
-        run = Fork(self.words(), output=writing)
+        run = Fork(partial(run_script, *self.words()), output=writing)
         os.close(writing)
         run.page = Forked(reading, run)  # type: ignore[attr-defined]
         return run
+
+    def kill_after(self, run: Any, seconds: float) -> bool:
+        run.page.follow_for(seconds)
+        return super().kill_after(run, 0)
 
     def finish(self, run: Any) -> None:
         page = run.page
@@ -282,33 +309,110 @@ class Forked(Running):
         time.sleep(seconds)
 
 
-SUBJECTS: dict[str, type[Subject]] = {
+class Saving(Subject):
+    """A call of annotate.py's session; it says when it begins, and when it has returned."""
+
+    length = 12
+
+    def __init__(self, call: Callable[[Session], object], root: Path) -> None:
+        self.call, self.seconds = call, 0.0
+        super().__init__(root)
+
+    def build(self) -> None:
+        """A session with two objects, given masks, results that have been found, and an export from before."""
+        write_folder(Path("frames"), self.length, SIZE)
+        session = self.open()
+        for name in ("dog", "cat"):
+            session.add_object(name)
+        for frame in (2, 5, 8):
+            session.give(frame, two_objects(frame))
+        for frame in range(self.length):
+            session.put_result(frame, two_objects(frame), 0.5, final=True, revision=session.revision)
+        export_masks(session)
+        session.give(8, two_objects(1))
+        session.close()
+        self.out.rename("template")
+
+    def open(self) -> Session:
+        return Session(self.out, FrameFolder(Path("frames")), "frames")
+
+    def words(self) -> tuple[str, ...]:
+        return ()
+
+    def start(self) -> Fork:
+        shutil.rmtree(self.out, ignore_errors=True)
+        shutil.copytree("template", self.out)
+        reading, writing = os.pipe()
+        run = Fork(self.work, output=writing)
+        os.close(writing)
+        run.told = os.fdopen(reading)  # type: ignore[attr-defined]
+        run.told.readline()  # type: ignore[attr-defined] (the call begins)
+        return run
+
+    def work(self) -> int:
+        session = self.open()
+        print("begins", flush=True)
+        start = time.perf_counter()
+        self.call(session)
+        print(time.perf_counter() - start, flush=True)
+        return 0
+
+    def finish(self, run: Any) -> None:
+        super().finish(run)
+        self.seconds = float(run.told.read())
+
+    def attempt(self, expected: Path, seconds: float, chosen: random.Random) -> tuple[list[str], int]:
+        """Kill within the call, however often that has to be tried."""
+        outcomes = []
+        for root in (Path("template"), expected):
+            shutil.rmtree(self.out, ignore_errors=True)
+            shutil.copytree(root, self.out)
+            outcomes.append(self.state())
+        for _ in range(100):
+            run: Any = self.start()
+            self.kill_after(run, chosen.uniform(0, self.seconds))
+            has_returned = bool(run.told.read())
+            found = self.state()
+            if found not in (outcomes[1:] if has_returned else outcomes):
+                return ["neither as before nor as after"], 1
+            if not has_returned:
+                return [], 1
+        return ["was never killed within"], 0
+
+    def state(self) -> tuple:
+        """What the session says once it is opened again, and its export unless that is missing or the one from before."""
+        session = self.open()
+        frames = [(session.labels(t).tobytes(), session.results[t]) for t in range(self.length)]
+        given = {t: (mask.stated, mask.shown, session.given_labels(t).tobytes()) for t, mask in session.given.items()}
+        session.close()
+        exported = contents(self.out / "export/masks")
+        return session.objects, given, frames, exported if exported != contents(Path("template/export/masks")) else {}
+
+
+def two_objects(frame: int) -> np.ndarray:
+    return square((4 + frame, 4), (20, 4 + 2 * frame), size=SIZE)
+
+
+def export_masks(session: Session) -> None:
+    for _ in export(session, "masks", lambda *_: None):
+        pass
+
+
+CALLS: dict[str, Callable[[Session], object]] = {
+    "giving a mask": lambda session: session.give(5, two_objects(0)),
+    "removing an object": lambda session: session.remove_object(2),
+    "taking a mask back": lambda session: session.forget(5),
+    "exporting": export_masks,
+}
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "training": Training,
     "training with two processes": TwoProcesses,
     "eval_davis.py": Evaluation,
     "preparation": Preparation,
     "segment_video.py": OwnVideo,
     "annotate.py": Page,
+    **{name: partial(Saving, call) for name, call in CALLS.items()},
 }
-
-
-def attempt(subject: Subject, expected: Path, seconds: float, chosen: random.Random) -> tuple[list[str], int]:
-    """One trial: kill one to three times, then let it end.  Returns what is wrong and how often it was killed at work."""
-    problems, killed = [], 0
-    shutil.rmtree(subject.out, ignore_errors=True)
-    for _ in range(chosen.randint(1, 3)):
-        run = subject.start()
-        moment = chosen.uniform(0, seconds)
-        if isinstance(subject, Page):
-            run.page.follow_for(moment)  # type: ignore[attr-defined]
-        else:
-            time.sleep(moment)
-        run.kill()
-        killed += any(status < 0 for status in run.status)
-        if subject.out.exists():
-            problems += subject.half_written(expected)
-    subject.finish(subject.start())
-    return [*problems, *subject.wrong(expected)], killed
 
 
 def main() -> int:
@@ -340,7 +444,7 @@ def main() -> int:
         for trial in range(arguments.times):
             signal.alarm(PATIENCE)
             try:
-                problems, killed = attempt(subject, expected, seconds, chosen)
+                problems, killed = subject.attempt(expected, seconds, chosen)
             except (Exception, TookTooLong) as error:
                 problems, killed = [f"{type(error).__name__}: {error}"], 0
             signal.alarm(0)

@@ -37,6 +37,12 @@ def test_all_killed_runs_go_on_bit_for_bit(tmp_path):
     run_in_sandbox(tmp_path, "kills.py", "--times", 5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["giving a mask", "removing an object", "taking a mask back", "exporting"])
+def test_a_call_that_is_killed_while_it_saves_has_not_happened_or_has_happened_whole(call, tmp_path):
+    run_in_sandbox(tmp_path, "kills.py", "--times", 100, "--only", call)
+
+
 def test_the_sandbox_keeps_everything_but_its_folder(tmp_path):
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()
