@@ -254,7 +254,7 @@ def test_a_run_of_version_0_1_goes_on_with_the_spacing_that_it_had(run, tmp_path
     torch.save(content, path)
     capsys.readouterr()
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2) == 2
-    assert "made by another run (spacing was paper, is released)" in capsys.readouterr().err
+    assert "made by another run (spacing was paper, is released; videos of YouTube-VOS was all, is " in capsys.readouterr().err
     assert run(tmp_path, "-i", 4, "-b", 1, "--save_every", 2, "--spacing", "paper", "--yv_all") == 0
     assert "resuming after 2 of 4" in capsys.readouterr().out
 

@@ -47,6 +47,8 @@ class Lock:
             except FileNotFoundError:  # another run ended and has just removed the folder
                 continue
             except Timeout as error:
+                if not os.path.lexists(self._path):  # it has just been removed, or cannot be made
+                    continue
                 message = f"{self.folder}: another run of {program} works in this folder; wait until it ends"
                 raise InputError(message) from error
             except OSError as error:

@@ -520,7 +520,7 @@ CASES = [
     Case("train on from a network", train("--resume", "net.pth"), 2, "net.pth: expected a training checkpoint"),
     Case("train by a list that is not there", train("--yv_list", "nowhere.txt"), 2, "nowhere.txt"),
     Case("train by a list with a path", train("--yv_list", "list.txt"), 2, "list.txt", write("list.txt", "../x\n")),
-    Case("train without data", train("--yv_root", "none", "--davis_root", "none"), 2, "neither"),
+    Case("train without data", train("--yv_root", "none", "--davis_root", "none"), 2, "found none"),
     Case(
         "train on a broken mask",
         train("--davis_root", "none"),
