@@ -1,6 +1,6 @@
 """Make docs/example.webp: videos of DAVIS, each followed from its first mask, side by side as one moving picture.
 
-python scripts/dev/make_example.py --davis_path ../DAVIS/2016 --videos soapbox car-shadow
+python scripts/dev/make_example.py --davis_path ../DAVIS/2016 --videos soapbox libby
 """
 
 import argparse
