@@ -53,7 +53,7 @@ from util.flags import (
     DefaultsFormatter,
     Parser,
     first_line,
-    fraction,
+    float_between,
     non_negative_int,
     positive_float,
     positive_int,
@@ -63,6 +63,7 @@ from util.flags import (
 from util.lock import Lock
 from util.tensors import normalise
 
+LARGEST_DECAY = 0.999999  # at 1, the average would stay what it was after the first iteration
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
 
@@ -141,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
     steps.add_argument("--clip_grad", type=positive_float, help="clip the gradient to this norm (default: no clipping)")
     steps.add_argument(
         "--ema",
-        type=fraction,
+        type=float_between(0, LARGEST_DECAY),
         metavar="DECAY",
         help="train the exponential moving average of the weights, such as 0.998 (default: no average)",
     )

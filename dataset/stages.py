@@ -154,10 +154,12 @@ def own_sources(roots: Sequence[str | Path], **options: Any) -> dict[str, tuple[
 
 
 def mixed(sources: dict[str, tuple[Source, int]], mix: Mapping[str, int]) -> dict[str, tuple[Source, int]]:
-    """The sources with other repeats per epoch, by name; 0 leaves a source out.  `InputError` for an unknown name."""
+    """The sources with other repeats per epoch, by name; 0 leaves a source out.  `InputError` for an unknown name, and if none is left."""
     if unknown := mix.keys() - sources.keys():
         raise InputError(f"--mix: expected some of {', '.join(sources)}, found {', '.join(sorted(unknown))}")
     found = {name: (source, mix.get(name, often)) for name, (source, often) in sources.items()}
+    if not any(often for _, often in found.values()):
+        raise InputError(f"--mix: expected at least one data set above 0, found none of {', '.join(sources)}")
     return {name: (source, often) for name, (source, often) in found.items() if often}
 
 

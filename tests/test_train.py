@@ -475,6 +475,7 @@ def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkey
     assert "value_dim: expected a multiple of 16, found 33" in told("-b", 1, "--value_dim", 33)
     assert "none.pth: no such checkpoint" in told("-b", 1, "--load_network", tmp_path / "none.pth")
     assert "--lr: expected a number above 0, at most 1e+06, found '-1'" in told("--lr", -1)
+    assert "--ema: expected a number from 0 to 0.999999, found '1'" in told("--ema", 1)
     assert "--batch_size: stage 3 has 8 samples" in told("--accumulate", 3)
     assert "--amp_dtype: float16 needs CUDA" in told("-b", 1, "--amp_dtype", "float16")
     save_network(build_light_network(), tmp_path / "net.pth")

@@ -517,6 +517,8 @@ def test_own_videos_are_trained_on_alone_or_beside_others_as_often_as_asked(demo
     assert {name: often for name, (_, often) in found.items()} == {"DAVIS": 5, "BL30K": 7}
     with pytest.raises(InputError, match="--mix: expected some of YouTube-VOS, DAVIS, found FSS"):
         stage_sources(3, roots(demo_data), mix={"FSS": 1})
+    with pytest.raises(InputError, match="--mix: expected at least one data set above 0"):
+        stage_sources(3, nothing, own=[own], mix={"BL30K": 0})
     with pytest.raises(InputError, match="same name"):
         stage_sources(3, nothing, own=[own, own])
     with pytest.raises(InputError, match="--own_root: expected stage 2 or 3, found 0"):
