@@ -154,7 +154,10 @@ def own_sources(roots: Sequence[str | Path], **options: Any) -> dict[str, tuple[
 
 
 def mixed(sources: dict[str, tuple[Source, int]], mix: Mapping[str, int]) -> dict[str, tuple[Source, int]]:
-    """The sources with other repeats per epoch, by name; 0 leaves a source out.  `InputError` for an unknown name, and if none is left."""
+    """The sources with other repeats per epoch, by name; 0 leaves a source out.
+
+    Raises `InputError` for an unknown name, or if no source is left.
+    """
     if unknown := mix.keys() - sources.keys():
         raise InputError(f"--mix: expected some of {', '.join(sources)}, found {', '.join(sorted(unknown))}")
     found = {name: (source, mix.get(name, often)) for name, (source, often) in sources.items()}
