@@ -19,20 +19,9 @@ from torch import Tensor
 
 import evaluation.scores as scoring
 from dataset.benchmarks import davis_videos
-from dataset.stages import (
-    STAGES,
-    Draws,
-    Schedule,
-    Stage,
-    add_crop_flag,
-    add_data_flags,
-    add_sampling_flags,
-    data_roots,
-    load,
-    max_skip,
-    sampling_options,
-    stage_sources,
-)
+from dataset.sampling import Draws, Schedule, load
+from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags, data_roots, sampling_options, stage_sources
+from dataset.stages import STAGES, Stage, max_skip
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from model import STCN, NetworkConfig, VideoSegmenter, save_network

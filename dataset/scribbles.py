@@ -5,7 +5,7 @@ import numpy as np
 
 from dataset.clip import Clip
 from dataset.robot import UNMARKED, draw_scribbles
-from dataset.stages import Source
+from dataset.sources import Source
 
 FROM_NOTHING = 0.4  # share of samples without a mask to correct
 REMEMBERED = 0.5  # share of the others that have the first scribbles too

@@ -8,18 +8,9 @@ import sys
 from functools import partial
 
 from dataset.clip import FRAMES
-from dataset.stages import (
-    STAGES,
-    Draws,
-    add_crop_flag,
-    add_data_flags,
-    add_sampling_flags,
-    data_roots,
-    max_skip,
-    same_skip,
-    sampling_options,
-    stage_sources,
-)
+from dataset.sampling import Draws
+from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags, data_roots, sampling_options, stage_sources
+from dataset.stages import STAGES, max_skip, same_skip
 from util.errors import one_line_errors
 from util.flags import DefaultsFormatter, first_line, fraction, positive_int, seed_int
 from util.picture import overlay, sheet, write_picture

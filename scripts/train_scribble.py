@@ -14,18 +14,10 @@ from pathlib import Path
 import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
 
+from dataset.sampling import Draws, Schedule
 from dataset.scribbles import ScribbleSource
-from dataset.stages import (
-    YOUTUBE_LIST,
-    Draws,
-    Schedule,
-    Source,
-    add_crop_flag,
-    add_data_flags,
-    data_roots,
-    same_skip,
-    stage_sources,
-)
+from dataset.sources import YOUTUBE_LIST, Source, add_crop_flag, add_data_flags, data_roots, stage_sources
+from dataset.stages import same_skip
 from model.checkpoint import read
 from model.scribble import ScribbleNetwork, save_scribble_network, scribble_network_from
 from training.config import TrainConfig

@@ -13,7 +13,7 @@ from conftest import run_script
 from PIL import Image
 
 from dataset.benchmarks import davis_videos, read_youtube_meta, youtube_videos
-from dataset.stages import bl30k_sources, video_sources
+from dataset.sources import bl30k_sources, video_sources
 from model.checkpoint import digest
 from util.image import colour_map, image_size, object_ids, read_image, read_label_map, write_label_map
 

@@ -13,7 +13,7 @@ from util.device import available_cores, use_threads
 from util.errors import InputError
 
 
-@pytest.mark.parametrize("module", ["train", "eval_davis", "eval_youtube", "segment_video", "model", "dataset.stages"])
+@pytest.mark.parametrize("module", ["train", "eval_davis", "eval_youtube", "segment_video", "model", "dataset.sampling"])
 def test_threads_that_wait_do_not_spin(module):
     """Spinning threads made evaluation several times slower next to one busy process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
@@ -68,7 +68,7 @@ def test_modules_of_unix_alone_are_not_needed_to_import_ours():
     """As on Windows; the programs that only tests and developers run are left out."""
     code = (
         "import sys, warnings; warnings.simplefilter('ignore'); sys.modules |= {'fcntl': None, 'resource': None}\n"
-        "import annotation.worker, dataset.stages, evaluation.run, model, training.loop, train, eval_davis, eval_youtube\n"
+        "import annotation.worker, dataset.sampling, evaluation.run, model, training.loop, train, eval_davis, eval_youtube\n"
         "import segment_video, annotate, train_scribble\n"
         "from util.device import peak_memory; assert peak_memory() == ('resident', 0)"
     )

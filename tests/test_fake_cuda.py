@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dataset.stages import Batch
+from dataset.sampling import Batch
 from model import STCN, MemoryBank, NetworkConfig, VideoSegmenter
 from scripts.benchmark.made_up import made_up_frame, made_up_mask
 from training.config import Objective

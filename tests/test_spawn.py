@@ -11,7 +11,8 @@ from conftest import ROOT, run_script
 from test_train import CPU, flags_of
 
 import train
-from dataset.stages import Draws, stage_sources
+from dataset.sampling import Draws
+from dataset.sources import stage_sources
 
 SPAWN = "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
 

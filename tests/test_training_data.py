@@ -14,20 +14,9 @@ from PIL import Image
 
 from dataset.benchmarks import davis_videos, read_image_set
 from dataset.clip import appears_first, make_clip
-from dataset.stages import (
-    STAGES,
-    YOUTUBE_LIST,
-    Batch,
-    Draws,
-    Schedule,
-    add_sampling_flags,
-    load,
-    max_skip,
-    sampling_options,
-    stage_sources,
-    static_sources,
-    stays_in_size,
-)
+from dataset.sampling import Batch, Draws, Schedule, load
+from dataset.sources import YOUTUBE_LIST, add_sampling_flags, sampling_options, stage_sources, static_sources, stays_in_size
+from dataset.stages import STAGES, max_skip
 from dataset.static import StaticClips
 from dataset.vos import VideoClips, paper_frames, released_frames
 from training.config import Objective

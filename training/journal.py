@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from dataset.stages import Batch, Schedule
+from dataset.sampling import Batch, Schedule
 from util.device import peak_memory
 from util.distributed import Processes
 from util.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dataset.stages import Draws, Schedule, load
+from dataset.sampling import Draws, Schedule, load
 from model.checkpoint import infinite_tensors
 from training.config import TrainConfig
 from training.journal import Journal, print_once

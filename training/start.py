@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from dataset.stages import Schedule
+from dataset.sampling import Schedule
 from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
 from model.stm import make_network

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dataset.stages import Batch
+from dataset.sampling import Batch
 from model.losses import clip_losses, overlap_loss
 from training.config import Objective, TrainConfig
 from training.state import Figures, State

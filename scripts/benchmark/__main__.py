@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.stages import add_crop_flag, add_data_flags, data_roots
+from dataset.sources import add_crop_flag, add_data_flags, data_roots
 from model import STCN, load_for_inference, load_network, save_network
 from scripts.benchmark.against import measure_against
 from scripts.benchmark.made_up import STRIPES

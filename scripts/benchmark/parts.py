@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from dataset.stages import Batch
+from dataset.sampling import Batch
 from model import STCN, MemoryBank
 from model.network import aggregate
 from model.plain import read_plainly

@@ -12,7 +12,9 @@ import torchvision.transforms.functional as tf
 from PIL import Image
 from tps import ThinPlateSpline
 
-from dataset.stages import STAGES, Draws, max_skip, same_skip, stage_sources
+from dataset.sampling import Draws
+from dataset.sources import stage_sources
+from dataset.stages import STAGES, max_skip, same_skip
 from dataset.transforms import Jitter, Spline, View, apply_view
 from scripts.benchmark.made_up import Stopwatch
 from util.errors import InputError

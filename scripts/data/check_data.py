@@ -21,7 +21,7 @@ import numpy as np
 
 from dataset.benchmarks import davis_places, davis_videos, is_sparse, read_image_set, youtube_videos
 from dataset.preparation import map_parallel
-from dataset.stages import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
+from dataset.sources import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
 from util.errors import InputError, one_line_errors
 from util.files import subfolders
 from util.flags import DefaultsFormatter, first_line, non_negative_int, worker_count

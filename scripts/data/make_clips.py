@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from dataset.generated import Writer, add_generation_flags, generate
-from dataset.stages import static_sources, video_sources
+from dataset.sources import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int

@@ -1,0 +1,153 @@
+"""The order of training samples, and loading them.
+
+A sample depends only on (seed, draw number), not on which worker makes it or when.  Draw n is sample n mod L of epoch
+n // L, in that epoch's permutation of the L entries of all data sets.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dataset.clip import Clip
+from dataset.sources import Source
+from dataset.stages import NEAR
+from util.errors import InputError
+
+TRIES = 5  # draws of an entry that shows no object before another entry is tried
+OTHER_ENTRIES = 20  # entries tried per draw before giving up
+GRACE = 25  # seconds that a worker lives on after SIGTERM
+
+
+class Batch(NamedTuple):
+    """B clips of T frames with N object slots."""
+
+    frames: Tensor  # (B, T, H, W, 3) uint8 RGB
+    labels: Tensor  # (B, T, H, W) uint8: 0 background, else the slot's number from 1
+    valid: Tensor  # (B, N) bool
+    names: tuple[str, ...]
+    problems: tuple[str, ...]
+    objectless: int  # entries that were replaced because they showed no object to follow
+    masks: Tensor | None = None  # (B, N, H, W) uint8, the first frame's if they are soft (stage 0): 255 is certain
+    hints: Tensor | None = None  # (B, T, 3, H, W) bool, only of the scribble network's clips
+
+
+class Draws(Dataset):
+    """All samples of a training run, indexed by draw number.
+
+    sources:  data sets by name, each with its repeats per epoch
+    max_skip: maps a draw number to the largest distance between its frames (the curriculum)
+    """
+
+    def __init__(self, sources: dict[str, tuple[Source, int]], *, seed: int, max_skip: Callable[[int], int] = NEAR) -> None:
+        self.sources = [source for source, _ in sources.values()]
+        self.seed = seed
+        self.max_skip = max_skip
+        repeats = [
+            np.tile(np.stack([np.full(len(source), number), np.arange(len(source))], axis=1), (often, 1))
+            for number, (source, often) in enumerate(sources.values())
+        ]
+        self.entries = np.concatenate(repeats)  # (L, 2): source and index in it
+        self._epoch = -1
+        self._order = np.empty(0, dtype=int)
+
+    def __len__(self) -> int:
+        """Entries per epoch; the number of draws is unlimited."""
+        return len(self.entries)
+
+    def __getitem__(self, draw: int) -> Clip:
+        """The clip of a draw.
+
+        An entry that cannot be read, or shows no object to follow, is replaced by another; the clip names the former in
+        `problems` and counts the latter in `objectless`.  Raises `InputError` after too many unusable entries in a row.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, draw]))
+        entry = self._permutation(draw // len(self))[draw % len(self)]
+        problems: list[str] = []
+        objectless = 0
+        last = ""
+        for _ in range(OTHER_ENTRIES):
+            number, index = self.entries[entry]
+            source = self.sources[number]
+            try:
+                for _ in range(TRIES):
+                    clip = source.draw(index, rng, max_skip=self.max_skip(draw))
+                    if clip is not None:
+                        return clip._replace(problems=tuple(problems), objectless=objectless)
+                objectless, last = objectless + 1, f"{source.name(index)}: no object to follow in {TRIES} draws"
+            except InputError as error:
+                last = str(error)
+                problems.append(last)
+            entry = rng.integers(len(self))
+        raise InputError(f"{OTHER_ENTRIES} samples in a row cannot be used, the last: {last}")
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        return self._order
+
+
+class Schedule(NamedTuple):
+    """Assigns draws to processes: each iteration takes `total` consecutive draws, divided among ranks and passes."""
+
+    iterations: int
+    batch: int  # samples per process and pass
+    passes: int = 1  # passes whose gradients are accumulated
+    world: int = 1
+
+    @property
+    def total(self) -> int:
+        """Samples per iteration."""
+        return self.batch * self.passes * self.world
+
+    def batches(self, rank: int, start: int) -> Iterator[list[int]]:
+        """The draw numbers of each pass of `rank`, from iteration `start` on."""
+        for first in range(start * self.total, self.iterations * self.total, self.batch * self.world):
+            yield list(range(first + rank * self.batch, first + (rank + 1) * self.batch))
+
+
+def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: int, pin: bool = False) -> Iterator[Batch]:
+    """The batches of one rank, prepared ahead by `workers` processes (0: on demand).
+
+    Raises `InputError` after too many unusable samples in a row.
+    """
+    loader = DataLoader(
+        draws,
+        batch_sampler=schedule.batches(rank, start),
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_prepare_worker,
+        pin_memory=pin,
+    )
+    try:
+        yield from loader
+    except InputError as error:  # one from a worker includes the worker's traceback
+        raise InputError(str(error).strip().splitlines()[-1].removeprefix("util.errors.InputError: ")) from error
+
+
+def _collate(clips: list[Clip]) -> Batch:
+    frames, labels, valid = (
+        torch.from_numpy(np.stack([getattr(clip, field) for clip in clips])) for field in ("frames", "labels", "valid")
+    )
+    names = tuple(clip.name for clip in clips)
+    problems = tuple(problem for clip in clips for problem in clip.problems)
+    objectless = sum(clip.objectless for clip in clips)
+    masks, hints = _stacked([clip.masks for clip in clips]), _stacked([clip.hints for clip in clips])
+    return Batch(frames, labels, valid, names, problems, objectless, masks, hints)
+
+
+def _stacked(arrays: list[Any]) -> Tensor | None:
+    return None if arrays[0] is None else torch.from_numpy(np.stack(arrays))
+
+
+def _prepare_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # workers already run in parallel
+    torch.set_num_threads(1)
+    # torchrun and terminals send these to the whole process group, but training needs data until its state is saved
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

@@ -1,0 +1,230 @@
+"""The data sets of each stage, with their repeats per epoch, and the flags that say where they are."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dataset.benchmarks import davis_places, read_image_set
+from dataset.clip import Clip
+from dataset.static import StaticClips
+from dataset.vos import SPACINGS, VideoClips
+from util.errors import InputError, warn
+from util.flags import int_between, name_and_count
+
+OVERSAMPLING = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
+STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OVERSAMPLING, "HRSOD_small": OVERSAMPLING}
+MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Parsing
+YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos
+YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
+TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
+
+
+class Source(Protocol):
+    """The interface of a training data set."""
+
+    def __len__(self) -> int: ...
+    def name(self, index: int) -> str: ...
+    def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None: ...
+
+
+def stage_sources(
+    stage: int,
+    roots: Mapping[str, str | None],
+    *,
+    own: Sequence[str | Path] = (),
+    mix: Mapping[str, int] | None = None,
+    youtube_list: str | Path | None = None,
+    spacing: str = "released",
+    crop: int = 384,
+) -> dict[str, tuple[Source, int]]:
+    """The data sets of a stage, each with its repeats per epoch; `roots` holds the flags `static_root`, `bl_root`, etc.
+
+    Raises `InputError` if data that the stage needs is missing.
+    """
+    if stage >= 2:
+        options: Any = {"own": own, "youtube_list": youtube_list, "spacing": spacing, "crop": crop}
+        return mixed(video_sources(roots["yv_root"], roots["davis_root"], **options), mix or {})
+    if own:
+        raise InputError(f"--own_root: expected stage 2 or 3, found {stage}")
+    flag = ("static_root", "bl_root")[stage]
+    root = roots[flag]
+    if root is None:
+        raise InputError(f"--{flag}: stage {stage} needs it")
+    found = static_sources(root, crop=crop) if stage == 0 else bl30k_sources(root, spacing=spacing, crop=crop)
+    return mixed(found, mix or {})
+
+
+def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
+    """Stage 0: the static data sets found below `root`, each with its repeats per epoch."""
+    known = STATIC_FOLDERS | MORE_STATIC_FOLDERS
+    present = {name: often for name, often in known.items() if (Path(root) / name).is_dir()}
+    if not present:
+        raise InputError(f"{root}: expected at least one of {', '.join(STATIC_FOLDERS)} in it, found none")
+    if absent := STATIC_FOLDERS.keys() - present:
+        warn(f"{root}: training without {', '.join(sorted(absent))} (not found)")
+    return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
+
+
+def bl30k_sources(root: str | Path, *, spacing: str = "released", crop: int = 384) -> dict[str, tuple[Source, int]]:
+    """Stage 1; `spacing` is a key of `dataset.vos.SPACINGS`."""
+    root = Path(root)
+    options: Any = {"scale": (0.25, 1.0), "followed": stays_in_size, "spacing": spacing, "crop": crop}
+    return {"BL30K": (VideoClips(root / "JPEGImages", root / "Annotations", **options), 1)}
+
+
+def stays_in_size(pixels: np.ndarray) -> bool:
+    """Whether to follow an object of BL30K: not if it is tiny (section F.3.3), nor (as released) if it is small and grows."""
+    return bool(pixels[0] > TINY and (pixels[0] > LARGE or (pixels[1:] < SMALL).all()))
+
+
+def video_sources(
+    youtube_root: str | Path | None,
+    davis_root: str | Path | None,
+    *,
+    own: Sequence[str | Path] = (),
+    youtube_list: str | Path | None = None,
+    spacing: str = "released",
+    crop: int = 384,
+) -> dict[str, tuple[Source, int]]:
+    """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
+
+    `own` are folders of the user's own videos (`own_sources`).
+    `youtube_list` is a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
+    """
+    sources: dict[str, tuple[Source, int]] = {}
+    options: Any = {"spacing": spacing, "crop": crop}
+    if youtube_root is not None:
+        images, masks = (Path(youtube_root) / "train_480p" / part for part in ("JPEGImages", "Annotations"))
+        names = None if youtube_list is None else listed_videos(Path(youtube_list), masks)
+        sources["YouTube-VOS"] = VideoClips(images, masks, names, stride=YOUTUBE_STRIDE, **options), 1
+    if davis_root is not None:
+        places = davis_places(Path(davis_root), "trainval", 2017)
+        root = next((place for place in places if (place / "JPEGImages").is_dir()), places[-1])
+        image_set = root / "ImageSets" / "2017" / "train.txt"
+        if not image_set.is_file():
+            raise InputError(f"{image_set}: no such image set")
+        images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+        sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set), **options), OVERSAMPLING
+    sources |= own_sources(own, **options)
+    if not sources:
+        raise InputError("expected YouTube-VOS, DAVIS or own videos (--own_root) to train on, found none")
+    return sources
+
+
+def own_sources(roots: Sequence[str | Path], **options: Any) -> dict[str, tuple[Source, int]]:
+    """The user's own videos, by the name of their folder: `JPEGImages/<video>/` and `Annotations/<video>/` in each root.
+
+    Frames without a mask are left out.  Raises `InputError` if a folder is missing, or if two have the same name.
+    """
+    found: dict[str, tuple[Source, int]] = {}
+    for root in map(Path, roots):
+        name = root.resolve().name
+        if name in found:
+            raise InputError(f"--own_root: {root} has the same name as another folder, {name}")
+        found[name] = VideoClips(root / "JPEGImages", root / "Annotations", **options), OVERSAMPLING
+    return found
+
+
+def mixed(sources: dict[str, tuple[Source, int]], mix: Mapping[str, int]) -> dict[str, tuple[Source, int]]:
+    """The sources with other repeats per epoch, by name; 0 leaves a source out.
+
+    Raises `InputError` for an unknown name, or if no source is left.
+    """
+    if unknown := mix.keys() - sources.keys():
+        raise InputError(f"--mix: expected some of {', '.join(sources)}, found {', '.join(sorted(unknown))}")
+    found = {name: (source, mix.get(name, often)) for name, (source, often) in sources.items()}
+    if not any(often for _, often in found.values()):
+        raise InputError(f"--mix: expected at least one data set above 0, found none of {', '.join(sources)}")
+    return {name: (source, often) for name, (source, often) in found.items() if often}
+
+
+def listed_videos(path: Path, masks: Path) -> list[str] | None:
+    """The listed videos that exist; `None` (meaning all videos) if none of them does, as in the user's own data set.
+
+    Warns if listed videos are missing.  Raises `InputError` if the list cannot be read.
+    """
+    names = read_image_set(path)
+    present = [name for name in names if (masks / name).is_dir()]
+    if not present:
+        warn(f"{path}: lists no video of {masks}; using all of them")
+        return None
+    if len(present) < len(names):
+        warn(f"{masks}: {len(names) - len(present)} of the {len(names)} videos in {path} are missing")
+    return present
+
+
+def add_data_flags(parser: argparse._ActionsContainer) -> None:
+    """Add the flags that locate the training data."""
+    parser.add_argument(
+        "--static_root", default="../static", metavar="DIR", help="stage 0: folder with fss/, DUTS-TR/, ecssd/, ..."
+    )
+    parser.add_argument(
+        "--bl_root", default="../BL30K", metavar="DIR", help="stage 1: folder with JPEGImages/ and Annotations/"
+    )
+    parser.add_argument(
+        "--yv_root", default="../YouTube", metavar="DIR", help="folder with train_480p/; 'none' trains without YouTube-VOS"
+    )
+    parser.add_argument(
+        "--davis_root",
+        default="../DAVIS/2017",
+        metavar="DIR",
+        help="folder with trainval/ or 2017/; 'none' trains without DAVIS",
+    )
+
+
+def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
+    """Add the flags that control how clips are drawn from videos."""
+    parser.add_argument(
+        "--spacing",
+        choices=SPACINGS,
+        default="released",
+        help="how the distances between a clip's frames are drawn: as in the released code, or from 1 to the largest skip "
+        "as in the paper",
+    )
+    parser.add_argument(
+        "--yv_list",
+        metavar="FILE",
+        help="videos of YouTube-VOS to train on, one per line (default: the release's 3,464, where any of them is there)",
+    )
+    parser.add_argument("--yv_all", action="store_true", help="train on all videos of YouTube-VOS and ignore the list")
+    parser.add_argument(
+        "--own_root",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="stages 2 and 3: also train on your own videos, JPEGImages/<video>/ and Annotations/<video>/ in each folder",
+    )
+    parser.add_argument(
+        "--mix",
+        nargs="+",
+        type=name_and_count,
+        default=[],
+        metavar="NAME=N",
+        help="take each entry of a data set N times per epoch; names as the run prints them (default: DAVIS and own videos "
+        f"{OVERSAMPLING} times, others as in the paper)",
+    )
+
+
+def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The values of `add_sampling_flags` as arguments of `stage_sources`."""
+    return {
+        "spacing": arguments.spacing,
+        "youtube_list": None if arguments.yv_all else arguments.yv_list or YOUTUBE_LIST,
+        "own": arguments.own_root,
+        "mix": dict(arguments.mix),
+    }
+
+
+def add_crop_flag(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--crop", type=int_between(16, 4096), default=384, metavar="PIXELS", help="side length of training frames"
+    )
+
+
+def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """The values of `add_data_flags` as the `roots` of `stage_sources`."""
+    names = ("static_root", "bl_root", "yv_root", "davis_root")
+    return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in names}
