@@ -279,7 +279,7 @@ def validate(state: State, videos: list, folder: Path, processes: Processes) -> 
     network = state.result.eval()
     results = ResultFolder(folder / "validation")
     if processes.rank == 0:
-        results.claim(videos, {"made by": "training"}, overwrite=True, shown=False)
+        results.claim(videos, {"made by": "training"}, overwrite=True)
     summary = evaluate(videos, partial(VideoSegmenter, network), results, processes, workers=1, shown=False)
     network.train()
     if summary is None:

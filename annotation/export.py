@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from annotation.session import EXPORT, NONE, Session
+from annotation.session import EXPORT, Session
+from annotation.state import Result
 from dataset.video_file import mean_rate
 from util.files import make_folder, refuse_foreign, remove_folder, write_atomically
 from util.film import Film, alpha_suffix
@@ -65,7 +66,7 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
                 write_picture(unfinished / f"{names[frame]}.png", cut_out(image, shown(frame)))
             else:
                 _write_jpeg(unfinished / images / f"{names[frame]}.jpg", image)
-                if frame in session.given or session.results[frame] != NONE:
+                if frame in session.given or session.results[frame] != Result.MISSING:
                     write_label_map(unfinished / annotations / f"{names[frame]}.png", session.labels(frame), colour_map())
             report(frame + 1, session.length, frame)
             yield

@@ -1,4 +1,4 @@
-"""The state of one annotated video: objects, given masks and results, in memory and in a folder."""
+"""One annotated video in a folder: masks as files, and `session.json`, which says what they are."""
 
 import hashlib
 import json
@@ -6,12 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from annotation.state import MOST_OBJECTS, Given, Object, Result, State
 from dataset.video_file import FrameFolder, VideoFile
 from util.errors import InputError
 from util.files import make_folder, read_json, remove_files, write_atomically
@@ -20,35 +21,15 @@ from util.lock import LOCK, Lock
 
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
 FORMAT, VERSION = "STCN annotation", 1
-NONE, OLD, ONE_WAY, FINAL = b".orf"  # a frame's result: missing, of other masks, of the pass backwards alone, as it is to be
-MOST_OBJECTS, LONGEST_NAME = 254, 80
+LONGEST_NAME = 80
 
 
-@dataclass
-class Object:
-    """An object to follow; its colour is its id's in the palette."""
-
-    id: int  # 1 to 254, never used again
-    name: str
-    hidden: bool = False
-
-
-@dataclass
-class Given:
-    """A mask that a person drew or mended."""
-
-    stated: list[int]  # the objects that there were then: one that the mask does not show is not in the frame
-    shown: list[int]  # the objects in the mask
-    digest: str = ""  # of its labels (`_digest_of`); older records have none
-
-
-class Session:
+class Session(State):
     """The annotation of `video` in the folder `root`.  What a method changes is on the disk when it
     returns, and any thread may call it.
 
     `given/NNNNN.png` are the masks of people, `masks/NNNNN.png` the results, and `session.json` says what they are.  The
     folder is new or empty, or a session of the same video.  Only one process at a time has it.  Raises `InputError`.
-    `session.json` also holds the `settings`, JSON values, with which results are made from now on.
 
     A change counts from the moment when `session.json` is replaced, so a crash leaves all of it or nothing.  What files lack
     then is done when the folder is opened: a new mask waits in `working/`, and pixels of removed objects are never read.
@@ -63,19 +44,11 @@ class Session:
         source: str | Path,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.root, self.video, self.settings = Path(root), video, dict(settings or {})
-        self.length = len(video.names)
+        super().__init__(len(video.names), settings)
+        self.root, self.video = Path(root), video
         self.lock = threading.RLock()
-        self.objects: list[Object] = []
-        self.next_object = 1
-        self.unclean = False  # files may still show removed objects, for `clean`
-        self.given: dict[int, Given] = {}
-        self.results = bytearray([NONE]) * self.length
-        self.sureness: list[float | None] = [None] * self.length
-        self.done: list[dict[str, Any]] = []  # what people did, for `session.json`
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
-        self._results_of: dict[str, bytes] = {}  # `results` by what was given, until a new result is stored
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),
@@ -91,7 +64,7 @@ class Session:
         """The current mask of a frame, (H, W) uint8: the given one, else the result, else empty."""
         with self.lock:
             labels = np.zeros(self.video.size, np.uint8)
-            if self.results[frame] != NONE:
+            if self.results[frame] != Result.MISSING:
                 labels = self._without_removed(self._read(MASKS, frame))
             return self._with_given(frame, labels)
 
@@ -116,22 +89,8 @@ class Session:
             }
 
     def parts(self) -> list[range]:
-        """What must be followed, in order: intervals between given frames, and to the ends of the video, that are not final.
-
-        Neighbours are one part.  Empty without a mask that shows something.
-        """
         with self.lock:
-            if not any(mask.shown for mask in self.given.values()):
-                return []
-            given = sorted(self.given)
-            result: list[range] = []
-            for start, stop in zip([0, *given], [*given, self.length - 1], strict=True):
-                if self.results[start : stop + 1].count(FINAL) == stop + 1 - start:
-                    continue
-                if result and result[-1].stop == start + 1:
-                    start = result.pop().start
-                result.append(range(start, stop + 1))
-            return result
+            return super().parts()
 
     # what people do
 
@@ -164,7 +123,7 @@ class Session:
             for frame in empty:
                 del self.given[frame]
             self.revision += 1
-            self._results_of.clear()
+            self.forget_results()
             self.unclean = True
             self._save("remove", range(self.length), object=number)
             remove_files(self._path(GIVEN, frame) for frame in empty)
@@ -176,7 +135,7 @@ class Session:
             if unknown := set(object_ids(labels)) - set(known):
                 raise InputError(f"expected labels of objects, found {min(unknown)}")
             reached = {*object_ids(self.labels(frame)), *object_ids(labels)}
-            self._remember_results()
+            self.remember_results()
             write_label_map(self._path(WORKING, frame), labels, colour_map())
             self.given[frame] = Given(known, object_ids(labels), _digest_of(labels))
             self._now_old(frame, reached)
@@ -187,7 +146,7 @@ class Session:
         """Remove a given mask."""
         with self.lock:
             if frame in self.given:
-                self._remember_results()
+                self.remember_results()
                 shown = self.given.pop(frame).shown
                 self._now_old(frame, {*shown, *object_ids(self.labels(frame))})
                 self._save("forget", [frame], frame=frame)
@@ -200,10 +159,10 @@ class Session:
         with self.lock:
             if revision != self.revision:
                 return False
-            if self.results[frame] != FINAL:
+            if self.results[frame] != Result.FINAL:
                 write_label_map(self._path(MASKS, frame), self._with_given(frame, labels), colour_map())
-                self.results[frame] = FINAL if final else ONE_WAY
-                self._results_of.clear()
+                self.results[frame] = Result.FINAL if final else Result.ONE_WAY
+                self.forget_results()
                 self.sureness[frame] = None if sureness is None else round(sureness, 3)
                 self._changed([frame])
             return True
@@ -226,7 +185,7 @@ class Session:
     def clean(self, frame: int) -> None:
         """Remove objects that no longer exist from a frame's files; after the last frame, no file is `unclean`."""
         with self.lock:
-            there = {MASKS: self.results[frame] != NONE, GIVEN: frame in self.given}
+            there = {MASKS: self.results[frame] != Result.MISSING, GIVEN: frame in self.given}
             for folder in (folder for folder, is_there in there.items() if is_there):
                 found = self._read(folder, frame)
                 labels = self._without_removed(found)
@@ -255,27 +214,9 @@ class Session:
         return np.where(np.isin(labels, [each.id for each in self.objects]), labels, np.uint8(0))
 
     def _now_old(self, frame: int, ids: set[int]) -> None:
-        """What follows from the mask of a frame is old, on each side as far as a given frame that states all these objects.
-
-        Unless what is given now was given before, and nothing was followed since: then all is as it was.
-        """
-        ends = [i for i, mask in self.given.items() if ids.issubset(mask.stated)]
-        first = max((end + 1 for end in ends if end < frame), default=0)
-        stop = min((end for end in ends if end > frame), default=self.length)
-        for i in range(first, stop):
-            if self.results[i] != NONE:
-                self.results[i] = OLD
-        if (before := self._results_of.get(self._what_is_given())) is not None:
-            self.results[:] = before
-            first, stop = 0, self.length
-        self.changed_at[first:stop] = self.version + 1
+        changed = self.outdate(frame, ids)
+        self.changed_at[changed.start : changed.stop] = self.version + 1
         self.revision += 1
-
-    def _remember_results(self) -> None:
-        self._results_of[self._what_is_given()] = bytes(self.results)
-
-    def _what_is_given(self) -> str:
-        return repr(sorted(self.given.items()))
 
     def _changed(self, frames: Iterable[int] = ()) -> None:
         self.version += 1
@@ -288,19 +229,7 @@ class Session:
             if self.done and {**self.done[-1], "time": 0} == {**entry, "time": 0}:
                 self.done.pop()  # one line for all strokes on a frame
             self.done.append({**entry, "time": round(time.time())})
-        record = {
-            "format": FORMAT,
-            "version": VERSION,
-            "video": self.identity,
-            "settings": self.settings,
-            "objects": [asdict(each) for each in self.objects],
-            "next_object": self.next_object,
-            "unclean": self.unclean,
-            "given": {str(frame): asdict(mask) for frame, mask in sorted(self.given.items())},
-            "results": self.results.decode(),
-            "sureness": self.sureness,
-            "done": self.done,
-        }
+        record = {"format": FORMAT, "version": VERSION, "video": self.identity, **self.as_record()}
         path = self.root / RECORD
         try:
             write_atomically(path, lambda file: file.write(json.dumps(record).encode()))
@@ -352,21 +281,9 @@ class Session:
             if record["format"] != FORMAT or record["version"] != VERSION:
                 raise ValueError(f"format {record['format']!r}, version {record['version']!r}")
             video = record["video"]
-            self.objects = [Object(int(each["id"]), str(each["name"]), bool(each["hidden"])) for each in record["objects"]]
-            self.next_object = int(record["next_object"])
-            self.unclean = bool(record.get("unclean", False))
-            self.given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
-            self.results, self.sureness = bytearray(record["results"].encode()), list(record["sureness"])
-            self.done = list(record["done"])
-            fits = len(self.results) == len(self.sureness) == video["frames"]
-            if not fits or not set(self.results) <= {NONE, OLD, ONE_WAY, FINAL}:
+            self.read_record(record)
+            if len(self.results) != video["frames"]:
                 raise ValueError("lists that do not fit")
-            if not all(0 <= frame < video["frames"] for frame in self.given):
-                raise ValueError("masks of frames that the video does not have")
-            ids, possible = [each.id for each in self.objects], range(1, MOST_OBJECTS + 1)
-            mentioned = [i for mask in self.given.values() for i in (*mask.stated, *mask.shown)]
-            if len(ids) != len(set(ids)) or not all(type(i) is int and i in possible for i in (*ids, *mentioned)):
-                raise ValueError("numbers of objects that cannot be")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: expected a session of annotate.py, version {VERSION}, found {error}") from error
         for name in ("frames", "size", "bytes"):
@@ -377,8 +294,8 @@ class Session:
             self._settle(frame)
         remove_files(self._path(WORKING, frame) for frame in range(self.length))
         for frame in range(self.length):
-            if self.results[frame] != NONE and not self._path(MASKS, frame).is_file():
-                self.results[frame] = NONE  # someone has removed it
+            if self.results[frame] != Result.MISSING and not self._path(MASKS, frame).is_file():
+                self.results[frame] = Result.MISSING  # someone has removed it
 
     def _settle(self, frame: int) -> None:
         """Bring a mask to its place whose `give` has not come to its end; one that someone else has changed counts as new."""

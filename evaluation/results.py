@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from dataset.video import Video
 from evaluation.scores import SCORE_FILES
 from util.errors import InputError, shorten
-from util.files import digest, make_folder, path_in, read_json, refuse_foreign, remove_files, remove_folder, write_atomically
-from util.progress import progress_bar
+from util.files import make_folder, path_in, read_json, refuse_foreign, remove_files, remove_folder, stamp, write_atomically
 
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
 RUN_RECORD, ARCHIVE = "run.json", "results.zip"
@@ -20,7 +19,7 @@ RUN_RECORD, ARCHIVE = "run.json", "results.zip"
 class Recorded(NamedTuple):
     """A video's entry in `run.json`."""
 
-    inputs: str | None  # digest of the input files; `None` if one could not be read
+    inputs: str | None  # stamp of the input files; `None` if one was missing
     frames: tuple[str, ...]  # stems of the masks
 
     @property
@@ -47,7 +46,7 @@ class ResultFolder:
         self.masks = self.root / subfolder
         self.record = self.root / RUN_RECORD
 
-    def claim(self, videos: Sequence[Video], settings: dict[str, Any], *, overwrite: bool, shown: bool = True) -> list[str]:
+    def claim(self, videos: Sequence[Video], settings: dict[str, Any], *, overwrite: bool) -> list[str]:
         """Prepare the folder for this run, and remove outdated results.
 
         Returns the videos whose results were removed because their inputs or wanted frames have changed.  Raises
@@ -58,19 +57,15 @@ class ResultFolder:
         self._refuse_inputs(videos)
         old = read_record(self.record) if os.path.lexists(self.record) else Record(settings, {})
         new = {}
-        with progress_bar(len(videos), "videos", shown=shown) as bar:
-            for video in videos:
-                for frame in video.wanted:  # `read_record` checks the same
-                    path_in(self.root, f"{frame}.png", source=video.images[0].parent)
-                new[video.name] = Recorded(_digest_of_inputs(video), tuple(sorted(video.wanted)))
-                bar.increment()
+        for video in videos:
+            for frame in video.wanted:  # `read_record` checks the same
+                path_in(self.root, f"{frame}.png", source=video.images[0].parent)
+            new[video.name] = Recorded(_stamp_of_inputs(video), tuple(sorted(video.wanted)))
         present = {name for name in {*new, *old.videos} if os.path.lexists(self._path(name))}
         if foreign := present - old.videos.keys():
             raise InputError(f"{self._path(min(foreign))}: is in the way, and {self.record} does not list it; move it first")
-        differing = sorted(key for key in settings.keys() | old.settings.keys() if settings.get(key) != old.settings.get(key))
-        if differing and present and not overwrite:
-            told = [[shorten(value, 200) for value in (key, old.settings.get(key), settings.get(key))] for key in differing]
-            what = "; ".join(f"{key} was {before}, is {now}" for key, before, now in told[:4])
+        what = differences(old.settings, settings)
+        if what and present and not overwrite:
             raise InputError(f"{self.root}: holds results of another run ({what}); --overwrite replaces them")
         changed = {name for name in present & new.keys() if new[name].inputs is None or new[name] != old.videos[name]}
         stale = present if overwrite else changed
@@ -181,7 +176,7 @@ def read_record(path: Path) -> Record:
         path_in(path.parent, name, source=path)
         expect(isinstance(entry, dict) and entry.keys() == set(Recorded._fields), f"inputs and frames of {name}", entry)
         inputs, frames = entry["inputs"], entry["frames"]
-        expect(inputs is None or isinstance(inputs, str), f"a digest of {name}", inputs)
+        expect(inputs is None or isinstance(inputs, str), f"a stamp of {name}", inputs)
         expect(isinstance(frames, list), f"a list of the frames of {name}", frames)
         for frame in frames:
             path_in(path.parent, frame, source=path)
@@ -189,11 +184,22 @@ def read_record(path: Path) -> Record:
     return Record(settings, recorded)
 
 
-def _digest_of_inputs(video: Video) -> str | None:
-    """A digest of a video's frames and masks: content, names and roles; `None` if one cannot be read."""
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """`size was 480, is 64; ...`: the first four settings that differ, or an empty text."""
+    keys = [key for key in [*new, *(old.keys() - new.keys())] if old.get(key) != new.get(key)]
+    told = [f"{shorten(key, 40)} was {_told(old.get(key))}, is {_told(new.get(key))}" for key in keys]
+    return "; ".join(told[:4]) + ("; ..." if told[4:] else "")
+
+
+def _told(value: object) -> str:
+    return "none" if value is None else shorten(value, 40)
+
+
+def _stamp_of_inputs(video: Video) -> str | None:
+    """A stamp of a video's frames and masks, their names and roles; `None` if one is missing."""
     masks = [video.masks[frame] for frame in sorted(video.masks)]
     salt = json.dumps([[path.name for path in video.images], sorted(video.masks), video.union, video.all_masks])
     try:
-        return digest([*masks, *video.images], salt=salt)
+        return stamp([*masks, *video.images], salt=salt)
     except InputError:
         return None  # the error is reported when the video is segmented

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from evaluation.propagate import Estimate, Propagation
+from evaluation.results import differences
 from model.checkpoint import read
 from util.errors import InputError
 from util.files import make_folder, path_in, read_text, refuse_foreign, remove_files, remove_folder, write_atomically
 from util.image import colour_map, read_label_map, size_text, write_label_map
 
 MASKS, FILM, SHEET, RECORD, SNAPSHOT = "masks", "overlay.mp4", "sheet.png", "segment_video.json", "snapshot.pth"
-UNFINISHED = "unfinished"
+UNFINISHED, COMPLETE = "unfinished", "complete"
 CUTOUTS = ("cutout.mov", "cutout.webm")
 
 
@@ -25,24 +26,23 @@ class VideoResults:
     """`masks/<frame>.png`, `overlay.mp4`, `sheet.png` and perhaps a film of cut-outs in the folder `root`.
 
     frames:   the frames' names, in order
-    settings: what the results depend on, as JSON values: flags, and digests of the inputs; `cutout`, if there, is the name
-              of the film of cut-outs, one of `CUTOUTS`
+    settings: what the results depend on, as JSON values: flags, and what tells whether inputs have changed; `cutout`, if
+              there, is the name of the film of cut-outs, one of `CUTOUTS`
 
-    Until a run is finished, its masks are in `masks_unfinished/` and all else, including its record, is in `unfinished/`;
-    `masks/` appears last.  Only files with known names are ever removed, and links are not followed.  All methods raise
-    `InputError` if the disk is full or something cannot be read or written.
+    Until a run is finished, all that it makes, with its record, is in `unfinished/`.  A finished run renames that to
+    `complete/`, and moves what is in it to its place, the record last; after a crash, `claim` goes on with that.  Only files
+    with known names are ever removed, and links are not followed.  All methods raise `InputError` if the disk is full or
+    something cannot be read or written.
     """
 
     def __init__(self, root: str | Path, frames: list[str], settings: dict[str, Any]) -> None:
         self.root = Path(root)
-        self.masks, self.replaced = self.root / MASKS, self.root / f"{MASKS}_replaced"
-        self.unfinished_masks, self.unfinished = self.root / f"{MASKS}_unfinished", self.root / UNFINISHED
+        self.masks, self.unfinished, self.complete = (self.root / name for name in (MASKS, UNFINISHED, COMPLETE))
         self.film, self.sheet, self._snapshot = (self.unfinished / name for name in (FILM, SHEET, SNAPSHOT))
         self.cutout = self.unfinished / settings["cutout"] if "cutout" in settings else None
         self.files = [FILM, SHEET, *([self.cutout.name] if self.cutout else [])]
-        self._next_record = self.unfinished / "finished.json"
         self.record = {"frames": frames, "settings": settings}
-        self._known: dict[Path, Collection[str]] = {}  # names that may be removed, by folder
+        self._removable: dict[Path, set[str]] = {}  # names of files, by folder
 
     def claim(self, inputs: Iterable[Path], *, overwrite: bool) -> bool:
         """Prepare the folder for this run; returns whether the same run was already finished there.
@@ -52,26 +52,29 @@ class VideoResults:
         unfinished run with another record.
         """
         self._refuse_to_replace(inputs)
-        old, begun = self._read_record(self.root / RECORD), self._read_record(self.unfinished / RECORD)
-        sources = ((self.record, "the frames"), (old, self.root / RECORD), (begun, self.unfinished / RECORD))
+        paths = [place / RECORD for place in (self.root, self.unfinished, self.complete)]
+        old, begun, complete = records = [self._read_record(path) for path in paths]
+        sources = zip((self.record, *records), ("the frames", *paths), strict=True)
         masks = {f"{name}.png": source for record, source in sources if record for name in record["frames"]}
-        self._known = dict.fromkeys((self.masks, self.replaced, self.unfinished_masks), masks.keys())
         estimates = (f"{index}.npz" for index in range(len(masks)))
-        self._known[self.unfinished] = {RECORD, SNAPSHOT, FILM, SHEET, *CUTOUTS, self._next_record.name, *estimates}
-        for folder, names in self._known.items():
+        working = {RECORD, SNAPSHOT, FILM, SHEET, *CUTOUTS, *estimates, *(f"{MASKS}/{name}" for name in masks)}
+        self._removable = {self.masks: set(masks), self.unfinished: working, self.complete: working}
+        for folder, names in self._removable.items():
             refuse_foreign(folder, names)
         for name, source in masks.items():
             path_in(self.masks, name, source=source)
 
+        if self.complete.exists():
+            self._publish()
+            if complete == self.record:
+                return True
+            old = complete or old
         there = [os.path.lexists(self.root / name) for name in (MASKS, *self.files)]
-        moved = begun == self.record and not self.unfinished_masks.exists()  # stopped during `_tidy`
-        if all(there) and old == self.record and (moved or not overwrite):
-            if begun in (None, self.record):
-                self._tidy()
+        if all(there) and old == self.record and not overwrite:
             return True
         if begun == self.record and (overwrite or not there[0]):
-            make_folder(self.unfinished_masks)
-            remove_files(path for path in self.unfinished_masks.iterdir() if path.name not in masks)  # half-written ones
+            make_folder(self.unfinished / MASKS)
+            remove_files(path for path in (self.unfinished / MASKS).iterdir() if path.name not in masks)  # half-written ones
             return False
         if not overwrite and begun is not None and begun != self.record:
             raise InputError(f"{self.root}: holds an unfinished run ({self._differences(begun)}); --overwrite replaces it")
@@ -79,10 +82,11 @@ class VideoResults:
             what = "already holds results" if old in (None, self.record) else "holds results of another run"
             details = f" ({self._differences(old)})" if old not in (None, self.record) else ""
             raise InputError(f"{self.root}: {what}{details}; --overwrite replaces them")
-        self._tidy()
+        remove_folder(self.unfinished, working)
         make_folder(self.unfinished)
-        self._write_record(self.unfinished / RECORD)
-        make_folder(self.unfinished_masks)
+        record = (json.dumps(self.record, indent=1) + "\n").encode()
+        write_atomically(self.unfinished / RECORD, lambda file: file.write(record))
+        make_folder(self.unfinished / MASKS)
         return False
 
     def save(self, propagation: Propagation) -> None:
@@ -117,21 +121,28 @@ class VideoResults:
 
     def finish(self) -> None:
         """Move everything to its final place; call it when the film and the sheet are complete."""
-        self._write_record(self._next_record)
-        refuse_foreign(self.masks, self._known[self.masks])  # it may have changed since `claim`
-        if self.masks.exists():
-            os.replace(self.masks, self.replaced)
-        remove_folder(self.replaced, self._known[self.replaced])
-        old = self._read_record(self.root / RECORD)
-        remove_files(self.root / name for name in CUTOUTS if old and old["settings"].get("cutout") == name)
-        for name in self.files:
-            os.replace(self.unfinished / name, self.root / name)
-        os.replace(self._next_record, self.root / RECORD)
-        os.replace(self.unfinished_masks, self.masks)
-        self._tidy()
+        refuse_foreign(self.masks, self._removable[self.masks])  # it may have changed since `claim`
+        os.replace(self.unfinished, self.complete)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Move what is in `complete/` to its place, from wherever the last attempt ended."""
+        record = self._read_record(self.complete / RECORD)
+        if record is not None:
+            if (self.complete / MASKS).exists():
+                remove_folder(self.masks, self._removable[self.masks])
+                os.replace(self.complete / MASKS, self.masks)
+            for name in (FILM, SHEET, *CUTOUTS):
+                if (self.complete / name).exists():
+                    os.replace(self.complete / name, self.root / name)
+            old = self._read_record(self.root / RECORD)
+            outdated = old["settings"].get("cutout") if old else None
+            remove_files(self.root / name for name in CUTOUTS if name == outdated != record["settings"].get("cutout"))
+            os.replace(self.complete / RECORD, self.root / RECORD)
+        remove_folder(self.complete, self._removable[self.complete])
 
     def _mask(self, index: int) -> Path:
-        return self.unfinished_masks / f"{self.record['frames'][index]}.png"
+        return self.unfinished / MASKS / f"{self.record['frames'][index]}.png"
 
     def _estimate(self, index: int) -> Path:
         return self.unfinished / f"{index}.npz"
@@ -145,18 +156,10 @@ class VideoResults:
             what = str(error).removeprefix(f"{path}: ")
             raise InputError(f"{path}: cannot continue from this ({what}); remove {self.unfinished} to start anew") from error
 
-    def _tidy(self) -> None:
-        """Remove the files of an unfinished run, its record last."""
-        for folder in (self.replaced, self.unfinished_masks):
-            remove_folder(folder, self._known[folder])
-        names = self._known[self.unfinished]
-        remove_files(self.unfinished / name for name in names if name != RECORD)
-        remove_folder(self.unfinished, names)
-
     def _refuse_to_replace(self, inputs: Iterable[Path]) -> None:
         """Raise `InputError` if an input lies where results go, also through links."""
         inputs = list(inputs)
-        folders = [path for path in (self.masks, self.replaced, self.unfinished_masks, self.unfinished) if path.exists()]
+        folders = [path for path in (self.masks, self.unfinished, self.complete) if path.exists()]
         files = [self.root / name for name in (FILM, SHEET, RECORD, *CUTOUTS)]
         looked_at: set[Path] = set()
         for path in inputs:
@@ -180,15 +183,9 @@ class VideoResults:
             raise InputError(f"{path}: expected a record of segment_video.py, found something else; move it away")
         return record
 
-    def _write_record(self, path: Path) -> None:
-        write_atomically(path, lambda file: file.write((json.dumps(self.record, indent=1) + "\n").encode()))
-
     def _differences(self, other: dict[str, Any]) -> str:
-        """`size was 480, is 64; ...`"""
         old, new = ({"frames": len(record["frames"]), **record["settings"]} for record in (other, self.record))
-        keys = [key for key in [*new, *(old.keys() - new.keys())] if old.get(key) != new.get(key)]
-        told = [f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in keys] or ["other names of frames"]
-        return "; ".join(told[:4]) + ("; ..." if told[4:] else "")
+        return differences(old, new) or "other names of frames"
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -197,8 +194,3 @@ def _same(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
-
-
-def _short(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 16 else f"{text[:12]}..."

@@ -28,12 +28,12 @@ from dataset.drawn_masks import GivenMasks, parse_masks
 from dataset.video_file import FrameFolder, VideoFile, mean_rate, open_video
 from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
-from evaluation.video_results import MASKS, RECORD, UNFINISHED, VideoResults
+from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoResults
 from model import segmenter_maker
-from model.checkpoint import digest as digest_of_checkpoint
+from model.checkpoint import digest
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, one_line_errors
-from util.files import digest, one_line_for
+from util.files import one_line_for, stamp
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
 from util.image import object_ids
@@ -146,9 +146,9 @@ def settings_of(
     """All that the results depend on."""
     is_folder = isinstance(video, FrameFolder)
     return {
-        "video": digest(video.paths if is_folder else [video.path]),
-        **{f"mask {frame}": digest([path]) for frame, path in masks.items()},
-        "model": digest_of_checkpoint(arguments.model),
+        "video": stamp(video.paths if is_folder else [video.path]),
+        **{f"mask {frame}": stamp([path]) for frame, path in masks.items()},
+        "model": digest(arguments.model),
         **segmenter_options(arguments),
         "amp": half_precision_chosen(arguments.amp, device),
         "fps": arguments.fps if is_folder else None,
@@ -162,7 +162,7 @@ def settings_of(
 def records(arguments: argparse.Namespace) -> list[Path]:
     """The records of runs that this one may continue or find finished."""
     root = Path(arguments.output)
-    return [root / UNFINISHED / RECORD, *([] if arguments.overwrite else [root / RECORD])]
+    return [root / UNFINISHED / RECORD, root / COMPLETE / RECORD, *([] if arguments.overwrite else [root / RECORD])]
 
 
 def frame_text(index: int, name: str) -> str:
@@ -232,7 +232,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> None:
     device = device_of(arguments.device)
     paths = parse_masks(arguments.mask)
-    digest_of_checkpoint(arguments.model)  # fail early if it is missing, before the video is read
+    digest(arguments.model)  # fail early if it is missing, before the video is read
     video = open_video(
         arguments.video,
         rate=Fraction(arguments.fps).limit_denominator(1001),

@@ -18,7 +18,8 @@ from PIL import Image
 
 from annotation.export import KINDS, export
 from annotation.frames import Frames
-from annotation.session import FINAL, NONE, OLD, Session
+from annotation.session import Session
+from annotation.state import Result
 from annotation.worker import Worker
 from dataset.benchmarks import youtube_videos
 from dataset.video_file import FrameFolder, VideoFile
@@ -97,7 +98,7 @@ def test_a_correction_computes_the_interval_between_its_neighbours_and_nothing_e
     before = bench.results()
     assert bench.follow() == 0
     bench.session.give(6, square((30, 20)))
-    assert [bench.session.results[t] for t in range(LENGTH)] == [FINAL] * 5 + [OLD] * 4 + [FINAL] * 3
+    assert [bench.session.results[t] for t in range(LENGTH)] == [Result.FINAL] * 5 + [Result.OLD] * 4 + [Result.FINAL] * 3
     assert bench.follow() == 2 * 6  # frames 4 to 9, both ways
     after = bench.results()
     assert {t for t in range(LENGTH) if after[t] != before[t]} <= {5, 6, 7, 8}
@@ -168,11 +169,11 @@ def test_after_a_stop_following_goes_on_to_the_same_results(stop, bench, video, 
     give(other)
     assert other.follow(stop_at=stop) == stop
     assert other.worker.job.message == "stopped"
-    kept = sum(state != NONE for state in other.session.results)
+    kept = sum(state != Result.MISSING for state in other.session.results)
     assert kept >= min(stop - 1, 8)
     other.session.close()
     again = Bench(tmp_path / "other", video, light_network)  # a new process
-    assert sum(state != NONE for state in again.session.results) == kept
+    assert sum(state != Result.MISSING for state in again.session.results) == kept
     assert again.follow() == 19 - stop
     assert again.results() == bench.results()
     assert list((tmp_path / "other/working").iterdir()) == []
@@ -184,10 +185,10 @@ def test_a_mask_that_is_given_after_a_stop_leaves_nothing_undone(bench):
     bench.follow()
     bench.session.give(2, square((30, 20)))
     bench.follow(stop_at=8)  # between 0 and 5, forwards
-    assert any(bench.session.results[t] != FINAL for t in range(5))
+    assert any(bench.session.results[t] != Result.FINAL for t in range(5))
     bench.session.give(7, square((8, 8)))
     bench.follow()
-    assert bench.session.results == bytearray([FINAL]) * LENGTH
+    assert bench.session.results == bytearray([Result.FINAL]) * LENGTH
 
 
 def test_a_result_that_is_lost_after_a_stop_is_followed_again(bench, video, light_network, tmp_path):
@@ -200,7 +201,7 @@ def test_a_result_that_is_lost_after_a_stop_is_followed_again(bench, video, ligh
     (tmp_path / "out/masks/3.png").unlink()
     again = Bench(tmp_path / "out", video, light_network)
     again.follow()
-    assert again.session.results == bytearray([FINAL]) * LENGTH
+    assert again.session.results == bytearray([Result.FINAL]) * LENGTH
 
 
 def test_parts_of_one_job_hold_one_memory_at_a_time(bench):
@@ -240,10 +241,10 @@ def test_a_mask_that_is_drawn_while_it_follows_ends_that(bench, monkeypatch):
     monkeypatch.setattr(bench.session, "put_result", draw_first)
     bench.follow()
     assert "a mask has changed" in bench.worker.job.message
-    assert bench.session.results[5] == NONE
+    assert bench.session.results[5] == Result.MISSING
     monkeypatch.undo()
     bench.follow()
-    assert bench.session.results == bytearray([FINAL]) * LENGTH
+    assert bench.session.results == bytearray([Result.FINAL]) * LENGTH
     np.testing.assert_array_equal(bench.session.labels(4), square((30, 20)))
 
 
@@ -456,7 +457,7 @@ def test_a_mask_that_was_changed_by_hand_makes_results_old(bench, video, tmp_pat
     bench.session.close()
     write_label_map(tmp_path / "out/given/3.png", square((8, 8)), colour_map())
     again = Session(tmp_path / "out", video, "frames")
-    assert set(again.results) == {OLD}
+    assert set(again.results) == {Result.OLD}
     np.testing.assert_array_equal(again.labels(3), square((8, 8)))
 
 
@@ -570,7 +571,7 @@ def test_exports_are_what_they_say(bench, video, tmp_path):
 def test_an_exported_data_set_can_be_evaluated_and_trained_on(bench, tmp_path):
     bench.session.give(3, square((4, 4)))
     bench.session.give(4, square((8, 4)))
-    bench.session.results[5] = NONE
+    bench.session.results[5] = Result.MISSING
     root = _returned(export(bench.session, "dataset", lambda *_: None))
     (evaluated,) = youtube_videos(root)
     assert evaluated.name == "frames"

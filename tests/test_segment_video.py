@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on(both_ways, script, tmp_path):
     arguments = [*map(str, both_ways[1:]), "--output", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
     with subprocess.Popen([sys.executable, "-c", slow, *arguments], env=environment, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (out / "masks_unfinished/00003.png").exists():
+        while process.poll() is None and not (out / "unfinished/masks/00003.png").exists():
             time.sleep(0.02)
         process.kill()
     assert process.returncode == -signal.SIGKILL
@@ -199,7 +199,7 @@ def test_another_command_into_the_same_folder_is_told_what_differs(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
 
 
-@pytest.mark.parametrize("name", ["unfinished/snapshot.pth", "unfinished/4.npz", "masks_unfinished/00001.png"])
+@pytest.mark.parametrize("name", ["unfinished/snapshot.pth", "unfinished/4.npz", "unfinished/masks/00001.png"])
 @pytest.mark.parametrize("what", ["removed", "rubbish", "another"])
 def test_what_was_left_for_going_on_is_damaged(name, what, both_ways, script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(segment_video.Snapshots, "due", True)
@@ -270,7 +270,7 @@ def test_a_broken_frame_stops_it_and_it_goes_on_when_that_is_mended(command, scr
     frame.write_bytes(whole[:-30])
     assert script(*command) == 2
     assert "3.png: cannot read this image" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks_unfinished", "unfinished"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["unfinished"]
     frame.write_bytes(whole)
     assert script(*command) == 2
     assert "holds an unfinished run (video was" in last_line(capsys)  # it read another file
@@ -381,7 +381,7 @@ def test_the_same_pictures_give_the_same_film(tmp_path):
 # it touches only its own files
 
 
-@pytest.mark.parametrize("place", ["overlay.mp4", "masks/film.mp4", "masks_unfinished/film.mp4", "unfinished/film.mp4"])
+@pytest.mark.parametrize("place", ["overlay.mp4", "masks/film.mp4", "complete/masks/film.mp4", "unfinished/film.mp4"])
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_video_is_never_replaced(place, linked, light_file, mask, script, tmp_path, capsys):
     out = tmp_path / "out"
@@ -399,7 +399,7 @@ def test_a_video_is_never_replaced(place, linked, light_file, mask, script, tmp_
     assert content(out) == before
 
 
-@pytest.mark.parametrize("place", ["sheet.png", "masks/a.png", "masks_unfinished/a.png", "unfinished/a.png"])
+@pytest.mark.parametrize("place", ["sheet.png", "masks/a.png", "unfinished/masks/a.png", "unfinished/a.png"])
 def test_a_mask_is_never_replaced(place, light_file, script, tmp_path, capsys):
     out = tmp_path / "out"
     write_label_map(out / place, square((4, 4)), PALETTE)
@@ -482,10 +482,10 @@ def an_unfinished_folder(out: Path) -> None:
     (out / "unfinished/thesis.tex").write_text("mine")
 
 
-def a_link_to_an_unfinished_folder(out: Path) -> None:
+def a_link_to_a_complete_folder(out: Path) -> None:
     (out.parent / "mine").mkdir()
     (out.parent / "mine/0.png").write_text("mine")
-    (out / "masks_unfinished").symlink_to(out.parent / "mine")
+    (out / "complete").symlink_to(out.parent / "mine")
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def a_link_to_an_unfinished_folder(out: Path) -> None:
         a_link_instead,
         a_file_instead,
         an_unfinished_folder,
-        a_link_to_an_unfinished_folder,
+        a_link_to_a_complete_folder,
     ],
 )
 @pytest.mark.parametrize("flags", [(), ("--overwrite",), ("--overwrite", "--size", 32)])

@@ -1,0 +1,127 @@
+"""What an annotation consists of, and what follows from what: objects, given masks and results, without files."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any
+
+MOST_OBJECTS = 254
+
+
+class Result(IntEnum):
+    """How far the result of a frame is; as a letter in `session.json`."""
+
+    MISSING = ord(".")
+    OLD = ord("o")  # of other given masks
+    ONE_WAY = ord("r")  # of the pass backwards alone
+    FINAL = ord("f")
+
+
+@dataclass
+class Object:
+    """An object to follow; its colour is its id's in the palette."""
+
+    id: int  # 1 to 254, never used again
+    name: str
+    hidden: bool = False
+
+
+@dataclass
+class Given:
+    """A mask that a person drew or mended."""
+
+    stated: list[int]  # the objects that there were then: one that the mask does not show is not in the frame
+    shown: list[int]  # the objects in the mask
+    digest: str = ""  # of its labels; older records have none
+
+
+class State:
+    """The annotation of a video of `length` frames.  `settings` are JSON values with which results are made from now on."""
+
+    def __init__(self, length: int, settings: Mapping[str, Any] | None = None) -> None:
+        self.length, self.settings = length, dict(settings or {})
+        self.objects: list[Object] = []
+        self.next_object = 1
+        self.unclean = False  # files may still show removed objects
+        self.given: dict[int, Given] = {}
+        self.results = bytearray([Result.MISSING]) * length
+        self.sureness: list[float | None] = [None] * length
+        self.done: list[dict[str, Any]] = []  # what people did
+        self._results_of: dict[str, bytes] = {}  # `results` by what was given, until a new result is stored
+
+    def parts(self) -> list[range]:
+        """What must be followed, in order: intervals between given frames, and to the ends of the video, that are not final.
+
+        Neighbours are one part.  Empty without a mask that shows something.
+        """
+        if not any(mask.shown for mask in self.given.values()):
+            return []
+        given = sorted(self.given)
+        result: list[range] = []
+        for start, stop in zip([0, *given], [*given, self.length - 1], strict=True):
+            if self.results[start : stop + 1].count(Result.FINAL) == stop + 1 - start:
+                continue
+            if result and result[-1].stop == start + 1:
+                start = result.pop().start
+            result.append(range(start, stop + 1))
+        return result
+
+    def remember_results(self) -> None:
+        """Call it before a given mask changes: `outdate` may find that it is as it was."""
+        self._results_of[self._what_is_given()] = bytes(self.results)
+
+    def forget_results(self) -> None:
+        """Call it when a result is stored: what was remembered is no longer so."""
+        self._results_of.clear()
+
+    def outdate(self, frame: int, ids: set[int]) -> range:
+        """What follows from the mask of a frame is old, on each side as far as a given frame that states all these objects.
+
+        Unless what is given now was given before, and nothing was followed since: then all is as it was.  Returns the frames
+        whose result may have changed.
+        """
+        ends = [i for i, mask in self.given.items() if ids.issubset(mask.stated)]
+        first = max((end + 1 for end in ends if end < frame), default=0)
+        stop = min((end for end in ends if end > frame), default=self.length)
+        for i in range(first, stop):
+            if self.results[i] != Result.MISSING:
+                self.results[i] = Result.OLD
+        if (before := self._results_of.get(self._what_is_given())) is not None:
+            self.results[:] = before
+            return range(self.length)
+        return range(first, stop)
+
+    def as_record(self) -> dict[str, Any]:
+        """All of it, as JSON values."""
+        return {
+            "settings": self.settings,
+            "objects": [asdict(each) for each in self.objects],
+            "next_object": self.next_object,
+            "unclean": self.unclean,
+            "given": {str(frame): asdict(mask) for frame, mask in sorted(self.given.items())},
+            "results": self.results.decode(),
+            "sureness": self.sureness,
+            "done": self.done,
+        }
+
+    def read_record(self, record: Any) -> None:
+        """Take all but the settings from `as_record`; raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` if
+        anything in it is not as that writes it.
+        """
+        self.objects = [Object(int(each["id"]), str(each["name"]), bool(each["hidden"])) for each in record["objects"]]
+        self.next_object = int(record["next_object"])
+        self.unclean = bool(record.get("unclean", False))
+        self.given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
+        self.results, self.sureness = bytearray(record["results"].encode()), list(record["sureness"])
+        self.done = list(record["done"])
+        if len(self.results) != len(self.sureness) or not set(self.results) <= set(Result):
+            raise ValueError("lists that do not fit")
+        if not all(0 <= frame < len(self.results) for frame in self.given):
+            raise ValueError("masks of frames that the video does not have")
+        ids, possible = [each.id for each in self.objects], range(1, MOST_OBJECTS + 1)
+        mentioned = [i for mask in self.given.values() for i in (*mask.stated, *mask.shown)]
+        if len(ids) != len(set(ids)) or not all(type(i) is int and i in possible for i in (*ids, *mentioned)):
+            raise ValueError("numbers of objects that cannot be")
+
+    def _what_is_given(self) -> str:
+        return repr(sorted(self.given.items()))
