@@ -3,12 +3,13 @@
 #
 # Needs photographs with masks (STATIC_ROOT: ecssd/, ccp/) and the official training sequences of DAVIS 2016 in the layout of
 # 2017 (DAVIS_ROOT).  Also trains on videos of your own (OWN_ROOT) and YouTube-VOS (YV_ROOT) unless these are "none".  The
-# network is scored on DAVIS 2016's validation set if DAVIS_2016 names it.  SAVES is the folder for networks.
+# network is scored on DAVIS 2016's validation set if DAVIS_2016 names it.  Networks go to SAVES, made-up videos to CLIPS.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 STATIC_ROOT=${STATIC_ROOT:-../data/static} DAVIS_ROOT=${DAVIS_ROOT:-../data/DAVIS/2016_train}
 OWN_ROOT=${OWN_ROOT:-none} YV_ROOT=${YV_ROOT:-none} DAVIS_2016=${DAVIS_2016:-}
-SAVES=${SAVES:-saves/small} OUT=${OUT:-out} ITERATIONS_0=${ITERATIONS_0:-750} ITERATIONS_3=${ITERATIONS_3:-700}
+SAVES=${SAVES:-saves/small} CLIPS=${CLIPS:-$SAVES/clips} OUT=${OUT:-out}
+ITERATIONS_0=${ITERATIONS_0:-750} ITERATIONS_3=${ITERATIONS_3:-1500}
 AMP=${AMP:-}    # bfloat16 where the processor has it
 
 train() {
@@ -17,14 +18,16 @@ train() {
         --optimizer adamw --clip_grad 5 --bootstrap_start 0 --bootstrap_end 200 -b 4 \
         --num_workers 1 --save_every 100 --image_every 250 ${AMP:+--amp_dtype "$AMP"} "$@"
 }
-videos=() mix=(DAVIS=5)
-[ "$OWN_ROOT" = none ] || { videos=(--own_root "$OWN_ROOT"); mix+=("$(basename "$(realpath "$OWN_ROOT")")=10"); }
-[ "$YV_ROOT" = none ] || mix+=(YouTube-VOS=6)
+# objects cut out of the photographs, in front of other photographs and of the videos
+python scripts/data/make_clips.py "$CLIPS" --static_root "$STATIC_ROOT" --davis_root "$DAVIS_ROOT" --clips 200
+videos=() mix=(DAVIS=27 BL30K=1)
+[ "$OWN_ROOT" = none ] || { videos+=("$OWN_ROOT"); mix+=("$(basename "$(realpath "$OWN_ROOT")")=50"); }
+[ "$YV_ROOT" = none ] || mix+=(YouTube-VOS=30)
+videos+=("$CLIPS/BL30K")
 
 train --stage 0 --crop 192 -i "$ITERATIONS_0" --lr 4e-4 --encoder_lr 2e-4 --schedule cosine
-# a constant learning rate: the average of the weights takes the place of its decay, and training can go on from the result
-train --stage 3 --crop 224 -i "$ITERATIONS_3" --lr 2e-4 --encoder_lr 1e-4 --steps --ema 0.99 \
-    --load_network "$SAVES/light_s0.pth" "${videos[@]}" --mix "${mix[@]}"
+train --stage 3 --crop 224 -i "$ITERATIONS_3" --lr 2e-4 --schedule cosine --ema 0.995 \
+    --load_network "$SAVES/light_s0.pth" --own_root "${videos[@]}" --mix "${mix[@]}"
 python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half
 
 if [ -n "$DAVIS_2016" ]; then
