@@ -150,4 +150,5 @@ def _prepare_worker(worker: int) -> None:
     torch.set_num_threads(1)
     # torchrun and terminals send these to the whole process group, but training needs data until its state is saved
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))
+    if hasattr(signal, "alarm"):  # Windows has neither this nor groups of processes
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

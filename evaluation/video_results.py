@@ -70,7 +70,12 @@ class VideoResults:
                 return True
             old = complete or old
         there = [os.path.lexists(self.root / name) for name in (MASKS, *self.files)]
-        if all(there) and old == self.record and not overwrite:
+        absent = [
+            name
+            for name in (*self.files, *(f"{MASKS}/{name}.png" for name in self.record["frames"]))
+            if not (self.root / name).is_file()
+        ]
+        if not absent and old == self.record and not overwrite:
             return True
         if begun == self.record and (overwrite or not there[0]):
             make_folder(self.unfinished / MASKS)
@@ -79,9 +84,10 @@ class VideoResults:
         if not overwrite and begun is not None and begun != self.record:
             raise InputError(f"{self.root}: holds an unfinished run ({self._differences(begun)}); --overwrite replaces it")
         if not overwrite and any(there):
-            what = "already holds results" if old in (None, self.record) else "holds results of another run"
-            details = f" ({self._differences(old)})" if old not in (None, self.record) else ""
-            raise InputError(f"{self.root}: {what}{details}; --overwrite replaces them")
+            what = f"holds results of another run ({self._differences(old)})" if old else "already holds results"
+            if old == self.record:
+                what = f"holds results without {absent[0]}"
+            raise InputError(f"{self.root}: {what}; --overwrite replaces them")
         remove_folder(self.unfinished, working)
         make_folder(self.unfinished)
         record = (json.dumps(self.record, indent=1) + "\n").encode()

@@ -168,6 +168,15 @@ def test_a_finished_run_is_not_done_again(command, script, capsys, monkeypatch):
     assert content(command[-1]) == before
 
 
+@pytest.mark.parametrize("name", ["masks/2.png", "overlay.mp4", "sheet.png"])
+def test_results_of_which_something_was_removed_are_not_called_finished(name, command, script, tmp_path, capsys):
+    assert script(*command) == 0
+    (tmp_path / "out" / name).unlink()
+    assert script(*command) == 2
+    assert f"out: holds results without {name}; --overwrite replaces them" in last_line(capsys)
+    assert script(*command, "--overwrite") == 0
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
+SIGPIPE = 13  # which Windows does not name
 WAIT_FOR_RANK_0 = 10  # seconds: the end of a process can take some
 
 
@@ -79,7 +80,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
             return 128 + signal.SIGINT
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-            return 128 + signal.SIGPIPE
+            return 128 + SIGPIPE
         except OSError as error:  # a full disk, a folder without permission
             if error.filename is None:
                 raise
