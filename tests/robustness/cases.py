@@ -1,10 +1,11 @@
 """Bad input for every script: each case must end as stated, with one line, and change nothing outside its output.
 
-    PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/cases.py FOLDER [PATTERN]
+    PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/cases.py FOLDER [PATTERN] [--every N]
 
 Run it only in the sandbox: a bug that a case finds must not damage the machine.
 """
 
+import argparse
 import contextlib
 import hashlib
 import io
@@ -1071,16 +1072,25 @@ def run(case: Case, here: Path) -> list[str]:
     return problems
 
 
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    result.add_argument("folder", type=Path, help="the sandbox's folder")
+    result.add_argument("pattern", nargs="?", default="", help="a regular expression for the names of cases")
+    result.add_argument("--every", type=int, default=1, metavar="N", help="run each N-th of them")
+    return result
+
+
 def main() -> int:
     if "STCN_SANDBOX" not in os.environ:
         print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
         return 125
-    root, pattern = Path(sys.argv[1]).resolve(), re.compile(sys.argv[2] if len(sys.argv) > 2 else "")
+    arguments = parser().parse_args()
+    root, pattern = arguments.folder.resolve(), re.compile(arguments.pattern)
     (root / "good").mkdir()
     good.build(root / "good")
     failed = 0
     signal.signal(signal.SIGALRM, stop)
-    chosen = [case for case in CASES if pattern.search(case.name)]
+    chosen = [case for case in CASES if pattern.search(case.name)][:: arguments.every]
     for number, case in enumerate(chosen):
         here = root / f"case {number}"
         shutil.copytree(root / "good", here)

@@ -4,6 +4,6 @@ import pytest
 from test_cases import run_in_sandbox
 
 
-@pytest.mark.parametrize("cases", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [15, pytest.param(200, marks=pytest.mark.slow)])
 def test_generated_cases_end_well(cases, tmp_path):
     run_in_sandbox(tmp_path, "generated.py", "--cases", cases)
