@@ -104,7 +104,7 @@ def training_step(
         logits = model(frames, masks, batch.valid)  # on the CPU still
     losses = clip_losses(logits, labels, valid, objective.fraction(iteration))
     with torch.no_grad():
-        predicted = logits.argmax(dim=2)
+        predicted = logits.max(dim=2).indices  # `argmax` along an inner dimension is slow on the CPU
         one = torch.ones_like(losses[0])
         named = {f"loss/frame_{n}": loss for n, loss in enumerate(losses, start=1)} | {"loss/total": losses.sum()}
         figures = {name: torch.stack([loss, one]) for name, loss in named.items()}
