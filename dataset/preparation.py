@@ -10,9 +10,7 @@ import contextlib
 import io
 import multiprocessing
 import os
-import signal
 import stat
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +20,7 @@ from typing import Any, NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from dataset.archives import Archive, read_member
-from util.ahead import map_ahead
+from util.ahead import map_ahead, prepare_worker
 from util.errors import InputError
 from util.files import make_folder, path_in
 from util.flags import DefaultsFormatter, first_line, worker_count
@@ -171,7 +169,7 @@ def map_parallel(function: Callable[[Any], Any], items: Iterable[Any], *, worker
         return
     # not fork: a fork of a process that has run threads may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker) as pool:
         try:
             yield from map_ahead(pool, function, items, limit=8 * workers)
         except BrokenProcessPool as error:
@@ -273,15 +271,3 @@ def _shrunk(size: tuple[int, int], shorter: int | None, longer: int | None) -> t
     if wanted is None or found <= wanted:
         return size
     return max(1, size[0] * wanted // found), max(1, size[1] * wanted // found)
-
-
-def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Exit when the main process dies; otherwise a pool's workers would wait forever."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-    os._exit(1)

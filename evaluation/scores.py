@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation.metrics import Statistics, score_masks, statistics
+from util.ahead import prepare_worker
 from util.errors import InputError, names_some
 from util.files import write_atomically
 from util.image import Numbering, natural_order, object_ids, read_label_map
@@ -81,7 +82,8 @@ def score_videos(
                 bar.increment(len(job.truth))
         else:
             # not fork: a fork of a process that has run threads may hang
-            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            spawn = get_context("spawn")
+            with ProcessPoolExecutor(processes, mp_context=spawn, initializer=prepare_worker) as pool:
                 for job, result in zip(ordered, pool.map(score_video, ordered), strict=True):
                     scores[job.name] = result
                     bar.increment(len(job.truth))

@@ -16,7 +16,7 @@ from model import NetworkConfig, load_network, save_network
 from model.checkpoint import infinite_tensors
 from model.released import to_released
 from util.errors import InputError, names_some, one_line_errors
-from util.files import write_atomically
+from util.files import refuse_existing, write_atomically
 from util.flags import first_line
 
 
@@ -29,12 +29,14 @@ def parser() -> argparse.ArgumentParser:
         "--average_with", nargs="+", default=[], metavar="FILE", help="write the mean weights of the source and these"
     )
     result.add_argument("--half", action="store_true", help="write float16, which halves the file size; it is read as float32")
+    result.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
     return result
 
 
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
+    refuse_existing(arguments.target, overwrite=arguments.overwrite, inputs=[arguments.source, *arguments.average_with])
     network = load_network(arguments.source)
     others = [load_network(path) for path in arguments.average_with]
     for path, other in zip(arguments.average_with, others, strict=True):

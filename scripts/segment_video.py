@@ -33,7 +33,7 @@ from model import segmenter_maker
 from model.checkpoint import digest
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, one_line_errors
-from util.files import one_line_for, stamp
+from util.files import one_line_for, refuse_existing, stamp
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
 from util.image import object_ids
@@ -122,8 +122,7 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     place, folder, taken = map(os.path.realpath, (path, path.parent, source))  # `resolve` would fail on a circle of links
     if place == taken or (source.is_dir() and folder == taken):
         raise InputError(f"{path}: is in the folder of the frames; choose another place")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: already exists; --overwrite replaces it")
+    refuse_existing(path, overwrite=overwrite)
     video = open_video(source, allow_truncated=allow_truncated)
     if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= len(video.names):
         raise InputError(f"--frame {number}: {source} has frames 0 to {len(video.names) - 1}")

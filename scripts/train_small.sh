@@ -28,7 +28,7 @@ videos+=("$CLIPS/BL30K")
 train --stage 0 --crop 192 -i "$ITERATIONS_0" --lr 4e-4 --encoder_lr 2e-4 --schedule cosine
 train --stage 3 --crop 224 -i "$ITERATIONS_3" --lr 2e-4 --schedule cosine --ema 0.995 \
     --load_network "$SAVES/light_s0.pth" --own_root "${videos[@]}" --mix "${mix[@]}"
-python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half
+python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half --overwrite
 
 if [ -n "$DAVIS_2016" ]; then
     python eval_davis.py --model "$SAVES/stcn_light.pth" --davis_path "$DAVIS_2016" --year 2016 --output "$OUT/light_2016" --overwrite

@@ -231,3 +231,18 @@ def test_our_checkpoints_from_before_attention_could_be_left_out_have_it(tmp_pat
     del content["config"]["attention"]
     torch.save(content, tmp_path / "old.pth")
     assert load_network(tmp_path / "old.pth").config.attention
+
+
+def test_a_conversion_replaces_nothing_unless_asked_and_never_what_it_reads(light_file, script, tmp_path, capsys):
+    target = tmp_path / "ours.pth"
+    target.write_bytes(b"mine")
+    assert script("convert_weights", light_file, target) == 2
+    assert f"{target}: already exists; --overwrite replaces it" in capsys.readouterr().err
+    assert target.read_bytes() == b"mine"
+    assert script("convert_weights", light_file, target, "--overwrite") == 0
+    before = target.read_bytes()
+    link = tmp_path / "link.pth"
+    link.symlink_to(target)
+    assert script("convert_weights", target, link, "--half", "--overwrite") == 2
+    assert "would replace" in capsys.readouterr().err
+    assert target.read_bytes() == before

@@ -1,8 +1,11 @@
 """The cores, threads and device of a process."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from conftest import ROOT
 
 from util import device
 from util.device import available_cores, use_threads
+from util.distributed import Processes
 from util.errors import InputError
 
 
@@ -81,3 +85,33 @@ def test_modules_of_unix_alone_are_not_needed_to_import_ours():
 def test_a_device_that_cannot_be_is_told(name):
     with pytest.raises(InputError, match=r"--device .*expected auto, cpu, cuda, cuda:N or mps"):
         device.device_of(name)
+
+
+@pytest.mark.parametrize(("rank", "world"), [("1", None), (None, "2"), ("2", "2"), ("-1", "2"), ("one", "2")])
+def test_half_of_what_torchrun_sets_is_named(rank, world, monkeypatch):
+    for name, value in (("RANK", rank), ("WORLD_SIZE", world)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="RANK"):
+        Processes()
+
+
+def test_a_worker_ends_when_the_process_that_started_it_is_killed():
+    program = (
+        "import multiprocessing, os, signal\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from util.ahead import prepare_worker\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), prepare_worker)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == -signal.SIGKILL
+    worker = Path(f"/proc/{int(done.stdout)}/stat")
+    for _ in range(200):
+        if not worker.exists() or worker.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("the worker lives on")

@@ -1,9 +1,14 @@
 """Bounded read-ahead: work done in threads or processes a limited number of items before it is needed."""
 
 import itertools
+import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -39,3 +44,16 @@ def read_ahead(pool: Executor, items: Iterable[Item]) -> Iterator[Item]:
     while items := following.result():
         following = pool.submit(take)
         yield from items
+
+
+def prepare_worker() -> None:
+    """Call it first in a worker process: the main process handles Ctrl-C, and the worker ends when that dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from util.errors import wait_for_rank_0
+from util.errors import InputError, wait_for_rank_0
 
 # Evaluation is divided by video, so ranks finish minutes or hours apart.  A dead rank is detected by its closed connection
 # and by torchrun, not by this timeout.
@@ -37,8 +37,14 @@ class Processes:
     def __init__(self, *, cuda: bool = False) -> None:
         self.cuda = cuda
         self._talk: Any = None  # the gloo group; `None` is the default group of `dist`
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        given = [os.environ.get(name) for name in ("RANK", "WORLD_SIZE")]
+        if given == [None, None]:
+            given = ["0", "1"]
+        if not all(value is not None and value.isascii() and value.isdecimal() for value in given):
+            raise InputError(f"RANK and WORLD_SIZE: expected numbers in both, as torchrun sets them, found {given}")
+        self.rank, self.world = (int(str(value)) for value in given)
+        if self.rank >= self.world:
+            raise InputError(f"RANK: expected less than WORLD_SIZE, {self.world}, found {self.rank}")
 
     def __enter__(self) -> "Processes":
         if self.world > 1:

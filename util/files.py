@@ -172,6 +172,16 @@ def refuse_file_above(folder: Path) -> None:
         raise InputError(f"{folder}: expected a folder, found a file there or above")
 
 
+def refuse_existing(path: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise `InputError` if a file to write exists, unless `overwrite`; and in any case if it is one of `inputs`."""
+    path = Path(path)
+    if path.exists():
+        if same := [source for source in inputs if path.samefile(source)]:
+            raise InputError(f"{path}: would replace {same[0]}, which is read; choose another place")
+        if not overwrite and not path.is_dir():  # which has its own message when it is written
+            raise InputError(f"{path}: already exists; --overwrite replaces it")
+
+
 def refuse_foreign(folder: Path, names: Collection[str]) -> None:
     """Raise `InputError` unless `folder` is a real folder (not a link) that holds only files with these names.
 
