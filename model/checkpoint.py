@@ -55,11 +55,12 @@ def digest(path: str | Path) -> str:
 
 def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
     """The network in a checkpoint of ours or of the paper's release, float32, in evaluation mode; nothing is downloaded.
+    A training checkpoint that averages its weights gives these.
 
     Raises `InputError`, one line, when the file is absent or damaged, or when its tensors are not those of the network
     that it says it holds.
     """
-    return network_from(read(path), path).to(device)
+    return network_from(read(path), path, averaged=True).to(device)
 
 
 def load_for_inference(path: str | Path, device: str | torch.device = "cpu", **options: Any) -> STCN:
@@ -70,9 +71,12 @@ def load_for_inference(path: str | Path, device: str | torch.device = "cpu", **o
     return load_network(path, device).for_inference(**options)
 
 
-def network_from(content: dict, path: str | Path) -> STCN:
-    """`load_network` for what is read already; `path` is for messages."""
+def network_from(content: dict, path: str | Path, *, averaged: bool = False) -> STCN:
+    """`load_network` for what is read already; `path` is for messages.  Without `averaged`, the weights as trained."""
     config, state = NetworkConfig(), content.get("network", content)
+    if averaged and isinstance(content.get("averaged"), dict):
+        names = (str(name) for name in content["averaged"])
+        state = {name.removeprefix("module."): content["averaged"][name] for name in names if name.startswith("module.")}
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise InputError(f"{path}: expected an STCN network, found entries {names_some({str(key) for key in content})}")
     if "config" in content:

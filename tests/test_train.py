@@ -270,6 +270,8 @@ def test_the_moving_average_of_the_weights_is_the_result_and_goes_on_bit_for_bit
             for later in weights[1:]:
                 expected = 0.75 * expected + 0.25 * later[name]
             torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-7)
+    of_checkpoint = load_network(tmp_path / "x_s3/checkpoint_0000003.pth").state_dict()
+    assert all(torch.equal(of_checkpoint[name], tensor) for name, tensor in found.items())
     (tmp_path / "x_s3.pth").unlink()
     (tmp_path / "x_s3/checkpoint_0000003.pth").unlink()
     assert run(tmp_path, *flags) == 0

@@ -113,7 +113,7 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         prepare_others_filter(network, arguments.stage, arguments.seed)
         return Start(network, iteration, content, False, Path(arguments.load_model))
     if arguments.load_network is not None:
-        network = network_from(read(arguments.load_network), arguments.load_network)
+        network = network_from(read(arguments.load_network), arguments.load_network, averaged=True)
     else:
         try:
             config = NetworkConfig.of(**network_flags(arguments))
