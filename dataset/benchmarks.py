@@ -17,7 +17,6 @@ from util.image import (
     label_map_size,
     list_frames,
     list_images,
-    natural_order,
     object_ids,
     read_image,
     read_label_map,
@@ -185,7 +184,7 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
 def annotated_objects(video: Video) -> dict[int, ScoredObject]:
     """The `meta.json` entries of a video, derived from its `truth`: each object's annotated frames from its first mask on."""
     first: dict[int, int] = {}
-    frames = sorted(video.truth, key=natural_order)
+    frames = [path.stem for path in video.images if path.stem in video.truth]
     for index, frame in enumerate(frames):
         for number in object_ids(video.read_mask(video.truth[frame])):
             first.setdefault(number, index)
@@ -254,12 +253,12 @@ def _checked(
         size, frame_size = label_map_size(mask), image_size(frame_of[stem])
         if one_size and size != frame_size:
             raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
-    ordered = [masks[stem] for stem in sorted(masks, key=natural_order)]
+    ordered = [masks[stem] for stem in frame_of if stem in masks]
     white = Numbering.of(ordered).white
     if white is None:
         more = f", and so are all {len(ordered)} masks of {name}" if len(ordered) > 1 else ""
         raise InputError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
-    shown = [truth[stem] for stem in sorted(truth, key=natural_order)]
+    shown = [truth[stem] for stem in frame_of if stem in truth]
     if shown and shown[0] not in ordered and Numbering.of(shown).white and not white:
         raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
     palette = None if white else read_label_map(ordered[0]).palette  # white says nothing about object 1's colour

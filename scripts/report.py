@@ -21,7 +21,7 @@ from dataset.video import Video
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.image import Numbering, colour_map, natural_order
+from util.image import Numbering, colour_map
 from util.picture import draw_mask
 from util.progress import progress_bar
 
@@ -133,7 +133,7 @@ def cells(entries: Sequence[dict[str, Any]]) -> list[str]:
 def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -> dict[str, Any]:
     """One sequence: scores, plots and a strip of frames."""
     objects = [result.sequences[video.name]["objects"] for result in results]
-    names = sorted(video.truth, key=natural_order)[1:-1]  # the scored frames
+    names = [path.stem for path in video.images if path.stem in video.truth][1:-1]  # the scored frames
     means = [frame_means(of_result) for of_result in objects]
     worst = worst_frames(means[0], (frames + 1) // 2)
     spaced = sorted({*np.linspace(0, len(names) - 1, min(frames // 2, len(names))).round().astype(int).tolist()} - {*worst})

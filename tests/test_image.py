@@ -118,7 +118,32 @@ def test_frames_are_in_the_order_of_their_numbers_and_never_by_chance(tmp_path):
         (tmp_path / name).touch()
     stems = [path.stem for path in image.list_frames(tmp_path)]
     assert stems == ["01", "1", "2", "10", "a", "a9", "a10", "a-1"]
-    assert stems == sorted((name.rsplit(".", 1)[0] for name in names), key=image.natural_order)  # as names without suffix
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "-2 -1 0 1 10",
+        "-0010 -0002 0000 0003",
+        "-1.5 -1 -0.25 0.5",
+        "0.5 1.0 1.5 10.0",
+        "0.25 0.5 1 1.125 2.75 10",
+        "1305031102.175304 1305031102.2 1305031103.04",
+        "frame_-2 frame_-1 frame_0 frame_1.25 frame_1.5",
+        "t=0.25 t=0.5s t=10",
+        "0,25 0,5 10,0",
+        "-001 -002 -010",  # what an empty prefix leaves
+        "shot-1 shot-2 shot-10",
+        "take_-1 take_-2",
+        "1.1 1.9 1.10 1.11",  # shot and frame
+        "v1.2.9 v1.2.10",
+        "1.2.9 1.2.10",
+        "2021-01-02 2021-01-10 2021-02-01",
+        "a1 a1b2 a01b3 a2",
+    ],
+)
+def test_numbers_in_names_are_in_order_of_their_values(names):
+    assert image.natural_order(sorted(names.split(), reverse=True)) == names.split()
 
 
 def test_two_frames_of_one_name_are_refused(tmp_path):

@@ -9,6 +9,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ MEAN_COLOUR = (124, 116, 104)  # of ImageNet, uint8
 IGNORED = 255
 WHITE = IGNORED  # in masks that are white on black
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 
@@ -113,10 +115,29 @@ class Numbering:
         return np.where(labels == WHITE, np.uint8(1 if self.white else 0), labels)
 
 
-def natural_order(name: str) -> tuple[list[tuple[bool, int | str]], str]:
-    """A sort key that compares numbers in names by value: 2.jpg before 10.jpg."""
-    parts = [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", name)]
-    return parts, name  # the name itself orders 1.jpg and 01.jpg
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Names with their numbers in order of value: 2 before 10, -2 before -1, 0.25 before 0.5.
+
+    A number has a sign or a fraction only at the beginning of a name or after `_`, `=` or a space.  A minus that all
+    such numbers have is a separator (`-001`, `-002`), and so is the point if fractions of several lengths end in 0 (`1.9`,
+    `1.10`).
+    """
+    names = list(names)
+    numbers = re.findall(_number("-?", FRACTION), "\n".join(names), re.MULTILINE)
+    sign = "-?" if any(number[0] != "-" for number in numbers) else ""
+    fractions = [digits for number in numbers for digits in re.split("[.,]", number)[1:]]
+    padded = len({*map(len, fractions)}) > 1 and any(len(digits) > 1 and digits[-1] == "0" for digits in fractions)
+    pattern = re.compile(rf"({_number(sign, '' if padded else FRACTION)}|\d+)")
+
+    def key(name: str) -> tuple[list[str | Decimal], str]:
+        parts = pattern.split(name)
+        return [Decimal(part.replace(",", ".")) if i % 2 else part for i, part in enumerate(parts)], name  # orders 1 and 01
+
+    return sorted(names, key=key)
+
+
+def _number(sign: str, fraction: str) -> str:
+    return rf"(?:^|(?<=[_= ])){sign}\d+{fraction}(?![.,-]?\d)"
 
 
 def size_text(shape: tuple[int, ...]) -> str:
@@ -126,12 +147,19 @@ def size_text(shape: tuple[int, ...]) -> str:
 
 def list_images(folder: str | Path) -> list[Path]:
     """The image files in a folder, in natural order of their stems; hidden and other files are left out."""
-    images = (
+    return in_order(
         path
         for path in Path(folder).iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
     )
-    return sorted(images, key=lambda path: (natural_order(path.stem), path.suffix))
+
+
+def in_order(images: Iterable[Path]) -> list[Path]:
+    """Image files in natural order of their stems."""
+    by_stem: dict[str, list[Path]] = {}
+    for path in images:
+        by_stem.setdefault(path.stem, []).append(path)
+    return [path for stem in natural_order(by_stem) for path in sorted(by_stem[stem])]
 
 
 def list_frames(folder: str | Path) -> list[Path]:
