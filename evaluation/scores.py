@@ -18,7 +18,7 @@ import numpy as np
 from evaluation.metrics import Statistics, score_masks, statistics
 from util.errors import InputError, names_some
 from util.files import write_atomically
-from util.image import Numbering, object_ids, read_label_map
+from util.image import Numbering, natural_order, object_ids, read_label_map
 from util.progress import progress_bar
 
 SPLITS = ("val", "testdev", "valid", "test")
@@ -98,7 +98,7 @@ def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
     for video in videos:
         if absent := video.without_truth:
             raise InputError(f"{names_some(absent)}: no ground truth")
-        frames = [path.stem for path in video.images if path.stem in video.truth]
+        frames = natural_order(video.truth)  # one for each image
         if len(frames) < 3:
             raise InputError(f"{video.name}: expected ground truth of at least 3 frames, found {len(frames)}")
         first = video.read_mask(video.truth[frames[0]])
