@@ -1,11 +1,14 @@
 """Read a video's frames forwards and backwards, from a video file or a folder of pictures."""
 
 import contextlib
+import itertools
 import os
+import struct
 import tempfile
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +16,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.error import FFmpegError, InvalidDataError
+from av.stream import Disposition
 from av.video.reformatter import Colorspace
 
 from dataset.truncation import missing_bytes
@@ -23,6 +27,10 @@ from util.progress import progress_bar
 TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), with trailing error correction
 UNSPECIFIED = 2  # FFmpeg's number for a colour space that the file does not state
 CHUNK = 16  # minimum number of frames decoded at once when reading backwards
+COUNTED_CHUNK = 256  # the same where frames are counted, which always begins at the first
+LOOKED_AT = 64  # number of frames that show whether times are those of display
+HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
+PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
 
 
 class IndexedFrame(NamedTuple):
@@ -40,7 +48,7 @@ class FrameFolder:
     first.
     """
 
-    note = ""
+    note, pixel = "", Fraction(1)
 
     def __init__(self, folder: Path, *, rate: Fraction = Fraction(24)) -> None:
         self.paths = list_frames(folder)
@@ -82,53 +90,86 @@ class DamagedVideoError(InputError):
     status = 1
 
 
+@dataclass
+class _Track:
+    """What the packets of a video stream tell."""
+
+    index: int
+    area: int  # pixels
+    is_picture: bool  # a cover or a thumbnail
+    is_default: bool
+    stamps: list[int | None] = field(default_factory=list)  # in the order of the file
+    keys: list[int] = field(default_factory=list)
+    doubtful: list[int] = field(default_factory=list)
+
+
 class VideoFile:
     """A video file with its frames turned upright; `times` are seconds from the first frame, `names` are frame numbers.
+
+    Of several video streams, it is the largest; attached pictures and streams with less than a tenth of the frames do not
+    count.  Frames are numbered in the order of their times, or, where the file has none or wrong ones, as they are decoded.
 
     Raises `InputError` naming the file if FFmpeg finds no video in it, and `DamagedVideoError` if the file is cut short or
     its last frames cannot be decoded.  With `allow_truncated`, the whole file is decoded first and the video consists of
     the intact frames.  Frames at the start that cannot be decoded are always left out, since a recording may begin between
-    two keyframes.  `note` is a line for the user, or empty.
+    two keyframes.  `note` is a line for the user, or empty; `pixel` is a pixel's width divided by its height.
     """
 
     def __init__(self, path: Path, *, allow_truncated: bool = False) -> None:
         self.path, self.allow_truncated = path, allow_truncated
         self._size: tuple[int, int] | None = None
-        self.note = ""
-        keys, stamps, doubtful = [], [], []
-        self.stamps: list[int] = []
-        with _errors_of_ffmpeg() as errors, self._opened() as (container, stream):
-            for packet in container.demux(stream):
+        self.pixel = Fraction(1)
+        self.stream: int | None = None  # until it is chosen, the first
+        notes: list[str] = []
+        with _errors_of_ffmpeg() as errors, self._opened() as (container, _):
+            tracks = {stream.index: _track(stream) for stream in container.streams.video}
+            end = None
+            for packet in container.demux(*container.streams.video):
                 if packet.size and not packet.is_discard:
-                    if packet.pts is None:
-                        raise InputError(f"{path}: expected a timestamp for each frame, found none; convert it to mp4 first")
-                    stamps.append(packet.pts)
-                    doubtful += [packet.pts] if packet.is_corrupt else []
-                    if packet.is_keyframe:
-                        keys.append(packet.pts)
-                    end = packet.pos
-            cut = self._cut(container.format.name, end) if stamps else None
+                    track, end = tracks[packet.stream.index], packet.pos
+                    track.stamps.append(packet.pts)
+                    if packet.pts is not None:
+                        track.doubtful += [packet.pts] if packet.is_corrupt else []
+                        track.keys += [packet.pts] if packet.is_keyframe else []
+            track, others = _main_track(tracks.values(), path)
+            stream = container.streams[track.index]
+            cut = self._cut(container.format.name, end) if track.stamps else None
             errors = [text.strip() for _, source, text in errors if source == container.format.name]
-            time_base = stream.time_base
-        if doubtful and doubtful[-1] == stamps[-1]:
+            time_base, rate = stream.time_base, stream.average_rate or stream.guessed_rate or Fraction(25)
+            self.stream, reorders = track.index, stream.codec_context.has_b_frames
+            if others:
+                notes.append(f"holds {1 + others} videos; this is the largest, stream {track.index}")
+            self.pixel = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+            notes += _what_is_lost(stream.codec_context.color_trc, self.pixel)
+        stamps = [stamp for stamp in track.stamps if stamp is not None]
+        if stamps and track.doubtful[-1:] == track.stamps[-1:]:
             cut = cut or "the file is cut short"
         self.stamps = sorted(set(stamps))
-        first = next(self._decode(0), None) if keys else None
+        self.counted = len(stamps) < len(track.stamps)
+        if self.counted:
+            self.stamps, time_base = list(range(len(track.stamps))), 1 / rate
+        elif reorders and self.stamps == stamps:  # an AVI states the order of the file, not that of display
+            self.counted = self._is_out_of_order()
+        first = next(self._decode(0), None) if track.stamps else None
         if first is None:
             raise InputError(f"{path}: {cut or 'expected a video'}, found no frame that can be decoded")
         if cut and not allow_truncated:
             raise self._damaged(cut)
         self.stamps = self.stamps[first.index :]
-        if allow_truncated:
-            self._leave_out_what_is_damaged(cut)
-        elif bad := sorted(set(doubtful).intersection(self.stamps)):
-            self.note = f"{path}: data may be missing at frame {self.stamps.index(bad[0])}"
+        if allow_truncated or self.counted:
+            notes += self._leave_out_what_is_damaged(cut)
+        elif bad := sorted(set(track.doubtful).intersection(self.stamps)):
+            notes.append(f"data may be missing at frame {self.stamps.index(bad[0])}")
         elif errors:
-            self.note = f"{path}: frames may be missing; FFmpeg says: {errors[0]}"
+            notes.append(f"frames may be missing; FFmpeg says: {errors[0]}")
+        self.note = f"{path}: {'; '.join(notes)}" if notes else ""
         self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
         self.names = [f"{i:05d}" for i in range(len(self.stamps))]
         self.chunks = [0]  # frames at which decoding can start
-        for key in sorted(keys):
+        if self.counted:
+            self.chunks = list(range(0, len(self.stamps), COUNTED_CHUNK))
+            return
+        for key in sorted(track.keys):
             index = max(0, bisect_right(self.stamps, key) - 1)
             if index - self.chunks[-1] >= CHUNK:
                 self.chunks.append(index)
@@ -185,32 +226,62 @@ class VideoFile:
 
     def _decode(self, start: int) -> Iterator[IndexedFrame]:
         """The frames from `start` (a keyframe) on that can be decoded without errors."""
+        for index, frame in self._numbered(start):
+            if frame is None or index < start:
+                continue
+            image, sideways = _upright_rgb(frame)
+            if self._size is None:
+                self._size = image.shape[:2]
+                self.pixel = 1 / self.pixel if sideways else self.pixel
+            if image.shape[:2] != self._size:
+                found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self._size)}"
+                raise InputError(f"{self.path}: {found}")
+            yield IndexedFrame(index, image)
+
+    def _numbered(self, start: int) -> Iterator[tuple[int, av.VideoFrame | None]]:
+        """Frames with their numbers, from `start` (a keyframe) or earlier on; -1 and `None` where one is damaged."""
         places = {stamp: index for index, stamp in enumerate(self.stamps)}
+        count = 0
         with self._opened() as (container, stream):
             stream.thread_type = "SLICE"  # with a thread for each frame, damaged ones are marked as such or not by chance
-            if start:  # seek a little earlier: some containers do not seek by presentation time
+            if start and not self.counted:  # seek a little earlier: some containers do not seek by presentation time
                 container.seek(self.stamps[max(0, start - CHUNK)], stream=stream)
             for packet in container.demux(stream):
                 for frame in _decoded(packet):
-                    index = None if frame.pts is None else places.get(frame.pts)
-                    if index is not None and index >= start:
-                        image = _upright_rgb(frame)
-                        self._size = self._size or image.shape[:2]
-                        if image.shape[:2] != self._size:
-                            found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self._size)}"
-                            raise InputError(f"{self.path}: {found}")
-                        yield IndexedFrame(index, image)
+                    if frame is None:
+                        yield -1, None
+                    elif self.counted:
+                        yield count, frame
+                        count += 1
+                    elif frame.pts in places:
+                        yield places[frame.pts], frame
 
-    def _leave_out_what_is_damaged(self, cut: str | None) -> None:
-        whole = set()
+    def _is_out_of_order(self) -> bool:
+        """Whether frames are decoded in another order than that of their times."""
+        frames = (frame for _, frame in self._numbered(0) if frame is not None)
+        times = [frame.pts for frame in itertools.islice(frames, LOOKED_AT)]
+        return times != sorted(times)
+
+    def _leave_out_what_is_damaged(self, cut: str | None) -> list[str]:
+        """Leave out what cannot be decoded, which takes a pass over the file; returns notes for the user."""
+        whole: set[int] = set()
+        damaged = 0
         with progress_bar(len(self.stamps), "frames checked") as bar:
-            for frame in self._decode(0):
-                whole.add(self.stamps[frame.index])
-                bar.update(len(whole))
-        if cut or len(whole) < len(self.stamps):
-            what = cut or f"{len(self.stamps) - len(whole)} of {len(self.stamps)} frames cannot be decoded"
-            self.note = f"{self.path}: {what}; continuing with {len(whole)} frames"
-        self.stamps = sorted(whole)
+            for index, frame in self._numbered(0):
+                if frame is not None:
+                    whole.add(index)
+                elif whole:
+                    damaged += 1
+                bar.update(min(len(whole), len(self.stamps)))
+        found = len(self.stamps)
+        missing = damaged if self.counted else found - len(whole)
+        self.stamps = [self.stamps[index] for index in sorted(whole) if index < found]
+        if not (cut or missing):
+            return []
+        what = cut or f"{missing} of {found} frames cannot be decoded"
+        if not self.allow_truncated:
+            raise self._damaged(what)
+        return [f"{what}; continuing with {len(self.stamps)} frames"]
 
     def _cut(self, container: str, last_packet: int | None) -> str | None:
         """A message that the file ends too early, or `None` if nothing shows that it does."""
@@ -229,14 +300,14 @@ class VideoFile:
         return DamagedVideoError(f"{self.path}: {what}; {advice}")
 
     def _opened(self) -> "_Opened":
-        return _Opened(self.path)
+        return _Opened(self.path, self.stream)
 
 
 class _Opened:
-    """A container and its first video stream, as a context that turns FFmpeg's errors into `InputError`."""
+    """A container and one of its video streams, as a context that turns FFmpeg's errors into `InputError`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, stream: int | None) -> None:
+        self.path, self.stream = path, stream
 
     def __enter__(self) -> tuple:
         try:
@@ -248,12 +319,35 @@ class _Opened:
         if not self.container.streams.video:
             self.container.close()
             raise InputError(f"{self.path}: expected a video, found no video stream in it")
-        return self.container, self.container.streams.video[0]
+        return self.container, self.container.streams.video[0] if self.stream is None else self.container.streams[self.stream]
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.container.close()
         if isinstance(error, FFmpegError):
             raise InputError(f"{self.path}: cannot read this video ({error.strerror})") from error
+
+
+def _track(stream: av.VideoStream) -> _Track:
+    has = {kind.name for kind in Disposition if stream.disposition & kind}
+    area = stream.codec_context.width * stream.codec_context.height
+    return _Track(stream.index, area, bool(has & PICTURES), "default" in has)
+
+
+def _main_track(tracks: Iterable[_Track], path: Path) -> tuple[_Track, int]:
+    """The track that a viewer would call the video, and the number of others that are as long."""
+    films = [track for track in tracks if not track.is_picture]
+    if not films:
+        raise InputError(f"{path}: expected a video, found only a picture that belongs to sound")
+    most = max(len(track.stamps) for track in films)
+    films = [track for track in films if 10 * len(track.stamps) >= most]
+    return max(films, key=lambda track: (track.area, track.is_default, -track.index)), len(films) - 1
+
+
+def _what_is_lost(transfer: int, pixel: Fraction) -> list[str]:
+    """Notes on what frames in 8-bit RGB do not say."""
+    hdr = [f"is HDR ({HDR[transfer]}) and read without tone mapping, so its colours are pale"] if transfer in HDR else []
+    shape = f"has pixels of {pixel.numerator}:{pixel.denominator}: frames and masks have their own shape, films look right"
+    return [*hdr, *([shape] if pixel != 1 else [])]
 
 
 def mean_rate(video: FrameFolder | VideoFile) -> Fraction:
@@ -284,17 +378,25 @@ def _errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
         av.logging.set_level(before)
 
 
-def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
-    """The frames decoded from a packet, without those that FFmpeg marks as damaged."""
+def _decoded(packet: av.Packet) -> list[av.VideoFrame | None]:
+    """The frames decoded from a packet; `None` for those that FFmpeg marks as damaged."""
     try:
-        return [frame for frame in packet.decode() if not frame.is_corrupt]
+        return [None if frame.is_corrupt else frame for frame in packet.decode()]
     except InvalidDataError:
-        return []
+        return [None]
 
 
-def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
+def _upright_rgb(frame: av.VideoFrame) -> tuple[np.ndarray, bool]:
+    """A frame as it is to be shown, (H, W, 3) uint8, and whether that has turned it on its side."""
     space = None
     if frame.colorspace == UNSPECIFIED:  # as players assume
         space = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
     image = frame.to_ndarray(format="rgb24", src_colorspace=space)
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image, False
+    a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])  # (x, y) is shown at (a x + c y, b x + d y)
+    sideways = abs(b) + abs(c) > abs(a) + abs(d)
+    if sideways:
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]), sideways

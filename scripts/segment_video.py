@@ -68,8 +68,10 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
 
     with (
         progress_bar(propagation.steps, "frames", start=propagation.done) as bar,
-        Film(results.film, video.size, mean_rate(video)) as film,
-        Film(results.cutout, video.size, mean_rate(video), alpha=True) if results.cutout else nullcontext() as cutout,
+        Film(results.film, video.size, mean_rate(video), pixel=video.pixel) as film,
+        Film(results.cutout, video.size, mean_rate(video), pixel=video.pixel, alpha=True)
+        if results.cutout
+        else nullcontext() as cutout,
         ThreadPoolExecutor(1) as writer,
     ):
         for step in propagation.backwards(results.unfinished):
@@ -125,10 +127,17 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     if path.exists() and not overwrite:
         raise InputError(f"{path}: already exists; --overwrite replaces it")
     video = open_video(source, allow_truncated=allow_truncated)
+    tell(video)
     if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= len(video.names):
         raise InputError(f"--frame {number}: {source} has frames 0 to {len(video.names) - 1}")
     write_picture(path, video.frame(int(number)))
     print(path)
+
+
+def tell(video: FrameFolder | VideoFile) -> None:
+    """Print what the user should know of the video."""
+    if video.note:
+        print(f"note: {video.note}", file=sys.stderr)
 
 
 def leave_out(masks: dict[int, np.ndarray], objects: list[int]) -> dict[int, np.ndarray]:
@@ -238,8 +247,7 @@ def run(arguments: argparse.Namespace) -> None:
         rate=Fraction(arguments.fps).limit_denominator(1001),
         allow_truncated=arguments.allow_truncated,
     )
-    if video.note:
-        print(f"note: {video.note}", file=sys.stderr)
+    tell(video)
     if beyond := [frame for frame in paths if frame >= len(video.names)]:
         raise InputError(f"--mask {beyond[0]}: {arguments.video} has frames 0 to {len(video.names) - 1}")
     masks = GivenMasks().read_all(paths, video.size)

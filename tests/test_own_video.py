@@ -1,6 +1,5 @@
 """A user's own video and masks, read forwards and backwards, against known content."""
 
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -53,21 +52,6 @@ def test_colours_are_right_for_what_the_file_states(space, height, tmp_path):
     plain = np.full((height, 64, 3), (200, 40, 90), np.uint8)
     video = open_video(write_film(tmp_path / "film.mp4", [plain] * 3, space=space))
     assert np.abs(next(video.forwards()).image.astype(int) - plain).max() <= 4
-
-
-@pytest.mark.parametrize(("quarters", "matrix"), [(1, (0, 1, -1, 0)), (2, (-1, 0, 0, -1)), (3, (0, -1, 1, 0))])
-def test_a_film_that_was_shot_sideways_is_turned_upright(quarters, matrix, tmp_path):
-    path = write_film(tmp_path / "film.mp4", [picture(t) for t in range(3)])
-    content = bytearray(path.read_bytes())
-    start = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version and flags, times and length, reserved, layer and volume
-    a, b, c, d = (65536 * entry for entry in matrix)
-    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(content)
-    expected = np.rot90(picture(1), -quarters)  # the matrix turns clockwise
-    video = open_video(path)
-    assert video.size == expected.shape[:2]
-    found = list(video.forwards())[1].image
-    assert np.abs(found[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4]).max() <= 6
 
 
 def test_a_folder_is_in_natural_order_whatever_the_suffix(tmp_path):
