@@ -26,7 +26,7 @@ from util.ahead import map_ahead
 from util.errors import InputError
 from util.files import make_folder, path_in
 from util.flags import DefaultsFormatter, first_line, worker_count
-from util.image import as_rgb, refuse_lossy
+from util.image import as_rgb, refuse_lossy, upright
 from util.lock import Lock
 from util.progress import progress_bar
 
@@ -254,7 +254,7 @@ def _decoded(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()  # truncation is detected only here
-        return image
+        return upright(image)
     except UnidentifiedImageError as error:
         raise InputError("not an image") from error
     except BROKEN_IMAGE as error:

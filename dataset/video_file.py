@@ -21,7 +21,7 @@ from av.video.reformatter import Colorspace
 
 from dataset.truncation import missing_bytes
 from util.errors import InputError
-from util.image import IMAGE_SUFFIXES, image_size, list_frames, read_image, size_text
+from util.image import IMAGE_SUFFIXES, WHOLE_RANGE, common_levels, list_frames, read_header, read_image, size_text
 from util.progress import progress_bar
 
 TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), with trailing error correction
@@ -48,7 +48,7 @@ class FrameFolder:
     first.
     """
 
-    note, pixel = "", Fraction(1)
+    pixel = Fraction(1)
 
     def __init__(self, folder: Path, *, rate: Fraction = Fraction(24)) -> None:
         self.paths = list_frames(folder)
@@ -56,9 +56,24 @@ class FrameFolder:
             raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found none")
         self.names = [path.stem for path in self.paths]
         self.times = [Fraction(i) / rate for i in range(len(self.paths))]
-        self.size = image_size(self.paths[0])
-        for path in self.paths:
-            self._check_size(path, image_size(path))
+        headers = [read_header(path) for path in self.paths]
+        self.size = headers[0].size
+        for path, header in zip(self.paths, headers, strict=True):
+            self._check_size(path, header.size)
+        notes = []
+        self.levels = WHOLE_RANGE
+        if any(header.is_deep for header in headers) and (levels := common_levels(self._shown("frames looked at"))):
+            self.levels = levels
+            notes.append(f"16-bit frames hold values from {levels.low} to {levels.high}, which become 0 to 255")
+        if any(header.is_turned for header in headers):
+            notes.append("frames are turned upright, as their EXIF orientation says")
+        self.note = f"{folder}: {'; '.join(notes)}" if notes else ""
+
+    def _shown(self, what: str) -> Iterator[Path]:
+        with progress_bar(len(self.paths), what) as bar:
+            for path in self.paths:
+                yield path
+                bar.increment()
 
     def forwards(self, start: int = 0) -> Iterator[IndexedFrame]:
         """The frames from `start` on, in order; raises `InputError` naming the file if one cannot be read."""
@@ -75,7 +90,7 @@ class FrameFolder:
         return self._read(index).image
 
     def _read(self, index: int) -> IndexedFrame:
-        image = read_image(self.paths[index])
+        image = read_image(self.paths[index], self.levels)
         self._check_size(self.paths[index], image.shape)
         return IndexedFrame(index, image)
 

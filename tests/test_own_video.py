@@ -66,6 +66,38 @@ def test_a_folder_is_in_natural_order_whatever_the_suffix(tmp_path):
     assert [frame.index for frame in video.backwards(2)] == [2, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "scaled"),
+    [(3, 4095, True), (29000, 31000, True), (10, 16000, True), (100, 60000, False), (0, 65535, False)],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_frames_that_use_little_of_their_range_are_scaled_alike(channels, low, high, scaled, tmp_path):
+    """The camera's bits, or a thermal or depth camera's units; 0 and 65535 often mean that nothing was measured."""
+    ramps = [np.linspace(low, middle, 256).round().astype(np.uint16).reshape(16, 16) for middle in ((low + high) // 2, high)]
+    ramps[0][0, 5], ramps[1][0, 5] = 0, 65535
+    for t, values in enumerate(ramps):
+        assert cv2.imwrite(str(tmp_path / f"{t}.png"), values if channels == 1 else np.stack([values] * 3, axis=-1))
+    video = open_video(tmp_path)
+    assert (f"16-bit frames hold values from {low} to {high}" in video.note) == scaled
+    bottom, top = (low, high) if scaled else (0, 65535)
+    for t, values in enumerate(ramps):
+        expected = ((values.astype(float) - bottom) / (top - bottom)).clip(0, 1) * 255
+        assert np.abs(video.frame(t)[..., 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_photographs_are_turned_upright_with_a_note(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for t in range(2):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg", exif=exif, quality=95)
+    video = open_video(tmp_path)
+    expected = np.rot90(picture(1), {3: 2, 6: -1, 8: 1}[orientation])
+    assert video.size == expected.shape[:2]
+    assert np.abs(video.frame(1).astype(int) - expected).max() <= 12
+    assert video.note == f"{tmp_path}: frames are turned upright, as their EXIF orientation says"
+
+
 def test_what_is_no_video_is_told_in_one_line(tmp_path):
     (tmp_path / "text.mp4").write_text("hello")
     (tmp_path / "empty").mkdir()
