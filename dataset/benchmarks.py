@@ -20,6 +20,7 @@ from util.image import (
     object_ids,
     read_image,
     read_label_map,
+    refuse_strangers,
     size_text,
 )
 
@@ -280,6 +281,9 @@ def _frames_of(folder: Path, *, listed_in: Path) -> list[Path]:
     frames = list_frames(folder)
     if not frames:
         raise InputError(f"{folder}: expected frames (jpg, png, webp, bmp or tif), found {_what_is_in(folder)}")
+    refuse_strangers(
+        frames, [{".jpeg": ".jpg", ".tiff": ".tif"}.get(kind, kind) for kind in (f.suffix.lower() for f in frames)]
+    )
     return frames
 
 

@@ -21,7 +21,18 @@ from av.video.reformatter import Colorspace
 
 from dataset.truncation import missing_bytes
 from util.errors import InputError
-from util.image import IMAGE_SUFFIXES, WHOLE_RANGE, common_levels, list_frames, read_header, read_image, size_text
+from util.image import (
+    IMAGE_SUFFIXES,
+    WHOLE_RANGE,
+    Header,
+    common_levels,
+    list_frames,
+    narrow_range,
+    read_header,
+    read_image,
+    refuse_strangers,
+    size_text,
+)
 from util.progress import progress_bar
 
 TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), with trailing error correction
@@ -44,8 +55,8 @@ class FrameFolder:
     """The pictures in a folder as a video, in natural order (2.jpg before 10.jpg).
 
     `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Raises
-    `InputError` if there are no pictures, if two have the same stem, or if one cannot be read or differs in size from the
-    first.
+    `InputError` if there are no pictures, if two have the same stem, if one cannot be read or differs in size from the
+    first, or if one is no frame (`util.image.refuse_strangers`).
     """
 
     pixel = Fraction(1)
@@ -57,9 +68,8 @@ class FrameFolder:
         self.names = [path.stem for path in self.paths]
         self.times = [Fraction(i) / rate for i in range(len(self.paths))]
         headers = [read_header(path) for path in self.paths]
-        self.size = headers[0].size
-        for path, header in zip(self.paths, headers, strict=True):
-            self._check_size(path, header.size)
+        self.size = _common_size(self.paths, headers)
+        refuse_strangers(self.paths, [header.kind for header in headers])
         notes = []
         self.levels = WHOLE_RANGE
         if any(header.is_deep for header in headers) and (levels := common_levels(self._shown("frames looked at"))):
@@ -91,12 +101,20 @@ class FrameFolder:
 
     def _read(self, index: int) -> IndexedFrame:
         image = read_image(self.paths[index], self.levels)
-        self._check_size(self.paths[index], image.shape)
+        if image.shape[:2] != self.size:
+            raise InputError(f"{self.paths[index]}: frame is {size_text(image.shape)}, was {size_text(self.size)} before")
         return IndexedFrame(index, image)
 
-    def _check_size(self, path: Path, shape: tuple[int, ...]) -> None:
-        if shape[:2] != self.size:
-            raise InputError(f"{path}: frame is {size_text(shape)}, the first one is {size_text(self.size)}")
+
+def _common_size(paths: list[Path], headers: list[Header]) -> tuple[int, int]:
+    """The frames' size; raises `InputError` naming the first that differs, or the first of all if it is the only one."""
+    sizes = [header.size for header in headers]
+    if len(sizes) > 2 and sizes[0] not in sizes[1:] and len({*sizes}) == 2:
+        raise InputError(f"{paths[0]}: frame is {size_text(sizes[0])}, all others are {size_text(sizes[1])}")
+    for path, size in zip(paths, sizes, strict=True):
+        if size != sizes[0]:
+            raise InputError(f"{path}: frame is {size_text(size)}, the first one is {size_text(sizes[0])}")
+    return sizes[0]
 
 
 class DamagedVideoError(InputError):
@@ -246,6 +264,7 @@ class VideoFile:
                 continue
             image, sideways = _upright_rgb(frame)
             if self._size is None:
+                self._refuse_dark(frame)
                 self._size = image.shape[:2]
                 self.pixel = 1 / self.pixel if sideways else self.pixel
             if image.shape[:2] != self._size:
@@ -270,6 +289,14 @@ class VideoFile:
                         count += 1
                     elif frame.pts in places:
                         yield places[frame.pts], frame
+
+    def _refuse_dark(self, frame: av.VideoFrame) -> None:
+        """Raise `InputError` for 16 bits per channel of which the first frame uses little."""
+        if all(part.bits == 16 for part in frame.format.components) and (found := narrow_range(frame.to_ndarray())):
+            raise InputError(
+                f"{self.path}: expected 16 bits that are used, found values from {found.low} to {found.high} only; save its "
+                "frames as pictures, which are scaled alike: ffmpeg -i VIDEO FOLDER/%05d.png"
+            )
 
     def _is_out_of_order(self) -> bool:
         """Whether frames are decoded in another order than that of their times."""

@@ -144,3 +144,21 @@ def test_hdr_is_told(transfer, name, tmp_path):
         container.mux(stream.encode())
     note = VideoFile(path).note
     assert (f"is HDR ({name})" in note) if name else not note
+
+
+@pytest.mark.parametrize("pixels", ["gray16le", "rgb48le"])
+@pytest.mark.parametrize("high", [4095, 65535])
+def test_16_bits_of_which_a_film_uses_little_are_refused_with_the_way_out(high, pixels, tmp_path):
+    values = np.linspace(0, high, SIZE[0] * SIZE[1]).astype(np.uint16).reshape(SIZE)
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = pixels
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="gray16le").reformat(format=pixels)))
+        container.mux(stream.encode())
+    if high == 65535:
+        assert np.abs(open_video(path).frame(0)[..., 0].astype(int) - (values >> 8)).max() <= 1
+    else:
+        with pytest.raises(InputError, match=r"found values from 1 to 4095 only; save its frames as pictures"):
+            open_video(path)

@@ -116,6 +116,53 @@ def test_what_is_no_video_is_told_in_one_line(tmp_path):
         open_video(tmp_path / "twice")
 
 
+def save_as(kind: str, path: Path, labels: np.ndarray, frame: np.ndarray) -> None:
+    """A mask, or something else that is no frame."""
+    colours = np.array([[0, 0, 0], [250, 10, 10], [10, 250, 10]], np.uint8)
+    if kind == "palette":
+        write_label_map(path, labels, PALETTE)
+    elif kind == "grey":
+        write_label_map(path, 255 * labels, None)
+    elif kind == "bits":
+        Image.fromarray(labels > 0).save(path)
+    elif kind == "colours":
+        Image.fromarray(colours[labels]).save(path)
+    else:
+        Image.fromarray(frame[:20] if kind == "small" else frame).save(path)
+
+
+@pytest.mark.parametrize("frames", ["jpg", "png"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("palette", "grey", "bits") for name in ("0.png", "9.png", "mask.png")]
+    + [("colours", "mask.png"), ("colours", "0_mask.png"), ("small", "0.png"), ("small", "cover.jpg")],
+)
+def test_what_is_no_frame_is_refused_by_its_name(kind, name, frames, tmp_path):
+    for t in range(1, 5):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.{frames}")
+    save_as(kind, tmp_path / name, square((4, 4)), picture(0))
+    with pytest.raises(InputError, match=rf"{tmp_path}/{name}: "):
+        open_video(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["palette", "grey", "colours"])
+def test_a_mask_beside_each_frame_is_refused(kind, tmp_path):
+    for t in range(4):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.png")
+        save_as(kind, tmp_path / f"{t}_mask.png", square((4, 4)), picture(t))
+    with pytest.raises(InputError, match=r"0_mask.png: looks like a mask among frames; move masks to a folder of their own"):
+        open_video(tmp_path)
+
+
+def test_frames_that_differ_in_harmless_ways_are_taken(tmp_path):
+    """Black frames that a program saved without colours, names of several kinds, several formats."""
+    for name in ("black 1.png", "black 2.png"):
+        Image.new("L", SIZE[::-1]).save(tmp_path / name)
+    for name in ("img.png", "img (1).png", "img (2).png", "img 3.jpg", "img 4.jpg"):
+        Image.fromarray(picture(3)).save(tmp_path / name)
+    assert len(open_video(tmp_path).names) == 7
+
+
 def test_masks_may_be_paletted_greyscale_or_coloured(tmp_path):
     labels = square((4, 4), (30, 20))
     write_label_map(tmp_path / "palette.png", labels, PALETTE)

@@ -8,7 +8,7 @@ import contextlib
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +43,8 @@ METHODS = dict(
     )
 )
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
+MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
+FEW_COLOURS = 64
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 
@@ -211,6 +213,37 @@ def refuse_twins(images: list[Path]) -> list[Path]:
     return images
 
 
+def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
+    """Raise `InputError` naming a picture among frames that is none: the only one of its kind, or one that looks like a mask.
+
+    kinds: of each picture, such as its suffix; their names are compared as well, apart from numbers
+    """
+    patterns = [re.sub(r"-?\d+([.,]\d+)?", "#", path.stem) for path in frames]
+    for of, may_be_alone in ((kinds, False), (patterns, True)):
+        groups: dict[str, list[Path]] = {}
+        for path, kind in zip(frames, of, strict=True):
+            groups.setdefault(kind, []).append(path)
+        few, *_, many = sorted(groups.items(), key=lambda group: len(group[1])) * 2
+        if len(groups) == 2 and len(few[1]) == 1 < len(many[1]) and not may_be_alone:
+            raise InputError(
+                f"{few[1][0]}: {few[0]} among frames that are {many[0]}; move it away, or save it like the others"
+            )
+        firsts = [group[0] for group in itertools.islice(groups.values(), MOST_KINDS if len(groups) > 1 else 0)]
+        masks = [path for path in firsts if _looks_like_mask(path)]
+        if masks and len(masks) < len(firsts):
+            raise InputError(f"{masks[0]}: looks like a mask among frames; move masks to a folder of their own")
+
+
+def _looks_like_mask(path: Path) -> bool:
+    """Whether a picture has few colours, but more than one."""
+    try:
+        with open_image(path) as image:
+            found = np.unique(np.asarray(image)) if image.mode[0] in "IF" else image.getcolors(FEW_COLOURS)
+    except InputError:
+        return False  # it is told when it is read
+    return found is not None and 2 <= len(found) <= FEW_COLOURS
+
+
 def read_image(path: str | Path, levels: Levels | None = None) -> np.ndarray:
     """An image file as uint8 RGB (H, W, 3), upright; `levels` are the 16-bit values that become 0 and 255.
 
@@ -281,6 +314,12 @@ def _deep_colours(path: str | Path, image: Image.Image) -> np.ndarray | None:
     return values if values.shape[:2] == (image.height, image.width) else None
 
 
+def narrow_range(values: np.ndarray) -> Levels | None:
+    """The lowest and highest 16-bit value, if they use so little of the range that 8 bits of it would show little."""
+    found = _range_of(values)
+    return found if found and (found.high < 256 or 0 < found.high - found.low < NARROW) else None
+
+
 def _range_of(values: np.ndarray) -> Levels | None:
     """The lowest and highest value, without the ends of the range; `None` if there is no other."""
     inside = values[(values != WHOLE_RANGE.low) & (values != WHOLE_RANGE.high)]
@@ -302,14 +341,11 @@ def _as_8_bits(values: np.ndarray, bits: int, levels: Levels | None) -> np.ndarr
     if levels is not None and levels != WHOLE_RANGE:
         low, high = levels
         return ((np.clip(values, low, high).astype(np.float32) - low) * (255 / (high - low)) + 0.5).astype(np.uint8)
-    if levels is None and bits == 16 and (found := _range_of(values)):
+    if levels is None and bits == 16 and (found := narrow_range(values)):
         if found.high < 256:
             raise InputError(f"expected a 16-bit picture, found no value above {found.high}; save it with 8 bits")
-        if 0 < found.high - found.low < NARROW:
-            what = f"found values from {found.low} to {found.high} only"
-            raise InputError(
-                f"expected a 16-bit picture that uses its range, {what}; save all frames with 8 bits, scaled alike"
-            )
+        what = f"found values from {found.low} to {found.high} only"
+        raise InputError(f"expected a 16-bit picture that uses its range, {what}; save all frames with 8 bits, scaled alike")
     return (values >> (bits - 8)).astype(np.uint8)
 
 
