@@ -33,7 +33,15 @@ from util.progress import progress_bar
 JPEG_QUALITY = 95
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
+SMALL_PART = 3  # an archive of which less than one in so many of the pictures is used is probably another one than is thought
+
 Convert = Callable[[bytes], bytes]
+
+
+class UnusedError(InputError):
+    """Little of an archive could be used."""
+
+    status = 1
 
 
 class Placement(NamedTuple):
@@ -91,10 +99,11 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
 
     Existing files are kept.  `workers` processes convert and write (0: this process).  Prints a summary.  Raises
     `InputError` if a target exists that is not the archive's file, if an archive is damaged, and, after all other files
-    have been written, if some files could not be read.
+    have been written, if some files could not be read, or (`UnusedError`) few pictures of an archive had a place.
     """
     plans = list(plans)
     problems: list[str] = []
+    little: list[str] = []
     kept = written = done = 0
 
     def account(problem: str | None) -> None:
@@ -110,11 +119,16 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
         def jobs() -> Iterator[_Job]:
             nonlocal kept, done
             for archive, placement_of in plans:
+                used, unused, some = 0, 0, list[str]()
                 for member in archive.members():
                     bar.update(min(size, (done + member.position) // 1_000_000))  # a damaged archive may say anything
                     placement = placement_of(member.name)
+                    is_picture = member.name.endswith((".jpg", ".png"))
                     if placement is None:
+                        unused += is_picture
+                        some += [member.name] if is_picture and unused <= 3 else []
                         continue
+                    used += is_picture
                     source = f"{archive.path}: {member.name}"
                     if _is_placed(placement, member.size, source):
                         kept += 1
@@ -129,12 +143,16 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
                     else:  # copying is not worth another process
                         account(_write(job))
                 done += archive.size
+                if SMALL_PART * used < used + unused:
+                    little.append(f"{archive.path}: used {used} of {used + unused} pictures, not {', '.join(some)}")
 
         for problem in map_parallel(_write, jobs(), workers=workers):
             account(problem)
     print(f"{written} files written, {kept} already there")
     if problems:
         raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:5])}")
+    if little:
+        raise UnusedError(f"{little[0]}; is it another archive, or are its folders called otherwise?")
 
 
 Plan = Callable[[list[Archive], Path], Iterable[tuple[Archive, Any]]]
