@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from dataset.folders import meant_instead, refuse_flat
 from dataset.video import Video
 from util.errors import InputError, names_some, shorten
 from util.files import plain_name, read_json, read_text, subfolders
@@ -24,6 +25,8 @@ from util.image import (
     refuse_strangers,
     size_text,
 )
+
+SPLITS = ("valid", "test")  # of YouTube-VOS
 
 
 class NoMasksError(InputError):
@@ -111,8 +114,12 @@ def youtube_videos(
     if not own and not (root / split).is_dir():
         raise InputError(
             f"{root}: expected JPEGImages/ and Annotations/ in it (your own videos) or {split}/ (YouTube-VOS), "
-            f"found {_what_is_in(root)}"
+            f"found {_what_is_in(root)}{meant_instead(root, 'JPEGImages', 'Annotations')}"
         )
+    if own and root.resolve().name in SPLITS and (root / "meta.json").is_file():
+        whole = root.resolve().parent
+        raise InputError(f"{root}: expected the folder of YouTube-VOS, found its {root.resolve().name}/; give {whole}")
+    refuse_flat(images, annotations)
     _folder(annotations)
     if not images.is_dir():
         raise InputError(f"{images}: no such folder, nor {every_frame}")
@@ -236,7 +243,10 @@ def _davis_root(path: Path, split: str, year: int) -> Path:
     for root in davis_places(path, part, year):
         if (root / "JPEGImages").is_dir():
             return root
-    raise InputError(f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {_what_is_in(path)}")
+    raise InputError(
+        f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {_what_is_in(path)}"
+        f"{meant_instead(path, 'JPEGImages', 'ImageSets')}"
+    )
 
 
 def davis_places(path: Path, part: str, year: int) -> list[Path]:

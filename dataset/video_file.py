@@ -1,13 +1,15 @@
 """Read a video's frames forwards and backwards, from a video file or a folder of pictures."""
 
 import contextlib
+import glob
 import itertools
 import os
+import re
 import struct
 import tempfile
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +21,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
 from av.video.reformatter import Colorspace
 
+from dataset.folders import frames_below
 from dataset.truncation import missing_bytes
 from util.errors import InputError
 from util.image import (
@@ -26,11 +29,13 @@ from util.image import (
     WHOLE_RANGE,
     Header,
     common_levels,
+    in_order,
     list_frames,
     narrow_range,
     read_header,
     read_image,
     refuse_strangers,
+    refuse_twins,
     size_text,
 )
 from util.progress import progress_bar
@@ -52,7 +57,7 @@ class IndexedFrame(NamedTuple):
 
 
 class FrameFolder:
-    """The pictures in a folder as a video, in natural order (2.jpg before 10.jpg).
+    """The pictures in a folder, or `paths`, as a video, in natural order (2.jpg before 10.jpg).
 
     `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Raises
     `InputError` if there are no pictures, if two have the same stem, if one cannot be read or differs in size from the
@@ -61,10 +66,12 @@ class FrameFolder:
 
     pixel = Fraction(1)
 
-    def __init__(self, folder: Path, *, rate: Fraction = Fraction(24)) -> None:
-        self.paths = list_frames(folder)
+    def __init__(self, folder: Path, paths: list[Path] | None = None, *, rate: Fraction = Fraction(24)) -> None:
+        self.paths = list_frames(folder) if paths is None else paths
         if not self.paths:
-            raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found none")
+            raise InputError(
+                f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found none{frames_below(folder)}"
+            )
         self.names = [path.stem for path in self.paths]
         self.times = [Fraction(i) / rate for i in range(len(self.paths))]
         headers = [read_header(path) for path in self.paths]
@@ -399,13 +406,44 @@ def mean_rate(video: FrameFolder | VideoFile) -> Fraction:
 
 
 def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False) -> FrameFolder | VideoFile:
-    """Open a folder of frames (at `rate` frames per second) or a video file; raises `InputError` if it is neither."""
+    """Open a folder of frames (at `rate` frames per second) or a video file; raises `InputError` if it is neither.
+
+    A pattern such as `frames/*.jpg` or `frames/%05d.jpg` is a folder of the frames that match it.
+    """
     path = Path(path)
     if path.is_dir():
         return FrameFolder(path, rate=rate)
+    if not path.exists() and re.search("[*?%[]", str(path)):
+        return FrameFolder(path, _matching(path), rate=rate)
     if not path.is_file():
         raise InputError(f"{path}: no such video or folder of frames")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: expected a video or a folder of frames, found a picture; give its folder, {path.parent}")
     return VideoFile(path, allow_truncated=allow_truncated)
+
+
+def one_video(words: Sequence[str]) -> str:
+    """The video that the words of a command name: one word, or all files that match a pattern, as shells expand it.
+
+    Raises `InputError` for any other words.
+    """
+    if len(words) == 1:
+        return words[0]
+    folder, suffixes = Path(words[0]).parent, {Path(word).suffix for word in words}
+    pattern = folder / f"*{min(suffixes)}"
+    if suffixes <= IMAGE_SUFFIXES and {*map(Path, words)} == {*_matching(pattern)}:
+        return str(pattern)
+    advice = f"quote it, '{pattern}'" if suffixes & IMAGE_SUFFIXES else "run the command for each of them"
+    raise InputError(f"expected one video or folder of frames, found {len(words)}: {words[0]}, {words[1]}, ...; {advice}")
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The pictures that match a pattern with `*`, `?` or `%05d`, in natural order."""
+    found = glob.glob(re.sub(r"%\d*d", "*", str(pattern)))
+    if "%" in pattern.name:
+        exact = re.compile(re.sub(r"%\d*d", r"-?\\d+", re.escape(pattern.name)))
+        found = [name for name in found if exact.fullmatch(Path(name).name)]
+    return refuse_twins(in_order(path for path in map(Path, found) if path.suffix.lower() in IMAGE_SUFFIXES))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from dataset.drawn_masks import GivenMasks, parse_masks
-from dataset.video_file import FrameFolder, VideoFile, mean_rate, open_video
+from dataset.video_file import FrameFolder, VideoFile, mean_rate, one_video, open_video
 from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
 from evaluation.video_results import MASKS, RECORD, UNFINISHED, VideoResults
@@ -121,8 +121,9 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     if path.suffix.lower() != ".png":
         raise InputError(f"--frame {number} {path}: expected a file name that ends in .png")
     source = Path(video_path)
-    place, folder, taken = map(os.path.realpath, (path, path.parent, source))  # `resolve` would fail on a circle of links
-    if place == taken or (source.is_dir() and folder == taken):
+    frames = source if source.exists() else source.parent  # of a pattern
+    place, folder, taken = map(os.path.realpath, (path, path.parent, frames))  # `resolve` would fail on a circle of links
+    if place == taken or (frames.is_dir() and folder == taken):
         raise InputError(f"{path}: is in the folder of the frames; choose another place")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: already exists; --overwrite replaces it")
@@ -181,7 +182,7 @@ def frame_text(index: int, name: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("video", help="a video file, or a folder of frames")
+    result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
     result.add_argument(
         "--mask",
         nargs="+",
@@ -226,6 +227,7 @@ def main() -> None:
         if re.match("-[0-9]+:", word):  # argparse would take it for a flag
             raise InputError(f"--mask {word}: expected FRAME:FILE with a frame from 0 on")
     arguments = parser().parse_args()
+    arguments.video = one_video(arguments.video)
     options = {"overwrite": arguments.overwrite, "allow_truncated": arguments.allow_truncated}
     if arguments.frame and (arguments.mask or arguments.output):
         raise InputError("--frame: saves a frame to draw a mask on, without --mask or --output")

@@ -16,7 +16,7 @@ from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
 from dataset.drawn_masks import GivenMasks, parse_masks
-from dataset.video_file import VideoFile, open_video
+from dataset.video_file import VideoFile, one_video, open_video
 from model import VideoSegmenter, blend
 from util.ahead import read_ahead
 from util.errors import InputError
@@ -96,6 +96,34 @@ def test_photographs_are_turned_upright_with_a_note(orientation, tmp_path):
     assert video.size == expected.shape[:2]
     assert np.abs(video.frame(1).astype(int) - expected).max() <= 12
     assert video.note == f"{tmp_path}: frames are turned upright, as their EXIF orientation says"
+
+
+@pytest.mark.parametrize("pattern", ["*.jpg", "%d.jpg", "%05d.jpg", "?.jpg", "[12].jpg", "every"])
+def test_a_pattern_is_the_frames_that_match_it(pattern, tmp_path):
+    """Also one that the shell has expanded; masks of another format may lie beside them."""
+    for t in (2, 1, 10):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg")
+        write_label_map(tmp_path / f"{t}.png", square((4, 4)), PALETTE)
+    words = [f"{tmp_path}/{pattern}"]
+    if pattern == "every":
+        words = [str(path) for path in sorted(tmp_path.glob("*.jpg"))]
+    few = pattern in ("?.jpg", "[12].jpg")
+    assert open_video(one_video(words)).names == (["1", "2"] if few else ["1", "2", "10"])
+
+
+def test_several_videos_are_answered_with_the_right_command(tmp_path):
+    root, tmp_path = tmp_path, tmp_path / "mine" / "frames"
+    tmp_path.mkdir(parents=True)
+    for t in range(3):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg")
+    with pytest.raises(InputError, match=r"expected one .*, found 2: a.mp4, b.mp4, ...; run the command for each of them$"):
+        one_video(["a.mp4", "b.mp4"])
+    with pytest.raises(InputError, match=rf"found 2: .*; quote it, '{tmp_path}/\*.jpg'$"):
+        one_video([f"{tmp_path}/0.jpg", f"{tmp_path}/1.jpg"])
+    with pytest.raises(InputError, match=rf"1.jpg: expected a video .*, found a picture; give its folder, {tmp_path}$"):
+        open_video(tmp_path / "1.jpg")
+    with pytest.raises(InputError, match=rf"expected frames .*, found none; did you mean {tmp_path}\?$"):
+        open_video(root)
 
 
 def test_what_is_no_video_is_told_in_one_line(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from conftest import PALETTE, write_video
 from PIL import Image
 
-from dataset.benchmarks import youtube_videos
+from dataset.benchmarks import davis_videos, youtube_videos
+from dataset.stages import own_sources
 from evaluation.scores import long_enough
 from util.errors import InputError
 from util.image import write_label_map
@@ -122,6 +123,29 @@ def test_a_report_and_a_picture_of_ones_own_data(own, script, tmp_path):
     assert script("show_results", "--results", own / "Annotations", "--yv_path", own, "--output", drawn, "--frames", 2) == 0
     with Image.open(drawn) as image:
         assert image.height > 4 * 160  # result and truth of two videos
+
+
+@pytest.mark.parametrize("part", ["JPEGImages", "Annotations"])
+def test_pictures_of_a_data_set_that_lie_in_no_folder_are_told(part, own):
+    for path in (own / part / "cat").iterdir():
+        path.rename(own / part / path.name)
+    for read in (youtube_videos, lambda root: own_sources([root])):
+        with pytest.raises(InputError, match=rf"{part}: expected a folder for each video, found 00000.*segment_video.py$"):
+            read(own)
+
+
+def test_a_folder_above_or_below_is_answered_with_the_right_one(own, davis, tmp_path):
+    youtube = tmp_path / "YouTube"
+    shutil.copytree(own, youtube / "valid")
+    (youtube / "valid/meta.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"valid: expected the folder of YouTube-VOS, found its valid/; give {youtube}$"):
+        youtube_videos(youtube / "valid")
+    with pytest.raises(InputError, match=rf"own/JPEGImages: expected .*; did you mean {own}\?$"):
+        youtube_videos(own / "JPEGImages")
+    with pytest.raises(InputError, match=rf"JPEGImages: no such folder; did you mean {youtube}/valid\?$"):
+        own_sources([youtube])
+    with pytest.raises(InputError, match=rf"480p: expected trainval/.*; did you mean {davis}\?$"):
+        davis_videos(davis / "JPEGImages/480p")
 
 
 def test_only_sequences_of_three_frames_are_long_enough(own, capsys):
