@@ -30,12 +30,14 @@ def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
         raise InputError(f"{PLACE}: {workers} worker processes need {_mib(needed)}, {_mib(free)} are free; {fewer}{ADVICE}")
 
 
-def lost_worker(error: Exception) -> InputError | None:
-    """What is to be said if an error of the loader means that a worker is lost or found no room; else `None`."""
-    found = LOST.search(str(error))
-    if found is None:
-        return None
-    line = next(line for line in str(error).splitlines() if found[0] in line).strip()
+def is_of_memory(error: Exception) -> bool:
+    """Whether an error of the loader means that a worker is lost or found no room."""
+    return LOST.search(str(error)) is not None
+
+
+def lost_worker(error: Exception) -> InputError:
+    """What is to be said of such an error."""
+    line = next(line for line in str(error).splitlines() if LOST.search(line)).strip()
     return InputError(f"a worker process was lost, for lack of memory or of room in {PLACE}; {ADVICE} ({line})")
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dataset.benchmarks import davis_places, read_image_set
 from dataset.clip import Clip
-from dataset.shared_memory import lost_worker, refuse_if_short
+from dataset.shared_memory import is_of_memory, lost_worker, refuse_if_short
 from dataset.static import StaticClips
 from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
@@ -390,9 +390,9 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
     except InputError as error:  # one from a worker includes the worker's traceback
         raise InputError(str(error).strip().splitlines()[-1].removeprefix("util.errors.InputError: ")) from error
     except (OSError, RuntimeError) as error:
-        if (lost := lost_worker(error)) is None:
+        if not is_of_memory(error):
             raise
-        raise lost from error
+        raise lost_worker(error) from error  # with no name here, which would keep the workers alive
 
 
 def _collate(clips: list[Clip]) -> Batch:
