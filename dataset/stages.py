@@ -392,7 +392,7 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
     except (OSError, RuntimeError) as error:
         if not is_of_memory(error):
             raise
-        raise lost_worker(error) from error  # with no name here, which would keep the workers alive
+        raise lost_worker(error.with_traceback(None)) from None  # else its traceback would keep the workers alive
 
 
 def _collate(clips: list[Clip]) -> Batch:
