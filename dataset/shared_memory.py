@@ -9,7 +9,8 @@ from util.errors import InputError
 PLACE = Path("/dev/shm")
 PREFETCH = 2  # batches that each worker prepares ahead
 ADVICE = "pass --num_workers 0, or give a container more (docker run --shm-size 1g)"
-LOST = re.compile("exited unexpectedly|killed by signal|shared memory|No space left on device")  # how PyTorch says it
+SAID = ("exited unexpectedly", "killed by signal", "shared memory", "No space left", "items of ancdata", "Too many open files")
+LOST = re.compile("|".join(SAID))
 
 
 def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
@@ -38,7 +39,7 @@ def is_of_memory(error: Exception) -> bool:
 def lost_worker(error: Exception) -> InputError:
     """What is to be said of such an error."""
     line = next(line for line in str(error).splitlines() if LOST.search(line)).strip()
-    return InputError(f"a worker process was lost, for lack of memory or of room in {PLACE}; {ADVICE} ({line})")
+    return InputError(f"a worker process was lost, for lack of memory, of room in {PLACE} or of open files; {ADVICE} ({line})")
 
 
 def _mib(size: int) -> str:

@@ -3,12 +3,14 @@
 import contextlib
 import glob
 import itertools
+import math
 import os
 import re
 import struct
 import tempfile
+import zipfile
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,7 +25,8 @@ from av.video.reformatter import Colorspace
 
 from dataset.folders import frames_below
 from dataset.truncation import missing_bytes
-from util.errors import InputError
+from util.errors import InputError, names_some
+from util.files import is_clutter
 from util.image import (
     IMAGE_SUFFIXES,
     WHOLE_RANGE,
@@ -31,6 +34,7 @@ from util.image import (
     common_levels,
     in_order,
     list_frames,
+    name_pattern,
     narrow_range,
     read_header,
     read_image,
@@ -45,6 +49,25 @@ UNSPECIFIED = 2  # FFmpeg's number for a colour space that the file does not sta
 CHUNK = 16  # minimum number of frames decoded at once when reading backwards
 COUNTED_CHUNK = 256  # the same where frames are counted, which always begins at the first
 LOOKED_AT = 64  # number of frames that show whether times are those of display
+UNREAD = frozenset(
+    {
+        ".heic",
+        ".heif",
+        ".avif",
+        ".gif",
+        ".jp2",
+        ".jfif",
+        ".exr",
+        ".dng",
+        ".cr2",
+        ".nef",
+        ".arw",
+        ".ppm",
+        ".pgm",
+        ".tga",
+    }
+)  # of pictures
+CLEAR = "is transparent in parts, which is ignored"
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
 PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
 
@@ -69,15 +92,14 @@ class FrameFolder:
     def __init__(self, folder: Path, paths: list[Path] | None = None, *, rate: Fraction = Fraction(24)) -> None:
         self.paths = list_frames(folder) if paths is None else paths
         if not self.paths:
-            raise InputError(
-                f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found none{frames_below(folder)}"
-            )
+            raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found {_instead_of(folder)}")
+        _refuse_unread(folder, self.paths)
         self.names = [path.stem for path in self.paths]
         self.times = [Fraction(i) / rate for i in range(len(self.paths))]
         headers = [read_header(path) for path in self.paths]
         self.size = _common_size(self.paths, headers)
         refuse_strangers(self.paths, [header.kind for header in headers])
-        notes = []
+        notes = _several_kinds(self.paths)
         self.levels = WHOLE_RANGE
         if any(header.is_deep for header in headers) and (levels := common_levels(self._shown("frames looked at"))):
             self.levels = levels
@@ -113,6 +135,28 @@ class FrameFolder:
         return IndexedFrame(index, image)
 
 
+def _instead_of(folder: Path) -> str:
+    """What a folder without frames holds."""
+    files = [path.name for path in folder.iterdir() if path.is_file() and not is_clutter(path.name)] if folder.is_dir() else []
+    return f"none but {names_some(files)}" if files else f"none{frames_below(folder)}"
+
+
+def _refuse_unread(folder: Path, frames: list[Path]) -> None:
+    """Raise `InputError` if some frames are pictures of a kind that is not read, which would be left out."""
+    patterns = {name_pattern(path) for path in frames}
+    unread = [path for path in frames[0].parent.iterdir() if path.suffix.lower() in UNREAD and name_pattern(path) in patterns]
+    if unread and frames == list_frames(frames[0].parent):
+        raise InputError(f"{folder}: cannot read {names_some(path.name for path in unread)}; save all frames as PNG or JPEG")
+
+
+def _several_kinds(frames: list[Path]) -> list[str]:
+    """A note if names tell that frames are of several videos, perhaps."""
+    found = Counter(map(name_pattern, frames)).most_common(2)
+    if len(found) == 2 and found[1][1] > 1:
+        return [f"frames called {found[0][0]} and {found[1][0]} are one video, one after the other"]
+    return []
+
+
 def _common_size(paths: list[Path], headers: list[Header]) -> tuple[int, int]:
     """The frames' size; raises `InputError` naming the first that differs, or the first of all if it is the only one."""
     sizes = [header.size for header in headers]
@@ -141,6 +185,8 @@ class _Track:
     stamps: list[int | None] = field(default_factory=list)  # in the order of the file
     keys: list[int] = field(default_factory=list)
     doubtful: list[int] = field(default_factory=list)
+    last: float = -math.inf  # time of decoding
+    goes_back: bool = False  # its times of decoding do, as where films were joined
 
 
 class VideoFile:
@@ -160,6 +206,7 @@ class VideoFile:
         self._size: tuple[int, int] | None = None
         self.pixel = Fraction(1)
         self.stream: int | None = None  # until it is chosen, the first
+        self._notes: list[str] = []  # of the first frame
         notes: list[str] = []
         with _errors_of_ffmpeg() as errors, self._opened() as (container, _):
             tracks = {stream.index: _track(stream) for stream in container.streams.video}
@@ -168,6 +215,8 @@ class VideoFile:
                 if packet.size and not packet.is_discard:
                     track, end = tracks[packet.stream.index], packet.pos
                     track.stamps.append(packet.pts)
+                    track.goes_back |= packet.dts is not None and packet.dts < track.last
+                    track.last = packet.dts if packet.dts is not None else track.last
                     if packet.pts is not None:
                         track.doubtful += [packet.pts] if packet.is_corrupt else []
                         track.keys += [packet.pts] if packet.is_keyframe else []
@@ -180,12 +229,13 @@ class VideoFile:
             if others:
                 notes.append(f"holds {1 + others} videos; this is the largest, stream {track.index}")
             self.pixel = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+            notes += [CLEAR] if {"alpha_mode", "ALPHA_MODE"} & {*stream.metadata} else []  # VP8 and VP9 hide it from FFmpeg
             notes += _what_is_lost(stream.codec_context.color_trc, self.pixel)
         stamps = [stamp for stamp in track.stamps if stamp is not None]
         if stamps and track.doubtful[-1:] == track.stamps[-1:]:
             cut = cut or "the file is cut short"
         self.stamps = sorted(set(stamps))
-        self.counted = len(stamps) < len(track.stamps)
+        self.counted = len(stamps) < len(track.stamps) or track.goes_back
         if self.counted:
             self.stamps, time_base = list(range(len(track.stamps))), 1 / rate
         elif reorders and self.stamps == stamps:  # an AVI states the order of the file, not that of display
@@ -202,6 +252,7 @@ class VideoFile:
             notes.append(f"data may be missing at frame {self.stamps.index(bad[0])}")
         elif errors:
             notes.append(f"frames may be missing; FFmpeg says: {errors[0]}")
+        notes += self._notes
         self.note = f"{path}: {'; '.join(notes)}" if notes else ""
         self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
         self.names = [f"{i:05d}" for i in range(len(self.stamps))]
@@ -271,7 +322,7 @@ class VideoFile:
                 continue
             image, sideways = _upright_rgb(frame)
             if self._size is None:
-                self._refuse_dark(frame)
+                self._notes = self._of_first(frame)
                 self._size = image.shape[:2]
                 self.pixel = 1 / self.pixel if sideways else self.pixel
             if image.shape[:2] != self._size:
@@ -297,13 +348,18 @@ class VideoFile:
                     elif frame.pts in places:
                         yield places[frame.pts], frame
 
-    def _refuse_dark(self, frame: av.VideoFrame) -> None:
-        """Raise `InputError` for 16 bits per channel of which the first frame uses little."""
+    def _of_first(self, frame: av.VideoFrame) -> list[str]:
+        """Notes on the first frame; raises `InputError` for 16 bits per channel of which it uses little."""
         if all(part.bits == 16 for part in frame.format.components) and (found := narrow_range(frame.to_ndarray())):
             raise InputError(
                 f"{self.path}: expected 16 bits that are used, found values from {found.low} to {found.high} only; save its "
                 "frames as pictures, which are scaled alike: ffmpeg -i VIDEO FOLDER/%05d.png"
             )
+        has_alpha = any(part.is_alpha for part in frame.format.components)
+        clear = has_alpha and frame.to_ndarray(format="rgba")[..., 3].min() < 255
+        notes = [CLEAR] if clear else []
+        comb = "is interlaced, so what moves looks like a comb; convert it first: ffmpeg -i VIDEO -vf bwdif converted.mp4"
+        return [*notes, *([comb] if frame.interlaced_frame else [])]
 
     def _is_out_of_order(self) -> bool:
         """Whether frames are decoded in another order than that of their times."""
@@ -364,6 +420,7 @@ class _Opened:
         except (FFmpegError, OSError) as error:
             missing = missing_bytes(self.path) if isinstance(error, InvalidDataError) else 0
             what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
+            what = "it is an archive; unpack it first" if zipfile.is_zipfile(self.path) else what
             raise InputError(f"{self.path}: cannot read this video ({what})") from error
         if not self.container.streams.video:
             self.container.close()

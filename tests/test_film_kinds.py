@@ -1,6 +1,7 @@
 """Films of many kinds: which stream is the video, how it is turned, in which order its frames come, and what is told."""
 
 import struct
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from films import SIZE, add_silence, mux_silence, picture, write_film
+from PIL import Image
 
 from dataset.video_file import VideoFile, open_video
 from util.errors import InputError
@@ -162,3 +164,54 @@ def test_16_bits_of_which_a_film_uses_little_are_refused_with_the_way_out(high, 
     else:
         with pytest.raises(InputError, match=r"found values from 1 to 4095 only; save its frames as pictures"):
             open_video(path)
+
+
+@pytest.mark.parametrize("name", ["film.mov", "film.webm", "film.gif"])
+@pytest.mark.parametrize("clear", [False, True])
+def test_transparency_is_told(clear, name, tmp_path):
+    alpha = np.full((*SIZE, 1), 255, np.uint8)
+    alpha[:9] = 0 if clear else 255
+    pictures = [np.concatenate([picture(t), alpha], axis=2) for t in range(3)]
+    path = tmp_path / name
+    if name == "film.gif":
+        first, *others = [Image.fromarray(each) for each in pictures]
+        first.save(path, save_all=True, append_images=others, duration=40)
+    elif clear:
+        with Film(path, SIZE, Fraction(25), alpha=True) as film:
+            for t, each in enumerate(pictures):
+                film.add(each, Fraction(t, 25))
+            film.close()
+    else:
+        write_film(path, [picture(t) for t in range(3)], codec="mpeg4" if name == "film.mov" else "libvpx-vp9")
+    assert ("is transparent in parts" in open_video(path).note) == clear
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_interlaced_films_are_told_what_helps(interlaced, tmp_path):
+    path = tmp_path / "film.mpg"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"flags": "+ildct+ilme"} if interlaced else {}
+        for t in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    assert ("is interlaced" in open_video(path).note) == interlaced
+
+
+def test_films_that_were_joined_are_read_to_the_end(tmp_path):
+    """As by `cat a.ts b.ts`: the times of the second begin anew."""
+    one = write_film(tmp_path / "one.ts", [picture(t) for t in range(10)])
+    (tmp_path / "both.ts").write_bytes(2 * one.read_bytes())
+    video = open_video(tmp_path / "both.ts")
+    assert numbers(video.forwards()) == [*range(10), *range(10)]
+    assert numbers(video.backwards(19)) == [*range(10), *range(10)][::-1]
+    assert video.times == sorted(video.times)
+
+
+def test_an_archive_is_no_film(tmp_path):
+    with zipfile.ZipFile(tmp_path / "frames.zip", "w") as archive:
+        archive.writestr("frames/0.jpg", b"")
+    with pytest.raises(InputError, match=r"frames.zip: cannot read this video \(it is an archive; unpack it first\)"):
+        open_video(tmp_path / "frames.zip")

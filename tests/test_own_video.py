@@ -182,6 +182,27 @@ def test_a_mask_beside_each_frame_is_refused(kind, tmp_path):
         open_video(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".HEIC", ".gif", ".jfif", ".exr"])
+def test_frames_of_a_kind_that_is_not_read_are_never_left_out(suffix, tmp_path):
+    for t in range(3):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg")
+    (tmp_path / f"preview{suffix}").touch()
+    assert open_video(tmp_path).names == ["0", "1", "2"]
+    (tmp_path / f"3{suffix}").touch()
+    with pytest.raises(InputError, match=rf"cannot read 3{suffix}; save all frames as PNG or JPEG$"):
+        open_video(tmp_path)
+    for t in range(3):
+        (tmp_path / f"{t}.jpg").unlink()
+    with pytest.raises(InputError, match=rf"expected frames .*, found none but 3{suffix}, preview{suffix}$"):
+        open_video(tmp_path)
+
+
+def test_frames_of_two_videos_in_a_folder_are_told(tmp_path):
+    for name in ("left_0", "left_1", "right_0", "right_1"):
+        Image.fromarray(picture(0)).save(tmp_path / f"{name}.jpg")
+    assert "frames called left_# and right_# are one video, one after the other" in open_video(tmp_path).note
+
+
 def test_frames_that_differ_in_harmless_ways_are_taken(tmp_path):
     """Black frames that a program saved without colours, names of several kinds, several formats."""
     for name in ("black 1.png", "black 2.png"):

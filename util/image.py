@@ -213,12 +213,17 @@ def refuse_twins(images: list[Path]) -> list[Path]:
     return images
 
 
+def name_pattern(path: Path) -> str:
+    """A file's stem with `#` for each number."""
+    return re.sub(r"-?\d+([.,]\d+)?", "#", path.stem)
+
+
 def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
     """Raise `InputError` naming a picture among frames that is none: the only one of its kind, or one that looks like a mask.
 
     kinds: of each picture, such as its suffix; their names are compared as well, apart from numbers
     """
-    patterns = [re.sub(r"-?\d+([.,]\d+)?", "#", path.stem) for path in frames]
+    patterns = [name_pattern(path) for path in frames]
     for of, may_be_alone in ((kinds, False), (patterns, True)):
         groups: dict[str, list[Path]] = {}
         for path, kind in zip(frames, of, strict=True):
