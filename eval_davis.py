@@ -41,15 +41,19 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     arguments = parser().parse_args()
     which = {"split": arguments.split, "year": arguments.year, "resolution": arguments.resolution}
-    videos, results = davis_videos(arguments.davis_path, **which), ResultFolder(arguments.output)
+    left_out: list[str] = []
+    videos = davis_videos(arguments.davis_path, **which, left_out=left_out)
+    absent = [frame for video in videos for frame in video.without_truth]
+    scored = [] if absent else scoring.long_enough(videos)
+    results = ResultFolder(arguments.output)
     with Lock(results.root, "eval_davis.py"):
-        summary = run_benchmark(videos, results, which, **run_options(arguments))
+        summary = run_benchmark(videos, results, which, **run_options(arguments), failed=left_out)
         if summary is None or summary.failures:
             return int(summary is not None)
-        if absent := [frame for video in videos for frame in video.without_truth]:
+        if absent:
             print(f"not scored: no ground truth for {names_some(absent)}")
             return 0
-        scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
+        scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(scored, results.masks)))
         print(scoring.davis_tables(scores)[0], end="")
         for path in scoring.write_davis_scores(scores, results.root, arguments.split):
             print(f"scores: {path}")

@@ -35,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     arguments = parser().parse_args()
     which = {"split": arguments.split, "output_all": arguments.output_all, "all_masks": arguments.all_masks}
-    videos, results = youtube_videos(arguments.yv_path, **which), ResultFolder(arguments.output, subfolder="Annotations")
+    left_out: list[str] = []
+    videos = youtube_videos(arguments.yv_path, **which, left_out=left_out)
+    results = ResultFolder(arguments.output, subfolder="Annotations")
     sparse, warning = is_sparse(arguments.yv_path, arguments.split), ""
     if sparse and not arguments.sparse:
         apart = 5 * arguments.mem_every
@@ -43,7 +45,8 @@ def main() -> int:
             f"{arguments.yv_path}/all_frames: not found, so memory frames are {apart} frames apart (--sparse accepts that)"
         )
     with Lock(results.root, "eval_youtube.py"):
-        summary = run_benchmark(videos, results, {**which, "sparse": sparse}, warning=warning, **run_options(arguments))
+        options = {**run_options(arguments), "warning": warning, "failed": left_out}
+        summary = run_benchmark(videos, results, {**which, "sparse": sparse}, **options)
     return int(summary is not None and bool(summary.failures))
 
 

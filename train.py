@@ -216,6 +216,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     videos = davis_videos(arguments.davis_root) if arguments.val_every else []
     if absent := [frame for video in videos for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
+    videos = scoring.long_enough(videos)
     draws = Draws(sources, seed=config.seed, max_skip=partial(skip_of_draw, stage, schedule))
     record = {"stage": arguments.stage, **config.record(), **sampled(arguments.stage, sampling), **drawn(sources, schedule)}
     objective = config.objective(device)

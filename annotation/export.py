@@ -110,7 +110,7 @@ def _film(
     video = session.video
     unfinished = path.with_name(f"unfinished{path.suffix}")
     try:
-        with Film(unfinished, video.size, mean_rate(video), alpha=alpha) as film:
+        with Film(unfinished, video.size, mean_rate(video), pixel=video.pixel, alpha=alpha) as film:
             for frame, image in video.forwards():
                 film.add(draw(frame, image), video.times[frame])
                 report(frame + 1, session.length, frame)

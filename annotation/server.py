@@ -25,7 +25,7 @@ from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import mean_rate
 from evaluation.cut import Cut, cut
-from util.errors import InputError
+from util.errors import InputError, shorten
 
 PAGE = Path(__file__).with_name("page")
 LONGEST_JSON = 4096  # bytes
@@ -48,6 +48,7 @@ class Gate:
     def __init__(self, app: ASGIApp, token: str, host: str, port: int) -> None:
         self.app, self.token, self.host = app, token, host
         self.cookie = f"stcn-annotate-{port}"  # browsers do not tell ports apart
+        self.tunnel = f"use a tunnel: ssh -L {port}:localhost:{port} MACHINE, and open http://localhost:{port}/?token=..."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -60,25 +61,36 @@ class Gate:
         """The refusal or redirection, if any."""
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if not self._is_this_machine(host):
-            return PlainTextResponse("This server has another name; see --host.", 403)
+            name = shorten(self._name_in(host))
+            return self._refused(f"This server has another name than {name}. If it is this machine, --host {name}; else")
         if origin != f"http://{host}" and (origin is not None or request.method not in ("GET", "HEAD")):
-            return PlainTextResponse("Only the page itself may ask for this.", 403)
+            return self._refused(f"Only the page itself may ask for this, not {shorten(origin or 'others')}. Behind a proxy,")
         given = request.query_params.get("token")
         if not self._is_token(given if given is not None else request.cookies.get(self.cookie)):
-            return PlainTextResponse("Open the whole address that annotate.py has printed, with its token.", 403)
+            what = "Open the whole address that annotate.py has printed, with its token."
+            return self._refused(f"{what} If a proxy takes the token away,")
         if given is not None and request.url.path == "/":
             response = RedirectResponse("/", 303)
             response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
             return response
         return None
 
+    def _refused(self, why: str) -> Response:
+        """Why a request is refused, and the way that always works."""
+        return PlainTextResponse(f"{why} {self.tunnel}", 403)
+
     def _is_token(self, text: str | None) -> bool:
         return text is not None and secrets.compare_digest(text.encode(), self.token.encode())
 
-    def _is_this_machine(self, header: str) -> bool:
-        name = header.rsplit(":", 1)[0] if header.count(":") == 1 else header  # another port may lead here through SSH
+    @staticmethod
+    def _name_in(header: str) -> str:
+        """The name in a `Host` header, without a port, since another port may lead here through SSH."""
         if header.startswith("["):
-            name = header[1:].split("]")[0]
+            return header[1:].split("]")[0]
+        return header.rsplit(":", 1)[0] if header.count(":") == 1 else header
+
+    def _is_this_machine(self, header: str) -> bool:
+        name = self._name_in(header)
         if name in (*LOOPBACK, self.host):
             return True
         if self.host not in ("0.0.0.0", "::"):

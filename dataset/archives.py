@@ -20,6 +20,7 @@ from util.errors import InputError, names_some, shorten
 from util.files import is_clutter
 
 BROKEN_ARCHIVE = (OSError, EOFError, RuntimeError, zlib.error, LZMAError, zipfile.BadZipFile, tarfile.TarError)
+SUFFIX = re.compile(r"\.(jpe?g|png)\Z", re.IGNORECASE)
 LARGEST = 2**28  # bytes of a file in an archive
 MOST_LINKS, LONGEST_TARGET = 1000, 4096  # in an archive; bytes
 DOCUMENT = re.compile(r"(readme|licen[cs]e|copying)\b.*", re.IGNORECASE)  # nobody needs it as data, so it may lead anywhere
@@ -38,6 +39,8 @@ class Member(NamedTuple):
 
 class Archive:
     """A zip, a tar (compressed or not), or a folder with the unpacked files.  The type is detected from the content.
+
+    Pictures called `.JPG`, `.jpeg` or `.PNG` are listed as `.jpg` and `.png`.
 
     Raises `InputError` if it is none of these.
     """
@@ -81,7 +84,8 @@ class Archive:
             if re.search(r"[\x00-\x1f\x7f]", name):
                 raise InputError(f"{self.path}: refused, its member {member.name!r} has a control character in its name")
             if not any(map(is_clutter, parts)):
-                yield member._replace(name="/".join(parts))
+                link = None if member.link is None else _usual(member.link)
+                yield member._replace(name=_usual("/".join(parts)), real=member.real or "/".join(parts), link=link)
 
     def _inside(self, member: Member) -> str:
         """Where a link leads, as a name in the archive."""
@@ -107,7 +111,7 @@ class Archive:
             for name, target in links.items():
                 if member.link is None and f"{member.name}/".startswith(f"{target}/"):
                     empty.discard(name)
-                    yield member._replace(name=name + member.name[len(target) :], real=member.name)
+                    yield member._replace(name=name + member.name[len(target) :], real=member.real)
         if empty:
             raise InputError(f"{self.path}: refused, its member {min(empty)!r} is a link to nothing in it")
 
@@ -132,6 +136,11 @@ class Archive:
     def content(self) -> str:
         """Some of the names in the top two levels, for messages."""
         return names_some({"/".join(name.split("/")[:2]) for name in self.sizes}) or "no file"
+
+
+def _usual(name: str) -> str:
+    """A name with the suffix that the data sets' own pictures have."""
+    return SUFFIX.sub(lambda match: ".png" if match[0].lower() == ".png" else ".jpg", name)
 
 
 def read_member(archive: Archive, member: Member) -> bytes:

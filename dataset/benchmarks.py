@@ -1,11 +1,13 @@
 """DAVIS, YouTube-VOS and the user's own data sets as lists of `Video`, checked before any work starts."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from dataset.folders import meant_instead, refuse_flat
 from dataset.video import Video
 from util.errors import InputError, names_some, shorten
 from util.files import plain_name, read_json, read_text, subfolders
@@ -17,20 +19,33 @@ from util.image import (
     label_map_size,
     list_frames,
     list_images,
-    natural_order,
     object_ids,
     read_image,
     read_label_map,
+    refuse_strangers,
     size_text,
 )
 
+SPLITS = ("valid", "test")  # of YouTube-VOS
 
-def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017, resolution: str = "480p") -> list[Video]:
+
+class NoMasksError(InputError):
+    """A video has no mask to follow."""
+
+
+def davis_videos(
+    path: str | Path,
+    *,
+    split: str = "val",
+    year: int = 2017,
+    resolution: str = "480p",
+    left_out: list[str] | None = None,
+) -> list[Video]:
     """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` is `val` or `testdev`).
 
     `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  `resolution` names the subfolder of `JPEGImages`
     with the frames; masks and results always have 480p.  Raises `InputError` if anything that the image set lists is
-    missing or wrong.
+    missing or wrong; videos without masks are named in `left_out` instead, if that is a list and others have some.
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
@@ -46,18 +61,19 @@ def davis_videos(path: str | Path, *, split: str = "val", year: int = 2017, reso
         masks = {frame.stem: annotations / name / f"{frame.stem}.png" for frame in frames}
         truth = {stem: mask for stem, mask in masks.items() if mask.is_file()}
         first = frames[0].stem
-        videos.append(
-            _checked(
-                name,
-                frames,
-                masks={first: masks[first]},
-                wanted=frozenset(masks),
-                truth=truth,
-                union=year == 2016,
-                one_size=resolution == "480p",
+        with _left_out(name, left_out):
+            videos.append(
+                _checked(
+                    name,
+                    frames,
+                    masks={first: masks[first]},
+                    wanted=frozenset(masks),
+                    truth=truth,
+                    union=year == 2016,
+                    one_size=resolution == "480p",
+                )
             )
-        )
-    return videos
+    return _some(videos, left_out)
 
 
 def chosen_videos(videos: list[Video], names: list[str] | None) -> list[Video]:
@@ -75,6 +91,7 @@ def youtube_videos(
     output_all: bool = False,
     truth: str | Path | None = None,
     all_masks: bool = False,
+    left_out: list[str] | None = None,
 ) -> list[Video]:
     """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
 
@@ -85,7 +102,7 @@ def youtube_videos(
 
     Masks before the first object may be empty.  `truth` is a folder of annotations for scoring.  With `all_masks`, every
     mask is input in full, not only each object's first.  Raises `InputError` like `davis_videos`, and also if a video has
-    frames but no masks, or masks but no frames.
+    masks but no frames.
     """
     root = Path(path)
     own = is_own_data(root)
@@ -97,16 +114,23 @@ def youtube_videos(
     if not own and not (root / split).is_dir():
         raise InputError(
             f"{root}: expected JPEGImages/ and Annotations/ in it (your own videos) or {split}/ (YouTube-VOS), "
-            f"found {_what_is_in(root)}"
+            f"found {_what_is_in(root)}{meant_instead(root, 'JPEGImages', 'Annotations')}"
         )
+    if own and root.resolve().name in SPLITS and (root / "meta.json").is_file():
+        whole = root.resolve().parent
+        raise InputError(f"{root}: expected the folder of YouTube-VOS, found its {root.resolve().name}/; give {whole}")
+    refuse_flat(images, annotations)
     _folder(annotations)
     if not images.is_dir():
         raise InputError(f"{images}: no such folder, nor {every_frame}")
     output_all = output_all or own
     if output_all:
         listing, names = annotations, [path.name for path in subfolders(annotations)]
-        if unmasked := {path.name for path in subfolders(images)} - set(names):
-            raise InputError(f"{images}: expected masks of each video in {annotations}, found none of {names_some(unmasked)}")
+        if unmasked := sorted({path.name for path in subfolders(images)} - set(names)):
+            if left_out is None:
+                what = f"expected masks of each video in {annotations}, found none of {names_some(unmasked)}"
+                raise NoMasksError(f"{images}: {what}")
+            left_out += [f"{name}: expected masks in {annotations / name}, found none" for name in unmasked]
     else:
         listing = root / split / "meta.json"
         meta = read_youtube_meta(listing)
@@ -117,6 +141,9 @@ def youtube_videos(
     for name in names:
         frames = _frames_of(images / name, listed_in=listing)
         stems = frozenset(frame.stem for frame in frames)
+        if not (annotations / name).is_dir() and left_out is not None:
+            left_out.append(f"{name}: expected masks in {annotations / name}, found none")
+            continue
         masks = {mask.stem: mask for mask in list_frames(_folder(annotations / name))}
         if strange := {mask.name for stem, mask in masks.items() if stem not in stems}:
             raise InputError(f"{annotations / name}: found {names_some(strange)}, but no such frames in {images / name}")
@@ -128,8 +155,27 @@ def youtube_videos(
             if absent := wanted - stems:
                 raise InputError(f"{listing}: lists {name}/{names_some(absent)}, not in {images / name}")
         found = {} if truth is None else {p.stem: p for p in list_frames(_folder(Path(truth) / name))}
-        video = _checked(name, frames, masks=masks, wanted=wanted, truth=found)
-        videos.append(replace(video, all_masks=all_masks))
+        with _left_out(name, left_out):
+            video = _checked(name, frames, masks=masks, wanted=wanted, truth=found)
+            videos.append(replace(video, all_masks=all_masks))
+    return _some(videos, left_out)
+
+
+@contextlib.contextmanager
+def _left_out(name: str, names: list[str] | None) -> Iterator[None]:
+    """A context that adds a video without masks to `names`, if that is a list."""
+    try:
+        yield
+    except NoMasksError as error:
+        if names is None:
+            raise
+        names.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
+
+
+def _some(videos: list[Video], left_out: list[str] | None) -> list[Video]:
+    """The videos; raises `InputError` if all were left out."""
+    if not videos and left_out:
+        raise NoMasksError(left_out[0])
     return videos
 
 
@@ -185,7 +231,7 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
 def annotated_objects(video: Video) -> dict[int, ScoredObject]:
     """The `meta.json` entries of a video, derived from its `truth`: each object's annotated frames from its first mask on."""
     first: dict[int, int] = {}
-    frames = sorted(video.truth, key=natural_order)
+    frames = [path.stem for path in video.images if path.stem in video.truth]
     for index, frame in enumerate(frames):
         for number in object_ids(video.read_mask(video.truth[frame])):
             first.setdefault(number, index)
@@ -197,7 +243,10 @@ def _davis_root(path: Path, split: str, year: int) -> Path:
     for root in davis_places(path, part, year):
         if (root / "JPEGImages").is_dir():
             return root
-    raise InputError(f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {_what_is_in(path)}")
+    raise InputError(
+        f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {_what_is_in(path)}"
+        f"{meant_instead(path, 'JPEGImages', 'ImageSets')}"
+    )
 
 
 def davis_places(path: Path, part: str, year: int) -> list[Path]:
@@ -247,19 +296,19 @@ def _checked(
     """A `Video`, after checking that its masks and first frame can be read and, with `one_size`, have the same size."""
     frame_of = {frame.stem: frame for frame in frames}
     if not masks:
-        raise InputError(f"{name}: expected a mask of at least one frame, found none")
+        raise NoMasksError(f"{name}: expected a mask of at least one frame, found none")
     for stem, mask in masks.items():
         if not mask.is_file():
-            raise InputError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
+            raise NoMasksError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
         size, frame_size = label_map_size(mask), image_size(frame_of[stem])
         if one_size and size != frame_size:
             raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
-    ordered = [masks[stem] for stem in sorted(masks, key=natural_order)]
+    ordered = [masks[stem] for stem in frame_of if stem in masks]
     white = Numbering.of(ordered).white
     if white is None:
         more = f", and so are all {len(ordered)} masks of {name}" if len(ordered) > 1 else ""
-        raise InputError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
-    shown = [truth[stem] for stem in sorted(truth, key=natural_order)]
+        raise NoMasksError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
+    shown = [truth[stem] for stem in frame_of if stem in truth]
     if shown and shown[0] not in ordered and Numbering.of(shown).white and not white:
         raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
     palette = None if white else read_label_map(ordered[0]).palette  # white says nothing about object 1's colour
@@ -281,6 +330,9 @@ def _frames_of(folder: Path, *, listed_in: Path) -> list[Path]:
     frames = list_frames(folder)
     if not frames:
         raise InputError(f"{folder}: expected frames (jpg, png, webp, bmp or tif), found {_what_is_in(folder)}")
+    refuse_strangers(
+        frames, [{".jpeg": ".jpg", ".tiff": ".tif"}.get(kind, kind) for kind in (f.suffix.lower() for f in frames)]
+    )
     return frames
 
 

@@ -24,14 +24,22 @@ from util.ahead import map_ahead, prepare_worker
 from util.errors import InputError
 from util.files import make_folder, path_in
 from util.flags import DefaultsFormatter, first_line, worker_count
-from util.image import as_rgb, refuse_lossy
+from util.image import as_rgb, refuse_lossy, upright
 from util.lock import Lock
 from util.progress import progress_bar
 
 JPEG_QUALITY = 95
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
+SMALL_PART = 3  # an archive of which less than one in so many of the pictures is used is probably another one than is thought
+
 Convert = Callable[[bytes], bytes]
+
+
+class UnusedError(InputError):
+    """Little of an archive could be used."""
+
+    status = 1
 
 
 class Placement(NamedTuple):
@@ -89,10 +97,11 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
 
     Existing files are kept.  `workers` processes convert and write (0: this process).  Prints a summary.  Raises
     `InputError` if a target exists that is not the archive's file, if an archive is damaged, and, after all other files
-    have been written, if some files could not be read.
+    have been written, if some files could not be read, or (`UnusedError`) few pictures of an archive had a place.
     """
     plans = list(plans)
     problems: list[str] = []
+    little: list[str] = []
     kept = written = done = 0
 
     def account(problem: str | None) -> None:
@@ -108,11 +117,16 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
         def jobs() -> Iterator[_Job]:
             nonlocal kept, done
             for archive, placement_of in plans:
+                used, unused, some = 0, 0, list[str]()
                 for member in archive.members():
                     bar.update(min(size, (done + member.position) // 1_000_000))  # a damaged archive may say anything
                     placement = placement_of(member.name)
+                    is_picture = member.name.endswith((".jpg", ".png"))
                     if placement is None:
+                        unused += is_picture
+                        some += [member.name] if is_picture and unused <= 3 else []
                         continue
+                    used += is_picture
                     source = f"{archive.path}: {member.name}"
                     if _is_placed(placement, member.size, source):
                         kept += 1
@@ -127,12 +141,16 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
                     else:  # copying is not worth another process
                         account(_write(job))
                 done += archive.size
+                if SMALL_PART * used < used + unused:
+                    little.append(f"{archive.path}: used {used} of {used + unused} pictures, not {', '.join(some)}")
 
         for problem in map_parallel(_write, jobs(), workers=workers):
             account(problem)
     print(f"{written} files written, {kept} already there")
     if problems:
         raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:5])}")
+    if little:
+        raise UnusedError(f"{little[0]}; is it another archive, or are its folders called otherwise?")
 
 
 Plan = Callable[[list[Archive], Path], Iterable[tuple[Archive, Any]]]
@@ -252,7 +270,7 @@ def _decoded(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()  # truncation is detected only here
-        return image
+        return upright(image)
     except UnidentifiedImageError as error:
         raise InputError("not an image") from error
     except BROKEN_IMAGE as error:

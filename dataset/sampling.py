@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dataset.clip import Clip
+from dataset.shared_memory import is_of_memory, lost_worker, refuse_if_short
 from dataset.sources import Source
 from dataset.stages import NEAR
 from util.errors import InputError
@@ -114,8 +115,15 @@ class Schedule(NamedTuple):
 def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: int, pin: bool = False) -> Iterator[Batch]:
     """The batches of one rank, prepared ahead by `workers` processes (0: on demand).
 
-    Raises `InputError` after too many unusable samples in a row.
+    Raises `InputError` after too many unusable samples in a row, or if a worker is lost or has no shared memory.
     """
+    if workers and start < schedule.iterations:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(0)  # its threads would not be in the workers, which are copies of this process
+        one = _collate([draws[next(schedule.batches(rank, start))[0]]])
+        cv2.setNumThreads(threads)
+        size = sum(part.nbytes for part in one if isinstance(part, Tensor))
+        refuse_if_short(schedule.batch * size, workers=workers, held=schedule.passes)
     loader = DataLoader(
         draws,
         batch_sampler=schedule.batches(rank, start),
@@ -128,12 +136,14 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
         yield from loader
     except InputError as error:  # one from a worker includes the worker's traceback
         raise InputError(str(error).strip().splitlines()[-1].removeprefix("util.errors.InputError: ")) from error
+    except (OSError, RuntimeError) as error:
+        if not is_of_memory(error):
+            raise
+        raise lost_worker(error.with_traceback(None)) from None  # else its traceback would keep the workers alive
 
 
 def _collate(clips: list[Clip]) -> Batch:
-    frames, labels, valid = (
-        torch.from_numpy(np.stack([getattr(clip, field) for clip in clips])) for field in ("frames", "labels", "valid")
-    )
+    frames, labels, valid = (_stacked([getattr(clip, field) for clip in clips]) for field in ("frames", "labels", "valid"))
     names = tuple(clip.name for clip in clips)
     problems = tuple(problem for clip in clips for problem in clip.problems)
     objectless = sum(clip.objectless for clip in clips)
@@ -141,8 +151,14 @@ def _collate(clips: list[Clip]) -> Batch:
     return Batch(frames, labels, valid, names, problems, objectless, masks, hints)
 
 
-def _stacked(arrays: list[Any]) -> Tensor | None:
-    return None if arrays[0] is None else torch.from_numpy(np.stack(arrays))
+def _stacked(arrays: list[Any]) -> Any:
+    """A tensor (B, ...), or `None` for `None`.  A worker puts it into shared memory here, where an error gets through: in
+    the thread that sends it, it would be lost, and the training would wait for ever.
+    """
+    if arrays[0] is None:
+        return None
+    stacked = torch.from_numpy(np.stack(arrays))
+    return stacked if get_worker_info() is None else stacked.share_memory_()
 
 
 def _prepare_worker(worker: int) -> None:

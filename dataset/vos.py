@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.clip import FRAMES, Clip, appears_first, make_clip
+from dataset.folders import meant_instead, refuse_flat
 from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
 from util.files import subfolders
@@ -41,7 +42,8 @@ class VideoClips:
         self.images, self.masks = Path(images), Path(masks)
         for folder in (self.images, self.masks):
             if not folder.is_dir():
-                raise InputError(f"{folder}: no such folder")
+                raise InputError(f"{folder}: no such folder{meant_instead(folder.parent, self.images.name, self.masks.name)}")
+        refuse_flat(self.images, self.masks)
         if names is None:
             names = [path.name for path in subfolders(self.masks)]
         if not names:

@@ -131,6 +131,7 @@ def run_benchmark(
     check_memory: bool = True,
     threads: int | None = None,
     warning: str = "",
+    failed: Sequence[str] = (),
 ) -> Summary | None:
     """The part of an evaluation script between flags and scores; every process calls it.
 
@@ -147,6 +148,7 @@ def run_benchmark(
     check_memory: as for `evaluate`
     threads:   number of PyTorch's CPU threads (`use_threads`)
     warning:   a line about the data, for standard error
+    failed:    videos that cannot be segmented, with the reason, for the summary
 
     Prints a description of the run and the summary.  Returns the summary on rank 0, else `None`.
     """
@@ -191,6 +193,7 @@ def run_benchmark(
                 print(f"warning: {warning}", file=sys.stderr)
         summary = evaluate(videos, make_segmenter, results, processes, workers=workers, check_memory=check_memory)
     if summary is not None:
+        summary = summary._replace(failures=sorted([*summary.failures, *failed]))
         print(summary)
         print(f"masks: {results.masks}")
         if zipped and not summary.failures:

@@ -17,11 +17,12 @@ import numpy as np
 
 from evaluation.metrics import Statistics, score_masks, statistics
 from util.ahead import prepare_worker
-from util.errors import InputError, names_some
+from util.errors import InputError, names_some, warn
 from util.files import write_atomically
 from util.image import Numbering, natural_order, object_ids, read_label_map
 from util.progress import progress_bar
 
+SHORTEST = 3  # frames with ground truth, of which DAVIS does not score the first and the last
 SPLITS = ("val", "testdev", "valid", "test")
 SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in ("global", "per-sequence") for split in SPLITS))
 FRAMES_WORTH_A_PROCESS = 200  # scoring this many frames takes about as long as starting a process
@@ -90,6 +91,18 @@ def score_videos(
     return {job.name: scores[job.name] for job in jobs}
 
 
+def long_enough(videos: Sequence[Any]) -> list[Any]:
+    """The `Video`s that `davis_jobs` can score; warns of the others."""
+    for video in videos:
+        if len(video.truth) < SHORTEST:
+            warn(f"not scored: {_too_short(video)}")
+    return [video for video in videos if len(video.truth) >= SHORTEST]
+
+
+def _too_short(video: Any) -> str:
+    return f"{video.name}: expected ground truth of at least {SHORTEST} frames, found {len(video.truth)}"
+
+
 def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
     """DAVIS's scoring jobs: all frames but the first and the last, for the objects in the first frame's ground truth.
 
@@ -100,21 +113,15 @@ def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
     for video in videos:
         if absent := video.without_truth:
             raise InputError(f"{names_some(absent)}: no ground truth")
-        frames = sorted(video.truth, key=natural_order)
-        if len(frames) < 3:
-            raise InputError(f"{video.name}: expected ground truth of at least 3 frames, found {len(frames)}")
+        if len(video.truth) < SHORTEST:
+            raise InputError(_too_short(video))
+        frames = natural_order(video.truth)  # one for each image
         first = video.read_mask(video.truth[frames[0]])
         scored = frames[1:-1]
-        jobs.append(
-            ScoringJob(
-                video.name,
-                [video.truth[frame] for frame in scored],
-                _existing(results / video.name, scored),
-                video.union,
-                [1] if video.union else object_ids(first),
-                video.white,
-            )
-        )
+        paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), scored)
+        objects = [1] if video.union else object_ids(first)
+        _warn_of_white(paths, objects)
+        jobs.append(ScoringJob(video.name, [video.truth[frame] for frame in scored], paths, video.union, objects, video.white))
     return jobs
 
 
@@ -181,7 +188,8 @@ def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], r
                 raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
             if frames:
                 name = f"{video.name}/{','.join(map(str, numbers))}"
-                paths = _existing(results / video.name, frames)
+                paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), frames)
+                _warn_of_white(paths, list(meta[video.name]))
                 jobs.append(ScoringJob(name, [video.truth[frame] for frame in frames], paths, False, numbers, video.white))
     if not jobs:
         raise InputError("nothing to score: no object has a frame after its first")
@@ -223,6 +231,22 @@ def write_youtube_scores(scores: dict[str, Any], folder: Path, split: str) -> li
         ),
         _write(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
     ]
+
+
+def result_folder(results: Path, name: str, *, alone: bool) -> Path:
+    """Where a video's masks are: in `<results>/<name>`, in `masks` there or, if it is `alone`, in `<results>/masks`.
+
+    `segment_video.py` writes such folders `masks`.
+    """
+    places = [results / name / "masks", results / name, *([results / "masks"] if alone else [])]
+    return next((place for place in places if place.is_dir()), results / name)
+
+
+def _warn_of_white(results: Sequence[Path], objects: Sequence[int]) -> None:
+    """Warn if results do not tell the objects of their truth apart."""
+    if len(objects) > 1 and Numbering.of(results).white:
+        numbers = ", ".join(map(str, objects))
+        warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
 
 
 def _existing(folder: Path, frames: Sequence[str]) -> list[Path]:

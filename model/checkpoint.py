@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,16 @@ from util.files import write_atomically
 
 FORMAT = "stcn"
 VERSION = 1
+PLACES = ("network", "state_dict", "model_state_dict", "model")  # of a network in a checkpoint
+WRAPPERS = ("module.", "_orig_mod.")
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """The dictionary in a file written by `torch.save`, tensors on the CPU; no code in the file is run.
+
+    A network that others put under `state_dict` or `model`, or saved from inside DataParallel or torch.compile, is under
+    `network`, by its own names.
 
     Raises `InputError` naming the file when it is absent, damaged, or holds anything but a dictionary.
     """
@@ -43,7 +48,23 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({why})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
-    return {str(key): value for key, value in content.items()}
+    content = {str(key): value for key, value in content.items()}
+    place = next((name for name in PLACES if _is_state(content.get(name))), None)
+    if place is None:
+        return _without_wrappers(content)
+    return {"network": _without_wrappers(content.pop(place)), **content}
+
+
+def _is_state(value: object) -> TypeGuard[dict[str, Tensor]]:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _without_wrappers(state: dict[str, Any]) -> dict[str, Any]:
+    """Tensors by the names that they have without DataParallel and torch.compile around the network."""
+    for wrapper in WRAPPERS * 2:
+        if state and all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): value for name, value in state.items()}
+    return state
 
 
 def digest(path: str | Path) -> str:
@@ -77,7 +98,7 @@ def network_from(content: dict, path: str | Path, *, averaged: bool = False) -> 
     if averaged and isinstance(content.get("averaged"), dict):
         names = (str(name) for name in content["averaged"])
         state = {name.removeprefix("module."): content["averaged"][name] for name in names if name.startswith("module.")}
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+    if not _is_state(state):
         raise InputError(f"{path}: expected an STCN network, found entries {names_some({str(key) for key in content})}")
     if "config" in content:
         config = _config(path, content)

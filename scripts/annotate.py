@@ -18,7 +18,7 @@ import torch
 
 from annotation.session import RECORD, Session
 from annotation.worker import Worker
-from dataset.video_file import open_video
+from dataset.video_file import one_video, open_video
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from model import segmenter_maker
@@ -32,7 +32,7 @@ from util.flags import DefaultsFormatter, first_line, float_between, int_between
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("video", help="a video file, or a folder of frames")
+    result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
     result.add_argument("--port", type=int_between(0, 65535), default=8765, help="of the server; 0 takes any free one")
     result.add_argument(
         "--host",
@@ -77,6 +77,7 @@ def listen(host: str, port: int) -> socket.socket:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
+    arguments.video = one_video(arguments.video)
     try:
         import uvicorn
 

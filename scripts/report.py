@@ -16,12 +16,12 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import evaluation.scores as scoring
-from dataset.benchmarks import davis_videos
 from dataset.video import Video
+from evaluation.truth import add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.image import Numbering, colour_map, natural_order
+from util.image import Numbering, colour_map
 from util.picture import draw_mask
 from util.progress import progress_bar
 
@@ -37,6 +37,7 @@ class Result(NamedTuple):
     folder: Path
     total: dict[str, Any]
     sequences: dict[str, Any]
+    jobs: list[scoring.ScoringJob]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,8 +46,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--against", nargs="+", default=[], metavar="DIR", help=f"other results, shown beside them, at most {MOST_OTHERS}"
     )
-    result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
-    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
+    add_truth_flags(result, required=False)
     result.add_argument(
         "--frames",
         type=positive_int,
@@ -69,13 +69,24 @@ def main() -> None:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: expected a folder with results, found none")
-    videos = davis_videos(arguments.davis_path, year=arguments.year)
-    jobs = [scoring.davis_jobs(videos, folder) for folder in folders]  # check all folders before scoring any
-    scores = [scoring.davis_scores(scoring.score_videos(of_folder)) for of_folder in jobs]
-    results = [Result(folder, tree["global"], tree["sequences"]) for folder, tree in zip(folders, scores, strict=True)]
-    text = page(f"DAVIS {arguments.year} val", videos, results, arguments.frames)
+    truth = read_truth(arguments).of(folders[0])
+    jobs = [truth.jobs(folder) for folder in folders]  # check all folders before scoring any
+    results = []
+    for folder, of_folder in zip(folders, jobs, strict=True):
+        tree = scoring.davis_scores(by_video(scoring.score_videos(of_folder)))
+        results.append(Result(folder, tree["global"], tree["sequences"], of_folder))
+    videos = [video for video in truth.videos if video.name in results[0].sequences]
+    text = page(truth.title, videos, results, arguments.frames)
     write_atomically(arguments.output, lambda file: file.write(text.encode(errors="backslashreplace")))
     print(f"report: {arguments.output}")
+
+
+def by_video(scores: Mapping[str, Mapping[int, Any]]) -> dict[str, dict[int, Any]]:
+    """The scores of each video's objects, from those of jobs, of which YouTube-VOS may have several for a video."""
+    found: dict[str, dict[int, Any]] = {}
+    for job, objects in scores.items():
+        found.setdefault(job.split("/")[0], {}).update(objects)
+    return {name: dict(sorted(objects.items())) for name, objects in found.items()}
 
 
 def page(title: str, videos: Sequence[Video], results: Sequence[Result], frames: int) -> str:
@@ -132,8 +143,10 @@ def cells(entries: Sequence[dict[str, Any]]) -> list[str]:
 
 def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -> dict[str, Any]:
     """One sequence: scores, plots and a strip of frames."""
-    objects = [result.sequences[video.name]["objects"] for result in results]
-    names = sorted(video.truth, key=natural_order)[1:-1]  # the scored frames
+    frames_of = frames_by_object(results[0].jobs)[video.name]
+    scored = {name for of_object in frames_of.values() for name in of_object}
+    names = [path.stem for path in video.images if path.stem in scored]
+    objects = [aligned(result.sequences[video.name]["objects"], frames_of, names) for result in results]
     means = [frame_means(of_result) for of_result in objects]
     worst = worst_frames(means[0], (frames + 1) // 2)
     spaced = sorted({*np.linspace(0, len(names) - 1, min(frames // 2, len(names))).round().astype(int).tolist()} - {*worst})
@@ -148,9 +161,23 @@ def section(video: Video, results: Sequence[Result], anchor: str, frames: int) -
     }
 
 
+def aligned(objects: dict[str, Any], frames_of: dict[int, list[str]], names: Sequence[str]) -> dict[str, Any]:
+    """The objects' scores with an entry for each of the frames, NaN where an object is not scored."""
+    result = {}
+    for number, entry in objects.items():
+        at = [names.index(name) for name in frames_of[int(number)]]
+        filled = {}
+        for key in ("J_frames", "F_frames"):
+            values = np.full(len(names), np.nan)
+            values[at] = entry[key]
+            filled[key] = values.tolist()
+        result[number] = {**entry, **filled}
+    return result
+
+
 def frame_means(objects: dict[str, Any]) -> np.ndarray:
     """J&F (T,) of each scored frame, averaged over objects."""
-    return np.mean([entry[key] for entry in objects.values() for key in ("J_frames", "F_frames")], axis=0)
+    return np.nanmean([entry[key] for entry in objects.values() for key in ("J_frames", "F_frames")], axis=0)
 
 
 def worst_frames(scores: np.ndarray, count: int) -> list[int]:
@@ -179,7 +206,7 @@ def plot(measure: str, frames: Sequence[str], results: Sequence[dict[str, Any]],
         for number, entry in objects.items():
             values = entry[f"{measure}_frames"]
             values = values if last else values * 2  # a single frame becomes a line; a point is invisible
-            points = " ".join(f"{x(t)},{y(value)}" for t, value in enumerate(values))
+            points = " ".join(f"{x(t)},{y(value)}" for t, value in enumerate(values) if value == value)  # not NaN
             lines.append({"result": i, "number": number, "points": points})
     label = ", ".join(f"object {number} mean {percent(entry[measure]['mean'])}" for number, entry in results[0].items())
     return {
@@ -212,7 +239,8 @@ def strip(
     images = {path.stem: path for path in video.images}
     sources: list[tuple[str, Mapping[str, Path], np.ndarray | None]] = []
     for result, scores in zip(results, means, strict=True):
-        masks = {names[t]: result.folder / video.name / f"{names[t]}.png" for t in chosen}
+        paths = {path.stem: path for job in result.jobs if job.name.split("/")[0] == video.name for path in job.results}
+        masks = {names[t]: paths[names[t]] for t in chosen}
         sources.append((str(result.folder), masks, scores))
     rows = []
     for source, masks, scores in [*sources, ("truth", video.truth, None)]:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from dataset.drawn_masks import GivenMasks, parse_masks
-from dataset.video_file import FrameFolder, VideoFile, mean_rate, open_video
+from dataset.video_file import FrameFolder, VideoFile, mean_rate, one_video, open_video
 from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
 from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoResults
@@ -68,8 +68,10 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
 
     with (
         progress_bar(propagation.steps, "frames", start=propagation.done) as bar,
-        Film(results.film, video.size, mean_rate(video)) as film,
-        Film(results.cutout, video.size, mean_rate(video), alpha=True) if results.cutout else nullcontext() as cutout,
+        Film(results.film, video.size, mean_rate(video), pixel=video.pixel) as film,
+        Film(results.cutout, video.size, mean_rate(video), pixel=video.pixel, alpha=True)
+        if results.cutout
+        else nullcontext() as cutout,
         ThreadPoolExecutor(1) as writer,
     ):
         for step in propagation.backwards(results.unfinished):
@@ -119,15 +121,23 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     if path.suffix.lower() != ".png":
         raise InputError(f"--frame {number} {path}: expected a file name that ends in .png")
     source = Path(video_path)
-    place, folder, taken = map(os.path.realpath, (path, path.parent, source))  # `resolve` would fail on a circle of links
-    if place == taken or (source.is_dir() and folder == taken):
+    frames = source if source.exists() else source.parent  # of a pattern
+    place, folder, taken = map(os.path.realpath, (path, path.parent, frames))  # `resolve` would fail on a circle of links
+    if place == taken or (frames.is_dir() and folder == taken):
         raise InputError(f"{path}: is in the folder of the frames; choose another place")
     refuse_existing(path, overwrite=overwrite)
     video = open_video(source, allow_truncated=allow_truncated)
+    tell(video)
     if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= len(video.names):
         raise InputError(f"--frame {number}: {source} has frames 0 to {len(video.names) - 1}")
     write_picture(path, video.frame(int(number)))
     print(path)
+
+
+def tell(video: FrameFolder | VideoFile) -> None:
+    """Print what the user should know of the video."""
+    if video.note:
+        print(f"note: {video.note}", file=sys.stderr)
 
 
 def leave_out(masks: dict[int, np.ndarray], objects: list[int]) -> dict[int, np.ndarray]:
@@ -171,7 +181,7 @@ def frame_text(index: int, name: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("video", help="a video file, or a folder of frames")
+    result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
     result.add_argument(
         "--mask",
         nargs="+",
@@ -216,6 +226,7 @@ def main() -> None:
         if re.match("-[0-9]+:", word):  # argparse would take it for a flag
             raise InputError(f"--mask {word}: expected FRAME:FILE with a frame from 0 on")
     arguments = parser().parse_args()
+    arguments.video = one_video(arguments.video)
     options = {"overwrite": arguments.overwrite, "allow_truncated": arguments.allow_truncated}
     if arguments.frame and (arguments.mask or arguments.output):
         raise InputError("--frame: saves a frame to draw a mask on, without --mask or --output")
@@ -237,8 +248,7 @@ def run(arguments: argparse.Namespace) -> None:
         rate=Fraction(arguments.fps).limit_denominator(1001),
         allow_truncated=arguments.allow_truncated,
     )
-    if video.note:
-        print(f"note: {video.note}", file=sys.stderr)
+    tell(video)
     if beyond := [frame for frame in paths if frame >= len(video.names)]:
         raise InputError(f"--mask {beyond[0]}: {arguments.video} has frames 0 to {len(video.names) - 1}")
     masks = GivenMasks().read_all(paths, video.size)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.benchmarks import chosen_videos, davis_videos
+from dataset.benchmarks import chosen_videos
+from evaluation.scores import result_folder
+from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import Numbering
@@ -30,9 +32,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folders with <video>/<frame>.png",
     )
-    result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
-    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
-    result.add_argument("--split", choices=("val", "testdev"), default="val", help="set of videos")
+    add_truth_flags(result, required=False)
     result.add_argument("--videos", nargs="+", metavar="NAME", help="only these videos (default: all)")
     result.add_argument("--frames", type=positive_int, default=6, metavar="N", help="number of evenly spaced frames per video")
     result.add_argument("--output", default="results.png", metavar="PNG", help="file to write")
@@ -48,14 +48,17 @@ def main() -> None:
             raise InputError(f"--results {folder}: no such folder")
     shared = os.path.commonpath([os.path.abspath(folder) for folder in folders])
     labels = ["result"] if len(folders) == 1 else [os.path.relpath(folder, shared) for folder in folders]
-    videos = davis_videos(arguments.davis_path, split=arguments.split, year=arguments.year)
+    videos = read_truth(arguments, scored=False).of(folders[0]).videos
+    folders = [folder / "Annotations" if (folder / "Annotations").is_dir() else folder for folder in folders]
     rows, captions, names = [], [], []
     for video in chosen_videos(videos, arguments.videos):
-        spaced = np.linspace(0, len(video) - 1, min(arguments.frames, len(video))).round().astype(int)
-        chosen = [video.images[i] for i in dict.fromkeys(spaced)]
+        images = [path for path in video.images if path.stem in video.wanted]
+        spaced = np.linspace(0, len(images) - 1, min(arguments.frames, len(images))).round().astype(int)
+        chosen = [images[i] for i in dict.fromkeys(spaced)]
         sources: list[tuple[str, Mapping[str, Path], Numbering | None]] = []
         for label, folder in zip(labels, folders, strict=True):
-            results = {path.stem: folder / video.name / f"{path.stem}.png" for path in chosen}
+            place = result_folder(folder, video.name, alone=len(videos) == 1)
+            results = {path.stem: place / f"{path.stem}.png" for path in chosen}
             sources.append((label, results, Numbering.of(results.values())))
         for source, masks, numbering in (*sources, ("truth", video.truth, None)):
             if all(path.stem in masks for path in chosen):  # the truth is not always public

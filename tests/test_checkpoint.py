@@ -117,6 +117,17 @@ def test_a_released_training_checkpoint_is_read(released_state, golden_network, 
     assert_same_tensors(load_network(tmp_path / "x_checkpoint.pth").state_dict(), golden_network.state_dict())
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", ""])
+@pytest.mark.parametrize("place", [None, "network", "state_dict", "model"])
+def test_a_network_is_read_from_inside_what_others_wrap_around_it(place, prefix, tmp_path):
+    """Here with small tensors; whose network they are is asked later."""
+    state = {f"{prefix}{name}": torch.ones(2) for name in ("key_encoder.a", "decoder.b")}
+    torch.save(state if place is None else {"epoch": 3, place: state}, tmp_path / "wrapped.pth")
+    found = checkpoint.read(tmp_path / "wrapped.pth")
+    assert found.get("network", found).keys() == {"key_encoder.a", "decoder.b"}
+    assert found.get("epoch", 3) == 3
+
+
 @pytest.mark.parametrize("config", [{}, {"similarity": "cosine", "key_dim": 5, "value_dim": 48, "value_backbone": "resnet50"}])
 def test_our_checkpoints_carry_their_configuration(config, tmp_path):
     network = build_light_network(**config)

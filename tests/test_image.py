@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision import transforms
 from torchvision.models import ResNet50_Weights
 
@@ -118,7 +118,32 @@ def test_frames_are_in_the_order_of_their_numbers_and_never_by_chance(tmp_path):
         (tmp_path / name).touch()
     stems = [path.stem for path in image.list_frames(tmp_path)]
     assert stems == ["01", "1", "2", "10", "a", "a9", "a10", "a-1"]
-    assert stems == sorted((name.rsplit(".", 1)[0] for name in names), key=image.natural_order)  # as names without suffix
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "-2 -1 0 1 10",
+        "-0010 -0002 0000 0003",
+        "-1.5 -1 -0.25 0.5",
+        "0.5 1.0 1.5 10.0",
+        "0.25 0.5 1 1.125 2.75 10",
+        "1305031102.175304 1305031102.2 1305031103.04",
+        "frame_-2 frame_-1 frame_0 frame_1.25 frame_1.5",
+        "t=0.25 t=0.5s t=10",
+        "0,25 0,5 10,0",
+        "-001 -002 -010",  # what an empty prefix leaves
+        "shot-1 shot-2 shot-10",
+        "take_-1 take_-2",
+        "1.1 1.9 1.10 1.11",  # shot and frame
+        "v1.2.9 v1.2.10",
+        "1.2.9 1.2.10",
+        "2021-01-02 2021-01-10 2021-02-01",
+        "a1 a1b2 a01b3 a2",
+    ],
+)
+def test_numbers_in_names_are_in_order_of_their_values(names):
+    assert image.natural_order(sorted(names.split(), reverse=True)) == names.split()
 
 
 def test_two_frames_of_one_name_are_refused(tmp_path):
@@ -215,6 +240,12 @@ def test_a_16_bit_tiff_in_which_white_is_0_is_turned_over(tmp_path):
     ("name", "values", "message"),
     [
         ("float.tif", RAMP.astype(np.float32), "found a floating-point picture of unknown range"),
+        (
+            "cam.png",
+            RAMP.astype(np.uint16) * 16,
+            "expected a 16-bit picture that uses its range, found values from 16 to 4080",
+        ),
+        ("rgb.png", np.stack([RAMP.astype(np.uint16) * 16] * 3, axis=-1), "that uses its range, found values from 16 to 4080"),
         ("low.png", RAMP.astype(np.uint16), "expected a 16-bit picture, found no value above 255"),
         ("low.tif", RAMP.astype(np.uint16), "expected a 16-bit picture, found no value above 255"),
     ],
@@ -222,6 +253,49 @@ def test_a_16_bit_tiff_in_which_white_is_0_is_turned_over(tmp_path):
 def test_a_picture_of_unknown_range_is_refused(name, values, message, tmp_path):
     with pytest.raises(InputError, match=rf"{name}: .*{message}"):
         written(tmp_path / name, values)
+
+
+@pytest.mark.parametrize("name", ["frame.png", "frame.jpg", "frame.webp", "frame.tif", "deep.png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_orientation_says(orientation, name, tmp_path):
+    """Against Pillow's own way."""
+    stored = Image.fromarray(np.repeat(np.repeat(RAMP[:4, :6] * np.uint8(10), 8, axis=0), 8, axis=1))
+    exif = stored.getexif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / name, exif=exif, **({"lossless": True} if name.endswith("webp") else {}))
+    expected = np.array(ImageOps.exif_transpose(stored).convert("RGB"))
+    if name == "deep.png":  # Pillow writes no colours with 16 bits
+        content = (tmp_path / name).read_bytes()
+        chunk = content[content.index(b"eXIf") - 4 : content.index(b"IDAT") - 4]
+        assert cv2.imwrite(str(tmp_path / name), np.stack([np.array(stored).astype(np.uint16) * 257] * 3, axis=-1))
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:33] + chunk + content[33:])
+    found = image.read_image(tmp_path / name)
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= 8
+    assert image.image_size(tmp_path / name) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6])
+def test_a_mask_is_turned_only_if_its_own_exif_says_so(orientation, mode, tmp_path):
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    mask = Image.fromarray(labels)
+    if mode == "P":
+        mask.putpalette(image.colour_map())
+    mask.save(tmp_path / "mask.png", exif=exif)
+    found = image.read_label_map(tmp_path / "mask.png")
+    assert np.array_equal(found.labels, np.rot90(labels, {3: 2, 6: -1}.get(orientation, 0)))
+    assert found.palette == (image.colour_map() if mode == "P" else None)
+    assert image.label_map_size(tmp_path / "mask.png") == found.labels.shape
+
+
+def test_a_damaged_exif_turns_nothing(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "frame.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert np.array_equal(image.read_image(tmp_path / "frame.png"), picture)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])

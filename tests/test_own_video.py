@@ -1,6 +1,5 @@
 """A user's own video and masks, read forwards and backwards, against known content."""
 
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
 from dataset.drawn_masks import GivenMasks, parse_masks
-from dataset.video_file import VideoFile, open_video
+from dataset.video_file import VideoFile, one_video, open_video
 from model import VideoSegmenter, blend
 from util.ahead import read_ahead
 from util.errors import InputError
@@ -55,21 +54,6 @@ def test_colours_are_right_for_what_the_file_states(space, height, tmp_path):
     assert np.abs(next(video.forwards()).image.astype(int) - plain).max() <= 4
 
 
-@pytest.mark.parametrize(("quarters", "matrix"), [(1, (0, 1, -1, 0)), (2, (-1, 0, 0, -1)), (3, (0, -1, 1, 0))])
-def test_a_film_that_was_shot_sideways_is_turned_upright(quarters, matrix, tmp_path):
-    path = write_film(tmp_path / "film.mp4", [picture(t) for t in range(3)])
-    content = bytearray(path.read_bytes())
-    start = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version and flags, times and length, reserved, layer and volume
-    a, b, c, d = (65536 * entry for entry in matrix)
-    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(content)
-    expected = np.rot90(picture(1), -quarters)  # the matrix turns clockwise
-    video = open_video(path)
-    assert video.size == expected.shape[:2]
-    found = list(video.forwards())[1].image
-    assert np.abs(found[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4]).max() <= 6
-
-
 def test_a_folder_is_in_natural_order_whatever_the_suffix(tmp_path):
     for t, name in enumerate(["f1.png", "f2.JPG", "f9.webp", "f10.tif", "f100.jpeg"]):
         Image.fromarray(np.full((*SIZE, 3), 40 * t, np.uint8)).save(tmp_path / name)
@@ -80,6 +64,66 @@ def test_a_folder_is_in_natural_order_whatever_the_suffix(tmp_path):
     assert video.times[-1] == Fraction(4, 10)
     assert [frame.image[0, 0, 0] // 38 for frame in video.forwards()] == [0, 1, 2, 3, 4]
     assert [frame.index for frame in video.backwards(2)] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scaled"),
+    [(3, 4095, True), (29000, 31000, True), (10, 16000, True), (100, 60000, False), (0, 65535, False)],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_frames_that_use_little_of_their_range_are_scaled_alike(channels, low, high, scaled, tmp_path):
+    """The camera's bits, or a thermal or depth camera's units; 0 and 65535 often mean that nothing was measured."""
+    ramps = [np.linspace(low, middle, 256).round().astype(np.uint16).reshape(16, 16) for middle in ((low + high) // 2, high)]
+    ramps[0][0, 5], ramps[1][0, 5] = 0, 65535
+    for t, values in enumerate(ramps):
+        assert cv2.imwrite(str(tmp_path / f"{t}.png"), values if channels == 1 else np.stack([values] * 3, axis=-1))
+    video = open_video(tmp_path)
+    assert (f"16-bit frames hold values from {low} to {high}" in video.note) == scaled
+    bottom, top = (low, high) if scaled else (0, 65535)
+    for t, values in enumerate(ramps):
+        expected = ((values.astype(float) - bottom) / (top - bottom)).clip(0, 1) * 255
+        assert np.abs(video.frame(t)[..., 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_photographs_are_turned_upright_with_a_note(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for t in range(2):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg", exif=exif, quality=95)
+    video = open_video(tmp_path)
+    expected = np.rot90(picture(1), {3: 2, 6: -1, 8: 1}[orientation])
+    assert video.size == expected.shape[:2]
+    assert np.abs(video.frame(1).astype(int) - expected).max() <= 12
+    assert video.note == f"{tmp_path}: frames are turned upright, as their EXIF orientation says"
+
+
+@pytest.mark.parametrize("pattern", ["*.jpg", "%d.jpg", "%05d.jpg", "?.jpg", "[12].jpg", "every"])
+def test_a_pattern_is_the_frames_that_match_it(pattern, tmp_path):
+    """Also one that the shell has expanded; masks of another format may lie beside them."""
+    for t in (2, 1, 10):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg")
+        write_label_map(tmp_path / f"{t}.png", square((4, 4)), PALETTE)
+    words = [f"{tmp_path}/{pattern}"]
+    if pattern == "every":
+        words = [str(path) for path in sorted(tmp_path.glob("*.jpg"))]
+    few = pattern in ("?.jpg", "[12].jpg")
+    assert open_video(one_video(words)).names == (["1", "2"] if few else ["1", "2", "10"])
+
+
+def test_several_videos_are_answered_with_the_right_command(tmp_path):
+    root, tmp_path = tmp_path, tmp_path / "mine" / "frames"
+    tmp_path.mkdir(parents=True)
+    for t in range(3):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg")
+    with pytest.raises(InputError, match=r"expected one .*, found 2: a.mp4, b.mp4, ...; run the command for each of them$"):
+        one_video(["a.mp4", "b.mp4"])
+    with pytest.raises(InputError, match=rf"found 2: .*; quote it, '{tmp_path}/\*.jpg'$"):
+        one_video([f"{tmp_path}/0.jpg", f"{tmp_path}/1.jpg"])
+    with pytest.raises(InputError, match=rf"1.jpg: expected a video .*, found a picture; give its folder, {tmp_path}$"):
+        open_video(tmp_path / "1.jpg")
+    with pytest.raises(InputError, match=rf"expected frames .*, found none; did you mean {tmp_path}\?$"):
+        open_video(root)
 
 
 def test_what_is_no_video_is_told_in_one_line(tmp_path):
@@ -98,6 +142,74 @@ def test_what_is_no_video_is_told_in_one_line(tmp_path):
         open_video(folder)
     with pytest.raises(InputError, match=r"twice: expected one picture of each name, found 1.jpg and 1.png"):
         open_video(tmp_path / "twice")
+
+
+def save_as(kind: str, path: Path, labels: np.ndarray, frame: np.ndarray) -> None:
+    """A mask, or something else that is no frame."""
+    colours = np.array([[0, 0, 0], [250, 10, 10], [10, 250, 10]], np.uint8)
+    if kind == "palette":
+        write_label_map(path, labels, PALETTE)
+    elif kind == "grey":
+        write_label_map(path, 255 * labels, None)
+    elif kind == "bits":
+        Image.fromarray(labels > 0).save(path)
+    elif kind == "colours":
+        Image.fromarray(colours[labels]).save(path)
+    else:
+        Image.fromarray(frame[:20] if kind == "small" else frame).save(path)
+
+
+@pytest.mark.parametrize("frames", ["jpg", "png"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in ("palette", "grey", "bits") for name in ("0.png", "9.png", "mask.png")]
+    + [("colours", "mask.png"), ("colours", "0_mask.png"), ("small", "0.png"), ("small", "cover.jpg")],
+)
+def test_what_is_no_frame_is_refused_by_its_name(kind, name, frames, tmp_path):
+    for t in range(1, 5):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.{frames}")
+    save_as(kind, tmp_path / name, square((4, 4)), picture(0))
+    with pytest.raises(InputError, match=rf"{tmp_path}/{name}: "):
+        open_video(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["palette", "grey", "colours"])
+def test_a_mask_beside_each_frame_is_refused(kind, tmp_path):
+    for t in range(4):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.png")
+        save_as(kind, tmp_path / f"{t}_mask.png", square((4, 4)), picture(t))
+    with pytest.raises(InputError, match=r"0_mask.png: looks like a mask among frames; move masks to a folder of their own"):
+        open_video(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".HEIC", ".gif", ".jfif", ".exr"])
+def test_frames_of_a_kind_that_is_not_read_are_never_left_out(suffix, tmp_path):
+    for t in range(3):
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg")
+    (tmp_path / f"preview{suffix}").touch()
+    assert open_video(tmp_path).names == ["0", "1", "2"]
+    (tmp_path / f"3{suffix}").touch()
+    with pytest.raises(InputError, match=rf"cannot read 3{suffix}; save all frames as PNG or JPEG$"):
+        open_video(tmp_path)
+    for t in range(3):
+        (tmp_path / f"{t}.jpg").unlink()
+    with pytest.raises(InputError, match=rf"expected frames .*, found none but 3{suffix}, preview{suffix}$"):
+        open_video(tmp_path)
+
+
+def test_frames_of_two_videos_in_a_folder_are_told(tmp_path):
+    for name in ("left_0", "left_1", "right_0", "right_1"):
+        Image.fromarray(picture(0)).save(tmp_path / f"{name}.jpg")
+    assert "frames called left_# and right_# are one video, one after the other" in open_video(tmp_path).note
+
+
+def test_frames_that_differ_in_harmless_ways_are_taken(tmp_path):
+    """Black frames that a program saved without colours, names of several kinds, several formats."""
+    for name in ("black 1.png", "black 2.png"):
+        Image.new("L", SIZE[::-1]).save(tmp_path / name)
+    for name in ("img.png", "img (1).png", "img (2).png", "img 3.jpg", "img 4.jpg"):
+        Image.fromarray(picture(3)).save(tmp_path / name)
+    assert len(open_video(tmp_path).names) == 7
 
 
 def test_masks_may_be_paletted_greyscale_or_coloured(tmp_path):

@@ -200,6 +200,27 @@ def test_another_years_youtube_is_refused_and_what_is_there_stays(script, tmp_pa
     assert contents(out) == before
 
 
+@pytest.mark.parametrize("name", ["davis", "youtube", "bl30k"])
+@pytest.mark.parametrize(("suffix", "mask"), [(".JPG", ".PNG"), (".jpeg", ".png"), (".JPEG", ".Png")])
+def test_pictures_are_used_however_their_suffix_is_written(suffix, mask, name, script, tmp_path):
+    files = {"davis": TRAINVAL, "youtube": VALID, "bl30k": BL30K}[name]
+    renamed = {path.replace(".jpg", suffix).replace(".png", mask): data for path, data in files.items()}
+    for pack, given in ((zipped, files), (zipped, renamed), (tarred, renamed), (unpacked, renamed)):
+        out = tmp_path / f"{pack.__name__} {given is files}"
+        assert script(f"prepare_{name}", pack(tmp_path / f"{out.name} a", given), "--output", out) == 0
+        assert contents(out).keys() == contents(tmp_path / "zipped True").keys()
+
+
+def test_an_archive_of_which_little_is_used_says_so_and_ends_with_1(script, tmp_path, capsys):
+    files = VALID | {f"train_480p/JPEGImages/v/{t:05d}.JPG": jpg() for t in range(9)}
+    archive = zipped(tmp_path / "a.zip", files)
+    for _ in range(2):  # also when all that can be used is there
+        assert script("prepare_youtube", archive, "--output", tmp_path / "out") == 1
+        told = capsys.readouterr().err
+        assert f"{archive}: used 4 of 13 pictures, not train_480p/JPEGImages/v/00000.jpg" in told
+    assert len(contents(tmp_path / "out")) == len(VALID)
+
+
 def test_bl30k_comes_in_several_tars_and_is_read_by_training(script, tmp_path, capsys):
     parts = [tarred(tmp_path / name, video("./BL30K/{}", name)) for name in "ab"]
     out = tmp_path / "out"

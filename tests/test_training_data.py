@@ -3,8 +3,11 @@
 import argparse
 import contextlib
 import itertools
+import os
 import shutil
+import signal
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +16,9 @@ from conftest import write_video
 from PIL import Image
 
 from dataset.benchmarks import davis_videos, read_image_set
-from dataset.clip import appears_first, make_clip
+from dataset.clip import Clip, appears_first, make_clip
 from dataset.sampling import Batch, Draws, Schedule, load
+from dataset.shared_memory import refuse_if_short
 from dataset.sources import YOUTUBE_LIST, add_sampling_flags, sampling_options, stage_sources, static_sources, stays_in_size
 from dataset.stages import STAGES, max_skip
 from dataset.static import StaticClips
@@ -405,6 +409,63 @@ def test_data_of_which_nothing_can_be_used_ends_the_run_with_one_line(workers, v
         message = str(error)
     assert message.startswith("20 samples in a row cannot be used, the last: ")
     assert "jpg: cannot read this image" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("free", "ranks", "told"),
+    [(500, 1, "--num_workers 2 fits; pass"), (600, 2, "--num_workers 1 fits; pass"), (299, 1, " pass")],
+)
+def test_workers_that_find_too_little_shared_memory_are_refused(free, ranks, told, videos, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    monkeypatch.setattr("os.statvfs", lambda place: SimpleNamespace(f_bavail=free, f_frsize=1))
+    message = f"/dev/shm: 8 worker processes need .* are free;.*{told} --num_workers 0, .* --shm-size 1g\\)$"
+    with pytest.raises(InputError, match=message):
+        refuse_if_short(100, workers=8, held=1)
+    with pytest.raises(InputError, match=r"/dev/shm: 1 worker processes need .* --num_workers 0, "):
+        next(load(video_draws(videos), Schedule(iterations=1, batch=2), rank=0, start=0, workers=1))
+    refuse_if_short(100, workers=0, held=1)
+    monkeypatch.setattr("os.statvfs", lambda place: SimpleNamespace(f_bavail=1700 * ranks, f_frsize=1))
+    refuse_if_short(100, workers=8, held=1)
+
+
+class Killed:
+    """A source whose worker is killed, or which finds no room for its samples."""
+
+    def __init__(self, how: str, clip: Clip) -> None:
+        self.how, self.clip, self.crop = how, clip, 32
+
+    def __len__(self) -> int:
+        return 4
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip:
+        if torch.utils.data.get_worker_info() is not None:
+            if self.how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            torch.Tensor.share_memory_ = no_room
+        return self.clip
+
+
+def no_room(tensor: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)")
+
+
+@pytest.mark.parametrize("how", ["killed", "full"])
+def test_a_lost_worker_ends_the_run_with_one_line(how, videos):
+    draws = Draws({"a": (Killed(how, video_draws(videos)[0]), 1)}, seed=0)
+    batches = load(draws, Schedule(iterations=4, batch=1), rank=0, start=0, workers=1)
+    message = ""
+    try:
+        next(batches)
+    except InputError as error:
+        message = str(error)
+    assert message.startswith(
+        "a worker process was lost, for lack of memory, of room in /dev/shm or of open files; pass --num_workers 0"
+    )
+    assert "--shm-size" in message
     assert "\n" not in message
 
 

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from util.errors import InputError
 
+SQUARE = Fraction(1)
 TICKS = 90_000  # per second, the time unit of the file
 SLOWEST, FASTEST = Fraction(1), Fraction(1000)  # limits of the encoder's nominal frames/s; frame times are exact regardless
 
@@ -50,12 +51,15 @@ class Film:
     path:  ends in `.mp4` for H.264; with alpha in `.mov` for ProRes 4444 or in `.webm` for VP9
     size:  (H, W) of the pictures; an odd side is padded by one row or column
     rate:  approximate frames per second
+    pixel: a pixel's width divided by its height, for players
     alpha: pictures have a fourth channel, 0 where they are transparent
 
     Raises `InputError` naming the file if it cannot be written.  After an error, the file left behind is not playable.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, *, alpha: bool = False) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], rate: Fraction, *, pixel: Fraction = SQUARE, alpha: bool = False
+    ) -> None:
         self.path = path
         self._last = -1  # tick of the last picture
         kind = FORMATS[path.suffix if alpha else ".mp4"]
@@ -68,6 +72,8 @@ class Film:
         self._stream.pix_fmt = kind.pixels
         self._stream.options = dict(kind.options)
         self._stream.codec_context.time_base = Fraction(1, TICKS)
+        if pixel != SQUARE:
+            self._stream.codec_context.sample_aspect_ratio = pixel
 
     def __enter__(self) -> "Film":
         return self

@@ -8,10 +8,12 @@ import contextlib
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
@@ -22,7 +24,39 @@ MEAN_COLOUR = (124, 116, 104)  # of ImageNet, uint8
 IGNORED = 255
 WHITE = IGNORED  # in masks that are white on black
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
+ORIENTATION, TURNED = 0x0112, "turned"  # EXIF's tag, and where an image says which was applied
+SIDEWAYS = 5  # the first orientation that exchanges height and width
+METHODS = dict(
+    zip(
+        range(2, 9),
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        strict=True,
+    )
+)
+KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
+MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
+FEW_COLOURS = 64
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
+
+
+class Levels(NamedTuple):
+    """16-bit values that become 0 and 255."""
+
+    low: int
+    high: int
+
+
+WHOLE_RANGE = Levels(0, 65535)
+NARROW = 1 << 14  # 16-bit pictures whose values span less would be nearly black or grey in 8 bits
 
 
 class LabelMap(NamedTuple):
@@ -113,10 +147,29 @@ class Numbering:
         return np.where(labels == WHITE, np.uint8(1 if self.white else 0), labels)
 
 
-def natural_order(name: str) -> tuple[list[tuple[bool, int | str]], str]:
-    """A sort key that compares numbers in names by value: 2.jpg before 10.jpg."""
-    parts = [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", name)]
-    return parts, name  # the name itself orders 1.jpg and 01.jpg
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Names with their numbers in order of value: 2 before 10, -2 before -1, 0.25 before 0.5.
+
+    A number has a sign or a fraction only at the beginning of a name or after `_`, `=` or a space.  A minus that all
+    such numbers have is a separator (`-001`, `-002`), and so is the point if fractions of several lengths end in 0 (`1.9`,
+    `1.10`).
+    """
+    names = list(names)
+    numbers = re.findall(_number("-?", FRACTION), "\n".join(names), re.MULTILINE)
+    sign = "-?" if any(number[0] != "-" for number in numbers) else ""
+    fractions = [digits for number in numbers for digits in re.split("[.,]", number)[1:]]
+    padded = len({*map(len, fractions)}) > 1 and any(len(digits) > 1 and digits[-1] == "0" for digits in fractions)
+    pattern = re.compile(rf"({_number(sign, '' if padded else FRACTION)}|\d+)")
+
+    def key(name: str) -> tuple[list[str | Decimal], str]:
+        parts = pattern.split(name)
+        return [Decimal(part.replace(",", ".")) if i % 2 else part for i, part in enumerate(parts)], name  # orders 1 and 01
+
+    return sorted(names, key=key)
+
+
+def _number(sign: str, fraction: str) -> str:
+    return rf"(?:^|(?<=[_= ])){sign}\d+{fraction}(?![.,-]?\d)"
 
 
 def size_text(shape: tuple[int, ...]) -> str:
@@ -126,12 +179,19 @@ def size_text(shape: tuple[int, ...]) -> str:
 
 def list_images(folder: str | Path) -> list[Path]:
     """The image files in a folder, in natural order of their stems; hidden and other files are left out."""
-    images = (
+    return in_order(
         path
         for path in Path(folder).iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
     )
-    return sorted(images, key=lambda path: (natural_order(path.stem), path.suffix))
+
+
+def in_order(images: Iterable[Path]) -> list[Path]:
+    """Image files in natural order of their stems."""
+    by_stem: dict[str, list[Path]] = {}
+    for path in images:
+        by_stem.setdefault(path.stem, []).append(path)
+    return [path for stem in natural_order(by_stem) for path in sorted(by_stem[stem])]
 
 
 def list_frames(folder: str | Path) -> list[Path]:
@@ -153,20 +213,62 @@ def refuse_twins(images: list[Path]) -> list[Path]:
     return images
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """An image file as uint8 RGB (H, W, 3); raises `InputError` naming the file if it cannot be read (see `as_rgb`)."""
+def name_pattern(path: Path) -> str:
+    """A file's stem with `#` for each number."""
+    return re.sub(r"-?\d+([.,]\d+)?", "#", path.stem)
+
+
+def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
+    """Raise `InputError` naming a picture among frames that is none: the only one of its kind, or one that looks like a mask.
+
+    kinds: of each picture, such as its suffix; their names are compared as well, apart from numbers
+    """
+    patterns = [name_pattern(path) for path in frames]
+    for of, may_be_alone in ((kinds, False), (patterns, True)):
+        groups: dict[str, list[Path]] = {}
+        for path, kind in zip(frames, of, strict=True):
+            groups.setdefault(kind, []).append(path)
+        few, *_, many = sorted(groups.items(), key=lambda group: len(group[1])) * 2
+        if len(groups) == 2 and len(few[1]) == 1 < len(many[1]) and not may_be_alone:
+            raise InputError(
+                f"{few[1][0]}: {few[0]} among frames that are {many[0]}; move it away, or save it like the others"
+            )
+        firsts = [group[0] for group in itertools.islice(groups.values(), MOST_KINDS if len(groups) > 1 else 0)]
+        masks = [path for path in firsts if _looks_like_mask(path)]
+        if masks and len(masks) < len(firsts):
+            raise InputError(f"{masks[0]}: looks like a mask among frames; move masks to a folder of their own")
+
+
+def _looks_like_mask(path: Path) -> bool:
+    """Whether a picture has few colours, but more than one."""
+    try:
+        with open_image(path) as image:
+            found = np.unique(np.asarray(image)) if image.mode[0] in "IF" else image.getcolors(FEW_COLOURS)
+    except InputError:
+        return False  # it is told when it is read
+    return found is not None and 2 <= len(found) <= FEW_COLOURS
+
+
+def read_image(path: str | Path, levels: Levels | None = None) -> np.ndarray:
+    """An image file as uint8 RGB (H, W, 3), upright; `levels` are the 16-bit values that become 0 and 255.
+
+    Raises `InputError` naming the file if it cannot be read (see `as_rgb`).
+    """
     with open_image(path) as image:
-        return np.array(as_rgb(image))
+        rgb = as_rgb(image, levels)
+        if image.mode in ("RGB", "RGBA", "LA") and (values := _deep_colours(path, image)) is not None:
+            return _as_8_bits(values, 16, levels)
+        return np.array(rgb)
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """A loaded image of any mode as 8-bit RGB.  16-bit values are scaled from their full range.
+def as_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
+    """A loaded image of any mode as 8-bit RGB.  16-bit values are scaled from `levels`, or else from their full range.
 
     Raises `InputError`, without the file's name, if the right result is unknown: floating-point and 32-bit images (unknown
-    range), 16-bit images that use only 8 bits, and transparent pixels (unknown background).
+    range), 16-bit images that use little of their range (without `levels`), and transparent pixels (unknown background).
     """
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        image = _as_8_bits(image)
+    if _is_deep_grey(image):
+        image = _deep_as_8_bits(image, levels)
     elif image.mode in ("I", "F"):
         what = "floating-point" if image.mode == "F" else "32-bit"
         raise InputError(f"expected 8 or 16 bits per channel, found a {what} picture of unknown range; save it as 8-bit PNG")
@@ -180,17 +282,76 @@ def as_rgb(image: Image.Image) -> Image.Image:
         raise InputError(f"expected a colour or greyscale picture, found mode {image.mode}; save it as 8-bit PNG") from error
 
 
-def _as_8_bits(image: Image.Image) -> Image.Image:
+def common_levels(paths: Iterable[str | Path]) -> Levels | None:
+    """The lowest and highest 16-bit value in pictures that use little of their range; `None` if they use much of it.
+
+    0 and 65535, which often mark what was not measured, do not count.  Reads all pictures.
+    """
+    low, high = WHOLE_RANGE[1], WHOLE_RANGE[0]
+    for path in paths:
+        with open_image(path) as image:
+            values = np.asarray(image) if _is_deep_grey(image) else _deep_colours(path, image)
+        if values is not None and (found := _range_of(values)):
+            low, high = min(low, found.low), max(high, found.high)
+    return Levels(low, high) if low < high < low + NARROW else None
+
+
+def _is_deep_grey(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+
+
+def _deep_colours(path: str | Path, image: Image.Image) -> np.ndarray | None:
+    """The values (H, W, 3) uint16 of a colour picture with 16 bits per channel, of which Pillow keeps 8; else `None`."""
+    if image.format not in ("PNG", "TIFF"):
+        return None
+    with open_file(path) as file:
+        if image.format == "PNG":
+            deep = file.read(25)[-1] == 16
+        else:
+            deep = getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0] == 16
+        if not deep:
+            return None
+        file.seek(0)
+        values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+        return None
+    values = _turned(values[..., 2::-1], image.info.get(TURNED, 1))
+    return values if values.shape[:2] == (image.height, image.width) else None
+
+
+def narrow_range(values: np.ndarray) -> Levels | None:
+    """The lowest and highest 16-bit value, if they use so little of the range that 8 bits of it would show little."""
+    found = _range_of(values)
+    return found if found and (found.high < 256 or 0 < found.high - found.low < NARROW) else None
+
+
+def _range_of(values: np.ndarray) -> Levels | None:
+    """The lowest and highest value, without the ends of the range; `None` if there is no other."""
+    inside = values[(values != WHOLE_RANGE.low) & (values != WHOLE_RANGE.high)]
+    return Levels(int(inside.min()), int(inside.max())) if inside.size else None
+
+
+def _deep_as_8_bits(image: Image.Image, levels: Levels | None) -> Image.Image:
     """A 16-bit greyscale image, or a 12-bit one from a TIFF, as 8-bit."""
     bits, inverted = 16, False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (bits,))[0]
         inverted = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0  # Pillow does not invert these
-    values = np.asarray(image)
-    if 0 < values.max() < 256:
-        raise InputError(f"expected a 16-bit picture, found no value above {values.max()}; save it with 8 bits")
-    values = (values >> (bits - 8)).astype(np.uint8)
+    values = _as_8_bits(np.asarray(image), bits, levels)
     return Image.fromarray(255 - values if inverted else values)
+
+
+def _as_8_bits(values: np.ndarray, bits: int, levels: Levels | None) -> np.ndarray:
+    """Values of so many bits as uint8; raises `InputError` if they use little of 16 bits and no `levels` are given."""
+    if levels is not None and levels != WHOLE_RANGE:
+        low, high = levels
+        return ((np.clip(values, low, high).astype(np.float32) - low) * (255 / (high - low)) + 0.5).astype(np.uint8)
+    if levels is None and bits == 16 and (found := narrow_range(values)):
+        if found.high < 256:
+            raise InputError(f"expected a 16-bit picture, found no value above {found.high}; save it with 8 bits")
+        what = f"found values from {found.low} to {found.high} only"
+        raise InputError(f"expected a 16-bit picture that uses its range, {what}; save all frames with 8 bits, scaled alike")
+    return (values >> (bits - 8)).astype(np.uint8)
 
 
 def read_label_map(path: str | Path) -> LabelMap:
@@ -209,22 +370,71 @@ def read_label_map(path: str | Path) -> LabelMap:
 def read_grey(path: str | Path) -> np.ndarray:
     """The brightness of an image of any mode, (H, W) uint8, ignoring transparency; raises `InputError` if unreadable."""
     with open_image(path) as image:
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-            image = _as_8_bits(image)
-        return np.array(image.convert("L"))
+        return np.array((_deep_as_8_bits(image, None) if _is_deep_grey(image) else image).convert("L"))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width, read from the file's header only."""
+    return read_header(path).size
+
+
+class Header(NamedTuple):
+    """What the beginning of an image file tells."""
+
+    size: tuple[int, int]  # (H, W), upright
+    kind: str  # of file, and of picture
+    is_deep: bool  # more than 8 bits of grey, or of each colour in a PNG or TIFF
+    is_turned: bool  # by its EXIF orientation
+
+
+def read_header(path: str | Path) -> Header:
+    """Raises `InputError` naming the file if it is no picture."""
     with open_image(path, load=False) as image:
-        return image.height, image.width
+        depth = str(image.tile[0][3]) if image.tile else ""
+        file = {"MPO": "JPEG"}.get(str(image.format), str(image.format))
+        picture = KINDS.get(image.mode, "grey" if image.mode[0] in "LIF" else "colour")
+        return Header(
+            _upright_size(image), f"{picture} {file}", ";16" in depth or _is_deep_grey(image), _orientation(image) != 1
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, that is still to be applied."""
+    if image.format == "TIFF":  # which Pillow turns itself
+        return 1
+    with contextlib.suppress(Exception):  # damaged EXIF says nothing
+        found = Image.Image.getexif(image).get(ORIENTATION, 1)  # not PNG's own method, which decodes the picture
+        return found if found in range(1, 9) else 1
+    return 1
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    size = image.height, image.width
+    return size[::-1] if _orientation(image) >= SIDEWAYS else size
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A loaded image turned as its EXIF orientation says."""
+    orientation = _orientation(image)
+    if orientation == 1:
+        return image
+    turned = image.transpose(METHODS[orientation])
+    turned.format = image.format
+    turned.info[TURNED] = orientation
+    return turned
+
+
+def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """`upright` for an array (H, W, ...)."""
+    values = values.swapaxes(0, 1) if orientation >= SIDEWAYS else values
+    return values[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
 
 
 def label_map_size(path: str | Path) -> tuple[int, int]:
     """Height and width, read from the file's header only; raises `InputError` like `read_label_map`."""
     with open_image(path, load=False) as image:
         _refuse_as_label_map(image)
-        return image.height, image.width
+        return _upright_size(image)
 
 
 def refuse_lossy(image: Image.Image) -> None:
@@ -252,7 +462,7 @@ def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None)
 
 @contextlib.contextmanager
 def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
-    """A Pillow image as a context, its pixels loaded unless `load` is false.
+    """A Pillow image as a context, loaded and turned upright (EXIF) unless `load` is false.
 
     Raises `InputError` naming the file if it cannot be read or holds several pictures.  An `InputError` raised inside the
     context is prefixed with the file's name.
@@ -270,6 +480,6 @@ def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
         try:
             if count > 1:
                 raise InputError(f"expected one picture in a file, found {count}; save each in its own file")
-            yield image
+            yield upright(image) if load else image
         except InputError as error:
             raise InputError(f"{path}: {error}") from error

@@ -1,0 +1,46 @@
+"""Folders that are not laid out as expected: where their content may be, for messages."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from util.errors import InputError
+from util.files import subfolders
+from util.image import list_images
+
+LOOKED_AT = 50  # folders inside a folder
+
+
+def refuse_flat(images: Path, masks: Path) -> None:
+    """Raise `InputError` if pictures lie where a folder for each video is expected."""
+    for folder in (images, masks):
+        if folder.is_dir() and (loose := list_images(folder)):
+            raise InputError(
+                f"{folder}: expected a folder for each video, found {loose[0].name}; move a video's frames to "
+                f"{images}/NAME and its masks to {masks}/NAME, or give one video to segment_video.py"
+            )
+
+
+def meant_instead(folder: Path, *wanted: str) -> str:
+    """`; did you mean FOLDER?` for the nearest folder, below or above, that has all the wanted ones in it; else empty."""
+    for place in _around(folder):
+        if all((place / name).is_dir() for name in wanted):
+            return f"; did you mean {place}?"
+    return ""
+
+
+def frames_below(folder: Path) -> str:
+    """`; did you mean FOLDER?` for the first folder below that holds pictures; else empty."""
+    return next((f"; did you mean {place}?" for place in _below(folder, depth=3) if list_images(place)), "")
+
+
+def _around(folder: Path) -> Iterator[Path]:
+    yield from _below(folder, depth=2)
+    yield from list(folder.parents)[:3]
+
+
+def _below(folder: Path, *, depth: int) -> Iterator[Path]:
+    """Folders inside a folder, the nearest first."""
+    inside = subfolders(folder)[:LOOKED_AT] if depth and folder.is_dir() else []
+    yield from inside
+    for each in inside:
+        yield from _below(each, depth=depth - 1)

@@ -1,0 +1,46 @@
+"""Worker processes hand samples over in shared memory: how much they need, and what is said if it is short."""
+
+import os
+import re
+from pathlib import Path
+
+from util.errors import InputError
+
+PLACE = Path("/dev/shm")
+PREFETCH = 2  # batches that each worker prepares ahead
+ADVICE = "pass --num_workers 0, or give a container more (docker run --shm-size 1g)"
+SAID = ("exited unexpectedly", "killed by signal", "shared memory", "No space left", "items of ancdata", "Too many open files")
+LOST = re.compile("|".join(SAID))
+
+
+def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
+    """Raise `InputError` if the batches that are under way do not fit into what is free.
+
+    batch: bytes of one
+    held:  number of batches in the hands of the training
+    """
+    if not workers or not PLACE.is_dir():
+        return
+    there = os.statvfs(PLACE)
+    free, each = there.f_bavail * there.f_frsize, PREFETCH * batch
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed = ranks * (workers * each + held * batch)
+    if needed > free:
+        fitting = max(0, (free // ranks - held * batch) // each)
+        fewer = f"--num_workers {fitting} fits; " if fitting else ""
+        raise InputError(f"{PLACE}: {workers} worker processes need {_mib(needed)}, {_mib(free)} are free; {fewer}{ADVICE}")
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Whether an error of the loader means that a worker is lost or found no room."""
+    return LOST.search(str(error)) is not None
+
+
+def lost_worker(error: Exception) -> InputError:
+    """What is to be said of such an error."""
+    line = next(line for line in str(error).splitlines() if LOST.search(line)).strip()
+    return InputError(f"a worker process was lost, for lack of memory, of room in {PLACE} or of open files; {ADVICE} ({line})")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,94 @@
+"""The data set that folders of results are compared with: its flags, its videos and their scores."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import evaluation.scores as scoring
+from dataset.benchmarks import annotated_objects, davis_videos, is_own_data, read_youtube_meta, youtube_videos
+from dataset.video import Video
+from util.errors import InputError, names_some, warn
+
+
+class Truth(NamedTuple):
+    """A data set with ground truth."""
+
+    title: str
+    videos: list[Video]
+    split: str
+    meta: dict[str, dict[int, Any]] | None = None  # the scored objects, where DAVIS's protocol does not say them
+    root: Path | None = None  # of YouTube-VOS, whose training set says which categories were seen
+
+    def of(self, results: Path) -> "Truth":
+        """With those videos of which `results` is: all, or the one that `segment_video.py` has written there."""
+        if not (results / "masks").is_dir() or any((results / video.name).is_dir() for video in self.videos):
+            return self
+        name = results.resolve().name
+        videos = self.videos if len(self.videos) == 1 else [video for video in self.videos if video.name == name]
+        if not videos:
+            names = names_some(video.name for video in self.videos)
+            raise InputError(f"{results}: holds masks of one video; name the folder like it, one of {names}")
+        return self._replace(videos=videos)
+
+    def jobs(self, results: Path) -> list[scoring.ScoringJob]:
+        """What is to be scored; raises `InputError` if a result is missing."""
+        folder = results / "Annotations"
+        folder = folder if self.meta is not None and folder.is_dir() else results
+        if self.meta is None:
+            return scoring.davis_jobs(scoring.long_enough(self.videos) or self.videos, folder)
+        return scoring.youtube_jobs(self.videos, self.meta, folder)
+
+
+def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add the flags that say which data set it is; unless they are `required`, it is DAVIS in its usual place."""
+    which = parser.add_mutually_exclusive_group(required=required)
+    davis = {} if required else {"default": "../DAVIS/2017"}
+    which.add_argument("--davis_path", metavar="DIR", help="DAVIS, as for eval_davis.py", **davis)
+    which.add_argument("--yv_path", metavar="DIR", help="YouTube-VOS or your own videos, as for eval_youtube.py")
+    parser.add_argument("--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test (default: the first)")
+    parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
+    parser.add_argument(
+        "--truth", metavar="DIR", help="YouTube-VOS: folder with full annotations (default: <yv_path>/<split>/Annotations)"
+    )
+
+
+def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
+    """The data set that `add_truth_flags` names; a warning tells which of its videos have no masks.
+
+    With `scored` off, ground truth may be missing.
+    """
+    left_out: list[str] = []
+    if arguments.yv_path:
+        split = _split(arguments.split, ("valid", "test"))
+        root = Path(arguments.yv_path)
+        own = is_own_data(root)
+        folder = root if own else root / split
+        videos = youtube_videos(root, split=split, truth=arguments.truth or folder / "Annotations", left_out=left_out)
+        meta: dict[str, dict[int, Any]] | None = None
+        if scored:
+            meta = {v.name: annotated_objects(v) for v in videos} if own else read_youtube_meta(folder / "meta.json")
+        title = str(root) if own else f"YouTube-VOS {split}"
+        truth = Truth(title, videos, split, meta, None if own else root)
+    else:
+        split = _split(arguments.split, ("val", "testdev"))
+        videos = davis_videos(arguments.davis_path, split=split, year=arguments.year, left_out=left_out)
+        truth = Truth(f"DAVIS {arguments.year} {split}", videos, split)
+    for problem in left_out:
+        warn(f"left out: {problem}")
+    return truth
+
+
+def frames_by_object(jobs: Sequence[scoring.ScoringJob]) -> dict[str, dict[int, list[str]]]:
+    """The scored frames of each object of each video."""
+    found: dict[str, dict[int, list[str]]] = {}
+    for job in jobs:
+        of_video = found.setdefault(job.name.split("/")[0], {})
+        of_video.update({number: [path.stem for path in job.results] for number in job.objects})
+    return found
+
+
+def _split(split: str | None, choices: tuple[str, ...]) -> str:
+    if split is not None and split not in choices:
+        raise InputError(f"--split: expected {' or '.join(choices)}, found {split}")
+    return split or choices[0]

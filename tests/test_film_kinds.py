@@ -1,0 +1,217 @@
+"""Films of many kinds: which stream is the video, how it is turned, in which order its frames come, and what is told."""
+
+import struct
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from films import SIZE, add_silence, mux_silence, picture, write_film
+from PIL import Image
+
+from dataset.video_file import VideoFile, open_video
+from util.errors import InputError
+from util.film import Film
+
+
+def numbers(frames) -> list[int]:
+    """The numbers that `picture` has written into the brightness of frames."""
+    return [round((float(frame.image[4:-4, 4:20, 0].mean()) - 11.5) / 4) for frame in frames]
+
+
+def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Write a display matrix into an MP4."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version and flags, times and length, reserved, layer and volume
+    a, b, c, d = (65536 * entry for entry in matrix)
+    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "matrix", [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)] + [(0, b, c, 0) for b in (1, -1) for c in (1, -1)]
+)
+def test_a_film_is_shown_as_its_matrix_says_mirrored_too(matrix, tmp_path):
+    a, b, c, d = matrix
+    stored = picture(1)
+    height, width = SIZE
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    shown_x, shown_y = a * x + c * y, b * x + d * y
+    expected = np.zeros((np.ptp(shown_y) + 1, np.ptp(shown_x) + 1, 3), np.uint8)
+    expected[shown_y - shown_y.min(), shown_x - shown_x.min()] = stored
+    video = open_video(turned(write_film(tmp_path / "film.mp4", [picture(t) for t in range(3)]), matrix))
+    assert video.size == expected.shape[:2]
+    assert np.abs(video.frame(1)[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4]).max() <= 6
+
+
+def write_tracks(path: Path, tracks: list[tuple[tuple[int, int], int, str]], sound: bool = False) -> Path:
+    """A film with several video streams, each with a size, a number of frames and a disposition."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for size, _, disposition in tracks:
+            stream = container.add_stream("mjpeg" if disposition == "attached_pic" else "libx264", rate=25)
+            stream.height, stream.width = size
+            stream.pix_fmt = "yuvj420p" if disposition == "attached_pic" else "yuv420p"
+            stream.disposition = getattr(av.stream.Disposition, disposition) if disposition else 0
+            streams.append(stream)
+        audio = add_silence(container, "aac") if sound else None
+        for t in range(max(count for _, count, _ in tracks)):
+            for stream, (size, count, _) in zip(streams, tracks, strict=True):
+                if t < count:
+                    frame = av.VideoFrame.from_ndarray(picture(t, size), format="rgb24").reformat(format=stream.pix_fmt)
+                    frame.pts, frame.time_base = t, Fraction(1, 25)
+                    container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode())
+        if audio is not None:
+            mux_silence(container, audio, seconds=1)
+    return path
+
+
+COVER, POSTER, PROXY, FILM = ((96, 96), 1, "attached_pic"), ((96, 96), 1, ""), ((24, 32), 12, "default"), (SIZE, 12, "")
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+@pytest.mark.parametrize("others", [[POSTER], [PROXY], [POSTER, PROXY], [COVER]], ids=["poster", "proxy", "both", "cover"])
+@pytest.mark.parametrize("first", [False, True])
+def test_the_film_is_the_stream_that_people_watch(first, others, name, tmp_path):
+    tracks = [FILM, *others] if first else [*others, FILM]
+    video = open_video(write_tracks(tmp_path / name, tracks))
+    assert video.size == SIZE
+    assert numbers(video.forwards()) == list(range(12))
+    assert numbers(video.backwards(11)) == list(range(11, -1, -1))
+    assert ("holds 2 videos" in video.note) == (PROXY in others)
+
+
+def test_sound_with_a_cover_is_no_film(tmp_path):
+    with pytest.raises(InputError, match=r"song.mp4: expected a video, found only a picture that belongs to sound"):
+        open_video(write_tracks(tmp_path / "song.mp4", [COVER], sound=True))
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("libx264", name) for name in ("film.avi", "film.h264", "film.ts", "film.mkv")]
+    + [("mpeg4", name) for name in ("film.avi", "film.m4v")]
+    + [("mpeg2video", name) for name in ("film.mpg", "film.avi")],
+)
+def test_frames_come_in_the_order_of_display_also_from_files_that_do_not_state_it(codec, name, tmp_path, monkeypatch):
+    monkeypatch.setattr("dataset.video_file.COUNTED_CHUNK", 7)
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = (
+            {"bf": "2", "g": "6", "crf": "4", "sc_threshold": "0"} if codec == "libx264" else {"bf": "2", "g": "6"}
+        )
+        stream.bit_rate = 2_000_000
+        for t in range(30):
+            frame = av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = t, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video = open_video(path)
+    assert numbers(video.forwards()) == list(range(30))
+    assert numbers(video.backwards(20)) == list(range(20, -1, -1))
+    assert numbers(video.forwards(17)) == list(range(17, 30))
+    assert [round(25 * time) for time in video.times] == list(range(30))
+    assert video.note == ""
+
+
+def test_pixels_that_are_not_square_are_told_and_kept_in_films(tmp_path):
+    wide = tmp_path / "wide.mkv"
+    with Film(wide, SIZE, Fraction(25), pixel=Fraction(4, 3)) as film:
+        for t in range(3):
+            film.add(picture(t), Fraction(t, 25))
+        film.close()
+    video = open_video(wide)
+    assert video.pixel == Fraction(4, 3)
+    assert "pixels of 4:3" in video.note
+    assert open_video(turned(wide, (0, 1, -1, 0))).pixel == Fraction(3, 4)
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG"), (1, "")])
+def test_hdr_is_told(transfer, name, tmp_path):
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.color_trc = transfer
+        for t in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    note = VideoFile(path).note
+    assert (f"is HDR ({name})" in note) if name else not note
+
+
+@pytest.mark.parametrize("pixels", ["gray16le", "rgb48le"])
+@pytest.mark.parametrize("high", [4095, 65535])
+def test_16_bits_of_which_a_film_uses_little_are_refused_with_the_way_out(high, pixels, tmp_path):
+    values = np.linspace(0, high, SIZE[0] * SIZE[1]).astype(np.uint16).reshape(SIZE)
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = pixels
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="gray16le").reformat(format=pixels)))
+        container.mux(stream.encode())
+    if high == 65535:
+        assert np.abs(open_video(path).frame(0)[..., 0].astype(int) - (values >> 8)).max() <= 1
+    else:
+        with pytest.raises(InputError, match=r"found values from 1 to 4095 only; save its frames as pictures"):
+            open_video(path)
+
+
+@pytest.mark.parametrize("name", ["film.mov", "film.webm", "film.gif"])
+@pytest.mark.parametrize("clear", [False, True])
+def test_transparency_is_told(clear, name, tmp_path):
+    alpha = np.full((*SIZE, 1), 255, np.uint8)
+    alpha[:9] = 0 if clear else 255
+    pictures = [np.concatenate([picture(t), alpha], axis=2) for t in range(3)]
+    path = tmp_path / name
+    if name == "film.gif":
+        first, *others = [Image.fromarray(each) for each in pictures]
+        first.save(path, save_all=True, append_images=others, duration=40)
+    elif clear:
+        with Film(path, SIZE, Fraction(25), alpha=True) as film:
+            for t, each in enumerate(pictures):
+                film.add(each, Fraction(t, 25))
+            film.close()
+    else:
+        write_film(path, [picture(t) for t in range(3)], codec="mpeg4" if name == "film.mov" else "libvpx-vp9")
+    assert ("is transparent in parts" in open_video(path).note) == clear
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_interlaced_films_are_told_what_helps(interlaced, tmp_path):
+    path = tmp_path / "film.mpg"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"flags": "+ildct+ilme"} if interlaced else {}
+        for t in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    assert ("is interlaced" in open_video(path).note) == interlaced
+
+
+def test_films_that_were_joined_are_read_to_the_end(tmp_path):
+    """As by `cat a.ts b.ts`: the times of the second begin anew."""
+    one = write_film(tmp_path / "one.ts", [picture(t) for t in range(10)])
+    (tmp_path / "both.ts").write_bytes(2 * one.read_bytes())
+    video = open_video(tmp_path / "both.ts")
+    assert numbers(video.forwards()) == [*range(10), *range(10)]
+    assert numbers(video.backwards(19)) == [*range(10), *range(10)][::-1]
+    assert video.times == sorted(video.times)
+
+
+def test_an_archive_is_no_film(tmp_path):
+    with zipfile.ZipFile(tmp_path / "frames.zip", "w") as archive:
+        archive.writestr("frames/0.jpg", b"")
+    with pytest.raises(InputError, match=r"frames.zip: cannot read this video \(it is an archive; unpack it first\)"):
+        open_video(tmp_path / "frames.zip")

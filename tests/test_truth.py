@@ -1,0 +1,157 @@
+"""Results of any data set are scored, reported and drawn; what cannot be scored is told and costs the others nothing."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PALETTE, write_video
+from PIL import Image
+
+from dataset.benchmarks import davis_videos, youtube_videos
+from dataset.sources import own_sources
+from evaluation.scores import long_enough
+from util.errors import InputError
+from util.image import write_label_map
+
+
+def labels(t: int) -> np.ndarray:
+    """Two objects; the second enters at frame 2."""
+    result = np.zeros((32, 48), np.uint8)
+    result[4:16, 2 + t : 18 + t] = 1
+    if t > 1:
+        result[18:30, 20 - t : 40 - t] = 2
+    return result
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    root = tmp_path / "own"
+    for name, length in (("cat", 5), ("dog", 6)):
+        write_video(root / "JPEGImages" / name, root / "Annotations" / name, [labels(t) for t in range(length)])
+    return root
+
+
+@pytest.fixture
+def davis(own, tmp_path) -> Path:
+    root = tmp_path / "DAVIS"
+    for part in ("JPEGImages", "Annotations"):
+        shutil.copytree(own / part, root / part / "480p")
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text("cat\ndog\n")
+    return root
+
+
+def scores_in(folder: Path, split: str = "valid") -> dict[str, float]:
+    with open(folder / f"per-sequence_results-{split}.csv") as file:
+        return {row["Sequence"]: float(row["J-Mean"]) for row in csv.DictReader(file)}
+
+
+def test_the_masks_of_segment_video_are_scored_as_they_are(own, davis, script, tmp_path, capsys):
+    every = tmp_path / "every"
+    for name in ("cat", "dog"):
+        shutil.copytree(own / "Annotations" / name, every / name / "masks")
+        (every / name / "overlay.mp4").touch()
+    assert script("score", "--results", every, "--yv_path", own, "--processes", 1) == 0
+    assert scores_in(every) == {"cat_1": 1, "cat_2": 1, "dog_1": 1, "dog_2": 1}
+    assert script("score", "--results", every, "--davis_path", davis, "--processes", 1) == 0
+    assert scores_in(every, "val") == {"cat_1": 1, "dog_1": 1}
+    assert script("score", "--results", every / "dog", "--yv_path", own, "--processes", 1) == 0
+    assert scores_in(every / "dog") == {"dog_1": 1, "dog_2": 1}
+    (every / "dog").rename(tmp_path / "holiday")
+    capsys.readouterr()
+    assert script("score", "--results", tmp_path / "holiday", "--yv_path", own, "--processes", 1) == 2
+    assert "holiday: holds masks of one video; name the folder like it, one of cat, dog" in capsys.readouterr().err
+    shutil.rmtree(own / "JPEGImages/cat")
+    shutil.rmtree(own / "Annotations/cat")
+    assert script("score", "--results", tmp_path / "holiday", "--yv_path", own, "--processes", 1) == 0
+
+
+def test_a_sequence_too_short_to_score_is_told_and_the_others_are_scored(davis, script, tmp_path, capsys):
+    for path in sorted((davis / "JPEGImages/480p/cat").iterdir())[2:]:
+        path.unlink()
+        (davis / "Annotations/480p/cat" / f"{path.stem}.png").unlink()
+    assert script("score", "--results", davis / "Annotations/480p", "--davis_path", davis, "--processes", 1) == 0
+    assert scores_in(davis / "Annotations/480p", "val") == {"dog_1": 1}
+    assert capsys.readouterr().err.startswith("warning: not scored: cat: expected ground truth of at least 3 frames, found 2")
+    page = tmp_path / "page.html"
+    assert script("report", davis / "Annotations/480p", "--davis_path", davis, "--output", page) == 0
+    assert "dog" in page.read_text()
+
+
+def test_a_video_without_masks_fails_alone(own, light_file, script, tmp_path, capsys):
+    (own / "JPEGImages/ant").mkdir()
+    for t in range(2):
+        Image.new("RGB", (48, 32)).save(own / f"JPEGImages/ant/{t:05d}.jpg")
+    with pytest.raises(InputError):
+        youtube_videos(own)
+    flags = ("--yv_path", own, "--model", light_file, "--output", tmp_path / "out", "--size", 32)
+    assert script("eval_youtube", *flags) == 1
+    assert "failed: ant: expected masks in " in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out/Annotations").iterdir()} == {"cat", "dog"}
+    assert script("score", "--results", tmp_path / "out", "--yv_path", own, "--processes", 1) == 0
+    assert "warning: left out: ant: expected masks" in capsys.readouterr().err
+    for name in ("cat", "dog"):
+        for path in (own / "Annotations" / name).iterdir():
+            write_label_map(path, 0 * labels(0), PALETTE)
+    left_out: list[str] = []
+    with pytest.raises(InputError):
+        youtube_videos(own, left_out=left_out)
+    assert [line.split(":")[0] for line in left_out] == ["ant", "cat", "dog"]
+
+
+def test_results_that_tell_no_objects_apart_are_told(own, script, tmp_path, capsys):
+    for path in (own / "Annotations").rglob("*.png"):
+        with Image.open(path) as image:
+            white = np.where(np.array(image) > 0, np.uint8(255), np.uint8(0))
+        write_label_map(tmp_path / "white" / path.parent.name / path.name, white, None)
+    assert script("score", "--results", tmp_path / "white", "--yv_path", own, "--processes", 1) == 0
+    told = capsys.readouterr().err
+    assert "cat: results hold 0 and 255 only, which is object 1, but the truth has objects 1, 2" in told
+    assert script("score", "--results", own / "Annotations", "--yv_path", own, "--processes", 1) == 0
+    assert "255" not in capsys.readouterr().err
+
+
+def test_a_report_and_a_picture_of_ones_own_data(own, script, tmp_path):
+    page, drawn = tmp_path / "page.html", tmp_path / "drawn.png"
+    assert script("report", own / "Annotations", "--yv_path", own, "--output", page, "--frames", 4) == 0
+    text = page.read_text()
+    assert text.count('id="sequence-') == 2
+    assert "100.0" in text
+    assert "nan" not in text
+    assert script("show_results", "--results", own / "Annotations", "--yv_path", own, "--output", drawn, "--frames", 2) == 0
+    with Image.open(drawn) as image:
+        assert image.height > 4 * 160  # result and truth of two videos
+
+
+@pytest.mark.parametrize("part", ["JPEGImages", "Annotations"])
+def test_pictures_of_a_data_set_that_lie_in_no_folder_are_told(part, own):
+    for path in (own / part / "cat").iterdir():
+        path.rename(own / part / path.name)
+    for read in (youtube_videos, lambda root: own_sources([root])):
+        with pytest.raises(InputError, match=rf"{part}: expected a folder for each video, found 00000.*segment_video.py$"):
+            read(own)
+
+
+def test_a_folder_above_or_below_is_answered_with_the_right_one(own, davis, tmp_path):
+    youtube = tmp_path / "YouTube"
+    shutil.copytree(own, youtube / "valid")
+    (youtube / "valid/meta.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"valid: expected the folder of YouTube-VOS, found its valid/; give {youtube}$"):
+        youtube_videos(youtube / "valid")
+    with pytest.raises(InputError, match=rf"own/JPEGImages: expected .*; did you mean {own}\?$"):
+        youtube_videos(own / "JPEGImages")
+    with pytest.raises(InputError, match=rf"JPEGImages: no such folder; did you mean {youtube}/valid\?$"):
+        own_sources([youtube])
+    with pytest.raises(InputError, match=rf"480p: expected trainval/.*; did you mean {davis}\?$"):
+        davis_videos(davis / "JPEGImages/480p")
+
+
+def test_only_sequences_of_three_frames_are_long_enough(own, capsys):
+    videos = youtube_videos(own, truth=own / "Annotations")
+    for path in sorted((own / "Annotations/dog").iterdir())[2:]:
+        path.unlink()
+    assert [video.name for video in long_enough(youtube_videos(own, truth=own / "Annotations"))] == ["cat"]
+    assert [video.name for video in long_enough(videos)] == ["cat", "dog"]
+    assert "dog" in capsys.readouterr().err
