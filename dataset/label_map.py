@@ -9,6 +9,9 @@
 - Where black is not sure to be background (a greyscale, coloured or oddly paletted mask that comes first), it must not be rare
   along the border of the frame while an object covers most of it.
 - Values that only lie between others are edges, not objects.  A single white object with soft edges is cut at half.
+
+A mask may also be spread over one file for each object, as `<video>/<object>/00000.png` (SA-V).  Its path is then
+`<video>/*/00000.png`.
 """
 
 import sys
@@ -21,12 +24,15 @@ import numpy as np
 from PIL import Image, ImageColor, TiffImagePlugin
 
 from util.errors import InputError, names_some
-from util.image import WHITE, Numbering, colour_map, open_image, refuse_lossy
+from util.files import subfolders
+from util.image import WHITE, Numbering, colour_map, list_frames, natural_order, open_image, refuse_lossy, size_text
 
 BLACK, PURE_WHITE, CLEAR = 0, 0xFFFFFF, -1  # colours as 0xRRGGBB; `CLEAR` is transparent
 MOST_OBJECTS = 254
 NEAR = 16  # two colours that differ by less in each channel were one once: those of our palette differ by 32 or more
 PHOTOGRAPH = 4096  # colours
+EACH_OBJECT = "*"  # the name of the folder in the path of a mask that is spread over files
+MODES = frozenset({"P", "PA", "1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # Pillow's
 BOX = np.ones((3, 3), np.uint8)
 NAMES = {BLACK: "black", PURE_WHITE: "white"}
 
@@ -48,27 +54,33 @@ class Stored(NamedTuple):
     sure: bool = False  # index 0 is transparent, and so background
 
 
+def print_note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
 class MaskReader:
     """Reads the masks of one video as label maps, in frame order; see above.
 
     strict:     white on black after numbered objects raises `InputError` instead of being ignored
+    union:      all that is not background is object 1, whatever its number (DAVIS 2016)
     background: the colour that is background, instead of black
     colours:    ids that colours have, such as those of the ground truth when results are read
     hint:       what to do about a background that is not black
-    note:       called with a line for the user
+    note:       called with a line for the user, if there is something to tell
     """
 
     def __init__(
         self,
         *,
         strict: bool = False,
+        union: bool = False,
         background: int | None = None,
         colours: Mapping[int, int] | None = None,
         hint: str = "Save it with a black one",
-        note: Callable[[str], object] = lambda text: print(f"note: {text}", file=sys.stderr),
+        note: Callable[[str], object] | None = print_note,
     ) -> None:
         self.numbering = Numbering(strict=strict)
-        self.background = background
+        self.union, self.background = union, background
         self.hints = {**OURS, **(colours or {})}  # ids by colour, unless the masks say otherwise
         self.hint, self.note = hint, note
         self.colours: dict[int, int] = {}  # ids by colour, in the masks so far
@@ -94,6 +106,10 @@ class MaskReader:
         result.frozen = True
         return result
 
+    def of_results(self, paths: Iterable[str | Path]) -> "MaskReader":
+        """The reader for results of this video, which may be numbered or coloured like the masks, or in our palette."""
+        return MaskReader.of(paths, colours=self.colours)
+
     @property
     def white(self) -> bool | None:
         """Whether masks are white on black (`util.image.Numbering`)."""
@@ -101,19 +117,18 @@ class MaskReader:
 
     def palette(self) -> bytes:
         """A palette for results, 768 bytes: the masks' own colours, completed with ours where they have none."""
-        stored = np.zeros(0, np.int64) if self.first is None else self.first
+        stored = np.zeros(0, np.int64) if self.first is None or self.white else self.first
         codes = dict(enumerate(stored.tolist()))
         if self.own:
             codes |= {number: code for code, number in self.colours.items()}
-        taken = {code for number, code in codes.items() if number and code != BLACK}
+        taken = set(codes.values())
         ours = {i: code for code, i in OURS.items()}
-        free = iter([code for code in OURS if code not in taken])
-        result = [BLACK]
+        result = [codes.get(0, BLACK)]
         for number in range(1, 256):
             code = codes.get(number, BLACK)
             if code == BLACK:
-                code = ours.get(number, PURE_WHITE)
-                code = next(free, code) if code in taken else code
+                code = ours[number]
+                code = next((other for other in (code, *OURS, PURE_WHITE) if other not in taken), code)
                 taken.add(code)
             result.append(code)
         return b"".join(code.to_bytes(3, "big") for code in result)
@@ -123,9 +138,13 @@ class MaskReader:
 
         Raises `InputError` naming the file if it is not a mask, or what it means is unknown.
         """
+        if Path(path).parent.name == EACH_OBJECT:
+            return self._merged(Path(path))
         values, palette, sure = load_mask(path)
         if palette is not None and self._goes_by_colour(values, palette, sure):
             values = palette[np.minimum(values, len(palette) - 1)]
+        if self.union:
+            return self._union(values)
         coloured = values.dtype != np.uint8
         labels = self._of_colours(path, values) if coloured else self._of_numbers(path, values, palette, sure)
         labels = self.numbering.read(labels, path)
@@ -134,6 +153,37 @@ class MaskReader:
             if self.numbering.white:
                 self.colours.setdefault(PURE_WHITE, 1)
         return labels
+
+    def _union(self, values: np.ndarray) -> np.ndarray:
+        soft = values.dtype == np.uint8 and np.count_nonzero(counts := _counts(values)) > 2 and counts[WHITE]
+        return (values > (127 if soft and _edges(values, counts) else 0)).astype(np.uint8)
+
+    def _merged(self, path: Path) -> np.ndarray:
+        """A label map of a mask that is spread over one file for each object."""
+        names = [folder.name for folder in subfolders(path.parent.parent)]
+        numbered = all(name.isdecimal() and 0 < int(name) <= MOST_OBJECTS for name in names)
+        ids = {name: int(name) if numbered else i for i, name in enumerate(sorted(names, key=natural_order), start=1)}
+        labels, _ = self.merge({file: ids[file.parent.name] for file in mask_files(path)})
+        return self.numbering.read(labels, path)
+
+    def merge(self, files: Mapping[Path, int]) -> tuple[np.ndarray, set[int]]:
+        """A label map (H, W) uint8 of masks of one object each, by file, and the objects whose masks are empty.
+
+        Where they overlap, the smaller one is in front.  Raises `InputError` naming a file that is not one object's mask, or
+        differs from the others in size.
+        """
+        masks: dict[int, np.ndarray] = {}
+        for path, number in files.items():
+            labels = MaskReader(background=self.background, hint=self.hint, note=self.note).read(path)
+            if len(found := set(np.flatnonzero(_counts(labels)).tolist()) - {0}) > 1:
+                raise InputError(f"{path}: expected a mask of one object, found {len(found)}")
+            if masks and labels.shape != (first := next(iter(masks.values()))).shape:
+                raise InputError(f"{path}: mask is {size_text(labels.shape)}, that of another object {size_text(first.shape)}")
+            masks[number] = labels != 0
+        result = np.zeros(next(iter(masks.values())).shape, np.uint8)
+        for number, mask in sorted(masks.items(), key=lambda entry: (-np.count_nonzero(entry[1]), entry[0])):
+            result[mask] = number
+        return result, {number for number, mask in masks.items() if not mask.any()}
 
     def _goes_by_colour(self, values: np.ndarray, palette: np.ndarray, sure: bool) -> bool:
         if (palette[0] == BLACK or sure) and not self.own and self.background is None:
@@ -159,7 +209,8 @@ class MaskReader:
                 return self._of_numbers(path, (palette[np.minimum(values, len(palette) - 1)] & 255).astype(np.uint8), None)
             values = self._cut_at_half(path, values, present, edges, palette)
             present = np.array([BLACK, WHITE])
-        if (not self.ids and palette is None) or (palette is not None and palette[0] != BLACK and not sure):
+        # a single number everywhere is no picture of anything, and so no background
+        if len(present) > 1 and (not self.ids if palette is None else palette[0] != BLACK and not sure):
             self._refuse_background(path, values, {i: i for i in present.tolist()}, palette)
         if palette is not None and _is_real(palette):
             return self._like_the_first(path, values, palette, present)
@@ -305,13 +356,14 @@ class MaskReader:
         self, path: str | Path, values: np.ndarray, present: np.ndarray, edges: list[int], palette: np.ndarray | None
     ) -> np.ndarray:
         """White on black without its soft edges; raises `InputError` if there are other objects."""
-        plain = sorted(set(present.tolist()) - set(edges))
+        plain = set(present.tolist()) - set(edges)
         white = palette is None and {0, WHITE} <= set(present.tolist()) and all(v < 32 or v >= 224 for v in plain)
-        if not white or not any(16 <= v < 240 for v in edges):
+        middle = (values >= 32) & (values < 224)
+        if not white or not plain or not any(16 <= v < 240 for v in edges) or middle.mean() > 0.25:
             raise _soft(path, map(str, edges))
         if self.white is False and PURE_WHITE not in self.colours:
             raise InputError(f"{path}: expected numbered objects, as in the masks before it, found white with soft edges")
-        if not self._noted:
+        if self.note and not self._noted:
             self.note(f"{path}: the object has soft edges; above half is the object")
             self._noted = True
         return np.where(values > 127, np.uint8(WHITE), np.uint8(0))
@@ -345,10 +397,42 @@ class MaskReader:
         )
 
 
+def list_masks(folder: Path) -> dict[str, Path]:
+    """The masks of a video by frame: pictures in the folder, or else in one folder for each object.
+
+    Raises `InputError` if two files have the same stem.
+    """
+    if masks := list_frames(folder):
+        return {path.stem: path for path in masks}
+    spread = [path for place in subfolders(folder) for path in list_frames(place)]
+    return {path.stem: folder / EACH_OBJECT / path.name for path in sorted(spread, key=lambda path: natural_order(path.stem))}
+
+
+def mask_files(path: Path) -> list[Path]:
+    """The files of a mask, of which there may be none: itself, or one for each object."""
+    if path.parent.name != EACH_OBJECT:
+        return [path] if path.is_file() else []
+    files = (place / path.name for place in subfolders(path.parent.parent))
+    return [file for file in files if file.is_file()]
+
+
+def mask_size(path: Path) -> tuple[int, int]:
+    """Height and width, read from the header only; raises `InputError` if the file cannot be a mask."""
+    with open_image(next(iter(mask_files(path)), path), load=False) as image:
+        _refuse_as_mask(image)
+        return image.height, image.width
+
+
+def _refuse_as_mask(image: Image.Image) -> None:
+    refuse_lossy(image)
+    if image.mode not in MODES:
+        raise InputError(f"expected a paletted, greyscale or colour mask, found mode {image.mode}")
+
+
 def load_mask(path: str | Path) -> Stored:
     """A mask file as it is; raises `InputError` naming the file if no mask can look like this."""
     with open_image(path) as image:
-        refuse_lossy(image)
+        _refuse_as_mask(image)
         if image.mode == "P":
             return _indices(image)
         if image.mode == "1":
@@ -357,8 +441,6 @@ def load_mask(path: str | Path) -> Stored:
             return Stored(_unscaled(np.array(image), image, path))
         if image.mode.startswith("I") or image.mode == "F":
             return Stored(_as_bytes(np.asarray(image)))
-        if image.mode not in ("L", "LA", "RGB", "RGBA", "PA"):
-            raise InputError(f"expected a paletted, greyscale or colour mask, found mode {image.mode}")
         if image.has_transparency_data:
             pixels = np.asarray(image.convert("RGBA"))
             codes = np.where(pixels[..., 3] < 128, CLEAR, pixels[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1])

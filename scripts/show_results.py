@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from dataset.benchmarks import chosen_videos, davis_videos
+from dataset.label_map import MaskReader
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.image import Numbering
 from util.picture import draw_mask, sheet, write_picture
 
 
@@ -53,13 +53,13 @@ def main() -> None:
     for video in chosen_videos(videos, arguments.videos):
         spaced = np.linspace(0, len(video) - 1, min(arguments.frames, len(video))).round().astype(int)
         chosen = [video.images[i] for i in dict.fromkeys(spaced)]
-        sources: list[tuple[str, Mapping[str, Path], Numbering | None]] = []
+        sources: list[tuple[str, Mapping[str, Path], MaskReader | None]] = []
         for label, folder in zip(labels, folders, strict=True):
             results = {path.stem: folder / video.name / f"{path.stem}.png" for path in chosen}
-            sources.append((label, results, Numbering.of(results.values())))
-        for source, masks, numbering in (*sources, ("truth", video.truth, None)):
+            sources.append((label, results, video.reader.of_results(results.values())))
+        for source, masks, reader in (*sources, ("truth", video.truth, None)):
             if all(path.stem in masks for path in chosen):  # the truth is not always public
-                read = partial(video.read_mask, numbering=numbering)
+                read = partial(video.read_mask, reader=reader)
                 rows.append([draw_mask(path, masks[path.stem], read) for path in chosen])
                 captions.append([path.stem for path in chosen])
                 names.append(f"{video.name}\n{source}")

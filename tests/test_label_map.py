@@ -10,7 +10,7 @@ import pytest
 from films import SIZE, square
 from PIL import Image
 
-from dataset.label_map import MaskReader, parse_colour
+from dataset.label_map import MaskReader, list_masks, mask_size, parse_colour
 from util.errors import InputError
 from util.image import colour_map, write_label_map
 
@@ -282,3 +282,44 @@ def test_transparent_pixels_are_background(read):
         assert np.array_equal(read(Image.fromarray(pixels))[0], ONE)
     with pytest.raises(InputError, match="expected a colour"):
         parse_colour("reddish")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_the_files_of_a_video_decide_by_the_first_that_is_not_empty(order, tmp_path):
+    paths = [tmp_path / f"{t}.png" for t in range(3)]
+    for path, labels in zip(paths, (0 * ONE, 255 * ONE, 3 * ONE), strict=True):
+        write_label_map(path, labels, None)
+    ordered = [paths[i] for i in order]
+    expected = [None, None, True, True] if order[0] == 0 else [None, False, False, False]
+    assert [MaskReader.of(ordered[:n]).white for n in range(4)] == expected
+
+
+def test_a_video_with_own_colours_means_the_same_in_any_order_of_reading(read, tmp_path):
+    masks = [coloured(TWO, [(0,) * 3, GREEN, RED]), coloured(THREE, [(0,) * 3, BLUE, RED, GREEN])]
+    expected = read(*masks)
+    reader = MaskReader.of([tmp_path / "0.png", tmp_path / "1.png"])
+    for t in (1, 0, 1):
+        assert np.array_equal(reader.read(tmp_path / f"{t}.png"), expected[t])
+    assert np.frombuffer(reader.palette(), np.uint8).reshape(256, 3)[:4].tolist() == [[0] * 3, [*GREEN], [*RED], [*BLUE]]
+    coloured(ONE, [(0,) * 3, (200, 200, 10)]).save(tmp_path / "2.png")
+    with pytest.raises(InputError, match=r"2.png: expected colours of the video's other masks, found #c8c80a$"):
+        reader.read(tmp_path / "2.png")
+
+
+@pytest.mark.parametrize("names", [("000", "001"), ("3", "12"), ("cat", "dog")])
+def test_one_file_for_each_object_is_one_mask(names, tmp_path):
+    ids = (3, 12) if names[0] == "3" else (1, 2)
+    for name, (x, y) in zip(names, ((4, 4), (12, 12)), strict=True):
+        for frame in ("00000", "00004"):
+            write_label_map(tmp_path / name / f"{frame}.png", 255 * square((x, y)), None)
+    (tmp_path / names[1] / "00004.png").unlink()
+    masks = list_masks(tmp_path)
+    assert list(masks) == ["00000", "00004"]
+    assert mask_size(masks["00000"]) == SIZE
+    expected = np.where(square((4, 4)), ids[0], 0) * (square((12, 12)) == 0) + ids[1] * square((12, 12))
+    reader = MaskReader.of(masks.values())
+    assert np.array_equal(reader.read(masks["00000"]), expected)  # of equal ones, the later is in front
+    assert np.array_equal(reader.read(masks["00004"]), ids[0] * ONE)
+    write_label_map(tmp_path / names[0] / "00004.png", TWO, None)
+    with pytest.raises(InputError, match=rf"{names[0]}/00004.png: expected a mask of one object, found 2"):
+        reader.read(masks["00004"])

@@ -8,7 +8,7 @@ import contextlib
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,16 +76,6 @@ class Numbering:
     def __init__(self, white: bool | None = None, *, strict: bool = False) -> None:
         self.white = white
         self.strict = strict
-
-    @classmethod
-    def of(cls, paths: Iterable[str | Path]) -> "Numbering":
-        """The numbering of a video's mask files, given in frame order; reads up to the first that is not empty."""
-        result = cls()
-        for path in paths:
-            result.read(read_label_map(path).labels, path)
-            if result.white is not None:
-                break
-        return result
 
     def read(self, labels: np.ndarray, source: str | Path) -> np.ndarray:
         """A label map (H, W) uint8 with ids only: 255 becomes 1 in white-on-black videos, else 0.
@@ -194,12 +184,15 @@ def _as_8_bits(image: Image.Image) -> Image.Image:
 
 
 def read_label_map(path: str | Path) -> LabelMap:
-    """A paletted or greyscale PNG as a label map, with the file's own values (1-bit masks: 0 and 255).
+    """A paletted or greyscale PNG that we wrote, with the file's own values (1-bit masks: 0 and 255); masks of others
+    are for `dataset.label_map`.
 
     Raises `InputError` naming the file if it is not a label map or its format is lossy.
     """
     with open_image(path) as image:
-        _refuse_as_label_map(image)
+        refuse_lossy(image)
+        if image.mode not in ("P", "L", "1"):
+            raise InputError(f"expected a label map (a paletted or greyscale PNG), found mode {image.mode}")
         palette = None
         if image.mode == "P":
             palette = bytes(image.getpalette("RGB") or []).ljust(768, b"\0")
@@ -220,24 +213,11 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def label_map_size(path: str | Path) -> tuple[int, int]:
-    """Height and width, read from the file's header only; raises `InputError` like `read_label_map`."""
-    with open_image(path, load=False) as image:
-        _refuse_as_label_map(image)
-        return image.height, image.width
-
-
 def refuse_lossy(image: Image.Image) -> None:
     """Raise `InputError`, without the file's name, if a mask's file format is lossy."""
     kind = "JPEG" if image.info.get("compression") == "jpeg" else image.format  # within a TIFF
     if kind not in LOSSLESS:
         raise InputError(f"expected a mask as PNG, found {kind}, which changes values; save the mask as PNG")
-
-
-def _refuse_as_label_map(image: Image.Image) -> None:
-    refuse_lossy(image)
-    if image.mode not in ("P", "L", "1"):
-        raise InputError(f"expected a label map (a paletted or greyscale PNG), found mode {image.mode}")
 
 
 def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None) -> None:
