@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageColor, TiffImagePlugin
 
 from util.errors import InputError, names_some
-from util.files import subfolders
+from util.files import open_file, subfolders
 from util.image import WHITE, Numbering, colour_map, list_frames, natural_order, open_image, refuse_lossy, size_text
 
 BLACK, PURE_WHITE, CLEAR = 0, 0xFFFFFF, -1  # colours as 0xRRGGBB; `CLEAR` is transparent
@@ -159,11 +159,7 @@ class MaskReader:
         return (values > (127 if soft and _edges(values, counts) else 0)).astype(np.uint8)
 
     def _merged(self, path: Path) -> np.ndarray:
-        """A label map of a mask that is spread over one file for each object."""
-        names = [folder.name for folder in subfolders(path.parent.parent)]
-        numbered = all(name.isdecimal() and 0 < int(name) <= MOST_OBJECTS for name in names)
-        ids = {name: int(name) if numbered else i for i, name in enumerate(sorted(names, key=natural_order), start=1)}
-        labels, _ = self.merge({file: ids[file.parent.name] for file in mask_files(path)})
+        labels, _ = self.merge(object_files(path))
         return self.numbering.read(labels, path)
 
     def merge(self, files: Mapping[Path, int]) -> tuple[np.ndarray, set[int]]:
@@ -180,10 +176,7 @@ class MaskReader:
             if masks and labels.shape != (first := next(iter(masks.values()))).shape:
                 raise InputError(f"{path}: mask is {size_text(labels.shape)}, that of another object {size_text(first.shape)}")
             masks[number] = labels != 0
-        result = np.zeros(next(iter(masks.values())).shape, np.uint8)
-        for number, mask in sorted(masks.items(), key=lambda entry: (-np.count_nonzero(entry[1]), entry[0])):
-            result[mask] = number
-        return result, {number for number, mask in masks.items() if not mask.any()}
+        return in_front(masks), {number for number, mask in masks.items() if not mask.any()}
 
     def _goes_by_colour(self, values: np.ndarray, palette: np.ndarray, sure: bool) -> bool:
         if (palette[0] == BLACK or sure) and not self.own and self.background is None:
@@ -269,7 +262,7 @@ class MaskReader:
         if not self.own and (numbered or (self.white is None and all(code in hints for code in new))):
             for code in new:
                 if code not in hints:
-                    nearest = min(hints, key=lambda other: _distance(code, other))
+                    nearest = min(self.colours or hints, key=lambda other: _distance(code, other))
                     raise InputError(
                         f"{path}: expected colours of the masks before it or of the palette of DAVIS, found {_name(code)}; "
                         f"the nearest is {_name(nearest)}, object {hints[nearest]}"
@@ -321,7 +314,8 @@ class MaskReader:
 
     def _ids_of_indices(self, path: str | Path, palette: np.ndarray, indices: list[int]) -> dict[int, int]:
         first = self._first_ids()
-        colour_of = {number: code for code, number in self.colours.items()}
+        # white on black says nothing about object 1's colour
+        colour_of = {number: code for code, number in self.colours.items() if not (self.white and code == PURE_WHITE)}
         result = {}
         for i in indices:
             code = int(palette[i]) if i < len(palette) else BLACK
@@ -397,6 +391,14 @@ class MaskReader:
         )
 
 
+def in_front(masks: Mapping[int, np.ndarray]) -> np.ndarray:
+    """A label map (H, W) uint8 of masks (H, W) bool by id; where they overlap, the smaller one is in front."""
+    result = np.zeros(next(iter(masks.values())).shape, np.uint8)
+    for number, mask in sorted(masks.items(), key=lambda entry: (-np.count_nonzero(entry[1]), entry[0])):
+        result[mask] = number
+    return result
+
+
 def list_masks(folder: Path) -> dict[str, Path]:
     """The masks of a video by frame: pictures in the folder, or else in one folder for each object.
 
@@ -416,6 +418,14 @@ def mask_files(path: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
+def object_files(path: Path) -> dict[Path, int]:
+    """The files of a mask that is spread over one for each object, with their ids: the folders' numbers, or their order."""
+    names = [folder.name for folder in subfolders(path.parent.parent)]
+    numbered = all(name.isdecimal() and 0 < int(name) <= MOST_OBJECTS for name in names)
+    ids = {name: int(name) if numbered else i for i, name in enumerate(sorted(names, key=natural_order), start=1)}
+    return {file: ids[file.parent.name] for file in mask_files(path)}
+
+
 def mask_size(path: Path) -> tuple[int, int]:
     """Height and width, read from the header only; raises `InputError` if the file cannot be a mask."""
     with open_image(next(iter(mask_files(path)), path), load=False) as image:
@@ -431,6 +441,8 @@ def _refuse_as_mask(image: Image.Image) -> None:
 
 def load_mask(path: str | Path) -> Stored:
     """A mask file as it is; raises `InputError` naming the file if no mask can look like this."""
+    if Path(path).suffix.lower() == ".npy":
+        return Stored(_read_array(Path(path)))
     with open_image(path) as image:
         _refuse_as_mask(image)
         if image.mode == "P":
@@ -449,6 +461,28 @@ def load_mask(path: str | Path) -> Stored:
         if not codes.any() and _bits(image, path) == 16:
             raise InputError("expected 8 bits per channel, found 16 with nothing in the upper 8; save it with 8")
         return Stored(codes)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    """The numbers in a NumPy file (H, W), or masks (N, H, W) of one object each, as uint8."""
+    try:
+        with open_file(path) as file:
+            values = np.load(file, allow_pickle=False)
+        values = values.squeeze() if values.ndim > 2 else values
+        if values.ndim not in (2, 3) or values.dtype.kind not in "biuf" or 0 in values.shape:
+            raise InputError(f"expected an array (H, W) of numbers, found {values.dtype} {values.shape}")
+        if values.ndim == 3:
+            if len(values) > MOST_OBJECTS or not np.isin(values, (0, 1, 255)).all():
+                raise InputError(
+                    f"expected an array (H, W), or masks (N, H, W) of 0 and 1, found {values.dtype} {values.shape}"
+                )
+            values = in_front({i: mask != 0 for i, mask in enumerate(values, start=1)})
+        return values.astype(np.uint8) * 255 if values.dtype == bool else _as_bytes(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read this array ({error})"
+        raise InputError(f"{path}: {what}") from error
 
 
 def _indices(image: Image.Image) -> Stored:

@@ -5,7 +5,7 @@ import os
 import tempfile
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -35,15 +35,16 @@ class IndexedFrame(NamedTuple):
 class FrameFolder:
     """The pictures in a folder as a video, in natural order (2.jpg before 10.jpg).
 
-    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Raises
+    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Files in `leave_out`
+    are no frames.  Raises
     `InputError` if there are no pictures, if two have the same stem, or if one cannot be read or differs in size from the
     first.
     """
 
     note = ""
 
-    def __init__(self, folder: Path, *, rate: Fraction = Fraction(24)) -> None:
-        self.paths = list_frames(folder)
+    def __init__(self, folder: Path, *, rate: Fraction = Fraction(24), leave_out: Collection[Path] = ()) -> None:
+        self.paths = list_frames(folder, leave_out=leave_out)
         if not self.paths:
             raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found none")
         self.names = [path.stem for path in self.paths]
@@ -262,11 +263,16 @@ def mean_rate(video: FrameFolder | VideoFile) -> Fraction:
     return Fraction(len(video.times) - 1) / seconds if seconds else Fraction(24)
 
 
-def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False) -> FrameFolder | VideoFile:
-    """Open a folder of frames (at `rate` frames per second) or a video file; raises `InputError` if it is neither."""
+def open_video(
+    path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False, leave_out: Collection[Path] = ()
+) -> FrameFolder | VideoFile:
+    """Open a folder of frames (at `rate` frames per second, without the files in `leave_out`) or a video file.
+
+    Raises `InputError` if it is neither.
+    """
     path = Path(path)
     if path.is_dir():
-        return FrameFolder(path, rate=rate)
+        return FrameFolder(path, rate=rate, leave_out=leave_out)
     if not path.is_file():
         raise InputError(f"{path}: no such video or folder of frames")
     return VideoFile(path, allow_truncated=allow_truncated)

@@ -8,7 +8,7 @@ import contextlib
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,15 +124,16 @@ def list_images(folder: str | Path) -> list[Path]:
     return sorted(images, key=lambda path: (natural_order(path.stem), path.suffix))
 
 
-def list_frames(folder: str | Path) -> list[Path]:
-    """`list_images`, for a folder whose files are identified by their stems.
+def list_frames(folder: str | Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
+    """`list_images`, for a folder whose files are identified by their stems, without those in `leave_out`.
 
     Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
     for path in Path(folder).iterdir():
         if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and path.exists() and not path.is_file():
             raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
-    return refuse_twins(list_images(folder))
+    others = {path.resolve() for path in leave_out}
+    return refuse_twins([path for path in list_images(folder) if not others or path.resolve() not in others])
 
 
 def refuse_twins(images: list[Path]) -> list[Path]:
