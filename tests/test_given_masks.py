@@ -12,7 +12,7 @@ from films import SIZE, square, write_folder
 from PIL import Image
 
 from dataset.given_masks import keep_objects, parse_masks, read_given_masks
-from dataset.shapes import decode_rle, fill_polygon, read_shapes
+from dataset.shapes import decode_rle, fill_polygon
 from util.errors import InputError
 from util.image import object_ids, write_label_map
 
@@ -56,7 +56,7 @@ def test_white_on_black_is_one_object_however_it_is_saved(white, drawn):
         (("two_numbered.png", "white.png"), r"white.png: expected numbered objects, .*give the object its number$"),
         (("empty.png", "empty.png"), r"empty.png, .*empty.png: expected an object, found none$"),
         (("photo.jpg",), r"photo.jpg: expected a mask as PNG, found JPEG, which changes values; save the mask as PNG$"),
-        (("two_numbered.png", "two_coloured.png"), r"two_coloured.png: expected colours of the masks before it .* white"),
+        (("two_numbered.png", "two_coloured.png"), r"two_coloured.png: expected colours of the masks before it .* #fa0a0a"),
         (("nowhere.png",), "nowhere.png: no such file"),
     ],
 )
@@ -95,8 +95,8 @@ def test_several_files_for_a_frame_are_one_object_each(drawn):
 
 
 def test_a_mask_is_for_the_frame_of_its_name_and_never_for_another(drawn, capsys):
-    for name in ("00007.png", "00001.png", "7.png"):
-        (drawn / name).write_bytes((drawn / "white.png").read_bytes())
+    for name, like in (("00007.png", "white.png"), ("00001.png", "second.png"), ("7.png", "white.png")):
+        (drawn / name).write_bytes((drawn / like).read_bytes())
     assert found_in(drawn / "00007.png") == {6: [1]}
     assert "00007.png is for frame 6, by its name" in capsys.readouterr().err
     assert found_in(drawn / "7.png") == {0: [1]}  # it may be an object's number
@@ -134,7 +134,7 @@ def test_a_folder_of_masks_is_matched_to_frames_by_name(layout, drawn):
         (np.stack([ONE > 0, SECOND > 0]), [1, 2]),
         (np.stack([ONE, 2 * SECOND]), "masks (N, H, W) of 0 and 1"),
         (ONE / 2, "whole numbers"),
-        (np.array(["a"]), "expected numbers (H, W)"),
+        (np.array(["a"]), "expected an array (H, W) of numbers"),
         (np.array([{}], dtype=object), "cannot read this array"),
     ],
 )
@@ -180,6 +180,7 @@ def compressed(counts: list[int]) -> str:
     return text
 
 
+CORNER = [[40, 4], [60, 4], [60, 9]]
 BOX = [4, 4, 20, 4, 20, 20, 4, 20]
 
 
@@ -224,7 +225,7 @@ READ = [
     ("labelme mask", labelme(shape(kind="mask", points=[[4, 4], [19, 19]], mask=png_of(np.ones((16, 16))))), {4: [1]}),
     (
         "labelme group",
-        labelme(shape(group_id=1), shape(group_id=1), shape("cat", points=[[40, 4], [60, 4], [60, 9]])),
+        labelme(shape(group_id=1), shape(group_id=1), shape("cat", points=CORNER)),
         {4: [1, 2]},
     ),
     (
@@ -277,7 +278,7 @@ def test_json_that_does_not_say_which_mask_is_whose_is_refused(content, message,
 
 def test_pictures_and_json_are_not_mixed_and_labels_are_objects_in_all_files(tmp_path):
     (tmp_path / "00002.json").write_text(json.dumps(labelme(shape("cat"), name="00002.jpg")))
-    (tmp_path / "00003.json").write_text(json.dumps(labelme(shape("dog", points=[[40, 4], [60, 4], [60, 9]]), shape("cat"))))
+    (tmp_path / "00003.json").write_text(json.dumps(labelme(shape("dog", points=CORNER), shape("cat"))))
     assert found_in(f"1:{tmp_path / '00002.json'}", f"2:{tmp_path / '00003.json'}") == {1: [1], 2: [1, 2]}
     write_label_map(tmp_path / "a.png", ONE, None)
     with pytest.raises(InputError, match=r"00002.json: expected JSON files or pictures, found both"):
@@ -298,7 +299,6 @@ def test_run_lengths_come_back_whatever_their_text():
         mask = rng.random((37, 41)) < density
         for counts in (runs(mask), compressed(runs(mask))):
             assert np.array_equal(decode_rle({"size": [37, 41], "counts": counts}), mask)
-    assert read_shapes.__doc__
 
 
 def test_a_mask_among_the_frames_is_no_frame(light_file, script, tmp_path, capsys):
