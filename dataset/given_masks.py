@@ -23,7 +23,7 @@ from dataset.shapes import Masks, read_shapes
 from util.errors import InputError, names_some
 from util.image import natural_order, object_ids, size_text
 
-HINT = "Then say so with --background COLOUR; if it is an object, with --background black"
+HINT = "(--background 'COLOUR'; if it is an object, --background black)"
 NOT_READ = {
     ".txt": "a YOLO text file",
     ".xml": "an XML file",
@@ -133,7 +133,7 @@ def read_given_masks(
             f"--mask: expected one mask of each object wherever there are several for a frame, found {len(most)} for frame "
             f"{most[0].frame} and {len(least)} for frame {least[0].frame}; give an empty one for an object that is not there"
         )
-    reader = MaskReader(strict=True, background=background, hint=HINT)
+    reader = MaskReader(strict=True, careful=True, background=background, hint=HINT)
     titles: dict[str, int] = {}
     masks: dict[int, GivenMask] = {}
     for frame, of_frame in sources.items():

@@ -64,8 +64,9 @@ class MaskReader:
     strict:     white on black after numbered objects raises `InputError` instead of being ignored
     union:      all that is not background is object 1, whatever its number (DAVIS 2016)
     background: the colour that is background, instead of black
+    careful:    doubt that black is background even in a paletted file where it comes first
     colours:    ids that colours have, such as those of the ground truth when results are read
-    hint:       what to do about a background that is not black
+    hint:       what to do about a background that is not black, with COLOUR for that colour
     note:       called with a line for the user, if there is something to tell
     """
 
@@ -75,12 +76,13 @@ class MaskReader:
         strict: bool = False,
         union: bool = False,
         background: int | None = None,
+        careful: bool = False,
         colours: Mapping[int, int] | None = None,
-        hint: str = "Save it with a black one",
+        hint: str = "Then save it with black instead of COLOUR",
         note: Callable[[str], object] | None = print_note,
     ) -> None:
         self.numbering = Numbering(strict=strict)
-        self.union, self.background = union, background
+        self.union, self.background, self.careful = union, background, careful
         self.hints = {**OURS, **(colours or {})}  # ids by colour, unless the masks say otherwise
         self.hint, self.note = hint, note
         self.colours: dict[int, int] = {}  # ids by colour, in the masks so far
@@ -176,7 +178,11 @@ class MaskReader:
             if masks and labels.shape != (first := next(iter(masks.values()))).shape:
                 raise InputError(f"{path}: mask is {size_text(labels.shape)}, that of another object {size_text(first.shape)}")
             masks[number] = labels != 0
-        return in_front(masks), {number for number, mask in masks.items() if not mask.any()}
+        labels = in_front(masks)
+        for path, number in files.items():
+            if masks[number].any() and not (labels == number).any():
+                raise InputError(f"{path}: expected masks of different objects, found one that the others cover")
+        return labels, {number for number, mask in masks.items() if not mask.any()}
 
     def _goes_by_colour(self, values: np.ndarray, palette: np.ndarray, sure: bool) -> bool:
         if (palette[0] == BLACK or sure) and not self.own and self.background is None:
@@ -203,7 +209,8 @@ class MaskReader:
             values = self._cut_at_half(path, values, present, edges, palette)
             present = np.array([BLACK, WHITE])
         # a single number everywhere is no picture of anything, and so no background
-        if len(present) > 1 and (not self.ids if palette is None else palette[0] != BLACK and not sure):
+        usual = palette is not None and (palette[0] == BLACK or sure)
+        if len(present) > 1 and (not usual or self.careful) and (not self.ids or (palette is not None and not usual)):
             self._refuse_background(path, values, {i: i for i in present.tolist()}, palette)
         if palette is not None and _is_real(palette):
             return self._like_the_first(path, values, palette, present)
@@ -224,6 +231,10 @@ class MaskReader:
     def _of_colours(self, path: str | Path, codes: np.ndarray) -> np.ndarray:
         """Ids (H, W) uint8 of colours (H, W); 255 is white on black."""
         found = np.unique(codes)
+        if len(found) > PHOTOGRAPH and found[0] == CLEAR:
+            self._tell(f"{path}: is a picture with transparent surroundings; what is not transparent is the object")
+            codes = np.where(codes == CLEAR, CLEAR, PURE_WHITE)
+            found = np.unique(codes)
         if len(found) > PHOTOGRAPH:
             raise InputError(f"{path}: expected one plain colour for each object, found {len(found)}: is it a picture?")
         background = BLACK if self.background is None else self.background
@@ -260,6 +271,8 @@ class MaskReader:
         numbered = self.white is False and not self.own
         hints = self._hints()
         if not self.own and (numbered or (self.white is None and all(code in hints for code in new))):
+            if new == objects and self.colours.keys() >= {_swapped(code) for code in new}:
+                raise InputError(f"{path}: expected colours of the masks before it, found them with red and blue swapped")
             for code in new:
                 if code not in hints:
                     nearest = min(self.colours or hints, key=lambda other: _distance(code, other))
@@ -357,10 +370,14 @@ class MaskReader:
             raise _soft(path, map(str, edges))
         if self.white is False and PURE_WHITE not in self.colours:
             raise InputError(f"{path}: expected numbered objects, as in the masks before it, found white with soft edges")
-        if self.note and not self._noted:
-            self.note(f"{path}: the object has soft edges; above half is the object")
-            self._noted = True
+        self._tell(f"{path}: the object has soft edges; above half is the object")
         return np.where(values > 127, np.uint8(WHITE), np.uint8(0))
+
+    def _tell(self, text: str) -> None:
+        """Say something once for a video."""
+        if self.note and not self._noted:
+            self.note(text)
+            self._noted = True
 
     def _refuse_background(
         self, path: str | Path, labels: np.ndarray, names: Mapping[int, int], palette: np.ndarray | None
@@ -384,10 +401,11 @@ class MaskReader:
         if share < 0.5:
             return
         code = int(palette[most]) if palette is not None and most < len(palette) else names[most]
-        what = "white" if most == WHITE else f"object {most}" + (f" ({_name(code)})" if code != most else "")
+        colour = "white" if most == WHITE else _name(code) if code != most else str(most)
+        what = colour if most == WHITE else f"object {most}" if colour == str(most) else f"object {most} ({colour})"
         raise InputError(
             f"{path}: {what} covers {share:.0%} of the frame and {counts[most] / len(border):.0%} of its border: is it the "
-            f"background? {self.hint}"
+            f"background? {self.hint.replace('COLOUR', colour)}"
         )
 
 
@@ -519,6 +537,8 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
     """Whole numbers (H, W) of any type as uint8; 65535 is white."""
     if (values == 65535).any() and not (values % 257).any():
         values = values // 257
+    if values.dtype.kind == "i":
+        values = np.where(values == -1, 0, values)  # which labelme writes for "ignored"
     if values.size and not (np.isfinite(values).all() and values.min() >= 0 and (values == np.floor(values)).all()):
         raise InputError("expected whole numbers from 0 to 254, found others")
     if values.size and values.max() > WHITE:
@@ -602,6 +622,11 @@ def _is_real(palette: np.ndarray) -> bool:
 
 def _is_grey(codes: np.ndarray) -> bool:
     return bool((codes == (codes & 255) * 0x010101).all())
+
+
+def _swapped(code: int) -> int:
+    """The colour with red and blue exchanged, as OpenCV's BGR read as RGB."""
+    return (code & 255) << 16 | code & 0xFF00 | code >> 16
 
 
 def _distance(one: int, other: int) -> int:

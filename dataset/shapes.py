@@ -102,7 +102,7 @@ def _labelme(content: dict[str, Any]) -> Masks:
                 f"expected a group_id where two shapes have one label, found '{title}' twice without: the same group_id if "
                 "they are one object, else two labels"
             )
-        mask = _labelme_shape(shape, size)
+        mask = _not_empty(_labelme_shape(shape, size))
         masks[title] = masks[title] | mask if title in masks else mask
     return masks
 
@@ -135,10 +135,17 @@ def _segmentation(found: Any, size: tuple[int, int]) -> np.ndarray:
         return mask
     if not found:
         raise InputError("expected a segmentation of each object, found none; boxes are not enough")
+    found = [found] if isinstance(found[0], int | float) else found
     polygons = [np.array(polygon, float).reshape(-1, 2) for polygon in found]
     if max(points.max() for points in polygons) <= 1:
         raise InputError("expected coordinates in pixels, found numbers from 0 to 1")
-    return np.logical_or.reduce([fill_polygon(points, size) for points in polygons])
+    return _not_empty(np.logical_or.reduce([fill_polygon(points, size) for points in polygons]))
+
+
+def _not_empty(mask: np.ndarray) -> np.ndarray:
+    if not mask.any():  # else it would say that the object is gone
+        raise InputError("expected shapes that hold pixels, found one that holds none")
+    return mask
 
 
 def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -82,6 +82,17 @@ def test_an_empty_mask_after_the_first_object_says_that_all_are_gone(drawn):
         keep_objects(masks, [3])
 
 
+def test_a_palette_that_was_put_over_other_indices_is_doubted(tmp_path):
+    """Pillow's `convert("P")` makes black 10 or so; DAVIS's palette, put over it, makes that an object."""
+    write_label_map(tmp_path / "a.png", np.where(ONE == 0, np.uint8(10), np.uint8(35)), PALETTE)
+    with pytest.raises(
+        InputError, match=r"object 10 \(#408000\) covers 92% .* is it the background\? \(--background '#408000'"
+    ):
+        found_in(tmp_path / "a.png")
+    assert found_in(tmp_path / "a.png", background=0x408000) == {0: [1]}
+    assert found_in(tmp_path / "a.png", background=0) == {0: [10, 35]}
+
+
 def test_several_files_for_a_frame_are_one_object_each(drawn):
     both = (f"0:{drawn / 'white.png'}", f"0:{drawn / 'second.png'}")
     assert found_in(*both) == {0: [1, 2]}
@@ -90,6 +101,8 @@ def test_several_files_for_a_frame_are_one_object_each(drawn):
     assert (object_ids(masks[6].labels), set(masks[6].gone)) == ([2], {1})
     with pytest.raises(InputError, match="found 2 for frame 0 and 1 for frame 6; give an empty one"):
         found_in(*both, f"6:{drawn / 'second.png'}")
+    with pytest.raises(InputError, match=r"white.png: expected masks of different objects, found one that the others cover"):
+        found_in(f"0:{drawn / 'white.png'}", f"0:{drawn / 'bits.png'}")
     with pytest.raises(InputError, match=r"two_numbered.png: expected a mask of one object, found 2"):
         found_in(f"0:{drawn / 'white.png'}", f"0:{drawn / 'two_numbered.png'}")
 
@@ -134,6 +147,7 @@ def test_a_folder_of_masks_is_matched_to_frames_by_name(layout, drawn):
         (np.stack([ONE > 0, SECOND > 0]), [1, 2]),
         (np.stack([ONE, 2 * SECOND]), "masks (N, H, W) of 0 and 1"),
         (ONE / 2, "whole numbers"),
+        (np.where(ONE == 0, -1, 3), [3]),
         (np.array(["a"]), "expected an array (H, W) of numbers"),
         (np.array([{}], dtype=object), "cannot read this array"),
     ],
@@ -214,6 +228,7 @@ READ = [
     ("compressed", coco(annotation(ONE)), {4: [1]}),
     ("uncompressed", coco(annotation(ONE) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE)}}), {4: [1]}),
     ("polygons", coco(annotation(ONE) | {"segmentation": [BOX]}), {4: [1]}),
+    ("a flat polygon", coco(annotation(ONE) | {"segmentation": BOX}), {4: [1]}),
     ("two of a kind", coco(annotation(ONE), annotation(SECOND)), {4: [1, 2]}),
     ("tracks", coco(annotation(SECOND, track_id=8), annotation(ONE, attributes={"track_id": 3})), {4: [1, 2]}),
     ("frames", coco(annotation(ONE), annotation(ONE, image_id=2), images=("00005.jpg", "00009.jpg")), {4: [1], 8: [1]}),
@@ -262,6 +277,7 @@ REFUSED = [
     (coco(annotation(ONE, image_id=7)), "found image_id 7"),
     (coco(annotation(ONE), images=("other.jpg",)), "expected masks named like frames .* found other"),
     (labelme(shape(), shape()), "found 'dog' twice"),
+    (labelme(shape(points=[[4, 4], [9, 4]])), "found one that holds none"),
     (labelme(shape(kind="line")), "found a line, which has no area"),
     ({"version": 1, "result": []}, "expected COCO or labelme JSON"),
     ([3], "expected COCO or labelme JSON"),

@@ -207,6 +207,7 @@ UNSURE = [
     ("in one mask", [coloured(TWO, [(0,) * 3, RED, NEARLY])], "found #f60c0a and #fa0a0a, which is another object"),
     ("nearly black", [coloured(ONE, [(0,) * 3, (9, 0, 0)])], "found #090000 and black, which is the background"),
     ("other palette", [paletted(ONE, OURS), paletted(ONE, THEIRS)], "where object 1 is #800000, found #ec5f67"),
+    ("red and blue swapped", [paletted(TWO, OURS), coloured(ONE, OURS[:, ::-1])], "found them with red and blue swapped"),
     ("brightness", [paletted(TWO, OURS), coloured(TWO, OURS).convert("L")], "found the brightness of their colours"),
     ("numbers after colours", [coloured(ONE, [(0,) * 3, RED]), grey(9 * ONE)], "expected colours, .* found number 9"),
     ("soft white after numbers", [grey(3 * TWO), grey(disc())], "found white with soft edges"),
@@ -278,8 +279,10 @@ def test_transparent_pixels_are_background(read):
     red[ONE > 0] = (*RED, 255)
     black = np.zeros((*SIZE, 4), np.uint8)
     black[ONE > 0, 3] = 255
-    for pixels in (red, black):
-        assert np.array_equal(read(Image.fromarray(pixels))[0], ONE)
+    large = cv2.resize(ONE, (256, 192), interpolation=cv2.INTER_NEAREST)  # a photograph that was cut out
+    picture = np.dstack([np.random.default_rng(0).integers(0, 256, (192, 256, 3), dtype=np.uint8), 255 * large])
+    for pixels, expected in ((red, ONE), (black, ONE), (picture, large)):
+        assert np.array_equal(read(Image.fromarray(pixels))[0], expected)
     with pytest.raises(InputError, match="expected a colour"):
         parse_colour("reddish")
 
