@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,11 @@ class Session(State):
             self._save("remove", range(self.length), object=number)
             remove_files(self._path(GIVEN, frame) for frame in empty)
 
-    def give(self, frame: int, labels: np.ndarray) -> None:
-        """Set (H, W) uint8 as the mask of a frame.  Results that depend on it become old."""
+    def give(self, frame: int, labels: np.ndarray, *, stated: Collection[int] | None = None) -> None:
+        """Set (H, W) uint8 as the mask of a frame, which states all objects, or those in `stated`.
+
+        Results that depend on it become old.
+        """
         with self.lock:
             known = [each.id for each in self.objects]
             if unknown := set(object_ids(labels)) - set(known):
@@ -137,7 +140,8 @@ class Session(State):
             reached = {*object_ids(self.labels(frame)), *object_ids(labels)}
             self.remember_results()
             write_label_map(self._path(WORKING, frame), labels, colour_map())
-            self.given[frame] = Given(known, object_ids(labels), _digest_of(labels))
+            told = known if stated is None else sorted(stated)
+            self.given[frame] = Given(told, object_ids(labels), _digest_of(labels))
             self._now_old(frame, reached)
             self._save("draw", [frame], frame=frame)
             os.replace(self._path(WORKING, frame), self._path(GIVEN, frame))

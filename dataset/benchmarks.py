@@ -8,20 +8,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from dataset.folders import meant_instead, refuse_flat
+from dataset.label_map import MaskReader, list_masks, mask_files, mask_size
 from dataset.video import Video
 from util.errors import InputError, names_some, shorten
 from util.files import plain_name, read_json, read_text, subfolders
 from util.image import (
     IGNORED,
-    Numbering,
-    colour_map,
     image_size,
-    label_map_size,
     list_frames,
     list_images,
     object_ids,
     read_image,
-    read_label_map,
     refuse_strangers,
     size_text,
 )
@@ -144,7 +141,7 @@ def youtube_videos(
         if not (annotations / name).is_dir() and left_out is not None:
             left_out.append(f"{name}: expected masks in {annotations / name}, found none")
             continue
-        masks = {mask.stem: mask for mask in list_frames(_folder(annotations / name))}
+        masks = list_masks(_folder(annotations / name))
         if strange := {mask.name for stem, mask in masks.items() if stem not in stems}:
             raise InputError(f"{annotations / name}: found {names_some(strange)}, but no such frames in {images / name}")
         wanted = stems
@@ -154,10 +151,9 @@ def youtube_videos(
                 raise InputError(f"{listing}: lists no frame of {name}")
             if absent := wanted - stems:
                 raise InputError(f"{listing}: lists {name}/{names_some(absent)}, not in {images / name}")
-        found = {} if truth is None else {p.stem: p for p in list_frames(_folder(Path(truth) / name))}
+        found = {} if truth is None else list_masks(_folder(Path(truth) / name))
         with _left_out(name, left_out):
-            video = _checked(name, frames, masks=masks, wanted=wanted, truth=found)
-            videos.append(replace(video, all_masks=all_masks))
+            videos.append(_checked(name, frames, masks=masks, wanted=wanted, truth=found, all_masks=all_masks))
     return _some(videos, left_out)
 
 
@@ -291,6 +287,7 @@ def _checked(
     wanted: frozenset[str],
     truth: Mapping[str, Path],
     union: bool = False,
+    all_masks: bool = False,
     one_size: bool = True,
 ) -> Video:
     """A `Video`, after checking that its masks and first frame can be read and, with `one_size`, have the same size."""
@@ -298,24 +295,27 @@ def _checked(
     if not masks:
         raise NoMasksError(f"{name}: expected a mask of at least one frame, found none")
     for stem, mask in masks.items():
-        if not mask.is_file():
+        if not mask_files(mask):
             raise NoMasksError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
-        size, frame_size = label_map_size(mask), image_size(frame_of[stem])
+        size, frame_size = mask_size(mask), image_size(frame_of[stem])
         if one_size and size != frame_size:
             raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
     ordered = [masks[stem] for stem in frame_of if stem in masks]
-    white = Numbering.of(ordered).white
-    if white is None:
+    shown = [truth[stem] for stem in frame_of if stem in truth]
+    reader = MaskReader.of(ordered, strict=all_masks)
+    if reader.white is None:
         more = f", and so are all {len(ordered)} masks of {name}" if len(ordered) > 1 else ""
         raise NoMasksError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
-    shown = [truth[stem] for stem in frame_of if stem in truth]
-    if shown and shown[0] not in ordered and Numbering.of(shown).white and not white:
-        raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
-    palette = None if white else read_label_map(ordered[0]).palette  # white says nothing about object 1's colour
+    if shown and shown[0] not in ordered and not union:
+        of_truth = MaskReader.of(shown, colours=reader.colours)
+        if of_truth.white and not reader.white:
+            raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
+        if reader.coloured or of_truth.coloured:  # the truth may show objects that enter later
+            reader = MaskReader.of([*ordered, *shown], strict=all_masks)
     read_image(frames[0])
-    palette = None if union else palette or colour_map()
-    video = Video(name, tuple(frames), masks, wanted, truth, union, white, palette)
-    return video if one_size else replace(video, result_size=label_map_size(ordered[0]))
+    palette = None if union else reader.palette()
+    video = Video(name, tuple(frames), masks, wanted, truth, union, reader, palette, all_masks)
+    return video if one_size else replace(video, result_size=mask_size(ordered[0]))
 
 
 def _instead_of(mask: Path) -> str:

@@ -8,17 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataset.label_map import MaskReader
 from util.ahead import map_ahead
 from util.errors import InputError
-from util.image import (
-    Numbering,
-    object_ids,
-    read_image,
-    read_label_map,
-    resize_labels,
-    size_text,
-    write_label_map,
-)
+from util.image import object_ids, read_image, resize_labels, size_text, write_label_map
 
 
 class Frame(NamedTuple):
@@ -45,7 +38,7 @@ class Video:
     wanted: frozenset[str]
     truth: Mapping[str, Path] = field(default_factory=dict)
     union: bool = False  # all non-zero pixels are one object, stored as 0/255 greyscale (DAVIS 2016)
-    white: bool = False  # masks are white on black: 255 is object 1 (`util.image.Numbering`)
+    reader: MaskReader = field(default_factory=MaskReader, compare=False)  # what the masks and the truth mean
     palette: bytes | None = None  # the data set's own
     all_masks: bool = False  # use every mask in full; it replaces the prediction
     result_size: tuple[int, int] | None = None  # size of masks and results, if not the frames' size
@@ -96,16 +89,13 @@ class Video:
                     mask = np.where(np.isin(mask, list(entering)), mask, 0) if entering else None
             yield Frame(path.stem, image, mask, path.stem in self.wanted)
 
-    def read_mask(self, path: Path, numbering: Numbering | None = None) -> np.ndarray:
+    def read_mask(self, path: Path, reader: MaskReader | None = None) -> np.ndarray:
         """A mask as a label map of ids, (H, W) uint8; a union or white-on-black mask holds object 1.
 
-        `numbering` is for masks that may be numbered differently from this video's own, such as results.  Raises
+        `reader` is for masks that may be numbered differently from this video's own, such as results.  Raises
         `InputError` naming the file if it cannot be read or is not numbered like the others.
         """
-        labels = read_label_map(path).labels
-        if self.union:
-            return (labels != 0).astype(np.uint8)
-        return (numbering or Numbering(self.white, strict=self.all_masks)).read(labels, path)
+        return (MaskReader(union=True) if self.union else reader or self.reader).read(path)
 
     def write_mask(self, path: Path, labels: np.ndarray) -> None:
         """Write a result, a label map (H, W) uint8 of the frame's size, in the data set's mask format."""

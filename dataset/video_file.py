@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -82,15 +82,22 @@ class IndexedFrame(NamedTuple):
 class FrameFolder:
     """The pictures in a folder, or `paths`, as a video, in natural order (2.jpg before 10.jpg).
 
-    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Raises
-    `InputError` if there are no pictures, if two have the same stem, if one cannot be read or differs in size from the
-    first, or if one is no frame (`util.image.refuse_strangers`).
+    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Files in `leave_out`
+    are no frames.  Raises `InputError` if there are no pictures, if two have the same stem, if one cannot be read or differs
+    in size from the first, or if one is no frame (`util.image.refuse_strangers`).
     """
 
     pixel = Fraction(1)
 
-    def __init__(self, folder: Path, paths: list[Path] | None = None, *, rate: Fraction = Fraction(24)) -> None:
-        self.paths = list_frames(folder) if paths is None else paths
+    def __init__(
+        self,
+        folder: Path,
+        paths: list[Path] | None = None,
+        *,
+        rate: Fraction = Fraction(24),
+        leave_out: Collection[Path] = (),
+    ) -> None:
+        self.paths = list_frames(folder, leave_out=leave_out) if paths is None else paths
         if not self.paths:
             raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found {_instead_of(folder)}")
         _refuse_unread(folder, self.paths)
@@ -364,7 +371,7 @@ class VideoFile:
     def _is_out_of_order(self) -> bool:
         """Whether frames are decoded in another order than that of their times."""
         frames = (frame for _, frame in self._numbered(0) if frame is not None)
-        times = [frame.pts for frame in itertools.islice(frames, LOOKED_AT)]
+        times = [frame.pts or 0 for frame in itertools.islice(frames, LOOKED_AT)]
         return times != sorted(times)
 
     def _leave_out_what_is_damaged(self, cut: str | None) -> list[str]:
@@ -462,16 +469,19 @@ def mean_rate(video: FrameFolder | VideoFile) -> Fraction:
     return Fraction(len(video.times) - 1) / seconds if seconds else Fraction(24)
 
 
-def open_video(path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False) -> FrameFolder | VideoFile:
-    """Open a folder of frames (at `rate` frames per second) or a video file; raises `InputError` if it is neither.
+def open_video(
+    path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False, leave_out: Collection[Path] = ()
+) -> FrameFolder | VideoFile:
+    """Open a folder of frames (at `rate` frames per second, without the files in `leave_out`) or a video file; raises
+    `InputError` if it is neither.
 
     A pattern such as `frames/*.jpg` or `frames/%05d.jpg` is a folder of the frames that match it.
     """
     path = Path(path)
     if path.is_dir():
-        return FrameFolder(path, rate=rate)
+        return FrameFolder(path, rate=rate, leave_out=leave_out)
     if not path.exists() and re.search("[*?%[]", str(path)):
-        return FrameFolder(path, _matching(path), rate=rate)
+        return FrameFolder(path, [found for found in _matching(path) if found not in leave_out], rate=rate)
     if not path.is_file():
         raise InputError(f"{path}: no such video or folder of frames")
     if path.suffix.lower() in IMAGE_SUFFIXES:

@@ -7,10 +7,11 @@ import numpy as np
 
 from dataset.clip import FRAMES, Clip, appears_first, make_clip
 from dataset.folders import meant_instead, refuse_flat
+from dataset.label_map import MaskReader, list_masks
 from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
 from util.files import subfolders
-from util.image import WHITE, Numbering, list_frames, read_image, read_label_map
+from util.image import list_frames, read_image
 
 SLOTS = 2  # objects per clip at most
 
@@ -57,7 +58,7 @@ class VideoClips:
         self.scale = scale
         self.followed = followed
         self.crop = crop
-        self._numberings: dict[int, Numbering] = {}
+        self._readers: dict[int, MaskReader] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,7 +72,7 @@ class VideoClips:
         Raises `InputError` if there are none, or if two files have the same stem.
         """
         video = self.names[index]
-        masks = {path.stem: path for path in list_frames(self.masks / video)}
+        masks = list_masks(self.masks / video)
         frames = [(path, masks[path.stem]) for path in list_frames(self.images / video) if path.stem in masks]
         if not frames:
             raise InputError(f"{self.masks / video}: expected masks of the frames in {self.images / video}, found none")
@@ -85,12 +86,9 @@ class VideoClips:
         frames = self.annotated(index)
         chosen = [frames[i] for i in self.draw_frames(rng, len(frames), max_skip // self.stride)]
         pictures = [read_image(path) for path, _ in chosen]
-        label_maps = [read_label_map(path).labels for _, path in chosen]
-        if any((labels == WHITE).any() for labels in label_maps):  # only 255 needs the numbering
-            if index not in self._numberings:
-                self._numberings[index] = Numbering.of(mask for _, mask in frames)
-            numbering = self._numberings[index]
-            label_maps = [numbering.read(*pair) for pair in zip(label_maps, (mask for _, mask in chosen), strict=True)]
+        if index not in self._readers:
+            self._readers[index] = MaskReader.of((mask for _, mask in frames), note=None)
+        label_maps = [self._readers[index].read(path) for _, path in chosen]
         size = pictures[0].shape[:2]
         for (path, _), picture, labels in zip(chosen, pictures, label_maps, strict=True):
             if picture.shape[:2] != size or labels.shape != size:

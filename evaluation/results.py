@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dataset.label_map import mask_files
 from dataset.video import Video
 from evaluation.scores import SCORE_FILES
 from util.errors import InputError, shorten
@@ -197,7 +198,7 @@ def _told(value: object) -> str:
 
 def _stamp_of_inputs(video: Video) -> str | None:
     """A stamp of a video's frames and masks, their names and roles; `None` if one is missing."""
-    masks = [video.masks[frame] for frame in sorted(video.masks)]
+    masks = [file for frame in sorted(video.masks) for file in mask_files(video.masks[frame])]
     salt = json.dumps([[path.name for path in video.images], sorted(video.masks), video.union, video.all_masks])
     try:
         return stamp([*masks, *video.images], salt=salt)

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dataset.label_map import MaskReader
 from evaluation.metrics import Statistics, score_masks, statistics
 from util.ahead import prepare_worker
 from util.errors import InputError, names_some, warn
 from util.files import write_atomically
-from util.image import Numbering, natural_order, object_ids, read_label_map
+from util.image import natural_order, object_ids
 from util.progress import progress_bar
 
 SHORTEST = 3  # frames with ground truth, of which DAVIS does not score the first and the last
@@ -43,18 +44,17 @@ class ScoringJob(NamedTuple):
     results: Sequence[Path]
     union: bool  # all non-zero pixels are one object
     objects: Sequence[int]
-    white: bool = False  # 255 is object 1 in the truth, else background; results decide for themselves (`Numbering`)
+    reader: MaskReader | None = None  # of the truth; results decide for themselves what their numbers mean
 
 
 def score_video(job: ScoringJob) -> dict[int, FrameScores]:
     """J and F of each object in each frame of a video; raises `InputError` if a mask cannot be read or differs in size."""
     j = np.zeros((len(job.objects), len(job.truth)))
     f = np.zeros_like(j)
-    of_truth, of_results = Numbering(job.white), Numbering()
+    of_truth = MaskReader(union=True) if job.union else job.reader or MaskReader()
+    of_results = MaskReader(union=True) if job.union else MaskReader(colours=of_truth.colours)
     for t, (truth_path, result_path) in enumerate(zip(job.truth, job.results, strict=True)):
-        truth, result = read_label_map(truth_path).labels, read_label_map(result_path).labels
-        if not job.union:
-            truth, result = of_truth.read(truth, truth_path), of_results.read(result, result_path)
+        truth, result = of_truth.read(truth_path), of_results.read(result_path)
         if truth.shape != result.shape:
             raise InputError(
                 f"{result_path}: expected the size of {truth_path}, {truth.shape[0]}x{truth.shape[1]}, "
@@ -121,7 +121,8 @@ def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
         paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), scored)
         objects = [1] if video.union else object_ids(first)
         _warn_of_white(paths, objects)
-        jobs.append(ScoringJob(video.name, [video.truth[frame] for frame in scored], paths, video.union, objects, video.white))
+        truth = [video.truth[frame] for frame in scored]
+        jobs.append(ScoringJob(video.name, truth, paths, video.union, objects, video.reader))
     return jobs
 
 
@@ -190,7 +191,7 @@ def youtube_jobs(videos: Sequence[Any], meta: Mapping[str, Mapping[int, Any]], r
                 name = f"{video.name}/{','.join(map(str, numbers))}"
                 paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), frames)
                 _warn_of_white(paths, list(meta[video.name]))
-                jobs.append(ScoringJob(name, [video.truth[frame] for frame in frames], paths, False, numbers, video.white))
+                jobs.append(ScoringJob(name, [video.truth[frame] for frame in frames], paths, False, numbers, video.reader))
     if not jobs:
         raise InputError("nothing to score: no object has a frame after its first")
     return jobs
@@ -244,7 +245,7 @@ def result_folder(results: Path, name: str, *, alone: bool) -> Path:
 
 def _warn_of_white(results: Sequence[Path], objects: Sequence[int]) -> None:
     """Warn if results do not tell the objects of their truth apart."""
-    if len(objects) > 1 and Numbering.of(results).white:
+    if len(objects) > 1 and MaskReader.of(results, note=None).white:
         numbers = ", ".join(map(str, objects))
         warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
 

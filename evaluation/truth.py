@@ -43,7 +43,7 @@ class Truth(NamedTuple):
 def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add the flags that say which data set it is; unless they are `required`, it is DAVIS in its usual place."""
     which = parser.add_mutually_exclusive_group(required=required)
-    davis = {} if required else {"default": "../DAVIS/2017"}
+    davis: dict[str, Any] = {} if required else {"default": "../DAVIS/2017"}
     which.add_argument("--davis_path", metavar="DIR", help="DAVIS, as for eval_davis.py", **davis)
     which.add_argument("--yv_path", metavar="DIR", help="YouTube-VOS or your own videos, as for eval_youtube.py")
     parser.add_argument("--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test (default: the first)")

@@ -16,8 +16,11 @@ from pathlib import Path
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import torch
 
+from annotation.imported import import_masks
 from annotation.session import RECORD, Session
 from annotation.worker import Worker
+from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
+from dataset.label_map import print_note
 from dataset.video_file import one_video, open_video
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
@@ -33,6 +36,7 @@ from util.flags import DefaultsFormatter, first_line, float_between, int_between
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
+    add_mask_flags(result)
     result.add_argument("--port", type=int_between(0, 65535), default=8765, help="of the server; 0 takes any free one")
     result.add_argument(
         "--host",
@@ -88,9 +92,12 @@ def main() -> None:
         device = device_of(arguments.device)
         checkpoint = digest(arguments.model)
         rate = Fraction(arguments.fps).limit_denominator(1001)
-        video = open_video(arguments.video, rate=rate, allow_truncated=arguments.allow_truncated)
+        given = parse_masks(arguments.mask or ())
+        leave_out = masks_among_frames(given, arguments.video)
+        video = open_video(arguments.video, rate=rate, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
         if video.note:
             print(f"note: {video.note}", file=sys.stderr)
+        masks = read_given_masks(given, video.names, video.size, background=arguments.background) if given else {}
         use_threads(arguments.threads)
         options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
         network = {"amp": amp, **network_options(arguments, Path(arguments.output, RECORD))}
@@ -99,6 +106,8 @@ def main() -> None:
         chosen = maker().network.winograd
         settings = {**options, "amp": amp, "model": checkpoint, "device": device.type, "winograd": chosen}
         session = Session(arguments.output, video, arguments.video, settings)
+        if masks and not import_masks(session, masks):
+            print_note(f"--mask is left out, since {arguments.output} has objects already")
         worker = Worker(session, maker, settings, check_memory=arguments.check_memory == "on")
         if session.unclean:
             worker.start("clean")

@@ -21,7 +21,7 @@ from evaluation.truth import add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.image import Numbering, colour_map
+from util.image import colour_map
 from util.picture import draw_mask
 from util.progress import progress_bar
 
@@ -244,7 +244,7 @@ def strip(
         sources.append((str(result.folder), masks, scores))
     rows = []
     for source, masks, scores in [*sources, ("truth", video.truth, None)]:
-        read = partial(video.read_mask, numbering=None if scores is None else Numbering.of(masks.values()))
+        read = partial(video.read_mask, reader=None if scores is None else video.reader.of_results(masks.values()))
         pictures = []
         for t in chosen:
             score = "" if scores is None else f"J&F {percent(scores[t])}"

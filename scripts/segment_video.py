@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import torch
 
-from dataset.drawn_masks import GivenMasks, parse_masks
+from dataset.given_masks import GivenMask, add_mask_flags, keep_objects, masks_among_frames, parse_masks, read_given_masks
 from dataset.video_file import FrameFolder, VideoFile, mean_rate, one_video, open_video
 from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
@@ -36,7 +36,6 @@ from util.errors import InputError, one_line_errors
 from util.files import one_line_for, refuse_existing, stamp
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
-from util.image import object_ids
 from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
@@ -140,23 +139,15 @@ def tell(video: FrameFolder | VideoFile) -> None:
         print(f"note: {video.note}", file=sys.stderr)
 
 
-def leave_out(masks: dict[int, np.ndarray], objects: list[int]) -> dict[int, np.ndarray]:
-    """Masks with these objects alone, without masks that then show none; raises `InputError` for an object in no mask."""
-    there = {i for labels in masks.values() for i in object_ids(labels)}
-    if absent := sorted(set(objects) - there):
-        raise InputError(f"--objects {absent[0]}: expected an object of the masks, {', '.join(map(str, sorted(there)))}")
-    kept = {frame: np.where(np.isin(labels, objects), labels, np.uint8(0)) for frame, labels in masks.items()}
-    return {frame: labels for frame, labels in kept.items() if labels.any()}
-
-
 def settings_of(
-    arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, Path], device: torch.device
+    arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, GivenMask], device: torch.device
 ) -> dict:
     """All that the results depend on."""
     is_folder = isinstance(video, FrameFolder)
     return {
         "video": stamp(video.paths if is_folder else [video.path]),
-        **{f"mask {frame}": stamp([path]) for frame, path in masks.items()},
+        **{f"mask {frame}": stamp(mask.files) for frame, mask in masks.items()},
+        **({"background": arguments.background} if arguments.background is not None else {}),
         "model": digest(arguments.model),
         **segmenter_options(arguments),
         "amp": half_precision_chosen(arguments.amp, device),
@@ -182,13 +173,7 @@ def frame_text(index: int, name: str) -> str:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
-    result.add_argument(
-        "--mask",
-        nargs="+",
-        metavar="[FRAME:]FILE",
-        help="masks (PNG) with their frame numbers, counted from 0; FILE alone is for frame 0; a mask holds object numbers, "
-        "white on black, or one plain colour per object",
-    )
+    add_mask_flags(result)
     result.add_argument(
         "--frame",
         nargs=2,
@@ -241,29 +226,28 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     device = device_of(arguments.device)
-    paths = parse_masks(arguments.mask)
+    given = parse_masks(arguments.mask)
     digest(arguments.model)  # fail early if it is missing, before the video is read
     video = open_video(
         arguments.video,
         rate=Fraction(arguments.fps).limit_denominator(1001),
         allow_truncated=arguments.allow_truncated,
+        leave_out=masks_among_frames(given, arguments.video),
     )
     tell(video)
-    if beyond := [frame for frame in paths if frame >= len(video.names)]:
-        raise InputError(f"--mask {beyond[0]}: {arguments.video} has frames 0 to {len(video.names) - 1}")
-    masks = GivenMasks().read_all(paths, video.size)
-    if arguments.objects:
-        masks = leave_out(masks, arguments.objects)
+    found = read_given_masks(given, video.names, video.size, background=arguments.background)
+    masks = keep_objects(found, arguments.objects) if arguments.objects else found
     use_threads(arguments.threads)
     network = {"amp": half_precision_chosen(arguments.amp, device), **network_options(arguments, *records(arguments))}
     maker = segmenter_maker(arguments.model, device, network=network, **segmenter_options(arguments))
-    propagation = Propagation(video, masks, maker)
+    labels = {frame: mask.labels for frame, mask in masks.items()}
+    propagation = Propagation(video, labels, maker, stated={frame: mask.gone for frame, mask in masks.items()})
     if arguments.check_memory == "on":
         propagation.refuse_if_too_large()
-    settings = settings_of(arguments, video, paths, device) | {"winograd": propagation.segmenter.network.winograd}
+    settings = settings_of(arguments, video, found, device) | {"winograd": propagation.segmenter.network.winograd}
     results = VideoResults(arguments.output, video.names, settings)
     frames = video.paths if isinstance(video, FrameFolder) else []
-    inputs = [Path(arguments.video), *frames, *paths.values(), Path(arguments.model)]
+    inputs = [Path(arguments.video), *frames, *(file for mask in found.values() for file in mask.files), Path(arguments.model)]
     with Lock(results.root, "segment_video.py"):
         if results.claim(inputs, overwrite=arguments.overwrite):
             print(f"{results.root}: already finished; --overwrite repeats it")

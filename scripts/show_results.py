@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from dataset.benchmarks import chosen_videos
+from dataset.label_map import MaskReader
 from evaluation.scores import result_folder
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.image import Numbering
 from util.picture import draw_mask, sheet, write_picture
 
 
@@ -55,14 +55,14 @@ def main() -> None:
         images = [path for path in video.images if path.stem in video.wanted]
         spaced = np.linspace(0, len(images) - 1, min(arguments.frames, len(images))).round().astype(int)
         chosen = [images[i] for i in dict.fromkeys(spaced)]
-        sources: list[tuple[str, Mapping[str, Path], Numbering | None]] = []
+        sources: list[tuple[str, Mapping[str, Path], MaskReader | None]] = []
         for label, folder in zip(labels, folders, strict=True):
             place = result_folder(folder, video.name, alone=len(videos) == 1)
             results = {path.stem: place / f"{path.stem}.png" for path in chosen}
-            sources.append((label, results, Numbering.of(results.values())))
-        for source, masks, numbering in (*sources, ("truth", video.truth, None)):
+            sources.append((label, results, video.reader.of_results(results.values())))
+        for source, masks, reader in (*sources, ("truth", video.truth, None)):
             if all(path.stem in masks for path in chosen):  # the truth is not always public
-                read = partial(video.read_mask, numbering=numbering)
+                read = partial(video.read_mask, reader=reader)
                 rows.append([draw_mask(path, masks[path.stem], read) for path in chosen])
                 captions.append([path.stem for path in chosen])
                 names.append(f"{video.name}\n{source}")

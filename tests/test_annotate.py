@@ -18,10 +18,12 @@ from PIL import Image
 
 from annotation.export import KINDS, export
 from annotation.frames import Frames
+from annotation.imported import import_masks
 from annotation.session import Session
 from annotation.state import Result
 from annotation.worker import Worker
 from dataset.benchmarks import youtube_videos
+from dataset.given_masks import GivenMask
 from dataset.video_file import FrameFolder, VideoFile
 from dataset.vos import VideoClips
 from evaluation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, changing_locally, cut
@@ -89,6 +91,18 @@ def test_the_first_following_is_what_segment_video_does(bench, light_file, tmp_p
         expected = read_label_map(tmp_path / f"own/masks/{t}.png").labels
         np.testing.assert_array_equal(bench.session.labels(t), masks.get(t, expected))
         np.testing.assert_array_equal(read_label_map(tmp_path / f"out/masks/{t}.png").labels, masks.get(t, expected))
+
+
+def test_masks_of_files_become_given_masks_of_a_new_session(bench, video, tmp_path):
+    session = Session(tmp_path / "new", video, tmp_path / "frames")
+    first, gone = square((4, 4), (30, 20)), square() * 0
+    masks = {2: GivenMask(7 * first, frozenset(), ()), 5: GivenMask(gone, frozenset({7}), ())}
+    assert import_masks(session, masks)
+    assert [(each.id, each.name) for each in session.objects] == [(1, "object 7"), (2, "object 14")]
+    np.testing.assert_array_equal(session.given_labels(2), first)
+    assert {frame: (mask.stated, mask.shown) for frame, mask in session.given.items()} == {2: ([1, 2], [1, 2]), 5: ([1], [])}
+    assert not import_masks(session, masks)
+    session.close()
 
 
 def test_a_correction_computes_the_interval_between_its_neighbours_and_nothing_else(bench):

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torchvision import transforms
 from torchvision.models import ResNet50_Weights
 
+from dataset import label_map
 from util import image, tensors
 from util.errors import InputError
 
@@ -330,7 +331,7 @@ def test_several_pictures_in_a_file_are_refused(tmp_path):
             read(tmp_path / "stack.tif")
 
 
-@pytest.mark.parametrize("read", [image.read_label_map, image.label_map_size])
+@pytest.mark.parametrize("read", [image.read_label_map, label_map.mask_size])
 def test_a_mask_in_a_lossy_format_is_refused_whatever_it_is_called(read, tmp_path):
     mask = Image.fromarray((RAMP > 99) * np.uint8(255))
     mask.save(tmp_path / "mask.jpg")
@@ -379,14 +380,6 @@ def test_255_beside_numbers_after_white_on_black_is_refused(strict):
 def test_white_on_black_after_numbers_is_refused_where_each_mask_must_state_something():
     with pytest.raises(InputError, match=r"^1.png: expected numbered objects, .* found only 0 and 255"):
         as_numbered([0, 7], [255, 0], strict=True)
-
-
-def test_the_files_of_a_video_decide_by_the_first_that_is_not_empty(tmp_path):
-    paths = [tmp_path / f"{t}.png" for t in range(3)]
-    for path, values in zip(paths, ([0, 0], [0, 255], [0, 3]), strict=True):
-        image.write_label_map(path, np.array([values], dtype=np.uint8), None)
-    assert [image.Numbering.of(paths[:n]).white for n in range(4)] == [None, None, True, True]
-    assert image.Numbering.of(paths[::-1]).white is False
 
 
 def test_a_picture_that_shrinks_much_does_not_alias():

@@ -294,7 +294,7 @@ def make_larger(path: Path) -> None:
         (Path.unlink, "no such result; 1 of 28 are missing there"),
         (make_larger, "expected the size of {truth}, 128x224, found 200x300"),
         (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot read this image"),
-        (lambda path: Image.new("RGB", (224, 128)).save(path), "expected a label map"),
+        (lambda path: Image.effect_noise((224, 128), 99).convert("RGB").save(path), "expected one plain number or colour"),
     ],
     ids=["absent", "larger", "truncated", "RGB"],
 )

@@ -15,7 +15,6 @@ from conftest import PALETTE
 from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
-from dataset.drawn_masks import GivenMasks, parse_masks
 from dataset.video_file import VideoFile, one_video, open_video
 from model import VideoSegmenter, blend
 from util.ahead import read_ahead
@@ -210,105 +209,6 @@ def test_frames_that_differ_in_harmless_ways_are_taken(tmp_path):
     for name in ("img.png", "img (1).png", "img (2).png", "img 3.jpg", "img 4.jpg"):
         Image.fromarray(picture(3)).save(tmp_path / name)
     assert len(open_video(tmp_path).names) == 7
-
-
-def test_masks_may_be_paletted_greyscale_or_coloured(tmp_path):
-    labels = square((4, 4), (30, 20))
-    write_label_map(tmp_path / "palette.png", labels, PALETTE)
-    write_label_map(tmp_path / "grey.png", 7 * labels, None)
-    write_label_map(tmp_path / "union.png", (labels == 2) * np.uint8(255), None)
-    Image.fromarray(labels > 1).save(tmp_path / "bits.png")
-    for name, expected in (("palette", labels), ("grey", 7 * labels), ("union", labels == 2), ("bits", labels == 2)):
-        assert np.array_equal(GivenMasks().read(tmp_path / f"{name}.png", SIZE), expected)
-    colours = np.array([[0, 0, 0, 255], [250, 10, 10, 255], [10, 250, 10, 255], [10, 250, 10, 20]], np.uint8)
-    Image.fromarray(colours[labels], "RGBA").save(tmp_path / "colour.png")
-    Image.fromarray(colours[np.where(labels == 2, 2, 0)][..., :3]).save(tmp_path / "second.png")
-    Image.fromarray(colours[np.where(labels == 2, 3, labels)], "RGBA").save(tmp_path / "transparent.png")
-    masks = GivenMasks()
-    second = masks.read(tmp_path / "second.png", SIZE)
-    (green,) = set(np.unique(second)) - {0}
-    both = masks.read(tmp_path / "colour.png", SIZE)
-    assert np.array_equal(both == green, labels == 2)  # the same colour is the same object
-    assert len(np.unique(both)) == 3
-    assert np.array_equal(masks.read(tmp_path / "transparent.png", SIZE) != 0, labels == 1)
-
-
-def test_masks_with_soft_edges_are_refused_with_advice(tmp_path):
-    circle = np.zeros((96, 128, 3), np.uint8)
-    cv2.circle(circle, (60, 50), 30, (250, 60, 60), -1, cv2.LINE_AA)
-    Image.fromarray(circle).save(tmp_path / "soft.png")
-    Image.fromarray(circle[..., 0]).save(tmp_path / "grey.png")
-    hard = (circle[..., 0] > 125)[..., None] * np.array([250, 60, 60], np.uint8)
-    Image.fromarray(hard).save(tmp_path / "hard.png")
-    for name in ("soft.png", "grey.png"):
-        with pytest.raises(InputError, match=rf"{name}: .* without antialiasing"):
-            GivenMasks().read(tmp_path / name, (96, 128))
-    assert set(np.unique(GivenMasks().read(tmp_path / "hard.png", (96, 128)))) == {0, 1}
-
-
-def test_masks_that_cannot_be_are_told(tmp_path):
-    write_label_map(tmp_path / "small.png", square((4, 4))[:20], PALETTE)
-    write_label_map(tmp_path / "nothing.png", np.zeros(SIZE, np.uint8), PALETTE)
-    codes = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) // 8
-    many = np.repeat(np.repeat(np.stack([codes % 256, codes // 256, codes * 0 + 9], axis=-1), 3, axis=0), 3, axis=1)
-    Image.fromarray(many.astype(np.uint8)).save(tmp_path / "many.png")
-    with pytest.raises(InputError, match="mask is 20x64, its frame is 48x64"):
-        GivenMasks().read(tmp_path / "small.png", SIZE)
-    with pytest.raises(InputError, match=r"nothing.png: expected an object, found none"):
-        GivenMasks().read_all({0: tmp_path / "nothing.png"}, SIZE)
-    with pytest.raises(InputError, match=r"many.png: expected at most 254 objects"):
-        GivenMasks().read(tmp_path / "many.png", many.shape[:2])
-    with pytest.raises(InputError, match=r"found a.png and b.png for frame 3"):
-        parse_masks(["3:a.png", "3:b.png"])
-    assert parse_masks(["7:b.png", "a.png"]) == {0: Path("a.png"), 7: Path("b.png")}
-
-
-@pytest.fixture
-def drawn(tmp_path):
-    """Masks of one square and of two, in the formats that people use."""
-    one, two = square((4, 4)), square((30, 20), (8, 30))
-    colours = np.array([[0, 0, 0], [255, 255, 255], [250, 10, 10]], np.uint8)
-    for name, labels in (("one", one), ("two", two)):
-        Image.fromarray(colours[labels]).save(tmp_path / f"{name}_coloured.png")
-        write_label_map(tmp_path / f"{name}_numbered.png", labels, PALETTE)
-    write_label_map(tmp_path / "white.png", 255 * one, None)
-    Image.fromarray(one > 0).save(tmp_path / "bits.png")
-    write_label_map(tmp_path / "empty.png", 0 * one, None)
-    Image.fromarray(255 * one).save(tmp_path / "photo.jpg")
-
-    def read(*names: str) -> list[list[int]]:
-        """The ids in each mask that counts."""
-        paths = {10 * t: tmp_path / name for t, name in enumerate(names)}
-        return [np.unique(labels)[1:].tolist() for labels in GivenMasks().read_all(paths, SIZE).values()]
-
-    return read
-
-
-@pytest.mark.parametrize("white", ["white.png", "bits.png", "one_coloured.png"])
-def test_white_on_black_is_one_object_however_it_is_saved(white, drawn):
-    for other in ("white.png", "bits.png", "one_coloured.png", "one_numbered.png"):
-        assert drawn(white, other) == [[1], [1]]
-    assert drawn(white, "two_coloured.png") == [[1], [1, 2]]
-    assert drawn("empty.png", "empty.png", white) == [[1]]
-
-
-def test_a_colour_is_never_the_number_of_another_object(drawn):
-    assert drawn("two_numbered.png", "two_coloured.png") == [[1, 2], [3, 4]]
-    assert drawn("two_coloured.png", "one_coloured.png") == [[1, 2], [2]]  # the red, with the lower code, came first
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (("two_numbered.png", "white.png"), r"white.png: expected numbered objects, .*give the object its number$"),
-        (("white.png", "empty.png"), r"empty.png: expected an object, .*, found none; leave this mask out$"),
-        (("empty.png", "empty.png"), r"empty.png, .*empty.png: expected an object, found none$"),
-        (("photo.jpg",), r"photo.jpg: expected a mask as PNG, found JPEG, which changes values; save the mask as PNG$"),
-    ],
-)
-def test_masks_that_would_be_misunderstood_are_refused(names, message, drawn):
-    with pytest.raises(InputError, match=message):
-        drawn(*names)
 
 
 def test_an_empty_mask_before_the_first_object_changes_nothing(light_file, script, tmp_path):

@@ -193,7 +193,7 @@ def test_white_on_black_is_object_1_and_comes_back_as_such(own):
     for t in (0, 2):
         write_label_map(own / f"Annotations/cat/0000{t}.png", labels(255), None if t else colour_map())
     cat, dog = youtube_videos(own, all_masks=True, truth=own / "Annotations")
-    assert (cat.white, dog.white) == (True, False)
+    assert (cat.reader.white, dog.reader.white) == (True, False)
     assert given_in(cat) == {"00000": [0, 1], "00002": [0, 1]}
     assert given_in(youtube_videos(own)[0]) == {"00000": [0, 1]}
     assert annotated_objects(cat).keys() == {1}
@@ -334,8 +334,8 @@ def break_davis(root, how: str) -> None:
         mask.unlink()
     elif how == "mask of another size":
         write_label_map(mask, labels(1)[:, 1:], colour_map())
-    elif how == "RGB mask":
-        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(mask)
+    elif how == "photograph":
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(mask)
     elif how == "mask without object":
         write_label_map(mask, labels(), colour_map())
     elif how == "JPEG mask":
@@ -364,7 +364,7 @@ def break_davis(root, how: str) -> None:
         ("no frames", r"480p/dog: expected frames \(jpg, png, webp, bmp or tif\), found an empty folder"),
         ("no first mask", r"dog/00000.png: no such mask"),
         ("mask of another size", r"dog/00000.png: mask is 24x31, its frame is 24x32"),
-        ("RGB mask", r"dog/00000.png: expected a label map .*, found mode RGB"),
+        ("photograph", r"dog/00000.png: expected one plain .* for each object, found"),
         ("mask without object", r"dog/00000.png: expected an object, found a mask that is 0 everywhere$"),
         ("JPEG mask", r"dog/00000.png: no such mask; found 00000.jpg, save masks as PNG$"),
         ("JPEG called png", r"dog/00000.png: expected a mask as PNG, found JPEG"),

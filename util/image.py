@@ -8,7 +8,7 @@ import contextlib
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -111,16 +111,6 @@ class Numbering:
         self.white = white
         self.strict = strict
 
-    @classmethod
-    def of(cls, paths: Iterable[str | Path]) -> "Numbering":
-        """The numbering of a video's mask files, given in frame order; reads up to the first that is not empty."""
-        result = cls()
-        for path in paths:
-            result.read(read_label_map(path).labels, path)
-            if result.white is not None:
-                break
-        return result
-
     def read(self, labels: np.ndarray, source: str | Path) -> np.ndarray:
         """A label map (H, W) uint8 with ids only: 255 becomes 1 in white-on-black videos, else 0.
 
@@ -194,15 +184,16 @@ def in_order(images: Iterable[Path]) -> list[Path]:
     return [path for stem in natural_order(by_stem) for path in sorted(by_stem[stem])]
 
 
-def list_frames(folder: str | Path) -> list[Path]:
-    """`list_images`, for a folder whose files are identified by their stems.
+def list_frames(folder: str | Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
+    """`list_images`, for a folder whose files are identified by their stems, without those in `leave_out`.
 
     Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
     for path in Path(folder).iterdir():
         if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and path.exists() and not path.is_file():
             raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
-    return refuse_twins(list_images(folder))
+    others = {path.resolve() for path in leave_out}
+    return refuse_twins([path for path in list_images(folder) if not others or path.resolve() not in others])
 
 
 def refuse_twins(images: list[Path]) -> list[Path]:
@@ -355,12 +346,15 @@ def _as_8_bits(values: np.ndarray, bits: int, levels: Levels | None) -> np.ndarr
 
 
 def read_label_map(path: str | Path) -> LabelMap:
-    """A paletted or greyscale PNG as a label map, with the file's own values (1-bit masks: 0 and 255).
+    """A paletted or greyscale PNG that we wrote, with the file's own values (1-bit masks: 0 and 255); masks of others
+    are for `dataset.label_map`.
 
     Raises `InputError` naming the file if it is not a label map or its format is lossy.
     """
     with open_image(path) as image:
-        _refuse_as_label_map(image)
+        refuse_lossy(image)
+        if image.mode not in ("P", "L", "1"):
+            raise InputError(f"expected a label map (a paletted or greyscale PNG), found mode {image.mode}")
         palette = None
         if image.mode == "P":
             palette = bytes(image.getpalette("RGB") or []).ljust(768, b"\0")
@@ -390,7 +384,8 @@ class Header(NamedTuple):
 def read_header(path: str | Path) -> Header:
     """Raises `InputError` naming the file if it is no picture."""
     with open_image(path, load=False) as image:
-        depth = str(image.tile[0][3]) if image.tile else ""
+        tile = getattr(image, "tile", None)  # only images from files have it
+        depth = str(tile[0][3]) if tile else ""
         file = {"MPO": "JPEG"}.get(str(image.format), str(image.format))
         picture = KINDS.get(image.mode, "grey" if image.mode[0] in "LIF" else "colour")
         return Header(
@@ -409,8 +404,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    size = image.height, image.width
-    return size[::-1] if _orientation(image) >= SIDEWAYS else size
+    height, width = image.height, image.width
+    return (width, height) if _orientation(image) >= SIDEWAYS else (height, width)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -430,24 +425,11 @@ def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
     return values[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
 
 
-def label_map_size(path: str | Path) -> tuple[int, int]:
-    """Height and width, read from the file's header only; raises `InputError` like `read_label_map`."""
-    with open_image(path, load=False) as image:
-        _refuse_as_label_map(image)
-        return _upright_size(image)
-
-
 def refuse_lossy(image: Image.Image) -> None:
     """Raise `InputError`, without the file's name, if a mask's file format is lossy."""
     kind = "JPEG" if image.info.get("compression") == "jpeg" else image.format  # within a TIFF
     if kind not in LOSSLESS:
         raise InputError(f"expected a mask as PNG, found {kind}, which changes values; save the mask as PNG")
-
-
-def _refuse_as_label_map(image: Image.Image) -> None:
-    refuse_lossy(image)
-    if image.mode not in ("P", "L", "1"):
-        raise InputError(f"expected a label map (a paletted or greyscale PNG), found mode {image.mode}")
 
 
 def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None) -> None:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset.benchmarks import davis_places, davis_videos, is_sparse, read_image_set, youtube_videos
+from dataset.label_map import MaskReader, list_masks, mask_size
 from dataset.preparation import map_parallel
 from dataset.sources import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
 from util.errors import InputError, one_line_errors
@@ -27,12 +28,10 @@ from util.files import subfolders
 from util.flags import DefaultsFormatter, first_line, non_negative_int, worker_count
 from util.image import (
     image_size,
-    label_map_size,
     list_frames,
     list_images,
     read_grey,
     read_image,
-    read_label_map,
     refuse_twins,
     size_text,
 )
@@ -191,7 +190,8 @@ def readiness(use: Use, sets: list[DataSet]) -> str:
 def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -> list[str]:
     """Problems of a video's frames and masks; with `every_frame`, every frame must have a mask."""
     try:
-        frames, found = ({path.stem: path for path in list_frames(f)} if f.is_dir() else {} for f in (images, masks))
+        frames = {path.stem: path for path in list_frames(images)} if images.is_dir() else {}
+        found = list_masks(masks) if masks.is_dir() else {}
     except InputError as error:
         return [str(error)]
     for folder, content in ((images, frames), (masks, found)):
@@ -205,7 +205,7 @@ def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -
 
 def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode: bool, grey: bool = False) -> list[str]:
     """Problems of images and their masks (`grey`: masks of any mode); with `one_size`, all images must have the same size."""
-    read, size_of = (read_grey, image_size) if grey else (_labels, label_map_size)
+    read, size_of = (read_grey, image_size) if grey else (_labels, mask_size)
     problems, first = [], None
     for image, mask in pairs:
         try:
@@ -267,7 +267,7 @@ def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
 
 
 def _labels(mask: Path) -> np.ndarray:
-    return read_label_map(mask).labels
+    return MaskReader(note=None).read(mask)
 
 
 def _run(job: Job) -> list[str]:

@@ -292,7 +292,7 @@ CASES = [
     # evaluation: masks
     Case("a mask of another size", davis(), 2, "mask is", save(FIRST, GREY.resize((10, 10)))),
     Case("an empty mask", davis(), 2, "00000.png", save(FIRST, Image.fromarray(labels()))),
-    Case("a mask in colour", davis(), 2, "label map", save(FIRST, picture(0))),
+    Case("a photograph as a mask", davis(), 2, "one plain", save(FIRST, picture(0))),
     Case("a JPEG that is called PNG", davis(), 2, "JPEG", save(FIRST, GREY, format="JPEG")),
     Case("a mask of no bytes", davis(), 2, "00000.png", write(FIRST, b"")),
     Case(
@@ -568,7 +568,7 @@ CASES = [
     ),
     Case("a mask for no frame", film("--mask", "99:mask.png"), 2, "0 to 7"),
     Case("a mask for a frame below 0", film("--mask", "-1:mask.png"), 2, "-1:mask.png"),
-    Case("two masks for a frame", film("--mask", "mask.png", "0:mask.png"), 2, "one mask for each frame"),
+    Case("two masks for a frame", film("--mask", "mask.png", "0:mask.png"), 2, "one object"),
     Case("a mask that is not there", film("--mask", "nowhere.png"), 2, "nowhere.png"),
     Case("a mask that is text", film("--mask", "notes.txt"), 2, "notes.txt"),
     Case(

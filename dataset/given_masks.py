@@ -1,0 +1,236 @@
+"""The masks that a user gives for a video of their own, in the forms that labelling tools write."""
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dataset.label_map import (
+    EACH_OBJECT,
+    MOST_OBJECTS,
+    MaskReader,
+    in_front,
+    list_masks,
+    mask_files,
+    object_files,
+    parse_colour,
+    print_note,
+)
+from dataset.shapes import Masks, read_shapes
+from util.errors import InputError, names_some
+from util.image import natural_order, object_ids, size_text
+
+HINT = "(--background 'COLOUR'; if it is an object, --background black)"
+NOT_READ = {
+    ".txt": "a YOLO text file",
+    ".xml": "an XML file",
+    ".zip": "an archive, unpack it",
+    ".npz": "several arrays, save one as .npy",
+    ".mat": "a MATLAB file",
+    ".psd": "a Photoshop file",
+    ".xcf": "a GIMP file",
+    ".svg": "an SVG drawing",
+}
+
+
+class GivenMask(NamedTuple):
+    """What the user gives for one frame."""
+
+    labels: np.ndarray  # (H, W) uint8 ids
+    gone: frozenset[int]  # objects that the mask says are not in the frame
+    files: tuple[Path, ...]
+
+
+class Source(NamedTuple):
+    """A mask before it is read: a file, or the shapes in one."""
+
+    frame: int
+    path: Path
+    shapes: Masks | None = None
+
+
+def add_mask_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--mask` and `--background`."""
+    parser.add_argument(
+        "--mask",
+        nargs="+",
+        metavar="[FRAME:]FILE",
+        help="masks with their frame numbers, counted from 0; without one, for the frame of the file's name or else frame 0: "
+        "PNG with object numbers, white on black or one plain colour per object; COCO or labelme JSON; an .npy array; a "
+        "folder of masks named like frames.  Several for one frame are one object each",
+    )
+    parser.add_argument(
+        "--background",
+        type=_colour,
+        metavar="COLOUR",
+        help="the colour that is background in the masks, such as white, '#ffffff' or 255 (default: black, checked)",
+    )
+
+
+def _colour(text: str) -> int:
+    try:
+        return parse_colour(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def parse_masks(texts: Sequence[str]) -> list[tuple[int | None, Path]]:
+    """`["first.png", "120:second.png"]` -> frames, where told, and files or folders.
+
+    Raises `InputError` if a frame is negative or has more than 9 digits.
+    """
+    result: list[tuple[int | None, Path]] = []
+    for text in texts:
+        found = re.fullmatch(r"(-?[0-9]+):(.+)", text)
+        number, path = found.groups() if found else (None, text)
+        if number is not None and (number.startswith("-") or len(number) > 9):
+            raise InputError(f"--mask {text}: expected FRAME:FILE with a frame from 0 on")
+        result.append((None if number is None else int(number), Path(path)))
+    return result
+
+
+def masks_among_frames(given: Iterable[tuple[int | None, Path]], video: str | Path) -> list[Path]:
+    """The files given that lie in the folder of the video's frames, which are no frames; prints a note for each."""
+    folder = Path(video).resolve()
+    result = [path for _, path in given if path.is_file() and path.resolve().parent == folder]
+    for path in result:
+        print_note(f"{path} is a mask, so it is left out of the frames")
+    return result
+
+
+def read_given_masks(
+    given: Iterable[tuple[int | None, Path]],
+    names: Sequence[str],
+    size: tuple[int, int],
+    *,
+    background: int | None = None,
+) -> dict[int, GivenMask]:
+    """The masks by frame, ascending, of a video whose frames have these names and this size.
+
+    An empty mask after the first object says that no object is in its frame; empty ones before it are left out.  Several files
+    for one frame are masks of one object each, the same object at the same place in every frame.  A file without a frame is
+    for the frame of its name, else for frame 0.  Raises `InputError` naming the file if a mask is invalid, or all are empty.
+    """
+    sources: dict[int, list[Source]] = {}
+    for frame, path in given:
+        for source in _sources(frame, path, names):
+            sources.setdefault(source.frame, []).append(source)
+    sources = dict(sorted(sources.items()))
+    everything = [source for of_frame in sources.values() for source in of_frame]
+    _refuse_other_names(sources, names)
+    if beyond := [source for source in everything if source.frame >= len(names)]:
+        raise InputError(f"--mask {beyond[0].frame}:{beyond[0].path}: the video has frames 0 to {len(names) - 1}")
+    with_shapes = [source for source in everything if source.shapes is not None]
+    if with_shapes and len(with_shapes) < len(everything):
+        raise InputError(f"{with_shapes[0].path}: expected JSON files or pictures, found both; which objects are the same?")
+    counts = {len(of_frame) for of_frame in sources.values()}
+    if len(counts) > 1:
+        most, least = (next(s for s in sources.values() if len(s) == count) for count in (max(counts), min(counts)))
+        raise InputError(
+            f"--mask: expected one mask of each object wherever there are several for a frame, found {len(most)} for frame "
+            f"{most[0].frame} and {len(least)} for frame {least[0].frame}; give an empty one for an object that is not there"
+        )
+    reader = MaskReader(strict=True, careful=True, background=background, hint=HINT)
+    titles: dict[str, int] = {}
+    masks: dict[int, GivenMask] = {}
+    for frame, of_frame in sources.items():
+        labels, empty = _read(of_frame, reader, titles)
+        files = tuple(file for source in of_frame for file in mask_files(source.path))
+        if labels.shape != size:
+            raise InputError(f"{of_frame[0].path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
+        if labels.any() or masks:
+            masks[frame] = GivenMask(labels, frozenset(empty), files)
+    if not masks:
+        raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
+    objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))
+    return {frame: mask._replace(gone=mask.gone & objects if mask.labels.any() else objects) for frame, mask in masks.items()}
+
+
+def keep_objects(masks: dict[int, GivenMask], objects: Iterable[int]) -> dict[int, GivenMask]:
+    """Masks with these objects alone, without masks that then say nothing; raises `InputError` for an object in no mask."""
+    there = {i for mask in masks.values() for i in object_ids(mask.labels)}
+    if absent := sorted(set(objects) - there):
+        raise InputError(f"--objects {absent[0]}: expected an object of the masks, {', '.join(map(str, sorted(there)))}")
+    kept = {
+        frame: GivenMask(
+            np.where(np.isin(mask.labels, [*objects]), mask.labels, np.uint8(0)), mask.gone.intersection(objects), mask.files
+        )
+        for frame, mask in masks.items()
+    }
+    return {frame: mask for frame, mask in kept.items() if mask.labels.any() or mask.gone}
+
+
+def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source]:
+    """What a `--mask` names."""
+    if path.is_dir():
+        if frame is not None:
+            raise InputError(f"--mask {frame}:{path}: expected a file; masks in a folder go by their names")
+        masks = list_masks(path)
+        masks |= {file.stem: file for file in sorted(path.glob("*.json"), key=lambda file: natural_order(file.name))}
+        if not masks:
+            raise InputError(f"{path}: expected masks named like frames, found none")
+        return [source for name, file in masks.items() for source in _in_folder(name, file, path, names)]
+    if path.suffix.lower() == ".json":
+        by_frame = read_shapes(path)
+        if frame is not None and len(by_frame) > 1:
+            raise InputError(f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; leave out the number")
+        return [
+            Source(_frame_of(name, path, names) if frame is None else frame, path, shapes) for name, shapes in by_frame.items()
+        ]
+    if what := NOT_READ.get(path.suffix.lower()):
+        raise InputError(f"{path}: expected a mask as PNG, found {what}: export PNG masks or COCO JSON")
+    if frame is None and path.stem in names:
+        frame = names.index(path.stem)
+        if frame:
+            print_note(f"{path} is for frame {frame}, by its name")
+    return [Source(frame or 0, path)]
+
+
+def _in_folder(name: str, file: Path, folder: Path, names: Sequence[str]) -> list[Source]:
+    if file.suffix.lower() == ".json":
+        return _sources(None, file, names)
+    return [Source(_frame_of(name, folder, names), file)]
+
+
+def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
+    """The frame of this name, or of the same number."""
+    if not name:
+        return 0
+    if name in names:
+        return names.index(name)
+    same = [i for i, other in enumerate(names) if name.isdecimal() and other.isdecimal() and int(name) == int(other)]
+    if len(same) != 1:
+        some = names_some(names[:3]) + (f" to {names[-1]}" if len(names) > 3 else "")
+        raise InputError(f"{path}: expected masks named like frames ({some}), found {name}")
+    return same[0]
+
+
+def _refuse_other_names(sources: dict[int, list[Source]], names: Sequence[str]) -> None:
+    for frame, of_frame in sources.items():
+        name = of_frame[0].path.stem
+        if len(of_frame) == 1 and name in names and names.index(name) != frame and of_frame[0].shapes is None:
+            like = names.index(name)
+            raise InputError(f"--mask: {of_frame[0].path} is named like frame {like} ({name}), but given for frame {frame}")
+
+
+def _read(sources: list[Source], reader: MaskReader, titles: dict[str, int]) -> tuple[np.ndarray, set[int]]:
+    """A frame's label map, and the objects whose masks are empty."""
+    if sources[0].shapes is not None:
+        found: dict[int, np.ndarray] = {}
+        for source in sources:
+            for title, mask in (source.shapes or {}).items():
+                number = titles.setdefault(title, len(titles) + 1)
+                if number > MOST_OBJECTS:
+                    raise InputError(f"{source.path}: expected at most {MOST_OBJECTS} objects in all masks, found more")
+                found[number] = found[number] | mask if number in found else mask
+        if not found:
+            raise InputError(f"{sources[0].path}: expected an object, found none")
+        return in_front(found), {number for number, mask in found.items() if not mask.any()}
+    if sources[0].path.parent.name == EACH_OBJECT:
+        return reader.merge(object_files(sources[0].path))
+    if len(sources) > 1:
+        return reader.merge({source.path: number for number, source in enumerate(sources, start=1)})
+    return reader.read(sources[0].path), set()

@@ -1,0 +1,198 @@
+"""Masks as shapes in JSON: COCO (run lengths or polygons), YouTube-VIS, SAM's and labelme's files.
+
+Written against the formats' descriptions, since `pycocotools` is no dependency.
+"""
+
+import base64
+import io
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from util.errors import InputError, shorten
+from util.files import read_json
+from util.image import size_text
+
+Masks = dict[str, np.ndarray]  # (H, W) bool by the object's name
+LARGEST = 2**28  # pixels
+TRACKS = ("track_id", "instance_id", "object_id")  # where tools say which object an annotation shows
+
+
+def read_shapes(path: Path) -> dict[str, Masks]:
+    """The masks in a JSON file, by the frame's name (empty if the file does not tell it) and the object's.
+
+    Raises `InputError` naming the file if it is none of these formats, or does not say which shapes are one object.
+    """
+    content = read_json(path)
+    try:
+        if isinstance(content, dict) and "shapes" in content:
+            return {_stem(content.get("imagePath")) or path.stem: _labelme(content)}
+        if isinstance(content, dict) and "videos" in content:
+            return _youtube_vis(content)
+        if isinstance(content, dict) and "annotations" in content and ("images" in content or "image" in content):
+            return _coco(content)
+        each = content if isinstance(content, list) else [content]
+        each = [entry.get("segmentation", entry) for entry in each]
+        if each and all("counts" in entry for entry in each):
+            return {"": {str(i): decode_rle(entry) for i, entry in enumerate(each, start=1)}}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise InputError(f"{path}: expected COCO or labelme JSON, found another layout ({shorten(error)})") from error
+    raise InputError(f"{path}: expected COCO or labelme JSON, found another layout; export PNG masks or COCO JSON")
+
+
+def _coco(content: dict[str, Any]) -> dict[str, Masks]:
+    images = content["images"] if "images" in content else [content["image"]]
+    categories = {entry["id"]: str(entry["name"]) for entry in content.get("categories", ())}
+    by_image: dict[Any, list[dict]] = {}
+    only = images[0].get("id") if len(images) == 1 else None
+    for entry in content["annotations"]:
+        by_image.setdefault(entry.get("image_id", only), []).append(entry)
+    if unknown := by_image.keys() - {image.get("id") for image in images}:
+        raise InputError(f"expected annotations of its images, found image_id {shorten(min(unknown, key=str))}")
+    result: dict[str, Masks] = {}
+    several: list[str] = []  # images with two objects of a category and nothing that tells them apart
+    for image in images:
+        entries = by_image.get(image.get("id"), [])
+        name = _stem(image.get("file_name"))
+        if entries and name in result:
+            raise InputError(f"expected each frame once, found {name} twice")
+        masks: Masks = {}
+        for number, entry in enumerate(entries, start=1):
+            category = categories.get(entry.get("category_id"), "object")
+            facts = {**entry, **(entry.get("attributes") or {})}
+            track = next((facts[key] for key in TRACKS if facts.get(key) is not None), None)
+            alone = sum(other.get("category_id") == entry.get("category_id") for other in entries) == 1
+            if track is None and not alone:
+                several.append(f"several '{category}' in {name}")
+            title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
+            mask = _segmentation(entry.get("segmentation"), (int(image["height"]), int(image["width"])))
+            masks[title] = masks[title] | mask if title in masks else mask
+        if entries:
+            result[name] = masks
+    if several and len(result) > 1:
+        raise InputError(f"expected a track_id of each object, found {several[0]} without one: which is which?")
+    return result
+
+
+def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
+    if len(videos := content["videos"]) != 1:
+        raise InputError(f"expected the annotations of one video, found {len(videos)}")
+    size = int(videos[0]["height"]), int(videos[0]["width"])
+    result: dict[str, Masks] = {}
+    for entry in content["annotations"]:
+        for name, segmentation in zip(videos[0]["file_names"], entry["segmentations"], strict=True):
+            if segmentation:
+                result.setdefault(_stem(name), {})[str(entry["id"])] = _segmentation(segmentation, size)
+    return result
+
+
+def _labelme(content: dict[str, Any]) -> Masks:
+    size = int(content["imageHeight"]), int(content["imageWidth"])
+    masks: Masks = {}
+    for shape in content["shapes"]:
+        group = shape.get("group_id")
+        title = str(shape["label"]) + ("" if group is None else f" {group}")
+        if title in masks and group is None:
+            raise InputError(
+                f"expected a group_id where two shapes have one label, found '{title}' twice without: the same group_id if "
+                "they are one object, else two labels"
+            )
+        mask = _not_empty(_labelme_shape(shape, size))
+        masks[title] = masks[title] | mask if title in masks else mask
+    return masks
+
+
+def _labelme_shape(shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
+    points, kind = np.array(shape["points"], float), shape.get("shape_type") or "polygon"
+    if kind == "polygon":
+        return fill_polygon(points, size)
+    if kind == "rectangle":
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        return fill_polygon(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]), size)
+    if kind == "circle":
+        y, x = np.mgrid[: size[0], : size[1]] + 0.5
+        return (x - points[0, 0]) ** 2 + (y - points[0, 1]) ** 2 <= ((points[1] - points[0]) ** 2).sum()
+    if kind == "mask":
+        found = np.array(Image.open(io.BytesIO(base64.b64decode(shape["mask"]))).convert("L")) != 0
+        left, top = points.min(axis=0).round().astype(int)
+        result = np.zeros(size, bool)
+        result[top : top + len(found), left : left + found.shape[1]] = found
+        return result
+    raise InputError(f"expected polygons, rectangles, circles or masks, found a {kind}, which has no area")
+
+
+def _segmentation(found: Any, size: tuple[int, int]) -> np.ndarray:
+    """A COCO segmentation (H, W) bool: run lengths, or polygons as lists of x and y in turn."""
+    if isinstance(found, dict):
+        mask = decode_rle(found)
+        if mask.shape != size:
+            raise InputError(f"expected a mask of {size_text(size)}, as its image, found {size_text(mask.shape)}")
+        return mask
+    if not found:
+        raise InputError("expected a segmentation of each object, found none; boxes are not enough")
+    found = [found] if isinstance(found[0], int | float) else found
+    polygons = [np.array(polygon, float).reshape(-1, 2) for polygon in found]
+    if max(points.max() for points in polygons) <= 1:
+        raise InputError("expected coordinates in pixels, found numbers from 0 to 1")
+    return _not_empty(np.logical_or.reduce([fill_polygon(points, size) for points in polygons]))
+
+
+def _not_empty(mask: np.ndarray) -> np.ndarray:
+    if not mask.any():  # else it would say that the object is gone
+        raise InputError("expected shapes that hold pixels, found one that holds none")
+    return mask
+
+
+def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixels (H, W) bool whose centres lie in a polygon of (x, y), (N, 2); where it crosses itself, the even-odd rule."""
+    if not np.isfinite(points).all():
+        raise InputError("expected finite coordinates")
+    result = np.zeros(size, bool)
+    x, y = points.T
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    for row in range(max(0, math.floor(y.min())), min(size[0], math.ceil(y.max()))):
+        centre = row + 0.5
+        crosses = (y <= centre) != (next_y <= centre)
+        share = (centre - y[crosses]) / (next_y[crosses] - y[crosses])
+        ends = np.ceil(np.sort(x[crosses] + share * (next_x[crosses] - x[crosses])) - 0.5).clip(0, size[1]).astype(int)
+        for start, stop in zip(ends[::2], ends[1::2], strict=True):
+            result[row, start:stop] = True
+    return result
+
+
+def decode_rle(rle: dict[str, Any]) -> np.ndarray:
+    """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first."""
+    height, width = (int(side) for side in rle["size"])
+    counts = rle["counts"]
+    counts = np.array(_uncompressed(counts) if isinstance(counts, str) else counts, np.int64)
+    if height < 1 or width < 1 or height * width > LARGEST or (counts < 0).any() or counts.sum() != height * width:
+        raise InputError(f"expected run lengths of {height}x{width} pixels, found {counts.sum()}")
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+
+
+def _uncompressed(text: str) -> list[int]:
+    """Run lengths from COCO's text: groups of 5 bits from the lowest on, and a 6th bit that says whether more follow; the
+    last group's highest bit is the sign; from the third run on, the difference to the one before the last.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise InputError(f"expected compressed run lengths, found {shorten(text)}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits >> 4 & 1) << shift
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts
+
+
+def _stem(name: object) -> str:
+    return PurePosixPath(name.replace("\\", "/")).stem if isinstance(name, str) else ""

@@ -1,0 +1,336 @@
+"""The masks that people give for a video of their own: files, folders, arrays and JSON, and the frames they are for."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PALETTE
+from films import SIZE, square, write_folder
+from PIL import Image
+
+from dataset.given_masks import keep_objects, parse_masks, read_given_masks
+from dataset.shapes import decode_rle, fill_polygon
+from util.errors import InputError
+from util.image import object_ids, write_label_map
+
+ONE, TWO = square((4, 4)), square((4, 4), (30, 20))
+SECOND = (TWO == 2) * np.uint8(1)
+NAMES = [f"{t:05d}" for t in range(1, 13)]  # frame 0 is named 00001
+
+
+def found_in(*texts: object, names=NAMES, **options) -> dict[int, list[int]]:
+    """The objects in each mask, by frame."""
+    masks = read_given_masks(parse_masks([str(text) for text in texts]), names, SIZE, **options)
+    return {frame: object_ids(mask.labels) for frame, mask in masks.items()}
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Masks of one square and of two, in the formats that people use."""
+    colours = np.array([[0, 0, 0], [255, 255, 255], [250, 10, 10]], np.uint8)
+    for name, labels in (("one", ONE), ("two", TWO)):
+        Image.fromarray(colours[labels]).save(tmp_path / f"{name}_coloured.png")
+        write_label_map(tmp_path / f"{name}_numbered.png", labels, PALETTE)
+    write_label_map(tmp_path / "white.png", 255 * ONE, None)
+    write_label_map(tmp_path / "second.png", 255 * SECOND, None)
+    Image.fromarray(ONE > 0).save(tmp_path / "bits.png")
+    write_label_map(tmp_path / "empty.png", 0 * ONE, None)
+    Image.fromarray(255 * ONE).save(tmp_path / "photo.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize("white", ["white.png", "bits.png", "one_coloured.png"])
+def test_white_on_black_is_one_object_however_it_is_saved(white, drawn):
+    for other in ("white.png", "bits.png", "one_coloured.png", "one_numbered.png"):
+        assert found_in(f"0:{drawn / white}", f"10:{drawn / other}") == {0: [1], 10: [1]}
+    assert found_in(f"0:{drawn / white}", f"10:{drawn / 'two_coloured.png'}") == {0: [1], 10: [1, 2]}
+    assert found_in(*(f"{t}:{drawn / name}" for t, name in enumerate(["empty.png", "empty.png", white]))) == {2: [1]}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("two_numbered.png", "white.png"), r"white.png: expected numbered objects, .*give the object its number$"),
+        (("empty.png", "empty.png"), r"empty.png, .*empty.png: expected an object, found none$"),
+        (("photo.jpg",), r"photo.jpg: expected a mask as PNG, found JPEG, which changes values; save the mask as PNG$"),
+        (("two_numbered.png", "two_coloured.png"), r"two_coloured.png: expected colours of the masks before it .* #fa0a0a"),
+        (("nowhere.png",), "nowhere.png: no such file"),
+    ],
+)
+def test_masks_that_would_be_misunderstood_are_refused(names, message, drawn):
+    with pytest.raises(InputError, match=message):
+        found_in(*(f"{t}:{drawn / name}" for t, name in enumerate(names)))
+
+
+def test_an_empty_mask_after_the_first_object_says_that_all_are_gone(drawn):
+    given = parse_masks([f"{drawn / 'two_numbered.png'}", f"4:{drawn / 'empty.png'}", f"7:{drawn / 'one_numbered.png'}"])
+    masks = read_given_masks(given, NAMES, SIZE)
+    assert {frame: (object_ids(mask.labels), set(mask.gone)) for frame, mask in masks.items()} == {
+        0: ([1, 2], set()),
+        4: ([], {1, 2}),
+        7: ([1], set()),
+    }
+    kept = keep_objects(masks, [2])
+    assert {frame: (object_ids(mask.labels), set(mask.gone)) for frame, mask in kept.items()} == {
+        0: ([2], set()),
+        4: ([], {2}),
+    }
+    with pytest.raises(InputError, match="--objects 3: expected an object of the masks, 1, 2"):
+        keep_objects(masks, [3])
+
+
+def test_a_palette_that_was_put_over_other_indices_is_doubted(tmp_path):
+    """Pillow's `convert("P")` makes black 10 or so; DAVIS's palette, put over it, makes that an object."""
+    write_label_map(tmp_path / "a.png", np.where(ONE == 0, np.uint8(10), np.uint8(35)), PALETTE)
+    with pytest.raises(
+        InputError, match=r"object 10 \(#408000\) covers 92% .* is it the background\? \(--background '#408000'"
+    ):
+        found_in(tmp_path / "a.png")
+    assert found_in(tmp_path / "a.png", background=0x408000) == {0: [1]}
+    assert found_in(tmp_path / "a.png", background=0) == {0: [10, 35]}
+
+
+def test_several_files_for_a_frame_are_one_object_each(drawn):
+    both = (f"0:{drawn / 'white.png'}", f"0:{drawn / 'second.png'}")
+    assert found_in(*both) == {0: [1, 2]}
+    given = parse_masks([*both, f"6:{drawn / 'empty.png'}", f"6:{drawn / 'second.png'}"])
+    masks = read_given_masks(given, NAMES, SIZE)
+    assert (object_ids(masks[6].labels), set(masks[6].gone)) == ([2], {1})
+    with pytest.raises(InputError, match="found 2 for frame 0 and 1 for frame 6; give an empty one"):
+        found_in(*both, f"6:{drawn / 'second.png'}")
+    with pytest.raises(InputError, match=r"white.png: expected masks of different objects, found one that the others cover"):
+        found_in(f"0:{drawn / 'white.png'}", f"0:{drawn / 'bits.png'}")
+    with pytest.raises(InputError, match=r"two_numbered.png: expected a mask of one object, found 2"):
+        found_in(f"0:{drawn / 'white.png'}", f"0:{drawn / 'two_numbered.png'}")
+
+
+def test_a_mask_is_for_the_frame_of_its_name_and_never_for_another(drawn, capsys):
+    for name, like in (("00007.png", "white.png"), ("00001.png", "second.png"), ("7.png", "white.png")):
+        (drawn / name).write_bytes((drawn / like).read_bytes())
+    assert found_in(drawn / "00007.png") == {6: [1]}
+    assert "00007.png is for frame 6, by its name" in capsys.readouterr().err
+    assert found_in(drawn / "7.png") == {0: [1]}  # it may be an object's number
+    with pytest.raises(InputError, match=r"00007.png is named like frame 6 \(00007\), but given for frame 7"):
+        found_in(f"7:{drawn / '00007.png'}")
+    assert found_in(f"3:{drawn / '00007.png'}", f"3:{drawn / '00001.png'}") == {3: [1, 2]}  # names of objects
+    with pytest.raises(InputError, match=r"--mask 12:.*white.png: the video has frames 0 to 11"):
+        found_in(f"12:{drawn / 'white.png'}")
+    with pytest.raises(InputError, match="expected FRAME:FILE with a frame from 0 on"):
+        parse_masks(["-3:a.png"])
+
+
+@pytest.mark.parametrize("layout", ["flat", "objects"])
+def test_a_folder_of_masks_is_matched_to_frames_by_name(layout, drawn):
+    for frame in ("00003", "9"):
+        for i, name in enumerate(("white.png", "second.png")):
+            path = drawn / "masks" / (frame if layout == "flat" else f"{i:03d}/{frame}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".png").write_bytes((drawn / name).read_bytes())
+    assert found_in(drawn / "masks") == ({2: [1], 8: [1]} if layout == "flat" else {2: [1, 2], 8: [1, 2]})
+    (path.parent / "99.png").write_bytes((drawn / "white.png").read_bytes())
+    with pytest.raises(InputError, match=r"masks: expected masks named like frames \(00001, .* to 00012\), found 99"):
+        found_in(drawn / "masks")
+    with pytest.raises(InputError, match="masks in a folder go by their names"):
+        found_in(f"3:{drawn / 'masks'}")
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (7 * TWO, [7, 14]),
+        (TWO.astype(np.int64), [1, 2]),
+        (ONE > 0, [1]),
+        (ONE.astype(float)[None], [1]),
+        (np.stack([ONE > 0, SECOND > 0]), [1, 2]),
+        (np.stack([ONE, 2 * SECOND]), "masks (N, H, W) of 0 and 1"),
+        (ONE / 2, "whole numbers"),
+        (np.where(ONE == 0, -1, 3), [3]),
+        (np.array(["a"]), "expected an array (H, W) of numbers"),
+        (np.array([{}], dtype=object), "cannot read this array"),
+    ],
+)
+def test_an_array_of_numbers_or_of_masks_is_read(array, expected, tmp_path):
+    np.save(tmp_path / "a.npy", array)
+    if isinstance(expected, list):
+        assert found_in(tmp_path / "a.npy") == {0: expected}
+        return
+    with pytest.raises(InputError) as caught:
+        found_in(tmp_path / "a.npy")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.xml", "a.zip", "a.npz"])
+def test_what_is_not_read_is_named_with_what_to_export(name, tmp_path):
+    (tmp_path / name).write_text("0 0.5 0.5 0.1 0.1")
+    with pytest.raises(InputError, match=rf"{name}: expected a mask as PNG, found .*: export PNG masks or COCO JSON"):
+        found_in(tmp_path / name)
+
+
+def runs(mask: np.ndarray) -> list[int]:
+    """COCO's run lengths, down the columns."""
+    flat, result, value = mask.T.ravel() != 0, [0], False
+    for pixel in flat:
+        if pixel != value:
+            result.append(0)
+            value = pixel
+        result[-1] += 1
+    return result
+
+
+def compressed(counts: list[int]) -> str:
+    """COCO's text of run lengths."""
+    text = ""
+    for i, count in enumerate(counts):
+        rest = count - (counts[i - 2] if i > 2 else 0)
+        while True:
+            bits, rest = rest & 31, rest >> 5
+            more = not (rest == 0 and not bits & 16) and not (rest == -1 and bits & 16)
+            text += chr(48 + (bits | (32 if more else 0)))
+            if not more:
+                break
+    return text
+
+
+CORNER = [[40, 4], [60, 4], [60, 9]]
+BOX = [4, 4, 20, 4, 20, 20, 4, 20]
+
+
+def annotation(mask: np.ndarray, **facts) -> dict:
+    return {"image_id": 1, "category_id": 3, "segmentation": {"size": [*SIZE], "counts": compressed(runs(mask))}, **facts}
+
+
+def coco(*annotations, images=("00005.jpg",)) -> dict:
+    return {
+        "images": [{"id": i, "file_name": f"a/{n}", "height": 48, "width": 64} for i, n in enumerate(images, start=1)],
+        "categories": [{"id": 3, "name": "dog"}, {"id": 4, "name": "cat"}],
+        "annotations": list(annotations),
+    }
+
+
+def labelme(*shapes, name="00005.jpg") -> dict:
+    return {"imagePath": f"..\\frames\\{name}", "imageHeight": 48, "imageWidth": 64, "shapes": list(shapes)}
+
+
+def shape(label="dog", kind="polygon", points=None, **facts) -> dict:
+    return {"label": label, "shape_type": kind, "points": points or [BOX[i : i + 2] for i in range(0, 8, 2)], **facts}
+
+
+def png_of(mask: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(mask > 0).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+READ = [
+    ("compressed", coco(annotation(ONE)), {4: [1]}),
+    ("uncompressed", coco(annotation(ONE) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE)}}), {4: [1]}),
+    ("polygons", coco(annotation(ONE) | {"segmentation": [BOX]}), {4: [1]}),
+    ("a flat polygon", coco(annotation(ONE) | {"segmentation": BOX}), {4: [1]}),
+    ("two of a kind", coco(annotation(ONE), annotation(SECOND)), {4: [1, 2]}),
+    ("tracks", coco(annotation(SECOND, track_id=8), annotation(ONE, attributes={"track_id": 3})), {4: [1, 2]}),
+    ("frames", coco(annotation(ONE), annotation(ONE, image_id=2), images=("00005.jpg", "00009.jpg")), {4: [1], 8: [1]}),
+    ("SA-1B", {"image": {"file_name": "00005.jpg", "height": 48, "width": 64}, "annotations": [{**annotation(ONE)}]}, None),
+    ("SAM", [{"segmentation": annotation(ONE)["segmentation"], "area": 256}], {0: [1]}),
+    ("one run length", annotation(ONE)["segmentation"], {0: [1]}),
+    ("labelme", labelme(shape()), {4: [1]}),
+    ("labelme rectangle", labelme(shape(kind="rectangle", points=[[20, 4], [4, 20]])), {4: [1]}),
+    ("labelme mask", labelme(shape(kind="mask", points=[[4, 4], [19, 19]], mask=png_of(np.ones((16, 16))))), {4: [1]}),
+    (
+        "labelme group",
+        labelme(shape(group_id=1), shape(group_id=1), shape("cat", points=CORNER)),
+        {4: [1, 2]},
+    ),
+    (
+        "YouTube-VIS",
+        {
+            "videos": [{"id": 1, "file_names": ["v/00001.jpg", "v/00005.jpg"], "height": 48, "width": 64}],
+            "annotations": [{"id": 6, "video_id": 1, "segmentations": [None, annotation(ONE)["segmentation"]]}],
+        },
+        {4: [1]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), [case[1:] for case in READ], ids=[case[0] for case in READ])
+def test_shapes_are_read_from_json(content, expected, tmp_path):
+    if expected is None:
+        content["annotations"][0].pop("image_id")
+        expected = {4: [1]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert found_in(tmp_path / "a.json") == expected
+    (masks, *_) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE).values()
+    if expected in ({4: [1]}, {0: [1]}):
+        assert np.array_equal(masks.labels, ONE)
+
+
+REFUSED = [
+    (
+        coco(annotation(ONE), annotation(ONE), annotation(ONE, image_id=2), images=("00005.jpg", "00006.jpg")),
+        "without one: which",
+    ),
+    (coco(annotation(ONE) | {"segmentation": []}), "boxes are not enough"),
+    (coco(annotation(ONE) | {"segmentation": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]}), "in pixels, found numbers from 0 to 1"),
+    (coco(annotation(ONE) | {"segmentation": {"size": [48, 64], "counts": "00"}}), "run lengths of 48x64 pixels, found 0"),
+    (coco(annotation(ONE, image_id=7)), "found image_id 7"),
+    (coco(annotation(ONE), images=("other.jpg",)), "expected masks named like frames .* found other"),
+    (labelme(shape(), shape()), "found 'dog' twice"),
+    (labelme(shape(points=[[4, 4], [9, 4]])), "found one that holds none"),
+    (labelme(shape(kind="line")), "found a line, which has no area"),
+    ({"version": 1, "result": []}, "expected COCO or labelme JSON"),
+    ([3], "expected COCO or labelme JSON"),
+    (labelme(shape()) | {"imageHeight": 24}, "mask is 24x64, its frame is 48x64"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), REFUSED)
+def test_json_that_does_not_say_which_mask_is_whose_is_refused(content, message, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"a.json: .*{message}"):
+        found_in(tmp_path / "a.json")
+
+
+def test_pictures_and_json_are_not_mixed_and_labels_are_objects_in_all_files(tmp_path):
+    (tmp_path / "00002.json").write_text(json.dumps(labelme(shape("cat"), name="00002.jpg")))
+    (tmp_path / "00003.json").write_text(json.dumps(labelme(shape("dog", points=CORNER), shape("cat"))))
+    assert found_in(f"1:{tmp_path / '00002.json'}", f"2:{tmp_path / '00003.json'}") == {1: [1], 2: [1, 2]}
+    write_label_map(tmp_path / "a.png", ONE, None)
+    with pytest.raises(InputError, match=r"00002.json: expected JSON files or pictures, found both"):
+        found_in(tmp_path / "00002.json", f"5:{tmp_path / 'a.png'}")
+
+
+def test_a_polygon_has_the_pixels_whose_centres_lie_in_it():
+    assert np.array_equal(fill_polygon(np.array(BOX, float).reshape(-1, 2), SIZE), ONE > 0)
+    outside = fill_polygon(np.array([(-9.0, -9), (99, -9), (99, 99), (-9, 99)]), (3, 4))
+    assert outside.all()
+    triangle = fill_polygon(np.array([(0.0, 0), (4, 0), (0, 4)]), (4, 4))
+    assert triangle.astype(int).tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_run_lengths_come_back_whatever_their_text():
+    rng = np.random.default_rng(0)
+    for density in (0.02, 0.5, 0.98):
+        mask = rng.random((37, 41)) < density
+        for counts in (runs(mask), compressed(runs(mask))):
+            assert np.array_equal(decode_rle({"size": [37, 41], "counts": counts}), mask)
+
+
+def test_a_mask_among_the_frames_is_no_frame(light_file, script, tmp_path, capsys):
+    folder = write_folder(tmp_path / "frames", 3)
+    write_label_map(folder / "0.png.png", TWO, PALETTE)
+    flags = ("--size", 48, "--model", light_file, "--output", tmp_path / "out")
+    assert script("segment_video", folder, "--mask", f"0:{folder / '0.png.png'}", *flags) == 0
+    assert "0.png.png is a mask, so it is left out of the frames" in capsys.readouterr().err
+    assert sorted(path.name for path in Path(tmp_path / "out/masks").iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_an_object_that_is_said_to_be_gone_is_not_there(light_file, script, tmp_path):
+    folder = write_folder(tmp_path / "frames", 4)
+    write_label_map(tmp_path / "a.png", TWO, PALETTE)
+    write_label_map(tmp_path / "b.png", 0 * TWO, PALETTE)
+    flags = ("--size", 48, "--model", light_file, "--output", tmp_path / "out")
+    assert script("segment_video", folder, "--mask", f"0:{tmp_path / 'a.png'}", f"2:{tmp_path / 'b.png'}", *flags) == 0
+    with Image.open(tmp_path / "out/masks/2.png") as found:
+        assert not np.array(found).any()

@@ -1,0 +1,328 @@
+"""What numbers and colours mean in the masks that people bring: each file is made here, and its right reading asserted."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from films import SIZE, square
+from PIL import Image
+
+from dataset.label_map import MaskReader, list_masks, mask_size, parse_colour
+from util.errors import InputError
+from util.image import colour_map, write_label_map
+
+ONE, TWO, THREE = square((4, 4)), square((4, 4), (30, 20)), square((4, 4), (30, 20), (44, 4))
+OURS = np.frombuffer(colour_map(), np.uint8).reshape(256, 3)
+RED, GREEN, BLUE = (250, 10, 10), (10, 250, 10), (10, 10, 250)
+THEIRS = [(0, 0, 0), (236, 95, 103), (249, 145, 87), (250, 200, 99)]  # the palette of YouTube-VOS begins like this
+
+
+def paletted(labels: np.ndarray, colours, **options) -> Image.Image:
+    file = Image.fromarray(labels)
+    file.putpalette(np.asarray(colours, np.uint8).tobytes())
+    return file
+
+
+def coloured(labels: np.ndarray, colours) -> Image.Image:
+    return Image.fromarray(np.asarray(colours, np.uint8)[labels])
+
+
+def grey(labels: np.ndarray) -> Image.Image:
+    return Image.fromarray(labels)
+
+
+def disc(scale: int = 1) -> np.ndarray:
+    """A disc with soft edges, (48, 64) uint8, 0 to 255."""
+    large = np.zeros((8 * SIZE[0], 8 * SIZE[1]), np.uint8)
+    cv2.circle(large, (256, 200), 120, 255, -1)
+    return cv2.resize(large, SIZE[::-1], interpolation=cv2.INTER_AREA)
+
+
+def soft(colours) -> Image.Image:
+    """Discs of several colours, shrunk with Lanczos."""
+    large = np.zeros((4 * SIZE[0], 4 * SIZE[1], 3), np.uint8)
+    for i, colour in enumerate(colours):
+        cv2.circle(large, (64 + 64 * i, 60 + 32 * i), 40, colour, -1)
+    return Image.fromarray(large).resize(SIZE[::-1], Image.Resampling.LANCZOS)
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads pictures as the masks of one video."""
+
+    def run(*files: Image.Image, suffix: str = "png", **options) -> list[np.ndarray]:
+        paths = [tmp_path / f"{t}.{suffix}" for t in range(len(files))]
+        for path, file in zip(paths, files, strict=True):
+            file.save(path)
+        reader = MaskReader(**options)
+        return [reader.read(path) for path in paths]
+
+    return run
+
+
+WHITE_PAGE = np.array([(255, 255, 255), RED, GREEN], np.uint8)
+INVERTED = 255 * (ONE == 0).astype(np.uint8)
+WHERE_BLACK = [
+    ("black at 2", paletted(np.array([2, 0, 1], np.uint8)[TWO], [OURS[1], OURS[2], (0, 0, 0)]), TWO),
+    ("black at 2, other colours", paletted(np.array([2, 0, 1], np.uint8)[TWO], [GREEN, RED, (0, 0, 0)]), TWO),
+    ("black at 0", paletted(TWO, [(0, 0, 0), GREEN, RED]), TWO),
+    ("a palette of its own at 0", paletted(TWO, [(70, 70, 200), GREEN, RED]), TWO),
+    ("a grey ramp", paletted(TWO, [(i, i, i) for i in range(256)]), TWO),
+    ("white at 0, black at 1", paletted((ONE == 0).astype(np.uint8), [(255, 255, 255), (0, 0, 0)]), ONE),
+    ("only objects, 0 is black", paletted(ONE + 1, OURS), ONE + 1),
+]
+
+
+@pytest.mark.parametrize(("file", "expected"), [case[1:] for case in WHERE_BLACK], ids=[case[0] for case in WHERE_BLACK])
+def test_black_is_background_wherever_it_is_in_the_palette(file, expected, read):
+    (found,) = read(file)
+    assert np.array_equal(found, expected)
+
+
+def cut_palette(path: Path, colours: int) -> None:
+    """Keep only some of a PNG's colours, as some programs do; Pillow would change the indices."""
+    content = path.read_bytes()
+    start = content.index(b"PLTE")
+    data = b"PLTE" + content[start + 4 : start + 4 + 3 * colours]
+    chunk = struct.pack(">I", 3 * colours) + data + struct.pack(">I", zlib.crc32(data))
+    path.write_bytes(content[: start - 4] + chunk + content[start + 4 + 768 + 4 :])
+
+
+@pytest.mark.parametrize("stored", [2, 4, 256])
+def test_objects_beyond_a_short_palette_keep_their_numbers_and_get_a_colour(stored, tmp_path):
+    labels = 7 * TWO
+    write_label_map(tmp_path / "a.png", labels, (OURS[::-1] if stored == 2 else OURS).tobytes())
+    cut_palette(tmp_path / "a.png", stored)
+    reader = MaskReader.of([tmp_path / "a.png"])
+    assert np.array_equal(reader.read(tmp_path / "a.png"), labels)
+    colours = np.frombuffer(reader.palette(), np.uint8).reshape(256, 3)
+    assert np.array_equal(colours[:stored][1:], (OURS[::-1] if stored == 2 else OURS)[1:stored])
+    assert len(np.unique(colours, axis=0)) == 256
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (coloured(TWO, WHITE_PAGE), r"white\) covers 83 % of the frame and 100 % of its border: is it the background"),
+        (paletted(np.array([1, 0, 2], np.uint8)[TWO], [RED, (255, 255, 255), GREEN]), r"object 1 \(white\) covers 83 %"),
+        (grey(INVERTED), r"white covers 92 % .* is it the background"),
+        (grey(ONE + 1), r"object 1 covers 92 % .* is it the background"),
+        (coloured(ONE * 0, [RED]), r"object 1 \(#fa0a0a\) covers 100 %"),
+        (Image.fromarray(ONE == 0), r"white covers 92 %"),
+    ],
+    ids=["colours on white", "palette", "black on white", "numbers from 1", "one colour", "1 bit"],
+)
+def test_an_object_that_looks_like_the_background_is_refused(file, message, read):
+    with pytest.raises(InputError, match=message.replace(" %", "%")):
+        read(file)
+
+
+EDGES = [
+    ("grey", grey(disc())),
+    ("grey as colour", grey(disc()).convert("RGB")),
+    ("grey ramp", paletted(disc(), [(i, i, i) for i in range(256)])),
+    ("grey, adaptive palette", grey(disc()).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=12)),
+    ("one level", grey(np.where((disc() > 0) & (disc() < 255), np.uint8(128), disc()))),
+    ("16 bits", Image.fromarray(disc().astype(np.uint16) * 257)),
+]
+
+
+@pytest.mark.parametrize("file", [case[1] for case in EDGES], ids=[case[0] for case in EDGES])
+def test_one_white_object_with_soft_edges_is_cut_at_half_with_a_note(file, read, capsys):
+    expected = (disc() if file.mode == "I;16" else np.asarray(file.convert("L"))) > 127
+    for found in read(file, file):
+        assert np.array_equal(found, expected)
+    assert capsys.readouterr().err.count("soft edges; above half") == 1
+
+
+THICK = cv2.dilate(TWO, np.ones((3, 3), np.uint8))
+MANY = [
+    ("Lanczos", soft([RED, GREEN, BLUE])),
+    ("Lanczos and a palette", soft([RED, GREEN, BLUE]).convert("P")),
+    ("Lanczos and an adaptive palette", soft([RED, GREEN, BLUE]).convert("P", palette=Image.Palette.ADAPTIVE, colors=32)),
+    ("one colour", soft([RED])),
+    ("a grey that is not white", grey(disc() // 255 * 0 + disc() // 2)),
+    ("dithered", soft([(100, 180, 33), (17, 99, 201)]).convert("P", dither=Image.Dither.FLOYDSTEINBERG)),
+    ("numbers resized", grey(cv2.resize(TWO * 4, (160, 120), interpolation=cv2.INTER_LINEAR))),
+    ("numbers resized, one level", paletted(np.where((THICK > 0) & (TWO == 0), 1, 2 * (TWO > 0)).astype(np.uint8), OURS)),
+    ("outlines", coloured(np.where((THICK > 0) & (TWO == 0), np.uint8(3), TWO), [(0, 0, 0), RED, GREEN, BLUE])),
+]
+
+
+@pytest.mark.parametrize("file", [case[1] for case in MANY], ids=[case[0] for case in MANY])
+def test_values_that_only_lie_between_others_are_no_objects(file, read):
+    with pytest.raises(InputError, match=r"0.png: expected one plain number or colour .* only edges of others .* nearest"):
+        read(file)
+
+
+def test_small_and_thin_objects_are_not_taken_for_edges(read):
+    labels = np.zeros(SIZE, np.uint8)
+    labels[10:40, 8:30] = 1
+    for i, (y, x) in enumerate([(2, 40), (8, 50), (20, 40), (30, 50), (42, 58)], start=2):
+        labels[y : y + 2, x : x + 2] = i  # far birds
+    labels[20, 30:60] = 7  # a leash
+    labels[25:27, 8:30] = 8  # a belt
+    labels[8:10, 7:31] = 255  # ignored
+    labels[8:42, 6:8] = 255
+    expected = np.where(labels == 255, 0, labels)
+    for file in (paletted(labels, OURS), grey(labels)):
+        assert np.array_equal(read(file)[0], expected)
+
+
+IDENTITY = [
+    ("ours as RGB", [paletted(THREE, OURS), coloured(THREE * (THREE > 1), OURS)], [THREE, THREE * (THREE > 1)]),
+    ("ours as RGB alone", [coloured(4 * TWO, OURS)], [4 * TWO]),
+    ("only the grey one", [coloured(7 * ONE, OURS)], [7 * ONE]),
+    ("theirs as RGB", [paletted(TWO, THEIRS), coloured(THREE, THEIRS)], [TWO, THREE]),
+    ("another order", [paletted(TWO, OURS), paletted(3 - TWO - (TWO == 0), [OURS[0], OURS[2], OURS[1]])], None),
+    ("fewer colours", [paletted(5 * ONE, OURS), paletted(ONE, [OURS[0], OURS[5]])], [5 * ONE, 5 * ONE]),
+    ("more colours later", [paletted(ONE, THEIRS[:2]), paletted(TWO, THEIRS)], [ONE, TWO]),
+    ("own colours", [coloured(TWO, [(0, 0, 0), RED, GREEN]), coloured(THREE, [(0, 0, 0), GREEN, BLUE, RED])], None),
+    ("own colours, then a palette", [coloured(TWO, [(0,) * 3, GREEN, RED]), paletted(TWO, [(0,) * 3, RED, GREEN])], None),
+    ("numbers in three channels", [Image.fromarray(np.stack([3 * TWO] * 3, axis=-1))], [3 * TWO]),
+    ("numbers in three channels later", [grey(3 * TWO), Image.fromarray(np.stack([3 * TWO] * 3, axis=-1))], [3 * TWO] * 2),
+    ("white, then colours", [grey(255 * ONE), coloured(TWO, [(0,) * 3, (255,) * 3, OURS[1]])], [ONE, TWO]),
+    ("VOC with borders", [coloured(np.where(THICK > TWO, 255, TWO), OURS)], [TWO]),
+]
+SWAPPED = np.array([0, 2, 1], np.uint8)
+IDENTITY[4] = (*IDENTITY[4][:1], [paletted(TWO, OURS), paletted(SWAPPED[TWO], OURS[SWAPPED])], [TWO, TWO])
+IDENTITY[7] = (*IDENTITY[7][:2], [SWAPPED[TWO], np.array([0, 1, 3, 2], np.uint8)[THREE]])
+IDENTITY[8] = (*IDENTITY[8][:2], [TWO, SWAPPED[TWO]])
+
+
+@pytest.mark.parametrize(("files", "expected"), [case[1:] for case in IDENTITY], ids=[case[0] for case in IDENTITY])
+def test_a_colour_is_one_object_in_all_masks_of_a_video(files, expected, read):
+    for found, wanted in zip(read(*files), expected, strict=True):
+        assert np.array_equal(found, wanted)
+
+
+NEARLY = (246, 12, 10)
+UNSURE = [
+    ("white after numbers", [paletted(TWO, OURS), coloured(ONE, WHITE_PAGE * 0 + [[0], [255], [0]])], "found white"),
+    ("another colour", [paletted(TWO, OURS), coloured(ONE, [(0,) * 3, (120, 4, 3)])], r"found #780403; .* #800000, object 1$"),
+    ("own colours, nearly equal", [coloured(ONE, [(0,) * 3, RED]), coloured(ONE, [(0,) * 3, NEARLY])], "#f60c0a and #fa0a0a"),
+    ("in one mask", [coloured(TWO, [(0,) * 3, RED, NEARLY])], "found #f60c0a and #fa0a0a, which is another object"),
+    ("nearly black", [coloured(ONE, [(0,) * 3, (9, 0, 0)])], "found #090000 and black, which is the background"),
+    ("other palette", [paletted(ONE, OURS), paletted(ONE, THEIRS)], "where object 1 is #800000, found #ec5f67"),
+    ("red and blue swapped", [paletted(TWO, OURS), coloured(ONE, OURS[:, ::-1])], "found them with red and blue swapped"),
+    ("brightness", [paletted(TWO, OURS), coloured(TWO, OURS).convert("L")], "found the brightness of their colours"),
+    ("numbers after colours", [coloured(ONE, [(0,) * 3, RED]), grey(9 * ONE)], "expected colours, .* found number 9"),
+    ("soft white after numbers", [grey(3 * TWO), grey(disc())], "found white with soft edges"),
+    ("a photograph", [Image.fromarray(np.arange(48 * 64 * 3, dtype=np.uint32).reshape(48, 64, 3).astype(np.uint8))], "edges"),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), [case[1:] for case in UNSURE], ids=[case[0] for case in UNSURE])
+def test_what_could_be_another_object_is_refused_with_both_named(files, message, read):
+    with pytest.raises(InputError, match=rf"{len(files) - 1}.png: .*{message}"):
+        read(*files)
+
+
+def png(path: Path, values: np.ndarray, bits: int) -> Path:
+    """A greyscale PNG of 1 to 4 bits per pixel, which Pillow does not write."""
+    per_byte = 8 // bits
+    rows = values.reshape(len(values), -1, per_byte)
+    packed = sum(rows[..., i].astype(np.uint8) << (8 - bits * (i + 1)) for i in range(per_byte))
+    raw = b"".join(b"\0" + row.tobytes() for row in packed)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(1, ONE), (2, THREE), (4, 5 * THREE)])
+def test_greyscale_of_few_bits_is_not_scaled(bits, expected, tmp_path):
+    assert np.array_equal(MaskReader().read(png(tmp_path / "a.png", expected, bits)), expected)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_numbers_of_16_and_32_bits_are_read_up_to_254(kind, suffix, tmp_path):
+    if suffix == "png" and kind != np.uint16:
+        pytest.skip("PNG has 16 bits at most")
+    many = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) // 4 % 401
+    for labels, message in ((120 * TWO, ""), (many, "at most 254 objects, .* found 400, up to 400")):
+        path = tmp_path / f"a.{suffix}"
+        Image.fromarray(labels.astype(kind)).save(path)
+        if message:
+            with pytest.raises(InputError, match=message):
+                MaskReader().read(path)
+        else:
+            assert np.array_equal(MaskReader().read(path), labels)
+
+
+@pytest.mark.parametrize(
+    ("background", "file", "expected"),
+    [
+        ("white", coloured(TWO, WHITE_PAGE), SWAPPED[TWO]),
+        ("white", coloured(TWO, [(255,) * 3, (0,) * 3, RED]), TWO),
+        ("#ffffff", grey(INVERTED), ONE),
+        ("1", grey(np.array([1, 5, 7], np.uint8)[TWO]), np.array([0, 5, 7], np.uint8)[TWO]),
+        ("black", coloured(ONE * 0, [RED]), ONE * 0 + 1),
+        ("black", grey(INVERTED), INVERTED // 255),
+        ("white", paletted(TWO, [(255,) * 3, GREEN, RED]), TWO),
+        ("white", paletted((ONE == 0).astype(np.uint8), [(0,) * 3, (255,) * 3]), ONE),
+    ],
+)
+def test_the_background_can_be_named(background, file, expected, read):
+    assert np.array_equal(read(file, background=parse_colour(background))[0], expected)
+
+
+def test_transparent_pixels_are_background(read):
+    red = np.zeros((*SIZE, 4), np.uint8)
+    red[ONE > 0] = (*RED, 255)
+    black = np.zeros((*SIZE, 4), np.uint8)
+    black[ONE > 0, 3] = 255
+    large = cv2.resize(ONE, (256, 192), interpolation=cv2.INTER_NEAREST)  # a photograph that was cut out
+    picture = np.dstack([np.random.default_rng(0).integers(0, 256, (192, 256, 3), dtype=np.uint8), 255 * large])
+    for pixels, expected in ((red, ONE), (black, ONE), (picture, large)):
+        assert np.array_equal(read(Image.fromarray(pixels))[0], expected)
+    with pytest.raises(InputError, match="expected a colour"):
+        parse_colour("reddish")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_the_files_of_a_video_decide_by_the_first_that_is_not_empty(order, tmp_path):
+    paths = [tmp_path / f"{t}.png" for t in range(3)]
+    for path, labels in zip(paths, (0 * ONE, 255 * ONE, 3 * ONE), strict=True):
+        write_label_map(path, labels, None)
+    ordered = [paths[i] for i in order]
+    expected = [None, None, True, True] if order[0] == 0 else [None, False, False, False]
+    assert [MaskReader.of(ordered[:n]).white for n in range(4)] == expected
+
+
+def test_a_video_with_own_colours_means_the_same_in_any_order_of_reading(read, tmp_path):
+    masks = [coloured(TWO, [(0,) * 3, GREEN, RED]), coloured(THREE, [(0,) * 3, BLUE, RED, GREEN])]
+    expected = read(*masks)
+    reader = MaskReader.of([tmp_path / "0.png", tmp_path / "1.png"])
+    for t in (1, 0, 1):
+        assert np.array_equal(reader.read(tmp_path / f"{t}.png"), expected[t])
+    assert np.frombuffer(reader.palette(), np.uint8).reshape(256, 3)[:4].tolist() == [[0] * 3, [*GREEN], [*RED], [*BLUE]]
+    coloured(ONE, [(0,) * 3, (200, 200, 10)]).save(tmp_path / "2.png")
+    with pytest.raises(InputError, match=r"2.png: expected colours of the video's other masks, found #c8c80a$"):
+        reader.read(tmp_path / "2.png")
+
+
+@pytest.mark.parametrize("names", [("000", "001"), ("3", "12"), ("cat", "dog")])
+def test_one_file_for_each_object_is_one_mask(names, tmp_path):
+    ids = (3, 12) if names[0] == "3" else (1, 2)
+    for name, (x, y) in zip(names, ((4, 4), (12, 12)), strict=True):
+        for frame in ("00000", "00004"):
+            write_label_map(tmp_path / name / f"{frame}.png", 255 * square((x, y)), None)
+    (tmp_path / names[1] / "00004.png").unlink()
+    masks = list_masks(tmp_path)
+    assert list(masks) == ["00000", "00004"]
+    assert mask_size(masks["00000"]) == SIZE
+    expected = np.where(square((4, 4)), ids[0], 0) * (square((12, 12)) == 0) + ids[1] * square((12, 12))
+    reader = MaskReader.of(masks.values())
+    assert np.array_equal(reader.read(masks["00000"]), expected)  # of equal ones, the later is in front
+    assert np.array_equal(reader.read(masks["00004"]), ids[0] * ONE)
+    write_label_map(tmp_path / names[0] / "00004.png", TWO, None)
+    with pytest.raises(InputError, match=rf"{names[0]}/00004.png: expected a mask of one object, found 2"):
+        reader.read(masks["00004"])
