@@ -365,7 +365,7 @@ class VideoFile:
         """Whether frames are decoded in another order than that of their times."""
         frames = (frame for _, frame in self._numbered(0) if frame is not None)
         times = [frame.pts for frame in itertools.islice(frames, LOOKED_AT)]
-        return times != sorted(times)
+        return any(b is None or (a is not None and b < a) for a, b in itertools.pairwise(times))
 
     def _leave_out_what_is_damaged(self, cut: str | None) -> list[str]:
         """Leave out what cannot be decoded, which takes a pass over the file; returns notes for the user."""

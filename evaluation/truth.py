@@ -43,8 +43,8 @@ class Truth(NamedTuple):
 def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add the flags that say which data set it is; unless they are `required`, it is DAVIS in its usual place."""
     which = parser.add_mutually_exclusive_group(required=required)
-    davis = {} if required else {"default": "../DAVIS/2017"}
-    which.add_argument("--davis_path", metavar="DIR", help="DAVIS, as for eval_davis.py", **davis)
+    default = None if required else "../DAVIS/2017"
+    which.add_argument("--davis_path", default=default, metavar="DIR", help="DAVIS, as for eval_davis.py")
     which.add_argument("--yv_path", metavar="DIR", help="YouTube-VOS or your own videos, as for eval_youtube.py")
     parser.add_argument("--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test (default: the first)")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")

@@ -390,7 +390,8 @@ class Header(NamedTuple):
 def read_header(path: str | Path) -> Header:
     """Raises `InputError` naming the file if it is no picture."""
     with open_image(path, load=False) as image:
-        depth = str(image.tile[0][3]) if image.tile else ""
+        tiles = getattr(image, "tile", None)  # each with its format as the last of four
+        depth = str(tiles[0][3]) if tiles else ""
         file = {"MPO": "JPEG"}.get(str(image.format), str(image.format))
         picture = KINDS.get(image.mode, "grey" if image.mode[0] in "LIF" else "colour")
         return Header(
@@ -409,8 +410,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    size = image.height, image.width
-    return size[::-1] if _orientation(image) >= SIDEWAYS else size
+    return (image.width, image.height) if _orientation(image) >= SIDEWAYS else (image.height, image.width)
 
 
 def upright(image: Image.Image) -> Image.Image:
