@@ -93,7 +93,8 @@ class FrameFolder:
         self.paths = list_frames(folder) if paths is None else paths
         if not self.paths:
             raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found {_instead_of(folder)}")
-        _refuse_unread(folder, self.paths)
+        if paths is None:
+            _refuse_unread(folder, self.paths)
         self.names = [path.stem for path in self.paths]
         self.times = [Fraction(i) / rate for i in range(len(self.paths))]
         headers = [read_header(path) for path in self.paths]
@@ -144,8 +145,8 @@ def _instead_of(folder: Path) -> str:
 def _refuse_unread(folder: Path, frames: list[Path]) -> None:
     """Raise `InputError` if some frames are pictures of a kind that is not read, which would be left out."""
     patterns = {name_pattern(path) for path in frames}
-    unread = [path for path in frames[0].parent.iterdir() if path.suffix.lower() in UNREAD and name_pattern(path) in patterns]
-    if unread and frames == list_frames(frames[0].parent):
+    unread = [path for path in folder.iterdir() if path.suffix.lower() in UNREAD and name_pattern(path) in patterns]
+    if unread:
         raise InputError(f"{folder}: cannot read {names_some(path.name for path in unread)}; save all frames as PNG or JPEG")
 
 

@@ -64,7 +64,9 @@ def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
         root = Path(arguments.yv_path)
         own = is_own_data(root)
         folder = root if own else root / split
-        videos = youtube_videos(root, split=split, truth=arguments.truth or folder / "Annotations", left_out=left_out)
+        shown = Path(arguments.truth or folder / "Annotations")
+        shown = next((place for place in (shown / "Annotations", shown / split / "Annotations") if place.is_dir()), shown)
+        videos = youtube_videos(root, split=split, truth=shown, left_out=left_out)
         meta: dict[str, dict[int, Any]] | None = None
         if scored:
             meta = {v.name: annotated_objects(v) for v in videos} if own else read_youtube_meta(folder / "meta.json")

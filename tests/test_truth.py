@@ -11,6 +11,7 @@ from PIL import Image
 
 from dataset.benchmarks import davis_videos, youtube_videos
 from dataset.stages import own_sources
+from dataset.video_file import open_video
 from evaluation.scores import long_enough
 from util.errors import InputError
 from util.image import write_label_map
@@ -57,7 +58,7 @@ def test_the_masks_of_segment_video_are_scored_as_they_are(own, davis, script, t
     assert scores_in(every) == {"cat_1": 1, "cat_2": 1, "dog_1": 1, "dog_2": 1}
     assert script("score", "--results", every, "--davis_path", davis, "--processes", 1) == 0
     assert scores_in(every, "val") == {"cat_1": 1, "dog_1": 1}
-    assert script("score", "--results", every / "dog", "--yv_path", own, "--processes", 1) == 0
+    assert script("score", "--results", every / "dog", "--yv_path", own, "--truth", own, "--processes", 1) == 0
     assert scores_in(every / "dog") == {"dog_1": 1, "dog_2": 1}
     (every / "dog").rename(tmp_path / "holiday")
     capsys.readouterr()
@@ -146,6 +147,8 @@ def test_a_folder_above_or_below_is_answered_with_the_right_one(own, davis, tmp_
         own_sources([youtube])
     with pytest.raises(InputError, match=rf"480p: expected trainval/.*; did you mean {davis}\?$"):
         davis_videos(davis / "JPEGImages/480p")
+    with pytest.raises(InputError, match=rf"own: expected frames .*; did you mean {own}/JPEGImages/cat\?$"):
+        open_video(own)
 
 
 def test_only_sequences_of_three_frames_are_long_enough(own, capsys):
