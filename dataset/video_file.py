@@ -29,6 +29,7 @@ from util.errors import InputError, names_some
 from util.files import is_clutter
 from util.image import (
     IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
     WHOLE_RANGE,
     Header,
     common_levels,
@@ -49,24 +50,6 @@ UNSPECIFIED = 2  # FFmpeg's number for a colour space that the file does not sta
 CHUNK = 16  # minimum number of frames decoded at once when reading backwards
 COUNTED_CHUNK = 256  # the same where frames are counted, which always begins at the first
 LOOKED_AT = 64  # number of frames that show whether times are those of display
-UNREAD = frozenset(
-    {
-        ".heic",
-        ".heif",
-        ".avif",
-        ".gif",
-        ".jp2",
-        ".jfif",
-        ".exr",
-        ".dng",
-        ".cr2",
-        ".nef",
-        ".arw",
-        ".ppm",
-        ".pgm",
-        ".tga",
-    }
-)  # of pictures
 CLEAR = "is transparent in parts, which is ignored"
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
 PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
@@ -145,7 +128,7 @@ def _instead_of(folder: Path) -> str:
 def _refuse_unread(folder: Path, frames: list[Path]) -> None:
     """Raise `InputError` if some frames are pictures of a kind that is not read, which would be left out."""
     patterns = {name_pattern(path) for path in frames}
-    unread = [path for path in folder.iterdir() if path.suffix.lower() in UNREAD and name_pattern(path) in patterns]
+    unread = [path for path in folder.iterdir() if path.suffix.lower() in UNREAD_SUFFIXES and name_pattern(path) in patterns]
     if unread:
         raise InputError(f"{folder}: cannot read {names_some(path.name for path in unread)}; save all frames as PNG or JPEG")
 
@@ -446,7 +429,7 @@ def _main_track(tracks: Iterable[_Track], path: Path) -> tuple[_Track, int]:
     if not films:
         raise InputError(f"{path}: expected a video, found only a picture that belongs to sound")
     most = max(len(track.stamps) for track in films)
-    films = [track for track in films if 10 * len(track.stamps) >= most]
+    films = [track for track in films if 10 * len(track.stamps) >= most and (len(track.stamps) > 1 or most == 1)]
     return max(films, key=lambda track: (track.area, track.is_default, -track.index)), len(films) - 1
 
 

@@ -24,6 +24,24 @@ MEAN_COLOUR = (124, 116, 104)  # of ImageNet, uint8
 IGNORED = 255
 WHITE = IGNORED  # in masks that are white on black
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+UNREAD_SUFFIXES = frozenset(
+    {
+        ".heic",
+        ".heif",
+        ".avif",
+        ".gif",
+        ".jp2",
+        ".jfif",
+        ".exr",
+        ".dng",
+        ".cr2",
+        ".nef",
+        ".arw",
+        ".ppm",
+        ".pgm",
+        ".tga",
+    }
+)  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
 ORIENTATION, TURNED = 0x0112, "turned"  # EXIF's tag, and where an image says which was applied
 SIDEWAYS = 5  # the first orientation that exchanges height and width
