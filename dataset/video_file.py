@@ -51,6 +51,7 @@ CHUNK = 16  # minimum number of frames decoded at once when reading backwards
 COUNTED_CHUNK = 256  # the same where frames are counted, which always begins at the first
 LOOKED_AT = 64  # number of frames that show whether times are those of display
 CLEAR = "is transparent in parts, which is ignored"
+FEW = 8  # frames at the start, whose times of decoding may go back a little
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
 PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
 
@@ -169,8 +170,9 @@ class _Track:
     stamps: list[int | None] = field(default_factory=list)  # in the order of the file
     keys: list[int] = field(default_factory=list)
     doubtful: list[int] = field(default_factory=list)
-    last: float = -math.inf  # time of decoding
-    goes_back: bool = False  # its times of decoding do, as where films were joined
+    first: float = math.inf  # times of decoding
+    last: float = -math.inf
+    goes_back: bool = False  # these do, and far, as where films were joined
 
 
 class VideoFile:
@@ -199,8 +201,10 @@ class VideoFile:
                 if packet.size and not packet.is_discard:
                     track, end = tracks[packet.stream.index], packet.pos
                     track.stamps.append(packet.pts)
-                    track.goes_back |= packet.dts is not None and packet.dts < track.last
-                    track.last = packet.dts if packet.dts is not None else track.last
+                    if packet.dts is not None:
+                        track.first = min(track.first, packet.dts)
+                        track.goes_back |= len(track.stamps) > FEW and 2 * packet.dts < track.first + track.last
+                        track.last = packet.dts
                     if packet.pts is not None:
                         track.doubtful += [packet.pts] if packet.is_corrupt else []
                         track.keys += [packet.pts] if packet.is_keyframe else []
