@@ -23,11 +23,12 @@ from util.image import (
     size_text,
 )
 
+SAME = {".jpeg": ".jpg", ".tiff": ".tif"}  # suffixes
 SPLITS = ("valid", "test")  # of YouTube-VOS
 
 
-class NoMasksError(InputError):
-    """A video has no mask to follow."""
+class UnusableVideoError(InputError):
+    """A video has no masks, or a picture among its frames that is no frame."""
 
 
 def davis_videos(
@@ -42,7 +43,7 @@ def davis_videos(
 
     `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  `resolution` names the subfolder of `JPEGImages`
     with the frames; masks and results always have 480p.  Raises `InputError` if anything that the image set lists is
-    missing or wrong; videos without masks are named in `left_out` instead, if that is a list and others have some.
+    missing or wrong; an `UnusableVideoError` becomes a line in `left_out` instead, if that is a list and others are left.
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
@@ -126,7 +127,7 @@ def youtube_videos(
         if unmasked := sorted({path.name for path in subfolders(images)} - set(names)):
             if left_out is None:
                 what = f"expected masks of each video in {annotations}, found none of {names_some(unmasked)}"
-                raise NoMasksError(f"{images}: {what}")
+                raise UnusableVideoError(f"{images}: {what}")
             left_out += [f"{name}: expected masks in {annotations / name}, found none" for name in unmasked]
     else:
         listing = root / split / "meta.json"
@@ -159,10 +160,10 @@ def youtube_videos(
 
 @contextlib.contextmanager
 def _left_out(name: str, names: list[str] | None) -> Iterator[None]:
-    """A context that adds a video without masks to `names`, if that is a list."""
+    """A context that adds a video that cannot be used to `names`, if that is a list."""
     try:
         yield
-    except NoMasksError as error:
+    except UnusableVideoError as error:
         if names is None:
             raise
         names.append(f"{name}: {str(error).removeprefix(f'{name}: ')}")
@@ -171,7 +172,7 @@ def _left_out(name: str, names: list[str] | None) -> Iterator[None]:
 def _some(videos: list[Video], left_out: list[str] | None) -> list[Video]:
     """The videos; raises `InputError` if all were left out."""
     if not videos and left_out:
-        raise NoMasksError(left_out[0])
+        raise UnusableVideoError(left_out[0])
     return videos
 
 
@@ -291,12 +292,16 @@ def _checked(
     one_size: bool = True,
 ) -> Video:
     """A `Video`, after checking that its masks and first frame can be read and, with `one_size`, have the same size."""
+    try:
+        refuse_strangers(frames, [SAME.get(frame.suffix.lower(), frame.suffix.lower()) for frame in frames])
+    except InputError as error:
+        raise UnusableVideoError(str(error)) from error
     frame_of = {frame.stem: frame for frame in frames}
     if not masks:
-        raise NoMasksError(f"{name}: expected a mask of at least one frame, found none")
+        raise UnusableVideoError(f"{name}: expected a mask of at least one frame, found none")
     for stem, mask in masks.items():
         if not mask_files(mask):
-            raise NoMasksError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
+            raise UnusableVideoError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
         size, frame_size = mask_size(mask), image_size(frame_of[stem])
         if one_size and size != frame_size:
             raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
@@ -305,7 +310,7 @@ def _checked(
     reader = MaskReader.of(ordered, strict=all_masks)
     if reader.white is None:
         more = f", and so are all {len(ordered)} masks of {name}" if len(ordered) > 1 else ""
-        raise NoMasksError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
+        raise UnusableVideoError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
     if shown and shown[0] not in ordered and not union:
         of_truth = MaskReader.of(shown, colours=reader.colours)
         if of_truth.white and not reader.white:
@@ -330,9 +335,6 @@ def _frames_of(folder: Path, *, listed_in: Path) -> list[Path]:
     frames = list_frames(folder)
     if not frames:
         raise InputError(f"{folder}: expected frames (jpg, png, webp, bmp or tif), found {_what_is_in(folder)}")
-    refuse_strangers(
-        frames, [{".jpeg": ".jpg", ".tiff": ".tif"}.get(kind, kind) for kind in (f.suffix.lower() for f in frames)]
-    )
     return frames
 
 

@@ -8,6 +8,7 @@ from util.files import subfolders
 from util.image import list_images
 
 LOOKED_AT = 50  # folders inside a folder
+MASKS = {"Annotations", "masks"}
 
 
 def refuse_flat(images: Path, masks: Path) -> None:
@@ -29,8 +30,9 @@ def meant_instead(folder: Path, *wanted: str) -> str:
 
 
 def frames_below(folder: Path) -> str:
-    """`; did you mean FOLDER?` for the first folder below that holds pictures; else empty."""
-    return next((f"; did you mean {place}?" for place in _below(folder, depth=3) if list_images(place)), "")
+    """`; did you mean FOLDER?` for the first folder below that holds pictures, but not masks; else empty."""
+    places = (place for place in _below(folder, depth=3) if list_images(place) and not MASKS & {*place.parts})
+    return next((f"; did you mean {place}?" for place in places), "")
 
 
 def _around(folder: Path) -> Iterator[Path]:

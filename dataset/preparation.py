@@ -14,7 +14,8 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
@@ -24,13 +25,14 @@ from util.ahead import map_ahead, prepare_worker
 from util.errors import InputError
 from util.files import make_folder, path_in
 from util.flags import DefaultsFormatter, first_line, worker_count
-from util.image import as_rgb, refuse_lossy, upright
+from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, refuse_lossy, upright
 from util.lock import Lock
 from util.progress import progress_bar
 
 JPEG_QUALITY = 95
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
+PICTURES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
 SMALL_PART = 3  # an archive of which less than one in so many of the pictures is used is probably another one than is thought
 
 Convert = Callable[[bytes], bytes]
@@ -40,6 +42,20 @@ class UnusedError(InputError):
     """Little of an archive could be used."""
 
     status = 1
+
+
+@dataclass
+class _Used:
+    """How many files of an archive had a place, and some that had none."""
+
+    used: int = 0
+    total: int = 0
+    others: list[str] = field(default_factory=list)
+
+    def count(self, name: str, is_used: bool) -> None:
+        self.total += 1
+        self.used += is_used
+        self.others += [] if is_used or len(self.others) == 3 else [name]
 
 
 class Placement(NamedTuple):
@@ -117,16 +133,16 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
         def jobs() -> Iterator[_Job]:
             nonlocal kept, done
             for archive, placement_of in plans:
-                used, unused, some = 0, 0, list[str]()
+                pictures, frames = _Used(), _Used()
                 for member in archive.members():
                     bar.update(min(size, (done + member.position) // 1_000_000))  # a damaged archive may say anything
                     placement = placement_of(member.name)
-                    is_picture = member.name.endswith((".jpg", ".png"))
+                    if PurePosixPath(member.name).suffix.lower() in PICTURES:
+                        pictures.count(member.name, placement is not None)
+                        if "JPEGImages/" in member.name:
+                            frames.count(member.name, placement is not None)
                     if placement is None:
-                        unused += is_picture
-                        some += [member.name] if is_picture and unused <= 3 else []
                         continue
-                    used += is_picture
                     source = f"{archive.path}: {member.name}"
                     if _is_placed(placement, member.size, source):
                         kept += 1
@@ -141,8 +157,10 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
                     else:  # copying is not worth another process
                         account(_write(job))
                 done += archive.size
-                if SMALL_PART * used < used + unused:
-                    little.append(f"{archive.path}: used {used} of {used + unused} pictures, not {', '.join(some)}")
+                for found, kind in ((pictures, "pictures"), (frames, "frames")):
+                    if SMALL_PART * found.used < found.total:
+                        what = f"used {found.used} of {found.total} {kind}, not {', '.join(found.others)}"
+                        little.append(f"{archive.path}: {what}")
 
         for problem in map_parallel(_write, jobs(), workers=workers):
             account(problem)

@@ -29,6 +29,7 @@ from util.errors import InputError, names_some
 from util.files import is_clutter
 from util.image import (
     IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
     WHOLE_RANGE,
     Header,
     common_levels,
@@ -49,25 +50,8 @@ UNSPECIFIED = 2  # FFmpeg's number for a colour space that the file does not sta
 CHUNK = 16  # minimum number of frames decoded at once when reading backwards
 COUNTED_CHUNK = 256  # the same where frames are counted, which always begins at the first
 LOOKED_AT = 64  # number of frames that show whether times are those of display
-UNREAD = frozenset(
-    {
-        ".heic",
-        ".heif",
-        ".avif",
-        ".gif",
-        ".jp2",
-        ".jfif",
-        ".exr",
-        ".dng",
-        ".cr2",
-        ".nef",
-        ".arw",
-        ".ppm",
-        ".pgm",
-        ".tga",
-    }
-)  # of pictures
 CLEAR = "is transparent in parts, which is ignored"
+FEW = 8  # frames at the start, whose times of decoding may go back a little
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
 PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
 
@@ -100,7 +84,8 @@ class FrameFolder:
         self.paths = list_frames(folder, leave_out=leave_out) if paths is None else paths
         if not self.paths:
             raise InputError(f"{folder}: expected frames ({', '.join(sorted(IMAGE_SUFFIXES))}), found {_instead_of(folder)}")
-        _refuse_unread(folder, self.paths)
+        if paths is None:
+            _refuse_unread(folder, self.paths)
         self.names = [path.stem for path in self.paths]
         self.times = [Fraction(i) / rate for i in range(len(self.paths))]
         headers = [read_header(path) for path in self.paths]
@@ -151,8 +136,8 @@ def _instead_of(folder: Path) -> str:
 def _refuse_unread(folder: Path, frames: list[Path]) -> None:
     """Raise `InputError` if some frames are pictures of a kind that is not read, which would be left out."""
     patterns = {name_pattern(path) for path in frames}
-    unread = [path for path in frames[0].parent.iterdir() if path.suffix.lower() in UNREAD and name_pattern(path) in patterns]
-    if unread and frames == list_frames(frames[0].parent):
+    unread = [path for path in folder.iterdir() if path.suffix.lower() in UNREAD_SUFFIXES and name_pattern(path) in patterns]
+    if unread:
         raise InputError(f"{folder}: cannot read {names_some(path.name for path in unread)}; save all frames as PNG or JPEG")
 
 
@@ -192,8 +177,9 @@ class _Track:
     stamps: list[int | None] = field(default_factory=list)  # in the order of the file
     keys: list[int] = field(default_factory=list)
     doubtful: list[int] = field(default_factory=list)
-    last: float = -math.inf  # time of decoding
-    goes_back: bool = False  # its times of decoding do, as where films were joined
+    first: float = math.inf  # times of decoding
+    last: float = -math.inf
+    goes_back: bool = False  # these do, and far, as where films were joined
 
 
 class VideoFile:
@@ -222,8 +208,10 @@ class VideoFile:
                 if packet.size and not packet.is_discard:
                     track, end = tracks[packet.stream.index], packet.pos
                     track.stamps.append(packet.pts)
-                    track.goes_back |= packet.dts is not None and packet.dts < track.last
-                    track.last = packet.dts if packet.dts is not None else track.last
+                    if packet.dts is not None:
+                        track.first = min(track.first, packet.dts)
+                        track.goes_back |= len(track.stamps) > FEW and 2 * packet.dts < track.first + track.last
+                        track.last = packet.dts
                     if packet.pts is not None:
                         track.doubtful += [packet.pts] if packet.is_corrupt else []
                         track.keys += [packet.pts] if packet.is_keyframe else []
@@ -371,8 +359,8 @@ class VideoFile:
     def _is_out_of_order(self) -> bool:
         """Whether frames are decoded in another order than that of their times."""
         frames = (frame for _, frame in self._numbered(0) if frame is not None)
-        times = [frame.pts or 0 for frame in itertools.islice(frames, LOOKED_AT)]
-        return times != sorted(times)
+        times = [frame.pts for frame in itertools.islice(frames, LOOKED_AT)]
+        return any(b is None or (a is not None and b < a) for a, b in itertools.pairwise(times))
 
     def _leave_out_what_is_damaged(self, cut: str | None) -> list[str]:
         """Leave out what cannot be decoded, which takes a pass over the file; returns notes for the user."""
@@ -452,7 +440,7 @@ def _main_track(tracks: Iterable[_Track], path: Path) -> tuple[_Track, int]:
     if not films:
         raise InputError(f"{path}: expected a video, found only a picture that belongs to sound")
     most = max(len(track.stamps) for track in films)
-    films = [track for track in films if 10 * len(track.stamps) >= most]
+    films = [track for track in films if 10 * len(track.stamps) >= most and (len(track.stamps) > 1 or most == 1)]
     return max(films, key=lambda track: (track.area, track.is_default, -track.index)), len(films) - 1
 
 

@@ -43,8 +43,8 @@ class Truth(NamedTuple):
 def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add the flags that say which data set it is; unless they are `required`, it is DAVIS in its usual place."""
     which = parser.add_mutually_exclusive_group(required=required)
-    davis: dict[str, Any] = {} if required else {"default": "../DAVIS/2017"}
-    which.add_argument("--davis_path", metavar="DIR", help="DAVIS, as for eval_davis.py", **davis)
+    default = None if required else "../DAVIS/2017"
+    which.add_argument("--davis_path", default=default, metavar="DIR", help="DAVIS, as for eval_davis.py")
     which.add_argument("--yv_path", metavar="DIR", help="YouTube-VOS or your own videos, as for eval_youtube.py")
     parser.add_argument("--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test (default: the first)")
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
@@ -64,7 +64,9 @@ def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
         root = Path(arguments.yv_path)
         own = is_own_data(root)
         folder = root if own else root / split
-        videos = youtube_videos(root, split=split, truth=arguments.truth or folder / "Annotations", left_out=left_out)
+        shown = Path(arguments.truth or folder / "Annotations")
+        shown = next((place for place in (shown / "Annotations", shown / split / "Annotations") if place.is_dir()), shown)
+        videos = youtube_videos(root, split=split, truth=shown, left_out=left_out)
         meta: dict[str, dict[int, Any]] | None = None
         if scored:
             meta = {v.name: annotated_objects(v) for v in videos} if own else read_youtube_meta(folder / "meta.json")

@@ -221,6 +221,17 @@ def test_an_archive_of_which_little_is_used_says_so_and_ends_with_1(script, tmp_
     assert len(contents(tmp_path / "out")) == len(VALID)
 
 
+def test_an_archive_whose_frames_are_of_another_format_says_so(script, tmp_path, capsys):
+    archive = zipped(
+        tmp_path / "a.zip",
+        {path.replace(".jpg", ".bmp"): data for path, data in TRAINVAL.items() if "cow" in path}
+        | {path: data for path, data in TRAINVAL.items() if "Annotations" in path or "ImageSets" in path},
+    )
+    assert script("prepare_davis", archive, "--output", tmp_path / "out") == 1
+    told = capsys.readouterr().err
+    assert "used 0 of 3 frames, not DAVIS/JPEGImages/480p/cow/00000.bmp" in told
+
+
 def test_bl30k_comes_in_several_tars_and_is_read_by_training(script, tmp_path, capsys):
     parts = [tarred(tmp_path / name, video("./BL30K/{}", name)) for name in "ab"]
     out = tmp_path / "out"

@@ -11,6 +11,7 @@ from PIL import Image
 
 from dataset.benchmarks import davis_videos, youtube_videos
 from dataset.sources import own_sources
+from dataset.video_file import open_video
 from evaluation.scores import long_enough
 from util.errors import InputError
 from util.image import write_label_map
@@ -57,7 +58,7 @@ def test_the_masks_of_segment_video_are_scored_as_they_are(own, davis, script, t
     assert scores_in(every) == {"cat_1": 1, "cat_2": 1, "dog_1": 1, "dog_2": 1}
     assert script("score", "--results", every, "--davis_path", davis, "--processes", 1) == 0
     assert scores_in(every, "val") == {"cat_1": 1, "dog_1": 1}
-    assert script("score", "--results", every / "dog", "--yv_path", own, "--processes", 1) == 0
+    assert script("score", "--results", every / "dog", "--yv_path", own, "--truth", own, "--processes", 1) == 0
     assert scores_in(every / "dog") == {"dog_1": 1, "dog_2": 1}
     (every / "dog").rename(tmp_path / "holiday")
     capsys.readouterr()
@@ -92,13 +93,20 @@ def test_a_video_without_masks_fails_alone(own, light_file, script, tmp_path, ca
     assert {path.name for path in (tmp_path / "out/Annotations").iterdir()} == {"cat", "dog"}
     assert script("score", "--results", tmp_path / "out", "--yv_path", own, "--processes", 1) == 0
     assert "warning: left out: ant: expected masks" in capsys.readouterr().err
-    for name in ("cat", "dog"):
-        for path in (own / "Annotations" / name).iterdir():
-            write_label_map(path, 0 * labels(0), PALETTE)
-    left_out: list[str] = []
+    for path in (own / "Annotations").iterdir():
+        shutil.rmtree(path)
     with pytest.raises(InputError):
-        youtube_videos(own, left_out=left_out)
-    assert [line.split(":")[0] for line in left_out] == ["ant", "cat", "dog"]
+        youtube_videos(own, left_out=[])
+
+
+@pytest.mark.parametrize("name", ["00002.png", "mask.png"])
+def test_a_mask_among_the_frames_of_a_video_fails_alone(name, davis, light_file, script, tmp_path, capsys):
+    (davis / "JPEGImages/480p/cat/00002.jpg").unlink()
+    write_label_map(davis / "JPEGImages/480p/cat" / name, labels(1), PALETTE)
+    flags = ("--model", light_file, "--size", 32, "--output", tmp_path / "out")
+    assert script("eval_davis", "--davis_path", davis, *flags) == 1
+    assert f"failed: cat: {davis}/JPEGImages/480p/cat/{name}: .png among frames that are .jpg" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"dog"}
 
 
 def test_results_that_tell_no_objects_apart_are_told(own, script, tmp_path, capsys):
@@ -146,6 +154,8 @@ def test_a_folder_above_or_below_is_answered_with_the_right_one(own, davis, tmp_
         own_sources([youtube])
     with pytest.raises(InputError, match=rf"480p: expected trainval/.*; did you mean {davis}\?$"):
         davis_videos(davis / "JPEGImages/480p")
+    with pytest.raises(InputError, match=rf"own: expected frames .*; did you mean {own}/JPEGImages/cat\?$"):
+        open_video(own)
 
 
 def test_only_sequences_of_three_frames_are_long_enough(own, capsys):

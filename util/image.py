@@ -24,23 +24,35 @@ MEAN_COLOUR = (124, 116, 104)  # of ImageNet, uint8
 IGNORED = 255
 WHITE = IGNORED  # in masks that are white on black
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+UNREAD_SUFFIXES = frozenset(
+    {
+        ".heic",
+        ".heif",
+        ".avif",
+        ".gif",
+        ".jp2",
+        ".jfif",
+        ".exr",
+        ".dng",
+        ".cr2",
+        ".nef",
+        ".arw",
+        ".ppm",
+        ".pgm",
+        ".tga",
+    }
+)  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
 ORIENTATION, TURNED = 0x0112, "turned"  # EXIF's tag, and where an image says which was applied
 SIDEWAYS = 5  # the first orientation that exchanges height and width
-METHODS = dict(
-    zip(
-        range(2, 9),
-        (
-            Image.Transpose.FLIP_LEFT_RIGHT,
-            Image.Transpose.ROTATE_180,
-            Image.Transpose.FLIP_TOP_BOTTOM,
-            Image.Transpose.TRANSPOSE,
-            Image.Transpose.ROTATE_270,
-            Image.Transpose.TRANSVERSE,
-            Image.Transpose.ROTATE_90,
-        ),
-        strict=True,
-    )
+METHODS = (  # for the orientations from 2 on
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.ROTATE_180,
+    Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
 )
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
@@ -219,11 +231,9 @@ def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
         groups: dict[str, list[Path]] = {}
         for path, kind in zip(frames, of, strict=True):
             groups.setdefault(kind, []).append(path)
-        few, *_, many = sorted(groups.items(), key=lambda group: len(group[1])) * 2
-        if len(groups) == 2 and len(few[1]) == 1 < len(many[1]) and not may_be_alone:
-            raise InputError(
-                f"{few[1][0]}: {few[0]} among frames that are {many[0]}; move it away, or save it like the others"
-            )
+        few, many = (choose(groups, key=lambda kind: len(groups[kind])) for choose in (min, max))
+        if len(groups) == 2 and len(groups[few]) == 1 < len(groups[many]) and not may_be_alone:
+            raise InputError(f"{groups[few][0]}: {few} among frames that are {many}; move it away, or save it like the others")
         firsts = [group[0] for group in itertools.islice(groups.values(), MOST_KINDS if len(groups) > 1 else 0)]
         masks = [path for path in firsts if _looks_like_mask(path)]
         if masks and len(masks) < len(firsts):
@@ -384,8 +394,8 @@ class Header(NamedTuple):
 def read_header(path: str | Path) -> Header:
     """Raises `InputError` naming the file if it is no picture."""
     with open_image(path, load=False) as image:
-        tile = getattr(image, "tile", None)  # only images from files have it
-        depth = str(tile[0][3]) if tile else ""
+        tiles = getattr(image, "tile", None)  # each with its format as the last of four
+        depth = str(tiles[0][3]) if tiles else ""
         file = {"MPO": "JPEG"}.get(str(image.format), str(image.format))
         picture = KINDS.get(image.mode, "grey" if image.mode[0] in "LIF" else "colour")
         return Header(
@@ -404,8 +414,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    height, width = image.height, image.width
-    return (width, height) if _orientation(image) >= SIDEWAYS else (height, width)
+    return (image.width, image.height) if _orientation(image) >= SIDEWAYS else (image.height, image.width)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -413,7 +422,7 @@ def upright(image: Image.Image) -> Image.Image:
     orientation = _orientation(image)
     if orientation == 1:
         return image
-    turned = image.transpose(METHODS[orientation])
+    turned = image.transpose(METHODS[orientation - 2])
     turned.format = image.format
     turned.info[TURNED] = orientation
     return turned

@@ -103,7 +103,7 @@ def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Nam
         raise InputError(f"{folder}: {summary.failures[0] if summary else 'not finished'}")
     if summary.frames:
         write_json(speed, {"frames/s": summary.frames / summary.seconds})
-    tree = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks)))
+    tree = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(scoring.long_enough(videos), results.masks)))
     total = tree["global"]
     figures = {"J&F": total["J&F"], "J": total["J"]["mean"], "F": total["F"]["mean"]}
     return {name: 100 * value for name, value in figures.items()} | (read_json(speed) if speed.is_file() else {})
