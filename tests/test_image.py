@@ -291,7 +291,7 @@ def test_a_mask_is_turned_only_if_its_own_exif_says_so(orientation, mode, tmp_pa
     found = image.read_label_map(tmp_path / "mask.png")
     assert np.array_equal(found.labels, np.rot90(labels, {3: 2, 6: -1}.get(orientation, 0)))
     assert found.palette == (image.colour_map() if mode == "P" else None)
-    assert image.label_map_size(tmp_path / "mask.png") == found.labels.shape
+    assert label_map.mask_size(tmp_path / "mask.png") == found.labels.shape
 
 
 def test_a_damaged_exif_turns_nothing(tmp_path, picture):
