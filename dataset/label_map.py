@@ -271,7 +271,7 @@ class MaskReader:
         numbered = self.white is False and not self.own
         hints = self._hints()
         if not self.own and (numbered or (self.white is None and all(code in hints for code in new))):
-            if new == objects and self.colours.keys() >= {_swapped(code) for code in new}:
+            if new and new == objects and self.colours.keys() >= {_swapped(code) for code in new}:
                 raise InputError(f"{path}: expected colours of the masks before it, found them with red and blue swapped")
             for code in new:
                 if code not in hints:
@@ -310,7 +310,7 @@ class MaskReader:
     def _like_the_first(self, path: str | Path, values: np.ndarray, palette: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Indices (H, W) as ids; where a colour has another index in the first palette, it keeps that id."""
         if self.first is not None and palette.tobytes() == self.first.tobytes() and not self.own:
-            ids = {}  # as they are
+            ids: dict[int, int] = {}  # as they are
         else:
             ids = self._ids_of_indices(path, palette, [i for i in present.tolist() if i not in (0, WHITE)])
         if self.first is None and present[-1] and not self.frozen:
@@ -473,6 +473,8 @@ def load_mask(path: str | Path) -> Stored:
             return Stored(_as_bytes(np.asarray(image)))
         if image.has_transparency_data:
             pixels = np.asarray(image.convert("RGBA"))
+            if 0 < pixels[..., 3].max() < 128:
+                raise InputError("expected objects that are not transparent, found none that is less than half so")
             codes = np.where(pixels[..., 3] < 128, CLEAR, pixels[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1])
         else:
             codes = np.asarray(image.convert("RGB")).astype(np.int64) @ [1 << 16, 1 << 8, 1]
@@ -543,7 +545,8 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
         raise InputError("expected whole numbers from 0 to 254, found others")
     if values.size and values.max() > WHITE:
         count = len(np.setdiff1d(np.unique(values), [0]))
-        raise InputError(f"expected at most {MOST_OBJECTS} objects, numbered from 1, found {count}, up to {values.max()}")
+        found = f"{count} objects, numbered up to {values.max()}"
+        raise InputError(f"expected at most {MOST_OBJECTS} objects, numbered from 1, found {found}")
     return values.astype(np.uint8)
 
 
@@ -577,6 +580,11 @@ def _edges(values: np.ndarray, counts: np.ndarray) -> list[int]:
             other = padded[rows + dy, columns + dx]
             differs = other != own
             low, high = np.where(differs & (other < low), other, low), np.where(differs & (other > high), other, high)
+    above, below, left, right = (padded[rows + y, columns + x] for y, x in ((1, 2), (3, 2), (2, 1), (2, 3)))
+    enclosed = (above == below) & (left == right) & (above == left) & (above != own) & (above != 0)
+    scattered = np.bincount(own[enclosed], minlength=len(counts))
+    if dithered := [v for v in thin.tolist() if scattered[v] * 10 >= counts[v] * 6 and counts[v] >= 16]:
+        return dithered
     between = np.bincount(own[low < high], minlength=len(counts))
     borders = [v for v in thin.tolist() if between[v] * 10 >= counts[v] * 6]
     if len(borders) > max(2, len(present) - len(thin)) and counts[borders].sum() >= 24:

@@ -231,8 +231,8 @@ def run(arguments: argparse.Namespace) -> None:
     use_threads(arguments.threads)
     network = {"amp": half_precision_chosen(arguments.amp, device), **network_options(arguments, *records(arguments))}
     maker = segmenter_maker(arguments.model, device, network=network, **segmenter_options(arguments))
-    labels, gone = ({frame: mask[part] for frame, mask in masks.items()} for part in (0, 1))
-    propagation = Propagation(video, labels, maker, stated=gone)
+    labels = {frame: mask.labels for frame, mask in masks.items()}
+    propagation = Propagation(video, labels, maker, stated={frame: mask.gone for frame, mask in masks.items()})
     if arguments.check_memory == "on":
         propagation.refuse_if_too_large()
     settings = settings_of(arguments, video, found, device) | {"winograd": propagation.segmenter.network.winograd}

@@ -146,6 +146,8 @@ MANY = [
     ("one colour", soft([RED])),
     ("a grey that is not white", grey(disc() // 255 * 0 + disc() // 2)),
     ("dithered", soft([(100, 180, 33), (17, 99, 201)]).convert("P", dither=Image.Dither.FLOYDSTEINBERG)),
+    ("dithered in two colours", coloured(TWO, OURS).convert("P")),
+    ("dithered in two numbers", grey((ONE * (1 + np.indices(SIZE).sum(axis=0) % 2)).astype(np.uint8))),
     ("numbers resized", grey(cv2.resize(TWO * 4, (160, 120), interpolation=cv2.INTER_LINEAR))),
     ("numbers resized, one level", paletted(np.where((THICK > 0) & (TWO == 0), 1, 2 * (TWO > 0)).astype(np.uint8), OURS)),
     ("outlines", coloured(np.where((THICK > 0) & (TWO == 0), np.uint8(3), TWO), [(0, 0, 0), RED, GREEN, BLUE])),
@@ -247,7 +249,7 @@ def test_numbers_of_16_and_32_bits_are_read_up_to_254(kind, suffix, tmp_path):
     if suffix == "png" and kind != np.uint16:
         pytest.skip("PNG has 16 bits at most")
     many = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) // 4 % 401
-    for labels, message in ((120 * TWO, ""), (many, "at most 254 objects, .* found 400, up to 400")):
+    for labels, message in ((120 * TWO, ""), (many, "at most 254 objects, .* found 400 objects, numbered up to 400")):
         path = tmp_path / f"a.{suffix}"
         Image.fromarray(labels.astype(kind)).save(path)
         if message:
