@@ -25,12 +25,23 @@ from PIL import Image, ImageColor, TiffImagePlugin
 
 from util.errors import InputError, names_some
 from util.files import open_file, subfolders
-from util.image import WHITE, Numbering, colour_map, list_frames, natural_order, open_image, refuse_lossy, size_text
+from util.image import (
+    WHITE,
+    Numbering,
+    colour_map,
+    list_frames,
+    natural_order,
+    open_image,
+    refuse_lossy,
+    size_text,
+    upright_size,
+)
 
 BLACK, PURE_WHITE, CLEAR = 0, 0xFFFFFF, -1  # colours as 0xRRGGBB; `CLEAR` is transparent
 MOST_OBJECTS = 254
 NEAR = 16  # two colours that differ by less in each channel were one once: those of our palette differ by 32 or more
 PHOTOGRAPH = 4096  # colours
+HANDFUL = 8  # values
 EACH_OBJECT = "*"  # the name of the folder in the path of a mask that is spread over files
 MODES = frozenset({"P", "PA", "1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # Pillow's
 BOX = np.ones((3, 3), np.uint8)
@@ -64,7 +75,7 @@ class MaskReader:
     strict:     white on black after numbered objects raises `InputError` instead of being ignored
     union:      all that is not background is object 1, whatever its number (DAVIS 2016)
     background: the colour that is background, instead of black
-    careful:    doubt that black is background even in a paletted file where it comes first
+    careful:    look for edges in all masks, and doubt that black is background even in a palette where it comes first
     colours:    ids that colours have, such as those of the ground truth when results are read
     hint:       what to do about a background that is not black, with COLOUR for that colour
     note:       called with a line for the user, if there is something to tell
@@ -198,12 +209,16 @@ class MaskReader:
 
     def _of_numbers(self, path: str | Path, values: np.ndarray, palette: np.ndarray | None, sure: bool = False) -> np.ndarray:
         """Ids (H, W) uint8, with 255 as in the file, of numbers or indices."""
+        if self.frozen and not self.own and values.max() < HANDFUL and (palette is None or self._is_first(palette)):
+            return values  # nearly all masks of data sets: nothing below would change them, but take as long as decoding
         if palette is None and self.background is not None:
             values = self._without_background(path, values)
         counts = _counts(values)
         present = np.flatnonzero(counts)
-        # one object has no third value, so that most masks pay nothing; else two filters, a tenth of the time of decoding
-        if len(present) > 2 and (edges := [i for i in _edges(values, counts) if i != WHITE]):
+        # soft edges have many values or large ones, objects few and small ones; so the masks of data sets are read without the
+        # check, while the few that a user gives are always checked
+        doubtful = len(present) > 2 and (self.careful or len(present) > HANDFUL or present[-1] >= 2 * HANDFUL)
+        if doubtful and (edges := [i for i in _edges(values, counts) if i != WHITE]):
             if palette is not None and present[-1] < len(palette) and _is_grey(palette[present]):
                 return self._of_numbers(path, (palette[np.minimum(values, len(palette) - 1)] & 255).astype(np.uint8), None)
             values = self._cut_at_half(path, values, present, edges, palette)
@@ -271,7 +286,7 @@ class MaskReader:
         numbered = self.white is False and not self.own
         hints = self._hints()
         if not self.own and (numbered or (self.white is None and all(code in hints for code in new))):
-            if new == objects and self.colours.keys() >= {_swapped(code) for code in new}:
+            if new and new == objects and self.colours.keys() >= {_swapped(code) for code in new}:
                 raise InputError(f"{path}: expected colours of the masks before it, found them with red and blue swapped")
             for code in new:
                 if code not in hints:
@@ -309,7 +324,7 @@ class MaskReader:
 
     def _like_the_first(self, path: str | Path, values: np.ndarray, palette: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Indices (H, W) as ids; where a colour has another index in the first palette, it keeps that id."""
-        if self.first is not None and palette.tobytes() == self.first.tobytes() and not self.own:
+        if self._is_first(palette) and not self.own:
             ids: dict[int, int] = {}  # as they are
         else:
             ids = self._ids_of_indices(path, palette, [i for i in present.tolist() if i not in (0, WHITE)])
@@ -324,6 +339,9 @@ class MaskReader:
         lut = np.arange(256, dtype=np.uint8)
         lut[list(ids)] = list(ids.values())
         return lut[values]
+
+    def _is_first(self, palette: np.ndarray) -> bool:
+        return self.first is not None and len(self.first) == len(palette) and bool((self.first == palette).all())
 
     def _ids_of_indices(self, path: str | Path, palette: np.ndarray, indices: list[int]) -> dict[int, int]:
         first = self._first_ids()
@@ -448,7 +466,7 @@ def mask_size(path: Path) -> tuple[int, int]:
     """Height and width, read from the header only; raises `InputError` if the file cannot be a mask."""
     with open_image(next(iter(mask_files(path)), path), load=False) as image:
         _refuse_as_mask(image)
-        return image.height, image.width
+        return upright_size(image)
 
 
 def _refuse_as_mask(image: Image.Image) -> None:
@@ -473,6 +491,8 @@ def load_mask(path: str | Path) -> Stored:
             return Stored(_as_bytes(np.asarray(image)))
         if image.has_transparency_data:
             pixels = np.asarray(image.convert("RGBA"))
+            if 0 < pixels[..., 3].max() < 128:
+                raise InputError("expected objects that are not transparent, found none that is less than half so")
             codes = np.where(pixels[..., 3] < 128, CLEAR, pixels[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1])
         else:
             codes = np.asarray(image.convert("RGB")).astype(np.int64) @ [1 << 16, 1 << 8, 1]
@@ -543,7 +563,8 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
         raise InputError("expected whole numbers from 0 to 254, found others")
     if values.size and values.max() > WHITE:
         count = len(np.setdiff1d(np.unique(values), [0]))
-        raise InputError(f"expected at most {MOST_OBJECTS} objects, numbered from 1, found {count}, up to {values.max()}")
+        found = f"{count} objects, numbered up to {values.max()}"
+        raise InputError(f"expected at most {MOST_OBJECTS} objects, numbered from 1, found {found}")
     return values.astype(np.uint8)
 
 
@@ -577,6 +598,11 @@ def _edges(values: np.ndarray, counts: np.ndarray) -> list[int]:
             other = padded[rows + dy, columns + dx]
             differs = other != own
             low, high = np.where(differs & (other < low), other, low), np.where(differs & (other > high), other, high)
+    above, below, left, right = (padded[rows + y, columns + x] for y, x in ((1, 2), (3, 2), (2, 1), (2, 3)))
+    enclosed = (above == below) & (left == right) & (above == left) & (above != own) & (above != 0)
+    scattered = np.bincount(own[enclosed], minlength=len(counts))
+    if dithered := [v for v in thin.tolist() if scattered[v] * 10 >= counts[v] * 6 and counts[v] >= 16]:
+        return dithered
     between = np.bincount(own[low < high], minlength=len(counts))
     borders = [v for v in thin.tolist() if between[v] * 10 >= counts[v] * 6]
     if len(borders) > max(2, len(present) - len(thin)) and counts[borders].sum() >= 24:

@@ -18,6 +18,7 @@ from util.image import size_text
 
 Masks = dict[str, np.ndarray]  # (H, W) bool by the object's name
 LARGEST = 2**28  # pixels
+LAYOUT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, Image.DecompressionBombError)
 TRACKS = ("track_id", "instance_id", "object_id")  # where tools say which object an annotation shows
 
 
@@ -40,7 +41,15 @@ def read_shapes(path: Path) -> dict[str, Masks]:
             return {"": {str(i): decode_rle(entry) for i, entry in enumerate(each, start=1)}}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        OSError,
+        Image.DecompressionBombError,
+    ) as error:
         raise InputError(f"{path}: expected COCO or labelme JSON, found another layout ({shorten(error)})") from error
     raise InputError(f"{path}: expected COCO or labelme JSON, found another layout; export PNG masks or COCO JSON")
 
@@ -70,7 +79,7 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
             if track is None and not alone:
                 several.append(f"several '{category}' in {name}")
             title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
-            mask = _segmentation(entry.get("segmentation"), (int(image["height"]), int(image["width"])))
+            mask = _segmentation(entry.get("segmentation"), _size(image["height"], image["width"]))
             masks[title] = masks[title] | mask if title in masks else mask
         if entries:
             result[name] = masks
@@ -82,7 +91,7 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
 def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
     if len(videos := content["videos"]) != 1:
         raise InputError(f"expected the annotations of one video, found {len(videos)}")
-    size = int(videos[0]["height"]), int(videos[0]["width"])
+    size = _size(videos[0]["height"], videos[0]["width"])
     result: dict[str, Masks] = {}
     for entry in content["annotations"]:
         for name, segmentation in zip(videos[0]["file_names"], entry["segmentations"], strict=True):
@@ -92,7 +101,7 @@ def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
 
 
 def _labelme(content: dict[str, Any]) -> Masks:
-    size = int(content["imageHeight"]), int(content["imageWidth"])
+    size = _size(content["imageHeight"], content["imageWidth"])
     masks: Masks = {}
     for shape in content["shapes"]:
         group = shape.get("group_id")
@@ -167,10 +176,10 @@ def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first."""
-    height, width = (int(side) for side in rle["size"])
+    height, width = _size(*rle["size"])
     counts = rle["counts"]
     counts = np.array(_uncompressed(counts) if isinstance(counts, str) else counts, np.int64)
-    if height < 1 or width < 1 or height * width > LARGEST or (counts < 0).any() or counts.sum() != height * width:
+    if (counts < 0).any() or counts.sum() != height * width:
         raise InputError(f"expected run lengths of {height}x{width} pixels, found {counts.sum()}")
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
 
@@ -192,6 +201,13 @@ def _uncompressed(text: str) -> list[int]:
             counts.append(value + (counts[-2] if len(counts) > 2 else 0))
             value = shift = 0
     return counts
+
+
+def _size(height: Any, width: Any) -> tuple[int, int]:
+    height, width = int(height), int(width)
+    if height < 1 or width < 1 or height * width > LARGEST:
+        raise InputError(f"expected the size of a picture, found {height}x{width}")
+    return height, width
 
 
 def _stem(name: object) -> str:

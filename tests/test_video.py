@@ -9,6 +9,7 @@ from conftest import write_video
 from PIL import Image
 
 from dataset.benchmarks import annotated_objects, davis_videos, read_youtube_meta, youtube_videos
+from dataset.vos import VideoClips
 from util.errors import InputError
 from util.image import colour_map, read_label_map, write_label_map
 
@@ -200,6 +201,28 @@ def test_white_on_black_is_object_1_and_comes_back_as_such(own):
     cat.write_mask(own / "out.png", labels(1))
     assert np.array_equal(read_label_map(own / "out.png").labels, labels(1))
     assert read_label_map(own / "out.png").palette == colour_map()  # so that object 1 is visible
+
+
+@pytest.mark.parametrize("form", ["coloured", "our colours", "one file for each object"])
+def test_masks_of_ones_own_data_come_in_the_forms_of_labelling_tools(form, own):
+    folder = own / "Annotations/cat"
+    (folder / "00000.png").unlink()
+    colours = np.frombuffer(colour_map(), np.uint8).reshape(256, 3)
+    for t, shown in ((0, (0, 2)), (2, (1, 2))):
+        if form == "one file for each object":
+            for number in set(shown) - {0}:
+                write_label_map(folder / f"{number - 1:03d}/0000{t}.png", (labels(*shown) == number) * np.uint8(255), None)
+        else:
+            of_id = colours if form == "our colours" else np.array([(0, 0, 0), (250, 20, 20), (20, 250, 20)], np.uint8)
+            Image.fromarray(of_id[labels(*shown)]).save(folder / f"0000{t}.png")
+    (video,) = (video for video in youtube_videos(own, truth=own / "Annotations") if video.name == "cat")
+    # colours of one's own are numbered in order of appearance
+    expected = {"00000": [0, 1], "00002": [0, 2]} if form == "coloured" else {"00000": [0, 2], "00002": [0, 1]}
+    assert given_in(video) == expected
+    assert [np.unique(video.read_mask(path)).tolist() for path in video.truth.values()][1] == [0, 1, 2]
+    clips = VideoClips(own / "JPEGImages", own / "Annotations", ["cat"], crop=16)
+    assert len(clips.annotated(0)) == 2
+    clips.draw(0, np.random.default_rng(0), max_skip=1)
 
 
 @pytest.mark.parametrize("palette", [None, colour_map()], ids=["grey", "paletted"])

@@ -399,7 +399,7 @@ def read_header(path: str | Path) -> Header:
         file = {"MPO": "JPEG"}.get(str(image.format), str(image.format))
         picture = KINDS.get(image.mode, "grey" if image.mode[0] in "LIF" else "colour")
         return Header(
-            _upright_size(image), f"{picture} {file}", ";16" in depth or _is_deep_grey(image), _orientation(image) != 1
+            upright_size(image), f"{picture} {file}", ";16" in depth or _is_deep_grey(image), _orientation(image) != 1
         )
 
 
@@ -413,7 +413,8 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width as its EXIF orientation says."""
     return (image.width, image.height) if _orientation(image) >= SIDEWAYS else (image.height, image.width)
 
 
