@@ -333,7 +333,7 @@ class MaskReader:
         if not self.frozen:
             for i in set(present.tolist()) - {0, WHITE}:
                 if i < len(palette) and palette[i] != BLACK:
-                    self.colours.setdefault(int(palette[i]), int(ids.get(i) or i))
+                    self.colours.setdefault(int(palette[i]), ids.get(i) or i)
         if all(i == number for i, number in ids.items()):
             return values
         lut = np.arange(256, dtype=np.uint8)
