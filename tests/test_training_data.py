@@ -473,7 +473,9 @@ def test_a_lost_worker_ends_the_run_with_one_line(how, videos):
         next(batches)
     except InputError as error:
         message = str(error)
-    assert message.startswith("a worker process was lost, for lack of memory, of room in /dev/shm or of open files; pass --num_workers 0")
+    assert message.startswith(
+        "a worker process was lost, for lack of memory, of room in /dev/shm or of open files; pass --num_workers 0"
+    )
     assert "--shm-size" in message
     assert "\n" not in message
 
