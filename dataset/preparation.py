@@ -11,7 +11,7 @@ import io
 import multiprocessing
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -94,6 +94,7 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
     """
     checked: list[tuple[Archive, dict[str, Placement]]] = []
     sources: dict[Path, tuple[str, Path]] = {}
+    again: set[str] = set()
     for archive, placements in plans:
         checked.append((archive, {}))
         for name, placement in placements.items():
@@ -105,13 +106,18 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
             if source == other:
                 checked[-1][1][name] = placement
                 _is_placed(placement, archive.sizes[name], source)
-    place_stream(((archive, placements.get) for archive, placements in checked), workers=workers)
+            else:
+                again.add(source)
+    place_stream(((archive, placements.get) for archive, placements in checked), workers=workers, again=again)
 
 
-def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None]]], *, workers: int = 0) -> None:
+def place_stream(
+    plans: Iterable[tuple[Archive, Callable[[str], Placement | None]]], *, workers: int = 0, again: Collection[str] = ()
+) -> None:
     """Place the files of archives in one pass, with progress; a function maps each name to its place (`None`: skip).
 
-    Existing files are kept.  `workers` processes convert and write (0: this process).  Prints a summary.  Raises
+    Existing files are kept.  `workers` processes convert and write (0: this process).  What is in `again`, as `<archive>:
+    <name>`, is placed under another name, and so is used.  Prints a summary.  Raises
     `InputError` if a target exists that is not the archive's file, if an archive is damaged, and, after all other files
     have been written, if some files could not be read, or (`UnusedError`) few pictures of an archive had a place.
     """
@@ -136,14 +142,14 @@ def place_stream(plans: Iterable[tuple[Archive, Callable[[str], Placement | None
                 pictures, frames = _Used(), _Used()
                 for member in archive.members():
                     bar.update(min(size, (done + member.position) // 1_000_000))  # a damaged archive may say anything
-                    placement = placement_of(member.name)
+                    placement, source = placement_of(member.name), f"{archive.path}: {member.name}"
                     if PurePosixPath(member.name).suffix.lower() in PICTURES:
-                        pictures.count(member.name, placement is not None)
+                        is_used = placement is not None or source in again
+                        pictures.count(member.name, is_used)
                         if "JPEGImages/" in member.name:
-                            frames.count(member.name, placement is not None)
+                            frames.count(member.name, is_used)
                     if placement is None:
                         continue
-                    source = f"{archive.path}: {member.name}"
                     if _is_placed(placement, member.size, source):
                         kept += 1
                         continue

@@ -481,13 +481,12 @@ def test_a_frame_that_changes_its_size_is_named_as_the_file_it_is(segment, davis
     assert f"failed: bee: {path}: frame is 20x20, the first one is {HEIGHT}x{WIDTH}" in capsys.readouterr().out
 
 
-def test_a_video_without_masks_is_told_and_nothing_runs(davis, light_file, script, tmp_path, capsys):
+def test_a_video_without_masks_fails_alone(davis, light_file, script, tmp_path, capsys):
     for name in ("JPEGImages", "Annotations"):
         shutil.copytree(davis / name / "480p", tmp_path / "own" / name)
     shutil.rmtree(tmp_path / "own/Annotations/cow")
     flags = ("--model", light_file, "--yv_path", tmp_path / "own", "--output", tmp_path / "out")
-    assert script("eval_youtube", *flags) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "found none of cow" in error
-    assert not (tmp_path / "out").exists()
+    assert script("eval_youtube", *flags) == 1
+    assert f"failed: cow: expected masks in {tmp_path / 'own/Annotations/cow'}, found none" in capsys.readouterr().out
+    done = {path.name for path in (tmp_path / "out/Annotations").iterdir()}
+    assert done == {path.name for path in (tmp_path / "own/JPEGImages").iterdir()} - {"cow"}

@@ -50,6 +50,8 @@ def draw(rows: list[Row]) -> Figure:
         axes.plot([row["frames/s"] for row in found], [row["J&F"] for row in found], marker="o", label=network, **grey(i))
         for row in found:
             axes.annotate(str(row["size"]), (row["frames/s"], row["J&F"]), textcoords="offset points", xytext=(6, 5))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 2, high + 2)  # else a tenth of a point looks like a cliff
     axes.set(xlabel="frames per second", ylabel="J&F, %", title="numbers: pixels of the shorter side")
     axes.grid(alpha=0.3)
     axes.legend()
