@@ -47,9 +47,10 @@ class VideoResults:
     def claim(self, inputs: Iterable[Path], *, overwrite: bool) -> bool:
         """Prepare the folder for this run; returns whether the same run was already finished there.
 
-        A stopped run with the same record is continued.  Raises `InputError`, and changes nothing, if one of `inputs` lies
-        where results go, if a result folder holds foreign files, or, without `overwrite`, if there are other results or an
-        unfinished run with another record.
+        A finished run that was stopped while it moved its results is completed, whatever run that was; a stopped run with the
+        same record is continued.  Raises `InputError`, and changes nothing else, if one of `inputs` lies where results go, if
+        a result folder holds foreign files, or, without `overwrite`, if there are other results or an unfinished run with
+        another record.
         """
         self._refuse_to_replace(inputs)
         paths = [place / RECORD for place in (self.root, self.unfinished, self.complete)]
