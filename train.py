@@ -300,11 +300,9 @@ def describe(
         f"{name} ({len(source)}{f' x {often}' if often > 1 else ''})" for name, (source, often) in sources.items()
     )
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    shape = network.config
     lines = [
         f"stage {stage} on {data}",
-        f"{shape.arch.upper()}, {parameters / 1e6:.1f} M parameters: {shape.key_backbone} and {shape.value_backbone}, "
-        f"{shape.key_dim} key and {shape.value_dim} value channels, {shape.similarity}",
+        f"{network.config}, {parameters / 1e6:.1f} M parameters",
         f"{world} x {device.type}: {config.batch_size * config.accumulate * world} samples per iteration "
         f"= {world} processes x {config.batch_size} samples x {config.accumulate} passes",
     ]

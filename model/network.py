@@ -36,6 +36,13 @@ class NetworkConfig:
     aspp: bool = False  # behind the key encoder's backbone: section E, with "wide_resnet50_2"
     skip_blocks: bool = False  # a residual block on each skip connection of the decoder, as STM has them
 
+    def __str__(self) -> str:
+        """For people, on one line."""
+        plain = "" if self.attention else ", without attention"
+        more = "".join(f", with {name}" for name in ("aspp", "skip_blocks") if getattr(self, name))
+        backbones = f"{self.arch.upper()} of {self.key_backbone} and {self.value_backbone}"
+        return f"{backbones}, {self.key_dim} key and {self.value_dim} value channels, {self.similarity}{plain}{more}"
+
     @classmethod
     def of(cls, **fields: Any) -> "NetworkConfig":
         """Fill in the defaults for the given `arch`: STM has a ResNet-50 in its memory encoder, and `skip_blocks`."""

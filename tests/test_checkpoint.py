@@ -92,7 +92,9 @@ def test_the_average_is_of_every_weight(light_file, script, tmp_path, capsys):
         torch.testing.assert_close(found, 3 * weight)
     save_network(build_light_network(value_dim=48), tmp_path / "wider.pth")
     assert script("convert_weights", light_file, tmp_path / "none.pth", "--average_with", tmp_path / "wider.pth") == 2
-    assert "wider.pth: expected NetworkConfig" in capsys.readouterr().err
+    assert (
+        "wider.pth: expected STCN of resnet18 and resnet18, 8 key and 32 value channels, l2, found" in capsys.readouterr().err
+    )
 
 
 def test_another_architecture_cannot_become_a_released_file(light_file, script, tmp_path, capsys):

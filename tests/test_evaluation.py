@@ -285,7 +285,7 @@ def test_what_runs_is_told_before_it_starts(segment, light_file, capsys):
     assert segment("--amp", "off") == 0
     first, second = capsys.readouterr().out.splitlines()[:2]
     assert first.startswith(f"network: {light_file}, 6.1 M parameters, float32")
-    assert "NetworkConfig(key_backbone='resnet18'" in first
+    assert first.endswith("STCN of resnet18 and resnet18, 8 key and 32 value channels, l2")
     assert second == "data: 3 videos, 13 frames (split val, year 2017, resolution 480p)"
 
 
