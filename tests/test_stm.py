@@ -184,7 +184,7 @@ def test_it_is_trained_and_evaluated_by_the_same_scripts(demo_data, tmp_path, ca
     flags = ["--davis_path", demo_data / "DAVIS/2017", "--size", 48, "--output", tmp_path / "out", "--device", "cpu"]
     assert run_script("eval_davis", "--model", tmp_path / "stm_s3.pth", *flags) == 0
     out = capsys.readouterr().out
-    assert "arch='stm'" in out
+    assert out.count("STM of resnet18") == 3  # each of the three says which network it runs
     assert "J&F-Mean" in out
     assert run_script("train", "--arch", "stcn", *second, *data, *run[:-4], "--id", "other", "--device", "cpu") == 2
     assert "--arch stcn: the network to start from has stm" in capsys.readouterr().err
