@@ -77,22 +77,43 @@ def _colour(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def parse_masks(texts: Sequence[str]) -> list[tuple[int | None, Path]]:
-    """`["first.png", "120:second.png"]` -> frames, where told, and files or folders.
+def parse_masks(texts: Sequence[str]) -> list[tuple[str | None, Path]]:
+    """`["first.png", "120:second.png"]` -> frames as written (see `frame_number`), where told, and files or folders.
 
     Raises `InputError` if a frame is negative or has more than 9 digits.
     """
-    result: list[tuple[int | None, Path]] = []
+    result: list[tuple[str | None, Path]] = []
     for text in texts:
         found = re.fullmatch(r"(-?[0-9]+):(.+)", text)
         number, path = found.groups() if found else (None, text)
         if number is not None and (number.startswith("-") or len(number) > 9):
             raise InputError(f"--mask {text}: expected FRAME:FILE with a frame from 0 on")
-        result.append((None if number is None else int(number), Path(path)))
+        result.append((number, Path(path)))
     return result
 
 
-def masks_among_frames(given: Iterable[tuple[int | None, Path]], video: str | Path) -> list[Path]:
+def frame_number(text: str, names: Sequence[str], flag: str) -> int:
+    """The frame, counted from 0, that a number on the command line means; `flag` is for messages.
+
+    A number with zeros before it (`00012`) is a frame's name if there is such a frame, and a note says so.  Raises `InputError`
+    if one without is both the number of a frame and the name of another, or if there is no such frame.
+    """
+    frame = int(text)
+    named = names.index(text) if text in names else frame
+    if named != frame and text.startswith("0") and text != "0":
+        print_note(f"{flag} means frame {named}, whose name this is")
+        frame = named
+    if frame >= len(names):
+        raise InputError(f"{flag}: the video has frames 0 to {len(names) - 1}")
+    if named != frame:
+        raise InputError(
+            f"{flag}: is it frame {frame}, counted from 0, whose name is {names[frame]}, or frame {named}, whose name is "
+            f"{text}? Write 0{frame} or 0{named}, which are no names"
+        )
+    return frame
+
+
+def masks_among_frames(given: Iterable[tuple[str | None, Path]], video: str | Path) -> list[Path]:
     """The files given that lie in the folder of the video's frames, which are no frames; prints a note for each."""
     folder = Path(video).resolve()
     result = [path for _, path in given if path.is_file() and path.resolve().parent == folder]
@@ -102,7 +123,7 @@ def masks_among_frames(given: Iterable[tuple[int | None, Path]], video: str | Pa
 
 
 def read_given_masks(
-    given: Iterable[tuple[int | None, Path]],
+    given: Iterable[tuple[str | None, Path]],
     names: Sequence[str],
     size: tuple[int, int],
     *,
@@ -115,14 +136,13 @@ def read_given_masks(
     for the frame of its name, else for frame 0.  Raises `InputError` naming the file if a mask is invalid, or all are empty.
     """
     sources: dict[int, list[Source]] = {}
-    for frame, path in given:
+    for text, path in given:
+        frame = None if text is None else frame_number(text, names, f"--mask {text}:{path}")
         for source in _sources(frame, path, names):
             sources.setdefault(source.frame, []).append(source)
     sources = dict(sorted(sources.items()))
     everything = [source for of_frame in sources.values() for source in of_frame]
     _refuse_other_names(sources, names)
-    if beyond := [source for source in everything if source.frame >= len(names)]:
-        raise InputError(f"--mask {beyond[0].frame}:{beyond[0].path}: the video has frames 0 to {len(names) - 1}")
     with_shapes = [source for source in everything if source.shapes is not None]
     if with_shapes and len(with_shapes) < len(everything):
         raise InputError(f"{with_shapes[0].path}: expected JSON files or pictures, found both; which objects are the same?")

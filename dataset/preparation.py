@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dataset.archives import Archive, read_member
 from util.ahead import map_ahead, prepare_worker
 from util.errors import InputError
 from util.files import make_folder, path_in
 from util.flags import DefaultsFormatter, first_line, worker_count
-from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, refuse_lossy, upright
+from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, brightness, open_picture, refuse_lossy, upright
 from util.lock import Lock
 from util.progress import progress_bar
 
@@ -245,7 +245,7 @@ def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None 
     if image.format == "PNG" and size == image.size and (not grey or image.mode == "L"):
         return data
     if grey:
-        image = (as_rgb(image) if image.mode[0] in "IF" else image).convert("L")  # Pillow turns 16 bits white
+        image = Image.fromarray(brightness(image))
     return _encoded(image.resize(size, Image.Resampling.NEAREST), "PNG")
 
 
@@ -292,11 +292,9 @@ def _is_placed(placement: Placement, size: int, source: str) -> bool:
 
 def _decoded(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
+        image = open_picture(io.BytesIO(data))
         image.load()  # truncation is detected only here
         return upright(image)
-    except UnidentifiedImageError as error:
-        raise InputError("not an image") from error
     except BROKEN_IMAGE as error:
         raise InputError(f"cannot read this image ({error})") from error
 

@@ -467,7 +467,7 @@ def test_a_broken_image_is_named_and_left_out_and_the_others_are_written(script,
     error = capsys.readouterr().err
     assert "3 files cannot be read and were left out" in error
     assert f"{archive}: train/JPEGImages/v/00001.jpg: cannot read this image" in error
-    assert f"{archive}: train/JPEGImages/v/00002.jpg: not an image" in error
+    assert f"{archive}: train/JPEGImages/v/00002.jpg: cannot read this image (it is not JPEG" in error
     assert "00002.png: expected a label map (a paletted or greyscale PNG), found mode RGB" in error
     names = {Path(name).name for name in contents(tmp_path / "out")}
     assert names == {"00000.jpg", "00000.png", "00001.png"}
@@ -585,7 +585,7 @@ def test_parallel_results_come_in_order_until_an_error_gets_through(workers):
     others = set(multiprocessing.active_children())  # of other tests
     results = map_parallel(convert_image, [*pictures, b"nothing"], workers=workers)
     assert [next(results) for _ in pictures] == pictures
-    with pytest.raises(InputError, match="not an image"):
+    with pytest.raises(InputError, match="it is not JPEG"):
         next(results)
     assert set(multiprocessing.active_children()) <= others
 
