@@ -25,7 +25,7 @@ from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import mean_rate
 from evaluation.cut import Cut, cut
-from util.errors import InputError, shorten
+from util.errors import InputError, one_line, shorten
 
 PAGE = Path(__file__).with_name("page")
 LONGEST_JSON = 4096  # bytes
@@ -269,7 +269,7 @@ class TooLargeError(Exception):
 
 
 def _refusal(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return JSONResponse({"error": one_line(str(error))}, 400)
 
 
 def _too_large(request: Request, error: Exception) -> Response:

@@ -17,10 +17,9 @@ from dataset.label_map import (
     mask_files,
     object_files,
     parse_colour,
-    print_note,
 )
 from dataset.shapes import Masks, read_shapes
-from util.errors import InputError, names_some
+from util.errors import InputError, names_some, print_note
 from util.image import natural_order, object_ids, size_text
 
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
@@ -95,8 +94,8 @@ def parse_masks(texts: Sequence[str]) -> list[tuple[str | None, Path]]:
 def frame_number(text: str, names: Sequence[str], flag: str) -> int:
     """The frame, counted from 0, that a number on the command line means; `flag` is for messages.
 
-    A number with zeros before it (`00012`) is a frame's name if there is such a frame, and a note says so.  Raises `InputError`
-    if one without is both the number of a frame and the name of another, or if there is no such frame.
+    A number with zeros before it (`00012`) is a frame's name if there is such a frame, and a note says so.  Raises
+    `InputError` if one without is both the number of a frame and the name of another, or if there is no such frame.
     """
     frame = int(text)
     named = names.index(text) if text in names else frame

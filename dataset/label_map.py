@@ -15,7 +15,6 @@ A mask may also be spread over one file for each object, as `<video>/<object>/00
 `<video>/*/00000.png`.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor, TiffImagePlugin
 
-from util.errors import InputError, names_some
+from util.errors import InputError, names_some, print_note
 from util.files import open_file, subfolders
 from util.image import (
     WHITE,
@@ -65,10 +64,6 @@ class Stored(NamedTuple):
     values: np.ndarray  # (H, W): uint8 numbers or indices, or int64 colours
     palette: np.ndarray | None = None  # (N,) colours of the indices
     sure: bool = False  # index 0 is transparent, and so background
-
-
-def print_note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
 
 
 class MaskReader:

@@ -40,7 +40,7 @@ from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoR
 from model import segmenter_maker
 from model.checkpoint import digest
 from util.device import device_of, half_precision_chosen, use_threads
-from util.errors import InputError, one_line_errors, shorten
+from util.errors import InputError, one_line_errors, print_note, shorten
 from util.files import one_line_for, refuse_existing, stamp
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
@@ -144,7 +144,7 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
 def tell(video: FrameFolder | VideoFile) -> None:
     """Print what the user should know of the video."""
     if video.note:
-        print(f"note: {video.note}", file=sys.stderr)
+        print_note(video.note)
 
 
 def settings_of(

@@ -57,7 +57,14 @@ METHODS = (  # for the orientations from 2 on
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
 FEW_COLOURS = 64
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names of all that is opened: for EPS it would start a program
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "TIFF",
+    "GIF",
+)  # Pillow's names of all that is opened: for EPS it would start a program
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 
@@ -466,7 +473,7 @@ def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None)
 
 
 def open_picture(file: BinaryIO) -> Image.Image:
-    """Pillow's image of an open file, not loaded; raises `OSError` for other formats than `FORMATS`, and what Pillow raises."""
+    """Pillow's image of an open file, not loaded; raises what Pillow does, and `OSError` unless it is of `FORMATS`."""
     try:
         return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
