@@ -54,7 +54,7 @@ def save_scribble_network(network: ScribbleNetwork, path: str | Path, *, half: b
         state = content["network"]
         content["network"] = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
     if broken := infinite_tensors(content["network"]):
-        raise InputError(f"{path}: not written: its training went wrong, not finite or too large are {names_some(broken)}")
+        raise InputError(f"{path}: not written, since these are not finite or too large: {names_some(broken)}")
     write_atomically(path, lambda file: torch.save(content, file))
 
 
