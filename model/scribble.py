@@ -66,8 +66,7 @@ def load_scribble_network(path: str | Path, device: str | torch.device = "cpu") 
 def scribble_network_from(content: dict, path: str | Path) -> ScribbleNetwork:
     """`load_scribble_network` for what is read already; `path` is for messages."""
     kind = content.get("format"), content.get("version")
+    found = " version ".join(map(shorten, kind))
     if kind != (FORMAT, VERSION) or not isinstance(content.get("network"), dict):
-        raise InputError(
-            f"{path}: expected a scribble network, version {VERSION}, found format {shorten(kind[0])}, version {shorten(kind[1])}"
-        )
+        raise InputError(f"{path}: expected a scribble network, version {VERSION}, found format {found}")
     return filled(ScribbleNetwork, content["network"], path)

@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from guard import GUARD, EscapedError
+from PIL import Image
 
 from util.errors import InputError
 from util.files import is_clutter, path_in, plain_name, read_json, read_text, refuse_foreign, remove_folder, write_atomically
+from util.picture import refuse_picture, write_picture
 
 BAD_NAMES = {
     "empty": "",
@@ -156,5 +159,5 @@ def test_a_file_that_is_not_ours_is_kept_without_overwrite(tmp_path):
     refuse_picture(tmp_path / "new.png", overwrite=False)
     with pytest.raises(InputError, match="already exists; --overwrite"):
         refuse_picture(other, overwrite=False)
-    with pytest.raises(InputError, match="ends in .png"):
+    with pytest.raises(InputError, match=r"ends in \.png"):
         refuse_picture(tmp_path / "a.html", overwrite=True)
