@@ -41,6 +41,7 @@ class GivenMask(NamedTuple):
     labels: np.ndarray  # (H, W) uint8 ids
     gone: frozenset[int]  # objects that the mask says are not in the frame
     files: tuple[Path, ...]
+    numbered: bool = True  # its ids are those in the file, not in order of appearance
 
 
 class Source(NamedTuple):
@@ -122,7 +123,7 @@ def masks_among_frames(given: Iterable[tuple[str | None, Path]], video: str | Pa
 
 
 def read_given_masks(
-    given: Iterable[tuple[str | None, Path]],
+    given: Iterable[tuple[str | int | None, Path]],
     names: Sequence[str],
     size: tuple[int, int],
     *,
@@ -136,7 +137,7 @@ def read_given_masks(
     """
     sources: dict[int, list[Source]] = {}
     for text, path in given:
-        frame = None if text is None else frame_number(text, names, f"--mask {text}:{path}")
+        frame = frame_number(text, names, f"--mask {text}:{path}") if isinstance(text, str) else text
         for source in _sources(frame, path, names):
             sources.setdefault(source.frame, []).append(source)
     sources = dict(sorted(sources.items()))
@@ -161,7 +162,8 @@ def read_given_masks(
         if labels.shape != size:
             raise InputError(f"{of_frame[0].path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
         if labels.any() or masks:
-            masks[frame] = GivenMask(labels, frozenset(empty), files)
+            numbered = len(of_frame) == 1 and of_frame[0].shapes is None and not reader.white and not reader.own
+            masks[frame] = GivenMask(labels, frozenset(empty), files, numbered)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))
@@ -195,7 +197,9 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
     if path.suffix.lower() == ".json":
         by_frame = read_shapes(path)
         if frame is not None and len(by_frame) > 1:
-            raise InputError(f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; leave out the number")
+            raise InputError(
+                f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; `--mask FILE` takes all"
+            )
         return [
             Source(_frame_of(name, path, names) if frame is None else frame, path, shapes) for name, shapes in by_frame.items()
         ]

@@ -422,3 +422,19 @@ def test_the_brightness_of_a_mask_whose_content_is_its_opacity(colour, tmp_path)
     assert np.array_equal(image.read_grey(tmp_path / "a.png"), alpha)
     converted = convert_mask((tmp_path / "a.png").read_bytes(), grey=True)
     assert np.array_equal(np.array(Image.open(io.BytesIO(converted))), alpha)
+
+
+def test_a_mask_named_like_the_frames_around_it_is_noticed(tmp_path, picture):
+    large = np.tile(picture, (4, 4, 1))
+    paths = [tmp_path / f"{i:05d}.png" for i in range(5)]
+    for path in paths:
+        Image.fromarray(large).save(path)
+    assert image.masks_among(paths) == []
+    mask = np.zeros_like(large)
+    mask[20:90, 30:99] = (200, 20, 20)
+    Image.fromarray(mask).save(paths[0])
+    Image.fromarray(np.zeros_like(large)).save(paths[3])  # a black frame
+    assert image.masks_among(paths) == [paths[0]]
+    for path in paths:
+        Image.fromarray(mask).save(path)
+    assert image.masks_among(paths) == []

@@ -56,7 +56,7 @@ METHODS = (  # for the orientations from 2 on
 )
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
-FEW_COLOURS = 64
+FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
 FORMATS = (
     "JPEG",
     "PNG",
@@ -246,6 +246,14 @@ def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
         masks = [path for path in firsts if _looks_like_mask(path)]
         if masks and len(masks) < len(firsts):
             raise InputError(f"{masks[0]}: looks like a mask among frames; move masks to a folder of their own")
+
+
+def masks_among(frames: Sequence[Path]) -> list[Path]:
+    """Some of the pictures among frames of one kind that look like masks, while most do not; a title may look so too."""
+    by_size = sorted(frames, key=lambda path: path.stat().st_size)
+    middle = by_size[len(by_size) // 2]
+    small = [path for path in by_size if SMALL * path.stat().st_size < middle.stat().st_size][:MOST_KINDS]
+    return [path for path in small if _looks_like_mask(path)] if small and not _looks_like_mask(middle) else []
 
 
 def _looks_like_mask(path: Path) -> bool:
