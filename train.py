@@ -45,7 +45,7 @@ from training.state import RunningMeans, State, moving_average
 from training.step import data_parallel, figure_names, first_masks, make_optimizer, make_scaler, training_step
 from util.device import device_of, fastest_format, use_threads
 from util.distributed import Processes
-from util.errors import InputError, names_some, one_line_errors
+from util.errors import InputError, names_some, one_line, one_line_errors
 from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import (
     DefaultsFormatter,
@@ -309,7 +309,7 @@ def validate(state: State, videos: list, folder: Path, processes: Processes) -> 
     if summary is None:
         return None
     if summary.failures:
-        print(f"\nwarning: no validation: {summary.failures[0]}", file=sys.stderr)
+        print(f"\nwarning: no validation: {one_line(summary.failures[0])}", file=sys.stderr)
         return None
     tree = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks), processes=1, shown=False))
     return tree["global"]["J&F"]

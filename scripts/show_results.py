@@ -18,7 +18,7 @@ from evaluation.scores import result_folder
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.picture import draw_mask, sheet, write_picture
+from util.picture import draw_mask, refuse_picture, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,12 +34,14 @@ def parser() -> argparse.ArgumentParser:
     add_truth_flags(result, required=False)
     result.add_argument("--frames", type=positive_int, default=6, metavar="N", help="number of evenly spaced frames per video")
     result.add_argument("--output", default="results.png", metavar="PNG", help="file to write")
+    result.add_argument("--overwrite", action="store_true", help="replace a picture that is not ours")
     return result
 
 
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
+    refuse_picture(arguments.output, overwrite=arguments.overwrite)
     folders = [Path(folder) for folder in arguments.results]
     for folder in folders:
         if not folder.is_dir():
