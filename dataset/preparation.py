@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from dataset.archives import Archive, read_member
 from util.ahead import map_ahead, prepare_worker
 from util.errors import InputError
-from util.files import make_folder, path_in
+from util.files import make_folder, path_in, within_temporary, write_new
 from util.flags import DefaultsFormatter, first_line, worker_count
 from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, refuse_lossy, upright
 from util.lock import Lock
@@ -264,10 +264,10 @@ def _write(job: _Job) -> str | None:
         return f"{job.source}: {error}"
     # not `write_atomically`: flushing each of millions of files to disk would take days.  The temporary name is always the
     # same, so a run after a kill overwrites the leftover.
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{within_temporary(target.name)}.partial")
     try:
         make_folder(target.parent)
-        partial.write_bytes(data)
+        write_new(partial, data)
         partial.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -54,11 +54,11 @@ CLEAR = "is transparent in parts, which is ignored"
 FEW = 8  # frames at the start, whose times of decoding may go back a little
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
 PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
-CONTAINERS = """
-    mov matroska avi mpegts mpegtsraw mpeg asf flv ogg mxf nut wtv dv rm gxf swf nsv cine gif apng
-    ivf obu av1 h261 h263 h264 hevc vvc m4v mpegvideo vc1 mjpeg yuv4mpegpipe dirac cavsvideo dnxhd mp3 flac wav aac
-""".split()  # FFmpeg's names of those that hold all of a film, or sound with a cover: not of lists of other files
-ONE_FILE = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with a cover: not of lists of other files
+    "mov,matroska,avi,mpegts,mpegtsraw,mpeg,asf,flv,ogg,mxf,nut,wtv,dv,rm,gxf,swf,nsv,cine,gif,apng,"
+    "ivf,obu,av1,h261,h263,h264,hevc,vvc,m4v,mpegvideo,vc1,mjpeg,yuv4mpegpipe,dirac,cavsvideo,dnxhd,mp3,flac,wav,aac"
+)
+ONE_FILE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
 class IndexedFrame(NamedTuple):
