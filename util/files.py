@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
-from util.errors import InputError, shorten
+from util.errors import InputError, WriteError, shorten
 
 LONGEST_NAME = 255  # bytes, on all common file systems
 LONGEST_PLAIN = LONGEST_NAME - len("..partial")  # of a name that its temporary names contain
@@ -128,7 +128,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file through `write`, which gets an open binary file; it appears whole or not at all, even after a crash.
 
-    Raises `InputError` if the file cannot be written.
+    Raises `WriteError` if the file cannot be written, `InputError` if it is a folder.
     """
     path = Path(path)
     if path.is_dir():
@@ -146,7 +146,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             temporary.unlink(missing_ok=True)
         hidden = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides a full disk
         if isinstance(hidden, OSError):
-            raise InputError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
+            raise WriteError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
         raise
 
 
@@ -184,7 +184,7 @@ def make_folder(path: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{path}: expected a folder, found a file there or above") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot make this folder ({error.strerror})") from error
+        raise WriteError(f"{path}: cannot make this folder ({error.strerror})") from error
 
 
 def refuse_file_above(folder: Path) -> None:
