@@ -24,6 +24,7 @@ from util.files import (
     stamp,
     within_temporary,
     write_atomically,
+    write_text,
 )
 
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
@@ -171,7 +172,7 @@ class ResultFolder:
     def _write_record(self, record: Record) -> None:
         videos = {name: entry._asdict() for name, entry in sorted(record.videos.items())}
         content = {"format": RECORD_FORMAT, "version": RECORD_VERSION, "settings": record.settings, "videos": videos}
-        write_atomically(self.record, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+        write_text(self.record, json.dumps(content, indent=1) + "\n")
 
 
 def refuse_damaged(mask: Path) -> None:

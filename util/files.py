@@ -166,6 +166,14 @@ def write_new(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_text(path: Path, text: str) -> Path:
+    """`write_atomically`, unless the file has this content already, as in a finished folder, which may be read-only."""
+    content = text.encode(errors="backslashreplace")
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, lambda file: file.write(content))
+    return path
+
+
 @contextlib.contextmanager
 def one_line_for(path: str | Path) -> Iterator[None]:
     """A context that turns errors of the file system into an `InputError` naming the file, or `path` if it is unknown."""
