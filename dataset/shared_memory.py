@@ -1,7 +1,9 @@
 """Worker processes hand samples over in shared memory: how much they need, and what is said if it is short."""
 
+import errno
 import os
 import re
+import sys
 from pathlib import Path
 
 from util.errors import InputError
@@ -10,6 +12,7 @@ PLACE = Path("/dev/shm")
 PREFETCH = 2  # batches that each worker prepares ahead
 ADVICE = "pass --num_workers 0, or give a container more (docker run --shm-size 1g)"
 SAID = ("exited unexpectedly", "killed by signal", "shared memory", "No space left", "items of ancdata", "Too many open files")
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM, errno.EAGAIN)
 LOST = re.compile("|".join(SAID))
 
 
@@ -19,8 +22,10 @@ def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
     batch: bytes of one
     held:  number of batches in the hands of the training
     """
-    if not workers or not PLACE.is_dir():
+    if not workers or sys.platform != "linux":
         return
+    if not os.access(PLACE, os.W_OK):
+        raise InputError(f"{PLACE}: worker processes need it, and cannot write there; pass --num_workers 0")
     there = os.statvfs(PLACE)
     free, each = there.f_bavail * there.f_frsize, PREFETCH * batch
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -33,12 +38,12 @@ def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
 
 def is_of_memory(error: Exception) -> bool:
     """Whether an error of the loader means that a worker is lost or found no room."""
-    return LOST.search(str(error)) is not None
+    return LOST.search(str(error)) is not None or (isinstance(error, OSError) and error.errno in SHORT)
 
 
 def lost_worker(error: Exception) -> InputError:
     """What is to be said of such an error."""
-    line = next(line for line in str(error).splitlines() if LOST.search(line)).strip()
+    line = next((line for line in str(error).splitlines() if LOST.search(line)), str(error)).strip()
     return InputError(f"a worker process was lost, for lack of memory, of room in {PLACE} or of open files; {ADVICE} ({line})")
 
 
