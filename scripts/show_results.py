@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.benchmarks import chosen_videos
 from dataset.label_map import MaskReader
 from evaluation.scores import result_folder
 from evaluation.truth import add_truth_flags, read_truth
@@ -33,7 +32,6 @@ def parser() -> argparse.ArgumentParser:
         help="folders with <video>/<frame>.png",
     )
     add_truth_flags(result, required=False)
-    result.add_argument("--videos", nargs="+", metavar="NAME", help="only these videos (default: all)")
     result.add_argument("--frames", type=positive_int, default=6, metavar="N", help="number of evenly spaced frames per video")
     result.add_argument("--output", default="results.png", metavar="PNG", help="file to write")
     result.add_argument("--overwrite", action="store_true", help="replace a picture that is not ours")
@@ -53,7 +51,7 @@ def main() -> None:
     videos = read_truth(arguments, scored=False).of(folders[0]).videos
     folders = [folder / "Annotations" if (folder / "Annotations").is_dir() else folder for folder in folders]
     rows, captions, names = [], [], []
-    for video in chosen_videos(videos, arguments.videos):
+    for video in videos:
         images = [path for path in video.images if path.stem in video.wanted]
         spaced = np.linspace(0, len(images) - 1, min(arguments.frames, len(images))).round().astype(int)
         chosen = [images[i] for i in dict.fromkeys(spaced)]

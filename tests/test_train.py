@@ -208,6 +208,14 @@ def test_every_stage_trains_and_logs(stage, run, tmp_path, capsys):
     assert f"stage {stage} on " in capsys.readouterr().out
 
 
+def test_a_stage_can_be_checked_without_training(run, tmp_path, capsys):
+    assert run(tmp_path, "--check", "--load_network", tmp_path / "not yet.pth") == 0
+    assert "stage 3 on " in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    assert run(tmp_path, "--check", "--bl_root", tmp_path / "nowhere", stage=1) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_it_learns(run, tmp_path):
     assert run(tmp_path, "-i", 30, "-b", 4, stage=0) == 0
     losses = [value for _, value in scalars(tmp_path, 0)["loss/total"]]
