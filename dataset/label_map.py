@@ -314,6 +314,8 @@ class MaskReader:
                         f"which is {what}; make them equal, or differ by {NEAR} or more"
                     )
         start = max(self.ids | set(self.colours.values()), default=0)
+        if self.own and new == objects:
+            self._tell(f"{path}: shares no colour with the masks before it, so its objects are new ones")
         self.own = True
         return {code: self.colours[code] for code in objects if code in self.colours} | {
             code: start + i for i, code in enumerate(new, start=1)
@@ -489,7 +491,11 @@ def load_mask(path: str | Path) -> Stored:
         if image.mode == "P":
             return _indices(image)
         if image.mode == "1":
-            return Stored(np.array(image.convert("L")))
+            values, clear = np.array(image.convert("L")), image.info.get("transparency")
+            if clear is None:
+                return Stored(values)
+            # which Pillow does not convert
+            return Stored(np.where((values != 0) == bool(clear), CLEAR, values.astype(np.int64) * 0x010101))
         if image.mode == "L" and not image.has_transparency_data:
             return Stored(_unscaled(np.array(image), image, path))
         if image.mode.startswith("I") or image.mode == "F":

@@ -4,7 +4,9 @@ A sample depends only on (seed, draw number), not on which worker makes it or wh
 n // L, in that epoch's permutation of the L entries of all data sets.
 """
 
+import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -139,7 +141,19 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
     except (OSError, RuntimeError) as error:
         if not is_of_memory(error):
             raise
-        raise lost_worker(error.with_traceback(None)) from None  # else its traceback would keep the workers alive
+        with _quietly():  # a loader that was not complete complains when it goes
+            error = error.with_traceback(None)  # which would keep the workers alive
+        raise lost_worker(error) from None
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """A context in which errors of objects that are deleted are not shown."""
+    shown, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = shown
 
 
 def _collate(clips: list[Clip]) -> Batch:
