@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dataset.clip import Clip
-from dataset.shared_memory import is_of_memory, lost_worker, refuse_if_short
+from dataset.shared_memory import is_of_memory, lost_worker, refuse_if_few_files, refuse_if_short
 from dataset.sources import Source
 from dataset.stages import NEAR
 from util.errors import InputError
@@ -124,8 +124,9 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
         cv2.setNumThreads(0)  # its threads would not be in the workers, which are copies of this process
         one = _collate([draws[next(schedule.batches(rank, start))[0]]])
         cv2.setNumThreads(threads)
-        size = sum(part.nbytes for part in one if isinstance(part, Tensor))
-        refuse_if_short(schedule.batch * size, workers=workers, held=schedule.passes)
+        sizes = [part.nbytes for part in one if isinstance(part, Tensor)]
+        refuse_if_short(schedule.batch * sum(sizes), workers=workers, held=schedule.passes)
+        refuse_if_few_files(len(sizes), workers=workers, held=schedule.passes)
     loader = DataLoader(
         draws,
         batch_sampler=schedule.batches(rank, start),

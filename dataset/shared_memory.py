@@ -11,6 +11,8 @@ from util.errors import InputError
 PLACE = Path("/dev/shm")
 PREFETCH = 2  # batches that each worker prepares ahead
 ADVICE = "pass --num_workers 0, or give a container more (docker run --shm-size 1g)"
+ADVICE_FILES = "pass fewer --num_workers, 0 for none, or raise it"
+FILES_OF_WORKER, SPARE_FILES = 8, 16
 SAID = ("exited unexpectedly", "killed by signal", "shared memory", "No space left", "items of ancdata", "Too many open files")
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM, errno.EAGAIN)
 LOST = re.compile("|".join(SAID))
@@ -34,6 +36,27 @@ def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
         fitting = max(0, (free // ranks - held * batch) // each)
         fewer = f"--num_workers {fitting} fits; " if fitting else ""
         raise InputError(f"{PLACE}: {workers} worker processes need {_mib(needed)}, {_mib(free)} are free; {fewer}{ADVICE}")
+
+
+def refuse_if_few_files(tensors: int, *, workers: int, held: int) -> None:
+    """Raise `InputError` if this process may not open as many files as tensors are under way, of which each is one; else it
+    would wait for ever.
+
+    tensors: of a batch
+    held:    number of batches in the hands of the training
+    """
+    if not workers or sys.platform != "linux":
+        return
+    import resource  # which Windows lacks
+
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(os.listdir("/proc/self/fd")) + tensors * (workers * PREFETCH + held) + FILES_OF_WORKER * workers + SPARE_FILES
+    if needed > allowed and (most == resource.RLIM_INFINITY or needed <= most):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
+    elif needed > allowed:
+        raise InputError(
+            f"ulimit -n: {workers} worker processes need {needed} open files, {allowed} are allowed; {ADVICE_FILES}"
+        )
 
 
 def is_of_memory(error: Exception) -> bool:
