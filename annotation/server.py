@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import ipaddress
+import itertools
 import json
 import re
 import secrets
@@ -25,15 +26,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from annotation.export import FILMS, KINDS, export, film_path
 from annotation.frames import Frames
+from annotation.imported import read_import
 from annotation.schema import LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import mean_rate
 from evaluation.cut import Cut, cut
-from util.errors import InputError, WriteError, shorten
+from util.errors import InputError, WriteError, one_line, shorten
 
 PAGE = Path(__file__).with_name("page")
-LONGEST_JSON = 4096  # bytes
+LONGEST_JSON, LARGEST_IMPORT = 4096, 64 << 20  # bytes
 WAIT = 15.0  # seconds that a page waits for news
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
@@ -177,6 +179,20 @@ class Api:
         mask, others, on, off = (told & bit != 0 for bit in (1, 2, 4, 8))
         return _labels((await run_in_threadpool(self.cut_from, image, mask, others, on, off)).astype(np.uint8))
 
+    async def import_files(self, request: Request) -> Response:
+        """The frame's mask with the objects in files: each a `name` and a `size` of the query, and its part of the body."""
+        frame, query = self._frame(request), request.query_params
+        names, sizes = query.getlist("name"), [_number(size) for size in query.getlist("size")]
+        body = await _body(request, LARGEST_IMPORT)
+        if not names or len(names) != len(sizes) or sum(sizes) != len(body):
+            raise InputError("expected files, each with its name and size")
+        stops = list(itertools.accumulate(sizes))
+        files = [(name, body[stop - size : stop]) for name, size, stop in zip(names, sizes, stops, strict=True)]
+        chosen = _number(query.get("object", "0"))
+        if chosen and all(each.id != chosen for each in self.session.objects):
+            raise InputError(f"there is no object {chosen}")
+        return _labels(await run_in_threadpool(read_import, self.session, frame, files, chosen))
+
     async def add(self, request: Request) -> Response:
         asked = await _json(request, "add")
         added = await run_in_threadpool(self.session.add_object, asked.get("name") or "")
@@ -266,11 +282,11 @@ class TooLargeError(Exception):
 
 
 def _refusal(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return JSONResponse({"error": one_line(str(error))}, 400)
 
 
 def _unsaved(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 507 if isinstance(error, WriteError) else 500)
+    return JSONResponse({"error": one_line(str(error))}, 507 if isinstance(error, WriteError) else 500)
 
 
 def _absent(request: Request, error: Exception) -> Response:

@@ -95,14 +95,18 @@ class Session(State):
 
     # what people do
 
-    def add_object(self, name: str) -> Object:
+    def add_object(self, name: str, number: int | None = None) -> Object:
+        """A new object, with the next number or a later one."""
         with self.lock:
-            if self.next_object > MOST_OBJECTS:
+            number = self.next_object if number is None else number
+            if number > MOST_OBJECTS:
                 raise InputError(f"expected at most {MOST_OBJECTS} objects")
-            added = Object(self.next_object, _name(name) or f"object {self.next_object}")
+            if number < self.next_object:
+                raise InputError(f"object {number} was removed; new ones are numbered from {self.next_object} on")
+            added = Object(number, _name(name) or f"object {number}")
             with self._all_or_nothing():
                 self.objects.append(added)
-                self.next_object += 1
+                self.next_object = number + 1
                 self._save("add", object=added.id)
             return added
 

@@ -35,6 +35,7 @@ from util.image import (
     common_levels,
     in_order,
     list_frames,
+    masks_among,
     name_pattern,
     narrow_range,
     read_header,
@@ -97,6 +98,8 @@ class FrameFolder:
         self.size = _common_size(self.paths, headers)
         refuse_strangers(self.paths, [header.kind for header in headers])
         notes = _several_kinds(self.paths)
+        if masks := masks_among(self.paths):
+            notes.append(f"{names_some(path.name for path in masks)} among the frames: is it a mask? Then move it away")
         self.levels = WHOLE_RANGE
         if any(header.is_deep for header in headers) and (levels := common_levels(self._shown("frames looked at"))):
             self.levels = levels

@@ -245,7 +245,7 @@ def result_folder(results: Path, name: str, *, alone: bool) -> Path:
 
 def _warn_of_white(results: Sequence[Path], objects: Sequence[int]) -> None:
     """Warn if results do not tell the objects of their truth apart."""
-    if len(objects) > 1 and MaskReader.of(results, note=None).white:
+    if len(objects) > 1 and MaskReader.of(results, drawn=False, note=None).white:
         numbers = ", ".join(map(str, objects))
         warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
 

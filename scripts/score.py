@@ -31,6 +31,9 @@ def main() -> None:
     if not results.is_dir():
         raise InputError(f"--results {results}: no such folder")
     truth = read_truth(arguments).of(results)
+    for path in (path for video in truth.videos for path in video.truth.values()):
+        if results.resolve() in path.resolve().parents:
+            raise InputError(f"--results {results}: holds the ground truth ({path}), where no scores are written")
     scores = scoring.score_videos(truth.jobs(results), processes=arguments.processes)
     if truth.meta is None:
         found, write = scoring.davis_scores(scores), scoring.write_davis_scores

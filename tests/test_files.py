@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from guard import GUARD, EscapedError
+from PIL import Image
 
 from util.errors import InputError
 from util.files import (
@@ -18,6 +20,7 @@ from util.files import (
     within_temporary,
     write_atomically,
 )
+from util.picture import refuse_picture, write_picture
 
 BAD_NAMES = {
     "empty": "",
@@ -163,3 +166,17 @@ def test_the_guard_of_these_tests_sees_what_is_done_outside(change):
         change(str(outside))
     assert outside.name in GUARD.escaped[0]
     GUARD.escaped.clear()
+
+
+def test_a_file_that_is_not_ours_is_kept_without_overwrite(tmp_path):
+    ours, other = tmp_path / "ours.png", tmp_path / "other.png"
+    write_picture(ours, np.zeros((4, 5, 3), np.uint8))
+    Image.new("L", (5, 4)).save(other)
+    assert Image.open(ours).text == {"Software": "STCN"}
+    refuse_picture(ours, overwrite=False)
+    refuse_picture(other, overwrite=True)
+    refuse_picture(tmp_path / "new.png", overwrite=False)
+    with pytest.raises(InputError, match="already exists; --overwrite"):
+        refuse_picture(other, overwrite=False)
+    with pytest.raises(InputError, match=r"ends in \.png"):
+        refuse_picture(tmp_path / "a.html", overwrite=True)

@@ -202,9 +202,17 @@ def refuse_file_above(folder: Path) -> None:
         raise InputError(f"{folder}: expected a folder, found a file there or above")
 
 
-def refuse_existing(path: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = ()) -> None:
-    """Raise `InputError` if a file to write exists, unless `overwrite`; and in any case if it is one of `inputs`."""
+def refuse_existing(
+    path: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = (), mark: bytes | None = None
+) -> None:
+    """Raise `InputError` if a file to write exists, unless `overwrite`, or it is ours, with `mark` near its beginning.
+
+    It is raised in any case if the file is one of `inputs`.
+    """
     path = Path(path)
+    if mark is not None and path.is_file():
+        with one_line_for(path), open_file(path) as file:
+            overwrite = overwrite or mark in file.read(4096)
     if path.exists():
         if same := [source for source in inputs if path.samefile(source)]:
             raise InputError(f"{path}: would replace {same[0]}, which is read; choose another place")

@@ -11,11 +11,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from util.errors import InputError
 from util.files import is_clutter, open_file, write_atomically
@@ -56,7 +56,15 @@ METHODS = (  # for the orientations from 2 on
 )
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
-FEW_COLOURS = 64
+FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "TIFF",
+    "GIF",
+)  # Pillow's names of all that is opened: for EPS it would start a program
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 
@@ -243,6 +251,14 @@ def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
             raise InputError(f"{masks[0]}: looks like a mask among frames; move masks to a folder of their own")
 
 
+def masks_among(frames: Sequence[Path]) -> list[Path]:
+    """Some of the pictures among frames of one kind that look like masks, while most do not; a title may look so too."""
+    by_size = sorted(frames, key=lambda path: path.stat().st_size)
+    middle = by_size[len(by_size) // 2]
+    small = [path for path in by_size if SMALL * path.stat().st_size < middle.stat().st_size][:MOST_KINDS]
+    return [path for path in small if _looks_like_mask(path)] if small and not _looks_like_mask(middle) else []
+
+
 def _looks_like_mask(path: Path) -> bool:
     """Whether a picture has few colours, but more than one."""
     try:
@@ -375,9 +391,21 @@ def read_label_map(path: str | Path) -> LabelMap:
 
 
 def read_grey(path: str | Path) -> np.ndarray:
-    """The brightness of an image of any mode, (H, W) uint8, ignoring transparency; raises `InputError` if unreadable."""
+    """The brightness of an image of any mode, (H, W) uint8 (`brightness`); raises `InputError` if unreadable."""
     with open_image(path) as image:
-        return np.array((_deep_as_8_bits(image, None) if _is_deep_grey(image) else image).convert("L"))
+        return brightness(image)
+
+
+def brightness(image: Image.Image) -> np.ndarray:
+    """(H, W) uint8; transparent pixels are black, or the opacity counts if all opaque ones are alike, as drawn on nothing."""
+    image = image if image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") else as_rgb(image)
+    if not image.has_transparency_data:
+        return np.array(image.convert("L"))
+    grey, alpha = (np.asarray(channel) for channel in image.convert("RGBA").convert("LA").split())
+    opaque = grey[alpha > 127]
+    if alpha.min() < 255 and opaque.size and opaque.min() == opaque.max():
+        return alpha.copy()
+    return np.where(alpha > 127, grey, np.uint8(0))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -455,6 +483,14 @@ def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None)
     write_atomically(path, lambda file: file.write(encoded.getbuffer()))
 
 
+def open_picture(file: BinaryIO) -> Image.Image:
+    """Pillow's image of an open file, not loaded; raises what Pillow does, and `OSError` unless it is of `FORMATS`."""
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise OSError(f"it is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from error
+
+
 @contextlib.contextmanager
 def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
     """A Pillow image as a context, loaded and turned upright (EXIF) unless `load` is false.
@@ -464,7 +500,7 @@ def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            image = stack.enter_context(Image.open(stack.enter_context(open_file(path))))
+            image = stack.enter_context(open_picture(stack.enter_context(open_file(path))))
             count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # cameras append a preview
             if load:
                 image.load()  # truncation is detected only here

@@ -82,7 +82,22 @@ def asked() -> st.SearchStrategy[Asked]:
         body = labels(SIZE[0] * SIZE[1]) if operation.takes_labels else fields(tuple(operation.body or ()))
         sensible = st.sampled_from(("0", "1", "2", "3"))
         number = st.one_of(sensible, sensible, sensible, st.sampled_from(NUMBERS))
-        query = st.sampled_from(("", "", "", "?since=0", "?since=x", f"?since={'9' * 5000}", "", "", "?token=x", "?run=1"))
+        query = st.sampled_from(
+            (
+                "",
+                "",
+                "",
+                "?since=0",
+                "?since=x",
+                f"?since={'9' * 5000}",
+                "",
+                "",
+                "?token=x",
+                "?run=1",
+                "?name=a.png&size=1",
+                "?name=../a&size=0",
+            )
+        )
         methods = st.sampled_from((*[method] * 8, "GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "X"))
         headers = st.sampled_from((*[{}] * 100, *HEADERS)).map(lambda found: tuple(found.items()))
 
