@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -152,6 +153,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="the sandbox's folder")
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1e9, help="no more cases after this time")
     arguments = parser.parse_args()
     root = arguments.folder.resolve()
     session = Session(root / "out", open_video(write_folder(root / "frames", LENGTH)), root / "frames")
@@ -166,7 +168,11 @@ def main() -> int:
     def state() -> str:
         return repr([session.objects, session.next_object, sorted(session.given.items())])
 
+    end = time.monotonic() + arguments.seconds
+
     def attempt(request: Asked) -> None:
+        if time.monotonic() > end:
+            return
         before = state()
         problems, status, body = [], 0, b""
         try:
