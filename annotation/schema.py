@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from annotation.export import KINDS
@@ -12,36 +11,30 @@ from util.errors import InputError
 LARGEST_NUMBER = 10**9 - 1  # in a path: a longer one is no frame
 LARGEST_VERSION = 10**18 - 1
 LABELS, PICTURE, FILM, JSON = "application/octet-stream", "image/jpeg", "video/mp4", "application/json"
-NUMBER = {"type": "integer", "minimum": 0, "maximum": LARGEST_VERSION}
-FILES = {  # the body holds one file after the other
-    "name": {"type": "array", "items": {"type": "string"}},
-    "size": {"type": "array", "items": NUMBER},
-    "object": NUMBER,
-}
 TYPES = {str: "string", bool: "boolean"}
 
 
 class Operation(NamedTuple):
-    """A request: the method of `Api` that answers it, its body (the type of each field, or a byte for each pixel), the type
-    of the answer, and the schemas of what its query may hold.
+    """A request: the method of `Api` that answers it, its body (the type of each field, a byte for each pixel, or files one
+    after the other), and the type of the answer.
     """
 
     name: str
     body: Mapping[str, type] | None = None
     takes_labels: bool = False
+    takes_files: bool = False
     answer: str = JSON
-    query: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
 
 OPERATIONS = {
-    ("GET", "/api/state"): Operation("state", query={"since": NUMBER}),
+    ("GET", "/api/state"): Operation("state"),
     ("GET", "/api/frame/{frame}"): Operation("frame", answer=PICTURE),
     ("GET", "/api/mask/{frame}"): Operation("mask", answer=LABELS),
     ("PUT", "/api/mask/{frame}"): Operation("give", takes_labels=True),
     ("DELETE", "/api/mask/{frame}"): Operation("forget"),
     ("POST", "/api/cut/{frame}"): Operation("cut", takes_labels=True, answer=LABELS),
     ("POST", "/api/scribble/{frame}"): Operation("scribble", takes_labels=True, answer=LABELS),
-    ("POST", "/api/import/{frame}"): Operation("import_files", answer=LABELS, query=FILES),
+    ("POST", "/api/import/{frame}"): Operation("import_files", takes_files=True, answer=LABELS),
     ("POST", "/api/object"): Operation("add", {"name": str}),
     ("PATCH", "/api/object/{object}"): Operation("change", {"name": str, "hidden": bool}),
     ("DELETE", "/api/object/{object}"): Operation("remove"),
@@ -71,7 +64,7 @@ def openapi(length: int, size: tuple[int, int]) -> dict[str, Any]:
     for (method, path), operation in OPERATIONS.items():
         paths.setdefault(path, {})[method.lower()] = {
             "operationId": operation.name,
-            "parameters": _parameters(path, operation, length),
+            "parameters": _parameters(path, length, operation),
             **({"requestBody": body} if (body := _body(operation, math.prod(size))) else {}),
             "responses": {
                 "200": {"description": "done", "content": {operation.answer: {}}},
@@ -94,7 +87,7 @@ def _told(what: str) -> dict[str, Any]:
     return {"description": what, "content": {JSON: {"schema": error}}}
 
 
-def _parameters(path: str, operation: Operation, length: int) -> list[dict[str, Any]]:
+def _parameters(path: str, length: int, operation: Operation) -> list[dict[str, Any]]:
     schemas: dict[str, dict[str, Any]] = {
         "frame": {"type": "integer", "minimum": 0, "maximum": length - 1},
         "object": {"type": "integer", "minimum": 1, "maximum": MOST_OBJECTS},
@@ -105,7 +98,12 @@ def _parameters(path: str, operation: Operation, length: int) -> list[dict[str, 
         for name, schema in schemas.items()
         if f"{{{name}}}" in path
     ]
-    found += [{"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()]
+    if path == "/api/state":
+        found.append({"name": "since", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": LARGEST_VERSION}})
+    if operation.takes_files:
+        sizes, names = ({"type": "array", "minItems": 1, "items": kind} for kind in ({"type": "integer"}, {"type": "string"}))
+        queries = {"name": names, "size": sizes, "object": {**schemas["object"], "minimum": 0}}
+        found += [{"name": name, "in": "query", "schema": schema} for name, schema in queries.items()]
     return found
 
 
@@ -113,8 +111,8 @@ def _body(operation: Operation, pixels: int) -> dict[str, Any]:
     if operation.takes_labels:
         labels = {"type": "string", "format": "binary", "minLength": pixels, "maxLength": pixels}
         return {"required": True, "content": {LABELS: {"schema": labels}}}
-    if operation.query is FILES:
-        return {"content": {LABELS: {"schema": {"type": "string", "format": "binary"}}}}
+    if operation.takes_files:
+        return {"required": True, "content": {LABELS: {"schema": {"type": "string", "format": "binary"}}}}
     if operation.body is None:
         return {}
     properties = {name: {"type": TYPES[kind], "nullable": True} for name, kind in operation.body.items()}

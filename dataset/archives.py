@@ -30,7 +30,7 @@ BROKEN_ARCHIVE = (  # what reading one may raise; `InputError` is one of these t
 SUFFIX = re.compile(r"\.(jpe?g|png)\Z", re.IGNORECASE)
 LARGEST = 2**28  # bytes of a file in an archive
 LONGEST_HEADER = 2**20  # bytes that describe a file in a tar, which are kept in memory
-UNPACKERS: dict[bytes, Callable[..., IO[bytes]]] = {
+UNPACKERS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
