@@ -1,4 +1,4 @@
-"""Bad input by generation, in a sandbox: see `generated.py` and `requested.py`.  A file of its own, to run beside the cases."""
+"""Bad input by generation, in a sandbox: see `generated.py` and `requested.py`.  A file of its own, to run beside cases."""
 
 import pytest
 from test_cases import run_in_sandbox
