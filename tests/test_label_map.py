@@ -381,5 +381,5 @@ def test_255_beside_numbers_is_told_and_refused_where_it_is_nearly_all(read, cap
     assert "255 beside other numbers means 'ignore'" in capsys.readouterr().err
     nearly_white = ONE * 255
     nearly_white[6, 6] = 254
-    with pytest.raises(InputError, match="found 255 in .* pixels and 254 in 1; make them all one of the two"):
+    with pytest.raises(InputError, match=r"found 255 in .* pixels and 254 in 1; make them all one of the two"):
         read(grey(nearly_white), careful=True)
