@@ -1,10 +1,12 @@
 """The web server of a session: access control and the requests of the page."""
 
 import asyncio
+import contextlib
 import gzip
 import ipaddress
 import itertools
 import json
+import re
 import secrets
 import socket
 from collections.abc import Callable
@@ -14,6 +16,8 @@ from typing import Any
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -23,11 +27,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from annotation.export import FILMS, KINDS, export, film_path
 from annotation.frames import Frames
 from annotation.imported import read_import
+from annotation.schema import LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import mean_rate
 from evaluation.cut import Cut, cut
-from util.errors import InputError, one_line, shorten
+from util.errors import InputError, WriteError, one_line, shorten
 
 PAGE = Path(__file__).with_name("page")
 LONGEST_JSON, LARGEST_IMPORT = 4096, 64 << 20  # bytes
@@ -126,24 +131,11 @@ class Api:
         }
 
     def routes(self) -> list[Route]:
-        table: list[tuple[str, str, Callable]] = [
-            ("GET", "/api/state", self.state),
-            ("GET", "/api/frame/{frame:int}", self.frame),
-            ("GET", "/api/mask/{frame:int}", self.mask),
-            ("PUT", "/api/mask/{frame:int}", self.give),
-            ("DELETE", "/api/mask/{frame:int}", self.forget),
-            ("POST", "/api/cut/{frame:int}", self.cut),
-            ("POST", "/api/scribble/{frame:int}", self.scribble),
-            ("POST", "/api/import/{frame:int}", self.import_files),
-            ("POST", "/api/object", self.add),
-            ("PATCH", "/api/object/{object:int}", self.change),
-            ("DELETE", "/api/object/{object:int}", self.remove),
-            ("POST", "/api/follow", self.follow),
-            ("POST", "/api/stop", self.stop),
-            ("POST", "/api/export", self.export),
-            ("GET", "/api/export/{kind}", self.download),
-        ]
-        return [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
+        found = []
+        for (method, path), operation in OPERATIONS.items():
+            place = re.sub(r"\{(frame|object)\}", r"{\1:number}", path)
+            found.append(Route(place, getattr(self, operation.name), methods=[method]))
+        return found
 
     async def state(self, request: Request) -> Response:
         """Wait for changes after a version, and return them."""
@@ -202,24 +194,21 @@ class Api:
         return _labels(await run_in_threadpool(read_import, self.session, frame, files, chosen))
 
     async def add(self, request: Request) -> Response:
-        name = _text((await _json(request)).get("name", ""))
-        added = await run_in_threadpool(self.session.add_object, name)
+        asked = await _json(request, "add")
+        added = await run_in_threadpool(self.session.add_object, asked.get("name") or "")
         return JSONResponse({"id": added.id})
 
     async def change(self, request: Request) -> Response:
-        asked = await _json(request)
-        name, hidden = asked.get("name"), asked.get("hidden")
-        if hidden is not None and not isinstance(hidden, bool):
-            raise InputError("hidden: expected true or false")
-        change = {"name": None if name is None else _text(name), "hidden": hidden}
-        await run_in_threadpool(self.session.change_object, request.path_params["object"], **change)
+        asked = await _json(request, "change")
+        await run_in_threadpool(self.session.change_object, request.path_params["object"], **asked)
         return JSONResponse({})
 
     def remove(self, request: Request) -> Response:
         if self.worker.job.running:
             raise InputError("busy: stop first, then remove the object")
         self.session.remove_object(request.path_params["object"])
-        self.worker.start("clean")
+        with contextlib.suppress(InputError):  # another job has begun meanwhile; the object's pixels are never read
+            self.worker.start("clean")
         return JSONResponse({})
 
     def follow(self, request: Request) -> Response:
@@ -231,7 +220,7 @@ class Api:
         return JSONResponse({})
 
     async def export(self, request: Request) -> Response:
-        kind = (await _json(request)).get("kind")
+        kind = (await _json(request, "export")).get("kind")
         if kind not in KINDS:
             raise InputError(f"kind: expected one of {', '.join(KINDS)}")
         self.worker.start("export", lambda: self._export(kind))
@@ -276,7 +265,14 @@ def build_app(
     static = Mount("/page", StaticFiles(directory=PAGE))
     app = Starlette(
         routes=[page, static, *Api(session, worker, cut_from, ending).routes()],
-        exception_handlers={InputError: _refusal, TooLargeError: _too_large, ClientDisconnect: _too_large},
+        exception_handlers={
+            InputError: _refusal,
+            WriteError: _unsaved,
+            OSError: _unsaved,
+            HTTPException: _absent,
+            TooLargeError: _too_large,
+            ClientDisconnect: _too_large,
+        },
     )
     return Gate(app, token, host, port)
 
@@ -287,6 +283,15 @@ class TooLargeError(Exception):
 
 def _refusal(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": one_line(str(error))}, 400)
+
+
+def _unsaved(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 507 if isinstance(error, WriteError) else 500)
+
+
+def _absent(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _too_large(request: Request, error: Exception) -> Response:
@@ -302,24 +307,25 @@ async def _body(request: Request, most: int) -> bytes:
     return bytes(result)
 
 
-async def _json(request: Request) -> dict[str, Any]:
+async def _json(request: Request, operation: str) -> dict[str, Any]:
     try:
         found = json.loads(await _body(request, LONGEST_JSON))
     except (ValueError, RecursionError) as error:
         raise InputError("expected JSON") from error
-    if not isinstance(found, dict):
-        raise InputError("expected an object of JSON")
-    return found
+    return check_fields(operation, found)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise InputError("expected a text")
-    return value
+class _Number(IntegerConvertor):
+    """A number in a path; a longer one leads nowhere, before Python refuses to read it."""
+
+    regex = f"[0-9]{{1,{len(str(LARGEST_NUMBER))}}}"
+
+
+register_url_convertor("number", _Number())
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or len(text) > 18:
+    if not text.isdecimal() or len(text) > len(str(LARGEST_VERSION)):
         raise InputError("expected a number")
     return int(text)
 

@@ -293,10 +293,9 @@ def read_image_set(path: Path) -> list[str]:
     """
     names = {}
     for line in read_text(path).splitlines():
-        words = line.split()
-        if words:
-            name = PurePosixPath(words[0]).parent.name if len(words) > 1 else words[0]
-            names[plain_name(name, source=path)] = None
+        image, *mask = re.split(r"\s+(?=\S*Annotations/)", line.strip(), maxsplit=1)
+        if image:  # names may hold spaces
+            names[plain_name(PurePosixPath(image).parent.name if mask else image, source=path)] = None
     if not names:
         raise InputError(f"{path}: expected names of videos, found an empty file")
     return list(names)

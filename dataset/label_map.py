@@ -26,6 +26,7 @@ from PIL import Image, ImageColor, TiffImagePlugin
 from util.errors import InputError, names_some, print_note
 from util.files import open_file, subfolders
 from util.image import (
+    IMAGE_SUFFIXES,
     WHITE,
     Numbering,
     colour_map,
@@ -42,6 +43,7 @@ MOST_OBJECTS = 254
 NEAR = 16  # two colours that differ by less in each channel were one once: those of our palette differ by 32 or more
 PHOTOGRAPH = 4096  # colours
 HANDFUL = 8  # values
+MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 EACH_OBJECT = "*"  # the name of the folder in the path of a mask that is spread over files
 MODES = frozenset({"P", "PA", "1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # Pillow's
 BOX, BIG_BOX = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
@@ -447,9 +449,9 @@ def list_masks(folder: Path) -> dict[str, Path]:
 
     Raises `InputError` if two files have the same stem.
     """
-    if masks := list_frames(folder):
+    if masks := list_frames(folder, suffixes=MASK_SUFFIXES):
         return {path.stem: path for path in masks}
-    spread = [path for place in subfolders(folder) for path in list_frames(place)]
+    spread = [path for place in subfolders(folder) for path in list_frames(place, suffixes=MASK_SUFFIXES)]
     return {path.stem: folder / EACH_OBJECT / path.name for path in sorted(spread, key=lambda path: natural_order(path.stem))}
 
 

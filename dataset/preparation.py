@@ -20,7 +20,7 @@ from PIL import Image
 from dataset.archives import Archive, read_member
 from util.ahead import map_parallel
 from util.errors import InputError
-from util.files import make_folder, one_line_for, open_file, path_in, remove_files
+from util.files import make_folder, one_line_for, open_file, path_in, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line, worker_count
 from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, brightness, open_picture, refuse_lossy, upright
 from util.lock import Lock
@@ -245,24 +245,17 @@ def _write(job: _Job) -> str | None:
     except InputError as error:
         return f"{job.source}: {error}"
     # not `write_atomically`: flushing each of millions of files to disk would take days.  The temporary name is always the
-    # same, so a run after a kill replaces the leftover.
-    partial = target.with_name(f".{target.name}.partial")
+    # same, so a run after a kill overwrites the leftover.
+    partial = target.with_name(f".{within_temporary(target.name)}.partial")
     try:
         make_folder(target.parent)
-        remove_files([partial])  # of a run that was killed
-        _write_new(partial, data)
+        write_new(partial, data)
         partial.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise InputError(f"{target}: cannot write ({error.strerror})") from error
     return None
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that does not exist; a link of its name is none of ours, and not followed."""
-    with open(path, "xb") as file:
-        file.write(data)
 
 
 def _is_placed(placement: Placement, size: int, source: str) -> bool:

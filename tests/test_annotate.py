@@ -29,7 +29,7 @@ from dataset.video_file import FrameFolder, VideoFile
 from dataset.vos import VideoClips
 from evaluation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, changing_locally, cut
 from model import VideoSegmenter
-from util.errors import InputError
+from util.errors import InputError, WriteError
 from util.image import colour_map, read_label_map, write_label_map
 from util.lock import LOCK
 
@@ -345,6 +345,16 @@ def test_a_session_never_follows_links_out_of_its_folder(name, bench, video, tmp
         ("results", "?" * LENGTH),
         ("sureness", 3),
         ("next_object", []),
+        ("next_object", 10**30),
+        ("objects", [{"id": 1e999, "name": "x", "hidden": False}]),
+        ("objects", [{"id": 1, "name": "x", "hidden": False, "more": 1}]),
+        ("sureness", [float("nan")] * LENGTH),
+        ("sureness", [10**400] * LENGTH),
+        ("sureness", ["x" * 5000] * LENGTH),
+        ("given", {"9" * 5000: {"stated": [1], "shown": []}}),
+        ("done", "undone"),
+        ("unclean", 1),
+        ("version", "9" * 5000),
     ],
 )
 def test_a_damaged_record_is_one_line(entry, value, bench, video, tmp_path):
@@ -354,6 +364,7 @@ def test_a_damaged_record_is_one_line(entry, value, bench, video, tmp_path):
     with pytest.raises(InputError, match=r"session.json: expected a session of annotate.py") as caught:
         Session(tmp_path / "out", video, "frames")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 # a crash while something is saved
@@ -457,9 +468,15 @@ def test_what_cannot_be_saved_has_not_happened(bench, monkeypatch):
     for call in (CALLS["the first mask of a frame"], CALLS["an object"], CALLS["without a mask"]):
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", replace)
-            with pytest.raises(InputError, match=r"session.json: cannot write \(No space left"):
+            with pytest.raises(WriteError, match=r"session.json: cannot write \(No space left"):
                 call(session)
         assert all_of(session) == before
+    content = (session.root / "given/3.png").read_bytes()
+    (session.root / "given/3.png").write_bytes(content[:20])  # nor has what fails in between
+    with pytest.raises(InputError, match=r"3.png"):
+        session.remove_object(1)
+    (session.root / "given/3.png").write_bytes(content)
+    assert all_of(session) == before
     session.give(3, square((8, 8)))
     np.testing.assert_array_equal(session.labels(3), square((8, 8)))
 

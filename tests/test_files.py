@@ -10,7 +10,17 @@ from PIL import Image
 
 from util import files
 from util.errors import InputError
-from util.files import is_clutter, path_in, plain_name, read_json, read_text, refuse_foreign, remove_folder, write_atomically
+from util.files import (
+    is_clutter,
+    path_in,
+    plain_name,
+    read_json,
+    read_text,
+    refuse_foreign,
+    remove_folder,
+    within_temporary,
+    write_atomically,
+)
 from util.picture import refuse_picture, write_picture
 
 BAD_NAMES = {
@@ -130,6 +140,15 @@ def test_links_are_never_followed_or_removed(tmp_path):
     results(tmp_path, "file")
     with pytest.raises(InputError, match="found a file"):
         refuse_foreign(tmp_path / "file", {"file"})
+
+
+def test_a_file_with_the_longest_name_is_written_and_its_leftovers_are_known(tmp_path):
+    name = "x" * 251 + ".png"
+    write_atomically(tmp_path / name, lambda file: file.write(b"new"))
+    (tmp_path / f".{within_temporary(name)}.{8 * 'a'}").touch()
+    refuse_foreign(tmp_path, {name})
+    with pytest.raises(InputError, match="was not made by this project"):
+        refuse_foreign(tmp_path, {"y" * 251 + ".png"})
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ class InputError(ValueError):
     status = 2
 
 
+class WriteError(InputError):
+    """A file or folder cannot be written: the disk is full, or there is no permission."""
+
+
 def names_some(names: Iterable[str], limit: int = 3) -> str:
     """`a, b, c and 4 more`: the first `limit` names in sorted order, for a one-line message."""
     names = [shorten(name, LONGEST_QUOTE) for name in sorted(names)]

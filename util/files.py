@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
-from util.errors import InputError, shorten
+from util.errors import InputError, WriteError, shorten
 
 try:
     import fcntl
@@ -19,6 +19,7 @@ except ImportError:  # Windows
     fcntl = None
 
 LONGEST_NAME = 255  # bytes, on all common file systems
+LONGEST_PLAIN = LONGEST_NAME - len("..partial")  # of a name that its temporary names contain
 LARGEST_TEXT = 2**28  # bytes
 CLUTTER = frozenset({"__MACOSX", "@eaDir", "lost+found", "Thumbs.db", "desktop.ini"})
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)  # of `write_atomically`
@@ -89,6 +90,11 @@ def open_file(path: str | Path) -> BinaryIO:
     return file
 
 
+def has_content(path: Path) -> bool:
+    """Whether a path is a file that is not empty, as one may be after a full disk or a crash."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def read_text(path: str | Path) -> str:
     """The content of a UTF-8 text file, with or without a byte order mark; raises `InputError` if it is not one."""
     try:
@@ -128,14 +134,15 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file through `write`, which gets an open binary file; it appears whole or not at all, even after a crash.
 
-    Raises `InputError` if the file cannot be written.
+    Raises `WriteError` if the file cannot be written, `InputError` if it is a folder.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: expected a file to write, found a folder")
     make_folder(path.parent)
-    _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary_part = within_temporary(path.name)
+    _remove_leftovers(path.parent, temporary_part)
+    temporary = path.with_name(f".{temporary_part}.{secrets.token_hex(4)}")
     try:
         with open(temporary, "xb") as file:
             _lock(file)
@@ -148,17 +155,19 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             temporary.unlink(missing_ok=True)
         hidden = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides a full disk
         if isinstance(hidden, OSError):
-            raise InputError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
+            raise WriteError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
         raise
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files for this one whose processes were killed; a folder is looked through once."""
-    folder = path.parent.absolute()
+def _remove_leftovers(folder: Path, name: str) -> None:
+    """Remove temporary files for this name whose processes were killed; a folder is looked through once."""
+    folder = folder.absolute()
     if folder not in _LEFTOVERS:
-        names = [(found[1], name) for name in os.listdir(folder) if (found := _TEMPORARY.fullmatch(name))]
-        _LEFTOVERS[folder] = {of: [folder / name for other, name in names if other == of] for of, _ in names}
-    for old in _LEFTOVERS[folder].pop(path.name, ()):
+        names = []
+        with contextlib.suppress(OSError):  # a folder that cannot be listed
+            names = [(found[1], left) for left in os.listdir(folder) if (found := _TEMPORARY.fullmatch(left))]
+        _LEFTOVERS[folder] = {of: [folder / left for other, left in names if other == of] for of, _ in names}
+    for old in _LEFTOVERS[folder].pop(name, ()):
         with contextlib.suppress(OSError), open_file(old) as file:
             if _lock(file) and not old.is_symlink():
                 old.unlink()
@@ -173,6 +182,30 @@ def _lock(file: BinaryIO) -> bool:
     except OSError:  # it is locked, or the file system has no locks
         return False
     return True
+
+
+def within_temporary(name: str) -> str:
+    """A name as part of temporary names, which would else be longer than file systems allow."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST_PLAIN else hashlib.sha256(encoded).hexdigest()
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that takes the place of what has its name, such as a leftover or a link, through which nothing is written.
+
+    Raises `OSError`.
+    """
+    path.unlink(missing_ok=True)
+    with open(path, "xb") as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """`write_atomically`, unless the file has this content already, as in a finished folder, which may be read-only."""
+    content = text.encode(errors="backslashreplace")
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, lambda file: file.write(content))
+    return path
 
 
 @contextlib.contextmanager
@@ -193,7 +226,7 @@ def make_folder(path: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{path}: expected a folder, found a file there or above") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot make this folder ({error.strerror})") from error
+        raise WriteError(f"{path}: cannot make this folder ({error.strerror})") from error
 
 
 def refuse_file_above(folder: Path) -> None:
@@ -236,6 +269,8 @@ def refuse_foreign(folder: Path, names: Collection[str]) -> None:
         raise InputError(f"{folder}: expected a folder made by this project, found {what}; nothing was removed")
     names = frozenset(names)
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    places = map(PurePosixPath, names)
+    temporary = {str(place.with_name(within_temporary(place.name))) for place in places}
 
     def look(place: str | Path, prefix: str) -> None:
         for entry in os.scandir(place):
@@ -243,7 +278,7 @@ def refuse_foreign(folder: Path, names: Collection[str]) -> None:
             if entry.is_dir(follow_symlinks=False) and prefix + entry.name in folders:
                 look(entry.path, f"{prefix}{entry.name}/")
             elif not entry.is_file(follow_symlinks=False) or (
-                prefix + entry.name not in names and (not unfinished or prefix + unfinished[1] not in names)
+                prefix + entry.name not in names and (not unfinished or prefix + unfinished[1] not in temporary)
             ):
                 raise InputError(f"{entry.path}: was not made by this project; nothing was removed, move it first")
 

@@ -187,12 +187,12 @@ def size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
-def list_images(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path, *, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """The image files in a folder, in natural order of their stems; hidden and other files are left out."""
     return in_order(
         path
         for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
+        if path.suffix.lower() in suffixes and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
     )
 
 
@@ -204,16 +204,19 @@ def in_order(images: Iterable[Path]) -> list[Path]:
     return [path for stem in natural_order(by_stem) for path in sorted(by_stem[stem])]
 
 
-def list_frames(folder: str | Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
+def list_frames(
+    folder: str | Path, *, leave_out: Collection[Path] = (), suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> list[Path]:
     """`list_images`, for a folder whose files are identified by their stems, without those in `leave_out`.
 
     Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
     for path in Path(folder).iterdir():
-        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and path.exists() and not path.is_file():
+        if path.suffix.lower() in suffixes and not is_clutter(path.name) and path.exists() and not path.is_file():
             raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
     others = {path.resolve() for path in leave_out}
-    return refuse_twins([path for path in list_images(folder) if not others or path.resolve() not in others])
+    images = list_images(folder, suffixes=suffixes)
+    return refuse_twins([path for path in images if not others or path.resolve() not in others])
 
 
 def refuse_twins(images: list[Path]) -> list[Path]:
