@@ -531,18 +531,6 @@ def test_a_converted_file_whose_place_holds_something_else_is_not_done(kind, scr
         assert f"{path}: differs from" in capsys.readouterr().err
 
 
-def test_a_link_in_the_place_of_a_temporary_file_is_not_written_through(script, tmp_path):
-    out, mine = tmp_path / "out", tmp_path / "mine"
-    mine.write_text("mine")
-    partial = out / "train_480p/JPEGImages/v/.00000.jpg.partial"
-    partial.parent.mkdir(parents=True)
-    partial.symlink_to(mine)
-    archive = zipped(tmp_path / "a", video("train/{}", "v"))
-    assert script("prepare_youtube", archive, "--output", out, "--num_workers", 0) == 0
-    assert mine.read_text() == "mine"
-    assert not partial.is_symlink()
-
-
 def test_an_output_below_a_file_is_refused(script, tmp_path, capsys):
     (tmp_path / "file").touch()
     for name, files in (("bl30k", BL30K), ("davis", TRAINVAL)):

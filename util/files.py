@@ -140,8 +140,9 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     if path.is_dir():
         raise InputError(f"{path}: expected a file to write, found a folder")
     make_folder(path.parent)
-    _remove_leftovers(path)
-    temporary = path.with_name(f".{within_temporary(path.name)}.{secrets.token_hex(4)}")
+    temporary_part = within_temporary(path.name)
+    _remove_leftovers(path.parent, temporary_part)
+    temporary = path.with_name(f".{temporary_part}.{secrets.token_hex(4)}")
     try:
         with open(temporary, "xb") as file:
             _lock(file)
@@ -156,6 +157,31 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
         if isinstance(hidden, OSError):
             raise WriteError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
         raise
+
+
+def _remove_leftovers(folder: Path, name: str) -> None:
+    """Remove temporary files for this name whose processes were killed; a folder is looked through once."""
+    folder = folder.absolute()
+    if folder not in _LEFTOVERS:
+        names = []
+        with contextlib.suppress(OSError):  # a folder that cannot be listed
+            names = [(found[1], left) for left in os.listdir(folder) if (found := _TEMPORARY.fullmatch(left))]
+        _LEFTOVERS[folder] = {of: [folder / left for other, left in names if other == of] for of, _ in names}
+    for old in _LEFTOVERS[folder].pop(name, ()):
+        with contextlib.suppress(OSError), open_file(old) as file:
+            if _lock(file) and not old.is_symlink():
+                old.unlink()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file until it is closed or the process dies; returns whether no other process has it."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is locked, or the file system has no locks
+        return False
+    return True
 
 
 def within_temporary(name: str) -> str:
@@ -180,29 +206,6 @@ def write_text(path: Path, text: str) -> Path:
     if not path.is_file() or path.read_bytes() != content:
         write_atomically(path, lambda file: file.write(content))
     return path
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files for this one whose processes were killed; a folder is looked through once."""
-    folder = path.parent.absolute()
-    if folder not in _LEFTOVERS:
-        names = [(found[1], name) for name in os.listdir(folder) if (found := _TEMPORARY.fullmatch(name))]
-        _LEFTOVERS[folder] = {of: [folder / name for other, name in names if other == of] for of, _ in names}
-    for old in _LEFTOVERS[folder].pop(within_temporary(path.name), ()):
-        with contextlib.suppress(OSError), open_file(old) as file:
-            if _lock(file) and not old.is_symlink():
-                old.unlink()
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Lock a file until it is closed or the process dies; returns whether no other process has it."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # it is locked, or the file system has no locks
-        return False
-    return True
 
 
 @contextlib.contextmanager
