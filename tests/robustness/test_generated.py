@@ -1,9 +1,0 @@
-"""Bad input by generation, in a sandbox: see `generated.py`.  A file of its own, so that it may run beside the cases."""
-
-import pytest
-from test_cases import run_in_sandbox
-
-
-@pytest.mark.parametrize("cases", [15, pytest.param(200, marks=pytest.mark.slow)])
-def test_generated_cases_end_well(cases, tmp_path):
-    run_in_sandbox(tmp_path, "generated.py", "--cases", cases)
