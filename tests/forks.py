@@ -23,7 +23,7 @@ class Fork:
         self.status: list[int] = []
 
     def _start(self, work: Callable[[], int], environment: dict[str, str], output: int | None) -> int:
-        cv2.setNumThreads(0)  # no pool of threads survives a fork
+        cv2.setNumThreads(1)  # 1 ends its pool of threads at once, none of which survives a fork
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which no child needs
             if pid := os.fork():

@@ -7,8 +7,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -18,8 +16,9 @@ import numpy as np
 import pytest
 import segment_video
 import torch
-from conftest import PALETTE, ROOT
+from conftest import PALETTE
 from films import SIZE, noise, picture, square, write_film, write_folder
+from forks import ForkedScript
 from PIL import Image
 
 from evaluation.propagate import Propagation
@@ -103,13 +102,14 @@ def stop_at(monkeypatch, number: int) -> list[int]:
 # resuming after a stop
 
 
+@pytest.mark.parametrize("stops", [(0, 5, 6, 9), pytest.param((1, 4, 7, 11), marks=pytest.mark.slow)])
 def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
-    both_ways, script, tmp_path, monkeypatch, capsys
+    stops, both_ways, script, tmp_path, monkeypatch, capsys
 ):
     assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
     expected = content(tmp_path / "undisturbed")
     monkeypatch.setattr(segment_video.Snapshots, "due", True)
-    for stop in (0, 1, 4, 5, 6, 7, 9, 11):  # six steps backwards, two of which give masks, then six forwards
+    for stop in stops:  # of six steps backwards, two of which give masks, then six forwards
         out = tmp_path / f"stopped at {stop}"
         with monkeypatch.context() as patch:
             stop_at(patch, stop)
@@ -134,21 +134,15 @@ def test_without_a_snapshot_it_starts_anew(both_ways, script, tmp_path, monkeypa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
 
 
-def test_a_killed_run_goes_on(both_ways, script, tmp_path):
+def test_a_killed_run_goes_on(both_ways, script, tmp_path, monkeypatch):
     assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
-    slow = (
-        "import sys, time, segment_video as s; from model import VideoSegmenter as V; step = V.step\n"
-        "V.step = lambda *a, **k: (time.sleep(0.1), step(*a, **k))[1]\n"
-        "s.Snapshots.due = True; sys.exit(s.main())"
-    )
-    out = tmp_path / "out"
-    arguments = [*map(str, both_ways[1:]), "--output", str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
-    with subprocess.Popen([sys.executable, "-c", slow, *arguments], env=environment, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (out / "unfinished/masks/00003.png").exists():
-            time.sleep(0.02)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    out, step = tmp_path / "out", VideoSegmenter.step
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_video.Snapshots, "due", True)
+        patch.setattr(VideoSegmenter, "step", lambda *a, **k: (time.sleep(0.1), step(*a, **k))[1])
+        run = ForkedScript(tmp_path / "log", *both_ways, "--output", out)
+    run.until((out / "unfinished/masks/00003.png").exists)
+    assert run.kill() == [-signal.SIGKILL]
     assert not (out / "masks").exists()
     assert script(*both_ways, "--output", out) == 0
     assert content(out) == content(tmp_path / "undisturbed")
