@@ -7,7 +7,7 @@ import argparse
 import sys
 
 import evaluation.scores as scoring
-from dataset.benchmarks import davis_videos
+from dataset.benchmarks import add_videos_flags, davis_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="subfolder of JPEGImages with the frames; results are always 480p",
     )
+    add_videos_flags(result)
     return result
 
 
@@ -42,7 +43,7 @@ def main() -> int:
     arguments = parser().parse_args()
     which = {"split": arguments.split, "year": arguments.year, "resolution": arguments.resolution}
     left_out: list[str] = []
-    videos = davis_videos(arguments.davis_path, **which, left_out=left_out)
+    videos = davis_videos(arguments.davis_path, **which, only=arguments.videos, left_out=left_out)
     absent = [frame for video in videos for frame in video.without_truth]
     scored = [] if absent else scoring.long_enough(videos)
     results = ResultFolder(arguments.output)

@@ -6,7 +6,7 @@ python eval_youtube.py --model saves/stcn.pth --yv_path ../YouTube --output out/
 import argparse
 import sys
 
-from dataset.benchmarks import is_sparse, youtube_videos
+from dataset.benchmarks import add_videos_flags, is_sparse, youtube_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--all_masks", action="store_true", help="use every mask, not only each object's first")
     result.add_argument("--sparse", action="store_true", help="accept a data set without all_frames/ (every fifth frame only)")
     result.add_argument("--output_all", action="store_true", help="write every frame, not only those in meta.json")
+    add_videos_flags(result)
     return result
 
 
@@ -36,7 +37,7 @@ def main() -> int:
     arguments = parser().parse_args()
     which = {"split": arguments.split, "output_all": arguments.output_all, "all_masks": arguments.all_masks}
     left_out: list[str] = []
-    videos = youtube_videos(arguments.yv_path, **which, left_out=left_out)
+    videos = youtube_videos(arguments.yv_path, **which, only=arguments.videos, left_out=left_out)
     results = ResultFolder(arguments.output, subfolder="Annotations")
     sparse, warning = is_sparse(arguments.yv_path, arguments.split), ""
     if sparse and not arguments.sparse:

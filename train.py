@@ -20,8 +20,17 @@ from torch import Tensor
 import evaluation.scores as scoring
 from dataset.benchmarks import davis_videos
 from dataset.sampling import Draws, Schedule, load
-from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags, data_roots, sampling_options, stage_sources
+from dataset.sources import (
+    Source,
+    add_crop_flag,
+    add_data_flags,
+    add_sampling_flags,
+    data_roots,
+    sampling_options,
+    stage_sources,
+)
 from dataset.stages import STAGES, Stage, max_skip
+from dataset.video import Video
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from model import STCN, NetworkConfig, VideoSegmenter, save_network
@@ -36,7 +45,7 @@ from training.state import RunningMeans, State, moving_average
 from training.step import data_parallel, figure_names, first_masks, make_optimizer, make_scaler, training_step
 from util.device import device_of, fastest_format, use_threads
 from util.distributed import Processes
-from util.errors import InputError, names_some, one_line_errors
+from util.errors import InputError, names_some, one_line, one_line_errors
 from util.files import one_line_for, path_in, refuse_file_above
 from util.flags import (
     DefaultsFormatter,
@@ -82,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
+    run.add_argument("--check", action="store_true", help="check the flags and the stage's data, and end")
     run.add_argument("--debug", action="store_true", help="log values every iteration, and pictures every 50")
     run.add_argument("--benchmark", action="store_true", help="let cuDNN choose algorithms by timing")
     run.add_argument("--deterministic", action="store_true", help="use only deterministic algorithms")
@@ -198,6 +208,10 @@ def main() -> int:
     folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")
     path_in(arguments.save_dir, f".{folder.name}.pth.01234567", source="--id")  # the temporary name in `write_atomically`
     refuse_file_above(folder)
+    if arguments.check:
+        sources, _ = read_data(arguments, complete(arguments, world=1))
+        print(data_text(arguments.stage, sources))
+        return 0
     with Lock(folder, "train.py"), Processes(cuda=device.type == "cuda") as processes, one_line_for(arguments.save_dir):
         run = prepare(arguments, folder, processes, device)
         if run.start < run.config.iterations:
@@ -211,14 +225,14 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     config = complete(arguments, processes.world)
     stage = STAGES[arguments.stage]
     schedule = Schedule(config.iterations, config.batch_size, config.accumulate, processes.world)
-    sampling = sampling_options(arguments)
-    sources = stage_sources(arguments.stage, data_roots(arguments), **sampling, crop=config.crop)
-    videos = davis_videos(arguments.davis_root) if arguments.val_every else []
-    if absent := [frame for video in videos for frame in video.without_truth]:
-        raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
-    videos = scoring.long_enough(videos)
+    sources, videos = read_data(arguments, config)
     draws = Draws(sources, seed=config.seed, max_skip=partial(skip_of_draw, stage, schedule))
-    record = {"stage": arguments.stage, **config.record(), **sampled(arguments.stage, sampling), **drawn(sources, schedule)}
+    record = {
+        "stage": arguments.stage,
+        **config.record(),
+        **sampled(arguments.stage, sampling_options(arguments)),
+        **drawn(sources, schedule),
+    }
     objective = config.objective(device)
     torch.manual_seed(config.seed)
 
@@ -267,6 +281,15 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     )
 
 
+def read_data(arguments: argparse.Namespace, config: TrainConfig) -> tuple[dict[str, tuple[Source, int]], list[Video]]:
+    """The stage's data sets and the videos for validation; raises `InputError` if something in them is missing or wrong."""
+    sources = stage_sources(arguments.stage, data_roots(arguments), **sampling_options(arguments), crop=config.crop)
+    videos = davis_videos(arguments.davis_root) if arguments.val_every else []
+    if absent := [frame for video in videos for frame in video.without_truth]:
+        raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
+    return sources, scoring.long_enough(videos)
+
+
 def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """A few batches in the form that `STCN.forward` takes; the same for any number of processes."""
     alone = Schedule(CALIBRATION_BATCHES, CALIBRATION_BATCH)
@@ -286,22 +309,25 @@ def validate(state: State, videos: list, folder: Path, processes: Processes) -> 
     if summary is None:
         return None
     if summary.failures:
-        print(f"\nwarning: no validation: {summary.failures[0]}", file=sys.stderr)
+        print(f"\nwarning: no validation: {one_line(summary.failures[0])}", file=sys.stderr)
         return None
     tree = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks), processes=1, shown=False))
     return tree["global"]["J&F"]
+
+
+def data_text(stage: int, sources: dict[str, tuple[Source, int]]) -> str:
+    """The data sets of a stage, each with its number of samples and repeats."""
+    often = {name: f" x {repeats}" if repeats > 1 else "" for name, (_, repeats) in sources.items()}
+    return f"stage {stage} on {', '.join(f'{name} ({len(source)}{often[name]})' for name, (source, _) in sources.items())}"
 
 
 def describe(
     stage: int, config: TrainConfig, sources: dict, network: STCN, device: torch.device, start: Start, world: int
 ) -> str:
     """A description of the run, for the terminal."""
-    data = ", ".join(
-        f"{name} ({len(source)}{f' x {often}' if often > 1 else ''})" for name, (source, often) in sources.items()
-    )
     parameters = sum(parameter.numel() for parameter in network.parameters())
     lines = [
-        f"stage {stage} on {data}",
+        data_text(stage, sources),
         f"{network.config}, {parameters / 1e6:.1f} M parameters",
         f"{world} x {device.type}: {config.batch_size * config.accumulate * world} samples per iteration "
         f"= {world} processes x {config.batch_size} samples x {config.accumulate} passes",

@@ -1,12 +1,19 @@
-"""Masks from files as the given masks of a new session."""
+"""Masks from files: as the given masks of a new session, or for the frame that the page shows."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
-from annotation.session import Session
-from dataset.given_masks import GivenMask
+from annotation.session import WORKING, Session
+from dataset.given_masks import GivenMask, read_given_masks
+from util.errors import InputError
+from util.files import make_folder, one_line_for, path_in, remove_files
 from util.image import object_ids
+
+_only_one = threading.Lock()
 
 
 def import_masks(session: Session, masks: Mapping[int, GivenMask]) -> bool:
@@ -17,11 +24,53 @@ def import_masks(session: Session, masks: Mapping[int, GivenMask]) -> bool:
     """
     if session.objects:
         return False
-    ids = sorted({i for mask in masks.values() for i in object_ids(mask.labels)})
-    added = {i: session.add_object(f"object {i}").id for i in ids}
-    new = np.zeros(256, np.uint8)
-    new[list(added)] = list(added.values())
+    for number in sorted({i for mask in masks.values() for i in object_ids(mask.labels)}):
+        session.add_object("", number)
     for frame, mask in masks.items():
-        stated = {added[i] for i in (*object_ids(mask.labels), *mask.gone)}
-        session.give(frame, new[mask.labels], stated=stated)
+        session.give(frame, mask.labels, stated={*object_ids(mask.labels), *mask.gone})
     return True
+
+
+def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]], chosen: int) -> np.ndarray:
+    """A frame's current mask with the objects in files, (H, W) uint8, which the page then gives; adds the objects.
+
+    Numbers are the session's objects, or new ones.  A mask of one object without a number (white, a single colour, one shape)
+    is the object `chosen`.  Several without numbers are objects 1, 2, ... where no mask is given yet.  Raises `InputError`
+    naming the file if it is not a mask of this video (`read_given_masks`), or it is unknown which objects it shows.
+    """
+    with _only_one, _on_disk(session.root / WORKING / "import", files) as paths:
+        mask = read_given_masks([(frame, path) for path in paths], session.video.names, session.video.size)[frame]
+    found, labels = object_ids(mask.labels), mask.labels
+    if not mask.numbered and len(found) == 1 and chosen:
+        labels, found = np.where(labels != 0, np.uint8(chosen), np.uint8(0)), [chosen]
+    elif not mask.numbered and session.given:
+        raise InputError(
+            f"{files[0][0]}: expected numbered objects, or one, found {len(found)}; which of the objects are they?"
+        )
+    with session.lock:
+        known = {each.id for each in session.objects}
+        for number in found:
+            if number not in known:
+                session.add_object("", number)
+        before = session.labels(frame)
+    return np.where((labels == 0) & ~np.isin(before, found), before, labels)
+
+
+@contextmanager
+def _on_disk(folder: Path, files: Sequence[tuple[str, bytes]]) -> Iterator[list[Path]]:
+    """The files in a folder while the context lasts; messages name them without it."""
+    make_folder(folder)
+    with one_line_for(folder):
+        remove_files(folder.iterdir())  # of a run that was killed
+        paths = [path_in(folder, name, source="import") for name, _ in files]
+        if len({*paths}) < len(paths):
+            raise InputError("import: expected files of different names")
+        try:
+            for path, (_, content) in zip(paths, files, strict=True):
+                path.write_bytes(content)
+            yield paths
+        except InputError as error:
+            raise InputError(str(error).replace(f"{folder}/", "")) from error
+        finally:
+            remove_files(paths)
+            folder.rmdir()

@@ -1,9 +1,12 @@
 """The web server of a session: access control and the requests of the page."""
 
 import asyncio
+import contextlib
 import gzip
 import ipaddress
+import itertools
 import json
+import re
 import secrets
 import socket
 from collections.abc import Callable
@@ -13,6 +16,8 @@ from typing import Any
 import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -21,14 +26,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from annotation.export import FILMS, KINDS, export, film_path
 from annotation.frames import Frames
+from annotation.imported import read_import
+from annotation.schema import LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import mean_rate
 from evaluation.cut import Cut, cut
-from util.errors import InputError, shorten
+from util.errors import InputError, WriteError, one_line, shorten
 
 PAGE = Path(__file__).with_name("page")
-LONGEST_JSON = 4096  # bytes
+LONGEST_JSON, LARGEST_IMPORT = 4096, 64 << 20  # bytes
 WAIT = 15.0  # seconds that a page waits for news
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
@@ -124,23 +131,11 @@ class Api:
         }
 
     def routes(self) -> list[Route]:
-        table: list[tuple[str, str, Callable]] = [
-            ("GET", "/api/state", self.state),
-            ("GET", "/api/frame/{frame:int}", self.frame),
-            ("GET", "/api/mask/{frame:int}", self.mask),
-            ("PUT", "/api/mask/{frame:int}", self.give),
-            ("DELETE", "/api/mask/{frame:int}", self.forget),
-            ("POST", "/api/cut/{frame:int}", self.cut),
-            ("POST", "/api/scribble/{frame:int}", self.scribble),
-            ("POST", "/api/object", self.add),
-            ("PATCH", "/api/object/{object:int}", self.change),
-            ("DELETE", "/api/object/{object:int}", self.remove),
-            ("POST", "/api/follow", self.follow),
-            ("POST", "/api/stop", self.stop),
-            ("POST", "/api/export", self.export),
-            ("GET", "/api/export/{kind}", self.download),
-        ]
-        return [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
+        found = []
+        for (method, path), operation in OPERATIONS.items():
+            place = re.sub(r"\{(frame|object)\}", r"{\1:number}", path)
+            found.append(Route(place, getattr(self, operation.name), methods=[method]))
+        return found
 
     async def state(self, request: Request) -> Response:
         """Wait for changes after a version, and return them."""
@@ -184,25 +179,36 @@ class Api:
         mask, others, on, off = (told & bit != 0 for bit in (1, 2, 4, 8))
         return _labels((await run_in_threadpool(self.cut_from, image, mask, others, on, off)).astype(np.uint8))
 
+    async def import_files(self, request: Request) -> Response:
+        """The frame's mask with the objects in files: each a `name` and a `size` of the query, and its part of the body."""
+        frame, query = self._frame(request), request.query_params
+        names, sizes = query.getlist("name"), [_number(size) for size in query.getlist("size")]
+        body = await _body(request, LARGEST_IMPORT)
+        if not names or len(names) != len(sizes) or sum(sizes) != len(body):
+            raise InputError("expected files, each with its name and size")
+        stops = list(itertools.accumulate(sizes))
+        files = [(name, body[stop - size : stop]) for name, size, stop in zip(names, sizes, stops, strict=True)]
+        chosen = _number(query.get("object", "0"))
+        if chosen and all(each.id != chosen for each in self.session.objects):
+            raise InputError(f"there is no object {chosen}")
+        return _labels(await run_in_threadpool(read_import, self.session, frame, files, chosen))
+
     async def add(self, request: Request) -> Response:
-        name = _text((await _json(request)).get("name", ""))
-        added = await run_in_threadpool(self.session.add_object, name)
+        asked = await _json(request, "add")
+        added = await run_in_threadpool(self.session.add_object, asked.get("name") or "")
         return JSONResponse({"id": added.id})
 
     async def change(self, request: Request) -> Response:
-        asked = await _json(request)
-        name, hidden = asked.get("name"), asked.get("hidden")
-        if hidden is not None and not isinstance(hidden, bool):
-            raise InputError("hidden: expected true or false")
-        change = {"name": None if name is None else _text(name), "hidden": hidden}
-        await run_in_threadpool(self.session.change_object, request.path_params["object"], **change)
+        asked = await _json(request, "change")
+        await run_in_threadpool(self.session.change_object, request.path_params["object"], **asked)
         return JSONResponse({})
 
     def remove(self, request: Request) -> Response:
         if self.worker.job.running:
             raise InputError("busy: stop first, then remove the object")
         self.session.remove_object(request.path_params["object"])
-        self.worker.start("clean")
+        with contextlib.suppress(InputError):  # another job has begun meanwhile; the object's pixels are never read
+            self.worker.start("clean")
         return JSONResponse({})
 
     def follow(self, request: Request) -> Response:
@@ -214,7 +220,7 @@ class Api:
         return JSONResponse({})
 
     async def export(self, request: Request) -> Response:
-        kind = (await _json(request)).get("kind")
+        kind = (await _json(request, "export")).get("kind")
         if kind not in KINDS:
             raise InputError(f"kind: expected one of {', '.join(KINDS)}")
         self.worker.start("export", lambda: self._export(kind))
@@ -259,7 +265,14 @@ def build_app(
     static = Mount("/page", StaticFiles(directory=PAGE))
     app = Starlette(
         routes=[page, static, *Api(session, worker, cut_from, ending).routes()],
-        exception_handlers={InputError: _refusal, TooLargeError: _too_large, ClientDisconnect: _too_large},
+        exception_handlers={
+            InputError: _refusal,
+            WriteError: _unsaved,
+            OSError: _unsaved,
+            HTTPException: _absent,
+            TooLargeError: _too_large,
+            ClientDisconnect: _too_large,
+        },
     )
     return Gate(app, token, host, port)
 
@@ -269,7 +282,16 @@ class TooLargeError(Exception):
 
 
 def _refusal(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return JSONResponse({"error": one_line(str(error))}, 400)
+
+
+def _unsaved(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 507 if isinstance(error, WriteError) else 500)
+
+
+def _absent(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _too_large(request: Request, error: Exception) -> Response:
@@ -285,24 +307,25 @@ async def _body(request: Request, most: int) -> bytes:
     return bytes(result)
 
 
-async def _json(request: Request) -> dict[str, Any]:
+async def _json(request: Request, operation: str) -> dict[str, Any]:
     try:
         found = json.loads(await _body(request, LONGEST_JSON))
     except (ValueError, RecursionError) as error:
         raise InputError("expected JSON") from error
-    if not isinstance(found, dict):
-        raise InputError("expected an object of JSON")
-    return found
+    return check_fields(operation, found)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise InputError("expected a text")
-    return value
+class _Number(IntegerConvertor):
+    """A number in a path; a longer one leads nowhere, before Python refuses to read it."""
+
+    regex = f"[0-9]{{1,{len(str(LARGEST_NUMBER))}}}"
+
+
+register_url_convertor("number", _Number())
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or len(text) > 18:
+    if not text.isdecimal() or len(text) > len(str(LARGEST_VERSION)):
         raise InputError("expected a number")
     return int(text)
 

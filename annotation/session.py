@@ -1,11 +1,12 @@
 """One annotated video in a folder: masks as files, and `session.json`, which says what they are."""
 
+import contextlib
 import hashlib
 import json
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from annotation.state import MOST_OBJECTS, Given, Object, Result, State
 from dataset.video_file import FrameFolder, VideoFile
-from util.errors import InputError
+from util.errors import InputError, shorten
 from util.files import make_folder, read_json, remove_files, write_atomically
 from util.image import colour_map, object_ids, read_label_map, size_text, write_label_map
 from util.lock import LOCK, Lock
@@ -94,27 +95,35 @@ class Session(State):
 
     # what people do
 
-    def add_object(self, name: str) -> Object:
+    def add_object(self, name: str, number: int | None = None) -> Object:
+        """A new object, with the next number or a later one."""
         with self.lock:
-            if self.next_object > MOST_OBJECTS:
+            number = self.next_object if number is None else number
+            if number > MOST_OBJECTS:
                 raise InputError(f"expected at most {MOST_OBJECTS} objects")
-            added = Object(self.next_object, _name(name) or f"object {self.next_object}")
-            self.objects.append(added)
-            self.next_object += 1
-            self._save("add", object=added.id)
+            if number < self.next_object:
+                raise InputError(f"object {number} was removed; new ones are numbered from {self.next_object} on")
+            added = Object(number, _name(name) or f"object {number}")
+            with self._all_or_nothing():
+                self.objects.append(added)
+                self.next_object = number + 1
+                self._save("add", object=added.id)
             return added
 
     def change_object(self, number: int, *, name: str | None = None, hidden: bool | None = None) -> None:
         with self.lock:
             changed = self._object(number)
-            changed.name = (name and _name(name)) or changed.name
-            changed.hidden = changed.hidden if hidden is None else hidden
-            self._save()
+            with self._all_or_nothing():
+                changed.name = (name and _name(name)) or changed.name
+                changed.hidden = changed.hidden if hidden is None else hidden
+                self._save()
 
     def remove_object(self, number: int) -> None:
         """Remove an object; `clean` then removes it from the files."""
         with self.lock:
-            self.objects.remove(self._object(number))
+            removed = self._object(number)
+        with self._all_or_nothing():
+            self.objects.remove(removed)
             for frame, mask in list(self.given.items()):
                 stated, shown = ([i for i in ids if i != number] for ids in (mask.stated, mask.shown))
                 digest = _digest_of(self.given_labels(frame)) if number in mask.shown else mask.digest
@@ -135,15 +144,16 @@ class Session(State):
         """
         with self.lock:
             known = [each.id for each in self.objects]
-            if unknown := set(object_ids(labels)) - set(known):
+            if unknown := {*np.unique(labels).tolist()} - {0, *known}:
                 raise InputError(f"expected labels of objects, found {min(unknown)}")
             reached = {*object_ids(self.labels(frame)), *object_ids(labels)}
             self.remember_results()
             write_label_map(self._path(WORKING, frame), labels, colour_map())
             told = known if stated is None else sorted(stated)
-            self.given[frame] = Given(told, object_ids(labels), _digest_of(labels))
-            self._now_old(frame, reached)
-            self._save("draw", [frame], frame=frame)
+            with self._all_or_nothing():
+                self.given[frame] = Given(told, object_ids(labels), _digest_of(labels))
+                self._now_old(frame, reached)
+                self._save("draw", [frame], frame=frame)
             os.replace(self._path(WORKING, frame), self._path(GIVEN, frame))
 
     def forget(self, frame: int) -> None:
@@ -151,9 +161,10 @@ class Session(State):
         with self.lock:
             if frame in self.given:
                 self.remember_results()
-                shown = self.given.pop(frame).shown
-                self._now_old(frame, {*shown, *object_ids(self.labels(frame))})
-                self._save("forget", [frame], frame=frame)
+                with self._all_or_nothing():
+                    shown = self.given.pop(frame).shown
+                    self._now_old(frame, {*shown, *object_ids(self.labels(frame))})
+                    self._save("forget", [frame], frame=frame)
                 remove_files([self._path(GIVEN, frame)])
 
     # what the worker does
@@ -234,15 +245,20 @@ class Session(State):
                 self.done.pop()  # one line for all strokes on a frame
             self.done.append({**entry, "time": round(time.time())})
         record = {"format": FORMAT, "version": VERSION, "video": self.identity, **self.as_record()}
-        path = self.root / RECORD
-        try:
-            write_atomically(path, lambda file: file.write(json.dumps(record).encode()))
-        except InputError:
-            if path.is_file():  # what could not be saved has not happened
+        write_atomically(self.root / RECORD, lambda file: file.write(json.dumps(record).encode()))
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """A context for a change and its `_save`: after an error, all is again as it was saved last."""
+        with self.lock:
+            try:
+                yield
+            except BaseException:
+                path = self.root / RECORD
                 self._load(path, read_json(path))
                 self.revision += 1
                 self._changed(range(self.length))
-            raise
+                raise
 
     def _path(self, folder: str, frame: int) -> Path:
         return self.root / folder / f"{self.video.names[frame]}.png"
@@ -283,17 +299,18 @@ class Session(State):
     def _load(self, path: Path, record: Any) -> None:
         try:
             if record["format"] != FORMAT or record["version"] != VERSION:
-                raise ValueError(f"format {record['format']!r}, version {record['version']!r}")
+                raise ValueError(f"format {shorten(record['format'])}, version {shorten(record['version'])}")
             video = record["video"]
             self.read_record(record)
             if len(self.results) != video["frames"]:
                 raise ValueError("lists that do not fit")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}: expected a session of annotate.py, version {VERSION}, found {error}") from error
+            found = shorten(str(error))
+            raise InputError(f"{path}: expected a session of annotate.py, version {VERSION}, found {found}") from error
         for name in ("frames", "size", "bytes"):
             if video.get(name) != self.identity[name]:
-                what = f"{name} was {video.get(name)}, is {self.identity[name]}"
-                raise InputError(f"{self.root}: holds the session of another video, {video.get('path')} ({what})")
+                what = f"{name} was {shorten(video.get(name))}, is {self.identity[name]}"
+                raise InputError(f"{self.root}: holds the session of another video, {shorten(video.get('path'))} ({what})")
         for frame in self.given:
             self._settle(frame)
         remove_files(self._path(WORKING, frame) for frame in range(self.length))

@@ -108,20 +108,29 @@ class State:
         """Take all but the settings from `as_record`; raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` if
         anything in it is not as that writes it.
         """
-        self.objects = [Object(int(each["id"]), str(each["name"]), bool(each["hidden"])) for each in record["objects"]]
-        self.next_object = int(record["next_object"])
-        self.unclean = bool(record.get("unclean", False))
-        self.given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
-        self.results, self.sureness = bytearray(record["results"].encode()), list(record["sureness"])
-        self.done = list(record["done"])
-        if len(self.results) != len(self.sureness) or not set(self.results) <= set(Result):
+        objects = [Object(**each) for each in record["objects"]]
+        given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
+        results, sureness, done = bytearray(record["results"].encode()), list(record["sureness"]), list(record["done"])
+        next_object, unclean = record["next_object"], record.get("unclean", False)
+        if len(results) != len(sureness) or not set(results) <= set(Result):
             raise ValueError("lists that do not fit")
-        if not all(0 <= frame < len(self.results) for frame in self.given):
+        if not all(0 <= frame < len(results) for frame in given):
             raise ValueError("masks of frames that the video does not have")
-        ids, possible = [each.id for each in self.objects], range(1, MOST_OBJECTS + 1)
-        mentioned = [i for mask in self.given.values() for i in (*mask.stated, *mask.shown)]
-        if len(ids) != len(set(ids)) or not all(type(i) is int and i in possible for i in (*ids, *mentioned)):
+        ids, possible = [each.id for each in objects], range(1, MOST_OBJECTS + 1)
+        mentioned = [i for mask in given.values() for i in (*mask.stated, *mask.shown)]
+        if len(ids) != len({*ids}) or not all(type(i) is int and i in possible for i in (*ids, *mentioned)):
             raise ValueError("numbers of objects that cannot be")
+        if type(next_object) is not int or not max(ids, default=0) < next_object <= MOST_OBJECTS + 1:
+            raise ValueError("a next object that cannot be")
+        types = [(each.name, str) for each in objects] + [(each.hidden, bool) for each in objects] + [(unclean, bool)]
+        types += [(part, list) for mask in given.values() for part in (mask.stated, mask.shown)]
+        types += [(mask.digest, str) for mask in given.values()] + [(each, dict) for each in done]
+        if not all(each is None or (type(each) in (int, float) and 0 <= each <= 1) for each in sureness):  # nor NaN
+            raise ValueError("a sureness that cannot be")
+        if not all(type(value) is kind for value, kind in types):
+            raise ValueError("entries of other types")
+        self.objects, self.next_object, self.unclean, self.given = objects, next_object, unclean, given
+        self.results, self.sureness, self.done = results, sureness, done
 
     def _what_is_given(self) -> str:
         return repr(sorted(self.given.items()))

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import sys
 import threading
 import time
 import traceback
@@ -18,7 +17,7 @@ from annotation.session import WORKING, Session
 from evaluation.propagate import Estimate, Propagation, Snapshots
 from model import VideoSegmenter
 from model.checkpoint import read
-from util.errors import InputError
+from util.errors import InputError, print_note
 from util.files import remove_files, write_atomically
 
 RECORD_SECONDS = 2  # between two records of what is done
@@ -209,7 +208,7 @@ class Worker:
                 propagation.load_state_dict(state)
                 return propagation
         except Exception as error:  # damaged: it is done anew
-            print(f"note: {self._snapshot}: cannot go on from this ({error})", file=sys.stderr)
+            print_note(f"{self._snapshot}: cannot go on from this ({error})")
         return None
 
     def _save_snapshot(self, propagation: Propagation) -> None:

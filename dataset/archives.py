@@ -3,25 +3,39 @@
 Links in zips and tars are followed while they stay inside; those in folders lead wherever they lead, as the user made them.
 """
 
+import bz2
+import contextlib
+import gzip
+import lzma
 import os
 import posixpath
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 from util.errors import InputError, names_some, shorten
-from util.files import is_clutter
+from util.files import is_clutter, one_line_for, open_file
 
-BROKEN_ARCHIVE = (OSError, EOFError, RuntimeError, zlib.error, LZMAError, zipfile.BadZipFile, tarfile.TarError)
+BROKEN_ARCHIVE = (  # what reading one may raise; `InputError` is one of these too
+    *(OSError, EOFError, RuntimeError, ValueError, OverflowError),
+    *(zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile, tarfile.TarError),
+)
 SUFFIX = re.compile(r"\.(jpe?g|png)\Z", re.IGNORECASE)
 LARGEST = 2**28  # bytes of a file in an archive
+LONGEST_HEADER = 2**20  # bytes that describe a file in a tar, which are kept in memory
+UNPACKERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    b"\x5d\x00\x00": lzma.open,
+}  # by the first bytes of a file
 MOST_LINKS, LONGEST_TARGET = 1000, 4096  # in an archive; bytes
 DOCUMENT = re.compile(r"(readme|licen[cs]e|copying)\b.*", re.IGNORECASE)  # nobody needs it as data, so it may lead anywhere
 
@@ -60,7 +74,7 @@ class Archive:
         """The files in archive order, without hidden ones.  For a folder, names begin with the folder's own name.
 
         What links lead to follows, under the links' names too.  Raises `InputError` if the archive is damaged, holds a
-        device, or holds a name or a link that leads out of it or to nothing.
+        device, or holds a name or a link that leads out of it or to nothing.  Of a compressed tar, the checksum comes last.
         """
         links: dict[str, str] = {}
         try:
@@ -71,19 +85,22 @@ class Archive:
                     links[member.name] = self._inside(member)
             if links:
                 yield from self._behind(links)
+        except InputError:
+            raise
         except BROKEN_ARCHIVE as error:
-            raise InputError(f"{self.path}: cannot read this archive ({error})") from error
+            raise InputError(f"{self.path}: cannot read this archive ({shorten(str(error))})") from error
 
-    def _plain_members(self) -> Iterator[Member]:
-        """Files and links, under checked names, without clutter."""
+    def _plain_members(self, *, hidden: bool = False) -> Iterator[Member]:
+        """Files and links, under checked names, without clutter unless `hidden`."""
         for member in self._members(self.path):
             name = member.name.replace("\\", "/")  # some Windows zip programs write backslashes
             parts = PurePosixPath(name).parts
             if ".." in parts or re.match("/|[A-Za-z]:", name):
-                raise InputError(f"{self.path}: refused, its member {member.name!r} leads out of the folder")
+                raise InputError(f"{self.path}: refused, its member {shorten(repr(member.name))} leads out of the folder")
             if re.search(r"[\x00-\x1f\x7f]", name):
-                raise InputError(f"{self.path}: refused, its member {member.name!r} has a control character in its name")
-            if not any(map(is_clutter, parts)):
+                what = shorten(repr(member.name))
+                raise InputError(f"{self.path}: refused, its member {what} has a control character in its name")
+            if hidden or not any(map(is_clutter, parts)):
                 link = None if member.link is None else _usual(member.link)
                 yield member._replace(name=_usual("/".join(parts)), real=member.real or "/".join(parts), link=link)
 
@@ -92,9 +109,8 @@ class Archive:
         assert member.link is not None
         target = posixpath.normpath(member.link)
         if target.split("/")[0] in ("", ".", "..") or f"{member.name}/".startswith(f"{target}/"):
-            raise InputError(
-                f"{self.path}: refused, its member {member.name!r} is a link that leads out or to itself, {shorten(target)!r}"
-            )
+            what = f"{shorten(repr(member.name))} is a link that leads out or to itself, {shorten(repr(target))}"
+            raise InputError(f"{self.path}: refused, its member {what}")
         return target
 
     def _behind(self, links: dict[str, str]) -> Iterator[Member]:
@@ -107,13 +123,13 @@ class Archive:
                 target = target if at is None else links[at] + target[len(at) :]
             links[name] = target
         empty = set(links)
-        for member in self._plain_members():
+        for member in self._plain_members(hidden=True):  # git-annex keeps files where links lead
             for name, target in links.items():
                 if member.link is None and f"{member.name}/".startswith(f"{target}/"):
                     empty.discard(name)
                     yield member._replace(name=name + member.name[len(target) :], real=member.real)
         if empty:
-            raise InputError(f"{self.path}: refused, its member {min(empty)!r} is a link to nothing in it")
+            raise InputError(f"{self.path}: refused, its member {shorten(repr(min(empty)))} is a link to nothing in it")
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -147,17 +163,19 @@ def read_member(archive: Archive, member: Member) -> bytes:
     """The content of a file; raises `InputError` if it cannot be read, or is too large to be a picture or a list."""
     if member.size > LARGEST:  # a small zip may hold terabytes of zeros
         found = f"{member.size >> 20} MiB"
-        raise InputError(f"{archive.path}: {member.name}: expected at most {LARGEST >> 20} MiB, found {found}")
+        raise InputError(f"{archive.path}: {shorten(member.name)}: expected at most {LARGEST >> 20} MiB, found {found}")
     try:
         return member.read()
     except BROKEN_ARCHIVE as error:
-        raise InputError(f"{archive.path}: {member.name}: cannot read ({error})") from error
+        raise InputError(f"{archive.path}: {shorten(member.name)}: cannot read ({shorten(str(error))})") from error
 
 
 def _kind_of(path: Path) -> Callable[[Path], Iterator[Member]] | None:
     """What lists the members of a tar or zip; `None` for other files."""
     try:
-        return _tar_members if tarfile.is_tarfile(path) else _zip_members if zipfile.is_zipfile(path) else None
+        with open_file(path) as raw, contextlib.suppress(*BROKEN_ARCHIVE), _Tar(raw):
+            return _tar_members
+        return _zip_members if zipfile.is_zipfile(path) else None
     except OSError as error:
         raise InputError(f"{path}: cannot read ({error.strerror or error})") from error
 
@@ -169,36 +187,86 @@ def _zip_members(path: Path) -> Iterator[Member]:
             position += info.compress_size
             if stat.S_ISLNK(info.external_attr >> 16):
                 if info.file_size > LONGEST_TARGET:
-                    raise InputError(f"{path}: refused, its member {info.filename!r} is a link of {info.file_size} bytes")
+                    what = f"{shorten(repr(info.filename))} is a link of {info.file_size} bytes"
+                    raise InputError(f"{path}: refused, its member {what}")
                 target = file.read(info).decode("utf-8", "surrogateescape")
                 yield Member(info.filename, 0, position, bytes, posixpath.join(posixpath.dirname(info.filename), target))
             elif not info.is_dir():
                 yield Member(info.filename, info.file_size, position, lambda info=info: file.read(info))
 
 
+class _Tar:
+    """A tar, unpacked as it is read.  Unlike `tarfile` alone, it tells an end from damage, and limits what a header may take.
+
+    `tarfile` reads headers through this object, and their size is counted; contents are read past it.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self.raw = raw
+        head = raw.read(8)
+        raw.seek(0)
+        self.stream = next((opener(raw) for magic, opener in UNPACKERS.items() if head.startswith(magic)), raw)
+        self._left, self._last = LONGEST_HEADER, b""
+        file: Any = self  # of a file, tarfile needs three methods
+        self._file = tarfile.TarFile(fileobj=file)
+
+    def __enter__(self) -> "_Tar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
+        """The members; raises one of `BROKEN_ARCHIVE` if the tar or its checksum shows any damage."""
+        while info := self._file.next():
+            self._file.members.clear()  # type: ignore[attr-defined]  # else it keeps all members, which may be millions
+            yield info
+            self._left = LONGEST_HEADER
+        if self._last != bytes(tarfile.BLOCKSIZE):  # tarfile takes damage for the end; a true end is a block of zeros
+            raise EOFError("it ends too early or is damaged; was the download cut off?")
+        if self.stream is not self.raw:
+            for _ in range(LARGEST >> 20):
+                if not self.stream.read(1 << 20):  # which raises an error unless the checksum is right
+                    return
+            raise EOFError("it goes on after its end")
+
+    def content(self, info: tarfile.TarInfo) -> bytes:
+        self.stream.seek(info.offset_data)
+        result = self.stream.read(info.size)
+        if len(result) < info.size:
+            raise EOFError("it ends too early")
+        return result
+
+    def read(self, size: int) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise OSError(f"a header of more than {LONGEST_HEADER >> 10} KiB")
+        self._last = self.stream.read(size)
+        return self._last
+
+    def seek(self, position: int) -> int:
+        return self.stream.seek(position)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+
 def _tar_members(path: Path) -> Iterator[Member]:
-    with open(path, "rb") as raw, tarfile.open(fileobj=raw) as file:
-        while info := file.next():
-            file.members.clear()  # type: ignore[attr-defined]  # else it keeps all members, which may be millions
+    with open_file(path) as raw, _Tar(raw) as file:
+        for info in file:
             if not (info.isfile() or info.isdir() or info.issym() or info.islnk()):
-                raise _device(path, info.name)
+                what = f"its member {shorten(repr(info.name))} is a device, not a file, folder or link"
+                raise InputError(f"{path}: refused, {what}")
+            if info.issparse() or info.size < 0:
+                what = "a sparse file; unpack it first" if info.issparse() else f"of {info.size} bytes"
+                raise InputError(f"{path}: its member {shorten(repr(info.name))} is {what}")
             if info.issym():
                 target = posixpath.join(posixpath.dirname(info.name), info.linkname)
                 yield Member(info.name, 0, raw.tell(), bytes, target)
             elif info.islnk():  # a second name of an earlier member
                 yield Member(info.name, 0, raw.tell(), bytes, info.linkname)
             elif info.isfile():
-                yield Member(info.name, info.size, raw.tell(), partial(_tar_content, file, info))
-        if file.fileobj is raw:  # tarfile takes a damaged header for the end; a true end is a block of zeros
-            raw.seek(file.offset)
-            if raw.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise InputError(f"{path}: ends too early or is damaged (was the download cut off?)")
-
-
-def _tar_content(file: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
-    content = file.extractfile(info)
-    assert content is not None  # it is a file
-    return content.read()
+                yield Member(info.name, info.size, raw.tell(), partial(file.content, info))
 
 
 def _folder_members(path: Path) -> Iterator[Member]:
@@ -209,20 +277,24 @@ def _folder_members(path: Path) -> Iterator[Member]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path, int]]:
-    """(name, path, size) of each file below a folder; names begin with the folder's own.  Skips links to a parent folder."""
+    """(name, path, size) of each file below a folder; names begin with the folder's own.
+
+    Skips links to a folder that is above, by its path or through links.  Raises `InputError` if a folder cannot be read.
+    """
     folder = folder.resolve()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        here = os.path.realpath(place) + "/"
-        folders[:] = sorted(
-            name for name in folders if not is_clutter(name) and not here.startswith(os.path.realpath(f"{place}/{name}") + "/")
-        )
-        for name in sorted(files):
-            path = Path(place, name)
-            if path.is_symlink() and not path.exists() and not DOCUMENT.fullmatch(name):
+
+    def below(place: Path, above: tuple[str, ...]) -> Iterator[tuple[str, Path, int]]:
+        above = (*above, os.path.realpath(place) + "/")
+        with one_line_for(place):
+            entries = sorted(os.scandir(place), key=lambda entry: (entry.is_dir(), entry.name))
+        for entry in entries:
+            path = place / entry.name
+            if entry.is_dir():
+                if not is_clutter(entry.name) and not any(each.startswith(os.path.realpath(path) + "/") for each in above):
+                    yield from below(path, above)
+            elif entry.is_file():
+                yield path.relative_to(folder.parent).as_posix(), path, entry.stat().st_size
+            elif entry.is_symlink() and not path.exists() and not DOCUMENT.fullmatch(entry.name):
                 raise InputError(f"{path}: expected a file, found a dangling link")
-            if path.is_file():
-                yield path.relative_to(folder.parent).as_posix(), path, path.stat().st_size
 
-
-def _device(path: Path, name: str) -> InputError:
-    return InputError(f"{path}: refused, its member {name!r} is a device, not a file, folder or link")
+    yield from below(folder, ())

@@ -1,8 +1,9 @@
 """DAVIS, YouTube-VOS and the user's own data sets as lists of `Video`, checked before any work starts."""
 
+import argparse
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -31,19 +32,31 @@ class UnusableVideoError(InputError):
     """A video has no masks, or a picture among its frames that is no frame."""
 
 
+def add_videos_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that choose some of a data set's videos, as the names `videos`; `None` means all."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--videos", nargs="+", metavar="NAME", help="only these videos (default: all)")
+    which.add_argument(
+        "--list", dest="videos", type=_listed, metavar="FILE", help="only the videos that a file names, one per line"
+    )
+
+
 def davis_videos(
     path: str | Path,
     *,
     split: str = "val",
     year: int = 2017,
     resolution: str = "480p",
+    only: Sequence[str] | None = None,
     left_out: list[str] | None = None,
 ) -> list[Video]:
     """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` is `val` or `testdev`).
 
     `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  `resolution` names the subfolder of `JPEGImages`
-    with the frames; masks and results always have 480p.  Raises `InputError` if anything that the image set lists is
-    missing or wrong; an `UnusableVideoError` becomes a line in `left_out` instead, if that is a list and others are left.
+    with the frames; masks and results always have 480p.  `only` names the videos that are wanted, in this order; no others
+    are looked at.  Raises `InputError` if anything that the image set lists is missing or wrong, or `only`
+    names a video that it does not list; an `UnusableVideoError` becomes a line in `left_out` instead, if that is a list and
+    others are left.
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
@@ -54,7 +67,7 @@ def davis_videos(
         raise InputError(f"{images}: no such folder; prepare_davis.py --shorter makes frames of sizes other than 480p")
     image_set = _davis_image_set(root, split, year)
     videos = []
-    for name in read_image_set(image_set):
+    for name in _chosen(read_image_set(image_set), only, image_set):
         frames = _frames_of(images / name, listed_in=image_set)
         masks = {frame.stem: annotations / name / f"{frame.stem}.png" for frame in frames}
         truth = {stem: mask for stem, mask in masks.items() if mask.is_file()}
@@ -74,14 +87,6 @@ def davis_videos(
     return _some(videos, left_out)
 
 
-def chosen_videos(videos: list[Video], names: list[str] | None) -> list[Video]:
-    """Those that `--videos` names, in its order; all of them for `None`.  Raises `InputError` for one that is not there."""
-    found = {video.name: video for video in videos}
-    if absent := set(names or ()) - found.keys():
-        raise InputError(f"--videos: expected some of {names_some(found)}, found {names_some(absent)}")
-    return videos if names is None else [found[name] for name in dict.fromkeys(names)]
-
-
 def youtube_videos(
     path: str | Path,
     *,
@@ -89,6 +94,7 @@ def youtube_videos(
     output_all: bool = False,
     truth: str | Path | None = None,
     all_masks: bool = False,
+    only: Sequence[str] | None = None,
     left_out: list[str] | None = None,
 ) -> list[Video]:
     """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
@@ -99,8 +105,8 @@ def youtube_videos(
     its frames are wanted.
 
     Masks before the first object may be empty.  `truth` is a folder of annotations for scoring.  With `all_masks`, every
-    mask is input in full, not only each object's first.  Raises `InputError` like `davis_videos`, and also if a video has
-    masks but no frames.
+    mask is input in full, not only each object's first.  `only` is as for `davis_videos`.  Raises `InputError` like it, and
+    also if a video has masks but no frames.
     """
     root = Path(path)
     own = is_own_data(root)
@@ -124,7 +130,7 @@ def youtube_videos(
     output_all = output_all or own
     if output_all:
         listing, names = annotations, [path.name for path in subfolders(annotations)]
-        if unmasked := sorted({path.name for path in subfolders(images)} - set(names)):
+        if unmasked := sorted({path.name for path in subfolders(images)} - set(names) if only is None else ()):
             if left_out is None:
                 what = f"expected masks of each video in {annotations}, found none of {names_some(unmasked)}"
                 raise UnusableVideoError(f"{images}: {what}")
@@ -136,7 +142,7 @@ def youtube_videos(
     if not names:
         raise InputError(f"{listing}: expected videos, found none")
     videos = []
-    for name in names:
+    for name in _chosen(names, only, listing):
         frames = _frames_of(images / name, listed_in=listing)
         stems = frozenset(frame.stem for frame in frames)
         if not (annotations / name).is_dir() and left_out is not None:
@@ -156,6 +162,22 @@ def youtube_videos(
         with _left_out(name, left_out):
             videos.append(_checked(name, frames, masks=masks, wanted=wanted, truth=found, all_masks=all_masks))
     return _some(videos, left_out)
+
+
+def _chosen(names: Iterable[str], only: Sequence[str] | None, listing: Path) -> list[str]:
+    """The names that are also in `only`; all of them for `None`.  Raises `InputError` if one of `only` is not there."""
+    found = list(names)
+    if absent := set(only or ()) - set(found):
+        raise InputError(f"--videos: expected some of {names_some(found)} ({listing}), found {names_some(absent)}")
+    return found if only is None else list(dict.fromkeys(only))
+
+
+def _listed(path: str) -> list[str]:
+    """The type of the flag `--list`."""
+    try:
+        return read_image_set(Path(path))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -271,10 +293,9 @@ def read_image_set(path: Path) -> list[str]:
     """
     names = {}
     for line in read_text(path).splitlines():
-        words = line.split()
-        if words:
-            name = PurePosixPath(words[0]).parent.name if len(words) > 1 else words[0]
-            names[plain_name(name, source=path)] = None
+        image, *mask = re.split(r"\s+(?=\S*Annotations/)", line.strip(), maxsplit=1)
+        if image:  # names may hold spaces
+            names[plain_name(PurePosixPath(image).parent.name if mask else image, source=path)] = None
     if not names:
         raise InputError(f"{path}: expected names of videos, found an empty file")
     return list(names)

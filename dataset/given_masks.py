@@ -17,10 +17,9 @@ from dataset.label_map import (
     mask_files,
     object_files,
     parse_colour,
-    print_note,
 )
 from dataset.shapes import Masks, read_shapes
-from util.errors import InputError, names_some
+from util.errors import InputError, names_some, print_note
 from util.image import natural_order, object_ids, size_text
 
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
@@ -42,6 +41,7 @@ class GivenMask(NamedTuple):
     labels: np.ndarray  # (H, W) uint8 ids
     gone: frozenset[int]  # objects that the mask says are not in the frame
     files: tuple[Path, ...]
+    numbered: bool = True  # its ids are those in the file, not in order of appearance
 
 
 class Source(NamedTuple):
@@ -77,22 +77,43 @@ def _colour(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def parse_masks(texts: Sequence[str]) -> list[tuple[int | None, Path]]:
-    """`["first.png", "120:second.png"]` -> frames, where told, and files or folders.
+def parse_masks(texts: Sequence[str]) -> list[tuple[str | None, Path]]:
+    """`["first.png", "120:second.png"]` -> frames as written (see `frame_number`), where told, and files or folders.
 
     Raises `InputError` if a frame is negative or has more than 9 digits.
     """
-    result: list[tuple[int | None, Path]] = []
+    result: list[tuple[str | None, Path]] = []
     for text in texts:
         found = re.fullmatch(r"(-?[0-9]+):(.+)", text)
         number, path = found.groups() if found else (None, text)
         if number is not None and (number.startswith("-") or len(number) > 9):
             raise InputError(f"--mask {text}: expected FRAME:FILE with a frame from 0 on")
-        result.append((None if number is None else int(number), Path(path)))
+        result.append((number, Path(path)))
     return result
 
 
-def masks_among_frames(given: Iterable[tuple[int | None, Path]], video: str | Path) -> list[Path]:
+def frame_number(text: str, names: Sequence[str], flag: str) -> int:
+    """The frame, counted from 0, that a number on the command line means; `flag` is for messages.
+
+    A number with zeros before it (`00012`) is a frame's name if there is such a frame, and a note says so.  Raises
+    `InputError` if one without is both the number of a frame and the name of another, or if there is no such frame.
+    """
+    frame = int(text)
+    named = names.index(text) if text in names else frame
+    if named != frame and text.startswith("0") and text != "0":
+        print_note(f"{flag} means frame {named}, whose name this is")
+        frame = named
+    if frame >= len(names):
+        raise InputError(f"{flag}: the video has frames 0 to {len(names) - 1}")
+    if named != frame:
+        raise InputError(
+            f"{flag}: is it frame {frame}, counted from 0, whose name is {names[frame]}, or frame {named}, whose name is "
+            f"{text}? Write 0{frame} or 0{named}, which are no names"
+        )
+    return frame
+
+
+def masks_among_frames(given: Iterable[tuple[str | None, Path]], video: str | Path) -> list[Path]:
     """The files given that lie in the folder of the video's frames, which are no frames; prints a note for each."""
     folder = Path(video).resolve()
     result = [path for _, path in given if path.is_file() and path.resolve().parent == folder]
@@ -102,7 +123,7 @@ def masks_among_frames(given: Iterable[tuple[int | None, Path]], video: str | Pa
 
 
 def read_given_masks(
-    given: Iterable[tuple[int | None, Path]],
+    given: Iterable[tuple[str | int | None, Path]],
     names: Sequence[str],
     size: tuple[int, int],
     *,
@@ -115,14 +136,13 @@ def read_given_masks(
     for the frame of its name, else for frame 0.  Raises `InputError` naming the file if a mask is invalid, or all are empty.
     """
     sources: dict[int, list[Source]] = {}
-    for frame, path in given:
+    for text, path in given:
+        frame = frame_number(text, names, f"--mask {text}:{path}") if isinstance(text, str) else text
         for source in _sources(frame, path, names):
             sources.setdefault(source.frame, []).append(source)
     sources = dict(sorted(sources.items()))
     everything = [source for of_frame in sources.values() for source in of_frame]
     _refuse_other_names(sources, names)
-    if beyond := [source for source in everything if source.frame >= len(names)]:
-        raise InputError(f"--mask {beyond[0].frame}:{beyond[0].path}: the video has frames 0 to {len(names) - 1}")
     with_shapes = [source for source in everything if source.shapes is not None]
     if with_shapes and len(with_shapes) < len(everything):
         raise InputError(f"{with_shapes[0].path}: expected JSON files or pictures, found both; which objects are the same?")
@@ -142,7 +162,8 @@ def read_given_masks(
         if labels.shape != size:
             raise InputError(f"{of_frame[0].path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
         if labels.any() or masks:
-            masks[frame] = GivenMask(labels, frozenset(empty), files)
+            numbered = len(of_frame) == 1 and of_frame[0].shapes is None and not reader.white and not reader.own
+            masks[frame] = GivenMask(labels, frozenset(empty), files, numbered)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))
@@ -176,7 +197,9 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
     if path.suffix.lower() == ".json":
         by_frame = read_shapes(path)
         if frame is not None and len(by_frame) > 1:
-            raise InputError(f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; leave out the number")
+            raise InputError(
+                f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; `--mask FILE` takes all"
+            )
         return [
             Source(_frame_of(name, path, names) if frame is None else frame, path, shapes) for name, shapes in by_frame.items()
         ]

@@ -8,13 +8,13 @@
   numbers.  One colour is one object in all masks of a video, whatever its index.
 - Where black is not sure to be background (a greyscale, coloured or oddly paletted mask that comes first), it must not be rare
   along the border of the frame while an object covers most of it.
-- Values that only lie between others are edges, not objects.  A single white object with soft edges is cut at half.
+- Values that only lie between others are edges, not objects.  A single white object with soft edges is cut at half.  In the
+  mask that decides, a number around an object is looked for as well: 1 between 0 and 2, where something has interpolated.
 
 A mask may also be spread over one file for each object, as `<video>/<object>/00000.png` (SA-V).  Its path is then
 `<video>/*/00000.png`.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +23,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor, TiffImagePlugin
 
-from util.errors import InputError, names_some
+from util.errors import InputError, names_some, print_note
 from util.files import open_file, subfolders
 from util.image import (
+    IMAGE_SUFFIXES,
     WHITE,
     Numbering,
     colour_map,
@@ -42,9 +43,11 @@ MOST_OBJECTS = 254
 NEAR = 16  # two colours that differ by less in each channel were one once: those of our palette differ by 32 or more
 PHOTOGRAPH = 4096  # colours
 HANDFUL = 8  # values
+MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 EACH_OBJECT = "*"  # the name of the folder in the path of a mask that is spread over files
 MODES = frozenset({"P", "PA", "1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # Pillow's
-BOX = np.ones((3, 3), np.uint8)
+BOX, BIG_BOX = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
+SHORTEST_OUTLINE = 24  # pixels
 NAMES = {BLACK: "black", PURE_WHITE: "white"}
 
 
@@ -63,10 +66,6 @@ class Stored(NamedTuple):
     values: np.ndarray  # (H, W): uint8 numbers or indices, or int64 colours
     palette: np.ndarray | None = None  # (N,) colours of the indices
     sure: bool = False  # index 0 is transparent, and so background
-
-
-def print_note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
 
 
 class MaskReader:
@@ -106,14 +105,17 @@ class MaskReader:
         self._noted = False
 
     @classmethod
-    def of(cls, paths: Iterable[str | Path], **options) -> "MaskReader":
+    def of(cls, paths: Iterable[str | Path], *, drawn: bool = True, **options) -> "MaskReader":
         """The reader for a video's mask files, given in frame order, which then may be read in any order, by any thread.
 
-        It reads up to the first file that is not empty, and all of them if that one is coloured.
+        It reads up to the first file that is not empty, and all of them if that one is coloured.  Unless they were `drawn`,
+        as results are not, numbers may surround others.
         """
         result = cls(**options)
         for path in paths:
-            result.read(path)
+            labels = result.read(path)
+            if drawn and (rims := _rims(labels, _counts(labels))):
+                raise _soft(path, map(str, rims))
             if result.white is not None and not result.coloured:
                 break
         result.frozen = True
@@ -121,7 +123,7 @@ class MaskReader:
 
     def of_results(self, paths: Iterable[str | Path]) -> "MaskReader":
         """The reader for results of this video, which may be numbered or coloured like the masks, or in our palette."""
-        return MaskReader.of(paths, colours=self.colours)
+        return MaskReader.of(paths, drawn=False, colours=self.colours)
 
     @property
     def white(self) -> bool | None:
@@ -169,6 +171,8 @@ class MaskReader:
 
     def _union(self, values: np.ndarray) -> np.ndarray:
         soft = values.dtype == np.uint8 and np.count_nonzero(counts := _counts(values)) > 2 and counts[WHITE]
+        if values.dtype != np.uint8:
+            values = _drawn_on_nothing(values)
         return (values > (127 if soft and _edges(values, counts) else 0)).astype(np.uint8)
 
     def _merged(self, path: Path) -> np.ndarray:
@@ -218,7 +222,10 @@ class MaskReader:
         # soft edges have many values or large ones, objects few and small ones; so the masks of data sets are read without the
         # check, while the few that a user gives are always checked
         doubtful = len(present) > 2 and (self.careful or len(present) > HANDFUL or present[-1] >= 2 * HANDFUL)
-        if doubtful and (edges := [i for i in _edges(values, counts) if i != WHITE]):
+        edges = [i for i in _edges(values, counts) if i != WHITE] if doubtful else []
+        if self.careful and not edges:
+            edges = _rims(values, counts)
+        if edges:
             if palette is not None and present[-1] < len(palette) and _is_grey(palette[present]):
                 return self._of_numbers(path, (palette[np.minimum(values, len(palette) - 1)] & 255).astype(np.uint8), None)
             values = self._cut_at_half(path, values, present, edges, palette)
@@ -254,8 +261,8 @@ class MaskReader:
             raise InputError(f"{path}: expected one plain colour for each object, found {len(found)}: is it a picture?")
         background = BLACK if self.background is None else self.background
         if found[0] == CLEAR:
-            only_black = self.background is None and found.tolist() == [CLEAR, BLACK]  # drawn in black on nothing
-            codes = np.where(codes == CLEAR, background, np.where(only_black, PURE_WHITE, codes))
+            codes = _drawn_on_nothing(codes) if self.background is None else codes
+            codes = np.where(codes == CLEAR, background, codes)
             found = np.unique(codes)
         objects = [code for code in found.tolist() if code != background]
         if self.background is None and not self.own and _is_grey(found) and not self._hints().keys() >= set(objects):
@@ -440,9 +447,9 @@ def list_masks(folder: Path) -> dict[str, Path]:
 
     Raises `InputError` if two files have the same stem.
     """
-    if masks := list_frames(folder):
+    if masks := list_frames(folder, suffixes=MASK_SUFFIXES):
         return {path.stem: path for path in masks}
-    spread = [path for place in subfolders(folder) for path in list_frames(place)]
+    spread = [path for place in subfolders(folder) for path in list_frames(place, suffixes=MASK_SUFFIXES)]
     return {path.stem: folder / EACH_OBJECT / path.name for path in sorted(spread, key=lambda path: natural_order(path.stem))}
 
 
@@ -527,12 +534,18 @@ def _indices(image: Image.Image) -> Stored:
     values, palette = np.array(image), _codes(bytes(image.getpalette("RGB") or []))
     clear = image.info.get("transparency", ())
     clear = {clear} if isinstance(clear, int) else {i for i, alpha in enumerate(clear) if alpha < 128}
-    if len(palette) and palette[0] != BLACK and 0 not in clear and clear & set(np.unique(values).tolist()):
+    used = set(np.unique(values).tolist())
+    if len(palette) and 0 not in clear and clear & used and (palette[0] != BLACK or used - clear == {0}):
         codes = palette[np.minimum(values, len(palette) - 1)]
         return Stored(np.where(np.isin(values, list(clear)), CLEAR, codes))
     if clear - {0}:
         values[np.isin(values, list(clear))] = 0
     return Stored(values, palette if len(palette) else None, 0 in clear)
+
+
+def _drawn_on_nothing(codes: np.ndarray) -> np.ndarray:
+    """Colours (H, W), where black is white if all else is transparent."""
+    return np.where(codes == BLACK, PURE_WHITE, codes) if np.unique(codes).tolist() == [CLEAR, BLACK] else codes
 
 
 def _unscaled(values: np.ndarray, image: Image.Image, path: str | Path) -> np.ndarray:
@@ -620,6 +633,22 @@ def _separates(values: np.ndarray, value: int) -> bool:
     inner = (values == max(most)).astype(np.uint8)
     contact = (cv2.dilate(inner, BOX) > 0) & (values == 0)
     return int(contact.sum()) * 5 < int(region.sum())
+
+
+def _rims(values: np.ndarray, counts: np.ndarray) -> list[int]:
+    """The numbers that surround another one as a line along the background, where something has interpolated."""
+    found: set[int] = set()
+    near = None
+    for number in np.flatnonzero(counts)[2:].tolist():
+        region = (values == number).astype(np.uint8)
+        outline = cv2.dilate(region, BOX) > region
+        if number == WHITE or (length := np.count_nonzero(outline)) < SHORTEST_OUTLINE:
+            continue
+        near = cv2.dilate((values == 0).astype(np.uint8), BIG_BOX) > 0 if near is None else near
+        between = values[outline & near & (values > 0) & (values < number)]
+        if len(between) * 3 > length:  # a fifth at most, in DAVIS and YouTube-VOS
+            found |= set(between.tolist())
+    return sorted(found)
 
 
 def _soft(path: str | Path, edges: Iterable[str]) -> InputError:

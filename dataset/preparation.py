@@ -18,18 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dataset.archives import Archive, read_member
 from util.ahead import map_ahead, prepare_worker
 from util.errors import InputError
-from util.files import make_folder, path_in
+from util.files import make_folder, one_line_for, open_file, path_in, within_temporary, write_new
 from util.flags import DefaultsFormatter, first_line, worker_count
-from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, refuse_lossy, upright
+from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, brightness, open_picture, refuse_lossy, upright
 from util.lock import Lock
 from util.progress import progress_bar
 
 JPEG_QUALITY = 95
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+JPEG_START, JPEG_END, TAIL = b"\xff\xd8\xff", b"\xff\xd9", 1 << 16
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 PICTURES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
@@ -245,7 +247,7 @@ def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None 
     if image.format == "PNG" and size == image.size and (not grey or image.mode == "L"):
         return data
     if grey:
-        image = (as_rgb(image) if image.mode[0] in "IF" else image).convert("L")  # Pillow turns 16 bits white
+        image = Image.fromarray(brightness(image))
     return _encoded(image.resize(size, Image.Resampling.NEAREST), "PNG")
 
 
@@ -264,10 +266,10 @@ def _write(job: _Job) -> str | None:
         return f"{job.source}: {error}"
     # not `write_atomically`: flushing each of millions of files to disk would take days.  The temporary name is always the
     # same, so a run after a kill overwrites the leftover.
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{within_temporary(target.name)}.partial")
     try:
         make_folder(target.parent)
-        partial.write_bytes(data)
+        write_new(partial, data)
         partial.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -285,18 +287,28 @@ def _is_placed(placement: Placement, size: int, source: str) -> bool:
         return False
     except NotADirectoryError as error:
         raise InputError(f"{target.parent}: expected a folder, found a file there or above") from error
-    if not stat.S_ISREG(found.st_mode) or (placement.convert is None and found.st_size != size):
+    other = not stat.S_ISREG(found.st_mode) or (placement.convert is None and found.st_size != size)
+    if other or (placement.convert is not None and not _is_complete(target)):
         raise InputError(f"{target}: differs from {source}; is it from another data set or year? Choose another --output")
     return True
 
 
+def _is_complete(picture: Path) -> bool:
+    """Whether a picture begins and ends as our own do, or as the JPEG of which one is a copy."""
+    with one_line_for(picture), open_file(picture) as file:
+        head = file.read(8)
+        file.seek(-min(os.fstat(file.fileno()).st_size, TAIL), os.SEEK_END)
+        tail = file.read()
+    if picture.suffix.lower() == ".png":
+        return head == PNG_START and tail.endswith(PNG_END)
+    return head.startswith(JPEG_START) and JPEG_END in tail  # some cameras append more
+
+
 def _decoded(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
+        image = open_picture(io.BytesIO(data))
         image.load()  # truncation is detected only here
         return upright(image)
-    except UnidentifiedImageError as error:
-        raise InputError("not an image") from error
     except BROKEN_IMAGE as error:
         raise InputError(f"cannot read this image ({error})") from error
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from util.errors import InputError, shorten
 from util.files import read_json
-from util.image import size_text
+from util.image import open_picture, size_text
 
 Masks = dict[str, np.ndarray]  # (H, W) bool by the object's name
 LARGEST = 2**28  # pixels
@@ -127,7 +127,7 @@ def _labelme_shape(shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
         y, x = np.mgrid[: size[0], : size[1]] + 0.5
         return (x - points[0, 0]) ** 2 + (y - points[0, 1]) ** 2 <= ((points[1] - points[0]) ** 2).sum()
     if kind == "mask":
-        found = np.array(Image.open(io.BytesIO(base64.b64decode(shape["mask"]))).convert("L")) != 0
+        found = np.array(open_picture(io.BytesIO(base64.b64decode(shape["mask"]))).convert("L")) != 0
         left, top = points.min(axis=0).round().astype(int)
         result = np.zeros(size, bool)
         result[top : top + len(found), left : left + found.shape[1]] = found

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from av.error import FFmpegError, InvalidDataError
+from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.stream import Disposition
 from av.video.reformatter import Colorspace
 
@@ -35,6 +35,7 @@ from util.image import (
     common_levels,
     in_order,
     list_frames,
+    masks_among,
     name_pattern,
     narrow_range,
     read_header,
@@ -49,11 +50,16 @@ TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), w
 UNSPECIFIED = 2  # FFmpeg's number for a colour space that the file does not state
 CHUNK = 16  # minimum number of frames decoded at once when reading backwards
 COUNTED_CHUNK = 256  # the same where frames are counted, which always begins at the first
-LOOKED_AT = 64  # number of frames that show whether times are those of display
+LOOKED_AT = 64  # number of frames that show whether times are those of display; in an AVI, all do
 CLEAR = "is transparent in parts, which is ignored"
 FEW = 8  # frames at the start, whose times of decoding may go back a little
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
 PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
+CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with a cover: not of lists of other files
+    "mov,matroska,avi,mpegts,mpegtsraw,mpeg,asf,flv,ogg,mxf,nut,wtv,dv,rm,gxf,swf,nsv,cine,gif,apng,"
+    "ivf,obu,av1,h261,h263,h264,hevc,vvc,m4v,mpegvideo,vc1,mjpeg,yuv4mpegpipe,dirac,cavsvideo,dnxhd,mp3,flac,wav,aac"
+)
+ONE_FILE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
 class IndexedFrame(NamedTuple):
@@ -92,6 +98,8 @@ class FrameFolder:
         self.size = _common_size(self.paths, headers)
         refuse_strangers(self.paths, [header.kind for header in headers])
         notes = _several_kinds(self.paths)
+        if masks := masks_among(self.paths):
+            notes.append(f"{names_some(path.name for path in masks)} among the frames: is it a mask? Then move it away")
         self.levels = WHOLE_RANGE
         if any(header.is_deep for header in headers) and (levels := common_levels(self._shown("frames looked at"))):
             self.levels = levels
@@ -217,8 +225,9 @@ class VideoFile:
                         track.keys += [packet.pts] if packet.is_keyframe else []
             track, others = _main_track(tracks.values(), path)
             stream = container.streams[track.index]
-            cut = self._cut(container.format.name, end) if track.stamps else None
-            errors = [text.strip() for _, source, text in errors if source == container.format.name]
+            container_name = container.format.name
+            cut = self._cut(container_name, end) if track.stamps else None
+            errors = [text.strip() for _, source, text in errors if source == container_name]
             time_base, rate = stream.time_base, stream.average_rate or stream.guessed_rate or Fraction(25)
             self.stream, reorders = track.index, stream.codec_context.has_b_frames
             if others:
@@ -230,11 +239,13 @@ class VideoFile:
         if stamps and track.doubtful[-1:] == track.stamps[-1:]:
             cut = cut or "the file is cut short"
         self.stamps = sorted(set(stamps))
-        self.counted = len(stamps) < len(track.stamps) or track.goes_back
+        self.counted = len(self.stamps) < len(track.stamps) or track.goes_back
         if self.counted:
+            if (equal := len(stamps) - len(self.stamps)) and not track.goes_back:
+                notes.append(f"gives {equal} frames the time of another; all are taken, evenly spaced")
             self.stamps, time_base = list(range(len(track.stamps))), 1 / rate
         elif reorders and self.stamps == stamps:  # an AVI states the order of the file, not that of display
-            self.counted = self._is_out_of_order()
+            self.counted = self._is_out_of_order(None if container_name == "avi" else LOOKED_AT)
         first = next(self._decode(0), None) if track.stamps else None
         if first is None:
             raise InputError(f"{path}: {cut or 'expected a video'}, found no frame that can be decoded")
@@ -356,10 +367,10 @@ class VideoFile:
         comb = "is interlaced, so what moves looks like a comb; convert it first: ffmpeg -i VIDEO -vf bwdif converted.mp4"
         return [*notes, *([comb] if frame.interlaced_frame else [])]
 
-    def _is_out_of_order(self) -> bool:
-        """Whether frames are decoded in another order than that of their times."""
+    def _is_out_of_order(self, looked_at: int | None) -> bool:
+        """Whether the first frames, or all, are decoded in another order than that of their times."""
         frames = (frame for _, frame in self._numbered(0) if frame is not None)
-        times = [frame.pts for frame in itertools.islice(frames, LOOKED_AT)]
+        times = [frame.pts for frame in itertools.islice(frames, looked_at)]
         return any(b is None or (a is not None and b < a) for a, b in itertools.pairwise(times))
 
     def _leave_out_what_is_damaged(self, cut: str | None) -> list[str]:
@@ -411,10 +422,13 @@ class _Opened:
 
     def __enter__(self) -> tuple:
         try:
-            self.container = av.open(os.path.abspath(self.path), metadata_errors="replace")  # else `a:b.mp4` is a protocol
+            place = os.path.abspath(self.path)  # else `a:b.mp4` is a protocol
+            self.container = av.open(place, metadata_errors="replace", container_options=ONE_FILE)
         except (FFmpegError, OSError) as error:
             missing = missing_bytes(self.path) if isinstance(error, InvalidDataError) else 0
             what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
+            if isinstance(error, ArgumentError):
+                what = "of a kind that is not read, or a list of other files; convert it to MP4 first"
             what = "it is an archive; unpack it first" if zipfile.is_zipfile(self.path) else what
             raise InputError(f"{self.path}: cannot read this video ({what})") from error
         if not self.container.streams.video:

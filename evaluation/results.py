@@ -11,10 +11,25 @@ from dataset.label_map import mask_files
 from dataset.video import Video
 from evaluation.scores import SCORE_FILES
 from util.errors import InputError, shorten
-from util.files import make_folder, path_in, read_json, refuse_foreign, remove_files, remove_folder, stamp, write_atomically
+from util.files import (
+    has_content,
+    make_folder,
+    one_line_for,
+    open_file,
+    path_in,
+    read_json,
+    refuse_foreign,
+    remove_files,
+    remove_folder,
+    stamp,
+    within_temporary,
+    write_atomically,
+    write_text,
+)
 
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
 RUN_RECORD, ARCHIVE = "run.json", "results.zip"
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 class Recorded(NamedTuple):
@@ -90,11 +105,11 @@ class ResultFolder:
 
     def is_finished(self, video: Video) -> bool:
         folder = self.folder(video)
-        return folder.is_dir() and all((folder / f"{name}.png").is_file() for name in video.wanted)
+        return folder.is_dir() and all(has_content(folder / f"{name}.png") for name in video.wanted)
 
     def start(self, video: Video) -> Path:
         """An empty temporary folder to write into; it never counts as finished."""
-        partial = self.masks / f".{video.name}.partial"
+        partial = self.masks / f".{within_temporary(video.name)}.partial"
         self.discard(video, partial)
         make_folder(partial)
         return partial
@@ -118,14 +133,19 @@ class ResultFolder:
                     raise InputError(f"--zip: expected names in UTF-8, found {name!r} in {video.name!r}") from error
 
     def zip(self, videos: Iterable[Video]) -> Path:
-        """Write `<root>/results.zip` for a benchmark server, with paths relative to `root`; returns its path."""
+        """Write `<root>/results.zip` for a benchmark server, with paths relative to `root`; returns its path.
+
+        Raises `InputError` if a mask is no longer whole, as it was when it was written.
+        """
         path = self.root / ARCHIVE
 
         def write(file) -> None:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # PNGs are already compressed
+            # PNGs are already compressed; zips know no dates before 1980 and after 2107
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
                 for video in videos:
                     for name in sorted(video.wanted):
                         mask = self.folder(video) / f"{name}.png"
+                        refuse_damaged(mask)
                         archive.write(mask, mask.relative_to(self.root))
 
         write_atomically(path, write)
@@ -152,7 +172,15 @@ class ResultFolder:
     def _write_record(self, record: Record) -> None:
         videos = {name: entry._asdict() for name, entry in sorted(record.videos.items())}
         content = {"format": RECORD_FORMAT, "version": RECORD_VERSION, "settings": record.settings, "videos": videos}
-        write_atomically(self.record, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+        write_text(self.record, json.dumps(content, indent=1) + "\n")
+
+
+def refuse_damaged(mask: Path) -> None:
+    """Raise `InputError` if a PNG that this project wrote is missing, emptied or cut."""
+    with one_line_for(mask), open_file(mask) as file:
+        data = file.read()
+    if not (data.startswith(PNG_START) and data.endswith(PNG_END)):
+        raise InputError(f"{mask}: expected a whole PNG, found {len(data)} bytes that are none; remove it to make it again")
 
 
 def read_record(path: Path) -> Record:

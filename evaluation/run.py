@@ -21,7 +21,7 @@ from model.views import MultiViewSegmenter, View
 from util.ahead import map_ahead
 from util.device import device_of, half_precision_chosen, peak_memory, use_threads
 from util.distributed import Processes
-from util.errors import InputError
+from util.errors import InputError, one_line
 from util.image import image_size
 from util.progress import progress_bar
 
@@ -190,7 +190,7 @@ def run_benchmark(
             what = ", ".join(f"{name} {value}" for name, value in which.items())
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:
-                print(f"warning: {warning}", file=sys.stderr)
+                print(f"warning: {one_line(warning)}", file=sys.stderr)
         summary = evaluate(videos, make_segmenter, results, processes, workers=workers, check_memory=check_memory)
     if summary is not None:
         summary = summary._replace(failures=sorted([*summary.failures, *failed]))

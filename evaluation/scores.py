@@ -19,7 +19,7 @@ from dataset.label_map import MaskReader
 from evaluation.metrics import Statistics, score_masks, statistics
 from util.ahead import prepare_worker
 from util.errors import InputError, names_some, warn
-from util.files import write_atomically
+from util.files import write_text
 from util.image import natural_order, object_ids
 from util.progress import progress_bar
 
@@ -167,9 +167,9 @@ def write_davis_scores(scores: dict[str, Any], folder: Path, split: str) -> list
     """Write `global_results-<split>.csv`, `per-sequence_results-<split>.csv` and `scores.json`; returns their paths."""
     table, sequences = davis_tables(scores)
     return [
-        _write(folder / f"global_results-{split}.csv", table),
-        _write(folder / f"per-sequence_results-{split}.csv", sequences),
-        _write(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
+        write_text(folder / f"global_results-{split}.csv", table),
+        write_text(folder / f"per-sequence_results-{split}.csv", sequences),
+        write_text(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
     ]
 
 
@@ -225,12 +225,12 @@ def write_youtube_scores(scores: dict[str, Any], folder: Path, split: str) -> li
     total = {name: "" if value is None else value for name, value in scores["global"].items()}
     rows = [[name, entry["category"], entry["part"], entry["J"], entry["F"]] for name, entry in scores["objects"].items()]
     return [
-        _write(folder / f"global_results-{split}.csv", _csv(list(total), [list(total.values())])),
-        _write(
+        write_text(folder / f"global_results-{split}.csv", _csv(list(total), [list(total.values())])),
+        write_text(
             folder / f"per-sequence_results-{split}.csv",
             _csv(["Sequence", "Category", "Part", "J-Mean", "F-Mean"], rows),
         ),
-        _write(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
+        write_text(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
     ]
 
 
@@ -245,7 +245,7 @@ def result_folder(results: Path, name: str, *, alone: bool) -> Path:
 
 def _warn_of_white(results: Sequence[Path], objects: Sequence[int]) -> None:
     """Warn if results do not tell the objects of their truth apart."""
-    if len(objects) > 1 and MaskReader.of(results, note=None).white:
+    if len(objects) > 1 and MaskReader.of(results, drawn=False, note=None).white:
         numbers = ", ".join(map(str, objects))
         warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
 
@@ -264,8 +264,3 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     writer.writerow(header)
     writer.writerows([f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> Path:
-    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
-    return path

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import evaluation.scores as scoring
-from dataset.benchmarks import annotated_objects, davis_videos, is_own_data, read_youtube_meta, youtube_videos
+from dataset.benchmarks import (
+    add_videos_flags,
+    annotated_objects,
+    davis_videos,
+    is_own_data,
+    read_youtube_meta,
+    youtube_videos,
+)
 from dataset.video import Video
 from util.errors import InputError, names_some, warn
 
@@ -51,6 +58,7 @@ def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--truth", metavar="DIR", help="YouTube-VOS: folder with full annotations (default: <yv_path>/<split>/Annotations)"
     )
+    add_videos_flags(parser)
 
 
 def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
@@ -66,15 +74,17 @@ def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
         folder = root if own else root / split
         shown = Path(arguments.truth or folder / "Annotations")
         shown = next((place for place in (shown / "Annotations", shown / split / "Annotations") if place.is_dir()), shown)
-        videos = youtube_videos(root, split=split, truth=shown, left_out=left_out)
+        videos = youtube_videos(root, split=split, truth=shown, only=arguments.videos, left_out=left_out)
         meta: dict[str, dict[int, Any]] | None = None
         if scored:
             meta = {v.name: annotated_objects(v) for v in videos} if own else read_youtube_meta(folder / "meta.json")
+            if arguments.videos is not None:
+                meta = {name: objects for name, objects in meta.items() if name in arguments.videos}
         title = str(root) if own else f"YouTube-VOS {split}"
         truth = Truth(title, videos, split, meta, None if own else root)
     else:
         split = _split(arguments.split, ("val", "testdev"))
-        videos = davis_videos(arguments.davis_path, split=split, year=arguments.year, left_out=left_out)
+        videos = davis_videos(arguments.davis_path, split=split, year=arguments.year, only=arguments.videos, left_out=left_out)
         truth = Truth(f"DAVIS {arguments.year} {split}", videos, split)
     for problem in left_out:
         warn(f"left out: {problem}")

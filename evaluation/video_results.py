@@ -11,10 +11,19 @@ import numpy as np
 import torch
 
 from evaluation.propagate import Estimate, Propagation
-from evaluation.results import differences
+from evaluation.results import differences, refuse_damaged
 from model.checkpoint import read
 from util.errors import InputError
-from util.files import make_folder, path_in, read_text, refuse_foreign, remove_files, remove_folder, write_atomically
+from util.files import (
+    has_content,
+    make_folder,
+    path_in,
+    read_text,
+    refuse_foreign,
+    remove_files,
+    remove_folder,
+    write_atomically,
+)
 from util.image import colour_map, read_label_map, size_text, write_label_map
 
 MASKS, FILM, SHEET, RECORD, SNAPSHOT = "masks", "overlay.mp4", "sheet.png", "segment_video.json", "snapshot.pth"
@@ -74,7 +83,7 @@ class VideoResults:
         absent = [
             name
             for name in (*self.files, *(f"{MASKS}/{name}.png" for name in self.record["frames"]))
-            if not (self.root / name).is_file()
+            if not has_content(self.root / name)
         ]
         if not absent and old == self.record and not overwrite:
             return True
@@ -127,7 +136,12 @@ class VideoResults:
             return Estimate(found["probabilities"], found["ids"])
 
     def finish(self) -> None:
-        """Move everything to its final place; call it when the film and the sheet are complete."""
+        """Move everything to its final place; call it when the film and the sheet are complete.
+
+        Also raises `InputError` if a mask is missing or damaged, as when someone has removed it.
+        """
+        for index in range(len(self.record["frames"])):
+            refuse_damaged(self._mask(index))
         refuse_foreign(self.masks, self._removable[self.masks])  # it may have changed since `claim`
         os.replace(self.unfinished, self.complete)
         self._publish()

@@ -5,6 +5,7 @@ names); training adds its state (`training.state`).  Those of the paper's releas
 """
 
 import dataclasses
+import json
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,20 @@ FORMAT = "stcn"
 VERSION = 1
 PLACES = ("network", "state_dict", "model_state_dict", "model")  # of a network in a checkpoint
 WRAPPERS = ("module.", "_orig_mod.")
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "format": str,
+    "version": int,
+    "config": dict,
+    "iteration": int,
+    "arguments": dict,
+    "amp_dtype": str,
+    "optimizer": dict,
+    "scaler": dict,
+    "means": dict,
+    "best": (int, float),
+    "random_state": Tensor,
+    "averaged": dict,
+}  # of the entries of a checkpoint of ours; a plain value is of exactly that type
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -32,9 +47,10 @@ def read(path: str | Path) -> dict[str, Any]:
     """The dictionary in a file written by `torch.save`, tensors on the CPU; no code in the file is run.
 
     A network that others put under `state_dict` or `model`, or saved from inside DataParallel or torch.compile, is under
-    `network`, by its own names.
+    `network`, by its own names.  No two tensors share memory, nor do the numbers of one.
 
-    Raises `InputError` naming the file when it is absent, damaged, or holds anything but a dictionary.
+    Raises `InputError` naming the file when it is absent, damaged, or holds anything but a dictionary; or if it is ours, with
+    entries of another kind than ours (`KINDS`).
     """
     path = Path(path)
     if not path.is_file():
@@ -48,11 +64,42 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({why})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
-    content = {str(key): value for key, value in content.items()}
+    try:
+        content = _without_sharing({str(key): value for key, value in content.items()}, set())
+    except RecursionError as error:
+        raise InputError(f"{path}: expected a dictionary of tensors, found one that is nested too deeply") from error
+    if "format" in content:
+        _check_kinds(path, content)
     place = next((name for name in PLACES if _is_state(content.get(name))), None)
     if place is None:
         return _without_wrappers(content)
     return {"network": _without_wrappers(content.pop(place)), **content}
+
+
+def _check_kinds(path: Path, content: dict[str, Any]) -> None:
+    for name, kind in KINDS.items():
+        if name in content and type(content[name]) not in (kind if isinstance(kind, tuple) else (kind,)):
+            expected = "a number" if name == "best" else f"{name} as {kind.__name__}"  # type: ignore[union-attr]
+            raise InputError(f"{path}: expected {expected}, found {shorten(content[name])}")
+    try:
+        json.dumps(content.get("arguments"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected arguments as numbers and texts, found others ({shorten(str(error))})") from error
+
+
+def _without_sharing(value: Any, seen: set[int]) -> Any:
+    """The same, but each tensor has its own memory, of which it uses each place once; else training would tie the weights."""
+    if isinstance(value, dict):
+        return {key: _without_sharing(entry, seen) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_sharing(entry, seen) for entry in value]
+    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta and not value.is_quantized:
+        memory = value.untyped_storage()
+        is_dense = value.is_contiguous() or (value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last))
+        if memory.data_ptr() in seen or memory.nbytes() != value.numel() * value.element_size() or not is_dense:
+            return value.clone(memory_format=torch.contiguous_format)
+        seen.add(memory.data_ptr())
+    return value
 
 
 def _is_state(value: object) -> TypeGuard[dict[str, Tensor]]:

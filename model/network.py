@@ -13,6 +13,7 @@ from model.memory import MemoryBank
 from model.modules import BACKBONES, Decoder, FrozenBatchNorm, KeyEncoder, KeyFeatures, Present, ValueEncoder
 from model.similarity import SIMILARITIES, affinity, readout, similarity
 from util.device import upload
+from util.errors import shorten
 
 ARCHITECTURES = ("stcn", "stm")
 PROBABILITY_MARGIN = 1e-7
@@ -50,6 +51,9 @@ class NetworkConfig:
         return cls(**(paper | fields))
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if type(value := getattr(self, field.name)) is not (kind := type(field.default)):
+                raise ValueError(f"{field.name}: expected {kind.__name__}, found {shorten(value)}")
         for field, choices in (
             ("arch", ARCHITECTURES),
             ("key_backbone", BACKBONES),
@@ -57,10 +61,10 @@ class NetworkConfig:
             ("similarity", SIMILARITIES),
         ):
             if getattr(self, field) not in choices:
-                raise ValueError(f"{field}: expected one of {', '.join(choices)}, found {getattr(self, field)!r}")
-        if not (isinstance(self.key_dim, int) and self.key_dim >= 1):
+                raise ValueError(f"{field}: expected one of {', '.join(choices)}, found {shorten(getattr(self, field))!r}")
+        if self.key_dim < 1:
             raise ValueError(f"key_dim: expected at least 1, found {self.key_dim}")
-        if not (isinstance(self.value_dim, int) and self.value_dim >= 16 and self.value_dim % 16 == 0):
+        if self.value_dim < 16 or self.value_dim % 16:
             raise ValueError(f"value_dim: expected a multiple of 16, found {self.value_dim}")
         for field in ("key_dim", "value_dim"):
             if getattr(self, field) > WIDEST:

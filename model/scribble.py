@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.checkpoint import VERSION, filled, read
+from model.checkpoint import VERSION, filled, infinite_tensors, read
 from model.modules import ASPP, FrozenBatchNorm, ResNetStages, UpsampleBlock
-from util.errors import InputError
+from util.errors import InputError, names_some, shorten
 from util.files import write_atomically
 
 FORMAT = "stcn scribbles"
@@ -53,6 +53,8 @@ def save_scribble_network(network: ScribbleNetwork, path: str | Path, *, half: b
     if half:
         state = content["network"]
         content["network"] = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    if broken := infinite_tensors(content["network"]):
+        raise InputError(f"{path}: not written, since these are not finite or too large: {names_some(broken)}")
     write_atomically(path, lambda file: torch.save(content, file))
 
 
@@ -64,6 +66,7 @@ def load_scribble_network(path: str | Path, device: str | torch.device = "cpu") 
 def scribble_network_from(content: dict, path: str | Path) -> ScribbleNetwork:
     """`load_scribble_network` for what is read already; `path` is for messages."""
     kind = content.get("format"), content.get("version")
+    found = " version ".join(map(shorten, kind))
     if kind != (FORMAT, VERSION) or not isinstance(content.get("network"), dict):
-        raise InputError(f"{path}: expected a scribble network, version {VERSION}, found format {kind[0]}, version {kind[1]}")
+        raise InputError(f"{path}: expected a scribble network, version {VERSION}, found format {found}")
     return filled(ScribbleNetwork, content["network"], path)

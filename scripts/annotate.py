@@ -20,7 +20,6 @@ from annotation.imported import import_masks
 from annotation.session import RECORD, Session
 from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.label_map import print_note
 from dataset.video_file import one_video, open_video
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
@@ -28,7 +27,7 @@ from model import segmenter_maker
 from model.checkpoint import digest
 from model.scribble import load_scribble_network
 from util.device import device_of, half_precision_chosen, use_threads
-from util.errors import InputError, one_line_errors
+from util.errors import InputError, one_line_errors, print_note
 from util.files import one_line_for
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
 
@@ -96,7 +95,7 @@ def main() -> None:
         leave_out = masks_among_frames(given, arguments.video)
         video = open_video(arguments.video, rate=rate, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
         if video.note:
-            print(f"note: {video.note}", file=sys.stderr)
+            print_note(video.note)
         masks = read_given_masks(given, video.names, video.size, background=arguments.background) if given else {}
         use_threads(arguments.threads)
         options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # From a fresh clone to scores: installs into .venv, makes the demo data, segments its validation videos with the network that
-# comes with the project, then trains a smaller network through all stages from random weights and segments them again.  Scores
-# both, and copying the first mask to every frame.  Takes about ten minutes on two cores; if interrupted, run it again to
+# comes with the project, and scores that beside copying the first mask to every frame.  If interrupted, run it again to
 # continue.  All output goes to demo/.
 #
 #   bash scripts/demo.sh                        # synthetic videos
+#   bash scripts/demo.sh --train                # then trains a small network through all stages too: ten minutes on two cores
 #   bash scripts/demo.sh holiday.mp4 first.png  # your own video and its first mask instead, without training; further flags
 #                                               # (--overwrite, --size 320, ...) go to scripts/segment_video.py
 set -euo pipefail
-if [ $# -gt 0 ] && [[ $# -lt 2 || $1 == -* || $2 == -* || ${3:--} != -* ]]; then
-    echo "usage: bash scripts/demo.sh [VIDEO MASK [FLAGS OF segment_video.py]]" >&2
+if [ "$*" != --train ] && [ $# -gt 0 ] && [[ $# -lt 2 || $1 == -* || $2 == -* || ${3:--} != -* ]]; then
+    echo "usage: bash scripts/demo.sh [--train | VIDEO MASK [FLAGS OF segment_video.py]]" >&2
     exit 2
 fi
 here=$PWD
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
-if [ $# -gt 0 ]; then
+if [ $# -gt 1 ]; then
     project=$PWD
     cd "$here"  # the paths are relative to it
     exec python "$project/scripts/segment_video.py" "$1" --mask "$2" --model "$project/saves/stcn_light.pth" \
@@ -29,6 +29,12 @@ python scripts/score.py --results demo/copied --davis_path $davis
 echo "--- the network that comes with the project (trained on photographs and real videos, not on these)"
 python eval_davis.py --davis_path $davis --output demo/light --overwrite
 python scripts/show_results.py --results demo/light --davis_path $davis --output demo/light.png
+if [ $# = 0 ]; then
+    echo "Next: look at demo/light.png; segment a video of your own, given a mask of its first frame:"
+    echo "    bash scripts/demo.sh holiday.mp4 first.png"
+    echo "or train a small network on the synthetic data: bash scripts/demo.sh --train"
+    exit
+fi
 
 # Short training from random weights needs settings other than the paper's: a larger learning rate that decays smoothly, and
 # hard pixels from the start.

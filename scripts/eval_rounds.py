@@ -16,7 +16,7 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import numpy as np
 from matplotlib.figure import Figure
 
-from dataset.benchmarks import chosen_videos, davis_videos, youtube_videos
+from dataset.benchmarks import add_videos_flags, davis_videos, youtube_videos
 from dataset.robot import UNMARKED
 from dataset.video import Video
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--path", metavar="DIR", help="instead of DAVIS: JPEGImages/ and Annotations/ of videos with a mask of every frame"
     )
-    result.add_argument("--videos", nargs="+", metavar="NAME", help="only these videos (default: all)")
+    add_videos_flags(result)
     result.add_argument(
         "--source",
         nargs="+",
@@ -67,10 +67,9 @@ def parser() -> argparse.ArgumentParser:
 def videos_of(arguments: argparse.Namespace) -> list[Video]:
     """Raises `InputError` unless every frame of every video has a true mask."""
     if arguments.path is None:
-        videos = davis_videos(arguments.davis_path, year=arguments.year)
+        videos = davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
     else:
-        videos = youtube_videos(arguments.path, truth=Path(arguments.path) / "Annotations")
-    videos = chosen_videos(videos, arguments.videos)
+        videos = youtube_videos(arguments.path, truth=Path(arguments.path) / "Annotations", only=arguments.videos)
     if absent := [frame for video in videos for frame in video.without_truth]:
         raise InputError(f"{names_some(absent)}: no ground truth")
     return videos

@@ -19,7 +19,7 @@ import evaluation.scores as scoring
 from dataset.video import Video
 from evaluation.truth import add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
-from util.files import write_atomically
+from util.files import refuse_existing, write_atomically
 from util.flags import DefaultsFormatter, first_line, positive_int
 from util.image import colour_map
 from util.picture import draw_mask
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         help="number of frames drawn per video: half the worst, half evenly spaced",
     )
     result.add_argument("--output", default="report.html", metavar="HTML", help="file to write")
+    result.add_argument("--overwrite", action="store_true", help="replace a file that is no report")
     return result
 
 
@@ -63,6 +64,7 @@ def main() -> None:
     arguments = parser().parse_args()
     if Path(arguments.output).is_dir():
         raise InputError(f"--output {arguments.output}: expected a file to write, found a folder")
+    refuse_existing(arguments.output, overwrite=arguments.overwrite, mark=b'content="STCN report"')
     if len(arguments.against) > MOST_OTHERS:
         raise InputError(f"--against: expected at most {MOST_OTHERS} folders, found {len(arguments.against)}")
     folders = [Path(folder) for folder in (arguments.results, *arguments.against)]

@@ -5,13 +5,14 @@ python scripts/score.py --results out/youtube --yv_path ../YouTube --truth ../Yo
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import evaluation.scores as scoring
 from dataset.benchmarks import read_youtube_meta
 from evaluation.truth import add_truth_flags, read_truth
-from util.errors import InputError, one_line_errors
+from util.errors import InputError, WriteError, one_line_errors, warn
 from util.flags import DefaultsFormatter, first_line, positive_int
 
 
@@ -30,12 +31,21 @@ def main() -> None:
     if not results.is_dir():
         raise InputError(f"--results {results}: no such folder")
     truth = read_truth(arguments).of(results)
+    for path in (path for video in truth.videos for path in video.truth.values()):
+        if results.resolve() in path.resolve().parents:
+            raise InputError(f"--results {results}: holds the ground truth ({path}), where no scores are written")
     scores = scoring.score_videos(truth.jobs(results), processes=arguments.processes)
     if truth.meta is None:
-        written = scoring.write_davis_scores(scoring.davis_scores(scores), results, truth.split)
+        found, write = scoring.davis_scores(scores), scoring.write_davis_scores
     else:
         seen = {""} if truth.root is None else seen_categories(truth.root, truth.meta)
-        written = scoring.write_youtube_scores(scoring.youtube_scores(scores, truth.meta, seen), results, truth.split)
+        found, write = scoring.youtube_scores(scores, truth.meta, seen), scoring.write_youtube_scores
+    try:
+        written = write(found, results, truth.split)
+    except WriteError as error:  # a folder that only others may write
+        warn(f"{error}; the scores are only shown")
+        print(json.dumps(found["global"], indent=1))
+        return
     if truth.root is not None:
         print("approximate: the benchmark's own scorer is not public")
     print(written[0].read_text(), end="")

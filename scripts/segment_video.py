@@ -24,7 +24,15 @@ import cv2
 import numpy as np
 import torch
 
-from dataset.given_masks import GivenMask, add_mask_flags, keep_objects, masks_among_frames, parse_masks, read_given_masks
+from dataset.given_masks import (
+    GivenMask,
+    add_mask_flags,
+    frame_number,
+    keep_objects,
+    masks_among_frames,
+    parse_masks,
+    read_given_masks,
+)
 from dataset.video_file import FrameFolder, VideoFile, mean_rate, one_video, open_video
 from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
@@ -32,7 +40,7 @@ from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoR
 from model import segmenter_maker
 from model.checkpoint import digest
 from util.device import device_of, half_precision_chosen, use_threads
-from util.errors import InputError, one_line_errors
+from util.errors import InputError, one_line_errors, print_note, shorten
 from util.files import one_line_for, refuse_existing, stamp
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, first_line, float_between, int_between
@@ -127,16 +135,16 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
     refuse_existing(path, overwrite=overwrite)
     video = open_video(source, allow_truncated=allow_truncated)
     tell(video)
-    if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= len(video.names):
-        raise InputError(f"--frame {number}: {source} has frames 0 to {len(video.names) - 1}")
-    write_picture(path, video.frame(int(number)))
+    if not re.fullmatch("[0-9]{1,9}", number):
+        raise InputError(f"--frame {shorten(number)}: the video has frames 0 to {len(video.names) - 1}")
+    write_picture(path, video.frame(frame_number(number, video.names, f"--frame {number}")))
     print(path)
 
 
 def tell(video: FrameFolder | VideoFile) -> None:
     """Print what the user should know of the video."""
     if video.note:
-        print(f"note: {video.note}", file=sys.stderr)
+        print_note(video.note)
 
 
 def settings_of(

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.benchmarks import chosen_videos
 from dataset.label_map import MaskReader
 from evaluation.scores import result_folder
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.picture import draw_mask, sheet, write_picture
+from util.picture import draw_mask, refuse_picture, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,15 +32,16 @@ def parser() -> argparse.ArgumentParser:
         help="folders with <video>/<frame>.png",
     )
     add_truth_flags(result, required=False)
-    result.add_argument("--videos", nargs="+", metavar="NAME", help="only these videos (default: all)")
     result.add_argument("--frames", type=positive_int, default=6, metavar="N", help="number of evenly spaced frames per video")
     result.add_argument("--output", default="results.png", metavar="PNG", help="file to write")
+    result.add_argument("--overwrite", action="store_true", help="replace a picture that is not ours")
     return result
 
 
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
+    refuse_picture(arguments.output, overwrite=arguments.overwrite)
     folders = [Path(folder) for folder in arguments.results]
     for folder in folders:
         if not folder.is_dir():
@@ -51,7 +51,7 @@ def main() -> None:
     videos = read_truth(arguments, scored=False).of(folders[0]).videos
     folders = [folder / "Annotations" if (folder / "Annotations").is_dir() else folder for folder in folders]
     rows, captions, names = [], [], []
-    for video in chosen_videos(videos, arguments.videos):
+    for video in videos:
         images = [path for path in video.images if path.stem in video.wanted]
         spaced = np.linspace(0, len(images) - 1, min(arguments.frames, len(images))).round().astype(int)
         chosen = [images[i] for i in dict.fromkeys(spaced)]

@@ -13,13 +13,14 @@ from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags, d
 from dataset.stages import STAGES, max_skip, same_skip
 from util.errors import one_line_errors
 from util.flags import DefaultsFormatter, first_line, fraction, positive_int, seed_int
-from util.picture import overlay, sheet, write_picture
+from util.picture import overlay, refuse_picture, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="stage whose samples are drawn")
     result.add_argument("--output", default="samples.png", metavar="PNG", help="file to write")
+    result.add_argument("--overwrite", action="store_true", help="replace a picture that is not ours")
     result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="number of samples to draw")
     result.add_argument("--columns", type=positive_int, default=3, metavar="N", help="samples per row")
     result.add_argument(
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
+    refuse_picture(arguments.output, overwrite=arguments.overwrite)
     skip = max_skip(STAGES[arguments.stage], arguments.progress)
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling_options(arguments), crop=arguments.crop)
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(same_skip, skip))

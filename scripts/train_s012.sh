@@ -5,6 +5,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ID=${ID:-s012} SAVES=${SAVES:-saves}
-torchrun --standalone --nproc_per_node=2 train.py --id "$ID" --save_dir "$SAVES" --stage 0 "$@"
-torchrun --standalone --nproc_per_node=2 train.py --id "$ID" --save_dir "$SAVES" --stage 1 --load_network "$SAVES/$ID"_s0.pth "$@"
-torchrun --standalone --nproc_per_node=2 train.py --id "$ID" --save_dir "$SAVES" --stage 2 --load_network "$SAVES/$ID"_s1.pth "$@"
+train() { torchrun --standalone --nproc_per_node=2 train.py --id "$ID" --save_dir "$SAVES" "$@"; }
+for stage in 0 1 2; do  # so that data that is missing is told now, and not after days
+    python train.py --id "$ID" --save_dir "$SAVES" --stage $stage --check "$@"
+done
+train --stage 0 "$@"
+train --stage 1 --load_network "$SAVES/$ID"_s0.pth "$@"
+train --stage 2 --load_network "$SAVES/$ID"_s1.pth "$@"

@@ -22,7 +22,7 @@ from model.checkpoint import read
 from model.scribble import ScribbleNetwork, save_scribble_network, scribble_network_from
 from training.config import TrainConfig
 from training.loop import Intervals, Run, loop
-from training.start import Start, drawn, load_state, newest_readable, refuse_differences, set_aside_newer
+from training.start import Start, drawn, iteration_of, load_state, newest_readable, refuse_differences, set_aside_newer
 from training.state import RunningMeans, State
 from training.step import SCRIBBLE_FIGURES, make_optimizer, make_scaler, scribble_step
 from util.device import device_of, use_threads
@@ -123,7 +123,7 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict) -> Sta
         return Start(ScribbleNetwork(pretrained=not arguments.no_pretrained), 0, {}, False)
     content = read(path)
     refuse_differences(path, content.get("arguments", {}), record)
-    return Start(scribble_network_from(content, path), content["iteration"], content, True, path)
+    return Start(scribble_network_from(content, path), iteration_of(content, path), content, True, path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A session of annotate.py and the worker that follows: what is computed anew, and what a stop or a crash leaves."""
 
 import functools
+import io
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from PIL import Image
 
 from annotation.export import KINDS, export
 from annotation.frames import Frames
-from annotation.imported import import_masks
+from annotation.imported import import_masks, read_import
 from annotation.session import Session
 from annotation.state import Result
 from annotation.worker import Worker
@@ -28,7 +29,7 @@ from dataset.video_file import FrameFolder, VideoFile
 from dataset.vos import VideoClips
 from evaluation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, changing_locally, cut
 from model import VideoSegmenter
-from util.errors import InputError
+from util.errors import InputError, WriteError
 from util.image import colour_map, read_label_map, write_label_map
 from util.lock import LOCK
 
@@ -98,9 +99,9 @@ def test_masks_of_files_become_given_masks_of_a_new_session(bench, video, tmp_pa
     first, gone = square((4, 4), (30, 20)), square() * 0
     masks = {2: GivenMask(7 * first, frozenset(), ()), 5: GivenMask(gone, frozenset({7}), ())}
     assert import_masks(session, masks)
-    assert [(each.id, each.name) for each in session.objects] == [(1, "object 7"), (2, "object 14")]
-    np.testing.assert_array_equal(session.given_labels(2), first)
-    assert {frame: (mask.stated, mask.shown) for frame, mask in session.given.items()} == {2: ([1, 2], [1, 2]), 5: ([1], [])}
+    assert [(each.id, each.name) for each in session.objects] == [(7, "object 7"), (14, "object 14")]
+    np.testing.assert_array_equal(session.given_labels(2), 7 * first)
+    assert {frame: (mask.stated, mask.shown) for frame, mask in session.given.items()} == {2: ([7, 14], [7, 14]), 5: ([7], [])}
     assert not import_masks(session, masks)
     session.close()
 
@@ -344,6 +345,16 @@ def test_a_session_never_follows_links_out_of_its_folder(name, bench, video, tmp
         ("results", "?" * LENGTH),
         ("sureness", 3),
         ("next_object", []),
+        ("next_object", 10**30),
+        ("objects", [{"id": 1e999, "name": "x", "hidden": False}]),
+        ("objects", [{"id": 1, "name": "x", "hidden": False, "more": 1}]),
+        ("sureness", [float("nan")] * LENGTH),
+        ("sureness", [10**400] * LENGTH),
+        ("sureness", ["x" * 5000] * LENGTH),
+        ("given", {"9" * 5000: {"stated": [1], "shown": []}}),
+        ("done", "undone"),
+        ("unclean", 1),
+        ("version", "9" * 5000),
     ],
 )
 def test_a_damaged_record_is_one_line(entry, value, bench, video, tmp_path):
@@ -353,6 +364,7 @@ def test_a_damaged_record_is_one_line(entry, value, bench, video, tmp_path):
     with pytest.raises(InputError, match=r"session.json: expected a session of annotate.py") as caught:
         Session(tmp_path / "out", video, "frames")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 # a crash while something is saved
@@ -456,9 +468,15 @@ def test_what_cannot_be_saved_has_not_happened(bench, monkeypatch):
     for call in (CALLS["the first mask of a frame"], CALLS["an object"], CALLS["without a mask"]):
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", replace)
-            with pytest.raises(InputError, match=r"session.json: cannot write \(No space left"):
+            with pytest.raises(WriteError, match=r"session.json: cannot write \(No space left"):
                 call(session)
         assert all_of(session) == before
+    content = (session.root / "given/3.png").read_bytes()
+    (session.root / "given/3.png").write_bytes(content[:20])  # nor has what fails in between
+    with pytest.raises(InputError, match=r"3.png"):
+        session.remove_object(1)
+    (session.root / "given/3.png").write_bytes(content)
+    assert all_of(session) == before
     session.give(3, square((8, 8)))
     np.testing.assert_array_equal(session.labels(3), square((8, 8)))
 
@@ -602,3 +620,40 @@ def _returned(steps):
             next(steps)
         except StopIteration as end:
             return end.value
+
+
+def test_files_become_the_mask_of_the_frame_that_is_shown(bench, tmp_path):
+    def png(labels: np.ndarray, palette: bytes | None = None) -> bytes:
+        write_label_map(tmp_path / "mask.png", labels, palette)
+        return (tmp_path / "mask.png").read_bytes()
+
+    def read(*files: tuple[str, bytes], frame: int = 2, chosen: int = 1) -> np.ndarray:
+        return read_import(bench.session, frame, files, chosen)
+
+    one, two = square((4, 4)), square((4, 4), (30, 20))
+    np.testing.assert_array_equal(read(("a.png", png(255 * one)), ("b.png", png(255 * (two == 2).astype(np.uint8)))), two)
+    assert [each.id for each in bench.session.objects] == [1, 2]
+    bench.session.give(2, two)
+    np.testing.assert_array_equal(
+        read(("x.png", png(255 * one)), chosen=2), 2 * one
+    )  # the chosen object is there, and 1 below it
+    np.testing.assert_array_equal(read(("x.png", png(5 * square((30, 40)), colour_map()))), two + 5 * square((30, 40)))
+    assert [each.id for each in bench.session.objects] == [1, 2, 5]
+    array = io.BytesIO()
+    np.save(array, one)
+    np.testing.assert_array_equal(read(("x.npy", array.getvalue()), frame=3), one)
+    for files, told in (
+        ([("x.png", b"nothing")], r"^x.png: cannot read this image"),
+        ([("../x.png", png(one))], "expected a plain name"),
+        ([("x.png", png(one)), ("x.png", png(one))], "different names"),
+        ([("x.txt", b"0 0.5 0.5")], r"^x.txt: expected a mask as PNG, found a YOLO text file"),
+        ([("7.png", png(one))], "7.png is named like frame 7"),
+        ([("x.png", png(one[:9]))], r"^x.png: mask is 9x64, its frame is 48x64"),
+        ([("a.png", png(255 * one)), ("b.png", png(255 * square((30, 20))))], "which of the objects"),
+    ):
+        with pytest.raises(InputError, match=told):
+            read(*files)
+    bench.session.remove_object(2)
+    with pytest.raises(InputError, match="object 2 was removed; new ones are numbered from 6 on"):
+        read(("x.png", png(2 * one, colour_map())))
+    assert not list((tmp_path / "out/working").iterdir())

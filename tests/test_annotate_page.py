@@ -408,3 +408,22 @@ def test_a_second_tab_sees_the_same(page, browser, tmp_path):
     finally:
         browser.close()
         browser.switch_to.window(first)
+
+
+def test_a_file_is_imported_into_the_frame_that_is_shown(page, browser, tmp_path):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[20:60, 30:70] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    (tmp_path / "mask.txt").write_text("0 0.5 0.5 0.1 0.1")
+    page.go(3)
+    files = browser.find_element("id", "files")
+    files.send_keys(str(tmp_path / "mask.png"))
+    page.until(lambda: "Imported mask.png" in browser.find_element("id", "message").text)
+    page.saved()
+    np.testing.assert_array_equal(given(tmp_path / "out", 3), mask // 255)
+    files.send_keys(str(tmp_path / "mask.txt"))
+    page.until(
+        lambda: "mask.txt: expected a mask as PNG, found a YOLO text file" in browser.find_element("id", "message").text
+    )
+    page.undo()
+    page.until(lambda: page.state["given"] == [])

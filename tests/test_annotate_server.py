@@ -6,16 +6,22 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from annotate_server import Running
 from films import SIZE, square, write_folder
+from hypothesis import HealthCheck, given, settings
 
+from util.errors import WriteError
 from util.image import read_label_map
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
+
+from annotation import server as server_module
+from annotation.schema import openapi
 
 LENGTH = 6
 
@@ -91,8 +97,17 @@ def test_no_path_leads_out_of_the_page(path, server):
         ("PUT", "/api/mask/0", bytes(SIZE[0] * SIZE[1] - 1), 400),
         ("PUT", "/api/mask/0", bytes(SIZE[0] * SIZE[1] + 1), 413),
         ("PUT", "/api/mask/0", b"\x09" * (SIZE[0] * SIZE[1]), 400),
+        ("PUT", "/api/mask/0", b"\xff" * (SIZE[0] * SIZE[1]), 400),
+        *(("GET", f"/api/{what}/{'9' * 5000}", None, 404) for what in ("frame", "mask")),
+        ("DELETE", f"/api/object/{'9' * 5000}", None, 404),
+        ("POST", "/api/object", {"nam": "x"}, 400),
+        ("PATCH", "/api/object/1", {"hidden": 1}, 400),
         ("POST", "/api/cut/0", b"\x04" * (SIZE[0] * SIZE[1]), 400),
         ("POST", "/api/scribble/0", b"\x0b" * (SIZE[0] * SIZE[1]), 400),
+        ("POST", "/api/import/0", b"", 400),
+        ("POST", "/api/import/0?name=a.png&size=9", b"12345678", 400),
+        ("POST", "/api/import/0?name=a.png&size=3", b"GIF", 400),
+        ("POST", "/api/import/0?name=a.png&size=3&object=9", b"GIF", 400),
         ("POST", "/api/object", {"name": 3}, 400),
         ("POST", "/api/object", {"name": "x" * 5000}, 413),
         ("POST", "/api/object", b"[1", 400),
@@ -110,6 +125,35 @@ def test_odd_requests_are_told_what_is_expected(method, path, body, status, serv
     found, text = server.ask(method, path, body)
     assert found == status, text
     assert server.state()["version"] == before["version"]
+
+
+def test_what_cannot_be_saved_is_told_apart_from_what_cannot_be():
+    answers = [server_module._unsaved(cast(Any, None), error) for error in (WriteError("a: full"), OSError(5, "broken", "b"))]
+    assert [answer.status_code for answer in answers] == [507, 500]
+    assert [json.loads(bytes(answer.body))["error"] for answer in answers] == ["a: full", "[Errno 5] broken: 'b'"]
+
+
+@pytest.mark.slow
+def test_generated_requests_are_answered_as_the_schema_says(server):
+    schemathesis = pytest.importorskip("schemathesis", reason="the extra `dev` is not installed")
+    schema = schemathesis.openapi.from_dict(openapi(LENGTH, SIZE))
+    host = f"http://127.0.0.1:{server.port}"
+    headers = {"Origin": host, "Cookie": f"stcn-annotate-{server.port}={server.token}"}
+    for operation in (found.ok() for found in schema.get_all_operations()):
+        if operation.definition.raw["operationId"] == "state":
+            continue  # it waits for news
+
+        @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE) | operation.as_strategy())
+        def walk(case):
+            response = case.call(base_url=host, headers=headers)
+            assert response.status_code in (200, 400, 404, 405, 413), response.text
+            if response.status_code != 200:
+                assert "\n" not in response.text
+                assert len(response.text) < 1000
+
+        walk()
+    assert server.state()["video"]["length"] == LENGTH
 
 
 def test_scribbles_become_a_mask_that_leaves_other_objects_alone(server):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.image import colour_map, write_label_map
+from util.image import colour_map, read_label_map, write_label_map
 
 
 @pytest.fixture
@@ -166,6 +166,19 @@ def test_only_some_problems_of_a_set_are_named(check, data):
     assert status == 1
     assert said.count("a photograph without mask") == 2
     assert "ecssd: and 29 more" in said  # 30 masks, and no pair is left
+
+
+def test_what_255_means_is_decided_for_all_masks_of_a_video(check, data):
+    masks = sorted((data / "BL30K/Annotations/bl0").iterdir())
+    for path in masks:
+        write_label_map(path, np.where(read_label_map(path).labels == 1, 255, 0).astype(np.uint8), None)
+    assert check(data, "--decode")[0] == 0
+    labels = read_label_map(masks[2]).labels.copy()
+    labels[0, 0] = 3
+    write_label_map(masks[2], labels, None)
+    status, said = check(data, "--decode")
+    assert status == 1
+    assert f"BL30K: {masks[2]}: expected white on black, like the first mask of this video" in said
 
 
 def test_files_of_one_name_and_masks_in_jpeg_are_problems(check, data):

@@ -16,6 +16,7 @@ from PIL import Image
 from dataset.benchmarks import davis_videos, read_youtube_meta, youtube_videos
 from dataset.sources import bl30k_sources, video_sources
 from model.checkpoint import digest
+from util.errors import InputError
 from util.image import colour_map, image_size, object_ids, read_image, read_label_map, write_label_map
 
 
@@ -281,3 +282,29 @@ def test_a_cut_out_is_where_its_label_says(tmp_path):
                 seen += 1
                 assert (image[inside].argmax(axis=1) == colour.argmax()).all()
     assert seen > 5
+
+
+@pytest.mark.parametrize("kind", ["white", "numbered to 254", "of another size"])
+def test_a_real_video_behind_cut_outs_may_hold_all_that_training_reads(kind, tmp_path):
+    photographs = []
+    for i in range(4):
+        Image.fromarray(np.full((40, 60, 3), 50 * i, np.uint8)).save(tmp_path / f"{i}.jpg")
+        write_label_map(tmp_path / f"{i}.png", np.full((40, 60), 255, np.uint8), None)
+        photographs.append((tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"))
+    labels = np.zeros((40, 60), np.uint8)
+    labels[10:30, 20:40] = 255 if kind == "white" else 254
+    video = []
+    for i in range(3):
+        Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / f"v{i}.jpg")
+        write_label_map(tmp_path / f"v{i}.png", labels[:30] if kind == "of another size" else labels, None)
+        video.append((tmp_path / f"v{i}.jpg", tmp_path / f"v{i}.png"))
+    for seed in range(6):
+        scene = make_clips.VideoScene(np.random.default_rng(seed), photographs, video, length=3)
+        if kind == "of another size":
+            with pytest.raises(InputError, match="mask is 30x60, its picture is 40x60"):
+                scene.render(0)
+        elif kind == "white":
+            assert scene.behind == 1
+            assert 1 in scene.render(0)[1]
+        else:
+            assert not scene.cut_outs  # whose numbers would be 255 and 0

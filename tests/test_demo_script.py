@@ -37,13 +37,14 @@ def demo(project: Path, *arguments: str) -> subprocess.CompletedProcess:
         ("film.mp4", "--overwrite"),
         ("--overwrite",),
         ("--overwrite", "film.mp4"),
+        ("--train", "film.mp4"),
         ("",),
     ],
 )
 def test_wrong_arguments_are_one_line_before_anything_is_installed(arguments, project):
     result = demo(project, *arguments)
     assert result.returncode == 2
-    assert result.stderr == "usage: bash scripts/demo.sh [VIDEO MASK [FLAGS OF segment_video.py]]\n"
+    assert result.stderr == "usage: bash scripts/demo.sh [--train | VIDEO MASK [FLAGS OF segment_video.py]]\n"
     assert result.stdout == ""
     assert not (project / "installed").exists()
 
@@ -68,4 +69,9 @@ def test_a_video_and_a_mask_are_segmented_with_further_flags(project):
 
 def test_without_arguments_it_is_the_demo(project):
     result = demo(project)
-    assert result.stdout.splitlines()[0] == "scripts/data/make_demo_data.py"
+    lines = result.stdout.splitlines()
+    assert lines[0] == "scripts/data/make_demo_data.py"
+    assert "eval_davis.py" in lines
+    assert "train.py" not in lines
+    assert lines[-1].endswith("demo.sh --train")
+    assert "train.py" in demo(project, "--train").stdout.splitlines()

@@ -3,11 +3,24 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from guard import GUARD, EscapedError
+from PIL import Image
 
 from util.errors import InputError
-from util.files import is_clutter, path_in, plain_name, read_json, read_text, refuse_foreign, remove_folder, write_atomically
+from util.files import (
+    is_clutter,
+    path_in,
+    plain_name,
+    read_json,
+    read_text,
+    refuse_foreign,
+    remove_folder,
+    within_temporary,
+    write_atomically,
+)
+from util.picture import refuse_picture, write_picture
 
 BAD_NAMES = {
     "empty": "",
@@ -128,6 +141,15 @@ def test_links_are_never_followed_or_removed(tmp_path):
         refuse_foreign(tmp_path / "file", {"file"})
 
 
+def test_a_file_with_the_longest_name_is_written_and_its_leftovers_are_known(tmp_path):
+    name = "x" * 251 + ".png"
+    write_atomically(tmp_path / name, lambda file: file.write(b"new"))
+    (tmp_path / f".{within_temporary(name)}.{8 * 'a'}").touch()
+    refuse_foreign(tmp_path, {name})
+    with pytest.raises(InputError, match="was not made by this project"):
+        refuse_foreign(tmp_path, {"y" * 251 + ".png"})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -144,3 +166,17 @@ def test_the_guard_of_these_tests_sees_what_is_done_outside(change):
         change(str(outside))
     assert outside.name in GUARD.escaped[0]
     GUARD.escaped.clear()
+
+
+def test_a_file_that_is_not_ours_is_kept_without_overwrite(tmp_path):
+    ours, other = tmp_path / "ours.png", tmp_path / "other.png"
+    write_picture(ours, np.zeros((4, 5, 3), np.uint8))
+    Image.new("L", (5, 4)).save(other)
+    assert Image.open(ours).text == {"Software": "STCN"}
+    refuse_picture(ours, overwrite=False)
+    refuse_picture(other, overwrite=True)
+    refuse_picture(tmp_path / "new.png", overwrite=False)
+    with pytest.raises(InputError, match="already exists; --overwrite"):
+        refuse_picture(other, overwrite=False)
+    with pytest.raises(InputError, match=r"ends in \.png"):
+        refuse_picture(tmp_path / "a.html", overwrite=True)

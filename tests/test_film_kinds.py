@@ -1,5 +1,6 @@
 """Films of many kinds: which stream is the video, how it is turned, in which order its frames come, and what is told."""
 
+import itertools
 import struct
 import zipfile
 from fractions import Fraction
@@ -215,3 +216,63 @@ def test_an_archive_is_no_film(tmp_path):
         archive.writestr("frames/0.jpg", b"")
     with pytest.raises(InputError, match=r"frames.zip: cannot read this video \(it is an archive; unpack it first\)"):
         open_video(tmp_path / "frames.zip")
+
+
+def test_frames_with_equal_times_are_all_taken(tmp_path):
+    path = tmp_path / "equal.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuvj420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for t in range(8):
+            frame = av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuvj420p")
+            frame.pts, frame.time_base = 40 * t, Fraction(1, 1000)
+            for packet in stream.encode(frame):
+                packet.pts = packet.dts = 40 * (t - (t in (3, 5)))
+                container.mux(packet)
+    video = open_video(path)
+    assert numbers(video.forwards()) == list(range(8))
+    assert numbers(video.backwards(7)) == list(range(8))[::-1]
+    assert all(one < next for one, next in itertools.pairwise(video.times))
+    assert "gives 2 frames the time of another" in video.note
+
+
+def test_frames_of_an_avi_may_change_their_order_late(tmp_path):
+    """The first 70 frames of this H.264 come in their order."""
+    with av.open(str(tmp_path / "late.avi"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"bf": "2", "g": "200", "crf": "4", "sc_threshold": "0", "b-adapt": "0"}
+        for t in range(90):
+            frame = av.VideoFrame.from_ndarray(picture(t % 50), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = t, Fraction(1, 25)
+            if t < 70:
+                frame.pict_type = av.video.frame.PictureType.P if t else av.video.frame.PictureType.I
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert numbers(open_video(tmp_path / "late.avi").forwards()) == [t % 50 for t in range(90)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("film.ffconcat", "ffconcat version 1.0\nfile one.mp4\n"),
+        ("film.mp4", "ffconcat version 1.0\nfile one.mp4\n"),
+        ("film.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\none.mp4\n#EXT-X-ENDLIST\n"),
+        ("film.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 33\n"),
+        ("film%05d.dpx", None),
+        ("film.txt", "no film\n"),
+    ],
+)
+def test_a_film_is_one_file(name, text, tmp_path):
+    """Others would be followed, perhaps into the network, and what a run records would not tell when they change."""
+    write_film(tmp_path / "one.mp4", [picture(t) for t in range(3)])
+    if text is None:
+        Image.fromarray(picture(0)).save(tmp_path / name, format="PNG")
+        Image.fromarray(picture(0)).save(tmp_path / "film00000.dpx", format="PNG")
+    else:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="cannot read this video"):
+        open_video(tmp_path / name)

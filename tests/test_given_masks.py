@@ -334,3 +334,20 @@ def test_an_object_that_is_said_to_be_gone_is_not_there(light_file, script, tmp_
     assert script("segment_video", folder, "--mask", f"0:{tmp_path / 'a.png'}", f"2:{tmp_path / 'b.png'}", *flags) == 0
     with Image.open(tmp_path / "out/masks/2.png") as found:
         assert not np.array(found).any()
+
+
+def test_a_number_like_a_frames_name_means_that_frame_or_is_refused(drawn, capsys):
+    padded, plain = [f"{n:05d}" for n in range(1, 13)], [str(n) for n in range(1, 13)]
+
+    def frames(number: str, names: list[str]) -> list[int]:
+        return list(read_given_masks(parse_masks([f"{number}:{drawn / 'white.png'}"]), names, SIZE))
+
+    assert frames("00003", padded) == [2]
+    assert "note: --mask 00003:" in capsys.readouterr().err
+    assert frames("3", padded) == frames("03", plain) == [3]
+    assert frames("0", plain) == [0]
+    for number in ("3", "12"):
+        with pytest.raises(InputError, match=rf"--mask {number}:.*(is it frame 3|has frames 0 to 11)"):
+            frames(number, plain)
+    assert frames("00003", [f"{n:05d}" for n in range(12)]) == [3]
+    assert not capsys.readouterr().err

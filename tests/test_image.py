@@ -1,5 +1,6 @@
 """Padding, resizing, normalising, label maps, and invalid image files."""
 
+import io
 import itertools
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torchvision import transforms
 from torchvision.models import ResNet50_Weights
 
 from dataset import label_map
+from dataset.preparation import convert_mask
 from util import image, tensors
 from util.errors import InputError
 
@@ -403,3 +405,36 @@ def test_a_picture_that_shrinks_much_does_not_alias():
 )
 def test_very_long_frames_are_enlarged_only_a_little(shape, size, expected):
     assert tensors.shorter_side_size(*shape, size) == expected
+
+
+def test_only_the_formats_that_we_mean_are_opened(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
+    with pytest.raises(InputError, match=r"a.jpg: cannot read this image \(it is not JPEG, .* or GIF\)"):
+        image.read_image(path)
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+def test_the_brightness_of_a_mask_whose_content_is_its_opacity(colour, tmp_path):
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[2:5, 3:7] = 255
+    Image.merge("LA", [Image.fromarray(np.full_like(alpha, colour)), Image.fromarray(alpha)]).save(tmp_path / "a.png")
+    assert np.array_equal(image.read_grey(tmp_path / "a.png"), alpha)
+    converted = convert_mask((tmp_path / "a.png").read_bytes(), grey=True)
+    assert np.array_equal(np.array(Image.open(io.BytesIO(converted))), alpha)
+
+
+def test_a_mask_named_like_the_frames_around_it_is_noticed(tmp_path, picture):
+    large = np.tile(picture, (4, 4, 1))
+    paths = [tmp_path / f"{i:05d}.png" for i in range(5)]
+    for path in paths:
+        Image.fromarray(large).save(path)
+    assert image.masks_among(paths) == []
+    mask = np.zeros_like(large)
+    mask[20:90, 30:99] = (200, 20, 20)
+    Image.fromarray(mask).save(paths[0])
+    Image.fromarray(np.zeros_like(large)).save(paths[3])  # a black frame
+    assert image.masks_among(paths) == [paths[0]]
+    for path in paths:
+        Image.fromarray(mask).save(path)
+    assert image.masks_among(paths) == []

@@ -332,3 +332,28 @@ def test_one_file_for_each_object_is_one_mask(names, tmp_path):
     write_label_map(tmp_path / names[0] / "00004.png", TWO, None)
     with pytest.raises(InputError, match=rf"{names[0]}/00004.png: expected a mask of one object, found 2"):
         reader.read(masks["00004"])
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_line_of_small_numbers_around_an_object_is_an_edge_in_the_mask_that_decides(number, read, tmp_path):
+    large = np.zeros((96, 128), np.uint8)
+    cv2.circle(large, (60, 48), 30, number, -1)
+    resized = Image.fromarray(large).resize((100, 75), Image.Resampling.BILINEAR)
+    read(resized)
+    for options in ({"note": None}, {"strict": True}):
+        with pytest.raises(InputError, match=r"0.png: .* found [12] that are only edges of others \(1"):
+            MaskReader.of([tmp_path / "0.png"], **options)
+    with pytest.raises(InputError, match="only edges"):
+        read(resized, careful=True)
+    MaskReader.of([tmp_path / "0.png"], drawn=False)  # a network may find such a thing
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_an_object_drawn_in_black_on_nothing_is_an_object(mode, read):
+    if mode == "P":
+        mask = paletted(1 - ONE, [(0, 0, 0)] * 2)
+        mask.info["transparency"] = bytes([255, 0])
+    else:
+        mask = Image.merge(mode, [Image.fromarray(0 * ONE)] * (len(mode) - 1) + [Image.fromarray(255 * ONE)])
+    for options in ({}, {"union": True}):
+        assert np.array_equal(read(mask, **options)[0], ONE)

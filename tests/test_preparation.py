@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -467,7 +468,7 @@ def test_a_broken_image_is_named_and_left_out_and_the_others_are_written(script,
     error = capsys.readouterr().err
     assert "3 files cannot be read and were left out" in error
     assert f"{archive}: train/JPEGImages/v/00001.jpg: cannot read this image" in error
-    assert f"{archive}: train/JPEGImages/v/00002.jpg: not an image" in error
+    assert f"{archive}: train/JPEGImages/v/00002.jpg: cannot read this image (it is not JPEG" in error
     assert "00002.png: expected a label map (a paletted or greyscale PNG), found mode RGB" in error
     names = {Path(name).name for name in contents(tmp_path / "out")}
     assert names == {"00000.jpg", "00000.png", "00001.png"}
@@ -488,16 +489,15 @@ def test_running_again_after_a_kill_writes_only_what_is_not_finished(script, tmp
     arguments = ("prepare_youtube", archive, "--output", out, "--num_workers", 0)
     written = []
 
-    def killed_at_the_third(self, data):
-        written.append(self)
-        with open(self, "wb") as file:
+    def killed_at_the_third(path, data):
+        written.append(path)
+        with open(path, "wb") as file:
             file.write(data[: len(data) // 2] if len(written) == 3 else data)
         if len(written) == 3:
             raise KeyboardInterrupt
-        return len(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", killed_at_the_third)
+        patch.setattr(preparation, "write_new", killed_at_the_third)
         assert script(*arguments) == 130
     finished = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".partial"]
     assert len(finished) == 2
@@ -517,6 +517,30 @@ def test_an_own_file_in_the_place_of_one_of_the_archives_is_kept(script, tmp_pat
     (out / "JPEGImages/clip/00001.jpg").unlink()
     assert script("prepare_bl30k", tmp_path / "a", "--output", out) == 0
     assert (out / "JPEGImages/clip/note.txt").read_bytes() == b"mine too"
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_converted_file_whose_place_holds_something_else_is_not_done(kind, script, tmp_path, capsys):
+    archive, out = zipped(tmp_path / "a", video("train/{}", "v")), tmp_path / "out"
+    flags = ("prepare_youtube", archive, "--output", out, "--num_workers", 0)
+    assert script(*flags) == 0
+    path = min(out.rglob(f"*.{kind}"))
+    for content in (b"", b"mine", bytes(path.stat().st_size), path.read_bytes()[:-12]):
+        path.write_bytes(content)
+        assert script(*flags) == 2
+        assert f"{path}: differs from" in capsys.readouterr().err
+
+
+def test_a_link_in_the_place_of_a_temporary_file_is_not_written_through(script, tmp_path):
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    mine.write_text("mine")
+    partial = out / "train_480p/JPEGImages/v/.00000.jpg.partial"
+    partial.parent.mkdir(parents=True)
+    partial.symlink_to(mine)
+    archive = zipped(tmp_path / "a", video("train/{}", "v"))
+    assert script("prepare_youtube", archive, "--output", out, "--num_workers", 0) == 0
+    assert mine.read_text() == "mine"
+    assert not partial.is_symlink()
 
 
 def test_an_output_below_a_file_is_refused(script, tmp_path, capsys):
@@ -585,7 +609,7 @@ def test_parallel_results_come_in_order_until_an_error_gets_through(workers):
     others = set(multiprocessing.active_children())  # of other tests
     results = map_parallel(convert_image, [*pictures, b"nothing"], workers=workers)
     assert [next(results) for _ in pictures] == pictures
-    with pytest.raises(InputError, match="not an image"):
+    with pytest.raises(InputError, match="it is not JPEG"):
         next(results)
     assert set(multiprocessing.active_children()) <= others
 
@@ -609,3 +633,87 @@ def test_16_bits_become_8_in_photographs_and_in_masks():
 def test_a_mask_in_jpeg_is_refused(grey):
     with pytest.raises(InputError, match=r"^expected a mask as PNG, found JPEG"):
         convert_mask(jpg(), grey=grey)
+
+
+@pytest.mark.parametrize("place", [0.5, -20, -5], ids=["in the middle", "near the end", "in the checksum"])
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_one_bit_that_changed_in_a_compressed_archive_is_told_before_anything_is_written(mode, place, tmp_path):
+    path = tarred(tmp_path / "a", {f"images/{i}.jpg": jpg(40 + i, 40) for i in range(5)}, mode)
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place) if isinstance(place, float) else place] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"a: .*(cannot read|damaged|whole)"):
+        place_all(Archive(path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def place_all(archive: Archive, out: Path) -> None:
+    place([(archive, {name: Placement(out, name) for name in archive.sizes})])
+
+
+def with_pax(path: Path, **headers: str) -> Path:
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("images/0001.jpg")
+        info.size, info.pax_headers = len(jpg()), {name.replace("_", "."): value for name, value in headers.items()}
+        archive.addfile(info, io.BytesIO(jpg()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"size": size} for size in ("abc", "-5", "9" * 30, "1e3", "7", "0x10")),
+        *({"GNU_sparse_map": found, "GNU_sparse_size": "9"} for found in ("0,1,x", "0", "0,1", "0," + "9" * 20)),
+        {"GNU_sparse_major": "1", "GNU_sparse_minor": "0", "GNU_sparse_realsize": "9"},
+        {"comment": "x" * (2 << 20)},
+    ],
+)
+def test_a_tar_whose_headers_are_odd_or_huge_is_one_short_line(headers, tmp_path):
+    with pytest.raises(InputError) as told:
+        place_all(Archive(with_pax(tmp_path / "a", **headers)), tmp_path / "out")
+    assert str(told.value).startswith(str(tmp_path / "a"))
+    assert len(str(told.value)) < 400
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_in_archives_that_are_not_utf_8_work_or_are_one_line(tmp_path):
+    with tarfile.open(tmp_path / "a", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as archive:
+        info = tarfile.TarInfo("größe.jpg")
+        info.size = len(jpg())
+        archive.addfile(info, io.BytesIO(jpg()))
+    place_all(Archive(tmp_path / "a"), tmp_path / "out")
+    assert os.listdir(os.fsencode(tmp_path / "out")) == ["größe.jpg".encode("latin-1")]
+    path = zipped(tmp_path / "b", {"größe.jpg": jpg()})
+    path.write_bytes(path.read_bytes().replace("größe".encode(), b"gr\xff\xfe\xfd\xfce"))
+    with pytest.raises(InputError, match="b: cannot read this archive"):
+        assert Archive(path).sizes
+
+
+def test_links_of_an_unpacked_archive_lead_into_each_other_and_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    one = with_links(tmp_path / "one", {"a.jpg": jpg()}, {"other": "../two", "up": ".."}, "folder")
+    with_links(tmp_path / "two", {"b.jpg": jpg(), "deep/c.jpg": jpg()}, {"back": "../one", "deep/up": ".."}, "folder")
+    assert Archive(one).sizes.keys() == {"one/a.jpg", "one/other/b.jpg", "one/other/deep/c.jpg"}
+
+    def scandir(place, real=os.scandir):
+        if str(place).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match="other/deep: Permission denied"):
+        Archive(one)
+
+
+def test_links_may_lead_to_hidden_files_of_an_archive(tmp_path):
+    for kind in ("tar", "zip"):
+        found = with_links(tmp_path / kind, {".annex/x": jpg()}, {"a/b/0.jpg": "../../.annex/x"}, kind)
+        assert Archive(found).sizes == {"a/b/0.jpg": len(jpg())}
+
+
+def test_nothing_is_written_through_a_link_that_has_the_name_of_a_temporary_file(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mine").write_bytes(b"mine")
+    (tmp_path / "out/.x.partial").symlink_to(tmp_path / "mine")
+    place_all(Archive(zipped(tmp_path / "a", {"x": b"1", "y" * 250: b"2"})), tmp_path / "out")
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert contents(tmp_path / "out") == {"x": b"1", "y" * 250: b"2"}

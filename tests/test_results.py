@@ -1,6 +1,8 @@
 """Result folders: their records, resuming, and that nothing else is ever touched."""
 
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 from conftest import PALETTE, write_video
 
 from dataset.benchmarks import davis_videos, youtube_videos
-from evaluation.results import RECORD_FORMAT, RECORD_VERSION, read_record
+from dataset.video import Video
+from evaluation.results import RECORD_FORMAT, RECORD_VERSION, ResultFolder, read_record
 from util.errors import InputError
 from util.image import write_label_map
 
@@ -300,3 +303,29 @@ def test_a_video_of_which_other_frames_are_wanted_is_made_again(light_file, scri
         flags = ("--model", light_file, "--yv_path", root, "--output", tmp_path / "out", "--size", 32)
         assert script("eval_youtube", *flags) == 0
         assert sorted(path.stem for path in out.iterdir()) == wanted
+
+
+@pytest.mark.parametrize("date", [0, 7_258_118_400])  # 1970 and 2200, which zips do not know
+def test_a_zip_takes_masks_of_any_date_but_none_that_was_emptied(date, tmp_path):
+    video = Video("ant", (), {}, frozenset({"0"}))
+    mask = tmp_path / "ant/0.png"
+    write_label_map(mask, square(1), None)
+    os.utime(mask, (date, date))
+    with zipfile.ZipFile(ResultFolder(tmp_path).zip([video])) as archive:
+        assert archive.read("ant/0.png") == mask.read_bytes()
+    for damage in (b"", mask.read_bytes()[:-1]):
+        mask.write_bytes(damage)
+        with pytest.raises(InputError, match=f"0.png: expected a whole PNG, found {len(damage)} bytes"):
+            ResultFolder(tmp_path).zip([video])
+    mask.write_bytes(b"")
+    assert not ResultFolder(tmp_path).is_finished(video)
+
+
+def test_a_name_as_long_as_can_be_gets_no_longer_temporary_ones(tmp_path):
+    for name in ("x" * 246, "ü" * 125):
+        folder = ResultFolder(tmp_path)
+        video = Video(name, (), {}, frozenset({"0"}))
+        partial = folder.start(video)
+        write_label_map(partial / "0.png", square(1), None)
+        folder.finish(video, partial)
+        assert folder.is_finished(video)

@@ -228,6 +228,14 @@ def test_every_stage_trains_and_logs(stage, run, tmp_path, capsys):
     assert f"stage {stage} on " in capsys.readouterr().out
 
 
+def test_a_stage_can_be_checked_without_training(run, tmp_path, capsys):
+    assert run(tmp_path, "--check", "--load_network", tmp_path / "not yet.pth") == 0
+    assert "stage 3 on " in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    assert run(tmp_path, "--check", "--bl_root", tmp_path / "nowhere", stage=1) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_it_learns(run, tmp_path):
     assert run(tmp_path, "-i", 30, "-b", 4, stage=0) == 0
     losses = [value for _, value in scalars(tmp_path, 0)["loss/total"]]
@@ -304,7 +312,8 @@ def test_weights_that_are_not_finite_are_not_saved_as_a_network(run, tmp_path, c
     path = tmp_path / "x_s3/checkpoint_0000001.pth"
     content = torch.load(path, weights_only=True)
     for moments in content["optimizer"]["state"].values():
-        moments["exp_avg"].fill_(torch.nan)
+        moments["exp_avg"].fill_(3e38)
+        moments["exp_avg_sq"].zero_()
     torch.save(content, path)
     for stale in (tmp_path / "x_s3.pth", tmp_path / "x_s3/checkpoint_0000002.pth"):
         stale.unlink()
@@ -346,9 +355,10 @@ def test_a_checkpoint_with_odd_content_is_one_line(run, tmp_path, capsys):
 def test_a_loss_that_is_not_finite_at_the_end_is_told(run, tmp_path, monkeypatch, capsys):
     losses = step.clip_losses
     monkeypatch.setattr(step, "clip_losses", lambda *arguments: losses(*arguments) * float("nan"))
-    assert run(tmp_path, "-i", 3, "-b", 1) == 0
-    assert "warning: the loss was not finite in the last 3 iterations" in capsys.readouterr().out
-    assert all(tensor.isfinite().all() for tensor in load_network(tmp_path / "x_s3.pth").state_dict().values())
+    for _ in range(2):  # the second time, nothing is left to do
+        assert run(tmp_path, "-i", 3, "-b", 1) == EXIT_DIVERGED
+        assert "error: the loss was not finite in the last 3 iterations" in capsys.readouterr().out
+    assert not (tmp_path / "x_s3.pth").exists()
 
 
 def test_the_newest_checkpoints_are_kept(run, tmp_path):

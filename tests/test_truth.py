@@ -158,6 +158,24 @@ def test_a_folder_above_or_below_is_answered_with_the_right_one(own, davis, tmp_
         open_video(own)
 
 
+def test_chosen_videos_alone_are_looked_at(own, davis, script, tmp_path, capsys):
+    for image in (davis / "JPEGImages/480p/dog").iterdir():
+        image.unlink()
+    (tmp_path / "list.txt").write_text("cat\n")
+    for name in ("cat", "dog"):
+        shutil.copytree(own / "Annotations" / name, tmp_path / "results" / name)
+    for chosen in (["--videos", "cat"], ["--list", tmp_path / "list.txt"]):
+        assert script("score", "--results", tmp_path / "results", "--davis_path", davis, *chosen, "--processes", 1) == 0
+        assert scores_in(tmp_path / "results", "val") == {"cat_1": 1}
+    flags = ["--yv_path", own, "--videos", "dog", "--processes", 1]
+    assert script("score", "--results", tmp_path / "results", *flags) == 0
+    assert scores_in(tmp_path / "results") == {"dog_1": 1, "dog_2": 1}
+    assert [video.name for video in youtube_videos(own, only=["dog", "cat", "dog"])] == ["dog", "cat"]
+    for problem in (["--videos", "cat", "--list", tmp_path / "list.txt"], ["--list", tmp_path / "none"], ["--videos", "cow"]):
+        assert script("score", "--results", tmp_path / "results", "--davis_path", davis, *problem) == 2
+    assert "expected some of cat, dog" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_only_sequences_of_three_frames_are_long_enough(own, capsys):
     videos = youtube_videos(own, truth=own / "Annotations")
     for path in sorted((own / "Annotations/dog").iterdir())[2:]:

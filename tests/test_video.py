@@ -8,7 +8,7 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
-from dataset.benchmarks import annotated_objects, davis_videos, read_youtube_meta, youtube_videos
+from dataset.benchmarks import annotated_objects, davis_videos, read_image_set, read_youtube_meta, youtube_videos
 from dataset.vos import VideoClips
 from util.errors import InputError
 from util.image import colour_map, read_label_map, write_label_map
@@ -467,3 +467,27 @@ def test_a_later_frame_of_another_size_is_named_when_it_comes(davis):
     next(frames)
     with pytest.raises(InputError, match=r"cat/00001.jpg: frame is 20x32, the first one is 24x32"):
         next(frames)
+
+
+def test_masks_may_be_gifs_and_folders_links_to_elsewhere(own):
+    folder = own / "Annotations/cat"
+    (folder / "00000.png").unlink()
+    Image.fromarray(labels(1)).save(folder / "00000.gif")
+    for part in ("JPEGImages", "Annotations"):
+        (own / part).rename(own / f"elsewhere{part}")
+        (own / part).symlink_to(f"elsewhere{part}")
+        for clutter in ("@eaDir", "lost+found", ".git"):
+            (own / part / clutter).mkdir()
+            (own / part / clutter / "00000.jpg").touch()
+        (own / part / "Thumbs.db").touch()
+    (video,) = (video for video in youtube_videos(own) if video.name == "cat")
+    assert given_in(video)["00000"] == [0, 1]
+
+
+def test_names_in_lists_may_hold_spaces(tmp_path):
+    path = tmp_path / "val.txt"
+    path.write_text("ant\n two words \n\n")
+    assert read_image_set(path) == ["ant", "two words"]
+    lines = [f"/JPEGImages/480p/{name}/00000.jpg /Annotations/480p/{name}/00000.png 1 0" for name in ("ant", "two words")]
+    path.write_text("\n".join(lines))
+    assert read_image_set(path) == ["ant", "two words"]

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from dataset.sampling import Batch, Schedule
 from util.device import peak_memory
 from util.distributed import Processes
-from util.errors import InputError
+from util.errors import InputError, one_line
 from util.picture import overlay, sheet
 from util.progress import progress_bar
 
@@ -62,7 +62,7 @@ class Journal:
         self._objectless += sum(batch.objectless for batch in batches)
         for problem in {problem for batch in batches for problem in batch.problems} - self._problems:
             self._problems.add(problem)
-            print(f"\nwarning: {problem}", file=sys.stderr)
+            print(f"\nwarning: {one_line(problem)}", file=sys.stderr)
         if len(self._problems) > PROBLEM_LIMIT:
             raise InputError(f"more than {PROBLEM_LIMIT} samples could not be used; they are named above")
 

@@ -110,10 +110,10 @@ def finish(run: Run, save: Callable[[Any, Path], None]) -> int:
     """Write the network of a run that has done all its iterations; returns the exit status."""
     if broken := infinite_tensors(run.state.result.state_dict()):
         return diverged(run, f"weights are not finite at the end, in {names_some(broken)}")
+    if run.state.means.nonfinite:
+        return diverged(run, f"the loss was not finite in the last {run.state.means.nonfinite} iterations")
     if run.processes.rank == 0:
         save(run.state.result, run.final)
-    if run.state.means.nonfinite:
-        print_once(run.processes, f"warning: the loss was not finite in the last {run.state.means.nonfinite} iterations")
     print_once(run.processes, f"network: {run.final}")
     return 0
 
@@ -128,7 +128,7 @@ def diverged(run: Run, what: str) -> int:
 
 
 def _is_finite(content: dict[str, Any]) -> bool:
-    return content["means"]["nonfinite"] == 0 and not infinite_tensors(content["network"])
+    return content.get("means", {}).get("nonfinite") == 0 and not infinite_tensors(content["network"])
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +16,14 @@ from model.checkpoint import network_from, read
 from model.stm import make_network
 from training.state import State
 from util.distributed import Processes
-from util.errors import InputError, shorten
+from util.errors import InputError, shorten, warn
 from util.files import digest, remove_files, write_atomically
 
 _NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # files with other names are the user's own and are kept
 _UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
 
 
+MOST_ITERATIONS = 10**12
 DEFAULTS_OF_0_1 = {
     "spacing": "paper",
     "objects": "all from 100 pixels on",
@@ -91,7 +91,7 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
     if path == "auto":
         newest = None
         if processes.rank == 0:
-            newest = newest_readable(folder, lambda text: print(f"warning: {text}", file=sys.stderr))
+            newest = newest_readable(folder, warn)
         path = processes.broadcast(newest)  # all ranks must use the same one
     elif path == "never":
         if processes.broadcast(bool(checkpoints_in(folder))):
@@ -102,12 +102,12 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         if not isinstance(content.get("arguments"), dict):
             raise InputError(f"{path}: expected a training checkpoint, found a network; --load_network starts from it")
         refuse_differences(Path(path), content["arguments"], record)
-        return Start(network_from(content, path), _iteration(content, path), content, True, Path(path))
+        return Start(network_from(content, path), iteration_of(content, path), content, True, Path(path))
     if arguments.load_model is not None:
         content = read(arguments.load_model)
         if "optimizer" not in content:
             raise InputError(f"{arguments.load_model}: expected a training checkpoint; --load_network starts from a network")
-        network, iteration = network_from(content, arguments.load_model), _iteration(content, arguments.load_model)
+        network, iteration = network_from(content, arguments.load_model), iteration_of(content, arguments.load_model)
         if iteration >= arguments.iterations:
             raise InputError(f"{arguments.load_model}: has done {iteration} iterations of {arguments.iterations} already")
         prepare_others_filter(network, arguments.stage, arguments.seed)
@@ -124,10 +124,10 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
     return Start(network, 0, {}, False)
 
 
-def _iteration(content: dict[str, Any], path: str | Path) -> int:
+def iteration_of(content: dict[str, Any], path: str | Path) -> int:
     """The number of iterations that a training checkpoint, ours or the release's, has completed."""
     found = content.get("iteration", content.get("it", 0))
-    if not isinstance(found, int) or found < 0:
+    if type(found) is not int or not 0 <= found < MOST_ITERATIONS:
         raise InputError(f"{path}: expected a number of iterations, found {shorten(found)}")
     return found
 

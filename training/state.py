@@ -1,6 +1,7 @@
 """The mutable state of a run: exactly what a checkpoint must hold for the run to resume bit for bit."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -63,9 +64,13 @@ class RunningMeans:
         return {"rows": self._gathered.clone(), "nonfinite": self.nonfinite}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        rows = state["rows"]
+        rows, self.nonfinite = state["rows"], state["nonfinite"]
+        if rows.ndim != 3 or rows.shape[1] > len(self.names) or rows.shape[2] != 2 or not rows.is_floating_point():
+            raise ValueError(f"expected means (T, {len(self.names)}, 2), found {rows.dtype} {tuple(rows.shape)}")
+        if type(self.nonfinite) is not int or self.nonfinite < 0:
+            raise ValueError(f"expected a number of iterations, found {self.nonfinite}")
         unknown = rows.new_zeros(len(rows), len(self.names) - rows.shape[1], 2)  # figures that older versions did not measure
-        self._gathered, self.nonfinite = torch.cat([rows, unknown], dim=1), state["nonfinite"]
+        self._gathered = torch.cat([rows.float(), unknown.float()], dim=1)
 
 
 @dataclasses.dataclass
@@ -116,13 +121,32 @@ class State:
             names = {id(parameter): name for name, parameter in self.network.named_parameters()}
             ours = [released.get(names[id(p)], {}) for part in self.optimizer.param_groups for p in part["params"]]
             moments = {number: entry for number, entry in enumerate(ours) if entry}
-        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        groups = self.optimizer.state_dict()["param_groups"]
+        _check_moments(moments, [parameter for group in self.optimizer.param_groups for parameter in group["params"]])
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if same_run:
             if self.averaged is not None:
                 self.averaged.load_state_dict(content["averaged"])
             self.means.load_state_dict(content["means"])
+            if not math.isfinite(content["best"]):
+                raise ValueError(f"expected the best J&F, found {content['best']}")
             self.best = content["best"]
             torch.set_rng_state(content["random_state"])
+
+
+def _check_moments(moments: dict[int, dict[str, Tensor]], parameters: list[nn.Parameter]) -> None:
+    """Raise `ValueError` unless they are Adam's for these parameters; those that have never had a gradient have none."""
+    if unknown := moments.keys() - range(len(parameters)):
+        raise ValueError(f"expected moments of {len(parameters)} parameters, found {min(map(str, unknown))}")
+    for number, found in moments.items():
+        shape = parameters[number].shape
+        expected = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
+        if {name: value.shape for name, value in found.items()} != expected:
+            raise ValueError(f"expected moments of shape {tuple(shape)}, found others for parameter {number}")
+        if not all(value.is_floating_point() and value.isfinite().all() for value in found.values()):
+            raise ValueError(f"expected finite moments, found others for parameter {number}")
+        if found["step"] < 1 or (found["exp_avg_sq"] < 0).any():
+            raise ValueError(f"expected moments after a step, found others for parameter {number}")
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:

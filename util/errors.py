@@ -3,11 +3,14 @@
 import functools
 import io
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
 
+LONGEST_QUOTE, LONGEST_LINE = 200, 2000  # characters
+LONG_WORD = re.compile(rf"\S{{{LONGEST_QUOTE + 1},}}")
 SIGPIPE = 13  # which Windows does not name
 WAIT_FOR_RANK_0 = 10  # seconds: the end of a process can take some
 
@@ -22,9 +25,13 @@ class InputError(ValueError):
     status = 2
 
 
+class WriteError(InputError):
+    """A file or folder cannot be written: the disk is full, or there is no permission."""
+
+
 def names_some(names: Iterable[str], limit: int = 3) -> str:
     """`a, b, c and 4 more`: the first `limit` names in sorted order, for a one-line message."""
-    names = sorted(names)
+    names = [shorten(name, LONGEST_QUOTE) for name in sorted(names)]
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
@@ -40,7 +47,11 @@ def shorten(value: object, limit: int = 80) -> str:
 def warn(text: str) -> None:
     """Print a warning line to standard error, on rank 0 only."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"warning: {text}", file=sys.stderr)
+        print(f"warning: {one_line(text)}", file=sys.stderr)
+
+
+def print_note(text: str) -> None:
+    print(f"note: {one_line(text)}", file=sys.stderr)
 
 
 @functools.cache
@@ -53,9 +64,17 @@ def wait_for_rank_0() -> None:
         time.sleep(WAIT_FOR_RANK_0)
 
 
-def _on_one_line(text: str) -> str:
-    """The message with control characters (such as line breaks in file names) escaped."""
-    return "".join(repr(c)[1:-1] if ord(c) < 32 or ord(c) == 127 else c for c in text)
+def one_line(text: str) -> str:
+    """A message with all that cannot be printed (such as line breaks in file names) escaped, and long words cut, which files
+    and command lines may hold.
+    """
+    text = LONG_WORD.sub(lambda found: _cut(found[0], LONGEST_QUOTE), text[: 10 * LONGEST_LINE])
+    return _cut("".join(c if c.isprintable() else repr(c)[1:-1] for c in text), LONGEST_LINE)
+
+
+def _cut(text: str, limit: int) -> str:
+    """The text without its middle, if it is longer than that."""
+    return text if len(text) <= limit else f"{text[: limit // 2 - 10]}...{text[10 - limit // 2 :]}"
 
 
 def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
@@ -73,7 +92,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
             return main() or 0
         except InputError as error:
             wait_for_rank_0()
-            print(f"error: {_on_one_line(str(error))}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
             return error.status
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
@@ -85,7 +104,7 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
             if error.filename is None:
                 raise
             wait_for_rank_0()
-            print(f"error: {_on_one_line(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
+            print(f"error: {one_line(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
             return 2
 
     return wrapped

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
-from util.errors import InputError, shorten
+from util.errors import InputError, WriteError, shorten
 
 LONGEST_NAME = 255  # bytes, on all common file systems
+LONGEST_PLAIN = LONGEST_NAME - len("..partial")  # of a name that its temporary names contain
 LARGEST_TEXT = 2**28  # bytes
 CLUTTER = frozenset({"__MACOSX", "@eaDir", "lost+found", "Thumbs.db", "desktop.ini"})
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)  # of `write_atomically`
@@ -83,6 +84,11 @@ def open_file(path: str | Path) -> BinaryIO:
     return file
 
 
+def has_content(path: Path) -> bool:
+    """Whether a path is a file that is not empty, as one may be after a full disk or a crash."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def read_text(path: str | Path) -> str:
     """The content of a UTF-8 text file, with or without a byte order mark; raises `InputError` if it is not one."""
     try:
@@ -122,13 +128,13 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file through `write`, which gets an open binary file; it appears whole or not at all, even after a crash.
 
-    Raises `InputError` if the file cannot be written.
+    Raises `WriteError` if the file cannot be written, `InputError` if it is a folder.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: expected a file to write, found a folder")
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{within_temporary(path.name)}.{secrets.token_hex(4)}")
     try:
         with open(temporary, "xb") as file:
             write(file)
@@ -140,8 +146,32 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             temporary.unlink(missing_ok=True)
         hidden = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides a full disk
         if isinstance(hidden, OSError):
-            raise InputError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
+            raise WriteError(f"{path}: cannot write ({hidden.strerror or hidden})") from error
         raise
+
+
+def within_temporary(name: str) -> str:
+    """A name as part of temporary names, which would else be longer than file systems allow."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST_PLAIN else hashlib.sha256(encoded).hexdigest()
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that takes the place of what has its name, such as a leftover or a link, through which nothing is written.
+
+    Raises `OSError`.
+    """
+    path.unlink(missing_ok=True)
+    with open(path, "xb") as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """`write_atomically`, unless the file has this content already, as in a finished folder, which may be read-only."""
+    content = text.encode(errors="backslashreplace")
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, lambda file: file.write(content))
+    return path
 
 
 @contextlib.contextmanager
@@ -162,7 +192,7 @@ def make_folder(path: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{path}: expected a folder, found a file there or above") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot make this folder ({error.strerror})") from error
+        raise WriteError(f"{path}: cannot make this folder ({error.strerror})") from error
 
 
 def refuse_file_above(folder: Path) -> None:
@@ -172,9 +202,17 @@ def refuse_file_above(folder: Path) -> None:
         raise InputError(f"{folder}: expected a folder, found a file there or above")
 
 
-def refuse_existing(path: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = ()) -> None:
-    """Raise `InputError` if a file to write exists, unless `overwrite`; and in any case if it is one of `inputs`."""
+def refuse_existing(
+    path: str | Path, *, overwrite: bool, inputs: Iterable[str | Path] = (), mark: bytes | None = None
+) -> None:
+    """Raise `InputError` if a file to write exists, unless `overwrite`, or it is ours, with `mark` near its beginning.
+
+    It is raised in any case if the file is one of `inputs`.
+    """
     path = Path(path)
+    if mark is not None and path.is_file():
+        with one_line_for(path), open_file(path) as file:
+            overwrite = overwrite or mark in file.read(4096)
     if path.exists():
         if same := [source for source in inputs if path.samefile(source)]:
             raise InputError(f"{path}: would replace {same[0]}, which is read; choose another place")
@@ -197,6 +235,8 @@ def refuse_foreign(folder: Path, names: Collection[str]) -> None:
         raise InputError(f"{folder}: expected a folder made by this project, found {what}; nothing was removed")
     names = frozenset(names)
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    places = map(PurePosixPath, names)
+    temporary = {str(place.with_name(within_temporary(place.name))) for place in places}
 
     def look(place: str | Path, prefix: str) -> None:
         for entry in os.scandir(place):
@@ -204,7 +244,7 @@ def refuse_foreign(folder: Path, names: Collection[str]) -> None:
             if entry.is_dir(follow_symlinks=False) and prefix + entry.name in folders:
                 look(entry.path, f"{prefix}{entry.name}/")
             elif not entry.is_file(follow_symlinks=False) or (
-                prefix + entry.name not in names and (not unfinished or prefix + unfinished[1] not in names)
+                prefix + entry.name not in names and (not unfinished or prefix + unfinished[1] not in temporary)
             ):
                 raise InputError(f"{entry.path}: was not made by this project; nothing was removed, move it first")
 

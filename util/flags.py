@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from typing import NoReturn
 
-from util.errors import shorten, wait_for_rank_0
+from util.errors import one_line, shorten, wait_for_rank_0
 
 LARGEST = 1e6  # for learning rates and the like: far beyond any useful value, and safe in float32
 MOST_WORKERS = 256
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         wait_for_rank_0()
-        super().error(message)
+        super().error(one_line(message))
 
 
 def first_line(doc: str | None) -> str:

@@ -11,11 +11,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from util.errors import InputError
 from util.files import is_clutter, open_file, write_atomically
@@ -56,7 +56,15 @@ METHODS = (  # for the orientations from 2 on
 )
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
-FEW_COLOURS = 64
+FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "TIFF",
+    "GIF",
+)  # Pillow's names of all that is opened: for EPS it would start a program
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 
@@ -179,12 +187,12 @@ def size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
-def list_images(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path, *, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """The image files in a folder, in natural order of their stems; hidden and other files are left out."""
     return in_order(
         path
         for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
+        if path.suffix.lower() in suffixes and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
     )
 
 
@@ -196,16 +204,19 @@ def in_order(images: Iterable[Path]) -> list[Path]:
     return [path for stem in natural_order(by_stem) for path in sorted(by_stem[stem])]
 
 
-def list_frames(folder: str | Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
+def list_frames(
+    folder: str | Path, *, leave_out: Collection[Path] = (), suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> list[Path]:
     """`list_images`, for a folder whose files are identified by their stems, without those in `leave_out`.
 
     Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
     for path in Path(folder).iterdir():
-        if path.suffix.lower() in IMAGE_SUFFIXES and not is_clutter(path.name) and path.exists() and not path.is_file():
+        if path.suffix.lower() in suffixes and not is_clutter(path.name) and path.exists() and not path.is_file():
             raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
     others = {path.resolve() for path in leave_out}
-    return refuse_twins([path for path in list_images(folder) if not others or path.resolve() not in others])
+    images = list_images(folder, suffixes=suffixes)
+    return refuse_twins([path for path in images if not others or path.resolve() not in others])
 
 
 def refuse_twins(images: list[Path]) -> list[Path]:
@@ -238,6 +249,14 @@ def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
         masks = [path for path in firsts if _looks_like_mask(path)]
         if masks and len(masks) < len(firsts):
             raise InputError(f"{masks[0]}: looks like a mask among frames; move masks to a folder of their own")
+
+
+def masks_among(frames: Sequence[Path]) -> list[Path]:
+    """Some of the pictures among frames of one kind that look like masks, while most do not; a title may look so too."""
+    by_size = sorted(frames, key=lambda path: path.stat().st_size)
+    middle = by_size[len(by_size) // 2]
+    small = [path for path in by_size if SMALL * path.stat().st_size < middle.stat().st_size][:MOST_KINDS]
+    return [path for path in small if _looks_like_mask(path)] if small and not _looks_like_mask(middle) else []
 
 
 def _looks_like_mask(path: Path) -> bool:
@@ -372,9 +391,21 @@ def read_label_map(path: str | Path) -> LabelMap:
 
 
 def read_grey(path: str | Path) -> np.ndarray:
-    """The brightness of an image of any mode, (H, W) uint8, ignoring transparency; raises `InputError` if unreadable."""
+    """The brightness of an image of any mode, (H, W) uint8 (`brightness`); raises `InputError` if unreadable."""
     with open_image(path) as image:
-        return np.array((_deep_as_8_bits(image, None) if _is_deep_grey(image) else image).convert("L"))
+        return brightness(image)
+
+
+def brightness(image: Image.Image) -> np.ndarray:
+    """(H, W) uint8; transparent pixels are black, or the opacity counts if all opaque ones are alike, as drawn on nothing."""
+    image = image if image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") else as_rgb(image)
+    if not image.has_transparency_data:
+        return np.array(image.convert("L"))
+    grey, alpha = (np.asarray(channel) for channel in image.convert("RGBA").convert("LA").split())
+    opaque = grey[alpha > 127]
+    if alpha.min() < 255 and opaque.size and opaque.min() == opaque.max():
+        return alpha.copy()
+    return np.where(alpha > 127, grey, np.uint8(0))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -452,6 +483,14 @@ def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None)
     write_atomically(path, lambda file: file.write(encoded.getbuffer()))
 
 
+def open_picture(file: BinaryIO) -> Image.Image:
+    """Pillow's image of an open file, not loaded; raises what Pillow does, and `OSError` unless it is of `FORMATS`."""
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise OSError(f"it is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from error
+
+
 @contextlib.contextmanager
 def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
     """A Pillow image as a context, loaded and turned upright (EXIF) unless `load` is false.
@@ -461,7 +500,7 @@ def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            image = stack.enter_context(Image.open(stack.enter_context(open_file(path))))
+            image = stack.enter_context(open_picture(stack.enter_context(open_file(path))))
             count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # cameras append a preview
             if load:
                 image.load()  # truncation is detected only here

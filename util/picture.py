@@ -1,5 +1,7 @@
 """Visualisation: label maps drawn over frames, and contact sheets."""
 
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,9 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from util.errors import InputError
-from util.files import write_atomically
+from util.files import refuse_existing, write_atomically
 from util.image import IGNORED, colour_map, read_image, size_text
 
+MARK, AFTER_HEADER = b"Software\0STCN", 33  # a text in our PNGs, and the bytes before it
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 LONGEST_LINE = 24  # characters per line of a row's name
 
@@ -99,7 +102,16 @@ def _scaled(picture: np.ndarray, height: int) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
+def refuse_picture(path: str | Path, *, overwrite: bool) -> None:
+    """Raise `InputError` unless the name is a PNG's, and if a file that `write_picture` has not written has it already."""
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"{path}: expected a file name that ends in .png")
+    refuse_existing(path, overwrite=overwrite, mark=MARK)
+
+
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB, or (H, W, 4) with alpha, as a PNG, atomically."""
-    encoded = cv2.imencode(".png", picture[..., [2, 1, 0, 3][: picture.shape[2]]])[1]
-    write_atomically(path, lambda file: file.write(encoded.tobytes()))
+    """Write (H, W, 3) uint8 RGB, or (H, W, 4) with alpha, as a PNG with `MARK`, atomically."""
+    encoded = cv2.imencode(".png", picture[..., [2, 1, 0, 3][: picture.shape[2]]])[1].tobytes()
+    signed = b"tEXt" + MARK
+    chunk = struct.pack(">I", len(MARK)) + signed + struct.pack(">I", zlib.crc32(signed))
+    write_atomically(path, lambda file: file.write(encoded[:AFTER_HEADER] + chunk + encoded[AFTER_HEADER:]))

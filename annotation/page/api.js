@@ -3,6 +3,7 @@
 async function ask(method, path, body) {
   const response = await fetch(path, { method, body });
   if (response.ok) return response;
+  if (response.status === 413) throw new Error('That is too much at once.');
   if (response.status === 403) throw new Error('The server has been started again: open the address that it has printed.');
   const text = await response.text();
   let told = text;
@@ -20,6 +21,10 @@ export const give = async (index, labels) => (await ask('PUT', `/api/mask/${inde
 export const forget = async (index) => (await ask('DELETE', `/api/mask/${index}`)).json();
 export const cut = (index, hints) => bytes('POST', `/api/cut/${index}`, hints);
 export const scribble = (index, hints) => bytes('POST', `/api/scribble/${index}`, hints);
+export const importFiles = (index, object, files) => {
+  const query = new URLSearchParams([['object', object], ...files.flatMap((file) => [['name', file.name], ['size', file.size]])]);
+  return bytes('POST', `/api/import/${index}?${query}`, new Blob(files));
+};
 export const addObject = (name) => json('POST', '/api/object', { name });
 export const changeObject = (id, change) => json('PATCH', `/api/object/${id}`, change);
 export const removeObject = (id) => json('DELETE', `/api/object/${id}`);

@@ -120,6 +120,18 @@ function edit(change) {
 
 function clear() { edit(({ data }) => data.forEach((label, i) => { if (label === page.object) data[i] = 0; })); }
 
+const importFiles = trying(async () => {
+  const files = [...$('files').files], index = shown.index;
+  $('files').value = ''; // so that the same file can be chosen again
+  if (!files.length) return;
+  tell('Reading…');
+  await shown.queue;
+  const labels = await api.importFiles(index, page.object, files);
+  if (index !== shown.index || !shown.labels) throw new Error('Not imported: another frame is shown now.');
+  edit(({ data }) => data.set(labels));
+  tell(`Imported ${files.map((file) => file.name).join(', ')}.`);
+});
+
 function least() {
   const index = line.leastSure();
   if (index === null) tell('There is nothing to compare yet: follow first.'); else { page.watching = false; go(index); }
@@ -194,9 +206,10 @@ function undo(again) {
 
 for (const [id, action] of Object.entries({
   follow, stop: trying(api.stop), add, keep: () => edit(), forget: () => shown.forget(), clear, play, least,
-  fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
+  import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 
+$('files').addEventListener('change', importFiles);
 $('number').addEventListener('change', () => { page.watching = false; page.playing = false; go(Number($('number').value) || 0); });
 $('number').addEventListener('keydown', (event) => { if (event.key === 'Enter') $('stage').focus(); });
 $('export').addEventListener('change', trying(async () => {

@@ -200,12 +200,25 @@ def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -
     problems = [f"{found[stem]}: no such frame in {images}" for stem in found if stem not in frames]
     if every_frame:
         problems += [f"{masks / stem}.png: no such mask" for stem in frames if stem not in found]
-    return problems + check_pairs([(path, found.get(stem)) for stem, path in frames.items()], one_size=True, decode=decode)
+    pairs = [(path, found.get(stem)) for stem, path in frames.items()]
+    try:  # what 255 means depends on all masks
+        read = MaskReader.of((mask for _, mask in pairs if mask is not None), note=None).read if decode else None
+    except InputError as error:
+        return [*problems, str(error)]
+    return problems + check_pairs(pairs, read, mask_size, one_size=True, decode=decode)
 
 
-def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode: bool, grey: bool = False) -> list[str]:
-    """Problems of images and their masks (`grey`: masks of any mode); with `one_size`, all images must have the same size."""
-    read, size_of = (read_grey, image_size) if grey else (_labels, mask_size)
+def check_pairs(
+    pairs: list[tuple[Path, Path | None]],
+    read: Callable[[Path], np.ndarray] | None,
+    size_of: Callable[[Path], tuple[int, int]],
+    *,
+    one_size: bool,
+    decode: bool,
+) -> list[str]:
+    """Problems of images and their masks, as `read` decodes these or `size_of` reads their headers; with `one_size`, all
+    images must have the same size.
+    """
     problems, first = [], None
     for image, mask in pairs:
         try:
@@ -214,7 +227,7 @@ def check_pairs(pairs: list[tuple[Path, Path | None]], *, one_size: bool, decode
             if one_size and size != first:
                 problems.append(f"{image}: frame is {size_text(size)}, the first one is {size_text(first)}")
             if mask is not None:
-                found = (read(mask).shape if decode else size_of(mask))[:2]
+                found = (read(mask).shape if decode and read else size_of(mask))[:2]
                 if found != size:
                     problems.append(f"{mask}: mask is {size_text(found)}, its image is {size_text(size)}")
         except InputError as error:
@@ -262,12 +275,8 @@ def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
     if not pairs:
         problems.append(f"{folder}: expected photographs name.jpg with masks name.png, found none")
     chunks = [pairs[i : i + PHOTOGRAPHS_A_JOB] for i in range(0, len(pairs), PHOTOGRAPHS_A_JOB)]
-    jobs = [partial(check_pairs, chunk, one_size=False, decode=decode, grey=True) for chunk in chunks]
+    jobs = [partial(check_pairs, chunk, read_grey, image_size, one_size=False, decode=decode) for chunk in chunks]
     return DataSet(name, STATIC_PAIRS.get(name), len(pairs), jobs, problems)
-
-
-def _labels(mask: Path) -> np.ndarray:
-    return MaskReader(note=None).read(mask)
 
 
 def _run(job: Job) -> list[str]:

@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 
 from dataset.generated import Writer, add_generation_flags, generate
+from dataset.label_map import MOST_OBJECTS, MaskReader
 from dataset.sources import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, first_line, positive_int
-from util.image import read_grey, read_image, read_label_map
+from util.image import read_grey, read_image, size_text
 from util.progress import progress_bar
 
 VERSION = 2  # of the data; increase it with every change to the output
@@ -122,31 +123,34 @@ class VideoScene(Collage):
         start = int(rng.integers(max(1, len(video) - step * (length - 1))))
         frames = [video[min(start + step * t, len(video) - 1)] for t in range(length)]
         self.video = frames[:: -1 if rng.random() < 0.5 else 1]
-        behind = max(int(_objects(mask).max()) for _, mask in frames)
+        self.reader = MaskReader.of((mask for _, mask in video), note=None)
+        behind = max(int(self.reader.read(mask).max()) for _, mask in frames)
         chosen = rng.choice(len(photographs), int(rng.integers(0, 3)), replace=False)
         if len(chosen) == 2 and rng.random() < 0.4:
             chosen[1] = chosen[0]
         cut_outs = [_cut_out(rng, *_photograph(*photographs[i])) for i in chosen]
         cut_outs = [c._replace(size=c.size * rng.uniform(0.5, 1), growth=1.7 * c.growth) for c in cut_outs]
         shutter = rng.uniform(0, 0.8) if rng.random() < 0.5 else 0
-        super().__init__(cut_outs, behind=behind, length=length, shutter=shutter)
+        super().__init__(cut_outs[: MOST_OBJECTS - behind], behind=behind, length=length, shutter=shutter)
 
     def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         picture, mask = self.video[t]
-        image, size = read_image(picture), PHOTO_SIZE[::-1]
+        image, labels, size = read_image(picture), self.reader.read(mask), PHOTO_SIZE[::-1]
+        _refuse_other_size(mask, labels, image)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC)
-        return image, cv2.resize(_objects(mask), size, interpolation=cv2.INTER_NEAREST)
-
-
-def _objects(mask: Path) -> np.ndarray:
-    """A label map without the ignored pixels (255)."""
-    labels = read_label_map(mask).labels
-    return np.where(labels == 255, 0, labels).astype(np.uint8)
+        return image, cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
 
 
 def _photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
     """The picture (H, W, 3) uint8 RGB and its mask (H, W) uint8, 0 and 1."""
-    return read_image(picture), (read_grey(mask) > 127).astype(np.uint8)
+    image, grey = read_image(picture), read_grey(mask)
+    _refuse_other_size(mask, grey, image)
+    return image, (grey > 127).astype(np.uint8)
+
+
+def _refuse_other_size(mask: Path, labels: np.ndarray, image: np.ndarray) -> None:
+    if labels.shape != image.shape[:2]:
+        raise InputError(f"{mask}: mask is {size_text(labels.shape)}, its picture is {size_text(image.shape)}")
 
 
 def _cut_out(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> CutOut:

@@ -13,7 +13,7 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import numpy as np
 from PIL import Image
 
-from dataset.benchmarks import chosen_videos, davis_videos
+from dataset.benchmarks import add_videos_flags, davis_videos
 from dataset.video import Video
 from model import STCN, VideoSegmenter, load_for_inference
 from util.errors import InputError, one_line_errors
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--davis_path", default="../DAVIS/2016", metavar="DIR", help="DAVIS, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2016, help="year of DAVIS")
-    result.add_argument("--videos", nargs="+", metavar="NAME", help="videos from left to right (default: all)")
+    add_videos_flags(result)  # from left to right
     result.add_argument("--frames", type=positive_int, default=60, metavar="N", help="frames of each video, at most")
     result.add_argument("--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint")
     result.add_argument("--output", default="docs/example.webp", metavar="WEBP", help="file to write")
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     network = load_for_inference(arguments.model)
-    videos = chosen_videos(davis_videos(arguments.davis_path, year=arguments.year), arguments.videos)
+    videos = davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
     drawn = [islice(followed(video, network), 0, arguments.frames, SHOWN_EVERY) for video in videos]
     first, *others = (Image.fromarray(sheet([row], height=HEIGHT)) for row in zip(*drawn, strict=False))  # to the shortest
     durations = [FIRST, *[OTHERS] * len(others)]

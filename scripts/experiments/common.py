@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import evaluation.scores as scoring
-from dataset.benchmarks import chosen_videos, davis_videos
+from dataset.benchmarks import add_videos_flags, davis_videos
 from dataset.video import Video
 from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
 from evaluation.results import ResultFolder
@@ -32,7 +32,7 @@ def experiment_parser(name: str, doc: str | None, *, data: bool = True) -> argpa
     result.add_argument("--model", nargs="+", default=[LIGHT], metavar="FILE", help="checkpoints, ours or released")
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
-    result.add_argument("--videos", nargs="+", metavar="NAME", help="only these of its videos (default: all)")
+    add_videos_flags(result)
     result.add_argument(
         "--size",
         type=int_between(SMALLEST_SIZE, LARGEST_SIZE),
@@ -52,7 +52,7 @@ def add_memory_flags(parser: argparse.ArgumentParser) -> None:
 
 def videos_of(arguments: argparse.Namespace) -> list[Video]:
     """Raises `InputError` when the data set lacks one that `--videos` names."""
-    return chosen_videos(davis_videos(arguments.davis_path, year=arguments.year), arguments.videos)
+    return davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
 
 
 def network_of(path: str, arguments: argparse.Namespace) -> STCN:

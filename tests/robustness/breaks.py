@@ -11,10 +11,13 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
+import cv2
 import numpy as np
 import torch
 from films import noise, write_film
@@ -177,6 +180,85 @@ def bomb(path: Path, side: int) -> None:
 # any files and folders
 
 
+def alpha_only(path: Path, _: object) -> None:
+    """All that the picture shows is in its alpha."""
+
+    def change(image: Image.Image) -> Image.Image:
+        clear = Image.new("RGBA", image.size)
+        clear.putalpha(image.convert("L").point(lambda value: 255 * (value > 0)))
+        return clear
+
+    converted(path, change, "PNG")
+
+
+def deep(path: Path, factor: int) -> None:
+    """A colour picture of 16 bits per channel, which holds 8 bits times a factor."""
+    values = np.asarray(Image.open(path).convert("RGB")).astype(np.uint16) * np.uint16(factor)
+    replace(path, cv2.imencode(".png", values[..., ::-1])[1].tobytes())
+
+
+def in_disguise(path: Path, kind: str) -> None:
+    """A file of another format under this name, among them some for which Pillow would start a program."""
+    texts = {
+        "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n(escaped) (w) file closefile\nshowpage\n%%EOF\n",
+        "SVG": b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="48"><image href="notes.txt"/></svg>',
+        "PDF": b"%PDF-1.4\n1 0 obj\n<</Type/Catalog>>\nendobj\ntrailer\n<</Root 1 0 R>>\n",
+        "XPM": b'/* XPM */\nstatic char *x[] = {"1 1 1 1", "a c red", "a"};\n',
+    }
+    if kind in texts:
+        replace(path, texts[kind])
+    else:
+        converted(path, lambda image: image.convert("RGB"), kind)
+
+
+def films(path: Path, kind: str) -> None:
+    """A film with equal times, or whose frames change their order late in an AVI."""
+    suffix, codec, count = {"equal": ("matroska", "mjpeg", 8), "late": ("avi", "libx264", 80)}[kind]
+    replace(path, b"")
+    with av.open(str(path), "w", format=suffix) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = 48, 64
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.options = {} if codec == "mjpeg" else {"bf": "2", "g": "200", "sc_threshold": "0", "b-adapt": "0"}
+        stream.codec_context.time_base = Fraction(1, 1000 if codec == "mjpeg" else 25)
+        for t in range(count):
+            frame = av.VideoFrame.from_ndarray(noise(t, (48, 64)), format="rgb24").reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = t, Fraction(1, 25)
+            if kind == "late" and t < 70:
+                frame.pict_type = av.video.frame.PictureType.P if t else av.video.frame.PictureType.I
+            for packet in stream.encode(frame):
+                if kind == "equal":
+                    packet.pts = packet.dts = 40 * (t - (t in (3, 5)))
+                container.mux(packet)
+        container.mux(stream.encode())
+
+
+LISTS = {
+    "ffconcat": "ffconcat version 1.0\nfile other.mp4\nfile notes.txt\n",
+    "m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\nother.mp4\n#EXT-X-ENDLIST\n",
+    "m3u8 from the network": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 33\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S">'
+    '<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>other.mp4</BaseURL>'
+    "</Representation></AdaptationSet></Period></MPD>",
+    "playlist": "[playlist]\nFile1=other.mp4\nNumberOfEntries=1\n",
+}
+
+
+def film_list(path: Path, kind: str) -> None:
+    """A text that leads to the film, which lies beside it under another name."""
+    if not os.path.lexists("other.mp4"):
+        shutil.copy(path, "other.mp4")
+    replace(path, LISTS[kind])
+
+
+def bit(path: Path, seed: int) -> None:
+    """One bit of the file is another one."""
+    chosen, content = random.Random(seed), bytearray(path.read_bytes())
+    content[chosen.randrange(len(content))] ^= 1 << chosen.randrange(8)
+    replace(path, bytes(content))
+
+
 def cut(path: Path, fraction: float) -> None:
     content = path.read_bytes()
     replace(path, content[: int(len(content) * fraction)])
@@ -293,13 +375,14 @@ def weights(path: Path, seed: int) -> None:
                 lambda t: t.to_sparse(),
                 lambda t: t.tolist(),
             ),
+            *(lambda t: torch.zeros(1).expand(t.shape), lambda t: t.requires_grad_() if t.is_floating_point() else t),
             *(lambda t: t.reshape(-1)[:1], lambda t: t.bfloat16(), lambda t: t.t() if t.ndim == 2 else t.transpose(0, -1)),
         )
         table[name] = chosen.choice(changes)(old)
     elif chosen.random() < 0.3:
         del table[name]
     else:
-        table[name] = chosen.choice(VALUES)
+        table[name] = chosen.choice((*VALUES, torch.tensor(1), torch.tensor([1, 2]), 2.0, (1,), b"x"))
     file = BytesIO()
     torch.save(content, file)
     replace(path, file.getvalue())
@@ -336,6 +419,60 @@ def member(path: Path, argument: tuple[str, str]) -> None:
         archive.addfile(info, BytesIO(content))
 
 
+def raw_names(path: Path, name: bytes) -> None:
+    """Names in an archive that are no text in UTF-8; the archive's structure stays."""
+    content = path.read_bytes()
+    replace(path, content.replace(b"00001", name))
+
+
+def headers(path: Path, argument: tuple[str, str]) -> None:
+    """A tar, as small as `tar.gz` makes it, whose first member has an odd header for its extended attributes."""
+    key, value = argument
+    file = BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("DAVIS/JPEGImages/480p/ant/00000.jpg")
+        info.size, info.pax_headers = 4, {key: value * (300 << 20) if value == "0" and key == "comment" else value}
+        if key.startswith("GNU.sparse.map"):
+            info.pax_headers["GNU.sparse.size"] = "9"
+        archive.addfile(info, BytesIO(b"evil"))
+    replace(path, file.getvalue())
+
+
+def dates(path: Path, date: int) -> None:
+    os.utime(path, (date, date))
+
+
+# folders as they are on other machines; all stays readable, so a run must end as if nothing had happened
+
+
+def litter(path: Path, name: str) -> None:
+    place = path / name
+    if os.path.lexists(place):
+        return
+    if name.endswith("/"):
+        place.mkdir()
+        (place / "00000.jpg").write_bytes(b"no picture")
+        (place / "x@SynoEAStream").touch()
+    else:
+        place.write_bytes(b"no picture")
+
+
+def behind_a_link(path: Path, kind: str) -> None:
+    """The file or folder lies elsewhere, and a link in its place; or links lie in a folder in its place."""
+    place = Path("elsewhere", *path.parts[:-1])
+    if os.path.lexists(place / path.name):
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    target = Path(os.path.relpath(place / path.name, path.parent.resolve()))
+    path.rename(place / path.name)
+    if kind == "each file" and (place / path.name).is_dir():
+        path.mkdir()
+        for each in (place / path.name).iterdir():
+            (path / each.name).symlink_to(Path("..", target, each.name))
+    else:
+        path.symlink_to(place.resolve() / path.name if kind == "absolute" else target)
+
+
 def film(path: Path, frames: int) -> None:
     replace(path, b"")
     write_film(path, [noise(t, (48, 64)) for t in range(frames)])
@@ -370,10 +507,16 @@ PICTURES: dict[str, tuple[Callable[[Path, Any], None], tuple]] = {
     ),
     "another size": (lambda path, size: converted(path, lambda i: i.resize(size, 0), Image.open(path).format), SIZES),
     "turned": (turned, (3, 6, 9)),
+    "alpha only": (alpha_only, (None,)),
+    "deep colours": (deep, (1, 16, 257)),
+    "in disguise": (in_disguise, ("EPS", "SVG", "PDF", "XPM", "TIFF", "ICO", "PCX", "TGA", "ICNS", "SGI")),
     "a bomb": (bomb, (50_000, 50_000, 12_000)),
 }
 MASKS = {"ids": (ids, IDS)}
 FILES = {
+    "one bit": (bit, tuple(range(100))),
+    "behind a link": (behind_a_link, ("relative", "absolute")),
+    "dates": (dates, (0, -(10**9), 2**31, 7_258_118_400)),
     "cut": (cut, (0.0, 0.1, 0.5, 0.9, 0.99)),
     "garbled": (garbled, tuple(range(50))),
     "text": (lambda path, _: replace(path, "hello\n"), (None,)),
@@ -385,6 +528,11 @@ FILES = {
     "link": (link, ("nowhere", ".", "/dev/zero", "/dev/null", "/etc/passwd", "/dev/full", "/proc/self/mem", "/")),
 }
 FOLDERS = {
+    "litter": (
+        litter,
+        ("@eaDir/", "lost+found/", "__MACOSX/", ".git/", ".DS_Store", "Thumbs.db", "desktop.ini", "._00000.jpg", ".nfs0001"),
+    ),
+    "linked folder": (behind_a_link, ("relative", "absolute", "each file")),
     "no folder": (lambda path, _: shutil.rmtree(path), (None,)),
     "a file": (lambda path, _: replace(path, "x"), (None,)),
     "copied": (copied, NAMES),
@@ -410,12 +558,24 @@ JSONS = {
 }
 CHECKPOINTS = {"weights": (weights, tuple(range(400))), "code": (code, ("pickle", "zip", "old"))}
 ARCHIVES = {
+    "one bit": (bit, tuple(range(200))),
+    "raw names": (raw_names, (b"\xff\xfe\xfd01", b"0\xf6\xdf01", b"\xc3(001")),
+    "headers": (
+        headers,
+        (
+            *(("size", value) for value in ("abc", "-5", "9" * 30, "1e3", "7")),
+            *(("GNU.sparse.map", value) for value in ("0,1,x", "0", "0,1", "0," + "9" * 20)),
+            *(("path", value) for value in ("../evil", "x" * 5000, "\n")),
+            *(("comment", "0"), ("mtime", "nan"), ("GNU.sparse.major", "1"), ("linkpath", "/etc/passwd")),
+        ),
+    ),
     "member": (
         member,
         tuple((name, kind) for name in MEMBERS for kind in ("file", "link", "hard", "device", "bomb", "nested")),
-    )
+    ),
 }
-FILMS = {"film": (film, (1, 2, 3))}
+FILMS = {"film": (film, (1, 2, 3)), "odd film": (films, ("equal", "late")), "list": (film_list, tuple(LISTS))}
+HEALTHY = {"behind a link", "linked folder", "litter", "dates"}
 OUTPUTS: dict[str, tuple[Callable[[Path, Any], None], tuple]] = {
     "output: a file": (lambda path, _: replace(path, "precious"), (None,)),
     "output: a link": (link, ("nowhere", ".", "out", "frames", "DAVIS", "/dev/null", "/proc")),
@@ -446,5 +606,5 @@ def tables_for(path: str, *, folder: bool) -> list[dict]:
     if folder:
         return [FOLDERS]
     own = {".jpg": [PICTURES], ".png": [PICTURES, MASKS], ".txt": [TEXTS], ".json": [JSONS, JSONS], ".pth": [CHECKPOINTS] * 3}
-    own |= {".zip": [ARCHIVES], ".tar": [ARCHIVES], ".mp4": [FILMS]}
+    own |= {".zip": [ARCHIVES] * 2, ".tar": [ARCHIVES] * 2, ".gz": [ARCHIVES] * 2, ".mp4": [FILMS] * 2}
     return [FILES, *own.get(Path(path).suffix, [])]

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import good
 import trials
-from breaks import OUTPUTS, Break, tables_for
+from breaks import HEALTHY, OUTPUTS, Break, tables_for
 from cases import Stream, TookTooLong, stop
 from conftest import ROOT, run_script
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -152,7 +152,10 @@ def run(case: Case, root: Path) -> tuple[Trial, list[str]]:
             each.apply()
     before, results = trials.snapshot(here), trials.snapshot(here, inside="out") if case.prior else {}
     trial = call(command, case.flag)
-    problems = trial.problems(root / "baseline" / case.command, [each.path for each in case.breaks], case.flag)
+    broken = [each.path for each in case.breaks if each.kind not in HEALTHY or each.path.startswith("out")]
+    problems = trial.problems(root / "baseline" / case.command, broken, case.flag)
+    if case.breaks and not broken and not case.flag and not case.prior and trial.status != command.good_status:
+        problems.append(f"refused what is healthy: {trial.last[:300]}")
     changed = {name for name, _ in trials.snapshot(here).items() ^ before.items() if not trials.may_change(name)}
     # the folder for the results may be a link, and so may the parts of a data set in it
     parts = "link" if command.words[0].startswith("prepare_") else ""
@@ -166,7 +169,7 @@ def run(case: Case, root: Path) -> tuple[Trial, list[str]]:
     ):
         problems += [] if all(trials.may_change(name) for name in lost) else [f"lost results: {sorted(lost)[:3]}"]
     clean = not case.prior and not any(each.path.startswith("out") for each in case.breaks)
-    if not problems and command.resumes and trial.status and not case.flag and clean:
+    if not problems and command.resumes and broken and trial.status and not case.flag and clean:
         problems += mended(case, root)
     os.chdir(root)
     return trial, problems
@@ -246,6 +249,8 @@ def main(words: Sequence[str] | None = None) -> int:
             trial, problems = run(case, root)
             counts[f"status {trial.status}"] += 1
             counts[f"command {case.command}"] += 1
+            for each in case.breaks:
+                counts[f"kind {each.kind}"] += 1
             counts["seconds"] += trial.seconds
             for problem in problems:
                 counts[problem.split(":")[0]] += 1
@@ -266,7 +271,7 @@ def main(words: Sequence[str] | None = None) -> int:
             silent = settings(max_examples=number, phases=[Phase.generate], **quiet)
             seed(arguments.seed)(silent(given(chosen)(attempt)))()
     print(told(counts))
-    return int(any(not name.startswith(("cases", "status", "command", "seconds")) for name in counts))
+    return int(any(not name.startswith(("cases", "status", "command", "kind", "seconds")) for name in counts))
 
 
 def told(counts: Counter[str]) -> str:

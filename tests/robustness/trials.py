@@ -3,19 +3,22 @@
 import contextlib
 import os
 import re
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import av
 import numpy as np
+from av.error import InvalidDataError
 from cases import DATA, NET, SIZE, davis, film, own, train, youtube
 from films import square
 from PIL import Image
 
 from annotation.session import Session
-from dataset.video_file import open_video
+from dataset.video_file import VideoFile, open_video
 from evaluation.results import read_record
 from model import load_network
 from model.scribble import ScribbleNetwork, save_scribble_network
@@ -162,6 +165,18 @@ def check_film(trial: Trial, baseline: Path, broken: Sequence[str], flag: tuple[
         source = open_video(trial.command.words[1])
         if {path.stem for path in masks.iterdir()} != set(source.names):
             yield "some masks are missing"
+        if isinstance(source, VideoFile) and (decoded := count_frames(source.path)) > len(source.names):
+            yield f"{decoded} frames became {len(source.names)}"
+
+
+def count_frames(path: Path) -> int:
+    """The number of whole frames that FFmpeg makes of a file, whatever times they have."""
+    count = 0
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            with contextlib.suppress(InvalidDataError):
+                count += sum(not frame.is_corrupt for frame in packet.decode())
+    return count
 
 
 def check_files(trial: Trial, baseline: Path, broken: Sequence[str], flag: tuple[str, ...]) -> Iterator[str]:
@@ -169,7 +184,7 @@ def check_files(trial: Trial, baseline: Path, broken: Sequence[str], flag: tuple
     originals = {path.relative_to(baseline): path for path in walk(baseline / "out") if path.is_file()}
     if trial.status == 0 and not broken and (missing := [str(name) for name in originals if not Path(name).is_file()]):
         yield f"missing: {missing[:3]}"
-    if all(each.endswith(".zip") for each in broken):
+    if all(each.endswith((".zip", ".gz")) for each in broken):
         for path in walk(Path("out")):
             if path.is_file() and path in originals and path.read_bytes() != originals[path].read_bytes():
                 yield f"{path}: another content"
@@ -233,6 +248,8 @@ def build_more(root: Path) -> None:
         for part in ("valid", "all_frames"):
             for path in sorted((root / "YouTube" / part).rglob("*.*")):
                 archive.write(path, path.relative_to(root / "YouTube").as_posix().removeprefix("all_frames/"))
+    with tarfile.open(root / "davis.tar.gz", "w:gz") as archive:
+        archive.add(root / "DAVIS", "DAVIS")
     with zipfile.ZipFile(root / "ecssd.zip", "w") as archive:
         for i in range(4):
             archive.write(root / f"static/ecssd/{i}.jpg", f"images/000{i}.jpg")
@@ -269,6 +286,7 @@ COMMANDS = {
     "annotate": Command(annotate("frames"), ("frames", "net.pth"), "session", 4, complete=begin_session),
     "annotate a film": Command(annotate("film.mp4"), ("film.mp4", "net.pth"), "session", 2),
     "prepare_davis": Command(("prepare_davis", "davis.zip", *INTO), ("davis.zip",), "files", 3),
+    "prepare_davis tar.gz": Command(("prepare_davis", "davis.tar.gz", *INTO), ("davis.tar.gz",), "files", 3),
     "prepare_davis folder": Command(("prepare_davis", "DAVIS", *INTO), ("DAVIS",), "", 3),
     "prepare_youtube": Command(("prepare_youtube", "youtube.zip", *INTO), ("youtube.zip",), "files", 3),
     "prepare_static": Command(("prepare_static", "ecssd.zip", *INTO), ("ecssd.zip",), "files", 3),
