@@ -357,3 +357,12 @@ def test_an_object_drawn_in_black_on_nothing_is_an_object(mode, read):
         mask = Image.merge(mode, [Image.fromarray(0 * ONE)] * (len(mode) - 1) + [Image.fromarray(255 * ONE)])
     for options in ({}, {"union": True}):
         assert np.array_equal(read(mask, **options)[0], ONE)
+
+
+def test_soft_edges_are_cut_at_half_where_all_objects_count_as_one(tmp_path):
+    sharp = np.zeros((12, 16), np.uint8)
+    sharp[3:9, 4:12] = 255
+    soft = np.array(Image.fromarray(sharp).resize((64, 48), Image.Resampling.BILINEAR))
+    assert len(np.unique(soft)) > 2
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    np.testing.assert_array_equal(MaskReader(union=True).read(tmp_path / "soft.png"), soft > 127)
