@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from forks import ForkedScript
@@ -13,8 +14,9 @@ from forks import ForkedScript
 class Running(ForkedScript):
     """annotate.py, once it listens."""
 
-    def __init__(self, video: Path, output: Path, *flags: object) -> None:
-        super().__init__(output.with_name(f"{output.name}.log"), "annotate", video, "--output", output, "--port", "0", *flags)
+    def __init__(self, video: Path, output: Path, *flags: object, first: Callable[[], object] | None = None) -> None:
+        words = ("annotate", video, "--output", output, "--port", "0", *flags)
+        super().__init__(output.with_name(f"{output.name}.log"), *words, first=first)
         told = re.compile(r"(http://127.0.0.1:(\d+)/\?token=(\S+))\n")
         self.until(lambda: told.search(self.log.read_text()))
         self.address, port, self.token = told.search(self.log.read_text()).groups()

@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +18,8 @@ import numpy as np
 import pytest
 import segment_video
 import torch
-from conftest import PALETTE
+from conftest import PALETTE, ROOT
 from films import SIZE, noise, picture, square, write_film, write_folder
-from forks import ForkedScript
 from PIL import Image
 
 from evaluation.propagate import Propagation
@@ -134,15 +135,21 @@ def test_without_a_snapshot_it_starts_anew(both_ways, script, tmp_path, monkeypa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
 
 
-def test_a_killed_run_goes_on(both_ways, script, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on(both_ways, script, tmp_path):
     assert script(*both_ways, "--output", tmp_path / "undisturbed") == 0
-    out, step = tmp_path / "out", VideoSegmenter.step
-    with monkeypatch.context() as patch:
-        patch.setattr(segment_video.Snapshots, "due", True)
-        patch.setattr(VideoSegmenter, "step", lambda *a, **k: (time.sleep(0.1), step(*a, **k))[1])
-        run = ForkedScript(tmp_path / "log", *both_ways, "--output", out)
-    run.until((out / "unfinished/masks/00003.png").exists)
-    assert run.kill() == [-signal.SIGKILL]
+    slow = (
+        "import sys, time, segment_video as s; from model import VideoSegmenter as V; step = V.step\n"
+        "V.step = lambda *a, **k: (time.sleep(0.1), step(*a, **k))[1]\n"
+        "s.Snapshots.due = True; sys.exit(s.main())"
+    )
+    out = tmp_path / "out"
+    arguments = [*map(str, both_ways[1:]), "--output", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    with subprocess.Popen([sys.executable, "-c", slow, *arguments], env=environment, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (out / "unfinished/masks/00003.png").exists():
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert not (out / "masks").exists()
     assert script(*both_ways, "--output", out) == 0
     assert content(out) == content(tmp_path / "undisturbed")

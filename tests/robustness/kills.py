@@ -60,14 +60,14 @@ class Subject(ABC):
     @abstractmethod
     def words(self) -> tuple[str, ...]: ...
 
-    def start(self) -> Fork:
+    def start(self) -> Any:
         return Fork(partial(run_script, *self.words()))
 
     def kill_after(self, run: Fork, seconds: float) -> bool:
         """Kill a run some time after its start; returns whether it was still at work."""
         time.sleep(seconds)
         run.kill()
-        return any(status < 0 for status in run.status)
+        return any(status < 0 for status in run.wait())
 
     def attempt(self, expected: Path, seconds: float, chosen: random.Random) -> tuple[list[str], int]:
         """One trial: kill one to three times, then let it end.  Returns what is wrong and how often it was killed at work."""
@@ -81,8 +81,8 @@ class Subject(ABC):
         return [*problems, *self.wrong(expected)], killed
 
     def finish(self, run: Fork) -> None:
-        if any(run.wait()):
-            raise AssertionError(f"status {run.status}")
+        if any(statuses := run.wait()):
+            raise AssertionError(f"status {statuses}")
 
     def wrong(self, expected: Path) -> list[str]:
         """What differs from the undisturbed results, when this run has ended."""
@@ -129,12 +129,17 @@ class Evaluation(Subject):
         return folders_are_whole(self.out, expected, list(self.videos))
 
 
+def keep_all_snapshots() -> None:
+    """Take a snapshot after each frame."""
+    Snapshots.due = True  # type: ignore[method-assign]
+
+
 class OwnVideo(Subject):
     def build(self) -> None:
         write_film(Path("film.mp4"), [np.asarray(good.picture(t)) for t in range(12)])
         write_label_map("mask.png", labels(1), None)
         good.save_network(good.build_light_network(), Path("net.pth"))
-        Snapshots.due = True  # type: ignore[method-assign] (a snapshot after each frame)
+        keep_all_snapshots()
 
     def words(self) -> tuple[str, ...]:
         return ("segment_video", "film.mp4", "--mask", "6:mask.png", "--output", "out", *NET)
@@ -198,13 +203,12 @@ class Page(Subject):
     def build(self) -> None:
         write_folder(Path("frames"), self.length, SIZE)
         good.save_network(good.build_light_network(), Path("net.pth"))
-        Snapshots.due = True  # type: ignore[method-assign]
 
     def words(self) -> tuple[str, ...]:
         return ()
 
-    def start(self) -> Fork:
-        return Following(Path("frames"), self.out, *NET)
+    def start(self) -> Any:
+        return Following(Path("frames"), self.out, *NET, first=keep_all_snapshots)
 
     def kill_after(self, run: Any, seconds: float) -> bool:
         run.follow_for(seconds)
