@@ -286,7 +286,7 @@ def _refusal(request: Request, error: Exception) -> Response:
 
 
 def _unsaved(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 507 if isinstance(error, WriteError) else 500)
+    return JSONResponse({"error": one_line(str(error))}, 507 if isinstance(error, WriteError) else 500)
 
 
 def _absent(request: Request, error: Exception) -> Response:

@@ -237,6 +237,8 @@ class MaskReader:
         if palette is not None and _is_real(palette):
             return self._like_the_first(path, values, palette, present)
         ids = set(present.tolist()) - {0, WHITE}
+        if self.careful and ids and counts[WHITE] and WHITE in present:
+            self._doubt_white(path, int(counts[WHITE]), {i: int(counts[i]) for i in ids})
         if palette is None and not ids and PURE_WHITE in self.colours:
             return np.where(values == WHITE, np.uint8(self.colours[PURE_WHITE]), np.uint8(0))
         if unknown := ids - self.ids:
@@ -316,6 +318,8 @@ class MaskReader:
                         f"which is {what}; make them equal, or differ by {NEAR} or more"
                     )
         start = max(self.ids | set(self.colours.values()), default=0)
+        if self.own and new == objects:
+            self._tell(f"{path}: shares no colour with the masks before it, so its objects are new ones")
         self.own = True
         return {code: self.colours[code] for code in objects if code in self.colours} | {
             code: start + i for i, code in enumerate(new, start=1)
@@ -397,6 +401,15 @@ class MaskReader:
             raise InputError(f"{path}: expected numbered objects, as in the masks before it, found white with soft edges")
         self._tell(f"{path}: the object has soft edges; above half is the object")
         return np.where(values > 127, np.uint8(WHITE), np.uint8(0))
+
+    def _doubt_white(self, path: str | Path, white: int, others: Mapping[int, int]) -> None:
+        """Tell that 255 beside numbers is no object; raises `InputError` if there is little else.  All by number of pixels."""
+        if sum(others.values()) * 20 < white:
+            raise InputError(
+                f"{path}: expected numbered objects, or white on black, found 255 in {white} pixels and "
+                f"{names_some(map(str, others))} in {sum(others.values())}; make them all one of the two"
+            )
+        self._tell(f"{path}: 255 beside other numbers means 'ignore'; if it is an object, give it a number below")
 
     def _tell(self, text: str) -> None:
         """Say something once for a video."""
@@ -491,7 +504,11 @@ def load_mask(path: str | Path) -> Stored:
         if image.mode == "P":
             return _indices(image)
         if image.mode == "1":
-            return Stored(np.array(image.convert("L")))
+            values, clear = np.array(image.convert("L")), image.info.get("transparency")
+            if clear is None:
+                return Stored(values)
+            # which Pillow does not convert
+            return Stored(np.where((values != 0) == bool(clear), CLEAR, values.astype(np.int64) * 0x010101))
         if image.mode == "L" and not image.has_transparency_data:
             return Stored(_unscaled(np.array(image), image, path))
         if image.mode.startswith("I") or image.mode == "F":

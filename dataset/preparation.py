@@ -8,12 +8,9 @@ killed run continues when it is started again.
 import argparse
 import contextlib
 import io
-import multiprocessing
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -21,10 +18,10 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from dataset.archives import Archive, read_member
-from util.ahead import map_ahead, prepare_worker
+from util.ahead import map_parallel
 from util.errors import InputError
 from util.files import make_folder, one_line_for, open_file, path_in, within_temporary, write_new
-from util.flags import DefaultsFormatter, first_line, worker_count
+from util.flags import DefaultsFormatter, Parser, first_line, worker_count
 from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, brightness, open_picture, refuse_lossy, upright
 from util.lock import Lock
 from util.progress import progress_bar
@@ -74,7 +71,7 @@ class Placement(NamedTuple):
 
 def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -> argparse.ArgumentParser:
     """A parser with the flags that the `prepare_*.py` scripts share; `doc` begins with the description."""
-    parser = argparse.ArgumentParser(description=first_line(doc), formatter_class=DefaultsFormatter)
+    parser = Parser(description=first_line(doc), formatter_class=DefaultsFormatter)
     parser.add_argument(
         "archives",
         nargs="*",
@@ -201,23 +198,6 @@ def prepare(arguments: argparse.Namespace, sources: str, plan: Plan, *, put: Cal
 def one_by_one(plan: Callable[[Archive, Path], Any]) -> Plan:
     """A plan for several archives from a plan for one."""
     return lambda archives, output: [(archive, plan(archive, output)) for archive in archives]
-
-
-def map_parallel(function: Callable[[Any], Any], items: Iterable[Any], *, workers: int) -> Iterator[Any]:
-    """`map(function, items)` in `workers` processes (0: in this one), a few items ahead; results come in order.
-
-    Raises `InputError` if a process dies.
-    """
-    if workers == 0:
-        yield from map(function, items)
-        return
-    # not fork: a fork of a process that has run threads may hang
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker) as pool:
-        try:
-            yield from map_ahead(pool, function, items, limit=8 * workers)
-        except BrokenProcessPool as error:
-            raise InputError("a worker process died; out of memory? Run again with fewer --num_workers to continue") from error
 
 
 def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None = None) -> bytes:

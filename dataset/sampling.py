@@ -4,7 +4,9 @@ A sample depends only on (seed, draw number), not on which worker makes it or wh
 n // L, in that epoch's permutation of the L entries of all data sets.
 """
 
+import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dataset.clip import Clip
-from dataset.shared_memory import is_of_memory, lost_worker, refuse_if_short
+from dataset.shared_memory import is_of_memory, lost_worker, refuse_if_few_files, refuse_if_short
 from dataset.sources import Source
 from dataset.stages import NEAR
 from util.errors import InputError
@@ -122,8 +124,9 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
         cv2.setNumThreads(0)  # its threads would not be in the workers, which are copies of this process
         one = _collate([draws[next(schedule.batches(rank, start))[0]]])
         cv2.setNumThreads(threads)
-        size = sum(part.nbytes for part in one if isinstance(part, Tensor))
-        refuse_if_short(schedule.batch * size, workers=workers, held=schedule.passes)
+        sizes = [part.nbytes for part in one if isinstance(part, Tensor)]
+        refuse_if_short(schedule.batch * sum(sizes), workers=workers, held=schedule.passes)
+        refuse_if_few_files(len(sizes), workers=workers, held=schedule.passes)
     loader = DataLoader(
         draws,
         batch_sampler=schedule.batches(rank, start),
@@ -139,7 +142,19 @@ def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: in
     except (OSError, RuntimeError) as error:
         if not is_of_memory(error):
             raise
-        raise lost_worker(error.with_traceback(None)) from None  # else its traceback would keep the workers alive
+        with _quietly():  # a loader that was not complete complains when it goes
+            error = error.with_traceback(None)  # which would keep the workers alive
+        raise lost_worker(error) from None
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """A context in which errors of objects that are deleted are not shown."""
+    shown, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = shown
 
 
 def _collate(clips: list[Clip]) -> Batch:

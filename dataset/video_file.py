@@ -227,6 +227,8 @@ class VideoFile:
             stream = container.streams[track.index]
             container_name = container.format.name
             cut = self._cut(container_name, end) if track.stamps else None
+            if container_name == "gif" and len(track.stamps) < stream.frames:  # FFmpeg joins those without a delay
+                cut = f"{len(track.stamps)} of {stream.frames} pictures have a time; save it with a delay for each"
             errors = [text.strip() for _, source, text in errors if source == container_name]
             time_base, rate = stream.time_base, stream.average_rate or stream.guessed_rate or Fraction(25)
             self.stream, reorders = track.index, stream.codec_context.has_b_frames

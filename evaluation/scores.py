@@ -8,8 +8,6 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +15,7 @@ import numpy as np
 
 from dataset.label_map import MaskReader
 from evaluation.metrics import Statistics, score_masks, statistics
-from util.ahead import prepare_worker
+from util.ahead import map_parallel
 from util.errors import InputError, names_some, warn
 from util.files import write_text
 from util.image import natural_order, object_ids
@@ -82,12 +80,9 @@ def score_videos(
                 scores[job.name] = score_video(job)
                 bar.increment(len(job.truth))
         else:
-            # not fork: a fork of a process that has run threads may hang
-            spawn = get_context("spawn")
-            with ProcessPoolExecutor(processes, mp_context=spawn, initializer=prepare_worker) as pool:
-                for job, result in zip(ordered, pool.map(score_video, ordered), strict=True):
-                    scores[job.name] = result
-                    bar.increment(len(job.truth))
+            for job, result in zip(ordered, map_parallel(score_video, ordered, workers=processes), strict=True):
+                scores[job.name] = result
+                bar.increment(len(job.truth))
     return {job.name: scores[job.name] for job in jobs}
 
 

@@ -179,6 +179,9 @@ class OnnxNetwork:
                 session = onnxruntime.InferenceSession(path, options, providers=list(providers))
             except Exception as error:  # its exceptions have no common class of their own
                 raise InputError(f"{path}: expected an ONNX file, cannot read it ({shorten(str(error))})") from error
+            found = tuple(entry.name for entry in session.get_inputs())
+            if found != PARTS[name].inputs:
+                raise InputError(f"{path}: expected inputs {', '.join(PARTS[name].inputs)}, found {shorten(', '.join(found))}")
             records[path] = session.get_modelmeta().custom_metadata_map.get(RECORD, "")
             self._sessions[name] = session
         self.config = _config_of(records)
@@ -224,5 +227,5 @@ def _config_of(records: dict[Path, str]) -> NetworkConfig:
         if content["version"] != VERSION:
             raise ValueError(f"version {content['version']}, this code knows {VERSION}")
         return NetworkConfig(**content["config"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{first}: not written by scripts/export_onnx.py of this version: {shorten(str(error))}") from error

@@ -29,11 +29,11 @@ from model.scribble import load_scribble_network
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, one_line_errors, print_note
 from util.files import one_line_for
-from util.flags import DefaultsFormatter, first_line, float_between, int_between
+from util.flags import DefaultsFormatter, Parser, first_line, float_between, int_between
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
     add_mask_flags(result)
     result.add_argument("--port", type=int_between(0, 65535), default=8765, help="of the server; 0 takes any free one")

@@ -17,11 +17,11 @@ from model.checkpoint import infinite_tensors
 from model.released import to_released
 from util.errors import InputError, names_some, one_line_errors
 from util.files import refuse_existing, write_atomically
-from util.flags import first_line
+from util.flags import Parser, first_line
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__))
+    result = Parser(description=first_line(__doc__))
     result.add_argument("source", help="checkpoint to read: ours, released, or a released training checkpoint")
     result.add_argument("target", help="file to write")
     result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")

@@ -29,7 +29,7 @@ from model.checkpoint import digest
 from model.scribble import load_scribble_network
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, names_some, one_line_errors
-from util.flags import DefaultsFormatter, first_line, positive_int
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.image import object_ids, read_image
 from util.lock import Lock
 from util.picture import overlay, sheet, write_picture
@@ -40,7 +40,7 @@ PICTURES = 6  # videos in the picture of first frames
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(

@@ -20,7 +20,7 @@ from dataset.video import Video
 from evaluation.truth import add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
 from util.files import refuse_existing, write_atomically
-from util.flags import DefaultsFormatter, first_line, positive_int
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.image import colour_map
 from util.picture import draw_mask
 from util.progress import progress_bar
@@ -41,7 +41,7 @@ class Result(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("results", metavar="RESULTS", help="folder with <video>/<frame>.png")
     result.add_argument(
         "--against", nargs="+", default=[], metavar="DIR", help=f"other results, shown beside them, at most {MOST_OTHERS}"

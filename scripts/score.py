@@ -13,11 +13,11 @@ import evaluation.scores as scoring
 from dataset.benchmarks import read_youtube_meta
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, WriteError, one_line_errors, warn
-from util.flags import DefaultsFormatter, first_line, positive_int
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--results", required=True, metavar="DIR", help="folder with <video>/<frame>.png; scores go there")
     add_truth_flags(result, required=True)
     result.add_argument("--processes", type=positive_int, help="number of scoring processes (default: one per core)")

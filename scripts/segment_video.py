@@ -43,7 +43,7 @@ from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, one_line_errors, print_note, shorten
 from util.files import one_line_for, refuse_existing, stamp
 from util.film import Film, alpha_suffix
-from util.flags import DefaultsFormatter, first_line, float_between, int_between
+from util.flags import DefaultsFormatter, Parser, first_line, float_between, int_between
 from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
@@ -179,7 +179,7 @@ def frame_text(index: int, name: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
     add_mask_flags(result)
     result.add_argument(

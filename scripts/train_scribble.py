@@ -29,7 +29,7 @@ from util.device import device_of, use_threads
 from util.distributed import Processes
 from util.errors import InputError, one_line_errors, warn
 from util.files import one_line_for, path_in, refuse_file_above
-from util.flags import DefaultsFormatter, first_line, positive_float, positive_int, seed_int, worker_count
+from util.flags import DefaultsFormatter, Parser, first_line, positive_float, positive_int, seed_int, worker_count
 from util.lock import Lock
 
 CLIP_GRAD = 5.0
@@ -38,7 +38,7 @@ FAR = 25  # frames between two of a video's at most
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
     result.add_argument("--save_dir", default="saves", metavar="DIR", help="folder for <id>.pth and the run's own folder")
     result.add_argument("--save_every", type=positive_int, default=250, metavar="N", help="iterations between checkpoints")

@@ -611,6 +611,14 @@ def test_an_exported_data_set_can_be_evaluated_and_trained_on(bench, tmp_path):
     clips = VideoClips(root / "JPEGImages", root / "Annotations", crop=32)
     assert [image.stem for image, _ in clips.annotated(0)] == ["3", "4"]
     assert clips.draw(0, np.random.default_rng(0), max_skip=1) is not None
+    bench.session.forget(4)
+    stopped = export(bench.session, "dataset", lambda *_: None)
+    next(stopped)
+    stopped.close()
+    masks = root / "Annotations/frames"
+    assert {path.stem for path in masks.iterdir()} == {"3", "4"}  # those of the earlier one, whole
+    _returned(export(bench.session, "dataset", lambda *_: None))
+    assert {path.stem for path in masks.iterdir()} == {"3"}
 
 
 def _returned(steps):

@@ -118,3 +118,17 @@ def test_what_is_no_label_map_for_each_frame_is_told(result, tmp_path):
 def test_what_cannot_be_measured_is_told_at_once(flags, message, capsys):
     assert run_script("scripts.benchmark.__main__", *flags, *SMALL) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--video", "--output", "a.png"),
+        ("--parts", "--max_memory_frames", 3),
+        ("--long", "--max_memory_frames", 3, "--memory", 4),
+        ("--long", "--memory", 4, "--late", 1),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(flags, capsys):
+    assert run_script("scripts.benchmark.__main__", *flags) == 2
+    assert capsys.readouterr().err.startswith("error: --")

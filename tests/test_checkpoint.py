@@ -10,6 +10,8 @@ from conftest import GOLDEN, build_light_network
 
 from model import NetworkConfig, checkpoint, load_network, save_network
 from model.released import from_released, to_released
+from training.state import RunningMeans, _check_moments
+from util.distributed import Processes
 from util.errors import InputError
 from util.files import write_atomically
 
@@ -259,3 +261,84 @@ def test_a_conversion_replaces_nothing_unless_asked_and_never_what_it_reads(ligh
     assert script("convert_weights", target, link, "--half", "--overwrite") == 2
     assert "would replace" in capsys.readouterr().err
     assert target.read_bytes() == before
+
+
+def _stride_0(content: dict) -> None:
+    name, weight = next((name, x) for name, x in content["network"].items() if x.ndim == 4)
+    content["network"][name] = weight[:1, :1, :1, :1].expand(weight.shape)
+
+
+def _tied(content: dict) -> None:
+    by_shape: dict = {}
+    content["network"] = {name: by_shape.setdefault(x.shape, x) for name, x in content["network"].items()}
+
+
+@pytest.mark.parametrize("change", [_stride_0, _tied])
+def test_every_weight_has_its_own_memory(change, tmp_path):
+    save_network(build_light_network(), tmp_path / "a.pth")
+    content = torch.load(tmp_path / "a.pth", weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "a.pth")
+    state = load_network(tmp_path / "a.pth").state_dict()
+    assert len({x.untyped_storage().data_ptr() for x in state.values()}) == len(state)
+    assert all(torch.equal(x, content["network"][name]) for name, x in state.items())
+    for x in state.values():
+        x.add_(1)  # fails where one number has several places
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        ("", "version", torch.ones(3)),
+        ("", "version", True),
+        ("", "format", torch.ones(3)),
+        ("", "config", torch.ones(3)),
+        ("", "arguments", {"lr": torch.ones(2)}),
+        ("", "averaged", 3),
+        ("", "best", "good"),
+        ("config", "key_dim", True),
+        ("config", "aspp", torch.zeros(3)),
+        ("config", "attention", "no"),
+        ("config", "similarity", ["l2"]),
+        ("network", "k" * 100_000, torch.ones(1)),
+    ],
+)
+def test_entries_of_another_kind_are_one_short_line(where, name, value, light_file, tmp_path):
+    content = torch.load(light_file, weights_only=True)
+    (content[where] if where else content)[name] = value
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"a.pth: (expected|not)") as told:
+        load_network(tmp_path / "a.pth")
+    assert len(str(told.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"exp_avg": torch.tensor([torch.nan, 0])},
+        {"exp_avg": torch.zeros(3)},
+        {"exp_avg_sq": torch.tensor([-1.0, 0])},
+        {"step": torch.tensor(0.0)},
+        {"step": 3},
+        {"exp_avg": torch.zeros(2, dtype=torch.int64)},
+    ],
+)
+def test_moments_that_are_not_adams_are_refused(change):
+    parameters = [torch.nn.Parameter(torch.zeros(2))]
+    good = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
+    _check_moments({0: good}, parameters)
+    _check_moments({}, parameters)
+    for moments in ({0: good | change}, {1: good}, {"0": good}):
+        with pytest.raises((ValueError, AttributeError)):
+            _check_moments(moments, parameters)
+
+
+@pytest.mark.parametrize(
+    "state", [{"rows": torch.zeros(2, 9, 2)}, {"rows": torch.zeros(2, 2)}, {"nonfinite": "3"}, {"nonfinite": -1}]
+)
+def test_means_of_another_form_are_refused(state):
+    means = RunningMeans(("loss/total", "iou"), Processes())
+    good = {"rows": torch.zeros(4, 1, 2), "nonfinite": 0}
+    means.load_state_dict(good)
+    with pytest.raises(ValueError, match="expected"):
+        means.load_state_dict(good | state)

@@ -271,3 +271,10 @@ def test_everything_runs_on_little_data_and_leaves_a_page(tiny_davis, demo_data,
     ):
         assert table in text
     assert len(list((tmp_path / "out/networks").glob("*.pth"))) == 11
+
+
+@pytest.mark.parametrize("rows", [3, [3], {"a": 1}, "text"])
+def test_a_page_of_odd_rows_is_one_line(rows, tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps({"title": 7, "rows": rows}))
+    assert experiment("page", tmp_path) == 2
+    assert f"{tmp_path / 'a.json'}: expected rows" in capsys.readouterr().err

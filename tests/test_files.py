@@ -8,6 +8,7 @@ import pytest
 from guard import GUARD, EscapedError
 from PIL import Image
 
+from util import files
 from util.errors import InputError
 from util.files import (
     is_clutter,
@@ -180,3 +181,17 @@ def test_a_file_that_is_not_ours_is_kept_without_overwrite(tmp_path):
         refuse_picture(other, overwrite=False)
     with pytest.raises(InputError, match=r"ends in \.png"):
         refuse_picture(tmp_path / "a.html", overwrite=True)
+
+
+def test_temporary_files_of_killed_runs_go_with_the_next_write_of_the_same_file(tmp_path):
+    left, other, mine = (tmp_path / name for name in (".a.json.0123abcd", ".b.json.0123abcd", ".a.json.notes"))
+    for path in (left, other, mine):
+        path.write_text("half")
+    write_atomically(tmp_path / "a.json", lambda file: file.write(b"whole"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.json", other.name, mine.name])
+    left.write_text("of a run that goes on")
+    files._LEFTOVERS.clear()  # as in another process
+    with open(left, "rb") as held:
+        assert files._lock(held)
+        write_atomically(tmp_path / "a.json", lambda file: file.write(b"again"))
+    assert left.exists()

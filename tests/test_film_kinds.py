@@ -276,3 +276,13 @@ def test_a_film_is_one_file(name, text, tmp_path):
         (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="cannot read this video"):
         open_video(tmp_path / name)
+
+
+def test_pictures_of_a_gif_without_a_delay_are_not_lost_in_silence(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8)
+    pictures = [Image.fromarray(each) for each in noise]
+    pictures[0].save(tmp_path / "film.gif", save_all=True, append_images=pictures[1:], duration=100)
+    assert len(open_video(tmp_path / "film.gif").names) == 4
+    pictures[0].save(tmp_path / "film.gif", save_all=True, append_images=pictures[1:])
+    with pytest.raises(InputError, match="1 of 4 pictures have a time"):
+        open_video(tmp_path / "film.gif")

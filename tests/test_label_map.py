@@ -366,3 +366,29 @@ def test_soft_edges_are_cut_at_half_where_all_objects_count_as_one(tmp_path):
     assert len(np.unique(soft)) > 2
     Image.fromarray(soft).save(tmp_path / "soft.png")
     np.testing.assert_array_equal(MaskReader(union=True).read(tmp_path / "soft.png"), soft > 127)
+
+
+@pytest.mark.parametrize("clear", [0, 1])
+def test_what_is_transparent_in_a_1_bit_mask_is_background(clear, read, tmp_path):
+    file = Image.fromarray(ONE.astype(bool) if clear == 0 else ~ONE.astype(bool))
+    file.info["transparency"] = clear  # which `save` writes
+    assert np.array_equal(read(file)[0], ONE)
+
+
+def test_a_mask_whose_colours_are_all_new_is_noted(read):
+    told: list[str] = []
+    read(coloured(TWO, [(0,) * 3, GREEN, RED]), coloured(ONE, [(0,) * 3, RED]), note=told.append)
+    assert not told
+    read(coloured(TWO, [(0,) * 3, GREEN, RED]), coloured(ONE, [(0,) * 3, BLUE]), note=told.append)
+    assert "1.png: shares no colour with the masks before it" in told[0]
+
+
+def test_255_beside_numbers_is_told_and_refused_where_it_is_nearly_all(read, capsys):
+    both = np.where(TWO == 2, np.uint8(255), TWO * 127)
+    (found,) = read(grey(both), careful=True)
+    assert sorted(np.unique(found)) == [0, 127]
+    assert "255 beside other numbers means 'ignore'" in capsys.readouterr().err
+    nearly_white = ONE * 255
+    nearly_white[6, 6] = 254
+    with pytest.raises(InputError, match=r"found 255 in .* pixels and 254 in 1; make them all one of the two"):
+        read(grey(nearly_white), careful=True)

@@ -413,3 +413,12 @@ def test_youtube_videos_with_nothing_to_score_are_told_in_one_line(youtube, scri
     (youtube / "valid" / "meta.json").write_text(json.dumps(content))
     assert script("score", "--results", youtube / "valid" / "Annotations", "--yv_path", youtube) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+def test_no_scores_are_written_into_the_ground_truth(demo_data, script, capsys):
+    root = demo_data / "DAVIS/2017"
+    place = root / "trainval/Annotations/480p"
+    before = sorted(place.iterdir())
+    assert script("score", "--results", place, "--davis_path", root) == 2
+    assert f"--results {place}: holds the ground truth" in capsys.readouterr().err
+    assert sorted(place.iterdir()) == before

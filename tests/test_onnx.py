@@ -15,7 +15,7 @@ from conftest import ROOT, build_light_network
 from torchvision.models.resnet import BasicBlock
 
 from model import STCN, VideoSegmenter, load_network, save_network
-from model.onnx import SHAPES, OnnxNetwork, export_onnx
+from model.onnx import SHAPES, OnnxNetwork, _config_of, export_onnx
 from scripts.benchmark.against import segment_video
 from scripts.benchmark.made_up import made_up_mask, made_up_video
 from util.errors import InputError
@@ -185,6 +185,11 @@ def test_bad_folders_are_refused(exported, tmp_path):
         proto.metadata_props[0].value = proto.metadata_props[0].value.replace('"version": 1', '"version": 2')
         onnx.save(proto, tmp_path / "mixed" / f"{name}.onnx")
     with pytest.raises(InputError, match=r"not written by .* of this version: version 2, this code knows 1"):
+        OnnxNetwork(tmp_path / "mixed")
+    with pytest.raises(InputError, match=r"a\.onnx: not written by scripts/export_onnx.py of this version"):
+        _config_of({Path("a.onnx"): "[" * 100_000})
+    shutil.copy(exported / "decoder.onnx", tmp_path / "mixed/key_encoder.onnx")
+    with pytest.raises(InputError, match=r"key_encoder\.onnx: expected inputs .*, found "):
         OnnxNetwork(tmp_path / "mixed")
 
 

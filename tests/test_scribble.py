@@ -180,3 +180,12 @@ def test_on_photographs_that_it_has_not_seen_the_committed_network_beats_grabcut
     assert first > other_first + 0.05
     assert last > other_last
     assert last > 0.9
+
+
+def test_weights_that_float16_cannot_hold_are_not_written(tmp_path):
+    network = ScribbleNetwork()
+    with torch.no_grad():
+        network.prediction.weight.fill_(1e6)
+    with pytest.raises(InputError, match=r"a.pth: not written, since these are not finite or too large: prediction.weight"):
+        save_scribble_network(network, tmp_path / "a.pth", half=True)
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 import os
+import resource
 import shutil
 import signal
 from collections import Counter
@@ -18,7 +19,7 @@ from PIL import Image
 from dataset.benchmarks import davis_videos, read_image_set
 from dataset.clip import Clip, appears_first, make_clip
 from dataset.sampling import Batch, Draws, Schedule, load
-from dataset.shared_memory import refuse_if_short
+from dataset.shared_memory import refuse_if_few_files, refuse_if_short
 from dataset.sources import YOUTUBE_LIST, add_sampling_flags, sampling_options, stage_sources, static_sources, stays_in_size
 from dataset.stages import STAGES, max_skip
 from dataset.static import StaticClips
@@ -593,3 +594,16 @@ def test_photographs_of_people_are_taken_where_they_are_and_not_missed_where_the
 def test_an_absent_data_set_is_named(stage, root, message, demo_data, tmp_path):
     with pytest.raises(InputError, match=message):
         stage_sources(stage, {**roots(demo_data), root: str(tmp_path)})
+
+
+def test_workers_that_may_open_too_few_files_are_refused(monkeypatch):
+    limits = {"value": (64, 64)}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits["value"])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, value: limits.update(value=value))
+    with pytest.raises(InputError, match=r"^ulimit -n: 8 worker processes need \d+ open files, 64 are allowed; pass fewer"):
+        refuse_if_few_files(4, workers=8, held=1)
+    refuse_if_few_files(4, workers=0, held=1)
+    assert limits["value"] == (64, 64)
+    limits["value"] = (64, 4096)
+    refuse_if_few_files(4, workers=8, held=1)
+    assert 64 < limits["value"][0] < 4096 == limits["value"][1]

@@ -7,9 +7,12 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import TypeVar
+
+from util.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,6 +34,27 @@ def map_ahead(pool: Executor, function: Callable[[Item], Result], items: Iterabl
     finally:
         for future in ahead:
             future.cancel()
+
+
+def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
+    """`map(function, items)` in `workers` processes (0: in this one), a few items ahead; results come in order.
+
+    Raises `InputError` if a process dies, or none can be started.
+    """
+    if workers == 0:
+        yield from map(function, items)
+        return
+    # not fork: a fork of a process that has run threads may hang
+    context = multiprocessing.get_context("spawn")
+    try:
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker)
+    except (OSError, ImportError) as error:  # no /dev/shm, no open files left
+        raise InputError(f"cannot start worker processes ({error}); run without them") from error
+    with pool:
+        try:
+            yield from map_ahead(pool, function, items, limit=8 * workers)
+        except BrokenProcessPool as error:
+            raise InputError("a worker process died; out of memory or open files? Run it again with fewer") from error
 
 
 def read_ahead(pool: Executor, items: Iterable[Item]) -> Iterator[Item]:

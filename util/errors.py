@@ -1,5 +1,6 @@
 """One-line messages for errors that the user can fix."""
 
+import contextlib
 import functools
 import io
 import os
@@ -89,7 +90,9 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            return main() or 0
+            status = main() or 0
+            sys.stdout.flush()  # where an error can be told
+            return status
         except InputError as error:
             wait_for_rank_0()
             print(f"error: {one_line(str(error))}", file=sys.stderr)
@@ -100,11 +103,16 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
             return 128 + SIGPIPE
-        except OSError as error:  # a full disk, a folder without permission
-            if error.filename is None:
+        except OSError as error:  # a full disk, a folder without permission, no folder for temporary files
+            if error.strerror is None:
                 raise
             wait_for_rank_0()
-            print(f"error: {one_line(os.fsdecode(error.filename))}: {error.strerror}", file=sys.stderr)
+            place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            print(f"error: {one_line(place + error.strerror)}", file=sys.stderr)
+            with contextlib.suppress(OSError, ValueError):  # what cannot be written is not tried again at exit
+                sys.stdout.flush()
+                return 2
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 2
 
     return wrapped

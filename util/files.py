@@ -13,11 +13,17 @@ from typing import Any, BinaryIO
 
 from util.errors import InputError, WriteError, shorten
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 LONGEST_NAME = 255  # bytes, on all common file systems
 LONGEST_PLAIN = LONGEST_NAME - len("..partial")  # of a name that its temporary names contain
 LARGEST_TEXT = 2**28  # bytes
 CLUTTER = frozenset({"__MACOSX", "@eaDir", "lost+found", "Thumbs.db", "desktop.ini"})
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)  # of `write_atomically`
+_LEFTOVERS: dict[Path, dict[str, list[Path]]] = {}  # by folder and name, as found by the first write into the folder
 
 
 def path_in(folder: str | Path, *names: object, source: str | Path) -> Path:
@@ -134,9 +140,11 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     if path.is_dir():
         raise InputError(f"{path}: expected a file to write, found a folder")
     make_folder(path.parent)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{within_temporary(path.name)}.{secrets.token_hex(4)}")
     try:
         with open(temporary, "xb") as file:
+            _lock(file)
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -172,6 +180,29 @@ def write_text(path: Path, text: str) -> Path:
     if not path.is_file() or path.read_bytes() != content:
         write_atomically(path, lambda file: file.write(content))
     return path
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files for this one whose processes were killed; a folder is looked through once."""
+    folder = path.parent.absolute()
+    if folder not in _LEFTOVERS:
+        names = [(found[1], name) for name in os.listdir(folder) if (found := _TEMPORARY.fullmatch(name))]
+        _LEFTOVERS[folder] = {of: [folder / name for other, name in names if other == of] for of, _ in names}
+    for old in _LEFTOVERS[folder].pop(within_temporary(path.name), ()):
+        with contextlib.suppress(OSError), open_file(old) as file:
+            if _lock(file) and not old.is_symlink():
+                old.unlink()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file until it is closed or the process dies; returns whether no other process has it."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is locked, or the file system has no locks
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -23,12 +23,12 @@ from scripts.benchmark.samples import measure_data
 from scripts.benchmark.videos import PARTS, VideoJob, measure_growth, measure_long_video, measure_video
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, first_line, non_negative_int, positive_int
+from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, positive_int
 
 
 def parser() -> argparse.ArgumentParser:
     program, description = "python -m scripts.benchmark", first_line(__doc__)
-    result = argparse.ArgumentParser(program, description=description, formatter_class=DefaultsFormatter)
+    result = Parser(program, description=description, formatter_class=DefaultsFormatter)
     what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
     what.add_argument("--data", action="store_true", help="training samples per second and core")
     what.add_argument("--parts", action="store_true", help="time of each part of a frame")
@@ -91,6 +91,12 @@ def main() -> None:
         raise InputError(f"--objects: expected at most {STRIPES[-1]}, found {arguments.objects}")
     if (arguments.long or arguments.growth) and arguments.frames < PARTS:
         raise InputError(f"--frames: expected at least {PARTS}, found {arguments.frames}")
+    if arguments.output and not (arguments.long or arguments.growth):
+        raise InputError("--output: goes with --long or --growth, which draw a plot")
+    if arguments.max_memory_frames and not (arguments.long or arguments.video):
+        raise InputError("--max_memory_frames: goes with --long or --video")
+    if arguments.max_memory_frames and arguments.memory > arguments.max_memory_frames:
+        raise InputError(f"--memory: expected at most --max_memory_frames, {arguments.max_memory_frames}")
     use_threads(arguments.threads)
     if arguments.data:
         print(measure_data(data_roots(arguments), crop=arguments.crop, repeats=repeats))

@@ -21,11 +21,11 @@ import numpy as np
 
 from dataset.benchmarks import davis_places, davis_videos, is_sparse, read_image_set, youtube_videos
 from dataset.label_map import MaskReader, list_masks, mask_size
-from dataset.preparation import map_parallel
 from dataset.sources import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
+from util.ahead import map_parallel
 from util.errors import InputError, one_line_errors
 from util.files import subfolders
-from util.flags import DefaultsFormatter, first_line, non_negative_int, worker_count
+from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, worker_count
 from util.image import (
     image_size,
     list_frames,
@@ -63,7 +63,7 @@ class Use(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     add_data_flags(result)
     result.add_argument("--davis16_root", default="../DAVIS/2016", metavar="DIR", help="DAVIS 2016; 'none' skips it")
     result.add_argument("--yv18_root", default="../YouTube2018", metavar="DIR", help="YouTube-VOS 2018; 'none' skips it")

@@ -23,7 +23,7 @@ from dataset.label_map import MOST_OBJECTS, MaskReader
 from dataset.sources import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, first_line, positive_int
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.image import read_grey, read_image, size_text
 from util.progress import progress_bar
 
@@ -226,7 +226,7 @@ def write_clips(root: Path, *, seed: int, photographs: Sequence[tuple[Path, Path
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     add_generation_flags(result, "clips")
     result.add_argument(
         "--static_root",

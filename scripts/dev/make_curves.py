@@ -13,13 +13,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
-from util.flags import DefaultsFormatter, first_line
+from util.flags import DefaultsFormatter, Parser, first_line
 
 CURVES = {"loss/total": "loss on the hardest pixels", "iou/object_1": "IoU of the first object, in training"}
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("runs", nargs="+", metavar="DIR", help="folders of runs, in the order of training")
     result.add_argument("--output", default="docs/curves.png", metavar="PNG", help="file to write")
     return result

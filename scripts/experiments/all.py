@@ -13,13 +13,13 @@ from pathlib import Path
 from dataset.benchmarks import davis_videos
 from scripts.experiments.common import LIGHT
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, first_line, positive_int
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.progress import progress_bar
 
 
 def parser() -> argparse.ArgumentParser:
     program = "python -m scripts.experiments.all"
-    result = argparse.ArgumentParser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("output", metavar="DIR", help="folder for networks, results, tables, pictures and index.html")
     result.add_argument("--data", default="demo/data", metavar="DIR", help="folder with static/ and DAVIS/2017/")
     result.add_argument("--iterations", type=positive_int, default=60, metavar="N", help="of each stage of each network")

@@ -17,7 +17,7 @@ from model.checkpoint import digest
 from util.device import device_of, use_threads
 from util.errors import InputError, names_some
 from util.files import path_in, read_json
-from util.flags import DefaultsFormatter, first_line, int_between, positive_int
+from util.flags import DefaultsFormatter, Parser, first_line, int_between, positive_int
 
 LIGHT = "saves/stcn_light.pth"
 
@@ -25,7 +25,7 @@ LIGHT = "saves/stcn_light.pth"
 def experiment_parser(name: str, doc: str | None, *, data: bool = True) -> argparse.ArgumentParser:
     """The flags that experiments share: where results go, and with `data` the networks and the videos."""
     program = f"python -m scripts.experiments.{name}"
-    result = argparse.ArgumentParser(program, description=first_line(doc), formatter_class=DefaultsFormatter)
+    result = Parser(program, description=first_line(doc), formatter_class=DefaultsFormatter)
     result.add_argument("--output", default=f"out/{name}", metavar="DIR", help="folder for JSON files and pictures")
     if not data:
         return result

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from evaluation.tables import cell
-from util.errors import InputError, one_line_errors
+from util.errors import InputError, one_line_errors, shorten
 from util.files import read_json, write_atomically
-from util.flags import DefaultsFormatter, first_line
+from util.flags import DefaultsFormatter, Parser, first_line
 
 STYLE = (
     "body { font: 16px/1.4 sans-serif; margin: 1rem auto; max-width: 75rem; padding: 0 1rem } div { overflow-x: auto } "
@@ -24,7 +24,7 @@ STYLE = (
 
 def parser() -> argparse.ArgumentParser:
     program = "python -m scripts.experiments.page"
-    result = argparse.ArgumentParser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("folder", metavar="DIR", help="folder in which the experiments wrote; index.html goes there")
     return result
 
@@ -39,11 +39,14 @@ def main() -> None:
     for path in sorted(folder.rglob("*.json")):
         content = read_json(path)
         if isinstance(content, dict) and {"title", "rows"} <= content.keys():
+            rows = content["rows"]
+            if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+                raise InputError(f"{path}: expected rows as in a table of the experiments, found {shorten(rows)}")
             picture = path.with_suffix(".png")
             drawn.add(picture)
             shown = image(picture, folder) if picture.is_file() else ""
-            heading = f"<h2>{escape(content['title'])} ({escape(path.parent.name)})</h2>"
-            sections.append(f"{heading}{table(content['rows'])}{shown}")
+            heading = f"<h2>{escape(str(content['title']))} ({escape(path.parent.name)})</h2>"
+            sections.append(f"{heading}{table(rows)}{shown}")
     masks = {path.parent for path in folder.rglob("run.json")}  # results, whose pictures are label maps
     for path in sorted(folder.rglob("*.png")):
         if path not in drawn and not masks & {*path.parents}:

@@ -1,5 +1,6 @@
 """Ways to break a data tree.  Each is data, (kind, path, argument), so that a case can be printed and run again."""
 
+import gzip
 import json
 import os
 import pickle
@@ -409,14 +410,17 @@ def member(path: Path, argument: tuple[str, str]) -> None:
             info.external_attr = {"link": 0o120777 << 16, "device": 0o020666 << 16}.get(kind, 0o644 << 16)
             archive.writestr(info, b"/etc/passwd" if kind == "link" else content)
         return
-    replace(path, path.read_bytes())
-    with tarfile.open(path, "a") as archive:
+    data, packed = path.read_bytes(), path.suffix == ".gz"
+    replace(path, gzip.decompress(data) if packed else data)
+    with tarfile.open(path, "a:") as archive:
         info = tarfile.TarInfo(name)
         info.size = len(content)
         info.type = {"link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "device": tarfile.CHRTYPE}.get(kind, tarfile.REGTYPE)
         if info.type != tarfile.REGTYPE:
             info.size, info.linkname = 0, "/etc/passwd"
         archive.addfile(info, BytesIO(content))
+    if packed:
+        replace(path, gzip.compress(path.read_bytes()))
 
 
 def raw_names(path: Path, name: bytes) -> None:

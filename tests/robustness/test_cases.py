@@ -37,6 +37,12 @@ def test_generated_cases_end_well(tmp_path):
     run_in_sandbox(tmp_path, "generated.py", "--cases", 200)
 
 
+@pytest.mark.parametrize("cases", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_generated_requests_to_the_page_end_well(cases, tmp_path):
+    pytest.importorskip("starlette", reason="the extra `web` is not installed")
+    run_in_sandbox(tmp_path, "requested.py", "--cases", cases)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("subject", "times"),
