@@ -1,30 +1,26 @@
-"""annotate.py as users start it, for tests."""
+"""annotate.py as a process of its own, for tests."""
 
 import http.client
 import json
-import os
+import re
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-from conftest import ROOT
+from forks import ForkedScript
 
 
-class Running:
-    """annotate.py as a process of its own."""
+class Running(ForkedScript):
+    """annotate.py, once it listens."""
 
-    def __init__(self, video: Path, output: Path, *flags: object) -> None:
-        command = [sys.executable, ROOT / "scripts/annotate.py", video, "--output", output, "--port", "0", *flags]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, env=environment, text=True)
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
-        assert self.address.startswith("http://127.0.0.1:"), self.address
-        self.port = urlsplit(self.address).port
-        self.token = parse_qs(urlsplit(self.address).query)["token"][0]
+    def __init__(self, video: Path, output: Path, *flags: object, first: Callable[[], object] | None = None) -> None:
+        words = ("annotate", video, "--output", output, "--port", "0", *flags)
+        super().__init__(output.with_name(f"{output.name}.log"), *words, first=first)
+        told = re.compile(r"(http://127.0.0.1:(\d+)/\?token=(\S+))\n")
+        self.until(lambda: told.search(self.log.read_text()))
+        self.address, port, self.token = told.search(self.log.read_text()).groups()
+        self.port = int(port)
 
     def ask(self, method: str, path: str, body: bytes | dict | None = None, **headers: str) -> tuple[int, bytes]:
         """As the page asks, unless `headers` say otherwise; an empty one is left out."""
@@ -47,12 +43,11 @@ class Running:
         assert status == 200
         return json.loads(body)
 
-    def wait(self) -> dict:
+    def job(self) -> dict:
         """The job, once it has ended."""
         while (state := self.state())["job"]["running"]:
             time.sleep(0.05)
         return state["job"]
 
     def end(self, number: int = signal.SIGKILL) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.kill(number)[0]

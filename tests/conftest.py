@@ -1,5 +1,6 @@
 """Shared fixtures: synthetic weights, demo data, small networks, and scripts as functions."""
 
+import functools
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from guard import GUARD
 from PIL import Image
 
@@ -35,10 +37,20 @@ def nothing_outside(tmp_path_factory) -> Iterator[None]:
     for name in ("TMPDIR", "MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
         os.environ[name] = str(base / "tmp")
     tempfile.tempdir = str(base / "tmp")
-    GUARD.allowed = [base]
-    yield
+    GUARD.allowed = [base, _shared(tmp_path_factory)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)  # it waits for the disk, and no test takes the power away
+        yield
     GUARD.allowed = []
     assert not GUARD.escaped
+
+
+def _shared(tmp_path_factory) -> Path:
+    """A folder that all processes of pytest have in common."""
+    base = tmp_path_factory.getbasetemp().resolve()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -85,8 +97,10 @@ def light_file(light_network, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "data"
-    assert run_script("make_demo_data", folder) == 0
+    """Made once for all processes of pytest, by the first one that needs it."""
+    folder = _shared(tmp_path_factory) / "demo"
+    with FileLock(folder.with_name("demo.lock")):
+        assert run_script("make_demo_data", folder) == 0
     return folder
 
 
@@ -134,6 +148,24 @@ def run_script(name: str, *arguments: object) -> int:
         return int(leaving.code or 0)
     finally:
         sys.argv = argv
+
+
+@pytest.fixture(autouse=True)
+def load_once(monkeypatch) -> None:
+    """Lets evaluations share a network whose file has not changed."""
+
+    def load(path: str | Path, device: torch.device) -> STCN:
+        if not os.path.isfile(path):
+            return load_network(path, device)
+        found = os.stat(path)
+        return _load(str(path), device, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+    monkeypatch.setattr("evaluation.run.load_network", load)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: str, device: torch.device, _: tuple) -> STCN:
+    return load_network(path, device)
 
 
 @pytest.fixture

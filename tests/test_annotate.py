@@ -171,7 +171,7 @@ def test_a_mask_without_an_object_says_that_it_is_not_there(bench):
     assert bench.session.parts() == [range(5, LENGTH)]
 
 
-@pytest.mark.parametrize("stop", [1, 4, 9, 10, 11, 16])
+@pytest.mark.parametrize("stop", [1, 9, 10, *[pytest.param(stop, marks=pytest.mark.slow) for stop in (4, 11, 16)]])
 def test_after_a_stop_following_goes_on_to_the_same_results(stop, bench, video, light_network, tmp_path):
     def give(bench: Bench) -> None:
         bench.session.give(2, square((4, 4)))

@@ -63,11 +63,11 @@ def test_fifty_tabs_and_ten_thousand_requests(light_file, tmp_path):
     with ThreadPoolExecutor(2 * CLIENTS) as pool:
         waiting = [pool.submit(waits, stop) for _ in range(CLIENTS)]
         list(pool.map(tab, range(CLIENTS), [20] * CLIENTS))  # until caches are full
-        mib, files = taken(server.process.pid)
+        mib, files = taken(server.processes[0].pid)
         begin = time.perf_counter()
         answers = [answer for found in pool.map(tab, range(CLIENTS), [REQUESTS // CLIENTS] * CLIENTS) for answer in found]
         seconds = time.perf_counter() - begin
-        later_mib, later_files = taken(server.process.pid)
+        later_mib, later_files = taken(server.processes[0].pid)
         stop.set()
         server.ask("PATCH", "/api/object/1", {"name": "the end"})
         assert all(future.result(60) > 0 for future in waiting)
@@ -80,5 +80,5 @@ def test_fifty_tabs_and_ten_thousand_requests(light_file, tmp_path):
     assert later_mib < mib + 64
     assert later_files <= files + 2 * CLIENTS
     assert server.ask("POST", "/api/follow")[0] == 200
-    assert not server.wait()["failed"]
+    assert not server.job()["failed"]
     assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)

@@ -90,7 +90,7 @@ def test_the_video_of_a_user_goes_on_as_it_began(pays, stop, machine, flags, tmp
     assert ("already finished" in capsys.readouterr().out) == (stop is None)
 
 
-@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("pays", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_rounds_of_corrections_go_on_as_they_began(pays, machine, flags, tiny_davis, tmp_path, monkeypatch):
     def run() -> int:
         common = ("--davis_path", tiny_davis, "--rounds", 1, "--output", tmp_path / "out")
@@ -100,7 +100,7 @@ def test_rounds_of_corrections_go_on_as_they_began(pays, machine, flags, tiny_da
     assert machine.runs(not pays, run) == (0, pays)
 
 
-@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("pays", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_annotation_goes_on_as_it_began(pays, machine, flags, tmp_path, monkeypatch):
     uvicorn = pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)

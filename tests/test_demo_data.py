@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -23,23 +24,35 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): digest(path) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module")
-def another_seed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("another") / "seed"
-    assert run_script("make_demo_data", folder, "--seed", 1) == 0
-    return folder
+@pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.slow)])
+def seeds(request, tmp_path_factory) -> Iterator[tuple[Path, Path]]:
+    """The data of seeds 0 and 1; few of them are one photograph and a video of three frames."""
+    folders = tmp_path_factory.mktemp("seeds")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "few":
+            patch.setattr(make_demo_data, "write_static", lambda writer: writer.photograph("static/ecssd/0000", "gear"))
+            patch.setattr(make_demo_data, "write_bl30k", write_short_video)
+            for part in ("davis", "youtube"):
+                patch.setattr(make_demo_data, f"write_{part}", lambda writer: None)
+        for seed in (0, 1):
+            assert run_script("make_demo_data", folders / str(seed), "--seed", seed) == 0
+        yield folders / "0", folders / "1"
 
 
-def test_another_seed_gives_other_pictures_and_masks_in_the_same_places(demo_data, another_seed):
-    ours, others = digests(demo_data), digests(another_seed)
+def write_short_video(writer: make_demo_data.DemoWriter) -> None:
+    scene = writer.scene("bl0", 3, length=3)
+    writer.frames(scene, "BL30K/JPEGImages/bl0", "BL30K/Annotations/bl0", range(3))
+
+
+def test_another_seed_gives_other_pictures_and_masks_in_the_same_places(seeds):
+    ours, others = map(digests, seeds)
     assert ours.keys() == others.keys()
+    assert len(ours) > 8
     assert not [name for name in ours if name.endswith((".jpg", ".png")) and ours[name] == others[name]]
 
 
-def test_overwriting_another_seed_leaves_what_a_new_folder_gets_byte_by_byte(
-    demo_data, another_seed, script, tmp_path, capsys
-):
-    folder = Path(shutil.copytree(another_seed, tmp_path / "data"))
+def test_overwriting_another_seed_leaves_what_a_new_folder_gets_byte_by_byte(seeds, script, tmp_path, capsys):
+    folder = Path(shutil.copytree(seeds[1], tmp_path / "data"))
     foreign = folder / "BL30K" / "notes.txt"
     foreign.touch()
     before = digests(folder)
@@ -49,7 +62,7 @@ def test_overwriting_another_seed_leaves_what_a_new_folder_gets_byte_by_byte(
     assert f"{foreign}: was not made by this project; nothing was removed" in capsys.readouterr().err
     foreign.unlink()
     assert script("make_demo_data", folder, "--overwrite") == 0
-    assert digests(folder) == digests(demo_data)
+    assert digests(folder) == digests(seeds[0])
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -1,17 +1,15 @@
 """The two benchmark scripts as their users run them: what they write, skip, refuse and survive."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, build_light_network, write_video
+from conftest import build_light_network, write_video
+from forks import ForkedScript
 from PIL import Image
 
 import eval_davis
@@ -218,16 +216,9 @@ def test_the_archive_holds_the_masks_as_they_lie(segment, tmp_path):
 
 def test_two_processes_make_what_one_makes(segment, davis, light_file, tmp_path):
     assert segment() == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     flags = ["--model", light_file, "--davis_path", davis, "--output", tmp_path / "two", "--device", "cpu"]
-    done = subprocess.run(
-        [*torchrun, ROOT / "eval_davis.py", *flags],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("13 frames: ") == 1
+    told = ForkedScript(tmp_path / "log", "eval_davis", *flags, processes=2).finish()
+    assert told.count("13 frames: ") == 1
     assert masks_in(tmp_path / "two") == masks_in(tmp_path / "out")
     assert (tmp_path / "two/scores.json").read_text() == (tmp_path / "out/scores.json").read_text()
 

@@ -359,6 +359,15 @@ def test_an_object_drawn_in_black_on_nothing_is_an_object(mode, read):
         assert np.array_equal(read(mask, **options)[0], ONE)
 
 
+def test_soft_edges_are_cut_at_half_where_all_objects_count_as_one(tmp_path):
+    sharp = np.zeros((12, 16), np.uint8)
+    sharp[3:9, 4:12] = 255
+    soft = np.array(Image.fromarray(sharp).resize((64, 48), Image.Resampling.BILINEAR))
+    assert len(np.unique(soft)) > 2
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    np.testing.assert_array_equal(MaskReader(union=True).read(tmp_path / "soft.png"), soft > 127)
+
+
 @pytest.mark.parametrize("clear", [0, 1])
 def test_what_is_transparent_in_a_1_bit_mask_is_background(clear, read, tmp_path):
     file = Image.fromarray(ONE.astype(bool) if clear == 0 else ~ONE.astype(bool))

@@ -319,3 +319,13 @@ def test_a_state_without_the_last_row_of_each_store_is_read_too():
     other.load_state_dict(state)
     assert torch.equal(other.read(query), bank.read(query))
     assert all(len(values) == len(slab.keys) + 1 for slab in other._slabs for values in slab.values.values())
+
+
+def test_the_first_frame_of_an_object_stays_whoever_annotated_it():
+    """No earlier frame shows it."""
+    bank, counts = MemoryBank(max_frames=1), []
+    for key, values in random_frames(np.random.default_rng(0), [1, 1, 1, 2, 2], 4, 3):
+        bank.add(as_tensor(key), as_tensor(values))
+        bank.read(as_tensor(key))
+        counts.append(bank.frames)
+    assert counts == [1, 2, 2, 2, 3]  # the frames in which an object enters, and the newest

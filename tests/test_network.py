@@ -1,7 +1,7 @@
 """The network's parts against the paper's description, its configuration, and its ImageNet initialisation."""
 
 import copy
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -274,7 +274,9 @@ def torch_home(tmp_path_factory):
     if not script.is_file():
         pytest.skip(f"no ImageNet weights at {script.parent}")
     home = tmp_path_factory.mktemp("torch_home")
-    subprocess.run([sys.executable, script, home], check=True, stdout=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(script), str(home)])
+        runpy.run_path(str(script), run_name="__main__")
     return home
 
 

@@ -1,16 +1,20 @@
 """The exported files compute what PyTorch computes, for every size and number of objects."""
 
+import contextlib
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import ROOT, build_light_network
+from torchvision.models.resnet import BasicBlock
 
-from model import VideoSegmenter, load_network, save_network
+from model import STCN, VideoSegmenter, load_network, save_network
 from model.onnx import SHAPES, OnnxNetwork, _config_of, export_onnx
 from scripts.benchmark.against import segment_video
 from scripts.benchmark.made_up import made_up_mask, made_up_video
@@ -23,10 +27,32 @@ pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 TOLERANCE = 1e-5  # of the largest magnitude: sums of some thousand float32 products, added in another order
 
 
+@contextlib.contextmanager
+def shallow() -> Iterator[None]:
+    """A context in which ResNet-18 has one block in each stage: exporting takes as long as there are operators."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision.models, "get_model", lambda *_, **__: torchvision.models.ResNet(BasicBlock, [1] * 4))
+        yield
+
+
 @pytest.fixture(scope="module")
-def exported(light_file, tmp_path_factory):
+def light_network() -> STCN:
+    with shallow():
+        return build_light_network(7)  # whose masks are sure
+
+
+@pytest.fixture(scope="module")
+def light_file(light_network, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("shallow") / "light.pth"
+    save_network(light_network, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(light_file, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
-    paths = export_onnx(light_file, folder)
+    with shallow():
+        paths = export_onnx(light_file, folder)
     assert sorted(folder.iterdir()) == sorted(paths)
     return folder
 
@@ -133,7 +159,8 @@ def test_bad_exports_are_refused_at_once(tmp_path, light_file, script, capsys):
 
 def test_a_network_too_large_for_a_file_is_refused(light_file, tmp_path, monkeypatch):
     monkeypatch.setattr("model.onnx.LARGEST", 10**6)
-    with pytest.raises(InputError, match=r"expected at most 1000000 bytes of weights in key_encoder\.onnx, found \d+"):
+    told = r"expected at most 1000000 bytes of weights in key_encoder\.onnx, found \d+"
+    with shallow(), pytest.raises(InputError, match=told):
         export_onnx(light_file, tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
 

@@ -97,7 +97,21 @@ def beside_data(demo_data, tmp_path) -> Path:
     return project
 
 
-def test_the_commands_of_the_readme_run_one_after_the_other(beside_data, monkeypatch, capsys):
+@pytest.fixture
+def beside_little_data(beside_data, tiny_davis) -> Path:
+    """The same with one short video in place of several."""
+    davis, mine = beside_data.parent / "DAVIS", beside_data / "mine"
+    for path in (davis, mine / "JPEGImages", mine / "Annotations"):
+        path.unlink()
+    davis.mkdir()
+    (davis / "2017").symlink_to(tiny_davis)
+    for part in ("JPEGImages", "Annotations"):
+        (mine / part).symlink_to(tiny_davis / part / "480p")
+    return beside_data
+
+
+def test_the_commands_of_the_readme_run_one_after_the_other(beside_little_data, monkeypatch, capsys):
+    beside_data = beside_little_data
     monkeypatch.chdir(beside_data)
     ran = []
     for document, command in commands():

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, build_light_network
+from forks import ForkedScript
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
@@ -53,6 +55,20 @@ def start(flags: list[str], *, processes: int = 1, restarts: int = 0) -> subproc
     return subprocess.Popen(
         [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=CPU, start_new_session=True
     )
+
+
+@pytest.fixture
+def fork(tmp_path) -> Iterator[Callable[..., ForkedScript]]:
+    """`train.py` with these flags as forks of this process."""
+    forks = []
+
+    def begin(flags: list[str], processes: int = 1) -> ForkedScript:
+        forks.append(ForkedScript(tmp_path / f"{len(forks)}.log", "train", *flags, processes=processes))
+        return forks[-1]
+
+    yield begin
+    for each in forks:
+        each.kill()
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
@@ -106,7 +122,8 @@ def undisturbed(demo_data, tmp_path_factory):
     def make(processes: int) -> Path:
         if processes not in folders:
             folders[processes] = tmp_path_factory.mktemp("undisturbed")
-            finish(start(flags_of(demo_data, folders[processes], *SIX), processes=processes))
+            flags = flags_of(demo_data, folders[processes], *SIX)
+            ForkedScript(folders[processes] / "log", "train", *flags, processes=processes).finish()
         return folders[processes]
 
     return make
@@ -114,23 +131,15 @@ def undisturbed(demo_data, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("processes", "workers"),
-    [
-        (1, 1),
-        pytest.param(1, 0, marks=pytest.mark.slow),
-        pytest.param(1, 3, marks=pytest.mark.slow),
-        pytest.param(2, 1, marks=pytest.mark.slow),
-        pytest.param(2, 0, marks=pytest.mark.slow),
-        pytest.param(2, 3, marks=pytest.mark.slow),
-    ],
+    [(1, 1), *[pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 0), (1, 3), (2, 1), (2, 0), (2, 3))]],
 )
-def test_a_killed_run_goes_on_bit_for_bit(processes, workers, undisturbed, demo_data, tmp_path):
+def test_a_killed_run_goes_on_bit_for_bit(processes, workers, undisturbed, fork, demo_data, tmp_path):
     flags = flags_of(demo_data, tmp_path, *SIX, "--num_workers", workers)
-    process = start(flags, processes=processes)
-    wait_for(tmp_path / "x_s3/checkpoint_0000003.pth", process)
-    kill(process)
+    run = fork(flags, processes)
+    run.until((tmp_path / "x_s3/checkpoint_0000003.pth").exists)
+    run.kill()
     assert not (tmp_path / "x_s3.pth").exists()
-    output = finish(start(flags, processes=processes))
-    assert "resuming after 3 of 6 iterations" in output
+    assert "resuming after 3 of 6 iterations" in fork(flags, processes).finish()
     assert_same_run(tmp_path, undisturbed(processes))
 
 
@@ -154,18 +163,29 @@ def test_a_rank_that_dies_is_restarted_and_the_weights_are_the_same(undisturbed,
     assert_same_run(tmp_path, undisturbed(2))
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on(processes, demo_data, tmp_path):
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(fork, demo_data, tmp_path):
+    flags = flags_of(demo_data, tmp_path, "-i", 400, "-b", 1, "--save_every", 2, "--keep", 400)
+    run = fork(flags)
+    run.until((tmp_path / "x_s3/checkpoint_0000002.pth").exists)
+    assert run.kill(signal.SIGTERM) == [EXIT_STOPPED]
+    stopped = int(re.search(r"stopped after (\d+) iterations", run.log.read_text())[1])
+    assert checkpoint.read(tmp_path / f"x_s3/checkpoint_{stopped:07d}.pth")["iteration"] == stopped
+    run = fork(flags)
+    run.until(lambda: f"resuming after {stopped} of 400" in run.log.read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_that_torchrun_asks_to_stop_save_and_go_on(demo_data, tmp_path):
     flags = flags_of(demo_data, tmp_path, "-i", 400, "-b", 1, "--save_every", 400)
-    process = start(flags, processes=processes)
+    process = start(flags, processes=2)
     wait_for(tmp_path / "x_s3/log", process)
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == (EXIT_STOPPED if processes == 1 else 1), output  # torchrun has its own status
+    assert process.returncode == 1, output  # torchrun's own status
     stopped = int(re.search(r"stopped after (\d+) iterations", output)[1])
     assert checkpoint.read(tmp_path / f"x_s3/checkpoint_{stopped:07d}.pth")["iteration"] == stopped
-    process = start(flags, processes=processes)
+    process = start(flags, processes=2)
     for line in process.stdout:
         if f"resuming after {stopped} of 400" in line:
             break
@@ -181,10 +201,10 @@ def gradients(folder: Path) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("batch", "passes", "processes"), [(2, 2, 1), (2, 1, 2)])
-def test_a_batch_may_be_split_over_passes_and_processes(batch, passes, processes, run, demo_data, tmp_path):
+def test_a_batch_may_be_split_over_passes_and_processes(batch, passes, processes, run, fork, demo_data, tmp_path):
     assert run(tmp_path / "whole", "-i", 1, "-b", 4) == 0
     flags = ("-i", 1, "-b", batch, "--accumulate", passes)
-    finish(start(flags_of(demo_data, tmp_path / "split", *flags), processes=processes))
+    fork(flags_of(demo_data, tmp_path / "split", *flags), processes).finish()
     for found, expected in zip(gradients(tmp_path / "split"), gradients(tmp_path / "whole"), strict=True):
         # where rounding changes the sign of a ReLU's input, single entries differ by a few thousandths of the largest
         assert (found - expected).norm() <= 5e-3 * expected.norm() + 1e-8
@@ -589,8 +609,3 @@ def test_imagenet_weights_that_are_not_there_are_told_with_the_flag(script, demo
     flags = [flag for flag in flags_of(demo_data, tmp_path / "out", "-b", 1) if flag != "--no_pretrained"]
     assert script("train", *flags) == 2
     assert "--no_pretrained" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_importing_train_does_nothing():
-    done = subprocess.run([sys.executable, "-c", "import train"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == done.stderr == ""

@@ -19,7 +19,7 @@ import tarfile
 import time
 import traceback
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -1086,11 +1086,11 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     if "STCN_SANDBOX" not in os.environ:
         print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
         return 125
-    arguments = parser().parse_args()
+    arguments = parser().parse_args(words)
     root, pattern = arguments.folder.resolve(), re.compile(arguments.pattern)
     (root / "good").mkdir()
     good.build(root / "good")

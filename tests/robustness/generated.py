@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -222,22 +223,24 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--cases", type=int, help=f"number of cases (default: {CASES}, with --soak {SOAK})")
     result.add_argument("--soak", action="store_true", help="many cases, also of slow commands")
     result.add_argument("--seed", type=int, default=0, help="of the cases")
+    result.add_argument("--only", nargs="+", metavar="NAME", help="cases of these commands alone")
     result.add_argument("--seconds", type=float, default=1e9, help="no more cases after this time")
-    result.add_argument("--only", metavar="NAME", help="cases of this command alone")
     result.add_argument("--again", metavar="CASE", help="run one case, as printed")
     return result
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     if "STCN_SANDBOX" not in os.environ:
         print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
         return 125
-    arguments = parser().parse_args()
+    arguments = parser().parse_args(words)
     root = arguments.folder.resolve()
     signal.signal(signal.SIGALRM, stop)
     with trials.patched():
-        wanted = [arguments.only] if arguments.only else [Case.read(arguments.again).command] if arguments.again else COMMANDS
-        commands = {name: COMMANDS[name] for name in wanted if arguments.soak or len(wanted) == 1 or not COMMANDS[name].soak}
+        wanted = arguments.only if arguments.only else [Case.read(arguments.again).command] if arguments.again else COMMANDS
+        commands = {
+            name: COMMANDS[name] for name in wanted if arguments.soak or wanted is not COMMANDS or not COMMANDS[name].soak
+        }
         prepare(root, commands)
         taken = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))

@@ -15,16 +15,14 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import good
 import numpy as np
@@ -33,6 +31,7 @@ from annotate_server import Running
 from cases import NET, SIZE, TINY, TookTooLong, stop
 from conftest import run_script, write_video
 from films import square, write_film, write_folder
+from forks import Fork, ranks
 from good import labels
 from test_train import assert_same_run
 
@@ -43,42 +42,6 @@ from evaluation.propagate import Snapshots
 from util.image import write_label_map
 
 PATIENCE = 120  # seconds
-
-
-class Fork:
-    """Some processes that do this work, which returns a status, under the environments given."""
-
-    def __init__(self, work: Callable[[], int], *environments: dict[str, str], output: int | None = None) -> None:
-        self.pids = [self._start(work, environment, output) for environment in environments or ({},)]
-        self.status: list[int] = []
-
-    def _start(self, work: Callable[[], int], environment: dict[str, str], output: int | None) -> int:
-        if pid := os.fork():
-            return pid
-        status = 70
-        try:
-            os.setsid()
-            os.environ.update(environment)
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(output or null, 1)
-            os.dup2(null, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            status = work()
-            sys.stdout.flush()
-        finally:
-            os._exit(status)
-
-    def kill(self) -> None:
-        """Kill all that live; returns once they are dead."""
-        for pid in self.pids:
-            os.kill(pid, signal.SIGKILL)
-        self.wait()
-
-    def wait(self) -> list[int]:
-        """The statuses of all processes, waiting for them: negative if killed."""
-        if not self.status:
-            self.status = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in self.pids]
-        return self.status
 
 
 class Subject(ABC):
@@ -97,14 +60,14 @@ class Subject(ABC):
     @abstractmethod
     def words(self) -> tuple[str, ...]: ...
 
-    def start(self) -> Fork:
+    def start(self) -> Any:
         return Fork(partial(run_script, *self.words()))
 
     def kill_after(self, run: Fork, seconds: float) -> bool:
         """Kill a run some time after its start; returns whether it was still at work."""
         time.sleep(seconds)
         run.kill()
-        return any(status < 0 for status in run.status)
+        return any(status < 0 for status in run.wait())
 
     def attempt(self, expected: Path, seconds: float, chosen: random.Random) -> tuple[list[str], int]:
         """One trial: kill one to three times, then let it end.  Returns what is wrong and how often it was killed at work."""
@@ -118,8 +81,8 @@ class Subject(ABC):
         return [*problems, *self.wrong(expected)], killed
 
     def finish(self, run: Fork) -> None:
-        if any(run.wait()):
-            raise AssertionError(f"status {run.status}")
+        if any(statuses := run.wait()):
+            raise AssertionError(f"status {statuses}")
 
     def wrong(self, expected: Path) -> list[str]:
         """What differs from the undisturbed results, when this run has ended."""
@@ -166,12 +129,17 @@ class Evaluation(Subject):
         return folders_are_whole(self.out, expected, list(self.videos))
 
 
+def keep_all_snapshots() -> None:
+    """Take a snapshot after each frame."""
+    Snapshots.due = True  # type: ignore[method-assign]
+
+
 class OwnVideo(Subject):
     def build(self) -> None:
         write_film(Path("film.mp4"), [np.asarray(good.picture(t)) for t in range(12)])
         write_label_map("mask.png", labels(1), None)
         good.save_network(good.build_light_network(), Path("net.pth"))
-        Snapshots.due = True  # type: ignore[method-assign] (a snapshot after each frame)
+        keep_all_snapshots()
 
     def words(self) -> tuple[str, ...]:
         return ("segment_video", "film.mp4", "--mask", "6:mask.png", "--output", "out", *NET)
@@ -207,16 +175,7 @@ class Training(Subject):
         return ("train", "--id", "x", "--save_dir", "out", "--stage", "3", "--save_every", "1", "--log_every", "1", *flags)
 
     def start(self) -> Fork:
-        if self.processes == 1:
-            return super().start()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = {
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(free.getsockname()[1]),
-                "WORLD_SIZE": str(self.processes),
-            }
-        ranks = [{**address, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(self.processes)]
-        return Fork(partial(run_script, *self.words()), *ranks)
+        return Fork(partial(run_script, *self.words()), *ranks(self.processes))
 
     def wrong(self, expected: Path) -> list[str]:
         try:
@@ -244,30 +203,24 @@ class Page(Subject):
     def build(self) -> None:
         write_folder(Path("frames"), self.length, SIZE)
         good.save_network(good.build_light_network(), Path("net.pth"))
-        Snapshots.due = True  # type: ignore[method-assign]
 
     def words(self) -> tuple[str, ...]:
-        return ("annotate", "frames", "--output", "out", "--port", "0", *NET)
+        return ()
 
-    def start(self) -> Fork:
-        reading, writing = os.pipe()
-        run = Fork(partial(run_script, *self.words()), output=writing)
-        os.close(writing)
-        run.page = Forked(reading, run)  # type: ignore[attr-defined]
-        return run
+    def start(self) -> Any:
+        return Following(Path("frames"), self.out, *NET, first=keep_all_snapshots)
 
     def kill_after(self, run: Any, seconds: float) -> bool:
-        run.page.follow_for(seconds)
+        run.follow_for(seconds)
         return super().kill_after(run, 0)
 
     def finish(self, run: Any) -> None:
-        page = run.page
-        page.mask()
-        page.ask("POST", "/api/follow", b"")
-        job = page.wait()
+        run.mask()
+        run.ask("POST", "/api/follow", b"")
+        job = run.job()
         if job["failed"]:
             raise AssertionError(job["message"])
-        os.kill(run.pids[0], signal.SIGINT)
+        run.kill(signal.SIGINT)
         super().finish(run)
 
     def half_written(self, expected: Path) -> list[str]:
@@ -281,17 +234,8 @@ class Page(Subject):
         return [] if same and contents(expected / name) else [f"differs: {name}"]
 
 
-class Forked(Running):
-    """A server that was forked, not started."""
-
-    def __init__(self, reading: int, run: Fork) -> None:
-        self.run = run
-        with os.fdopen(reading) as lines:
-            self.address = lines.readline().strip()
-        if not self.address.startswith("http"):
-            raise AssertionError(f"no server: status {run.wait()}")
-        self.port = urlsplit(self.address).port
-        self.token = parse_qs(urlsplit(self.address).query)["token"][0]
+class Following(Running):
+    """A server that is asked to follow."""
 
     def mask(self) -> None:
         """Add an object and draw it in the middle, unless that is done."""
@@ -415,7 +359,7 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
 }
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     if "STCN_SANDBOX" not in os.environ:
         print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
         return 125
@@ -424,7 +368,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=100, help="trials of each subject")
     parser.add_argument("--only", choices=SUBJECTS, help="one subject")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     torch.set_num_threads(1)  # a pool of threads would not survive a fork
     for script in ("train", "eval_davis", "prepare_youtube", "segment_video", "annotate", "uvicorn", "annotation.server"):
         importlib.import_module(script)

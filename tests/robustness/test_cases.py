@@ -23,25 +23,37 @@ def run_in_sandbox(folder: Path, program: str, *flags: object) -> None:
     assert done.returncode == 0, "\n".join([*failed, done.stderr[-2000:]])
 
 
-@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
-def test_cases_end_as_they_say_and_touch_nothing_else(every, tmp_path):
-    run_in_sandbox(tmp_path, "cases.py", "--every", every)
-
-
-@pytest.mark.parametrize("subject", ["eval_davis.py", "preparation"])
-def test_a_killed_run_goes_on_bit_for_bit(subject, tmp_path):
-    run_in_sandbox(tmp_path, "kills.py", "--times", 1, "--only", subject)
+def test_a_few_cases_of_each_kind_end_well(tmp_path):
+    run_in_sandbox(tmp_path, "quick.py")
 
 
 @pytest.mark.slow
-def test_all_killed_runs_go_on_bit_for_bit(tmp_path):
-    run_in_sandbox(tmp_path, "kills.py", "--times", 5)
+def test_all_cases_end_as_they_say_and_touch_nothing_else(tmp_path):
+    run_in_sandbox(tmp_path, "cases.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("call", ["giving a mask", "removing an object", "taking a mask back", "exporting"])
-def test_a_call_that_is_killed_while_it_saves_has_not_happened_or_has_happened_whole(call, tmp_path):
-    run_in_sandbox(tmp_path, "kills.py", "--times", 100, "--only", call)
+def test_generated_cases_end_well(tmp_path):
+    run_in_sandbox(tmp_path, "generated.py", "--cases", 200)
+
+
+@pytest.mark.parametrize("cases", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_generated_requests_to_the_page_end_well(cases, tmp_path):
+    pytest.importorskip("starlette", reason="the extra `web` is not installed")
+    run_in_sandbox(tmp_path, "requested.py", "--cases", cases)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("subject", "times"),
+    [
+        *[(name, 5) for name in ("training", "training with two processes", "eval_davis.py", "preparation")],
+        *[(name, 5) for name in ("segment_video.py", "annotate.py")],
+        *[(name, 100) for name in ("giving a mask", "removing an object", "taking a mask back", "exporting")],
+    ],
+)
+def test_what_is_killed_goes_on_bit_for_bit(subject, times, tmp_path):
+    run_in_sandbox(tmp_path, "kills.py", "--times", times, "--only", subject)
 
 
 def test_the_sandbox_keeps_everything_but_its_folder(tmp_path):
