@@ -37,7 +37,11 @@ def add_videos_flags(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--videos", nargs="+", metavar="NAME", help="only these videos (default: all)")
     which.add_argument(
-        "--list", dest="videos", type=_listed, metavar="FILE", help="only the videos that a file names, one per line"
+        "--list",
+        dest="videos",
+        type=_listed,
+        metavar="FILE",
+        help="only the videos that a file names, one per line (default: all)",
     )
 
 

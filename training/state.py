@@ -121,6 +121,8 @@ class State:
             names = {id(parameter): name for name, parameter in self.network.named_parameters()}
             ours = [released.get(names[id(p)], {}) for part in self.optimizer.param_groups for p in part["params"]]
             moments = {number: entry for number, entry in enumerate(ours) if entry}
+            for entry in moments.values():
+                entry["step"] = torch.as_tensor(entry.get("step"), dtype=torch.float32)  # a number in old PyTorch
         groups = self.optimizer.state_dict()["param_groups"]
         _check_moments(moments, [parameter for group in self.optimizer.param_groups for parameter in group["params"]])
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -141,7 +143,7 @@ def _check_moments(moments: dict[int, dict[str, Tensor]], parameters: list[nn.Pa
     for number, found in moments.items():
         shape = parameters[number].shape
         expected = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
-        if {name: value.shape for name, value in found.items()} != expected:
+        if {name: getattr(value, "shape", None) for name, value in found.items()} != expected:
             raise ValueError(f"expected moments of shape {tuple(shape)}, found others for parameter {number}")
         if not all(value.is_floating_point() and value.isfinite().all() for value in found.values()):
             raise ValueError(f"expected finite moments, found others for parameter {number}")
