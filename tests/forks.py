@@ -110,6 +110,7 @@ class ForkedScript:
 
 def _run(log: Path, environment: dict[str, str], allowed: list[Path], first: Callable | None, words: list[str]) -> None:
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # as outside; else workers would outlive a script that is killed
     if first is not None:
         first()
     GUARD.allowed = allowed
