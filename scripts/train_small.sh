@@ -25,9 +25,12 @@ videos=() mix=(DAVIS=27 BL30K=1)
 [ "$YV_ROOT" = none ] || mix+=(YouTube-VOS=30)
 videos+=("$CLIPS/BL30K")
 
+train_on_videos() {
+    train --stage 3 --crop 224 --lr 2e-4 --schedule cosine --ema 0.995 --own_root "${videos[@]}" --mix "${mix[@]}" "$@"
+}
+train_on_videos --check  # so that videos that are missing are told before stage 0
 train --stage 0 --crop 192 -i "$ITERATIONS_0" --lr 4e-4 --encoder_lr 2e-4 --schedule cosine
-train --stage 3 --crop 224 -i "$ITERATIONS_3" --lr 2e-4 --schedule cosine --ema 0.995 \
-    --load_network "$SAVES/light_s0.pth" --own_root "${videos[@]}" --mix "${mix[@]}"
+train_on_videos -i "$ITERATIONS_3" --load_network "$SAVES/light_s0.pth"
 python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half --overwrite
 
 if [ -n "$DAVIS_2016" ]; then
