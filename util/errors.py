@@ -52,6 +52,7 @@ def warn(text: str) -> None:
 
 
 def print_note(text: str) -> None:
+    """Print a line about what was decided for the user to standard error."""
     print(f"note: {one_line(text)}", file=sys.stderr)
 
 

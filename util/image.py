@@ -57,14 +57,7 @@ METHODS = (  # for the orientations from 2 on
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
 FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "BMP",
-    "TIFF",
-    "GIF",
-)  # Pillow's names of all that is opened: for EPS it would start a program
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names of all that is opened: EPS would start a program
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 
