@@ -2,7 +2,7 @@
 
 import pickle
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
