@@ -156,7 +156,7 @@ class Api:
 
     async def give(self, request: Request) -> Response:
         labels, frame = await self._label_map(request), self._frame(request)
-        await run_in_threadpool(self.session.give, frame, labels)
+        await run_in_threadpool(self.session.draw, frame, labels)
         return JSONResponse({"version": self.session.version})
 
     def forget(self, request: Request) -> Response:

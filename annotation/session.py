@@ -141,6 +141,23 @@ class Session(State):
             self._save("remove", range(self.length), object=number)
             remove_files(self._path(GIVEN, frame) for frame in empty)
 
+    def draw(self, frame: int, labels: np.ndarray) -> None:
+        """Give (H, W) uint8 as drawn on what the frame showed: it states the objects that were drawn or erased.
+
+        The others stay as they were found.  Where nothing was found yet, or nothing is changed (it is right as it is), the
+        mask states all objects.
+        """
+        with self.lock:
+            before = self.labels(frame)
+            drawn = (labels != before) & (labels != 0)
+            erased = (labels == 0) & (before != 0)
+            changed = {*np.unique(labels[drawn]).tolist(), *np.unique(before[erased]).tolist()}
+            if not changed or not self.has_mask(frame):
+                self.give(frame, labels)
+                return
+            stated = changed.union(self.given[frame].stated if frame in self.given else ())
+            self.give(frame, np.where(np.isin(labels, list(stated)), labels, np.uint8(0)), stated=stated)
+
     def give(self, frame: int, labels: np.ndarray, *, stated: Collection[int] | None = None) -> None:
         """Set (H, W) uint8 as the mask of a frame, which states all objects, or those in `stated`.
 
@@ -150,10 +167,10 @@ class Session(State):
             known = [each.id for each in self.objects]
             if unknown := {*np.unique(labels).tolist()} - {0, *known}:
                 raise InputError(f"expected labels of objects, found {min(unknown)}")
-            reached = {*object_ids(self.labels(frame)), *object_ids(labels)}
+            told = known if stated is None else sorted(stated)
+            reached = {*object_ids(self.labels(frame)), *object_ids(labels)}.intersection(told)
             self.remember_results()
             write_label_map(self._path(WORKING, frame), labels, colour_map())
-            told = known if stated is None else sorted(stated)
             with self._all_or_nothing():
                 self.given[frame] = Given(told, object_ids(labels), _digest_of(labels))
                 self._now_old(frame, reached)

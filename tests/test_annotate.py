@@ -174,6 +174,34 @@ def test_a_mask_without_an_object_says_that_it_is_not_there(bench):
     assert bench.session.parts() == [range(5, LENGTH)]
 
 
+def test_a_correction_states_only_what_was_drawn_or_erased(bench):
+    session = bench.session
+    session.add_object("cat")
+    session.draw(0, square((4, 4), (40, 20)))
+    assert session.given[0].stated == [1, 2]  # nothing was found yet
+    bench.follow()
+    found = square((4, 4), (40, 20))
+    for frame in (4, 8):
+        session.results[frame] = Result.OLD  # else it keeps what the network has found
+        session.put_result(frame, found, None, final=True, revision=session.revision)
+    moved = np.where(found == 2, np.uint8(0), found)
+    moved[2:10, 10:30] = 2  # also over a part of the other
+    session.draw(4, moved)
+    assert (session.given[4].stated, session.given[4].shown) == ([2], [2])
+    np.testing.assert_array_equal(session.labels(4), moved)
+    np.testing.assert_array_equal(session.given_labels(4), np.where(moved == 2, moved, 0))
+    session.draw(8, np.where(found == 1, found, np.uint8(0)))  # the cat is not here
+    assert (session.given[8].stated, session.given[8].shown) == ([2], [])
+    assert session.parts() == [range(LENGTH)]
+    erased = np.where(moved == 1, np.uint8(0), moved)
+    session.draw(4, erased)
+    assert session.given[4].stated == [1, 2]
+    session.draw(8, session.labels(8))  # it is right as it is
+    assert (session.given[8].stated, session.given[8].shown) == ([1, 2], [1])
+    bench.follow()
+    assert 2 not in session.labels(8)
+
+
 @pytest.mark.parametrize("stop", [1, 9, 10, *[pytest.param(stop, marks=pytest.mark.slow) for stop in (4, 11, 16)]])
 def test_after_a_stop_following_goes_on_to_the_same_results(stop, bench, video, light_network, tmp_path):
     def give(bench: Bench) -> None:

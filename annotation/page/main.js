@@ -44,7 +44,7 @@ function showState() {
   $('undo').disabled = !undo.length; $('redo').disabled = !redo.length;
   const given = shown.given.has(shown.index), result = line.results[shown.index];
   $('kind').textContent = given ? 'given' : { f: 'followed', r: 'one direction so far', o: 'old' }[result] ?? 'no mask';
-  $('forget').disabled = !given; $('keep').disabled = given || !shown.labels;
+  $('forget').disabled = !given; $('keep').disabled = !shown.labels;
   const sure = line.sureness[shown.index];
   $('sure').textContent = given || sure === null || sure === undefined ? '' : `sure: ${Math.round(100 * sure)} %`;
   const { running, kind, done, total, link } = page.job;
