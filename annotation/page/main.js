@@ -51,11 +51,18 @@ function showState() {
   $('progress').hidden = !running; $('progress').max = total || 1; $('progress').value = done;
   $('stop').hidden = !running; $('follow').hidden = running;
   $('follow').disabled = !page.behind; $('export').disabled = running;
-  if (running) tell(`${{ follow: 'Following', export: 'Exporting', clean: 'Tidying up' }[kind]}${total ? `: ${done} of ${total}` : '…'}`);
+  if (running) tell(`${{ follow: 'Following', export: 'Exporting', clean: 'Tidying up' }[kind]}${total ? `: ${done} of ${total}${timeLeft()}` : '…'}`);
   $('download').hidden = running || !link;
   if (link) $('download').href = link;
   line.given = shown.given; line.current = shown.index;
   line.draw();
+}
+
+function timeLeft() {
+  const { done, total } = page.job, made = done - page.began.done;
+  if (made < 3 || done >= total) return '';
+  const seconds = Math.round((performance.now() - page.began.time) / 1000 / made * (total - done));
+  return `, ${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')} left`;
 }
 
 function go(index) {
@@ -72,6 +79,7 @@ function heard(news) {
   const before = page.job;
   for (const { id } of page.objects) if (!news.objects.some((each) => each.id === id)) shown.removed.add(id);
   Object.assign(page, { objects: news.objects, job: news.job, behind: news.behind });
+  if (news.job.running && !(before.running && before.done)) page.began = { done: news.job.done, time: performance.now() };
   if (!shown.waiting) {
     shown.given.clear();
     news.given.forEach((index) => shown.given.add(index));
