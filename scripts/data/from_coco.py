@@ -56,7 +56,7 @@ def main() -> None:
     video = open_video(source, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
     if video.note:
         print_note(video.note)
-    found = read_given_masks(given, video.names, video.size, background=arguments.background)
+    found = read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
     with one_line_for(output):
         unfinished = [(hidden(masks, {f"{each}.png" for each in video.names}), masks)]
         for frame, mask in found.items():
