@@ -401,7 +401,8 @@ class MaskReader:
         is_edge = np.isin(values, edges)
         if is_edge.all():
             raise _soft(path, map(str, edges))
-        nearest = cv2.distanceTransformWithLabels(is_edge.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
+        source, kind = is_edge.astype(np.uint8), cv2.DIST_LABEL_PIXEL
+        nearest = cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, labelType=kind)[1].astype(np.intp)
         value_of = np.zeros(nearest.max() + 1, values.dtype)
         value_of[nearest[~is_edge]] = values[~is_edge]
         self._tell(f"{path}: {is_edge.sum()} pixels of soft edges became what is nearest")
