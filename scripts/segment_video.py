@@ -267,6 +267,7 @@ def run_each(arguments: argparse.Namespace, videos: dict[str, Path], masks: Path
 
     Raises `InputError` if no video has masks, or the disk is full.
     """
+    digest(arguments.model)  # else it would be told for each video that there is none
     given = {name: masks_of(name, masks) for name in videos}
     if absent := [name for name, path in given.items() if path is None]:
         what = (

@@ -355,7 +355,7 @@ def test_a_number_like_a_frames_name_means_that_frame_or_is_refused(drawn, capsy
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["folder", "film", "in place"])
+@pytest.mark.parametrize("kind", ["folder", "pattern", "film", "in place"])
 def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, capsys):
     mine = tmp_path / "mine"
     (mine / "JPEGImages").mkdir(parents=True)
@@ -363,6 +363,8 @@ def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, 
         source = write_film(tmp_path / "cat.mp4", [picture(t) for t in range(6)])
     else:
         source = write_folder(mine / "JPEGImages/cat" if kind == "in place" else tmp_path / "cat", 6)
+    if kind == "pattern":
+        source = source / "*.png"
     names = ("00002.jpg", "00004.jpg")
     annotations = [annotation(TWO, track_id=1), annotation(SECOND, image_id=2, track_id=7)]
     (tmp_path / "coco.json").write_text(json.dumps(coco(*annotations, images=names)))

@@ -22,7 +22,7 @@ from typing import Any
 from model.checkpoint import load_network
 from model.released import PAGE, RELEASED
 from util.errors import InputError, one_line_errors
-from util.files import make_folder, open_file, write_atomically
+from util.files import open_file, write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.lock import Lock
 from util.progress import progress_bar
@@ -80,7 +80,6 @@ def main() -> None:
 
 def fetch(address: str, part: Path) -> None:
     """Download a file, the rest of it if `part` holds its beginning; raises `InputError` if it cannot be had whole."""
-    make_folder(part.parent)
     advice = f"fetch {address} with a browser, then pass --from FILE"
     with open(part, "ab") as file:
         done, total = file.tell(), None

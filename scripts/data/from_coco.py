@@ -45,7 +45,8 @@ def main() -> None:
     if not arguments.mask:
         raise InputError("--mask: expected the JSON file, or a folder of them")
     source = Path(one_video(arguments.video))
-    output, name = Path(arguments.output), arguments.name or source.resolve().stem
+    place = source if source.is_dir() else source.parent  # of the frames, if they are a folder or a pattern
+    output, name = Path(arguments.output), arguments.name or (source.stem if source.is_file() else place.resolve().name)
     images, masks = (path_in(output / part, name, source="--name") for part in ("JPEGImages", "Annotations"))
     in_place = images.is_dir() and source.is_dir() and images.samefile(source)
     for folder in (masks, *([] if in_place else [images])):
