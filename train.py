@@ -34,8 +34,8 @@ from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from evaluation.truth import Truth
 from model import STCN, NetworkConfig, VideoSegmenter, save_network
-from model.modules import BACKBONES
 from model.network import ARCHITECTURES
+from model.resnet import BACKBONES
 from model.similarity import SIMILARITIES
 from training.config import TrainConfig
 from training.journal import print_once

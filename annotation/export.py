@@ -3,73 +3,52 @@
 import contextlib
 import os
 import re
+import zipfile
 from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
+from annotation.formats import FORMATS, Annotated, yolo_data, yolo_lines
 from annotation.session import EXPORT, Session
-from annotation.state import Result
-from dataset.video_file import mean_rate
-from util.files import make_folder, refuse_foreign, remove_folder, write_atomically
+from dataset.video_file import FrameFolder, mean_rate
+from util.files import make_folder, refuse_foreign, remove_folder, write_atomically, write_text
 from util.film import Film, alpha_suffix
 from util.image import colour_map, write_label_map
 from util.picture import cut_out, overlay, write_picture
 
 Report = Callable[[int, int, int], object]  # frames done, all of them, the last one
+Steps = Generator[None, None, None]
 FILMS = ("overlay", "cutout_film")
-KINDS = (*FILMS, "masks", "cutout", "dataset")
+FOLDERS = {  # the places of a frame's picture and of its mask
+    "masks": ("", "{name}.png"),
+    "cutout": ("{name}.png", ""),
+    "dataset": ("JPEGImages/{video}/{name}.jpg", "Annotations/{video}/{name}.png"),
+    "yolo": ("images/{name}.jpg", "labels/{name}.txt"),
+}
+YOLO_DATA = "data.yaml"
+KINDS = (*FILMS, *FOLDERS, *FORMATS)
 
 
 def export(session: Session, kind: str, report: Report) -> Generator[None, None, Path]:
-    """Write one of `KINDS` into the session's export folder; yields after each frame, calls `report`, and
-    returns the path.
+    """Write one of `KINDS` into the session's export folder; yields after each frame, calls `report`, and returns the path.
 
     overlay:     overlay.mp4, all frames with the objects tinted
     masks:       masks/NNNNN.png, a paletted label map for every frame
     cutout:      cutout/NNNNN.png, the objects with all else transparent
     cutout_film: the same as a film, ProRes 4444 or VP9
     dataset:     dataset/JPEGImages/<video>/ and Annotations/<video>/, with masks where there is one
+    yolo:        yolo/images/, labels/ and data.yaml, outlines where there is a mask
+    coco, cvat, areas: one file, of the frames with a mask (`annotation.formats`)
 
     The overlay and cut-outs do not show hidden objects.  An earlier export of the same kind is replaced when all is written.
     Raises `InputError` if its folder holds files of others.
     """
-    folder = session.root / EXPORT
-    hidden = [each.id for each in session.objects if each.hidden]
-    video = re.sub(r"[^\w.-]+", "_", Path(session.identity["path"]).stem).strip(".") or "video"
-
-    def shown(frame: int) -> np.ndarray:
-        labels = session.labels(frame)
-        return np.where(np.isin(labels, hidden), np.uint8(0), labels)
-
-    if kind in FILMS:
-        alpha, path = kind == "cutout_film", film_path(session, kind)
-        yield from _film(
-            session, path, lambda frame, image: (cut_out if alpha else overlay)(image, shown(frame)), alpha, report
-        )
-        return path
-    path, names = folder / kind, session.video.names
-    images, annotations = (f"{part}/{video}" for part in ("JPEGImages", "Annotations"))
-    known = {f"{name}.png" for name in names}
-    if kind == "dataset":
-        known = {*(f"{images}/{name}.jpg" for name in names), *(f"{annotations}/{name}.png" for name in names)}
-    with _replacing(path, known) as unfinished:
-        if kind == "masks":
-            for frame, name in enumerate(names):
-                write_label_map(unfinished / f"{name}.png", session.labels(frame), colour_map())
-                report(frame + 1, session.length, frame)
-                yield
-            return path
-        for frame, image in session.video.forwards():
-            if kind == "cutout":
-                write_picture(unfinished / f"{names[frame]}.png", cut_out(image, shown(frame)))
-            else:
-                _write_jpeg(unfinished / images / f"{names[frame]}.jpg", image)
-                if frame in session.given or session.results[frame] != Result.MISSING:
-                    write_label_map(unfinished / annotations / f"{names[frame]}.png", session.labels(frame), colour_map())
-            report(frame + 1, session.length, frame)
-            yield
+    path = export_path(session, kind)
+    write = _film if kind in FILMS else _text if kind in FORMATS else _folder
+    yield from write(session, path, kind, report)
     return path
 
 
@@ -94,31 +73,105 @@ def _replacing(path: Path, names: Collection[str]) -> Iterator[Path]:
         tidy()
 
 
-def film_path(session: Session, kind: str) -> Path:
-    """Where `export` writes one of `FILMS`."""
-    return session.root / EXPORT / ("overlay.mp4" if kind == "overlay" else f"cutout{alpha_suffix()}")
+def export_path(session: Session, kind: str) -> Path:
+    """The file or folder that `export` writes for one of `KINDS`."""
+    films = {"overlay": "overlay.mp4", "cutout_film": f"cutout{alpha_suffix()}"}
+    file = FORMATS[kind].file if kind in FORMATS else films.get(kind, kind)
+    return session.root / EXPORT / file
 
 
-def _film(
-    session: Session,
-    path: Path,
-    draw: Callable[[int, np.ndarray], np.ndarray],
-    alpha: bool,
-    report: Report,
-) -> Generator[None, None, None]:
-    """A video of all frames; the file appears when it is complete."""
-    video = session.video
+def zipped(folder: Path) -> Path:
+    """Pack a folder that `export` has written, without compression, since pictures have theirs; returns the zip beside it."""
+    path = folder.with_name(f"{folder.name}.zip")
+
+    def pack(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:
+            for each in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
+                archive.write(each, each.relative_to(folder.parent))
+
+    write_atomically(path, pack)
+    return path
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """A file that takes the place of `path` when the context ends well."""
     unfinished = path.with_name(f"unfinished{path.suffix}")
     try:
-        with Film(unfinished, video.size, mean_rate(video), pixel=video.pixel, alpha=alpha) as film:
-            for frame, image in video.forwards():
-                film.add(draw(frame, image), video.times[frame])
-                report(frame + 1, session.length, frame)
-                yield
-            film.close()
+        yield unfinished
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _film(session: Session, path: Path, kind: str, report: Report) -> Steps:
+    """A video of all frames."""
+    video, alpha = session.video, kind == "cutout_film"
+    draw = cut_out if alpha else overlay
+    with (
+        _unfinished(path) as unfinished,
+        Film(unfinished, video.size, mean_rate(video), pixel=video.pixel, alpha=alpha) as film,
+    ):
+        for frame, image in video.forwards():
+            film.add(draw(image, _shown(session, frame)), video.times[frame])
+            report(frame + 1, session.length, frame)
+            yield
+        film.close()
+
+
+def _text(session: Session, path: Path, kind: str, report: Report) -> Steps:
+    """A file that tells the masks of all frames that have one."""
+    video = session.video
+    files = [each.name for each in video.paths] if isinstance(video, FrameFolder) else [f"{n}.jpg" for n in video.names]
+    text = FORMATS[kind](Annotated(_name(session), files, video.times, video.size, _objects(session)))
+    with _unfinished(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        file.write(text.head())
+        for frame in range(session.length):
+            if session.has_mask(frame):
+                file.write(text.frame(frame, session.labels(frame)))
+            report(frame + 1, session.length, frame)
+            yield
+        file.write(text.tail())
+
+
+def _folder(session: Session, path: Path, kind: str, report: Report) -> Steps:
+    """A picture of each frame, and a file of its mask; or one of them."""
+    video, places = _name(session), FOLDERS[kind]
+    pictures, masks = ([place.format(video=video, name=name) for name in session.video.names] for place in places)
+    objects = _objects(session)
+    with _replacing(path, {*pictures, *masks, YOLO_DATA} - {""}) as unfinished:
+        if kind == "yolo":
+            write_text(unfinished / YOLO_DATA, yolo_data(objects))
+        frames = session.video.forwards() if places[0] else ((i, None) for i in range(session.length))
+        for frame, image in frames:
+            picture, mask = unfinished / pictures[frame], unfinished / masks[frame]
+            if image is not None and kind == "cutout":
+                write_picture(picture, cut_out(image, _shown(session, frame)))
+            elif image is not None:
+                _write_jpeg(picture, image)
+            if kind == "masks" or (places[1] and session.has_mask(frame)):
+                labels = session.labels(frame)
+                if kind == "yolo":
+                    write_text(mask, yolo_lines(labels, objects))
+                else:
+                    write_label_map(mask, labels, colour_map())
+            report(frame + 1, session.length, frame)
+            yield
+
+
+def _shown(session: Session, frame: int) -> np.ndarray:
+    """A frame's mask without hidden objects."""
+    labels = session.labels(frame)
+    return np.where(np.isin(labels, [each.id for each in session.objects if each.hidden]), np.uint8(0), labels)
+
+
+def _objects(session: Session) -> dict[int, str]:
+    return {each.id: each.name for each in session.objects}
+
+
+def _name(session: Session) -> str:
+    """The video's name, as one of a folder."""
+    return re.sub(r"[^\w.-]+", "_", Path(session.identity["path"]).stem).strip(".") or "video"
 
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:

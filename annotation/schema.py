@@ -10,7 +10,8 @@ from util.errors import InputError
 
 LARGEST_NUMBER = 10**9 - 1  # in a path: a longer one is no frame
 LARGEST_VERSION = 10**18 - 1
-LABELS, PICTURE, FILM, JSON = "application/octet-stream", "image/jpeg", "video/mp4", "application/json"
+LABELS = FILE = "application/octet-stream"
+PICTURE, JSON = "image/jpeg", "application/json"
 TYPES = {str: "string", bool: "boolean"}
 
 
@@ -41,7 +42,7 @@ OPERATIONS = {
     ("POST", "/api/follow"): Operation("follow"),
     ("POST", "/api/stop"): Operation("stop"),
     ("POST", "/api/export"): Operation("export", {"kind": str}),
-    ("GET", "/api/export/{kind}"): Operation("download", answer=FILM),
+    ("GET", "/api/export/{kind}"): Operation("download", answer=FILE),
 }
 
 

@@ -24,10 +24,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from annotation.export import FILMS, KINDS, export, film_path
+from annotation.export import KINDS, export, export_path, zipped
 from annotation.frames import Frames
 from annotation.imported import read_import
-from annotation.schema import LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
+from annotation.schema import FILE, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.video_file import mean_rate
@@ -229,15 +229,17 @@ class Api:
     def _export(self, kind: str):
         path = yield from export(self.session, kind, self.worker.progress)
         self.session.note("export", kind=kind)
-        self.worker.job.message = f"written: {path}"
-        self.worker.job.link = f"/api/export/{kind}" if kind in FILMS else ""
+        lacks = self.session.what_lacks()
+        self.worker.job.message = f"written: {path}" + (f" (of {self.session.length} frames, {lacks})" if lacks else "")
+        self.worker.job.link = f"/api/export/{kind}"
 
     def download(self, request: Request) -> Response:
-        """A film that was exported."""
+        """What was exported; a folder as a zip."""
         kind = request.path_params["kind"]
-        if kind not in FILMS or not (path := film_path(self.session, kind)).is_file() or path.is_symlink():
+        if kind not in KINDS or not (path := export_path(self.session, kind)).exists() or path.is_symlink():
             raise InputError("export it first")
-        return FileResponse(path, filename=path.name, headers={"Cache-Control": "no-store"})
+        path = zipped(path) if path.is_dir() else path
+        return FileResponse(path, filename=path.name, media_type=FILE, headers={"Cache-Control": "no-store"})
 
     def _frame(self, request: Request) -> int:
         frame = request.path_params["frame"]

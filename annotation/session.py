@@ -69,6 +69,10 @@ class Session(State):
                 labels = self._without_removed(self._read(MASKS, frame))
             return self._with_given(frame, labels)
 
+    def has_mask(self, frame: int) -> bool:
+        """Whether a frame has a given mask or a result."""
+        return frame in self.given or self.results[frame] != Result.MISSING
+
     def given_labels(self, frame: int) -> np.ndarray:
         """A given mask (H, W) uint8, at the size of the video."""
         return self._without_removed(self._read(GIVEN, frame))

@@ -66,6 +66,15 @@ class State:
             result.append(range(start, stop + 1))
         return result
 
+    def what_lacks(self) -> str:
+        """Which frames an export shows as they should not stay; empty if none."""
+        others = [self.results[frame] for frame in range(self.length) if frame not in self.given]
+        counts = {
+            "have no mask": others.count(Result.MISSING),
+            "are old or followed in one direction only": others.count(Result.OLD) + others.count(Result.ONE_WAY),
+        }
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
     def remember_results(self) -> None:
         """Call it before a given mask changes: `outdate` may find that it is as it was."""
         self._results_of[self._what_is_given()] = bytes(self.results)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from model.modules import ResNetStages
+from model.resnet import ResNetStages
 from util.device import fastest_format, half_of
 
 TILE = 4  # output pixels on a side

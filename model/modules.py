@@ -1,19 +1,15 @@
 """The parts of STCN that have weights: section 3.1 (encoders, feature reuse), section 3.2 (decoder), section F.2 (fusion)."""
 
-import pickle
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
+from model.resnet import ResNetStages
 from util.device import upload
-from util.errors import InputError
 
 Network = TypeVar("Network", bound=nn.Module)
-
-BACKBONES = ("resnet18", "resnet50", "wide_resnet50_2")
 
 
 class FrozenBatchNorm(nn.Module):
@@ -159,30 +155,6 @@ class FeatureFusion(nn.Module):
         return self.block2(x if self.attention is None else x + self.attention(x))
 
 
-class ResNetStages(nn.Module):
-    """A torchvision ResNet up to res4 (strides 4, 8, 16), without res5 and the classifier (section 3.1).
-
-    Input channels beyond the image's three start with orthogonal filters.  `channels` are the widths of f4, f8 and f16.
-    `pretrained` loads torchvision's `IMAGENET1K_V1` and raises `InputError` if it is not available.
-    """
-
-    def __init__(self, name: str, *, in_channels: int = 3, pretrained: bool = False) -> None:
-        super().__init__()
-        resnet: Any = _imagenet_resnet(name) if pretrained else torchvision.models.get_model(name, weights=None)
-        self.conv1 = _widen(resnet.conv1, in_channels)
-        self.bn1 = resnet.bn1
-        self.res2, self.res3, self.res4 = resnet.layer1, resnet.layer2, resnet.layer3
-        expansion = self.res2[0].expansion
-        self.channels = (64 * expansion, 128 * expansion, 256 * expansion)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, in_channels, H, W) -> f4, f8, f16."""
-        x = F.max_pool2d(self.bn1(self.conv1(x)), 3, stride=2, padding=1)
-        f4 = self.res2(F.relu(x, inplace=True))  # after the pooling, of a quarter of the pixels, with the same result
-        f8 = self.res3(f4)
-        return f4, f8, self.res4(f8)
-
-
 def key_projection(in_channels: int, key_dim: int) -> nn.Conv2d:
     """From features to keys (section 3.1)."""
     conv = nn.Conv2d(in_channels, key_dim, 3, padding=1)
@@ -323,34 +295,3 @@ class Decoder(nn.Module):
         x = self.up_8_4(self.up_16_8(x, f8, present), f4, present)
         logits = self.prediction(F.relu(x))  # (B N, 1, H/4, W/4)
         return upsample(logits.float(), 4)[:, 0]
-
-
-def _imagenet_resnet(name: str) -> nn.Module:
-    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-    try:
-        return torchvision.models.get_model(name, weights=weights)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        pickle.UnpicklingError,
-    ) as error:  # no connection; a damaged or half-downloaded file
-        path = f"{torch.hub.get_dir()}/checkpoints/{weights.url.rsplit('/', 1)[1]}"
-        raise InputError(
-            f"{path}: cannot load the ImageNet weights of {name} ({error}); put {weights.url} there, "
-            "or go without them with --no_pretrained"
-        ) from error
-
-
-def _widen(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """The same convolution with additional input channels, whose filters are orthogonal."""
-    extra = in_channels - conv.in_channels
-    if extra == 0:
-        return conv
-    filters = torch.empty(conv.out_channels, extra, *conv.kernel_size, device=conv.weight.device)
-    nn.init.orthogonal_(filters)
-    options: Any = {"kernel_size": conv.kernel_size, "stride": conv.stride, "padding": conv.padding}
-    wide = nn.Conv2d(in_channels, conv.out_channels, bias=False, **options)
-    with torch.no_grad():
-        wide.weight.copy_(torch.cat([conv.weight, filters], dim=1))
-    return wide

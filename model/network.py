@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from model import fast
 from model.memory import MemoryBank
-from model.modules import BACKBONES, Decoder, FrozenBatchNorm, KeyEncoder, KeyFeatures, Present, ValueEncoder
+from model.modules import Decoder, FrozenBatchNorm, KeyEncoder, KeyFeatures, Present, ValueEncoder
+from model.resnet import BACKBONES
 from model.similarity import SIMILARITIES, affinity, readout, similarity
 from util.device import upload
 from util.errors import shorten

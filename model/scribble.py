@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.checkpoint import VERSION, filled, infinite_tensors, read
-from model.modules import ASPP, FrozenBatchNorm, ResNetStages, UpsampleBlock
+from model.modules import ASPP, FrozenBatchNorm, UpsampleBlock
+from model.resnet import ResNetStages
 from util.errors import InputError, names_some, shorten
 from util.files import write_atomically
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from model.memory import MemoryBank
-from model.modules import KeyFeatures, Present, ResNetStages, key_projection, with_others
+from model.modules import KeyFeatures, Present, key_projection, with_others
 from model.network import STCN, NetworkConfig
+from model.resnet import ResNetStages
 
 
 class MemoryEncoder(nn.Module):

@@ -1,5 +1,6 @@
 """A session of annotate.py and the worker that follows: what is computed anew, and what a stop or a crash leaves."""
 
+import csv
 import functools
 import io
 import json
@@ -8,8 +9,10 @@ import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -598,6 +601,47 @@ def test_exports_are_what_they_say(bench, video, tmp_path):
         np.testing.assert_array_equal(cutout[..., 3], np.where(labels == 1, 255, 0))
         np.testing.assert_array_equal(cutout[labels == 1][:, :3], video.frame(t)[labels == 1])
         np.testing.assert_array_equal(films[t][..., 3] > 127, labels == 1)
+
+
+def test_other_tools_formats_hold_the_masks(bench, tmp_path):
+    session = bench.session
+    session.change_object(1, name='a "cat" & <dog>')
+    session.add_object("none")
+    first, ring = square((4, 4)), square((6, 10))
+    ring[14:18, 10:16] = 0  # a hole
+    session.give(1, first)
+    session.give(2, ring)
+    coco, yolo, cvat, areas = (_returned(export(session, kind, lambda *_: None)) for kind in ("coco", "yolo", "cvat", "areas"))
+    told = json.loads(coco.read_text())
+    assert [entry["file_name"] for entry in told["images"]] == [f"{t}.png" for t in range(LENGTH)]
+    assert told["categories"] == [{"id": 1, "name": 'a "cat" & <dog>'}, {"id": 2, "name": "none"}]
+    images = list(ElementTree.parse(cvat).getroot().iter("image"))
+    rows = list(csv.DictReader(areas.open()))
+    assert [image.get("name") for image in images] == ["1.png", "2.png"]
+    assert [(row["frame"], row["object"]) for row in rows] == [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")]
+    for mask, entry, image, row in zip((first, ring), told["annotations"], images, rows[::2], strict=True):
+        ys, xs = np.nonzero(mask)
+        box = [int(xs.min()), int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
+        assert (entry["area"], entry["bbox"], entry["category_id"]) == (len(xs), box, 1)
+        assert entry["image_id"] == int(row["frame"]) + 1
+        down = np.repeat(np.arange(len(entry["segmentation"]["counts"])) % 2, entry["segmentation"]["counts"])
+        np.testing.assert_array_equal(down.reshape(SIZE[::-1]).T, mask)
+        (shape,) = image
+        counts = [int(count) for count in str(shape.get("rle")).split(", ")]
+        left, top, width, height = (int(str(shape.get(name))) for name in ("left", "top", "width", "height"))
+        assert ([left, top, width, height], shape.get("label")) == (box, 'a "cat" & <dog>')
+        across = np.repeat(np.arange(len(counts)) % 2, counts).reshape(height, width)
+        np.testing.assert_array_equal(across, mask[top : top + height, left : left + width])
+        assert (int(row["area"]), row["left"]) == (len(xs), str(left))
+        assert abs(float(row["centroid_x"]) - xs.mean()) < 0.01
+    assert (rows[1]["area"], rows[1]["centroid_x"]) == ("0", "")
+    assert (yolo / "data.yaml").read_text().endswith('names:\n  0: "a \\"cat\\" & <dog>"\n  1: "none"\n')
+    assert {path.name for path in (yolo / "labels").iterdir()} == {"1.txt", "2.txt"}
+    number, *corners = (yolo / "labels/1.txt").read_text().split()
+    outline = np.array(corners, float).reshape(-1, 2) * SIZE[::-1] - 0.5
+    drawn = cv2.fillPoly(np.zeros(SIZE, np.uint8), [outline.round().astype(np.int32)], 1)
+    assert number == "0"
+    np.testing.assert_array_equal(drawn, first)
 
 
 def test_an_exported_data_set_can_be_evaluated_and_trained_on(bench, tmp_path):

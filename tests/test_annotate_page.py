@@ -18,6 +18,7 @@ from util.image import read_label_map
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select  # noqa: E402
 
@@ -370,7 +371,8 @@ def test_two_objects_are_boxed_scribbled_followed_and_corrected(browser, start, 
     again = {t for t in range(LENGTH) if (tmp_path / f"out/masks/{t}.png").stat().st_mtime_ns != kept[t]}
     assert again == {1, 2, 3, 4}
 
-    Select(browser.find_element("id", "export")).select_by_value("cutout")
+    Select(browser.find_element("id", "format")).select_by_value("cutout")
+    page.click("#export")
     page.until(lambda: (tmp_path / f"out/export/cutout/{LENGTH - 1}.png").exists())
     assert Image.open(tmp_path / "out/export/cutout/0.png").mode == "RGBA"
 
@@ -391,6 +393,98 @@ def test_a_killed_server_goes_on_in_the_middle_of_following(browser, start, tmp_
     page.follow()
     assert {entry[1] for entry in page.state["frames"]} == {"f"}
     assert len(list((tmp_path / "out/masks").iterdir())) == 40
+
+
+def test_what_cannot_be_saved_is_said_and_saved_later(page, browser, tmp_path):
+    browser.execute_script("window.ask = window.fetch; window.fetch = async () => { throw new TypeError('gone'); }")
+    page.tool("brush", 4)
+    page.drag((20, 20), (60, 20))
+    saved = browser.find_element("id", "saved")
+    page.until(lambda: saved.text == "NOT saved")
+    page.drag((20, 60), (60, 60))
+    assert "Not saved" in browser.find_element("id", "message").text
+    leaving = "const e = new Event('beforeunload', { cancelable: true }); dispatchEvent(e); return e.defaultPrevented"
+    assert browser.execute_script(leaving)
+    drawn = page.seen()
+    assert drawn[20, 40]
+    assert drawn[60, 40]
+    browser.execute_script("window.fetch = window.ask")
+    page.saved()
+    np.testing.assert_array_equal(given(tmp_path / "out", 0) != 0, drawn)
+    assert not browser.execute_script(leaving)
+
+
+def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, discs):
+    page = Page(browser, start(discs[0]))
+    browser.execute_script(
+        "const ask = window.fetch; window.fetch = async (path, ...rest) => {"
+        "if (path.startsWith('/api/cut')) await new Promise((resolve) => { window.answer = resolve; });"
+        "return ask(path, ...rest); }"
+    )
+    page.tool("box")
+    page.drag((19, 19), (61, 61))
+    page.go(3)
+    browser.execute_script("window.answer()")
+    page.until(lambda: page.state["given"] == [0])
+    assert not page.seen().any()
+    page.go(0)
+    page.until(lambda: page.seen().any())
+    page.undo()
+    page.saved()
+    assert page.state["given"] == []
+
+
+def test_undo_leaves_objects_out_that_were_removed(page, browser, tmp_path):
+    page.tool("brush", 4)
+    page.drag((20, 20), (60, 20))
+    page.keys("n")
+    page.until(lambda: len(page.state["objects"]) == 2)
+    page.until(lambda: page.chosen == "object 2")
+    page.drag((20, 60), (60, 60))
+    page.drag((20, 100), (60, 100))
+    page.saved()
+    browser.execute_script("window.confirm = () => true")
+    page.click("li.chosen button:last-child")
+    page.until(lambda: [each["id"] for each in page.state["objects"]] == [1] and not page.seen()[60, 40])
+    page.undo()
+    page.until(lambda: browser.find_element("id", "redo").is_enabled())
+    page.saved()
+    page.drag((100, 20), (120, 20))  # and what follows is saved
+    page.saved()
+    labels = given(tmp_path / "out", 0)
+    assert {*np.unique(labels)} == {0, 1}
+    assert labels[20, 110] == 1
+
+
+def test_two_fingers_move_the_picture_and_draw_nothing(page, browser):
+    page.drag((40, 40), (50, 40))
+    page.saved()
+    page.tool("fill")
+    actions = ActionBuilder(browser)
+    left, top = browser.execute_script(
+        "const r = document.getElementById('labels').getBoundingClientRect(); return [r.left, r.top]"
+    )
+    for number in range(2):
+        finger = actions.add_pointer_input("touch", f"finger {number}")
+        finger.create_pointer_move(duration=0, x=round(left) + 200 + 100 * number, y=round(top) + 300)
+        finger.create_pause(0.1 * number)
+        finger.create_pointer_down()
+        finger.create_pause(0.1)
+        finger.create_pointer_move(duration=50, x=round(left) + 200 + 200 * number, y=round(top) + 300)
+        finger.create_pointer_up(0)
+    before = page.seen()
+    actions.perform()
+    page.saved()
+    np.testing.assert_array_equal(page.seen(), before)
+    page.keys("0")
+    page.press((100, 100))  # one does
+    page.until(lambda: page.seen().all())
+
+
+def test_space_plays_after_a_click_on_a_button(page, browser):
+    page.tool("eraser")
+    page.keys(" ")
+    page.until(lambda: page.ready == LENGTH - 1)
 
 
 def test_a_second_tab_sees_the_same(page, browser, tmp_path):

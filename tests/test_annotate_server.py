@@ -1,10 +1,12 @@
 """The server of annotate.py: who is let in, and what it says to odd requests."""
 
 import gzip
+import io
 import json
 import re
 import signal
 import socket
+import zipfile
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -195,6 +197,12 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_
         server.ask("POST", "/api/export", {"kind": "overlay"})
         status, film = server.ask("GET", server.job()["link"])
         assert (status, film) == (200, (tmp_path / "out/export/overlay.mp4").read_bytes())
+        server.ask("POST", "/api/export", {"kind": "masks"})
+        job = server.job()
+        assert job["message"].endswith("export/masks")
+        with zipfile.ZipFile(io.BytesIO(server.ask("GET", job["link"])[1])) as archive:
+            assert archive.namelist() == sorted(f"masks/{t}.png" for t in range(LENGTH))
+            assert archive.read("masks/2.png") == (tmp_path / "out/export/masks/2.png").read_bytes()
         assert server.end(signal.SIGINT) == 0
     finally:
         server.end()

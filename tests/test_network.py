@@ -12,8 +12,9 @@ from conftest import REAL_DATA, build_light_network
 
 from model import STCN, NetworkConfig, VideoSegmenter, load_network, save_network
 from model.fast import FusedBlock, WinogradConv, describe_arithmetic
-from model.modules import ASPP, BACKBONES, CBAM, ResBlock, ResNetStages
+from model.modules import ASPP, CBAM, ResBlock
 from model.network import aggregate, soft_aggregate
+from model.resnet import BACKBONES, ResNetStages
 from util.device import fastest_format
 from util.errors import InputError
 
@@ -94,17 +95,27 @@ def test_training_computes_only_the_objects_that_are_there(arch, monkeypatch):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_stages_are_torchvisions_up_to_res4(backbone):
-    stages = ResNetStages(backbone).eval()
-    resnet = torchvision.models.get_model(backbone, weights=None).eval()
-    ours = {n.replace("layer1", "res2").replace("layer2", "res3").replace("layer3", "res4"): n for n in resnet.state_dict()}
-    stages.load_state_dict({n: resnet.state_dict()[o] for n, o in ours.items() if not n.startswith(("layer4", "fc"))})
-    x = torch.randn(1, 3, 32, 32)
-    with torch.inference_mode():
-        expected = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(x))))
-        for layer, found in zip((resnet.layer1, resnet.layer2, resnet.layer3), stages(x), strict=True):
-            expected = layer(expected)
-            torch.testing.assert_close(found, expected)
+def test_the_stages_and_their_gradients_are_torchvisions_up_to_res4(backbone):
+    stages = ResNetStages(backbone).double().eval()
+    resnet = torchvision.models.get_model(backbone, weights=None).double().eval()
+    for norm in filter(lambda module: isinstance(module, torch.nn.BatchNorm2d), resnet.modules()):
+        for x in (norm.running_mean, norm.bias.data, norm.running_var, norm.weight.data):
+            x.uniform_(0.5, 1.5)
+    theirs = {f"layer{n}": f"res{n + 1}" for n in (1, 2, 3)}
+    names = {name: theirs.get(name.split(".")[0], "") + name[6:] if "layer" in name else name for name in resnet.state_dict()}
+    kept = {name: ours for name, ours in names.items() if not name.startswith(("layer4", "fc"))}
+    stages.load_state_dict({ours: resnet.state_dict()[name] for name, ours in kept.items()})
+    image = torch.randn(1, 3, 32, 32, dtype=torch.float64)
+    x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(image))))
+    for layer, found in zip((resnet.layer1, resnet.layer2, resnet.layer3), stages(image), strict=True):
+        x = layer(x)
+        torch.testing.assert_close(found, x)
+    x.square().mean().backward()
+    stages(image)[2].square().mean().backward()
+    ours = dict(stages.named_parameters())
+    for name, parameter in resnet.named_parameters():
+        if name in kept:
+            torch.testing.assert_close(ours[kept[name]].grad, parameter.grad, msg=name)
 
 
 def test_objects_are_independent_but_for_the_other_objects_channel(light_network):

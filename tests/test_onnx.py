@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from conftest import ROOT, build_light_network, write_video
 from films import square
-from torchvision.models.resnet import BasicBlock
 
 from model import STCN, VideoSegmenter, load_network, save_network
 from model.onnx import SHAPES, OnnxNetwork, _config_of, export_onnx
+from model.resnet import BACKBONES
 from scripts.benchmark.against import segment_video
 from scripts.benchmark.made_up import made_up_mask, made_up_video
 from util.errors import InputError
@@ -33,7 +32,7 @@ TOLERANCE = 1e-5  # of the largest magnitude: sums of some thousand float32 prod
 def shallow() -> Iterator[None]:
     """A context in which ResNet-18 has one block in each stage: exporting takes as long as there are operators."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torchvision.models, "get_model", lambda *_, **__: torchvision.models.ResNet(BasicBlock, [1] * 4))
+        patch.setitem(BACKBONES, "resnet18", BACKBONES["resnet18"]._replace(blocks=(1, 1, 1)))
         yield
 
 

@@ -34,7 +34,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
         {"params": [p for p in network.parameters() if id(p) not in others], "base_lr": config.lr},
     ]
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(groups, lr=config.lr, weight_decay=WEIGHT_DECAY)
+    return kind(groups, lr=config.lr, weight_decay=WEIGHT_DECAY, fused=True)
 
 
 def data_parallel(network: nn.Module) -> DistributedDataParallel:

@@ -8,7 +8,7 @@ async function ask(method, path, body) {
   const text = await response.text();
   let told = text;
   try { told = JSON.parse(text).error; } catch { /* not from the page's own requests */ }
-  throw new Error(told || `The server says ${response.status}.`);
+  throw Object.assign(new Error(told || `The server says ${response.status}.`), { refused: response.status < 500 });
 }
 
 const json = async (method, path, body = {}) => (await ask(method, path, JSON.stringify(body))).json();

@@ -10,9 +10,14 @@ import { View } from './view.js';
 const $ = (id) => document.getElementById(id);
 const view = new View($('stage'));
 const page = { objects: [], object: 0, video: null, job: { done: 0 }, behind: false, watching: false, playing: false };
-const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving: (busy) => { $('saved').textContent = busy ? 'saving…' : 'saved'; } });
+const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving });
 const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
 const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
+
+function saving(text) {
+  $('saved').textContent = text;
+  $('saved').classList.toggle('failed', text === 'NOT saved');
+}
 
 function tell(text, failed = false) {
   $('message').textContent = text;
@@ -65,6 +70,7 @@ function go(index) {
 function heard(news) {
   if (news.video && news.video.run !== page.video?.run) open(news.video);
   const before = page.job;
+  for (const { id } of page.objects) if (!news.objects.some((each) => each.id === id)) shown.removed.add(id);
   Object.assign(page, { objects: news.objects, job: news.job, behind: news.behind });
   if (!shown.waiting) {
     shown.given.clear();
@@ -212,11 +218,9 @@ for (const [id, action] of Object.entries({
 $('files').addEventListener('change', importFiles);
 $('number').addEventListener('change', () => { page.watching = false; page.playing = false; go(Number($('number').value) || 0); });
 $('number').addEventListener('keydown', (event) => { if (event.key === 'Enter') $('stage').focus(); });
-$('export').addEventListener('change', trying(async () => {
-  const kind = $('export').value;
-  $('export').value = '';
-  if (kind) await api.exportAs(kind);
-}));
+$('export').addEventListener('click', trying(() => api.exportAs($('format').value)));
+// so that Space plays after a click; keys still press the button that Tab has reached
+addEventListener('click', (event) => { if (event.detail && event.target.closest('button')) $('stage').focus({ preventScroll: true }); });
 $('opacity').addEventListener('input', () => {
   view.opacity = $('opacity').value / 100;
   $('opacity-text').textContent = `${$('opacity').value} %`;

@@ -97,12 +97,8 @@ export class Tools {
     if (!this.page.object) { this.tell('Add an object first.', true); return; }
     const [x, y] = this.view.pixel(event), { labels } = this.shown;
     const inside = x >= 0 && y >= 0 && x < labels.width && y < labels.height;
-    if (this.tool === 'fill') {
-      if (inside) this.#change((map) => map.fill(x, y, this.page.object));
-    } else if (this.tool === 'polygon') {
-      const [first] = this.points;
-      if (this.points.length > 2 && Math.hypot(x - first[0], y - first[1]) * this.view.zoom <= CLOSE) this.#closePolygon();
-      else { this.points.push([x, y]); this.guide(); }
+    if (this.tool === 'fill' || this.tool === 'polygon') {
+      this.pressed = this.tool === 'polygon' || inside ? [x, y] : null; // done on lifting, unless a second finger comes
     } else {
       this.drawing = true;
       this.start = this.last = [x, y];
@@ -126,6 +122,8 @@ export class Tools {
   #up(event) {
     this.pointers.delete(event.pointerId);
     this.panning = false;
+    if (this.pressed && event.type === 'pointerup') this.#point(...this.pressed);
+    this.pressed = null;
     if (!this.drawing) return;
     if (event.type === 'pointercancel') { this.#drop(); return; }
     this.finish();
@@ -136,6 +134,7 @@ export class Tools {
 
   // Escape, a second finger or the system ends a stroke: as if it had not begun.
   #drop() {
+    this.pressed = null;
     if (this.#painting) {
       this.shown.labels = this.shown.history().undo.pop().labels;
       this.shown.changed();
@@ -171,6 +170,15 @@ export class Tools {
     this.last = [x, y];
     if (this.tool === 'brush' || this.tool === 'eraser') this.view.showLabels(labels);
     this.guide();
+  }
+
+  #point(x, y) {
+    if (!this.shown.labels) return;
+    if (this.tool === 'fill') this.#change((map) => map.fill(x, y, this.page.object));
+    if (this.tool !== 'polygon') return;
+    const [first] = this.points;
+    if (this.points.length > 2 && Math.hypot(x - first[0], y - first[1]) * this.view.zoom <= CLOSE) this.#closePolygon();
+    else { this.points.push([x, y]); this.guide(); }
   }
 
   #change(action) {
@@ -213,13 +221,15 @@ export class Tools {
     this.tell('Looking for the object…');
     try {
       const found = await ask(index, hints);
-      if (index !== this.shown.index || object !== this.page.object || this.drawing) return;
+      while (this.drawing && index === this.shown.index) await new Promise((resolve) => setTimeout(resolve, 50));
+      if (this.shown.removed.has(object)) return;
       let changes = 0;
-      this.#change(({ data }) => data.forEach((label, i) => {
+      await this.shown.changeAt(index, ({ data }) => data.forEach((label, i) => {
         const now = found[i] && label === 0 ? object : replace && !found[i] && label === object ? 0 : label;
         if (now !== label) { data[i] = now; changes += 1; }
       }));
-      this.tell(changes ? 'Found; correct it with the brush, the eraser or scribbles.' : 'Nothing has changed there; use the brush or the eraser.');
+      const where = index === this.shown.index ? '' : `Frame ${index}: `;
+      this.tell(where + (changes ? 'Found; correct it with the brush, the eraser or scribbles.' : 'Nothing has changed there; use the brush or the eraser.'));
     } catch (error) {
       this.tell(error.message, true);
     }

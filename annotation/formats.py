@@ -1,0 +1,159 @@
+"""Masks as one text for all frames, in the formats of other tools."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, NamedTuple
+from xml.sax.saxutils import escape, quoteattr
+
+import cv2
+import numpy as np
+
+
+class Annotated(NamedTuple):
+    """A video and the objects in it."""
+
+    video: str  # its name
+    files: list[str]  # of the frames
+    times: list[Fraction]  # of the frames, in seconds
+    size: tuple[int, int]  # (H, W)
+    objects: Mapping[int, str]  # names by number
+
+
+class Coco:
+    """COCO's JSON with uncompressed RLE: runs down the columns, of background first.  `track_id` is the object's number."""
+
+    file = "coco.json"
+
+    def __init__(self, what: Annotated) -> None:
+        self.what, self.written = what, 0
+
+    def head(self) -> str:
+        height, width = self.what.size
+        images = [{"id": i + 1, "file_name": name, "width": width, "height": height} for i, name in enumerate(self.what.files)]
+        categories = [{"id": number, "name": name} for number, name in self.what.objects.items()]
+        top = json.dumps({"images": images, "categories": categories}, ensure_ascii=False)
+        return f'{top[:-1]}, "annotations": [\n'
+
+    def frame(self, index: int, labels: np.ndarray) -> str:
+        lines = []
+        for number in self.what.objects:
+            mask = labels == number
+            if mask.any():
+                self.written += 1
+                entry: dict[str, Any] = {"id": self.written, "image_id": index + 1, "category_id": number, "track_id": number}
+                entry |= {"iscrowd": 0, "area": int(mask.sum()), "bbox": _box(mask)}
+                entry["segmentation"] = {"size": list(mask.shape), "counts": runs(mask.T)}
+                lines.append((",\n" if self.written > 1 else "") + json.dumps(entry))
+        return "".join(lines)
+
+    def tail(self) -> str:
+        return "\n]}\n"
+
+
+class Cvat:
+    """CVAT for images 1.1: masks as runs along the rows of their box, of background first."""
+
+    file = "cvat.xml"
+
+    def __init__(self, what: Annotated) -> None:
+        self.what = what
+
+    def head(self) -> str:
+        labels = "".join(f"<label><name>{escape(name)}</name><type>mask</type></label>" for name in self.what.objects.values())
+        task = f"<name>{escape(self.what.video)}</name><size>{len(self.what.files)}</size><labels>{labels}</labels>"
+        return (
+            '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
+            f"<meta><task>{task}</task></meta>\n"
+        )
+
+    def frame(self, index: int, labels: np.ndarray) -> str:
+        height, width = labels.shape
+        lines = [f'<image id="{index}" name={quoteattr(self.what.files[index])} width="{width}" height="{height}">']
+        for number, name in self.what.objects.items():
+            mask = labels == number
+            if mask.any():
+                left, top, wide, high = _box(mask)
+                counts = ", ".join(map(str, runs(mask[top : top + high, left : left + wide])))
+                lines.append(
+                    f'<mask label={quoteattr(name)} source="semi-auto" occluded="0" rle="{counts}" '
+                    f'left="{left}" top="{top}" width="{wide}" height="{high}" z_order="0"></mask>'
+                )
+        return "\n".join([*lines, "</image>\n"])
+
+    def tail(self) -> str:
+        return "</annotations>\n"
+
+
+class Areas:
+    """A table of areas, centroids and boxes in pixels, a line for each frame and object; an absent object has area 0."""
+
+    file = "areas.csv"
+
+    def __init__(self, what: Annotated) -> None:
+        self.what = what
+
+    def head(self) -> str:
+        columns = "frame file seconds object name area share centroid_x centroid_y left top width height"
+        return _row(columns.split())
+
+    def frame(self, index: int, labels: np.ndarray) -> str:
+        lines = []
+        for number, name in self.what.objects.items():
+            mask = labels == number
+            ys, xs = np.nonzero(mask)
+            place = [f"{xs.mean():.2f}", f"{ys.mean():.2f}", *_box(mask)] if len(xs) else [""] * 6
+            seconds = f"{float(self.what.times[index]):.4f}"
+            share = f"{len(xs) / labels.size:.6f}"
+            lines.append(_row([index, self.what.files[index], seconds, number, name, len(xs), share, *place]))
+        return "".join(lines)
+
+    def tail(self) -> str:
+        return ""
+
+
+FORMATS = {"coco": Coco, "cvat": Cvat, "areas": Areas}
+
+
+def runs(mask: np.ndarray) -> list[int]:
+    """The lengths of the runs of equal values in a boolean array, row by row; the first is of `False`, and may be 0."""
+    flat = mask.reshape(-1)
+    ends = [0, *(np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist(), flat.size]
+    lengths = [stop - start for start, stop in itertools.pairwise(ends)]
+    return [0, *lengths] if flat[0] else lengths
+
+
+def yolo_lines(labels: np.ndarray, objects: Mapping[int, str]) -> str:
+    """The outlines of all objects as YOLO has them: class and corners as parts of width and height, a line for each outline.
+
+    Classes count from 0 in the order of `objects`.  YOLO has no holes.
+    """
+    height, width = labels.shape
+    lines = []
+    for place, number in enumerate(objects):
+        outlines, _ = cv2.findContours((labels == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        for outline in outlines:
+            if len(outline) >= 3:
+                corners = (outline[:, 0] + 0.5) / (width, height)  # of the pixels' centres
+                lines.append(" ".join([str(place), *(f"{value:.6f}" for value in corners.reshape(-1))]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def yolo_data(objects: Mapping[int, str]) -> str:
+    """`data.yaml` of a YOLO data set: the folder of the pictures, and the classes."""
+    names = "".join(f"  {place}: {json.dumps(name)}\n" for place, name in enumerate(objects.values()))
+    return f"train: images\nval: images\nnames:\n{names}"
+
+
+def _box(mask: np.ndarray) -> list[int]:
+    """Left, top, width and height of what is in a mask."""
+    return list(cv2.boundingRect(mask.astype(np.uint8)))
+
+
+def _row(values: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()
