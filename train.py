@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import evaluation.scores as scoring
-from dataset.benchmarks import davis_videos
+from dataset.benchmarks import annotated_objects, davis_videos, youtube_videos
 from dataset.sampling import Draws, Schedule, load
 from dataset.sources import (
     Source,
@@ -30,9 +30,9 @@ from dataset.sources import (
     stage_sources,
 )
 from dataset.stages import STAGES, Stage, max_skip
-from dataset.video import Video
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
+from evaluation.truth import Truth
 from model import STCN, NetworkConfig, VideoSegmenter, save_network
 from model.network import ARCHITECTURES
 from model.resnet import BACKBONES
@@ -61,7 +61,20 @@ from util.flags import (
 from util.lock import Lock
 from util.tensors import normalise
 
+FINETUNING = {
+    "stage": 3,
+    "davis_root": "none",  # own videos alone, unless others are named
+    "yv_root": "none",
+    "iterations": 500,
+    "batch_size": 4,
+    "crop": 256,
+    "save_every": 100,
+    "schedule": "cosine",  # falls to 0 over any number of iterations; `lr` stays that of the paper's videos
+    "bootstrap_start": 0,  # the network knows the easy pixels
+    "bootstrap_end": 0,
+}  # defaults with `--finetune`
 LARGEST_DECAY = 0.999999  # at 1, the average would stay what it was after the first iteration
+OWN_SIZE = 480  # pixels, shorter side at which own videos are validated, as in `eval_youtube.py`
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
 
@@ -87,7 +100,12 @@ def parser() -> argparse.ArgumentParser:
         "--val_every",
         type=positive_int,
         metavar="N",
-        help="iterations between validations on DAVIS val (default: no validation)",
+        help="iterations between validations on DAVIS val or --val_root (default: with --val_root as --save_every, else none)",
+    )
+    run.add_argument(
+        "--val_root",
+        metavar="DIR",
+        help="validate on your own videos instead, JPEGImages/<video>/ and Annotations/<video>/, each from its first masks",
     )
     run.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
@@ -103,6 +121,12 @@ def parser() -> argparse.ArgumentParser:
 
     network = result.add_argument_group("network")
     network.add_argument("--load_network", metavar="FILE", help="start from this network, ours or a released one")
+    network.add_argument(
+        "--finetune",
+        metavar="FILE",
+        help="start from this network with other defaults: "
+        + ", ".join(f"--{name} {value}" for name, value in FINETUNING.items()),
+    )
     network.add_argument("--load_model", metavar="FILE", help="continue from this training checkpoint, ours or a released one")
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     kinds: dict[str, Any] = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
@@ -168,6 +192,22 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def parse() -> argparse.Namespace:
+    """The flags; raises `InputError` for two networks to start from."""
+    arguments = parser().parse_args()
+    if arguments.finetune is not None:
+        if arguments.load_network or arguments.load_model:
+            raise InputError("--finetune: cannot be combined with --load_network or --load_model")
+        for_this = parser()
+        for_this.set_defaults(**FINETUNING, load_network=arguments.finetune)
+        arguments = for_this.parse_args()
+    if arguments.val_root is not None:
+        if Path(arguments.val_root).resolve() in [Path(root).resolve() for root in arguments.own_root]:
+            raise InputError(f"--val_root: {arguments.val_root} is trained on (--own_root), where scores mean little")
+        arguments.val_every = arguments.val_every or arguments.save_every
+    return arguments
+
+
 def skip_of_draw(stage: Stage, schedule: Schedule, draw: int) -> int:
     """The curriculum: the largest distance between a draw's frames."""
     return max_skip(stage, draw / (schedule.total * schedule.iterations))
@@ -197,7 +237,7 @@ def complete(arguments: argparse.Namespace, world: int) -> TrainConfig:
 
 @one_line_errors
 def main() -> int:
-    arguments = parser().parse_args()
+    arguments = parse()
     device = device_of(arguments.device)
     if arguments.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -225,7 +265,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     config = complete(arguments, processes.world)
     stage = STAGES[arguments.stage]
     schedule = Schedule(config.iterations, config.batch_size, config.accumulate, processes.world)
-    sources, videos = read_data(arguments, config)
+    sources, truth = read_data(arguments, config)
     draws = Draws(sources, seed=config.seed, max_skip=partial(skip_of_draw, stage, schedule))
     record = {
         "stage": arguments.stage,
@@ -277,17 +317,30 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
         arguments.keep,
         processes,
         device,
-        partial(validate, state, videos, folder, processes) if videos else None,
+        partial(validate, state, truth, folder, processes) if truth and truth.videos else None,
     )
 
 
-def read_data(arguments: argparse.Namespace, config: TrainConfig) -> tuple[dict[str, tuple[Source, int]], list[Video]]:
-    """The stage's data sets and the videos for validation; raises `InputError` if something in them is missing or wrong."""
+def read_data(arguments: argparse.Namespace, config: TrainConfig) -> tuple[dict[str, tuple[Source, int]], Truth | None]:
+    """The stage's data sets, and what to validate on; raises `InputError` if something in them is missing or wrong."""
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling_options(arguments), crop=config.crop)
-    videos = davis_videos(arguments.davis_root) if arguments.val_every else []
+    if not arguments.val_every:
+        return sources, None
+    if arguments.val_root is not None:
+        return sources, own_truth(Path(arguments.val_root))
+    videos = davis_videos(arguments.davis_root)
     if absent := [frame for video in videos for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
-    return sources, scoring.long_enough(videos)
+    return sources, Truth("DAVIS val", scoring.long_enough(videos), "val")
+
+
+def own_truth(root: Path) -> Truth:
+    """Own videos to validate on; raises `InputError` if they are unsuitable, or no object is shown twice."""
+    videos = youtube_videos(root, truth=root / "Annotations")
+    meta = {video.name: annotated_objects(video) for video in videos}
+    if not any(len(found.frames) > 1 for objects in meta.values() for found in objects.values()):
+        raise InputError(f"--val_root: expected masks after an object's first in {root / 'Annotations'}, found none to score")
+    return Truth(str(root), videos, "valid", meta)
 
 
 def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -298,21 +351,25 @@ def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tens
         yield normalise(batch.frames.to(device)), first_masks(labels, valid.shape[1]), valid
 
 
-def validate(state: State, videos: list, folder: Path, processes: Processes) -> float | None:
+def validate(state: State, truth: Truth, folder: Path, processes: Processes) -> float | None:
     """J&F on the videos, on rank 0.  `None` on other ranks and, after a warning, if a video cannot be read."""
     network = state.result.eval()
     results = ResultFolder(folder / "validation")
     if processes.rank == 0:
-        results.claim(videos, {"made by": "training"}, overwrite=True)
-    summary = evaluate(videos, partial(VideoSegmenter, network), results, processes, workers=1, shown=False)
+        results.claim(truth.videos, {"made by": "training"}, overwrite=True)
+    size = None if truth.meta is None else OWN_SIZE
+    make_segmenter = partial(VideoSegmenter, network, size=size)
+    summary = evaluate(truth.videos, make_segmenter, results, processes, workers=1, shown=False)
     network.train()
     if summary is None:
         return None
     if summary.failures:
         print(f"\nwarning: no validation: {one_line(summary.failures[0])}", file=sys.stderr)
         return None
-    tree = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(videos, results.masks), processes=1, shown=False))
-    return tree["global"]["J&F"]
+    scores = scoring.score_videos(truth.jobs(results.masks), processes=1, shown=False)
+    if truth.meta is None:
+        return scoring.davis_scores(scores)["global"]["J&F"]
+    return scoring.youtube_scores(scores, truth.meta, {""})["global"]["G"]  # without categories, the mean of J and F
 
 
 def data_text(stage: int, sources: dict[str, tuple[Source, int]]) -> str:

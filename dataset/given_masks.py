@@ -68,6 +68,11 @@ def add_mask_flags(parser: argparse.ArgumentParser) -> None:
         metavar="COLOUR",
         help="the colour that is background in the masks, such as white, '#ffffff' or 255 (default: black, checked)",
     )
+    parser.add_argument(
+        "--soft_edges",
+        action="store_true",
+        help="in masks with soft edges (antialiased, resized), make each pixel between objects part of what is nearest",
+    )
 
 
 def _colour(text: str) -> int:
@@ -128,12 +133,14 @@ def read_given_masks(
     size: tuple[int, int],
     *,
     background: int | None = None,
+    soft: bool = False,
 ) -> dict[int, GivenMask]:
     """The masks by frame, ascending, of a video whose frames have these names and this size.
 
     An empty mask after the first object says that no object is in its frame; empty ones before it are left out.  Several files
     for one frame are masks of one object each, the same object at the same place in every frame.  A file without a frame is
-    for the frame of its name, else for frame 0.  Raises `InputError` naming the file if a mask is invalid, or all are empty.
+    for the frame of its name, else for frame 0.  `soft` is as for `MaskReader`.  Raises
+    `InputError` naming the file if a mask is invalid, or all are empty.
     """
     sources: dict[int, list[Source]] = {}
     for text, path in given:
@@ -153,7 +160,7 @@ def read_given_masks(
             f"--mask: expected one mask of each object wherever there are several for a frame, found {len(most)} for frame "
             f"{most[0].frame} and {len(least)} for frame {least[0].frame}; give an empty one for an object that is not there"
         )
-    reader = MaskReader(strict=True, careful=True, background=background, hint=HINT)
+    reader = MaskReader(strict=True, careful=True, background=background, soft=soft, hint=HINT)
     titles: dict[str, int] = {}
     masks: dict[int, GivenMask] = {}
     for frame, of_frame in sources.items():

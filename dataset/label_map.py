@@ -75,6 +75,7 @@ class MaskReader:
     union:      all that is not background is object 1, whatever its number (DAVIS 2016)
     background: the colour that is background, instead of black
     careful:    look for edges in all masks, and doubt that black is background even in a palette where it comes first
+    soft:       pixels of soft edges become what is nearest, instead of raising `InputError`
     colours:    ids that colours have, such as those of the ground truth when results are read
     hint:       what to do about a background that is not black, with COLOUR for that colour
     note:       called with a line for the user, if there is something to tell
@@ -87,12 +88,13 @@ class MaskReader:
         union: bool = False,
         background: int | None = None,
         careful: bool = False,
+        soft: bool = False,
         colours: Mapping[int, int] | None = None,
         hint: str = "Then save it with black instead of COLOUR",
         note: Callable[[str], object] | None = print_note,
     ) -> None:
         self.numbering = Numbering(strict=strict)
-        self.union, self.background, self.careful = union, background, careful
+        self.union, self.background, self.careful, self.soft = union, background, careful, soft
         self.hints = {**OURS, **(colours or {})}  # ids by colour, unless the masks say otherwise
         self.hint, self.note = hint, note
         self.colours: dict[int, int] = {}  # ids by colour, in the masks so far
@@ -187,7 +189,7 @@ class MaskReader:
         """
         masks: dict[int, np.ndarray] = {}
         for path, number in files.items():
-            labels = MaskReader(background=self.background, hint=self.hint, note=self.note).read(path)
+            labels = MaskReader(background=self.background, soft=self.soft, hint=self.hint, note=self.note).read(path)
             if len(found := set(np.flatnonzero(_counts(labels)).tolist()) - {0}) > 1:
                 raise InputError(f"{path}: expected a mask of one object, found {len(found)}")
             if masks and labels.shape != (first := next(iter(masks.values()))).shape:
@@ -228,8 +230,12 @@ class MaskReader:
         if edges:
             if palette is not None and present[-1] < len(palette) and _is_grey(palette[present]):
                 return self._of_numbers(path, (palette[np.minimum(values, len(palette) - 1)] & 255).astype(np.uint8), None)
-            values = self._cut_at_half(path, values, present, edges, palette)
-            present = np.array([BLACK, WHITE])
+            values = (
+                self._without_edges(path, values, edges)
+                if self.soft
+                else self._cut_at_half(path, values, present, edges, palette)
+            )
+            present = np.flatnonzero(_counts(values))
         # a single number everywhere is no picture of anything, and so no background
         usual = palette is not None and (palette[0] == BLACK or sure)
         if len(present) > 1 and (not usual or self.careful) and (not self.ids or (palette is not None and not usual)):
@@ -277,7 +283,9 @@ class MaskReader:
             index = np.searchsorted(found, codes).astype(np.uint8 if len(found) <= 256 else np.uint16)
             edges = found[_edges(index, np.bincount(index.ravel()))].tolist() if len(found) > 2 else []
             if edges and edges != [IGNORED_COLOUR]:
-                raise _soft(path, map(_name, edges))
+                if not self.soft:
+                    raise _soft(path, map(_name, edges))
+                return self._of_colours(path, self._without_edges(path, codes, edges))
             ids = self._ids_of(path, objects, background)
         new = {number: code for code, number in ids.items() if code not in self.colours}
         lut = np.array([ids.get(code, 0) for code in found.tolist()], np.uint8)
@@ -387,6 +395,18 @@ class MaskReader:
         lut = np.arange(256, dtype=np.uint8)
         lut[0], lut[number] = free, 0
         return lut[values]
+
+    def _without_edges(self, path: str | Path, values: np.ndarray, edges: list[int]) -> np.ndarray:
+        """Numbers or colours (H, W) in which each pixel of an edge has the value of the nearest that is none."""
+        is_edge = np.isin(values, edges)
+        if is_edge.all():
+            raise _soft(path, map(str, edges))
+        source, kind = is_edge.astype(np.uint8), cv2.DIST_LABEL_PIXEL
+        nearest = cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, labelType=kind)[1].astype(np.intp)
+        value_of = np.zeros(nearest.max() + 1, values.dtype)
+        value_of[nearest[~is_edge]] = values[~is_edge]
+        self._tell(f"{path}: {is_edge.sum()} pixels of soft edges became what is nearest")
+        return value_of[nearest]
 
     def _cut_at_half(
         self, path: str | Path, values: np.ndarray, present: np.ndarray, edges: list[int], palette: np.ndarray | None

@@ -1,7 +1,8 @@
 """The data sets of each stage, with their repeats per epoch, and the flags that say where they are."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from dataset.static import StaticClips
 from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
 from util.flags import int_between, name_and_count
+from util.image import read_grey
 
 OVERSAMPLING = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OVERSAMPLING, "HRSOD_small": OVERSAMPLING}
@@ -20,6 +22,7 @@ MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Pa
 YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
+MASKS_LOOKED_AT = 20  # of own photographs
 
 
 class Source(Protocol):
@@ -35,6 +38,7 @@ def stage_sources(
     roots: Mapping[str, str | None],
     *,
     own: Sequence[str | Path] = (),
+    photos: Sequence[str | Path] = (),
     mix: Mapping[str, int] | None = None,
     youtube_list: str | Path | None = None,
     spacing: str = "released",
@@ -44,17 +48,21 @@ def stage_sources(
 
     Raises `InputError` if data that the stage needs is missing.
     """
+    for flag, given, stages in (("own_root", own, (2, 3)), ("photo_root", photos, (0,))):
+        if given and stage not in stages:
+            raise InputError(f"--{flag}: expected stage {' or '.join(map(str, stages))}, found {stage}")
     if stage >= 2:
         options: Any = {"own": own, "youtube_list": youtube_list, "spacing": spacing, "crop": crop}
         return mixed(video_sources(roots["yv_root"], roots["davis_root"], **options), mix or {})
-    if own:
-        raise InputError(f"--own_root: expected stage 2 or 3, found {stage}")
-    flag = ("static_root", "bl_root")[stage]
-    root = roots[flag]
-    if root is None:
-        raise InputError(f"--{flag}: stage {stage} needs it")
-    found = static_sources(root, crop=crop) if stage == 0 else bl30k_sources(root, spacing=spacing, crop=crop)
-    return mixed(found, mix or {})
+    if stage == 1:
+        if (root := roots["bl_root"]) is None:
+            raise InputError("--bl_root: stage 1 needs it")
+        return mixed(bl30k_sources(root, spacing=spacing, crop=crop), mix or {})
+    root = roots["static_root"]
+    if root is None and not photos:
+        raise InputError("--static_root: stage 0 needs it, or --photo_root")
+    found = {} if root is None else static_sources(root, crop=crop)
+    return mixed(with_own(found, "photo_root", photos, partial(own_photographs, crop=crop)), mix or {})
 
 
 def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
@@ -91,7 +99,7 @@ def video_sources(
 ) -> dict[str, tuple[Source, int]]:
     """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
 
-    `own` are folders of the user's own videos (`own_sources`).
+    `own` are folders of the user's own videos (`own_videos`).
     `youtube_list` is a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
     """
     sources: dict[str, tuple[Source, int]] = {}
@@ -108,23 +116,34 @@ def video_sources(
             raise InputError(f"{image_set}: no such image set")
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
         sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set), **options), OVERSAMPLING
-    sources |= own_sources(own, **options)
+    sources = with_own(sources, "own_root", own, partial(own_videos, **options))
     if not sources:
         raise InputError("expected YouTube-VOS, DAVIS or own videos (--own_root) to train on, found none")
     return sources
 
 
-def own_sources(roots: Sequence[str | Path], **options: Any) -> dict[str, tuple[Source, int]]:
-    """The user's own videos, by the name of their folder: `JPEGImages/<video>/` and `Annotations/<video>/` in each root.
-
-    Frames without a mask are left out.  Raises `InputError` if a folder is missing, or if two have the same name.
-    """
-    found: dict[str, tuple[Source, int]] = {}
+def with_own(
+    sources: dict[str, tuple[Source, int]], flag: str, roots: Sequence[str | Path], read: Callable[[Path], Source]
+) -> dict[str, tuple[Source, int]]:
+    """The sources, and the user's own by the name of their folder; raises `InputError` if two have the same name."""
     for root in map(Path, roots):
         name = root.resolve().name
-        if name in found:
-            raise InputError(f"--own_root: {root} has the same name as another folder, {name}")
-        found[name] = VideoClips(root / "JPEGImages", root / "Annotations", **options), OVERSAMPLING
+        if name in sources:
+            raise InputError(f"--{flag}: {root} has the same name as another data set, {name}")
+        sources = {**sources, name: (read(root), OVERSAMPLING)}
+    return sources
+
+
+def own_videos(root: Path, **options: Any) -> VideoClips:
+    """The user's own videos, `JPEGImages/<video>/` and `Annotations/<video>/`; frames without a mask are left out."""
+    return VideoClips(root / "JPEGImages", root / "Annotations", **options)
+
+
+def own_photographs(root: Path, *, crop: int) -> StaticClips:
+    """The user's own photographs; raises `InputError` if their masks, as far as looked at, show no white."""
+    found = StaticClips(root, crop=crop)
+    if not any((read_grey(mask) > 127).any() for mask in found.masks[:MASKS_LOOKED_AT]):
+        raise InputError(f"{found.masks[0]}: expected the object in white on black, as in the masks after it, found no white")
     return found
 
 
@@ -159,7 +178,10 @@ def listed_videos(path: Path, masks: Path) -> list[str] | None:
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
     """Add the flags that locate the training data."""
     parser.add_argument(
-        "--static_root", default="../static", metavar="DIR", help="stage 0: folder with fss/, DUTS-TR/, ecssd/, ..."
+        "--static_root",
+        default="../static",
+        metavar="DIR",
+        help="stage 0: folder with fss/, DUTS-TR/, ecssd/, ...; 'none' trains without",
     )
     parser.add_argument(
         "--bl_root", default="../BL30K", metavar="DIR", help="stage 1: folder with JPEGImages/ and Annotations/"
@@ -198,12 +220,20 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
         help="stages 2 and 3: also train on your own videos, JPEGImages/<video>/ and Annotations/<video>/ in each folder",
     )
     parser.add_argument(
+        "--photo_root",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="stage 0: also train on your own photographs, name.jpg and name.png (white on black) side by side, or in images/ "
+        "and masks/",
+    )
+    parser.add_argument(
         "--mix",
         nargs="+",
         type=name_and_count,
         default=[],
         metavar="NAME=N",
-        help="take each entry of a data set N times per epoch; names as the run prints them (default: DAVIS and own videos "
+        help="take each entry of a data set N times per epoch; names as the run prints them (default: DAVIS and your own "
         f"{OVERSAMPLING} times, others as in the paper)",
     )
 
@@ -214,6 +244,7 @@ def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "spacing": arguments.spacing,
         "youtube_list": None if arguments.yv_all else arguments.yv_list or YOUTUBE_LIST,
         "own": arguments.own_root,
+        "photos": arguments.photo_root,
         "mix": dict(arguments.mix),
     }
 

@@ -12,22 +12,26 @@ from util.image import list_images, read_grey, read_image, refuse_twins
 
 
 class StaticClips:
-    """Photographs with a mask of one object: `name.jpg` and `name.png` side by side.
+    """Photographs with a mask of one object: `name.jpg` and `name.png`.
 
-    folder:  holds the pairs, or subfolders of pairs (FSS-1000's classes)
+    folder:  holds the pairs side by side, or subfolders of pairs (FSS-1000's classes); or `images/` and `masks/`
     Raises `InputError` if there is no pair, or if two photographs have the same stem.
     """
 
     def __init__(self, folder: str | Path, *, crop: int = 384) -> None:
         self.crop = crop
         folder = Path(folder)
-        self.images = [
-            path
-            for place in [folder, *subfolders(folder)]
-            for path in refuse_twins([path for path in list_images(place) if path.suffix.lower() != ".png"])
-            if path.with_suffix(".png").is_file()
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder")
+        apart = (folder / "images").is_dir() and (folder / "masks").is_dir()
+        pairs = [
+            (path, (folder / "masks" if apart else place) / f"{path.stem}.png")
+            for place in ([folder / "images"] if apart else [folder, *subfolders(folder)])
+            for path in refuse_twins([path for path in list_images(place) if apart or path.suffix.lower() != ".png"])
         ]
-        if not self.images:
+        pairs = [(image, mask) for image, mask in pairs if mask.is_file()]
+        self.images, self.masks = [image for image, _ in pairs], [mask for _, mask in pairs]
+        if not pairs:
             raise InputError(f"{folder}: expected photographs name.jpg with masks name.png, found none")
 
     def __len__(self) -> int:
@@ -44,9 +48,9 @@ class StaticClips:
         """
         path = self.images[index]
         image = read_image(path)
-        mask = read_grey(path.with_suffix(".png"))
+        mask = read_grey(self.masks[index])
         if mask.shape != image.shape[:2]:
-            raise InputError(f"{path.with_suffix('.png')}: mask is {mask.shape}, its image is {image.shape[:2]}")
+            raise InputError(f"{self.masks[index]}: mask is {mask.shape}, its image is {image.shape[:2]}")
         views = draw_static_views(rng, mask.shape, crop=self.crop, frames=FRAMES)
         frames, masks = zip(*(apply_view(view, image, mask, self.crop, soft=True) for view in views), strict=True)
         labels = [(mask > 127).astype(np.uint8) for mask in masks]

@@ -59,6 +59,9 @@ CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with
     "mov,matroska,avi,mpegts,mpegtsraw,mpeg,asf,flv,ogg,mxf,nut,wtv,dv,rm,gxf,swf,nsv,cine,gif,apng,"
     "ivf,obu,av1,h261,h263,h264,hevc,vvc,m4v,mpegvideo,vc1,mjpeg,yuv4mpegpipe,dirac,cavsvideo,dnxhd,mp3,flac,wav,aac"
 )
+FILM_SUFFIXES = frozenset(
+    {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".mxf"}
+)  # of the films in a folder of several; any other film may be named itself
 ONE_FILE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
@@ -506,6 +509,26 @@ def one_video(words: Sequence[str]) -> str:
         return str(pattern)
     advice = f"quote it, '{pattern}'" if suffixes & IMAGE_SUFFIXES else "run the command for each of them"
     raise InputError(f"expected one video or folder of frames, found {len(words)}: {words[0]}, {words[1]}, ...; {advice}")
+
+
+def videos_in(folder: Path, *, leave_out: Path) -> dict[str, Path]:
+    """The films and folders of frames in a folder that holds no frames itself, by name; empty if it is no such folder.
+
+    `leave_out` is a folder of masks, which may be in it.
+    Raises `InputError` if two have the same name.
+    """
+    found: dict[str, Path] = {}
+    if not folder.is_dir() or list_frames(folder):
+        return found
+    for path in in_order(folder.iterdir()):
+        film = path.is_file() and path.suffix.lower() in FILM_SUFFIXES
+        frames = path.is_dir() and not path.samefile(leave_out) and list_frames(path)
+        if not is_clutter(path.name) and (film or frames):
+            name = path.stem if film else path.name
+            if name in found:
+                raise InputError(f"{folder}: expected one video of each name, found {found[name].name} and {path.name}")
+            found[name] = path
+    return found
 
 
 def _matching(pattern: Path) -> list[Path]:

@@ -1,7 +1,12 @@
 """A video segmented with nothing but ONNX Runtime and NumPy: what to write again in another language.
 
+    python docs/onnx_example.py frames first.png      # JPEGs of one size, and the first one's mask with object numbers
+
 `segment` is also an example for `python -m scripts.benchmark --video --against docs/onnx_example.py`.
 """
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -62,3 +67,13 @@ def aggregate(probabilities: np.ndarray) -> np.ndarray:
     p = np.concatenate([background, probabilities]).clip(1e-7, 1 - 1e-7)
     odds = p / (1 - p)
     return odds / odds.sum(axis=0)
+
+
+if __name__ == "__main__":
+    from PIL import Image  # only to read the files
+
+    paths = sorted(Path(sys.argv[1]).glob("*.jpg"))
+    video, mask = [np.array(Image.open(path).convert("RGB")) for path in paths], np.array(Image.open(sys.argv[2]))
+    print(f"segmenting {len(video)} frames of {mask.shape[0]}x{mask.shape[1]} with the networks in {FOLDER}")
+    for path, found in zip(paths, segment(video, mask), strict=True):
+        print(f"{path.name}: " + ", ".join(f"object {i} {np.sum(found == i)} pixels" for i in range(1, mask.max() + 1)))

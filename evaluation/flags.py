@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.results import RUN_RECORD
-from util.errors import InputError
+from util.errors import InputError, print_note
 from util.files import read_json
 from util.flags import DefaultsFormatter, Parser, count_or_all, int_between, positive_int, worker_count
 
@@ -103,6 +103,12 @@ def add_segmenter_flags(
         default="auto",
         help="cpu, cuda, cuda:N or mps; auto is CUDA, or else the CPU; torchrun gives each process its GPU",
     )
+
+
+def note_enlarged(arguments: argparse.Namespace, size: tuple[int, int], usual: int) -> None:
+    """Tell the user of a video (H, W) that is enlarged since `--size` has its default, `usual`."""
+    if arguments.size == usual > min(size):
+        print_note(f"frames are enlarged from {min(size)} to {usual} pixels on the shorter side; --size {min(size)} is faster")
 
 
 def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:

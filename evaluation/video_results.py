@@ -40,7 +40,8 @@ class VideoResults:
 
     Until a run is finished, all that it makes, with its record, is in `unfinished/`.  A finished run renames that to
     `complete/`, and moves what is in it to its place, the record last; after a crash, `claim` goes on with that.  Only files
-    with known names are ever removed, and links are not followed.  All methods raise `InputError` if the disk is full or
+    with known names are ever removed, and links are not followed.  Of a finished run without a film of cut-outs, only this
+    film is made (`only_cutout`).  All methods raise `InputError` if the disk is full or
     something cannot be read or written.
     """
 
@@ -51,6 +52,7 @@ class VideoResults:
         self.cutout = self.unfinished / settings["cutout"] if "cutout" in settings else None
         self.files = [FILM, SHEET, *([self.cutout.name] if self.cutout else [])]
         self.record = {"frames": frames, "settings": settings}
+        self.only_cutout = False  # the masks in their place are those of this run
         self._removable: dict[Path, set[str]] = {}  # names of files, by folder
 
     def claim(self, inputs: Iterable[Path], *, overwrite: bool) -> bool:
@@ -87,13 +89,16 @@ class VideoResults:
         ]
         if not absent and old == self.record and not overwrite:
             return True
+        without = {name: value for name, value in self.record["settings"].items() if name != "cutout"}
+        lacking = self.cutout is not None and absent == [self.cutout.name] and old == self.record | {"settings": without}
+        self.only_cutout = lacking and not overwrite and begun in (None, self.record)
         if begun == self.record and (overwrite or not there[0]):
             make_folder(self.unfinished / MASKS)
             remove_files(path for path in (self.unfinished / MASKS).iterdir() if path.name not in masks)  # half-written ones
             return False
         if not overwrite and begun is not None and begun != self.record:
             raise InputError(f"{self.root}: holds an unfinished run ({self._differences(begun)}); --overwrite replaces it")
-        if not overwrite and any(there):
+        if not overwrite and any(there) and not self.only_cutout:
             what = f"holds results of another run ({self._differences(old)})" if old else "already holds results"
             if old == self.record:
                 what = f"holds results without {absent[0]}"
@@ -102,7 +107,8 @@ class VideoResults:
         make_folder(self.unfinished)
         record = (json.dumps(self.record, indent=1) + "\n").encode()
         write_atomically(self.unfinished / RECORD, lambda file: file.write(record))
-        make_folder(self.unfinished / MASKS)
+        if not self.only_cutout:
+            make_folder(self.unfinished / MASKS)
         return False
 
     def save(self, propagation: Propagation) -> None:
@@ -121,7 +127,7 @@ class VideoResults:
         write_label_map(self._mask(index), labels, colour_map())
 
     def read_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
-        """A mask (H, W) uint8 that `write_mask` wrote."""
+        """A mask (H, W) uint8 that `write_mask` wrote, or with `only_cutout` an earlier run."""
         with self._damage_in(self._mask(index)):
             labels = read_label_map(self._mask(index)).labels
             if labels.shape != size:
@@ -163,7 +169,8 @@ class VideoResults:
         remove_folder(self.complete, self._removable[self.complete])
 
     def _mask(self, index: int) -> Path:
-        return self.unfinished / MASKS / f"{self.record['frames'][index]}.png"
+        folder = self.masks if self.only_cutout else self.unfinished / MASKS
+        return folder / f"{self.record['frames'][index]}.png"
 
     def _estimate(self, index: int) -> Path:
         return self.unfinished / f"{index}.npz"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.network import STCN, NetworkConfig
-from model.released import from_released, is_released
+from model.released import RELEASED, from_released, is_released
 from model.stm import make_network
 from util import files
 from util.errors import InputError, names_some, shorten
@@ -54,7 +54,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint")
+        raise _missing(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damage happens to trip over
@@ -74,6 +74,11 @@ def read(path: str | Path) -> dict[str, Any]:
     if place is None:
         return _without_wrappers(content)
     return {"network": _without_wrappers(content.pop(place)), **content}
+
+
+def _missing(path: Path) -> InputError:
+    how = f"; python scripts/data/download_model.py {path.stem} fetches it" if path.stem in RELEASED else ""
+    return InputError(f"{path}: no such checkpoint{how}")
 
 
 def _check_kinds(path: Path, content: dict[str, Any]) -> None:
@@ -117,7 +122,7 @@ def _without_wrappers(state: dict[str, Any]) -> dict[str, Any]:
 def digest(path: str | Path) -> str:
     """The SHA-256 of a checkpoint file, in hexadecimal; raises `InputError` when there is no such file."""
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint")
+        raise _missing(Path(path))
     return files.digest([path])
 
 

@@ -1,15 +1,32 @@
-"""Translate the tensor names of the paper's release to ours, and back.
+"""The paper's release: where its networks are, and the translation of its tensor names to ours and back.
 
 The release stores a plain dictionary of tensors; its training checkpoints hold one under `network`.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 StateDict = dict[str, Tensor]
+
+
+class Released(NamedTuple):
+    """A network that the authors have published, without size or checksum."""
+
+    address: str
+    trained_on: str
+
+
+PAGE = "https://github.com/hkchengrex/STCN"  # which names these addresses
+_DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
+RELEASED = {
+    "stcn": Released(f"{_DRIVE}1mRrE0uCI2ktdWlUgapJI_KmgeIiF2eOm", "static images, BL30K, YouTube-VOS, DAVIS"),
+    "stcn_s03": Released(f"{_DRIVE}1JllXPJZola0G-g1aUQfXe9nLMBioj-aH", "static images, YouTube-VOS, DAVIS"),
+    "stcn_s0": Released(f"{PAGE}/releases/download/1.0/stcn_s0.pth", "static images (stage 0)"),
+    "stcn_s01": Released(f"{PAGE}/releases/download/1.0/stcn_s01.pth", "static images, BL30K (stages 0 and 1)"),
+}
 
 # (start of the released name, start of ours); the first match counts, and a name without a match is the same in both
 _RENAMED = [

@@ -22,7 +22,7 @@ from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
 from dataset.video_file import one_video, open_video
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, note_enlarged, segmenter_options
 from model import segmenter_maker
 from model.checkpoint import digest
 from model.scribble import load_scribble_network
@@ -30,6 +30,8 @@ from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, one_line_errors, print_note
 from util.files import one_line_for
 from util.flags import DefaultsFormatter, Parser, first_line, float_between, int_between
+
+SIZE = 480  # pixels, shorter side
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="network that turns scribbles into masks; 'none', or if the default is not there, GrabCut does it",
     )
-    add_segmenter_flags(result, size=480, max_memory_frames=20)
+    add_segmenter_flags(result, size=SIZE, max_memory_frames=20)
     return result
 
 
@@ -96,7 +98,12 @@ def main() -> None:
         video = open_video(arguments.video, rate=rate, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
         if video.note:
             print_note(video.note)
-        masks = read_given_masks(given, video.names, video.size, background=arguments.background) if given else {}
+        note_enlarged(arguments, video.size, SIZE)
+        masks = (
+            read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
+            if given
+            else {}
+        )
         use_threads(arguments.threads)
         options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
         network = {"amp": amp, **network_options(arguments, Path(arguments.output, RECORD))}

@@ -3,6 +3,7 @@
 python scripts/segment_video.py holiday.mp4 --frame 0 first.png     # save a frame to draw a mask on
 python scripts/segment_video.py holiday.mp4 --mask first.png --output out/holiday
 python scripts/segment_video.py frames/ --mask 30:dog.png 120:both.png --output out/dogs
+python scripts/segment_video.py films/ --mask masks/ --output out   # each film with masks/NAME.png or masks/NAME/
 
 Writes masks/NNNNN.png (paletted), overlay.mp4, sheet.png and, with --cutout, a video with alpha into --output.  Objects are
 followed forwards and backwards from each mask; between two masks, both directions are blended.  If interrupted, run the same
@@ -33,21 +34,22 @@ from dataset.given_masks import (
     parse_masks,
     read_given_masks,
 )
-from dataset.video_file import FrameFolder, VideoFile, mean_rate, one_video, open_video
-from evaluation.flags import add_segmenter_flags, network_options, segmenter_options
+from dataset.video_file import FrameFolder, VideoFile, mean_rate, one_video, open_video, videos_in
+from evaluation.flags import add_segmenter_flags, network_options, note_enlarged, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
 from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoResults
 from model import segmenter_maker
 from model.checkpoint import digest
 from util.device import device_of, half_precision_chosen, use_threads
-from util.errors import InputError, one_line_errors, print_note, shorten
-from util.files import one_line_for, refuse_existing, stamp
+from util.errors import InputError, WriteError, names_some, one_line, one_line_errors, print_note, shorten, warn
+from util.files import one_line_for, path_in, refuse_existing, stamp
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, Parser, first_line, float_between, int_between
 from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
 
+SIZE = 480  # pixels, shorter side
 SHEET_FRAMES, SHEET_COLUMNS = 12, 4
 SHEET_HEIGHT, SHEET_WIDTH = 160, 640  # pixels per frame on the sheet: height, maximum width
 WAITING = 4  # maximum number of frames waiting to be written
@@ -111,6 +113,20 @@ def segment(propagation: Propagation, results: VideoResults) -> None:
     results.finish()
 
 
+def add_cutout(video: FrameFolder | VideoFile, results: VideoResults) -> None:
+    """Complete a finished run by the film of cut-outs, from its masks."""
+    assert results.cutout is not None
+    with (
+        progress_bar(len(video.names), "frames") as bar,
+        Film(results.cutout, video.size, mean_rate(video), pixel=video.pixel, alpha=True) as film,
+    ):
+        for index, image in video.forwards():
+            film.add(cut_out(image, results.read_mask(index, video.size)), video.times[index])
+            bar.increment()
+        film.close()
+    results.finish()
+
+
 def thumbnail(picture: np.ndarray) -> np.ndarray:
     """A frame scaled to fit the sheet, padded with grey if it is too narrow or too wide."""
     height, width = picture.shape[:2]
@@ -156,6 +172,7 @@ def settings_of(
         "video": stamp(video.paths if is_folder else [video.path]),
         **{f"mask {frame}": stamp(mask.files) for frame, mask in masks.items()},
         **({"background": arguments.background} if arguments.background is not None else {}),
+        **({"soft_edges": True} if arguments.soft_edges else {}),
         "model": digest(arguments.model),
         **segmenter_options(arguments),
         "amp": half_precision_chosen(arguments.amp, device),
@@ -180,7 +197,13 @@ def frame_text(index: int, name: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
+    result.add_argument(
+        "video",
+        nargs="+",
+        help="a video file, a folder of frames, or frames such as frames/*.jpg; or a folder of videos and folders of frames, "
+        "which are done one after the other: then --mask is a folder with NAME.png, NAME.json or NAME/ for each, and the "
+        "results are in --output/NAME",
+    )
     add_mask_flags(result)
     result.add_argument(
         "--frame",
@@ -209,12 +232,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="if the video file is cut short or damaged, use the frames that can be decoded",
     )
-    add_segmenter_flags(result, size=480, max_memory_frames=20, output_required=False)
+    add_segmenter_flags(result, size=SIZE, max_memory_frames=20, output_required=False)
     return result
 
 
 @one_line_errors
-def main() -> None:
+def main() -> int | None:
     for word in sys.argv[1:]:
         if re.match("-[0-9]+:", word):  # argparse would take it for a flag
             raise InputError(f"--mask {word}: expected FRAME:FILE with a frame from 0 on")
@@ -228,8 +251,59 @@ def main() -> None:
     with one_line_for(arguments.output or arguments.video):
         if arguments.frame:
             write_frame(arguments.video, arguments.frame[0], Path(arguments.frame[1]), **options)
+        elif (
+            len(arguments.mask) == 1
+            and (masks := Path(arguments.mask[0])).is_dir()
+            and (videos := videos_in(Path(arguments.video), leave_out=masks))
+        ):
+            return run_each(arguments, videos, masks)
         else:
             run(arguments)
+    return None
+
+
+def run_each(arguments: argparse.Namespace, videos: dict[str, Path], masks: Path) -> int:
+    """Segment each video that has masks; returns the exit status, 1 if one of them failed or has none.
+
+    Raises `InputError` if no video has masks, or the disk is full.
+    """
+    digest(arguments.model)  # else it would be told for each video that there is none
+    given = {name: masks_of(name, masks) for name in videos}
+    if absent := [name for name, path in given.items() if path is None]:
+        what = (
+            f"{masks}: expected a mask called {names_some(f'{name}.png' for name in absent)}, or a folder of masks, found none"
+        )
+        if len(absent) == len(given):
+            raise InputError(what)
+        warn(f"{what}; left out")
+    failed = len(absent)
+    for number, (name, video) in enumerate(videos.items(), start=1):
+        if given[name] is None:
+            continue
+        print(f"{name} ({number} of {len(videos)})", flush=True)
+        output = path_in(arguments.output, name, source=video)
+        try:
+            run(
+                argparse.Namespace(
+                    **{**vars(arguments), "video": str(video), "mask": [str(given[name])], "output": str(output)}
+                )
+            )
+        except WriteError:
+            raise
+        except InputError as error:
+            failed += 1
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
+    return int(failed > 0)
+
+
+def masks_of(name: str, folder: Path) -> Path | None:
+    """The mask or the folder of masks of this name, if there is one; raises `InputError` if there are several."""
+    found = [path for path in sorted(folder.iterdir()) if (path.name if path.is_dir() else path.stem) == name]
+    if len(found) > 1:
+        raise InputError(
+            f"{folder}: expected one mask or folder called {name}, found {names_some(each.name for each in found)}"
+        )
+    return found[0] if found else None
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -243,7 +317,8 @@ def run(arguments: argparse.Namespace) -> None:
         leave_out=masks_among_frames(given, arguments.video),
     )
     tell(video)
-    found = read_given_masks(given, video.names, video.size, background=arguments.background)
+    note_enlarged(arguments, video.size, SIZE)
+    found = read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
     masks = keep_objects(found, arguments.objects) if arguments.objects else found
     use_threads(arguments.threads)
     network = {"amp": half_precision_chosen(arguments.amp, device), **network_options(arguments, *records(arguments))}
@@ -259,6 +334,8 @@ def run(arguments: argparse.Namespace) -> None:
     with Lock(results.root, "segment_video.py"):
         if results.claim(inputs, overwrite=arguments.overwrite):
             print(f"{results.root}: already finished; --overwrite repeats it")
+        elif results.only_cutout:
+            add_cutout(video, results)
         else:
             if results.resume(propagation):
                 print(f"{results.root}: resuming after {propagation.done} of {propagation.steps} frames in both directions")

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PALETTE
-from films import SIZE, square, write_folder
+from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
 from dataset.given_masks import keep_objects, parse_masks, read_given_masks
 from dataset.shapes import decode_rle, fill_polygon
+from dataset.sources import own_videos
+from dataset.video_file import open_video
 from util.errors import InputError
-from util.image import object_ids, write_label_map
+from util.image import object_ids, read_image, read_label_map, write_label_map
 
 ONE, TWO = square((4, 4)), square((4, 4), (30, 20))
 SECOND = (TWO == 2) * np.uint8(1)
@@ -351,3 +353,30 @@ def test_a_number_like_a_frames_name_means_that_frame_or_is_refused(drawn, capsy
             frames(number, plain)
     assert frames("00003", [f"{n:05d}" for n in range(12)]) == [3]
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["folder", "pattern", "film", "in place"])
+def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, capsys):
+    mine = tmp_path / "mine"
+    (mine / "JPEGImages").mkdir(parents=True)
+    if kind == "film":
+        source = write_film(tmp_path / "cat.mp4", [picture(t) for t in range(6)])
+    else:
+        source = write_folder(mine / "JPEGImages/cat" if kind == "in place" else tmp_path / "cat", 6)
+    if kind == "pattern":
+        source = source / "*.png"
+    names = ("00002.jpg", "00004.jpg")
+    annotations = [annotation(TWO, track_id=1), annotation(SECOND, image_id=2, track_id=7)]
+    (tmp_path / "coco.json").write_text(json.dumps(coco(*annotations, images=names)))
+    flags = (source, "--mask", tmp_path / "coco.json", "--output", mine)
+    assert script("from_coco", *flags) == 0
+    assert "masks of 2 of 6 frames" in capsys.readouterr().out
+    clips = own_videos(mine, crop=32)
+    assert [int(image.stem) for image, _ in clips.annotated(0)] == [2, 4]
+    found = [read_label_map(mask).labels for _, mask in clips.annotated(0)]
+    np.testing.assert_array_equal(found, [TWO > 0, 2 * SECOND])
+    for (image, _), original in zip(clips.annotated(0), (2, 4), strict=True):
+        assert abs(read_image(image).astype(int) - open_video(source).frame(original)).mean() < 2
+    assert sorted(path.name for path in mine.glob("*/*")) == ["cat", "cat"]
+    assert script("from_coco", *flags) == 2
+    assert "Annotations/cat: already exists" in capsys.readouterr().err

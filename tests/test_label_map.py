@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from films import SIZE, square
-from PIL import Image
+from PIL import Image, ImageColor, ImageDraw
 
 from dataset.label_map import MaskReader, list_masks, mask_size, parse_colour
 from util.errors import InputError
@@ -392,3 +392,23 @@ def test_255_beside_numbers_is_told_and_refused_where_it_is_nearly_all(read, cap
     nearly_white[6, 6] = 254
     with pytest.raises(InputError, match=r"found 255 in .* pixels and 254 in 1; make them all one of the two"):
         read(grey(nearly_white), careful=True)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "L"])
+def test_pixels_of_soft_edges_become_what_is_nearest_where_asked(mode, tmp_path, capsys):
+    """Two discs, drawn eight times as large and shrunk."""
+    scale, colours = 8, {"RGB": ["#fa0a0a", "#14c81e"], "P": ["#cc0000", "#009900"], "L": ["#505050", "#c8c8c8"]}[mode]
+    drawn = Image.new("RGB", (160 * scale, 120 * scale))
+    draw = ImageDraw.Draw(drawn)
+    draw.ellipse([scale * side for side in (20, 20, 80, 90)], fill=colours[0])
+    draw.ellipse([scale * side for side in (60, 40, 140, 110)], fill=colours[1])
+    sharp, soft = (drawn.resize((160, 120), way) for way in (Image.Resampling.NEAREST, Image.Resampling.BOX))
+    soft.convert(mode).save(tmp_path / "soft.png")
+    with pytest.raises(InputError, match="only edges of others"):
+        MaskReader(careful=True).read(tmp_path / "soft.png")
+    found = MaskReader(careful=True, soft=True).read(tmp_path / "soft.png")
+    assert "pixels of soft edges became what is nearest" in capsys.readouterr().err
+    expected = np.select([(np.array(sharp) == ImageColor.getrgb(colour)).all(axis=-1) for colour in colours], [1, 2])
+    order = [0, *(found[y, x] for y, x in ((50, 40), (80, 120)))]
+    assert len({*order}) == len(np.unique(found)) == 3
+    assert (found != np.array(order)[expected]).mean() < 0.02

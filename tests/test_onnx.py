@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import runpy
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, build_light_network
+from conftest import ROOT, build_light_network, write_video
+from films import square
 
 from model import STCN, VideoSegmenter, load_network, save_network
 from model.onnx import SHAPES, OnnxNetwork, _config_of, export_onnx
@@ -107,6 +109,21 @@ def test_the_example_in_numpy_segments_a_video_as_we_do(exported, light_network)
     assert set(np.unique(labels[0])) == {0, 1, 2, 3}
     expected = segment_video(light_network, frames, mask)
     assert (labels == expected).mean() > 0.999  # a pixel on an edge may be a tie that rounding decides
+
+
+def test_the_example_prints_what_it_has_found(exported, tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "frames", tmp_path / "masks", [square((4, 4), (30, 20)), None, None])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/onnx").symlink_to(exported)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["onnx_example.py", "frames", "masks/00000.png"])
+    runpy.run_path(str(ROOT / "docs/onnx_example.py"), run_name="__main__")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [
+        "segmenting 3 frames of 48x64 with the networks in out/onnx",
+        "00000.jpg: object 1 256 pixels, object 2 256 pixels",
+    ]
+    assert len(printed) == 4
 
 
 @pytest.mark.slow

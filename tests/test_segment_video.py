@@ -27,6 +27,7 @@ from model import VideoSegmenter, load_for_inference
 from util.errors import InputError
 from util.film import Film
 from util.image import read_image, read_label_map, write_label_map
+from util.picture import cut_out
 
 RESULTS = ["masks", "overlay.mp4", "segment_video.json", "sheet.png"]
 
@@ -715,6 +716,79 @@ def test_a_film_of_cut_outs_shows_the_objects_and_nothing_else(command, script, 
     assert content(out) == before
     assert script(*command, "--overwrite") == 0
     assert sorted(path.name for path in out.iterdir()) == RESULTS
+
+
+def test_a_film_of_cut_outs_is_added_to_a_finished_run_without_segmenting_again(
+    command, script, tmp_path, monkeypatch, capsys
+):
+    assert script(*command) == 0
+    before = content(tmp_path / "out")
+    counted = stop_at(monkeypatch, -1)
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_video, "cut_out", functools.partial(interrupt_after, [], 2))
+        assert script(*command, "--cutout") == 128 + signal.SIGINT
+    assert content(tmp_path / "out").items() > before.items()
+    assert script(*command, "--cutout") == 0
+    assert not counted
+    after = content(tmp_path / "out")
+    record = json.loads(after.pop("segment_video.json"))
+    assert record["settings"].pop("cutout") == "cutout.mov"
+    assert record == json.loads(before.pop("segment_video.json"))
+    assert after.pop("cutout.mov")
+    assert after == before
+    assert script(*command[:-1], tmp_path / "at once", "--cutout") == 0
+    assert content(tmp_path / "at once")["cutout.mov"] == content(tmp_path / "out")["cutout.mov"]
+    (tmp_path / "out/cutout.mov").unlink()
+    (tmp_path / "out/masks/1.png").unlink()
+    capsys.readouterr()
+    assert script(*command, "--cutout") == 2
+    assert "holds results without cutout.mov" in last_line(capsys)
+
+
+def test_the_videos_of_a_folder_are_done_one_after_the_other(light_file, script, tmp_path, capsys):
+    films, masks = tmp_path / "films", tmp_path / "films/masks"
+    (masks / "dog").mkdir(parents=True)
+    write_film(films / "cat.v2.mp4", [picture(t) for t in range(4)])
+    write_folder(films / "dog", 3)
+    write_film(films / "bird.mp4", [picture(t) for t in range(2)])
+    (films / "fish.mp4").write_text("no film")
+    (films / "notes.txt").write_text("of mine")
+    for name in ("cat.v2", "fish", "dog/1"):
+        write_label_map(masks / f"{name}.png", square((4, 4)), PALETTE)
+    flags = ("--size", 48, "--model", light_file, "--output", tmp_path / "out")
+    assert script("segment_video", films, "--mask", masks, *flags) == 1
+    told = capsys.readouterr()
+    assert "masks: expected a mask called bird.png, or a folder of masks, found none; left out" in told.err
+    assert "fish.mp4: cannot read this video" in told.err
+    assert "cat.v2 (2 of 4)" in told.out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cat.v2", "dog"]
+    for name, video, mask in (("cat.v2", films / "cat.v2.mp4", masks / "cat.v2.png"), ("dog", films / "dog", masks / "dog")):
+        assert script("segment_video", video, "--mask", mask, *flags[:-1], tmp_path / name) == 0
+        assert content(tmp_path / name) == content(tmp_path / "out" / name)
+    (films / "fish.mp4").unlink()
+    (films / "bird.mp4").unlink()
+    assert script("segment_video", films, "--mask", masks, *flags) == 0
+    assert capsys.readouterr().out.count("already finished") == 2
+    (masks / "dog.png").touch()
+    assert script("segment_video", films, "--mask", masks, *flags) == 2
+    assert "masks: expected one mask or folder called dog, found dog, dog.png" in last_line(capsys)
+
+
+def test_a_small_video_is_enlarged_with_a_note(command, script, capsys):
+    video, *rest = (word for word in command[1:] if word not in ("--size", "48"))
+    assert script("segment_video", video, *rest) == 0
+    assert (
+        "note: frames are enlarged from 48 to 480 pixels on the shorter side; --size 48 is faster" in capsys.readouterr().err
+    )
+    assert script(*command, "--overwrite") == 0
+    assert "enlarged" not in capsys.readouterr().err
+
+
+def interrupt_after(done: list, number: int, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    if len(done) == number:
+        raise KeyboardInterrupt
+    done.append(1)
+    return cut_out(image, labels)
 
 
 # propagation on its own

@@ -1,7 +1,9 @@
 """`train.py` as its users run it: it learns, stops, resumes bit for bit, and reports errors."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +263,23 @@ def test_a_finished_run_is_left_alone(run, tmp_path, capsys):
     assert (tmp_path / "x_s3.pth").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_is_extended_under_the_schedule_of_the_longer_run(run, tmp_path, capsys):
+    flags = ("-b", 1, "--schedule", "cosine", "--steps")
+    assert run(tmp_path, "-i", 1, *flags) == 0
+    first = load_network(tmp_path / "x_s3.pth").state_dict()
+    assert run(tmp_path, "-i", 3, *flags) == 0
+    assert "resuming after 1 of 3 iterations" in capsys.readouterr().out
+    rates = scalars(tmp_path)["learning_rate"]
+    assert rates == [
+        (step, pytest.approx(5e-4 * (1 + np.cos(np.pi * part)))) for step, part in ((1, 0), (2, 1 / 3), (3, 2 / 3))
+    ]
+    assert not all(
+        torch.equal(first[name], tensor) for name, tensor in load_network(tmp_path / "x_s3.pth").state_dict().items()
+    )
+    assert run(tmp_path, "-i", 2, *flags) == 2
+    assert "iterations was 3, is 2" in capsys.readouterr().err
+
+
 def test_other_arguments_are_refused_with_what_differs(run, tmp_path, capsys):
     assert run(tmp_path, "-i", 2, "-b", 1) == 0
     assert run(tmp_path, "-i", 2, "-b", 2, "--lr", 0.5, "--seed", 3) == 2
@@ -463,6 +482,52 @@ def test_scores_are_logged_as_it_trains_and_the_best_network_is_kept(run, tmp_pa
     assert all(0 <= score <= 1 for _, score in scores)
     load_network(tmp_path / "x_s3/best.pth")
     assert checkpoint.read(tmp_path / "x_s3/checkpoint_0000002.pth")["best"] == pytest.approx(max(s for _, s in scores))
+
+
+@pytest.fixture
+def own_data(tiny_davis, tmp_path) -> Path:
+    """A video of four frames with masks of the first and the last."""
+    root = tmp_path / "own"
+    for part, frames in (("JPEGImages", "0123"), ("Annotations", "03")):
+        for path in (tiny_davis / part / "480p").glob(f"*/0000[{frames}].*"):
+            (root / part / path.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, root / part / path.parent.name)
+    return root
+
+
+def test_own_videos_give_scores_as_it_trains_and_choose_the_best_network(run, own_data, script, tmp_path, capsys):
+    assert run(tmp_path / "out", "-i", 2, "-b", 1, "--val_root", own_data, "--save_every", 2) == 0
+    ((step, score),) = scalars(tmp_path / "out")["validation/J&F"]
+    assert step == 2
+    assert f"J&F after 2 iterations: {100 * score:.1f}" in capsys.readouterr().out
+    best, results = tmp_path / "out/x_s3/best.pth", tmp_path / "results"
+    assert script("eval_youtube", "--yv_path", own_data, "--model", best, "--output", results, "--amp", "off") == 0
+    assert script("score", "--yv_path", own_data, "--results", results) == 0
+    assert json.loads((results / "scores.json").read_text())["global"]["G"] == pytest.approx(score, abs=1e-3)
+    assert run(tmp_path / "out", "-i", 2, "-b", 1, "--val_root", own_data, "--own_root", own_data) == 2
+    assert "is trained on (--own_root)" in capsys.readouterr().err
+    for path in [path for path in (own_data / "Annotations").glob("*/*.png") if path.stem != "00000"]:
+        path.unlink()
+    assert run(tmp_path / "none", "-b", 1, "--val_root", own_data) == 2
+    assert "expected masks after an object's first" in capsys.readouterr().err
+
+
+def test_fine_tuning_has_defaults_of_its_own_that_flags_override(light_file, own_data, script, tmp_path, monkeypatch, capsys):
+    def parsed(*flags: object):
+        monkeypatch.setattr(sys, "argv", ["train.py", "--id", "x", *map(str, flags)])
+        return train.parse()
+
+    found = parsed("--finetune", light_file, "--batch_size", 2, "--lr", 0.5)
+    expected = {**train.FINETUNING, "batch_size": 2, "lr": 0.5, "load_network": str(light_file)}
+    assert {name: getattr(found, name) for name in expected} == expected
+    assert parsed("--load_network", light_file).schedule == "step"
+    with pytest.raises(train.InputError, match="--finetune: cannot be combined with --load_network"):
+        parsed("--finetune", light_file, "--load_network", light_file)
+    flags = ("--own_root", own_data, "-i", 1, "-b", 1, "--crop", 64, "--num_workers", 0, "--device", "cpu")
+    assert script("train", "--id", "x", "--save_dir", tmp_path, "--finetune", light_file, *flags) == 0
+    assert "stage 3 on own (1 x 5)" in capsys.readouterr().out
+    tuned, before = (load_network(path).state_dict() for path in (tmp_path / "x_s3.pth", light_file))
+    assert max((tuned[name] - tensor).abs().max() for name, tensor in before.items()) == pytest.approx(1e-5, rel=0.1)
 
 
 def test_learning_rates(monkeypatch):

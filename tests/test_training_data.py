@@ -576,6 +576,36 @@ def test_own_videos_are_trained_on_alone_or_beside_others_as_often_as_asked(demo
         stage_sources(0, roots(demo_data), own=[own])
 
 
+def test_own_photographs_are_trained_on_alone_or_beside_others(demo_data, tmp_path):
+    def write(folder, suffix: str, mask: np.ndarray) -> None:
+        (folder / "images").mkdir(parents=True)
+        (folder / "masks").mkdir()
+        Image.new("RGB", (64, 48)).save(folder / "images" / f"cat{suffix}")
+        Image.new("RGB", (64, 48)).save(folder / "images" / "without a mask.jpg")
+        Image.fromarray(mask).save(folder / "masks/cat.png")
+
+    white = np.pad(np.full((20, 20), 255, np.uint8), ((14, 14), (22, 22)))
+    write(tmp_path / "mine", ".png", white)
+    nothing = {**roots(demo_data), "static_root": None}
+    ((source, often),) = stage_sources(0, nothing, photos=[tmp_path / "mine"], crop=32).values()
+    assert [source.name(i) for i in range(len(source))] == [str(tmp_path / "mine/images/cat.png")]
+    assert often == 5
+    assert source.draw(0, np.random.default_rng(0), max_skip=0).masks.max() == 255
+    found = stage_sources(0, roots(demo_data), photos=[tmp_path / "mine"], mix={"mine": 2, "fss": 0})
+    assert found["mine"][1] == 2
+    assert "ecssd" in found
+    assert "fss" not in found
+    write(tmp_path / "numbers", ".jpg", white // 255)
+    with pytest.raises(InputError, match=r"masks/cat.png: expected the object in white on black"):
+        stage_sources(0, nothing, photos=[tmp_path / "numbers"])
+    with pytest.raises(InputError, match="same name as another data set, ecssd"):
+        stage_sources(0, roots(demo_data), photos=[demo_data / "static/ecssd"])
+    with pytest.raises(InputError, match="--photo_root: expected stage 0, found 3"):
+        stage_sources(3, roots(demo_data), photos=[tmp_path / "mine"])
+    with pytest.raises(InputError, match="--static_root: stage 0 needs it, or --photo_root"):
+        stage_sources(0, nothing)
+
+
 def test_photographs_of_people_are_taken_where_they_are_and_not_missed_where_they_are_not(demo_data, tmp_path, capsys):
     assert "ccp" not in static_sources(demo_data / "static")
     assert not capsys.readouterr().err

@@ -10,7 +10,7 @@ from conftest import PALETTE, write_video
 from PIL import Image
 
 from dataset.benchmarks import davis_videos, youtube_videos
-from dataset.sources import own_sources
+from dataset.sources import own_videos
 from dataset.video_file import open_video
 from evaluation.scores import long_enough
 from util.errors import InputError
@@ -139,7 +139,7 @@ def test_a_report_and_a_picture_of_ones_own_data(own, script, tmp_path):
 def test_pictures_of_a_data_set_that_lie_in_no_folder_are_told(part, own):
     for path in (own / part / "cat").iterdir():
         path.rename(own / part / path.name)
-    for read in (youtube_videos, lambda root: own_sources([root])):
+    for read in (youtube_videos, own_videos):
         with pytest.raises(InputError, match=rf"{part}: expected a folder for each video, found 00000.*segment_video.py$"):
             read(own)
 
@@ -153,7 +153,7 @@ def test_a_folder_above_or_below_is_answered_with_the_right_one(own, davis, tmp_
     with pytest.raises(InputError, match=rf"own/JPEGImages: expected .*; did you mean {own}\?$"):
         youtube_videos(own / "JPEGImages")
     with pytest.raises(InputError, match=rf"JPEGImages: no such folder; did you mean {youtube}/valid\?$"):
-        own_sources([youtube])
+        own_videos(youtube)
     with pytest.raises(InputError, match=rf"480p: expected trainval/.*; did you mean {davis}\?$"):
         davis_videos(davis / "JPEGImages/480p")
     with pytest.raises(InputError, match=rf"own: expected frames .*; did you mean {own}/JPEGImages/cat\?$"):

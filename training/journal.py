@@ -101,6 +101,7 @@ class Journal:
         """Log the J&F of a validation, or `None` if there is none; the time it took is not counted as training."""
         if self._writer is not None and score is not None:
             self._writer.add_scalar("validation/J&F", score, done)
+            print(f"\nJ&F after {done} iterations: {100 * score:.1f}", flush=True)
         self._look(done)
 
     def flush(self) -> None:

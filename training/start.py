@@ -101,8 +101,11 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         content = read(path)
         if not isinstance(content.get("arguments"), dict):
             raise InputError(f"{path}: expected a training checkpoint, found a network; --load_network starts from it")
-        refuse_differences(Path(path), content["arguments"], record)
-        return Start(network_from(content, path), iteration_of(content, path), content, True, Path(path))
+        iteration = iteration_of(content, path)
+        extended = content["arguments"].get("iterations") == iteration < record["iterations"]  # it was finished
+        before = content["arguments"] | ({"iterations": record["iterations"]} if extended else {})
+        refuse_differences(Path(path), before, record)
+        return Start(network_from(content, path), iteration, content, True, Path(path))
     if arguments.load_model is not None:
         content = read(arguments.load_model)
         if "optimizer" not in content:

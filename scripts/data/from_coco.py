@@ -1,0 +1,98 @@
+"""Lay out a video and its COCO or labelme JSON as JPEGImages/<video>/ and Annotations/<video>/, to train, evaluate and score.
+
+python scripts/data/from_coco.py holiday.mp4 --mask annotations.json --output mine
+python scripts/data/from_coco.py frames --mask labelme_files --output mine
+
+Polygons and run lengths (RLE) are read, as are all other masks that segment_video.py takes.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+
+from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
+from dataset.video_file import FrameFolder, VideoFile, one_video, open_video
+from util.errors import InputError, one_line_errors, print_note
+from util.files import one_line_for, path_in, refuse_foreign, write_new
+from util.flags import DefaultsFormatter, Parser, first_line
+from util.image import colour_map, write_label_map
+from util.progress import progress_bar
+
+
+def parser() -> argparse.ArgumentParser:
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
+    add_mask_flags(result)
+    result.add_argument("--name", help="the video's name in --output (default: that of the file or folder)")
+    result.add_argument(
+        "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder to add to (required)"
+    )
+    result.add_argument(
+        "--allow_truncated",
+        action="store_true",
+        help="if the video file is cut short or damaged, use the frames that can be decoded",
+    )
+    return result
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    if not arguments.mask:
+        raise InputError("--mask: expected the JSON file, or a folder of them")
+    source = Path(one_video(arguments.video))
+    place = source if source.is_dir() else source.parent  # of the frames, if they are a folder or a pattern
+    output, name = Path(arguments.output), arguments.name or (source.stem if source.is_file() else place.resolve().name)
+    images, masks = (path_in(output / part, name, source="--name") for part in ("JPEGImages", "Annotations"))
+    in_place = images.is_dir() and source.is_dir() and images.samefile(source)
+    for folder in (masks, *([] if in_place else [images])):
+        if folder.exists():
+            raise InputError(f"{folder}: already exists; remove it, or give another --name")
+    given = parse_masks(arguments.mask)
+    leave_out = masks_among_frames(given, source)
+    video = open_video(source, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
+    if video.note:
+        print_note(video.note)
+    found = read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
+    with one_line_for(output):
+        unfinished = [(hidden(masks, {f"{each}.png" for each in video.names}), masks)]
+        for frame, mask in found.items():
+            write_label_map(unfinished[0][0] / f"{video.names[frame]}.png", mask.labels, colour_map())
+        if not in_place:
+            unfinished.append((write_frames(video, images), images))
+        for made, folder in unfinished:
+            os.replace(made, folder)
+    print(f"{masks}: masks of {len(found)} of {len(video.names)} frames")
+
+
+def write_frames(video: FrameFolder | VideoFile, folder: Path) -> Path:
+    """Where they are until `folder` is complete: the files of a folder of frames as they are, those of a film as JPEG."""
+    copied = isinstance(video, FrameFolder)
+    names = [path.name for path in video.paths] if copied else [f"{name}.jpg" for name in video.names]
+    unfinished = hidden(folder, {*names})
+    with progress_bar(len(names), "frames") as bar:
+        for index, frame in enumerate(video.paths if copied else video.forwards()):
+            if isinstance(frame, Path):
+                shutil.copyfile(frame, unfinished / names[index])
+            else:
+                quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
+                encoded = cv2.imencode(".jpg", frame.image[..., ::-1], quality)[1].tobytes()
+                write_new(unfinished / names[index], encoded)
+            bar.increment()
+    return unfinished
+
+
+def hidden(folder: Path, names: set[str]) -> Path:
+    """A folder beside it, hidden until it is complete; an earlier try may have left some of the files `names` in it."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    refuse_foreign(unfinished, names)
+    unfinished.mkdir(parents=True, exist_ok=True)
+    return unfinished
+
+
+if __name__ == "__main__":
+    sys.exit(main())
