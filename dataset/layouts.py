@@ -1,0 +1,152 @@
+"""Benchmarks in a few lines each: where their videos are, which masks are given, and which frames and objects are scored.
+
+docs/benchmarks.md names the source of each rule.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from dataset.benchmarks import ScoredObject, chosen_videos, read_image_set, read_videos
+from dataset.folders import meant_instead, refuse_flat
+from dataset.video import Video
+from util.errors import InputError, shorten
+from util.files import read_json, subfolders
+from util.image import object_ids
+from util.progress import progress_bar
+
+
+class Layout(NamedTuple):
+    """A benchmark's folders and rules.
+
+    Scored are annotated frames without the first, which is given, and without the last, as in DAVIS: those of each object
+    from where truth or result first show it (`seen`), all frames for the objects in the first mask (`first`), or those in
+    each object's range in `ranges` (`range`).
+    """
+
+    title: str
+    splits: tuple[str, ...]  # the first is the default
+    folder: str = "{split}"  # what all other names are in
+    images: str = "JPEGImages"
+    masks: str = "Annotations"
+    listing: str = ""  # file with the names of the videos; else they are the folders of masks
+    ranges: str = ""  # JSON file
+    first_only: bool = True  # objects that enter later are not given
+    each_object: bool = False  # masks may overlap, so that each object has a folder, and is a run of its own
+    sparse: bool = False  # results are needed only where there are masks
+    scored: Literal["seen", "first", "range"] = "seen"
+    statistic: Literal["", "J_last", "V"] = ""  # besides J and F
+    archive: str = ""  # folder of the results, in which the benchmark's server expects them
+
+
+LAYOUTS = {
+    "mose": Layout("MOSE", ("valid", "train", "test")),
+}
+
+
+def layout_folder(layout: Layout, path: str | Path, split: str) -> Path:
+    """The folder with a split's frames and masks, for that of the data set or of the split alone."""
+    root, inside = Path(path), layout.folder.format(split=split)
+    for place in (root / inside, root):
+        if (place / layout.images).is_dir() and (place / layout.masks).is_dir():
+            return place
+    parts = f"{layout.images}/ and {layout.masks}/"
+    where = f"in it or in its {inside}/" if inside else "in it"
+    raise InputError(f"{root}: expected {parts} {where} ({layout.title}){meant_instead(root, layout.images, layout.masks)}")
+
+
+def layout_videos(
+    layout: Layout,
+    path: str | Path,
+    *,
+    split: str,
+    output_all: bool = False,
+    only: Sequence[str] | None = None,
+    left_out: list[str] | None = None,
+) -> list[Video]:
+    """The videos of a benchmark, with all its masks as ground truth.
+
+    With `output_all`, every frame is wanted, also where results are needed only at some.  `only` and `left_out` are as for
+    `dataset.benchmarks.davis_videos`.  Raises `InputError` if anything is missing or wrong.
+    """
+    base = layout_folder(layout, path, split)
+    images, masks = base / layout.images, base / layout.masks
+    refuse_flat(images, masks)
+    listing = base / layout.listing.format(split=split) if layout.listing else masks
+    names = read_image_set(listing) if layout.listing else [folder.name for folder in subfolders(masks)]
+    if not names:
+        raise InputError(f"{listing}: expected videos, found none")
+    names = chosen_videos(names, only, listing)
+    if layout.each_object:
+        names = [f"{name}/{folder.name}" for name in names for folder in subfolders(masks / name)]
+    videos = read_videos(
+        names,
+        images,
+        masks,
+        listing=listing,
+        truth=masks,
+        first_only=layout.first_only,
+        union=layout.each_object,
+        left_out=left_out,
+    )
+    if not layout.sparse or output_all:
+        return videos
+    return [replace(video, wanted=frozenset(video.truth)) for video in videos]
+
+
+def scored_objects(
+    layout: Layout, path: str | Path, split: str, videos: Sequence[Video]
+) -> dict[str, dict[int, ScoredObject]]:
+    """Each video's objects and their annotated frames, of which the first and the last are not scored.
+
+    Raises `InputError` if no video has a frame between them, as where only a server knows the masks.
+    """
+    ranges = {}
+    if layout.scored == "range":
+        ranges = _read_ranges(layout_folder(layout, path, split) / layout.ranges.format(split=split))
+    result: dict[str, dict[int, ScoredObject]] = {}
+    with progress_bar(len(videos), "videos whose objects are looked up") as bar:
+        for video in videos:
+            frames = tuple(image.stem for image in video.images if image.stem in video.truth)
+            result[video.name] = {}
+            if layout.scored == "range":
+                if video.name not in ranges:
+                    raise InputError(f"{layout.ranges.format(split=split)}: expected frames of {video.name}, found none")
+                for number, (start, end) in ranges[video.name].items():
+                    inside = tuple(frame for frame in frames if frame.isdecimal() and start <= int(frame) <= end)
+                    result[video.name][number] = ScoredObject("", inside)
+            elif len(frames) > 2:
+                shown = frames[:1] if layout.scored == "first" else frames
+                ids = {1} if video.union else {i for frame in shown for i in object_ids(video.read_mask(video.truth[frame]))}
+                result[video.name] = {number: ScoredObject("", frames) for number in sorted(ids)}
+            bar.increment()
+    if not any(len(scored.frames) > 2 for objects in result.values() for scored in objects.values()):
+        raise InputError(
+            f"{layout.title} {split}: expected masks of the frames to score, found only those that are given; "
+            "the benchmark's server has the others"
+        )
+    return result
+
+
+def _read_ranges(path: Path) -> dict[str, dict[int, tuple[int, int]]]:
+    """The first and the last frame of each object of each video, from LVOS's `<split>_meta.json`."""
+    content: Any = read_json(path)
+    try:
+        return {
+            name: {
+                int(number): (int(entry["frame_range"]["start"]), int(entry["frame_range"]["end"]))
+                for number, entry in video["objects"].items()
+            }
+            for name, video in content["videos"].items()
+        }
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        where = "videos/<video>/objects/<id>/frame_range"
+        raise InputError(f"{path}: expected {where} with start and end, found {shorten(error)}") from error
+
+
+def chosen_split(split: str | None, choices: Sequence[str]) -> str:
+    """The split, or else the first of the choices; raises `InputError` if it is none of them."""
+    if split is not None and split not in choices:
+        raise InputError(f"--split: expected {' or '.join(choices)}, found {split}")
+    return split or choices[0]

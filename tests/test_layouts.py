@@ -1,0 +1,135 @@
+"""Each benchmark is found, segmented and scored by its own rules, on made-up sets in its layout."""
+
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PALETTE
+from PIL import Image
+
+from dataset.layouts import LAYOUTS, layout_videos
+from util.image import write_label_map
+
+MASKS = 8  # of a video
+VIDEOS = {"cat": (1, 2, 3), "dog": (1,)}  # and their objects
+EVERY_SECOND = {name for name, layout in LAYOUTS.items() if layout.sparse}  # frame has a mask
+
+
+def truth(t: int) -> np.ndarray:
+    """The labels of mask t: object 2 vanishes, returns and is missing at the end; object 3 is missing at the beginning."""
+    result = np.zeros((32, 48), np.uint8)
+    result[2:14, 2 + t : 16 + t] = 1
+    if t in (0, 1, 4, 5, 6):
+        result[16:28, 4 + t : 16 + t] = 2
+    if t > 2:
+        result[14:30, 30 : 34 + t] = 3
+    return result
+
+
+def result(t: int) -> np.ndarray:
+    """A result that is shifted, finds object 2 a frame too long and too late, and object 3 a frame too early."""
+    late = np.roll(truth(max(0, t - 1)), 1, axis=0)
+    early = truth(max(3, t)) == 3
+    shifted = np.where(late == 3, 0, late)
+    return np.where(early & (t > 1), 3, shifted).astype(np.uint8)
+
+
+def stem(name: str, frame: int) -> str:
+    return f"{1 + 5 * frame:08d}" if name == "lvos" else f"{frame:05d}"
+
+
+def write_masks(name: str, folder: Path, draw, masks: Iterable[int]) -> None:
+    """Write masks of both videos as the layout has them, truth and results alike."""
+    for video, objects in VIDEOS.items():
+        for t in masks:
+            labels = np.where(np.isin(draw(t), objects), draw(t), 0).astype(np.uint8)
+            file = f"{stem(name, t * (2 if name in EVERY_SECOND else 1))}.png"
+            if not LAYOUTS[name].each_object:
+                write_label_map(folder / video / file, labels, PALETTE)
+                continue
+            for number in objects:
+                write_label_map(folder / video / f"{number - 1:03d}" / file, (labels == number) * np.uint8(255), None)
+
+
+def write_set(name: str, root: Path, split: str, masks: Iterable[int] = range(MASKS)) -> Path:
+    """Write a set in a benchmark's layout; returns the folder of its masks."""
+    layout = LAYOUTS[name]
+    base = root / layout.folder.format(split=split)
+    for video in VIDEOS:
+        (base / layout.images / video).mkdir(parents=True)
+        for frame in range(MASKS * 2 - 1 if name in EVERY_SECOND else MASKS):
+            picture = Image.effect_noise((48, 32), 64).convert("RGB")
+            picture.save(base / layout.images / video / f"{stem(name, frame)}.jpg")
+    write_masks(name, base / layout.masks, truth, masks)
+    if layout.listing:
+        (base / layout.listing.format(split=split)).parent.mkdir()
+        (base / layout.listing.format(split=split)).write_text("\n".join(VIDEOS))
+    return base / layout.masks
+
+
+def mean_iou(number: int, frames: Iterable[int]) -> float:
+    """J of the results, the slow way."""
+    values = []
+    for t in frames:
+        one, other = truth(t) == number, result(t) == number
+        union = sum(a or b for a, b in zip(one.flat, other.flat, strict=True))
+        values.append(sum(a and b for a, b in zip(one.flat, other.flat, strict=True)) / union if union else 1)
+    return sum(values) / len(values)
+
+
+@pytest.fixture
+def evaluate(light_file, script, tmp_path):
+    """Segments a set by its layout's name; returns the files in the zip for the server."""
+
+    def run(name: str, root: Path, *flags: object) -> set[str]:
+        out = tmp_path / "out"
+        where = ("--layout", name, "--path", root, "--model", light_file, "--size", 32, "--output", out, "--zip")
+        assert script("eval_youtube", *where, *flags) == 0
+        with zipfile.ZipFile(out / "results.zip") as archive:
+            return set(archive.namelist())
+
+    return run
+
+
+@pytest.fixture
+def score(script, tmp_path):
+    """Scores `result` by a layout's name; returns the content of `scores.json`."""
+
+    def run(name: str, root: Path, *flags: object) -> dict:
+        write_masks(name, tmp_path / "results" / LAYOUTS[name].archive, result, range(MASKS))
+        where = ("--layout", name, "--path", root, "--results", tmp_path / "results", "--processes", 1)
+        assert script("score", *where, *flags) == 0
+        return json.loads((tmp_path / "results/scores.json").read_text())
+
+    return run
+
+
+def assert_scored(scores: dict, frames: dict[int, range]) -> None:
+    """J of the cat's objects is that of these masks, and the total the mean over all four objects."""
+    objects = scores["sequences"]["cat"]["objects"]
+    assert {int(number): entry["J"]["mean"] for number, entry in objects.items()} == pytest.approx(
+        {number: mean_iou(number, of_object) for number, of_object in frames.items()}
+    )
+    every = [entry["J"]["mean"] for video in scores["sequences"].values() for entry in video["objects"].values()]
+    assert scores["global"]["J"]["mean"] == pytest.approx(np.mean(every))
+
+
+def test_mose_gives_first_masks_and_scores_where_all_are_public(evaluate, score, script, tmp_path, capsys):
+    root = tmp_path / "MOSE"
+    first = write_set("mose", root, "valid", [0])
+    assert evaluate("mose", root) == {f"{video}/{t:05d}.png" for video in VIDEOS for t in range(MASKS)}
+    flags = ("--layout", "mose", "--path", root, "--results", tmp_path / "out")
+    assert script("score", *flags) == 2
+    assert "MOSE valid: expected masks of the frames to score, found only those that are given" in capsys.readouterr().err
+    write_set("mose", root, "train")
+    assert [list(video.masks) for video in layout_videos(LAYOUTS["mose"], root, split="train")] == [["00000"], ["00000"]]
+    scores = score("mose", root, "--split", "train")
+    assert_scored(scores, {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
+    assert "absence: 2 of 4 objects are absent from some frames, of which 25.0% were left empty" in capsys.readouterr().out
+    entry = scores["sequences"]["cat"]["objects"]["2"]
+    assert (entry["left_empty"], entry["found"]) == (0.5, 0.75)
+    assert script("score", "--layout", "mose", "--path", first.parent, "--results", tmp_path, "--split", "val") == 2
+    assert "--split: expected valid or train or test, found val" in capsys.readouterr().err
