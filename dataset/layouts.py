@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from dataset.benchmarks import ScoredObject, chosen_videos, read_image_set, read_videos
 from dataset.folders import meant_instead, refuse_flat
 from dataset.video import Video
-from util.errors import InputError, shorten
+from util.errors import InputError, print_note, shorten
 from util.files import read_json, subfolders
 from util.image import object_ids
 from util.progress import progress_bar
@@ -32,6 +32,7 @@ class Layout(NamedTuple):
     masks: str = "Annotations"
     listing: str = ""  # file with the names of the videos; else they are the folders of masks
     ranges: str = ""  # JSON file
+    unseen: str = ""  # file with the names of videos whose categories are not in the training set
     first_only: bool = True  # objects that enter later are not given
     each_object: bool = False  # masks may overlap, so that each object has a folder, and is a run of its own
     sparse: bool = False  # results are needed only where there are masks
@@ -42,6 +43,16 @@ class Layout(NamedTuple):
 
 LAYOUTS = {
     "mose": Layout("MOSE", ("valid", "train", "test")),
+    "lvos": Layout(
+        "LVOS",
+        ("val", "test", "train"),
+        ranges="{split}_meta.json",
+        unseen="unseen_videos.txt",
+        first_only=False,
+        scored="range",
+        statistic="V",
+        archive="Annotations",
+    ),
 }
 
 
@@ -100,32 +111,39 @@ def scored_objects(
 ) -> dict[str, dict[int, ScoredObject]]:
     """Each video's objects and their annotated frames, of which the first and the last are not scored.
 
-    Raises `InputError` if no video has a frame between them, as where only a server knows the masks.
+    Their categories are `seen` and `unseen` where the data set says so, else empty.  Raises `InputError` if masks to score
+    with are missing, as where only a server has them.
     """
-    ranges = {}
-    if layout.scored == "range":
-        ranges = _read_ranges(layout_folder(layout, path, split) / layout.ranges.format(split=split))
+    base = layout_folder(layout, path, split)
+    meta = base / layout.ranges.format(split=split)
+    ranges = _read_ranges(meta) if layout.ranges else {}
+    unseen = read_image_set(base / layout.unseen) if layout.unseen and (base / layout.unseen).is_file() else None
+    if layout.unseen and unseen is None:
+        print_note(f"no {base / layout.unseen}: scores are not divided into seen and unseen")
     result: dict[str, dict[int, ScoredObject]] = {}
     with progress_bar(len(videos), "videos whose objects are looked up") as bar:
         for video in videos:
-            frames = tuple(image.stem for image in video.images if image.stem in video.truth)
-            result[video.name] = {}
+            names = [image.stem for image in video.images]
+            frames = tuple(name for name in names if name in video.truth)
             if layout.scored == "range":
                 if video.name not in ranges:
-                    raise InputError(f"{layout.ranges.format(split=split)}: expected frames of {video.name}, found none")
-                for number, (start, end) in ranges[video.name].items():
-                    inside = tuple(frame for frame in frames if frame.isdecimal() and start <= int(frame) <= end)
-                    result[video.name][number] = ScoredObject("", inside)
-            elif len(frames) > 2:
+                    raise InputError(f"{meta}: expected the objects of {video.name}, found none")
+                category = "" if unseen is None else "unseen" if video.name in unseen else "seen"
+                result[video.name] = {
+                    number: ScoredObject(category, tuple(n for n in names if n.isdecimal() and start <= int(n) <= end))
+                    for number, (start, end) in ranges[video.name].items()
+                }
+            else:
                 shown = frames[:1] if layout.scored == "first" else frames
-                ids = {1} if video.union else {i for frame in shown for i in object_ids(video.read_mask(video.truth[frame]))}
+                ids = {1} if video.union else {i for name in shown for i in object_ids(video.read_mask(video.truth[name]))}
                 result[video.name] = {number: ScoredObject("", frames) for number in sorted(ids)}
+            absent = {name for scored in result[video.name].values() for name in scored.frames} - video.truth.keys()
+            if absent or len(frames) < 3:
+                raise InputError(
+                    f"{base / layout.masks / video.name}: expected masks of the frames to score, found {len(frames)}; "
+                    f"what is not public, the server of {layout.title} scores"
+                )
             bar.increment()
-    if not any(len(scored.frames) > 2 for objects in result.values() for scored in objects.values()):
-        raise InputError(
-            f"{layout.title} {split}: expected masks of the frames to score, found only those that are given; "
-            "the benchmark's server has the others"
-        )
     return result
 
 

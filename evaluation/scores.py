@@ -194,6 +194,21 @@ def _mean_entry(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def seen_and_unseen(scores: dict[str, Any], meta: Mapping[str, Mapping[int, Any]]) -> dict[str, float | None]:
+    """The means of J, F and V over objects of seen and of unseen categories, and G, which is the mean of those of J and F.
+
+    `meta` is the result of `dataset.layouts.scored_objects`.  The mean of a part without objects is `None` and not in G.
+    """
+    parts: dict[str, list[float]] = {f"{measure}_{part}": [] for measure in "JFV" for part in ("seen", "unseen")}
+    for name, sequence in scores["sequences"].items():
+        for number, entry in sequence["objects"].items():
+            part = meta[name][int(number)].category
+            for measure, value in (("J", entry["J"]["mean"]), ("F", entry["F"]["mean"]), ("V", entry["V"])):
+                parts[f"{measure}_{part}"].append(value)
+    means = {name: float(np.mean(values)) if values else None for name, values in parts.items()}
+    return {"G": float(np.mean([value for name, value in means.items() if value is not None and name[0] != "V"])), **means}
+
+
 def told_absence(scores: dict[str, Any]) -> str:
     """A line about objects that are absent from some frames, which J and F hardly show; empty if there are none."""
     entries = [entry for sequence in scores["sequences"].values() for entry in sequence["objects"].values()]

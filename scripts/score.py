@@ -39,6 +39,8 @@ def main() -> None:
     if truth.meta is None or truth.layout is not None:
         statistic = truth.layout.statistic if truth.layout else ""
         found, write = scoring.davis_scores(scoring.by_video(scores), statistic), scoring.write_davis_scores
+        if any(scored.category for objects in (truth.meta or {}).values() for scored in objects.values()):
+            found["global"] |= scoring.seen_and_unseen(found, truth.meta)
     else:
         seen = {""} if truth.root is None else seen_categories(truth.root, truth.meta)
         found, write = scoring.youtube_scores(scores, truth.meta, seen), scoring.write_youtube_scores

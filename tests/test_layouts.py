@@ -67,6 +67,14 @@ def write_set(name: str, root: Path, split: str, masks: Iterable[int] = range(MA
     if layout.listing:
         (base / layout.listing.format(split=split)).parent.mkdir()
         (base / layout.listing.format(split=split)).write_text("\n".join(VIDEOS))
+    if layout.ranges:
+        ends = {1: (0, 7), 2: (0, 6), 3: (3, 7)}  # as `truth` shows them
+        objects = {
+            number: {"frame_range": {"start": str(1 + 5 * start), "end": str(1 + 5 * end), "frame_nums": end - start + 1}}
+            for number, (start, end) in ends.items()
+        }
+        meta = {video: {"objects": {number: objects[number] for number in ids}} for video, ids in VIDEOS.items()}
+        (base / layout.ranges.format(split=split)).write_text(json.dumps({"videos": meta}))
     return base / layout.masks
 
 
@@ -123,7 +131,9 @@ def test_mose_gives_first_masks_and_scores_where_all_are_public(evaluate, score,
     assert evaluate("mose", root) == {f"{video}/{t:05d}.png" for video in VIDEOS for t in range(MASKS)}
     flags = ("--layout", "mose", "--path", root, "--results", tmp_path / "out")
     assert script("score", *flags) == 2
-    assert "MOSE valid: expected masks of the frames to score, found only those that are given" in capsys.readouterr().err
+    assert "cat: expected masks of the frames to score, found 1; what is not public, the server of MOSE scores" in (
+        capsys.readouterr().err
+    )
     write_set("mose", root, "train")
     assert [list(video.masks) for video in layout_videos(LAYOUTS["mose"], root, split="train")] == [["00000"], ["00000"]]
     scores = score("mose", root, "--split", "train")
@@ -133,3 +143,27 @@ def test_mose_gives_first_masks_and_scores_where_all_are_public(evaluate, score,
     assert (entry["left_empty"], entry["found"]) == (0.5, 0.75)
     assert script("score", "--layout", "mose", "--path", first.parent, "--results", tmp_path, "--split", "val") == 2
     assert "--split: expected valid or train or test, found val" in capsys.readouterr().err
+
+
+def test_lvos_scores_each_object_in_its_range_and_divides_seen_from_unseen(evaluate, score, script, tmp_path):
+    root = tmp_path / "LVOS"
+    base = write_set("lvos", root, "val").parent
+    assert "Annotations/cat/00000036.png" in evaluate("lvos", root)
+    (cat, _) = layout_videos(LAYOUTS["lvos"], root, split="val")
+    assert [sorted(np.unique(frame.mask)) for frame in cat.frames() if frame.mask is not None] == [[0, 1, 2], [0, 3]]
+    scores = score("lvos", root)
+    assert_scored(scores, {1: range(1, 7), 2: range(1, 6), 3: range(4, 7)})
+    assert "G" not in scores["global"]
+    hidden = base / "Annotations/cat/00000026.png"
+    hidden.rename(tmp_path / "hidden.png")
+    assert script("score", "--layout", "lvos", "--path", root, "--results", tmp_path / "results") == 2
+    (tmp_path / "hidden.png").rename(hidden)
+    (base / "unseen_videos.txt").write_text("dog\n")
+    scores = score("lvos", root)
+    total, objects = scores["global"], [entry for video in scores["sequences"].values() for entry in video["objects"].values()]
+    j, f, v = ([entry[key] if key == "V" else entry[key]["mean"] for entry in objects] for key in "JFV")
+    assert (total["J_seen"], total["J_unseen"], total["V_unseen"]) == pytest.approx((np.mean(j[:3]), j[3], v[3]))
+    assert total["G"] == pytest.approx((np.mean(j[:3]) + j[3] + np.mean(f[:3]) + f[3]) / 4)
+    for entry in objects:
+        both = (np.array(entry["J_frames"]) + entry["F_frames"]) / 2
+        assert entry["V"] == pytest.approx(np.sqrt(np.mean((both - both.mean()) ** 2)), abs=5e-4)
