@@ -53,6 +53,9 @@ LAYOUTS = {
         statistic="V",
         archive="Annotations",
     ),
+    "vost": Layout(
+        "VOST", ("val", "test", "train"), folder="", listing="ImageSets/{split}.txt", scored="first", statistic="J_last"
+    ),
 }
 
 

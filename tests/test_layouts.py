@@ -46,6 +46,8 @@ def write_masks(name: str, folder: Path, draw, masks: Iterable[int]) -> None:
     for video, objects in VIDEOS.items():
         for t in masks:
             labels = np.where(np.isin(draw(t), objects), draw(t), 0).astype(np.uint8)
+            if name == "vost":
+                labels[:, :4] = np.where(labels[:, :4], labels[:, :4], 255)  # ignored
             file = f"{stem(name, t * (2 if name in EVERY_SECOND else 1))}.png"
             if not LAYOUTS[name].each_object:
                 write_label_map(folder / video / file, labels, PALETTE)
@@ -167,3 +169,19 @@ def test_lvos_scores_each_object_in_its_range_and_divides_seen_from_unseen(evalu
     for entry in objects:
         both = (np.array(entry["J_frames"]) + entry["F_frames"]) / 2
         assert entry["V"] == pytest.approx(np.sqrt(np.mean((both - both.mean()) ** 2)), abs=5e-4)
+
+
+def test_vost_scores_the_objects_of_the_first_mask_and_the_last_quarter(evaluate, score, script, tmp_path, capsys):
+    root = tmp_path / "VOST"
+    write_set("vost", root, "val")
+    assert len(evaluate("vost", root)) == len(VIDEOS) * MASKS
+    (cat, _) = layout_videos(LAYOUTS["vost"], root, split="val")
+    assert [sorted(np.unique(frame.mask)) for frame in cat.frames() if frame.mask is not None] == [[0, 1, 2]]
+    scores = score("vost", root)
+    assert_scored(scores, {1: range(1, 7), 2: range(1, 7)})
+    entries = scores["sequences"]["cat"]["objects"]
+    assert entries["1"]["J_last"] == pytest.approx(mean_iou(1, [5, 6]))
+    assert entries["2"]["J_last"] == pytest.approx(mean_iou(2, [5, 6]))
+    capsys.readouterr()
+    assert script("eval_youtube", "--layout", "vost", "--path", root, "--split", "test", "--output", tmp_path / "no") == 2
+    assert f"{root}/ImageSets/test.txt: cannot read" in capsys.readouterr().err
