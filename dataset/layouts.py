@@ -56,6 +56,18 @@ LAYOUTS = {
     "vost": Layout(
         "VOST", ("val", "test", "train"), folder="", listing="ImageSets/{split}.txt", scored="first", statistic="J_last"
     ),
+    "long": Layout("Long-Time Video", ("all",), folder="", sparse=True),
+    "pumavos": Layout("PUMaVOS", ("all",), folder=""),
+    "sav": Layout(
+        "SA-V",
+        ("val", "test"),
+        folder="sav_{split}",
+        images="JPEGImages_24fps",
+        masks="Annotations_6fps",
+        first_only=False,
+        each_object=True,
+        sparse=True,
+    ),
 }
 
 

@@ -119,11 +119,16 @@ def score(script, tmp_path):
 
 def assert_scored(scores: dict, frames: dict[int, range]) -> None:
     """J of the cat's objects is that of these masks, and the total the mean over all four objects."""
-    objects = scores["sequences"]["cat"]["objects"]
-    assert {int(number): entry["J"]["mean"] for number, entry in objects.items()} == pytest.approx(
+    sequences = scores["sequences"]
+    if "cat" in sequences:
+        objects = {int(number): entry for number, entry in sequences["cat"]["objects"].items()}
+    else:
+        objects = {int(name[-3:]) + 1: sequences[name]["objects"]["1"] for name in sequences if name.startswith("cat/")}
+    assert {number: entry["J"]["mean"] for number, entry in objects.items()} == pytest.approx(
         {number: mean_iou(number, of_object) for number, of_object in frames.items()}
     )
-    every = [entry["J"]["mean"] for video in scores["sequences"].values() for entry in video["objects"].values()]
+    every = [entry["J"]["mean"] for video in sequences.values() for entry in video["objects"].values()]
+    assert len(every) == len(objects) + 1
     assert scores["global"]["J"]["mean"] == pytest.approx(np.mean(every))
 
 
@@ -185,3 +190,40 @@ def test_vost_scores_the_objects_of_the_first_mask_and_the_last_quarter(evaluate
     capsys.readouterr()
     assert script("eval_youtube", "--layout", "vost", "--path", root, "--split", "test", "--output", tmp_path / "no") == 2
     assert f"{root}/ImageSets/test.txt: cannot read" in capsys.readouterr().err
+
+
+def test_long_time_video_needs_results_and_scores_at_annotated_frames_only(evaluate, score, tmp_path):
+    root = tmp_path / "long"
+    write_set("long", root, "all")
+    assert evaluate("long", root) == {f"{video}/{2 * t:05d}.png" for video in VIDEOS for t in range(MASKS)}
+    assert len(evaluate("long", root, "--videos", "dog", "--output_all", "--overwrite")) == 2 * MASKS - 1
+    assert_scored(score("long", root), {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
+
+
+def test_pumavos_gives_first_masks_and_scores_every_frame_between(evaluate, score, tmp_path):
+    root = tmp_path / "PUMaVOS"
+    write_set("pumavos", root, "all")
+    assert len(evaluate("pumavos", root, "--videos", "cat")) == MASKS
+    assert_scored(score("pumavos", root), {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
+
+
+def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, score, script, tmp_path):
+    root = tmp_path / "SA-V"
+    masks = write_set("sav", root, "val")
+    for path in (masks / "cat/002").iterdir():
+        (masks / "cat/001" / path.name).write_bytes(path.read_bytes())
+    names = evaluate("sav", root, "--videos", "cat")
+    assert names == {f"cat/{n:03d}/{2 * t:05d}.png" for n in range(3) for t in range(MASKS)}
+    one, other = (tmp_path / "out/cat" / number / "00014.png" for number in ("001", "002"))
+    assert one.read_bytes() == other.read_bytes()
+    dog = ("--videos", "dog", "--mem_every", 2, "--overwrite")
+    assert evaluate("sav", root, *dog) == {f"dog/000/{2 * t:05d}.png" for t in range(MASKS)}
+    assert not list(tmp_path.glob("out/cat/*"))
+    write_masks("sav", masks, truth, range(MASKS))
+    assert_scored(score("sav", root), {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
+    page = tmp_path / "page.html"
+    flags = ("--layout", "sav", "--path", root, "--frames", 2)
+    assert script("report", tmp_path / "results", *flags, "--output", page) == 0
+    assert "nan" not in page.read_text()
+    assert "cat/001" in page.read_text()
+    assert script("show_results", "--results", tmp_path / "results", *flags, "--output", tmp_path / "drawn.png") == 0
