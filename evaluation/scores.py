@@ -134,11 +134,16 @@ def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
 
 
 def by_video(scores: Mapping[str, Mapping[int, FrameScores]]) -> dict[str, dict[int, FrameScores]]:
-    """The scores of each video's objects, from those of jobs, of which `youtube_jobs` may have several for a video."""
+    """The scores of each video's objects, from those of jobs, of which `youtube_jobs` may have several for a video.
+
+    Raises `InputError` if there are none.
+    """
     found: dict[str, dict[int, FrameScores]] = {}
     for job, objects in scores.items():
         if objects:
             found.setdefault(job.rsplit("/", 1)[0], {}).update(objects)
+    if not found:
+        raise InputError("nothing to score: the truth shows no object between its first and its last frame")
     return {name: dict(sorted(objects.items())) for name, objects in found.items()}
 
 
@@ -237,8 +242,10 @@ def davis_tables(scores: dict[str, Any]) -> tuple[str, str]:
     return _csv([*header, *more], [[*row, *more.values()]]), _csv(["Sequence", "J-Mean", "F-Mean"], rows)
 
 
-def object_table(scores: dict[str, Any]) -> str:
-    """A CSV table with all that is known of each object, and then of each sequence and of the set (`all`)."""
+def write_object_table(scores: dict[str, Any], folder: Path, split: str) -> Path:
+    """Write `per-object_results-<split>.csv` with all that `davis_scores` says of each object, and then of each sequence and
+    of the set (`all`); returns its path.
+    """
     objects = {name: sequence["objects"] for name, sequence in scores["sequences"].items()}
     rows = [(name, number, entry) for name, entries in objects.items() for number, entry in entries.items()]
     rows += [(name, "all", _mean_entry(list(entries.values()))) for name, entries in objects.items()]
@@ -249,18 +256,19 @@ def object_table(scores: dict[str, Any]) -> str:
     for name, number, entry in rows:
         values = [*entry["J"].values(), *entry["F"].values(), *(entry[key] for key in extra)]
         table.append([name, number, (entry["J"]["mean"] + entry["F"]["mean"]) / 2, *values])
-    return _csv(["Sequence", "Object", "J&F-Mean", *header, *extra], table)
+    text = _csv(["Sequence", "Object", "J&F-Mean", *header, *extra], table)
+    return write_text(folder / f"per-object_results-{split}.csv", text)
 
 
 def write_davis_scores(scores: dict[str, Any], folder: Path, split: str) -> list[Path]:
-    """Write the tables `global_results-<split>.csv`, `per-sequence_results-<split>.csv` and `per-object_results-<split>.csv`,
-    and `scores.json`; returns their paths.
+    """Write `global_results-<split>.csv`, `per-sequence_results-<split>.csv`, `write_object_table`'s and `scores.json`;
+    returns their paths.
     """
     table, sequences = davis_tables(scores)
     return [
         write_text(folder / f"global_results-{split}.csv", table),
         write_text(folder / f"per-sequence_results-{split}.csv", sequences),
-        write_text(folder / f"per-object_results-{split}.csv", object_table(scores)),
+        write_object_table(scores, folder, split),
         write_text(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
     ]
 
@@ -365,5 +373,5 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows)  # None: empty
+    writer.writerows([f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows)
     return text.getvalue()
