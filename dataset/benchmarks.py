@@ -168,24 +168,23 @@ def read_videos(
     truth: str | Path | None = None,
     wanted: Mapping[str, Collection[str]] | None = None,
     first_only: bool = False,
-    union: bool = False,
+    each_object: bool = False,
     all_masks: bool = False,
     left_out: list[str] | None = None,
 ) -> list[Video]:
-    """The videos of these names, with frames in `<images>/<video>` and masks in `<annotations>/<video>`.
+    """The videos of these names, with frames in `<images>/<name>` and masks in `<annotations>/<name>`.
 
-    names:      as `listing` has them; `<video>/<object>` has the frames of `<video>`, and masks of one object
     truth:      folder of annotations for scoring
     wanted:     the frames of each video that need results (`None`: all)
     first_only: only the first mask is input, not those of objects that enter later
-    union:      all non-zero pixels are one object
+    each_object: names are `<video>/<object>`, with frames in `<images>/<video>`, and all non-zero pixels are that object
     all_masks:  every mask is input in full, not only each object's first
 
     Raises `InputError` if anything is missing or wrong; `left_out` is as for `davis_videos`.
     """
     videos = []
     for name in names:
-        frames = _frames_of(images / name.split("/")[0], listed_in=listing)
+        frames = _frames_of(images / (name.rsplit("/", 1)[0] if each_object else name), listed_in=listing)
         stems = frozenset(frame.stem for frame in frames)
         if not (annotations / name).is_dir() and left_out is not None:
             left_out.append(f"{name}: expected masks in {annotations / name}, found none")
@@ -203,7 +202,9 @@ def read_videos(
         found = {} if truth is None else list_masks(_folder(Path(truth) / name))
         given = dict(itertools.islice(masks.items(), 1)) if first_only else masks
         with _left_out(name, left_out):
-            videos.append(_checked(name, frames, masks=given, wanted=needed, truth=found, union=union, all_masks=all_masks))
+            videos.append(
+                _checked(name, frames, masks=given, wanted=needed, truth=found, union=each_object, all_masks=all_masks)
+            )
     return _some(videos, left_out)
 
 

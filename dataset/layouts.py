@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from dataset.benchmarks import ScoredObject, chosen_videos, read_image_set, read_videos
 from dataset.folders import meant_instead, refuse_flat
 from dataset.video import Video
-from util.errors import InputError, print_note, shorten
+from util.errors import InputError, names_some, print_note, shorten, warn
 from util.files import read_json, subfolders
 from util.image import object_ids
 from util.progress import progress_bar
@@ -34,6 +34,7 @@ class Layout(NamedTuple):
     ranges: str = ""  # JSON file
     unseen: str = ""  # file with the names of videos whose categories are not in the training set
     first_only: bool = True  # objects that enter later are not given
+    nested: bool = False  # videos are in folders of data sets
     each_object: bool = False  # masks may overlap, so that each object has a folder, and is a run of its own
     sparse: bool = False  # results are needed only where there are masks
     scored: Literal["seen", "first", "range"] = "seen"
@@ -68,18 +69,29 @@ LAYOUTS = {
         each_object=True,
         sparse=True,
     ),
+    "burst": Layout(
+        "BURST",
+        ("val", "test", "train"),
+        folder="",
+        images="frames/{split}",
+        masks="masks/{split}",  # which scripts/data/burst.py makes of its JSON
+        first_only=False,
+        nested=True,
+        sparse=True,
+    ),
 }
 
 
 def layout_folder(layout: Layout, path: str | Path, split: str) -> Path:
     """The folder with a split's frames and masks, for that of the data set or of the split alone."""
     root, inside = Path(path), layout.folder.format(split=split)
+    images, masks = layout.images.format(split=split), layout.masks.format(split=split)
     for place in (root / inside, root):
-        if (place / layout.images).is_dir() and (place / layout.masks).is_dir():
+        if (place / images).is_dir() and (place / masks).is_dir():
             return place
-    parts = f"{layout.images}/ and {layout.masks}/"
+    parts = f"{images}/ and {masks}/"
     where = f"in it or in its {inside}/" if inside else "in it"
-    raise InputError(f"{root}: expected {parts} {where} ({layout.title}){meant_instead(root, layout.images, layout.masks)}")
+    raise InputError(f"{root}: expected {parts} {where} ({layout.title}){meant_instead(root, images, masks)}")
 
 
 def layout_videos(
@@ -97,10 +109,12 @@ def layout_videos(
     `dataset.benchmarks.davis_videos`.  Raises `InputError` if anything is missing or wrong.
     """
     base = layout_folder(layout, path, split)
-    images, masks = base / layout.images, base / layout.masks
+    images, masks = base / layout.images.format(split=split), base / layout.masks.format(split=split)
     refuse_flat(images, masks)
     listing = base / layout.listing.format(split=split) if layout.listing else masks
     names = read_image_set(listing) if layout.listing else [folder.name for folder in subfolders(masks)]
+    if layout.nested:
+        names = [f"{name}/{folder.name}" for name in names for folder in subfolders(masks / name)]
     if not names:
         raise InputError(f"{listing}: expected videos, found none")
     names = chosen_videos(names, only, listing)
@@ -113,7 +127,7 @@ def layout_videos(
         listing=listing,
         truth=masks,
         first_only=layout.first_only,
-        union=layout.each_object,
+        each_object=layout.each_object,
         left_out=left_out,
     )
     if not layout.sparse or output_all:
@@ -136,29 +150,33 @@ def scored_objects(
     if layout.unseen and unseen is None:
         print_note(f"no {base / layout.unseen}: scores are not divided into seen and unseen")
     result: dict[str, dict[int, ScoredObject]] = {}
+    short = []
     with progress_bar(len(videos), "videos whose objects are looked up") as bar:
         for video in videos:
             names = [image.stem for image in video.images]
             frames = tuple(name for name in names if name in video.truth)
-            if layout.scored == "range":
+            result[video.name] = {}
+            if len(frames) < 3:
+                short.append(video.name)
+            elif layout.scored == "range":
                 if video.name not in ranges:
                     raise InputError(f"{meta}: expected the objects of {video.name}, found none")
                 category = "" if unseen is None else "unseen" if video.name in unseen else "seen"
-                result[video.name] = {
-                    number: ScoredObject(category, tuple(n for n in names if n.isdecimal() and start <= int(n) <= end))
-                    for number, (start, end) in ranges[video.name].items()
-                }
+                for number, (start, end) in ranges[video.name].items():
+                    inside = tuple(name for name in names if name.isdecimal() and start <= int(name) <= end)
+                    if absent := set(inside) - video.truth.keys():
+                        raise InputError(f"{video.name}: expected masks to score with, found none of {names_some(absent)}")
+                    result[video.name][number] = ScoredObject(category, inside)
             else:
                 shown = frames[:1] if layout.scored == "first" else frames
                 ids = {1} if video.union else {i for name in shown for i in object_ids(video.read_mask(video.truth[name]))}
                 result[video.name] = {number: ScoredObject("", frames) for number in sorted(ids)}
-            absent = {name for scored in result[video.name].values() for name in scored.frames} - video.truth.keys()
-            if absent or len(frames) < 3:
-                raise InputError(
-                    f"{base / layout.masks / video.name}: expected masks of the frames to score, found {len(frames)}; "
-                    f"what is not public, the server of {layout.title} scores"
-                )
             bar.increment()
+    if short:
+        what = f"expected masks of 3 frames or more to score with, found fewer for {names_some(short)}"
+        if len(short) == len(videos):
+            raise InputError(f"{base}: {what}; what is not public, the server of {layout.title} scores")
+        warn(f"not scored: {what}")
     return result
 
 

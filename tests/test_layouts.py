@@ -12,10 +12,12 @@ from conftest import PALETTE
 from PIL import Image
 
 from dataset.layouts import LAYOUTS, layout_videos
+from dataset.shapes import decode_rle, encode_rle
 from util.image import write_label_map
 
 MASKS = 8  # of a video
 VIDEOS = {"cat": (1, 2, 3), "dog": (1,)}  # and their objects
+BURST_TRACKS = {1: "3", 2: "12", 3: "200"}  # of these objects
 EVERY_SECOND = {name for name, layout in LAYOUTS.items() if layout.sparse}  # frame has a mask
 
 
@@ -139,9 +141,8 @@ def test_mose_gives_first_masks_and_scores_where_all_are_public(evaluate, score,
     assert evaluate("mose", root) == {f"{video}/{t:05d}.png" for video in VIDEOS for t in range(MASKS)}
     flags = ("--layout", "mose", "--path", root, "--results", tmp_path / "out")
     assert script("score", *flags) == 2
-    assert "cat: expected masks of the frames to score, found 1; what is not public, the server of MOSE scores" in (
-        capsys.readouterr().err
-    )
+    told = "valid: expected masks of 3 frames or more to score with, found fewer for cat, dog; what is not public, the server"
+    assert told in capsys.readouterr().err
     write_set("mose", root, "train")
     assert [list(video.masks) for video in layout_videos(LAYOUTS["mose"], root, split="train")] == [["00000"], ["00000"]]
     scores = score("mose", root, "--split", "train")
@@ -153,7 +154,7 @@ def test_mose_gives_first_masks_and_scores_where_all_are_public(evaluate, score,
     assert "--split: expected valid or train or test, found val" in capsys.readouterr().err
 
 
-def test_lvos_scores_each_object_in_its_range_and_divides_seen_from_unseen(evaluate, score, script, tmp_path):
+def test_lvos_scores_each_object_in_its_range_and_divides_seen_from_unseen(evaluate, score, script, tmp_path, capsys):
     root = tmp_path / "LVOS"
     base = write_set("lvos", root, "val").parent
     assert "Annotations/cat/00000036.png" in evaluate("lvos", root)
@@ -165,6 +166,7 @@ def test_lvos_scores_each_object_in_its_range_and_divides_seen_from_unseen(evalu
     hidden = base / "Annotations/cat/00000026.png"
     hidden.rename(tmp_path / "hidden.png")
     assert script("score", "--layout", "lvos", "--path", root, "--results", tmp_path / "results") == 2
+    assert "cat: expected masks to score with, found none of 00000026" in capsys.readouterr().err
     (tmp_path / "hidden.png").rename(hidden)
     (base / "unseen_videos.txt").write_text("dog\n")
     scores = score("lvos", root)
@@ -201,11 +203,15 @@ def test_long_time_video_needs_results_and_scores_at_annotated_frames_only(evalu
     assert_scored(score("long", root), {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
 
 
-def test_pumavos_gives_first_masks_and_scores_every_frame_between(evaluate, score, tmp_path):
+def test_pumavos_gives_first_masks_and_scores_every_frame_between(evaluate, score, tmp_path, capsys):
     root = tmp_path / "PUMaVOS"
-    write_set("pumavos", root, "all")
+    masks = write_set("pumavos", root, "all")
     assert len(evaluate("pumavos", root, "--videos", "cat")) == MASKS
     assert_scored(score("pumavos", root), {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
+    for path in sorted((masks / "dog").iterdir())[2:]:
+        path.unlink()
+    assert list(score("pumavos", root)["sequences"]) == ["cat"]
+    assert "warning: not scored: expected masks of 3 frames or more" in capsys.readouterr().err
 
 
 def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, score, script, tmp_path):
@@ -229,3 +235,53 @@ def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, scor
     assert "nan" not in text
     assert "cat/001" in text
     assert script("show_results", "--results", tmp_path / "results", *flags, "--output", tmp_path / "drawn.png") == 0
+
+
+def test_burst_is_converted_to_masks_and_results_to_its_json(evaluate, script, tmp_path, capsys):
+    root = tmp_path / "BURST"
+    entries = []
+    for video, objects in VIDEOS.items():
+        (root / "frames/val/LaSOT" / video).mkdir(parents=True)
+        for frame in range(2 * MASKS - 1):
+            Image.effect_noise((48, 32), 64).convert("RGB").save(root / "frames/val/LaSOT" / video / f"frame{frame:04d}.jpg")
+        masks = [{n: truth(t) == n for n in objects} for t in range(MASKS)]
+        entries.append(
+            {
+                "width": 48,
+                "height": 32,
+                "id": len(entries),
+                "dataset": "LaSOT",
+                "seq_name": video,
+                "annotated_image_paths": [f"frame{2 * t:04d}.jpg" for t in range(MASKS)],
+                "segmentations": [
+                    {BURST_TRACKS[n]: {"rle": encode_rle(mask)} for n, mask in of.items() if mask.any()} for of in masks
+                ],
+            }
+        )
+    source = root / "annotations/val/all_classes.json"
+    source.parent.mkdir(parents=True)
+    source.write_text(json.dumps({"split": "val", "categories": [], "sequences": entries}))
+    assert script("burst", "masks", root) == 0
+    assert script("burst", "masks", root) == 0
+    names = evaluate("burst", root)
+    assert names == {f"LaSOT/{video}/frame{2 * t:04d}.png" for video in VIDEOS for t in range(MASKS)}
+    (cat, _) = layout_videos(LAYOUTS["burst"], root, split="val")
+    assert [sorted(np.unique(frame.mask)) for frame in cat.frames() if frame.mask is not None] == [[0, 1, 2], [0, 3]]
+    write_masks("burst", tmp_path / "results/LaSOT", result, range(MASKS))
+    for path in (tmp_path / "results").rglob("*.png"):
+        path.rename(path.with_stem(f"frame{path.stem[1:]}"))
+    flags = ("--results", tmp_path / "results")
+    assert script("score", "--layout", "burst", "--path", root, *flags, "--processes", 1) == 0
+    scores = json.loads((tmp_path / "results/scores.json").read_text())
+    scores["sequences"] = {name.removeprefix("LaSOT/"): entry for name, entry in scores["sequences"].items()}
+    assert_scored(scores, {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
+    assert script("burst", "results", root, *flags, "--output", tmp_path / "burst.json") == 0
+    (cat, _) = json.loads((tmp_path / "burst.json").read_text())["sequences"]
+    for t, of_frame in enumerate(cat["segmentations"]):
+        shown = {track: decode_rle({"size": (32, 48), "counts": mask["rle"]}) for track, mask in of_frame.items()}
+        assert shown.keys() == {BURST_TRACKS[n] for n in np.unique(result(t)) if n}
+        for n in set(np.unique(result(t)).tolist()) - {0}:
+            assert np.array_equal(shown[BURST_TRACKS[n]], result(t) == n)
+    source.write_text("[]")
+    assert script("burst", "masks", root) == 2
+    assert "all_classes.json: expected annotations of BURST, found another layout" in capsys.readouterr().err
