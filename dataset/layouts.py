@@ -119,7 +119,10 @@ def layout_videos(
         raise InputError(f"{listing}: expected videos, found none")
     names = chosen_videos(names, only, listing)
     if layout.each_object:
-        names = [f"{name}/{folder.name}" for name in names for folder in subfolders(masks / name)]
+        objects = {name: subfolders(masks / name) for name in names}
+        if flat := [name for name, folders in objects.items() if not folders]:
+            raise InputError(f"{masks / flat[0]}: expected a folder for each object, found none")
+        names = [f"{name}/{folder.name}" for name, folders in objects.items() for folder in folders]
     videos = read_videos(
         names,
         images,

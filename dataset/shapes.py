@@ -187,8 +187,8 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
 def encode_rle(mask: np.ndarray) -> str:
     """A mask (H, W) bool as COCO's compressed run lengths, which `decode_rle` reads."""
     flat = mask.T.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff([0, *([0] if flat[0] else []), *edges, len(flat)]).tolist()
+    edges = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist()
+    counts = np.diff(np.array([0, *([0] if flat[0] else []), *edges, len(flat)])).tolist()
     text = ""
     for i, count in enumerate(counts):
         value, more = count - (counts[i - 2] if i > 2 else 0), True

@@ -214,7 +214,7 @@ def test_pumavos_gives_first_masks_and_scores_every_frame_between(evaluate, scor
     assert "warning: not scored: expected masks of 3 frames or more" in capsys.readouterr().err
 
 
-def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, score, script, tmp_path):
+def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, score, script, tmp_path, capsys):
     root = tmp_path / "SA-V"
     masks = write_set("sav", root, "val")
     for path in (masks / "cat/002").iterdir():
@@ -228,6 +228,10 @@ def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, scor
     assert not list(tmp_path.glob("out/cat/*"))
     write_masks("sav", masks, truth, range(MASKS))
     assert_scored(score("sav", root), {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
+    (masks / "ant").mkdir()
+    assert script("score", "--layout", "sav", "--path", root, "--results", tmp_path / "results") == 2
+    assert "sav_val/Annotations_6fps/ant: expected a folder for each object, found none" in capsys.readouterr().err
+    (masks / "ant").rmdir()
     page = tmp_path / "page.html"
     flags = ("--layout", "sav", "--path", root, "--frames", 2)
     assert script("report", tmp_path / "results", *flags, "--output", page) == 0
@@ -258,6 +262,7 @@ def test_burst_is_converted_to_masks_and_results_to_its_json(evaluate, script, t
                 ],
             }
         )
+    assert encode_rle(np.array([[True, False], [True, True]])) == "021O"  # by pycocotools
     source = root / "annotations/val/all_classes.json"
     source.parent.mkdir(parents=True)
     source.write_text(json.dumps({"split": "val", "categories": [], "sequences": entries}))

@@ -25,7 +25,7 @@ from util.image import colour_map, size_text, write_label_map
 from util.progress import progress_bar
 
 
-class Sequence(NamedTuple):
+class Annotated(NamedTuple):
     """A video's annotations."""
 
     entry: dict[str, Any]  # as in the file
@@ -36,7 +36,7 @@ class Sequence(NamedTuple):
     numbers: dict[str, int]  # label of each track: the order of the tracks' numbers
 
 
-def sequences(content: Any, path: Path) -> Iterator[Sequence]:
+def sequences(content: Any, path: Path) -> Iterator[Annotated]:
     """The videos of a file in BURST's format; raises `InputError` if it is none."""
     try:
         for entry in content["sequences"]:
@@ -44,19 +44,19 @@ def sequences(content: Any, path: Path) -> Iterator[Sequence]:
             masks = [{track: mask["rle"] for track, mask in of.items()} for of in entry["segmentations"]]
             tracks = sorted({track for of in masks for track in of}, key=int)
             if len(frames) != len(masks) or len(tracks) > MOST_OBJECTS:
-                what = f"{len(masks)} entries and at most {MOST_OBJECTS} tracks"
-                raise InputError(f"expected {what} for {len(masks)} frames, found {len(frames)} frames, {len(tracks)} tracks")
+                found = f"{len(masks)} for {len(frames)} frames and {len(tracks)} tracks"
+                raise InputError(f"expected masks of each frame, of at most {MOST_OBJECTS} tracks, found {found}")
             size = int(entry["height"]), int(entry["width"])
-            if not 0 < size[0] * size[1] <= LARGEST:
+            if min(size) < 1 or size[0] * size[1] > LARGEST:
                 raise InputError(f"expected the size of a picture, found {size_text(size)}")
             numbers = {track: number for number, track in enumerate(tracks, start=1)}
             name = str(entry["dataset"]), str(entry["seq_name"])
-            yield Sequence(entry, name, size, frames, masks, numbers)
+            yield Annotated(entry, name, size, frames, masks, numbers)
     except LAYOUT_ERRORS as error:
         raise InputError(f"{path}: expected annotations of BURST, found another layout ({shorten(error)})") from error
 
 
-def write_masks(every: list[Sequence], folder: Path, source: Path) -> None:
+def write_masks(every: list[Annotated], folder: Path, source: Path) -> None:
     """Write a label map for each annotated frame; where masks overlap, the smaller one is in front."""
     with progress_bar(len(every), "videos written") as bar:
         for video in every:
@@ -71,7 +71,7 @@ def write_masks(every: list[Sequence], folder: Path, source: Path) -> None:
             bar.increment()
 
 
-def predictions(every: list[Sequence], folder: Path, source: Path) -> list[dict[str, Any]]:
+def predictions(every: list[Annotated], folder: Path, source: Path) -> list[dict[str, Any]]:
     """The sequences with the masks of results in place of their own; of an object that was not found, there is no mask."""
     found = []
     with progress_bar(len(every), "videos read") as bar:
