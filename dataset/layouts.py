@@ -94,19 +94,12 @@ def layout_folder(layout: Layout, path: str | Path, split: str) -> Path:
     raise InputError(f"{root}: expected {parts} {where} ({layout.title}){meant_instead(root, images, masks)}")
 
 
-def layout_videos(
-    layout: Layout,
-    path: str | Path,
-    *,
-    split: str,
-    output_all: bool = False,
-    only: Sequence[str] | None = None,
-    left_out: list[str] | None = None,
-) -> list[Video]:
-    """The videos of a benchmark, with all its masks as ground truth.
+def layout_names(
+    layout: Layout, path: str | Path, split: str, only: Sequence[str] | None = None
+) -> tuple[list[str], Path, Path, Path]:
+    """The names of a benchmark's videos as for `read_videos`, the folders with their frames and masks, and what lists them.
 
-    With `output_all`, every frame is wanted, also where results are needed only at some.  `only` and `left_out` are as for
-    `dataset.benchmarks.davis_videos`.  Raises `InputError` if anything is missing or wrong.
+    Raises `InputError` if there are none.
     """
     base = layout_folder(layout, path, split)
     images, masks = base / layout.images.format(split=split), base / layout.masks.format(split=split)
@@ -123,6 +116,24 @@ def layout_videos(
         if flat := [name for name, folders in objects.items() if not folders]:
             raise InputError(f"{masks / flat[0]}: expected a folder for each object, found none")
         names = [f"{name}/{folder.name}" for name, folders in objects.items() for folder in folders]
+    return names, images, masks, listing
+
+
+def layout_videos(
+    layout: Layout,
+    path: str | Path,
+    *,
+    split: str,
+    output_all: bool = False,
+    only: Sequence[str] | None = None,
+    left_out: list[str] | None = None,
+) -> list[Video]:
+    """The videos of a benchmark, with all its masks as ground truth.
+
+    With `output_all`, every frame is wanted, also where results are needed only at some.  `only` and `left_out` are as for
+    `dataset.benchmarks.davis_videos`.  Raises `InputError` if anything is missing or wrong.
+    """
+    names, images, masks, listing = layout_names(layout, path, split, only)
     videos = read_videos(
         names,
         images,

@@ -290,3 +290,21 @@ def test_burst_is_converted_to_masks_and_results_to_its_json(evaluate, script, t
     source.write_text("[]")
     assert script("burst", "masks", root) == 2
     assert "all_classes.json: expected annotations of BURST, found another layout" in capsys.readouterr().err
+
+
+def test_check_data_finds_a_benchmarks_splits_and_what_is_broken_in_them(script, tmp_path, capsys):
+    masks = write_set("sav", tmp_path / "SA-V", "val")
+    write_set("vost", tmp_path / "VOST", "train")
+    none = [f"--{name}_root=none" for name in ("static", "bl", "yv", "davis", "davis16", "yv18")]
+    flags = [*none, "--num_workers", 0, "--layout", f"sav={tmp_path / 'SA-V'}", f"vost={tmp_path / 'VOST'}"]
+    assert script("check_data", *flags) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["SA-V", "val", "4", "-", "-"] in lines
+    assert ["VOST", "val", "-", "-", "absent"] in lines
+    assert ["VOST", "train", "2", "-", "-"] in lines
+    assert ["SA-V", "val:", "ready"] in lines
+    write_label_map(masks / "cat/001/00002.png", np.zeros((8, 8), np.uint8), None)
+    assert script("check_data", *flags) == 1
+    assert "cat/001/00002.png: mask is 8x8, its image is 32x48" in capsys.readouterr().out
+    assert script("check_data", "--layout", "moose=x") == 2
+    assert "expected NAME=DIR with one of mose, lvos" in capsys.readouterr().err
