@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
         help="folder with valid/ or test/, and all_frames/; or with JPEGImages/ and Annotations/ of your own videos, whose "
         "masks number the objects or are white on black; or the folder of --layout",
     )
-    result.add_argument("--layout", choices=LAYOUTS, help="another benchmark, which docs/benchmarks.md describes")
+    result.add_argument(
+        "--layout", choices=LAYOUTS, help="another benchmark, which docs/benchmarks.md describes (default: none)"
+    )
     splits = "; ".join(f"{name}: {', '.join(layout.splits)}" for name, layout in LAYOUTS.items() if len(layout.splits) > 1)
     result.add_argument("--split", help=f"set of videos, {' or '.join(SPLITS)}; {splits} (default: the first)")
     result.add_argument("--all_masks", action="store_true", help="use every mask, not only each object's first")

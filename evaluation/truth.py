@@ -59,7 +59,7 @@ def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     which.add_argument(
         "--yv_path", "--path", metavar="DIR", help="YouTube-VOS, your own videos or those of --layout, as for eval_youtube.py"
     )
-    parser.add_argument("--layout", choices=LAYOUTS, help="which benchmark --path is")
+    parser.add_argument("--layout", choices=LAYOUTS, help="which benchmark --path is (default: none)")
     parser.add_argument(
         "--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test; else as for eval_youtube.py (default: the first)"
     )
