@@ -1,16 +1,19 @@
-"""Segment YouTube-VOS 2018 or 2019 in the format of the benchmark server, or your own videos.
+"""Segment YouTube-VOS 2018 or 2019 in the format of the benchmark server, another benchmark, or your own videos.
 
 python eval_youtube.py --model saves/stcn.pth --yv_path ../YouTube --output out/youtube --zip
+python eval_youtube.py --model saves/stcn.pth --layout mose --path ../MOSE --output out/mose --zip
 """
 
 import argparse
 import sys
+from typing import Any
 
-from dataset.benchmarks import add_videos_flags, is_sparse, youtube_videos
+from dataset.benchmarks import SPLITS, add_videos_flags, is_sparse, youtube_videos
+from dataset.layouts import LAYOUTS, chosen_split, layout_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
-from util.errors import one_line_errors
+from util.errors import InputError, one_line_errors
 from util.flags import first_line
 from util.lock import Lock
 
@@ -19,15 +22,22 @@ def parser() -> argparse.ArgumentParser:
     result = evaluation_parser(first_line(__doc__), size=480)
     result.add_argument(
         "--yv_path",
+        "--path",
         default="../YouTube",
         metavar="DIR",
         help="folder with valid/ or test/, and all_frames/; or with JPEGImages/ and Annotations/ of your own videos, whose "
-        "masks number the objects or are white on black",
+        "masks number the objects or are white on black; or the folder of --layout",
     )
-    result.add_argument("--split", choices=("valid", "test"), default="valid", help="set of videos")
+    result.add_argument(
+        "--layout", choices=LAYOUTS, help="another benchmark, which docs/benchmarks.md describes (default: none)"
+    )
+    splits = "; ".join(f"{name}: {', '.join(layout.splits)}" for name, layout in LAYOUTS.items() if len(layout.splits) > 1)
+    result.add_argument("--split", help=f"set of videos, {' or '.join(SPLITS)}; {splits} (default: the first)")
     result.add_argument("--all_masks", action="store_true", help="use every mask, not only each object's first")
     result.add_argument("--sparse", action="store_true", help="accept a data set without all_frames/ (every fifth frame only)")
-    result.add_argument("--output_all", action="store_true", help="write every frame, not only those in meta.json")
+    result.add_argument(
+        "--output_all", action="store_true", help="write every frame, not only those in meta.json or with a mask"
+    )
     add_videos_flags(result)
     return result
 
@@ -35,11 +45,24 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
-    which = {"split": arguments.split, "output_all": arguments.output_all, "all_masks": arguments.all_masks}
+    layout = LAYOUTS[arguments.layout] if arguments.layout else None
+    split = chosen_split(arguments.split, SPLITS if layout is None else layout.splits)
+    which: dict[str, Any] = {"split": split, "output_all": arguments.output_all}
     left_out: list[str] = []
-    videos = youtube_videos(arguments.yv_path, **which, only=arguments.videos, left_out=left_out)
-    results = ResultFolder(arguments.output, subfolder="Annotations")
-    sparse, warning = is_sparse(arguments.yv_path, arguments.split), ""
+    chosen = {"only": arguments.videos, "left_out": left_out}
+    sparse, warning = False, ""
+    if layout is not None:
+        if arguments.all_masks:
+            raise InputError(
+                f"--all_masks: expected no --layout, whose masks are those to score with, found {arguments.layout}"
+            )
+        videos = layout_videos(layout, arguments.yv_path, **which, **chosen)
+        which["layout"] = arguments.layout
+    else:
+        which["all_masks"] = arguments.all_masks
+        videos = youtube_videos(arguments.yv_path, **which, **chosen)
+        sparse = is_sparse(arguments.yv_path, split)
+    results = ResultFolder(arguments.output, subfolder="Annotations" if layout is None else layout.archive)
     if sparse and not arguments.sparse:
         apart = 5 * arguments.mem_every
         warning = (

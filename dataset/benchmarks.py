@@ -2,8 +2,9 @@
 
 import argparse
 import contextlib
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -71,7 +72,7 @@ def davis_videos(
         raise InputError(f"{images}: no such folder; prepare_davis.py --shorter makes frames of sizes other than 480p")
     image_set = _davis_image_set(root, split, year)
     videos = []
-    for name in _chosen(read_image_set(image_set), only, image_set):
+    for name in chosen_videos(read_image_set(image_set), only, image_set):
         frames = _frames_of(images / name, listed_in=image_set)
         masks = {frame.stem: annotations / name / f"{frame.stem}.png" for frame in frames}
         truth = {stem: mask for stem, mask in masks.items() if mask.is_file()}
@@ -131,8 +132,8 @@ def youtube_videos(
     _folder(annotations)
     if not images.is_dir():
         raise InputError(f"{images}: no such folder, nor {every_frame}")
-    output_all = output_all or own
-    if output_all:
+    wanted = None
+    if output_all or own:
         listing, names = annotations, [path.name for path in subfolders(annotations)]
         if unmasked := sorted({path.name for path in subfolders(images)} - set(names) if only is None else ()):
             if left_out is None:
@@ -143,11 +144,47 @@ def youtube_videos(
         listing = root / split / "meta.json"
         meta = read_youtube_meta(listing)
         names = sorted(meta)
+        wanted = {name: {frame for scored in meta[name].values() for frame in scored.frames} for name in names}
     if not names:
         raise InputError(f"{listing}: expected videos, found none")
+    return read_videos(
+        chosen_videos(names, only, listing),
+        images,
+        annotations,
+        listing=listing,
+        truth=truth,
+        wanted=wanted,
+        all_masks=all_masks,
+        left_out=left_out,
+    )
+
+
+def read_videos(
+    names: Iterable[str],
+    images: Path,
+    annotations: Path,
+    *,
+    listing: Path,
+    truth: str | Path | None = None,
+    wanted: Mapping[str, Collection[str]] | None = None,
+    first_only: bool = False,
+    each_object: bool = False,
+    all_masks: bool = False,
+    left_out: list[str] | None = None,
+) -> list[Video]:
+    """The videos of these names, with frames in `<images>/<name>` and masks in `<annotations>/<name>`.
+
+    truth:      folder of annotations for scoring
+    wanted:     the frames of each video that need results (`None`: all)
+    first_only: only the first mask is input, not those of objects that enter later
+    each_object: names are `<video>/<object>`, with frames in `<images>/<video>`, and all non-zero pixels are that object
+    all_masks:  every mask is input in full, not only each object's first
+
+    Raises `InputError` if anything is missing or wrong; `left_out` is as for `davis_videos`.
+    """
     videos = []
-    for name in _chosen(names, only, listing):
-        frames = _frames_of(images / name, listed_in=listing)
+    for name in names:
+        frames = _frames_of(images / (name.rsplit("/", 1)[0] if each_object else name), listed_in=listing)
         stems = frozenset(frame.stem for frame in frames)
         if not (annotations / name).is_dir() and left_out is not None:
             left_out.append(f"{name}: expected masks in {annotations / name}, found none")
@@ -155,20 +192,23 @@ def youtube_videos(
         masks = list_masks(_folder(annotations / name))
         if strange := {mask.name for stem, mask in masks.items() if stem not in stems}:
             raise InputError(f"{annotations / name}: found {names_some(strange)}, but no such frames in {images / name}")
-        wanted = stems
-        if not output_all:
-            wanted = frozenset(frame for scored in meta[name].values() for frame in scored.frames)
-            if not wanted:
+        needed = stems
+        if wanted is not None:
+            needed = frozenset(wanted[name])
+            if not needed:
                 raise InputError(f"{listing}: lists no frame of {name}")
-            if absent := wanted - stems:
+            if absent := needed - stems:
                 raise InputError(f"{listing}: lists {name}/{names_some(absent)}, not in {images / name}")
         found = {} if truth is None else list_masks(_folder(Path(truth) / name))
+        given = dict(itertools.islice(masks.items(), 1)) if first_only else masks
         with _left_out(name, left_out):
-            videos.append(_checked(name, frames, masks=masks, wanted=wanted, truth=found, all_masks=all_masks))
+            videos.append(
+                _checked(name, frames, masks=given, wanted=needed, truth=found, union=each_object, all_masks=all_masks)
+            )
     return _some(videos, left_out)
 
 
-def _chosen(names: Iterable[str], only: Sequence[str] | None, listing: Path) -> list[str]:
+def chosen_videos(names: Iterable[str], only: Sequence[str] | None, listing: Path) -> list[str]:
     """The names that are also in `only`; all of them for `None`.  Raises `InputError` if one of `only` is not there."""
     found = list(names)
     if absent := set(only or ()) - set(found):

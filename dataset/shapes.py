@@ -184,6 +184,21 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
 
 
+def encode_rle(mask: np.ndarray) -> str:
+    """A mask (H, W) bool as COCO's compressed run lengths, which `decode_rle` reads."""
+    flat = mask.T.ravel()
+    edges = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist()
+    counts = np.diff(np.array([0, *([0] if flat[0] else []), *edges, len(flat)])).tolist()
+    text = ""
+    for i, count in enumerate(counts):
+        value, more = count - (counts[i - 2] if i > 2 else 0), True
+        while more:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text += chr(bits + 32 * more + 48)
+    return text
+
+
 def _uncompressed(text: str) -> list[int]:
     """Run lengths from COCO's text: groups of 5 bits from the lowest on, and a 6th bit that says whether more follow; the
     last group's highest bit is the sign; from the third run on, the difference to the one before the last.

@@ -109,7 +109,8 @@ class ResultFolder:
 
     def start(self, video: Video) -> Path:
         """An empty temporary folder to write into; it never counts as finished."""
-        partial = self.masks / f".{within_temporary(video.name)}.partial"
+        folder = self.folder(video)
+        partial = folder.with_name(f".{within_temporary(folder.name)}.partial")
         self.discard(video, partial)
         make_folder(partial)
         return partial
@@ -152,14 +153,15 @@ class ResultFolder:
         return path
 
     def _path(self, name: str) -> Path:
-        """The folder of a video's masks."""
-        if name.startswith("."):
+        """The folder of a video's masks; of `<video>/<object>`, a folder in that of the video."""
+        parts = name.split("/")
+        if any(part.startswith(".") for part in parts):
             raise InputError(
                 f"{name}: expected a video name that does not begin with a dot, since its results would be hidden"
             )
         if not self.subfolder and name in (self.record.name, ARCHIVE, *SCORE_FILES):
             raise InputError(f"{self.root / name}: expected another name for a video; this one is reserved for a file")
-        return path_in(self.root, *filter(None, [self.subfolder]), name, source=self.root)
+        return path_in(self.root, *filter(None, [self.subfolder]), *parts, source=self.root)
 
     def _refuse_inputs(self, videos: Iterable[Video]) -> None:
         """Raise `InputError` if an input file lies where results go."""
@@ -202,7 +204,7 @@ def read_record(path: Path) -> Record:
     expect(isinstance(videos, dict), "videos by name", videos)
     recorded = {}
     for name, entry in videos.items():
-        path_in(path.parent, name, source=path)
+        path_in(path.parent, *name.split("/"), source=path)
         expect(isinstance(entry, dict) and entry.keys() == set(Recorded._fields), f"inputs and frames of {name}", entry)
         inputs, frames = entry["inputs"], entry["frames"]
         expect(inputs is None or isinstance(inputs, str), f"a stamp of {name}", inputs)

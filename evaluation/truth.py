@@ -14,6 +14,7 @@ from dataset.benchmarks import (
     read_youtube_meta,
     youtube_videos,
 )
+from dataset.layouts import LAYOUTS, Layout, chosen_split, layout_videos, scored_objects
 from dataset.video import Video
 from util.errors import InputError, names_some, warn
 
@@ -26,6 +27,7 @@ class Truth(NamedTuple):
     split: str
     meta: dict[str, dict[int, Any]] | None = None  # the scored objects, where DAVIS's protocol does not say them
     root: Path | None = None  # of YouTube-VOS, whose training set says which categories were seen
+    layout: Layout | None = None
 
     def of(self, results: Path) -> "Truth":
         """With those videos of which `results` is: all, or the one that `segment_video.py` has written there."""
@@ -44,6 +46,8 @@ class Truth(NamedTuple):
         folder = folder if self.meta is not None and folder.is_dir() else results
         if self.meta is None:
             return scoring.davis_jobs(scoring.long_enough(self.videos) or self.videos, folder)
+        if self.layout is not None:
+            return scoring.youtube_jobs(self.videos, self.meta, folder, skip_last=True, when_seen=self.layout.scored == "seen")
         return scoring.youtube_jobs(self.videos, self.meta, folder)
 
 
@@ -52,8 +56,13 @@ def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
     which = parser.add_mutually_exclusive_group(required=required)
     default = None if required else "../DAVIS/2017"
     which.add_argument("--davis_path", default=default, metavar="DIR", help="DAVIS, as for eval_davis.py")
-    which.add_argument("--yv_path", metavar="DIR", help="YouTube-VOS or your own videos, as for eval_youtube.py")
-    parser.add_argument("--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test (default: the first)")
+    which.add_argument(
+        "--yv_path", "--path", metavar="DIR", help="YouTube-VOS, your own videos or those of --layout, as for eval_youtube.py"
+    )
+    parser.add_argument("--layout", choices=LAYOUTS, help="which benchmark --path is (default: none)")
+    parser.add_argument(
+        "--split", help="DAVIS: val or testdev; YouTube-VOS: valid or test; else as for eval_youtube.py (default: the first)"
+    )
     parser.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     parser.add_argument(
         "--truth", metavar="DIR", help="YouTube-VOS: folder with full annotations (default: <yv_path>/<split>/Annotations)"
@@ -67,8 +76,16 @@ def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
     With `scored` off, ground truth may be missing.
     """
     left_out: list[str] = []
-    if arguments.yv_path:
-        split = _split(arguments.split, ("valid", "test"))
+    if arguments.layout:
+        if not arguments.yv_path or arguments.truth:
+            raise InputError("--layout: expected --path DIR, and no --truth")
+        layout, root = LAYOUTS[arguments.layout], Path(arguments.yv_path)
+        split = chosen_split(arguments.split, layout.splits)
+        videos = layout_videos(layout, root, split=split, only=arguments.videos, left_out=left_out)
+        objects = scored_objects(layout, root, split, videos) if scored else None
+        truth = Truth(f"{layout.title} {split}", videos, split, objects, layout=layout)
+    elif arguments.yv_path:
+        split = chosen_split(arguments.split, ("valid", "test"))
         root = Path(arguments.yv_path)
         own = is_own_data(root)
         folder = root if own else root / split
@@ -83,7 +100,7 @@ def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
         title = str(root) if own else f"YouTube-VOS {split}"
         truth = Truth(title, videos, split, meta, None if own else root)
     else:
-        split = _split(arguments.split, ("val", "testdev"))
+        split = chosen_split(arguments.split, ("val", "testdev"))
         videos = davis_videos(arguments.davis_path, split=split, year=arguments.year, only=arguments.videos, left_out=left_out)
         truth = Truth(f"DAVIS {arguments.year} {split}", videos, split)
     for problem in left_out:
@@ -95,12 +112,6 @@ def frames_by_object(jobs: Sequence[scoring.ScoringJob]) -> dict[str, dict[int, 
     """The scored frames of each object of each video."""
     found: dict[str, dict[int, list[str]]] = {}
     for job in jobs:
-        of_video = found.setdefault(job.name.split("/")[0], {})
+        of_video = found.setdefault(job.name.rsplit("/", 1)[0], {})
         of_video.update({number: [path.stem for path in job.results] for number in job.objects})
     return found
-
-
-def _split(split: str | None, choices: tuple[str, ...]) -> str:
-    if split is not None and split not in choices:
-        raise InputError(f"--split: expected {' or '.join(choices)}, found {split}")
-    return split or choices[0]

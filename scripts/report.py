@@ -75,20 +75,12 @@ def main() -> None:
     jobs = [truth.jobs(folder) for folder in folders]  # check all folders before scoring any
     results = []
     for folder, of_folder in zip(folders, jobs, strict=True):
-        tree = scoring.davis_scores(by_video(scoring.score_videos(of_folder)))
+        tree = scoring.davis_scores(scoring.by_video(scoring.score_videos(of_folder)))
         results.append(Result(folder, tree["global"], tree["sequences"], of_folder))
     videos = [video for video in truth.videos if video.name in results[0].sequences]
     text = page(truth.title, videos, results, arguments.frames)
     write_atomically(arguments.output, lambda file: file.write(text.encode(errors="backslashreplace")))
     print(f"report: {arguments.output}")
-
-
-def by_video(scores: Mapping[str, Mapping[int, Any]]) -> dict[str, dict[int, Any]]:
-    """The scores of each video's objects, from those of jobs, of which YouTube-VOS may have several for a video."""
-    found: dict[str, dict[int, Any]] = {}
-    for job, objects in scores.items():
-        found.setdefault(job.split("/")[0], {}).update(objects)
-    return {name: dict(sorted(objects.items())) for name, objects in found.items()}
 
 
 def page(title: str, videos: Sequence[Video], results: Sequence[Result], frames: int) -> str:
@@ -167,7 +159,7 @@ def aligned(objects: dict[str, Any], frames_of: dict[int, list[str]], names: Seq
     """The objects' scores with an entry for each of the frames, NaN where an object is not scored."""
     result = {}
     for number, entry in objects.items():
-        at = [names.index(name) for name in frames_of[int(number)]]
+        at = [names.index(name) for name in frames_of[int(number)]][-len(entry["J_frames"]) :]
         filled = {}
         for key in ("J_frames", "F_frames"):
             values = np.full(len(names), np.nan)
@@ -178,8 +170,10 @@ def aligned(objects: dict[str, Any], frames_of: dict[int, list[str]], names: Seq
 
 
 def frame_means(objects: dict[str, Any]) -> np.ndarray:
-    """J&F (T,) of each scored frame, averaged over objects."""
-    return np.nanmean([entry[key] for entry in objects.values() for key in ("J_frames", "F_frames")], axis=0)
+    """J&F (T,) of each scored frame, averaged over objects; 1 where no object counts yet."""
+    values = np.array([entry[key] for entry in objects.values() for key in ("J_frames", "F_frames")])
+    values[:, np.isnan(values).all(axis=0)] = 1
+    return np.nanmean(values, axis=0)
 
 
 def worst_frames(scores: np.ndarray, count: int) -> list[int]:
@@ -241,7 +235,7 @@ def strip(
     images = {path.stem: path for path in video.images}
     sources: list[tuple[str, Mapping[str, Path], np.ndarray | None]] = []
     for result, scores in zip(results, means, strict=True):
-        paths = {path.stem: path for job in result.jobs if job.name.split("/")[0] == video.name for path in job.results}
+        paths = {path.stem: path for job in result.jobs if job.name.rsplit("/", 1)[0] == video.name for path in job.results}
         masks = {names[t]: paths[names[t]] for t in chosen}
         sources.append((str(result.folder), masks, scores))
     rows = []

@@ -1,7 +1,8 @@
-"""Score a folder of results: DAVIS 2016 and 2017 with the official protocol, YouTube-VOS approximately.
+"""Score a folder of results: DAVIS and other benchmarks by their rules, YouTube-VOS approximately.
 
 python scripts/score.py --results out/davis --davis_path ../DAVIS/2017 --split val --year 2017
 python scripts/score.py --results out/youtube --yv_path ../YouTube --truth ../YouTube/train_480p/Annotations
+python scripts/score.py --results out/mose --layout mose --path ../MOSE --split train
 """
 
 import argparse
@@ -35,13 +36,18 @@ def main() -> None:
         if results.resolve() in path.resolve().parents:
             raise InputError(f"--results {results}: holds the ground truth ({path}), where no scores are written")
     scores = scoring.score_videos(truth.jobs(results), processes=arguments.processes)
-    if truth.meta is None:
-        found, write = scoring.davis_scores(scores), scoring.write_davis_scores
-    else:
-        seen = {""} if truth.root is None else seen_categories(truth.root, truth.meta)
-        found, write = scoring.youtube_scores(scores, truth.meta, seen), scoring.write_youtube_scores
+    tree = scoring.davis_scores(scoring.by_video(scores), truth.layout.statistic if truth.layout else "")
     try:
-        written = write(found, results, truth.split)
+        if truth.meta is None or truth.layout is not None:
+            if any(scored.category for objects in (truth.meta or {}).values() for scored in objects.values()):
+                tree["global"] |= scoring.seen_and_unseen(tree, truth.meta or {})
+            found = tree
+            written = scoring.write_davis_scores(tree, results, truth.split)
+        else:
+            seen = {""} if truth.root is None else seen_categories(truth.root, truth.meta)
+            found = scoring.youtube_scores(scores, truth.meta, seen)
+            written = scoring.write_youtube_scores(found, results, truth.split)
+            written.append(scoring.write_object_table(tree, results, truth.split))
     except WriteError as error:  # a folder that only others may write
         warn(f"{error}; the scores are only shown")
         print(json.dumps(found["global"], indent=1))
@@ -49,6 +55,8 @@ def main() -> None:
     if truth.root is not None:
         print("approximate: the benchmark's own scorer is not public")
     print(written[0].read_text(), end="")
+    if line := scoring.told_absence(tree):
+        print(line)
     for path in written:
         print(f"scores: {path}")
 

@@ -65,6 +65,7 @@ def test_masks_and_scores_are_written(segment, tmp_path, capsys):
         "run.json",
         "scores.json",
         "global_results-val.csv",
+        "per-object_results-val.csv",
         "per-sequence_results-val.csv",
     }
     text = capsys.readouterr().out

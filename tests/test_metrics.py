@@ -366,7 +366,10 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
 
 
 def test_a_youtube_part_that_scores_0_still_counts():
-    scores = {f"a/{n}": {n: scoring.FrameScores(np.full(3, score), np.full(3, score))} for n, score in ((2, 0.0), (7, 1.0))}
+    scores = {
+        f"a/{n}": {n: scoring.FrameScores(*[np.full(3, score)] * 2, *[np.full(3, True)] * 2)}
+        for n, score in ((2, 0.0), (7, 1.0))
+    }
     assert scoring.youtube_scores(scores, YOUTUBE_META, {"gear"})["global"]["G"] == 0.5
 
 

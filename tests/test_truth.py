@@ -56,6 +56,7 @@ def test_the_masks_of_segment_video_are_scored_as_they_are(own, davis, script, t
         (every / name / "overlay.mp4").touch()
     assert script("score", "--results", every, "--yv_path", own, "--processes", 1) == 0
     assert scores_in(every) == {"cat_1": 1, "cat_2": 1, "dog_1": 1, "dog_2": 1}
+    assert (every / "per-object_results-valid.csv").read_text().splitlines()[-1].startswith("all,all,1.000,1.000")
     assert script("score", "--results", every, "--davis_path", davis, "--processes", 1) == 0
     assert scores_in(every, "val") == {"cat_1": 1, "dog_1": 1}
     assert script("score", "--results", every / "dog", "--yv_path", own, "--truth", own, "--processes", 1) == 0

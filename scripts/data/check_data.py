@@ -2,6 +2,7 @@
 
     python scripts/data/check_data.py
     python scripts/data/check_data.py --decode
+    python scripts/data/check_data.py --layout mose=../MOSE lvos=../LVOS
 
 Compares the sizes in the headers of images and masks; `--decode` decodes every file, which also finds broken ones.  The
 exit status is 1 if something is broken, and 0 if data sets are merely absent.
@@ -21,6 +22,7 @@ import numpy as np
 
 from dataset.benchmarks import davis_places, davis_videos, is_sparse, read_image_set, youtube_videos
 from dataset.label_map import MaskReader, list_masks, mask_size
+from dataset.layouts import LAYOUTS, Layout, layout_names, layout_videos
 from dataset.sources import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
 from util.ahead import map_parallel
 from util.errors import InputError, one_line_errors
@@ -67,6 +69,14 @@ def parser() -> argparse.ArgumentParser:
     add_data_flags(result)
     result.add_argument("--davis16_root", default="../DAVIS/2016", metavar="DIR", help="DAVIS 2016; 'none' skips it")
     result.add_argument("--yv18_root", default="../YouTube2018", metavar="DIR", help="YouTube-VOS 2018; 'none' skips it")
+    result.add_argument(
+        "--layout",
+        nargs="+",
+        type=_named,
+        default=[],
+        metavar="NAME=DIR",
+        help=f"benchmarks of docs/benchmarks.md and their folders: {', '.join(LAYOUTS)} (default: none)",
+    )
     result.add_argument("--decode", action="store_true", help="decode every image and mask instead of reading headers only")
     result.add_argument("--shown", type=non_negative_int, default=10, metavar="N", help="problems to list per data set")
     result.add_argument(
@@ -81,13 +91,17 @@ def main() -> int:
     roots = data_roots(arguments)
     roots |= {name: None if (root := getattr(arguments, name)) == "none" else root for name in ("davis16_root", "yv18_root")}
     sets = data_sets({name: Path(root) for name, root in roots.items() if root is not None}, decode=arguments.decode)
+    benchmarks = [
+        _benchmark(layout, root, split, arguments.decode) for layout, root in arguments.layout for split in layout.splits
+    ]
+    sets += [entry for entry, _ in filter(None, benchmarks)]
     jobs = [(entry, job) for entry in sets for job in entry.jobs]
     with progress_bar(len(jobs), "folders") as bar:
         found = map_parallel(_run, [job for _, job in jobs], workers=arguments.num_workers)
         for (entry, _), problems in zip(jobs, found, strict=True):
             entry.problems.extend(problems)
             bar.increment()
-    lines = [readiness(use, sets) for use in uses(roots)]
+    lines = [readiness(use, sets) for use in [*uses(roots), *(use for _, use in filter(None, benchmarks))]]
     print(f"{'data set':24}{'found':>10}{'published':>11}  problems")
     for entry in sets:
         state = "absent" if entry.found is None else len(entry.problems) or "-"
@@ -254,6 +268,33 @@ def _videos(
     problems = [] if names else [f"{images}: expected videos, found none"]
     jobs = [partial(check_video, images / n, masks / n, every_frame=every_frame, decode=decode) for n in names]
     return DataSet(name, published, len(names), jobs, problems)
+
+
+def _named(text: str) -> tuple[Layout, Path]:
+    """The type of the flag `--layout`."""
+    name, _, folder = text.partition("=")
+    if name not in LAYOUTS or not folder:
+        raise argparse.ArgumentTypeError(f"expected NAME=DIR with one of {', '.join(LAYOUTS)}, found {text}")
+    return LAYOUTS[name], Path(folder)
+
+
+def _benchmark(layout: Layout, root: Path, split: str, decode: bool) -> tuple[DataSet, Use] | None:
+    """A benchmark's split; `None` for another than the first that is not there."""
+    name = f"{layout.title} {split}"
+    use = Use(name, [name], partial(layout_videos, layout, root, split=split))
+    there = (root / (layout.listing or layout.masks if not layout.folder else layout.folder).format(split=split)).exists()
+    if not there and split != layout.splits[0]:
+        return None
+    try:
+        names, images, masks, _ = layout_names(layout, root, split)
+    except InputError as error:
+        return DataSet(name, None, 0 if there else None, [], [str(error)] if there else []), use
+    frames = (images / (n.rsplit("/", 1)[0] if layout.each_object else n) for n in names)
+    jobs: list[Job] = [
+        partial(check_video, folder, masks / n, every_frame=False, decode=decode)
+        for n, folder in zip(names, frames, strict=True)
+    ]
+    return DataSet(name, None, len(names), jobs, []), use
 
 
 def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:

@@ -1,0 +1,124 @@
+"""Make masks of BURST's annotations for `--layout burst`, and of results the JSON file that BURST's own tool scores.
+
+    python scripts/data/burst.py masks ../BURST --split val
+    python scripts/data/burst.py results ../BURST --split val --results out/burst --output out/burst.json
+
+`masks` reads annotations/<split>/all_classes.json and writes masks/<split>/<dataset>/<video>/<frame>.png beside it.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dataset.label_map import MOST_OBJECTS, MaskReader, in_front
+from dataset.layouts import LAYOUTS
+from dataset.shapes import LARGEST, LAYOUT_ERRORS, decode_rle, encode_rle
+from util.errors import InputError, one_line_errors, shorten
+from util.files import path_in, read_json, refuse_existing, write_text
+from util.flags import DefaultsFormatter, Parser, first_line
+from util.image import colour_map, size_text, write_label_map
+from util.progress import progress_bar
+
+
+class Annotated(NamedTuple):
+    """A video's annotations."""
+
+    entry: dict[str, Any]  # as in the file
+    name: tuple[str, str]  # data set and video
+    size: tuple[int, int]
+    frames: list[str]  # annotated ones
+    masks: list[dict[str, str]]  # run lengths by track, for each of them
+    numbers: dict[str, int]  # label of each track: the order of the tracks' numbers
+
+
+def sequences(content: Any, path: Path) -> Iterator[Annotated]:
+    """The videos of a file in BURST's format; raises `InputError` if it is none."""
+    try:
+        for entry in content["sequences"]:
+            frames = [PurePosixPath(name).stem for name in entry["annotated_image_paths"]]
+            masks = [{track: mask["rle"] for track, mask in of.items()} for of in entry["segmentations"]]
+            tracks = sorted({track for of in masks for track in of}, key=int)
+            if len(frames) != len(masks) or len(tracks) > MOST_OBJECTS:
+                found = f"{len(masks)} for {len(frames)} frames and {len(tracks)} tracks"
+                raise InputError(f"expected masks of each frame, of at most {MOST_OBJECTS} tracks, found {found}")
+            size = int(entry["height"]), int(entry["width"])
+            if min(size) < 1 or size[0] * size[1] > LARGEST:
+                raise InputError(f"expected the size of a picture, found {size_text(size)}")
+            numbers = {track: number for number, track in enumerate(tracks, start=1)}
+            name = str(entry["dataset"]), str(entry["seq_name"])
+            yield Annotated(entry, name, size, frames, masks, numbers)
+    except LAYOUT_ERRORS as error:
+        raise InputError(f"{path}: expected annotations of BURST, found another layout ({shorten(error)})") from error
+
+
+def write_masks(every: list[Annotated], folder: Path, source: Path) -> None:
+    """Write a label map for each annotated frame; where masks overlap, the smaller one is in front."""
+    with progress_bar(len(every), "videos written") as bar:
+        for video in every:
+            for frame, masks in zip(video.frames, video.masks, strict=True):
+                layers = {
+                    number: decode_rle({"size": video.size, "counts": masks[track]})
+                    for track, number in video.numbers.items()
+                    if track in masks
+                }
+                labels = in_front(layers) if layers else np.zeros(video.size, np.uint8)
+                write_label_map(path_in(folder, *video.name, f"{frame}.png", source=source), labels, colour_map())
+            bar.increment()
+
+
+def predictions(every: list[Annotated], folder: Path, source: Path) -> list[dict[str, Any]]:
+    """The sequences with the masks of results in place of their own; of an object that was not found, there is no mask."""
+    found = []
+    with progress_bar(len(every), "videos read") as bar:
+        for video in every:
+            segmentations = []
+            for frame in video.frames:
+                path = path_in(folder, *video.name, f"{frame}.png", source=source)
+                labels = MaskReader().read(path)
+                if labels.shape != video.size:
+                    raise InputError(f"{path}: expected {size_text(video.size)}, found {size_text(labels.shape)}")
+                shown = {track: labels == number for track, number in video.numbers.items()}
+                segmentations.append({track: {"rle": encode_rle(mask)} for track, mask in shown.items() if mask.any()})
+            found.append({**video.entry, "segmentations": segmentations})
+            bar.increment()
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result.add_argument("what", choices=("masks", "results"), help="what to convert")
+    result.add_argument("path", metavar="DIR", help="folder of BURST, with annotations/ and frames/")
+    result.add_argument("--split", choices=LAYOUTS["burst"].splits, default="val", help="set of videos")
+    result.add_argument("--results", metavar="DIR", help="folder with <dataset>/<video>/<frame>.png of eval_youtube.py")
+    result.add_argument("--output", metavar="JSON", help="file to write the results to")
+    result.add_argument("--overwrite", action="store_true", help="replace that file")
+    return result
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    if (arguments.what == "results") != bool(arguments.results and arguments.output):
+        raise InputError("results: expected --results and --output, which masks has not")
+    root = Path(arguments.path)
+    source = root / "annotations" / arguments.split / "all_classes.json"
+    if arguments.output:
+        refuse_existing(arguments.output, overwrite=arguments.overwrite, inputs=[source])
+    content = read_json(source)
+    every = list(sequences(content, source))
+    if arguments.what == "masks":
+        folder = root / LAYOUTS["burst"].masks.format(split=arguments.split)
+        write_masks(every, folder, source)
+        print(f"masks: {folder}")
+    else:
+        text = json.dumps({**content, "sequences": predictions(every, Path(arguments.results), source)})
+        print(f"results: {write_text(Path(arguments.output), text)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
