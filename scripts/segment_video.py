@@ -253,10 +253,10 @@ def main() -> int | None:
             write_frame(arguments.video, arguments.frame[0], Path(arguments.frame[1]), **options)
         elif (
             len(arguments.mask) == 1
-            and (masks := Path(arguments.mask[0])).is_dir()
-            and (videos := videos_in(Path(arguments.video), leave_out=masks))
+            and os.path.isdir(arguments.mask[0])  # unlike `Path.is_dir`, false for what no path can be
+            and (videos := videos_in(Path(arguments.video), leave_out=Path(arguments.mask[0])))
         ):
-            return run_each(arguments, videos, masks)
+            return run_each(arguments, videos, Path(arguments.mask[0]))
         else:
             run(arguments)
     return None

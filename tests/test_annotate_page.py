@@ -363,6 +363,9 @@ def test_two_objects_are_boxed_scribbled_followed_and_corrected(browser, start, 
     right = [score(t) for t in range(LENGTH)]
     assert right[5] > wrong[5]
     assert np.mean(right) > np.mean(wrong)
+    page.click("#keep")  # of both objects, not only of the corrected one
+    page.saved()
+    page.follow()
     page.go(3)
     page.click("#keep")
     page.saved()

@@ -136,8 +136,9 @@ def test_the_script_for_a_video_refuses_before_it_writes(light_file, script, lit
     flags = (folder, "--mask", tmp_path / "masks/00000.png", "--model", light_file, "--output", out, "--device", "cpu")
     assert script("segment_video", *flags) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: 3 frames of 48x64 with 1 object need about")
-    assert error.count("\n") == 1
+    note, refusal = error.splitlines()
+    assert note.startswith("note: frames are enlarged")
+    assert refusal.startswith("error: 3 frames of 48x64 with 1 object need about")
     assert not out.exists()
     assert script("segment_video", *flags, "--check_memory", "off") == 0
 

@@ -147,8 +147,8 @@ def _check_moments(moments: dict[int, dict[str, Tensor]], parameters: list[nn.Pa
             raise ValueError(f"expected moments of shape {tuple(shape)}, found others for parameter {number}")
         if not all(value.is_floating_point() and value.isfinite().all() for value in found.values()):
             raise ValueError(f"expected finite moments, found others for parameter {number}")
-        if found["step"] < 1 or (found["exp_avg_sq"] < 0).any():
-            raise ValueError(f"expected moments after a step, found others for parameter {number}")
+        if found["step"] < 0 or (found["exp_avg_sq"] < 0).any():  # 0 where the scaler has skipped all steps so far
+            raise ValueError(f"expected moments of Adam, found others for parameter {number}")
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
