@@ -10,7 +10,7 @@ import numpy as np
 from annotation.session import WORKING, Session
 from dataset.given_masks import GivenMask, read_given_masks
 from util.errors import InputError
-from util.files import make_folder, one_line_for, path_in, remove_files
+from util.files import make_folder, one_line_for, path_in, remove_files, write_atomically
 from util.image import object_ids
 
 _only_one = threading.Lock()
@@ -67,10 +67,10 @@ def _on_disk(folder: Path, files: Sequence[tuple[str, bytes]]) -> Iterator[list[
             raise InputError("import: expected files of different names")
         try:
             for path, (_, content) in zip(paths, files, strict=True):
-                path.write_bytes(content)
+                write_atomically(path, lambda file, content=content: file.write(content))
             yield paths
         except InputError as error:
-            raise InputError(str(error).replace(f"{folder}/", "")) from error
+            raise type(error)(str(error).replace(f"{folder}/", "")) from error
         finally:
             remove_files(paths)
             folder.rmdir()

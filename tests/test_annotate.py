@@ -511,6 +511,15 @@ def test_what_cannot_be_saved_has_not_happened(bench, monkeypatch):
     session.give(3, square((8, 8)))
     np.testing.assert_array_equal(session.labels(3), square((8, 8)))
 
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(WriteError, match=r"^x.png: cannot write \(No space left"):
+            read_import(session, 2, [("x.png", b"-")], 1)
+    assert not list((session.root / "working").iterdir())
+
 
 def test_a_mask_that_was_changed_by_hand_makes_results_old(bench, video, tmp_path):
     bench.session.give(3, square((4, 4)))
