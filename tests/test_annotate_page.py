@@ -433,8 +433,7 @@ def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, d
     page.go(0)
     page.until(lambda: page.seen().any())
     page.undo()
-    page.saved()
-    assert page.state["given"] == []
+    page.until(lambda: page.state["given"] == [])
 
 
 def test_undo_leaves_objects_out_that_were_removed(page, browser, tmp_path):

@@ -318,7 +318,7 @@ def test_entries_of_another_kind_are_one_short_line(where, name, value, light_fi
         {"exp_avg": torch.tensor([torch.nan, 0])},
         {"exp_avg": torch.zeros(3)},
         {"exp_avg_sq": torch.tensor([-1.0, 0])},
-        {"step": torch.tensor(0.0)},
+        {"step": torch.tensor(-1.0)},
         {"step": 3},
         {"exp_avg": torch.zeros(2, dtype=torch.int64)},
     ],
