@@ -14,7 +14,8 @@ import numpy as np
 from annotation.formats import FORMATS, Annotated, yolo_data, yolo_lines
 from annotation.session import EXPORT, Session
 from dataset.video_file import FrameFolder, mean_rate
-from util.files import make_folder, refuse_foreign, remove_folder, write_atomically, write_text
+from util.errors import printable
+from util.files import make_folder, one_line_for, refuse_foreign, remove_folder, write_atomically, write_text
 from util.film import Film, alpha_suffix
 from util.image import colour_map, write_label_map
 from util.picture import cut_out, overlay, write_picture
@@ -87,7 +88,7 @@ def zipped(folder: Path) -> Path:
     def pack(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:
             for each in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
-                archive.write(each, each.relative_to(folder.parent))
+                archive.write(each, printable(str(each.relative_to(folder.parent))))
 
     write_atomically(path, pack)
     return path
@@ -123,8 +124,10 @@ def _text(session: Session, path: Path, kind: str, report: Report) -> Steps:
     """A file that tells the masks of all frames that have one."""
     video = session.video
     files = [each.name for each in video.paths] if isinstance(video, FrameFolder) else [f"{n}.jpg" for n in video.names]
-    text = FORMATS[kind](Annotated(_name(session), files, video.times, video.size, _objects(session)))
-    with _unfinished(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+    text = FORMATS[kind](
+        Annotated(_name(session), [printable(name) for name in files], video.times, video.size, _objects(session))
+    )
+    with one_line_for(path), _unfinished(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         file.write(text.head())
         for frame in range(session.length):
             if session.has_mask(frame):

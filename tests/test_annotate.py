@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import weakref
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,7 +21,7 @@ from conftest import run_script
 from films import SIZE, noise, square, write_film, write_folder
 from PIL import Image
 
-from annotation.export import KINDS, export
+from annotation.export import KINDS, export, zipped
 from annotation.frames import Frames
 from annotation.imported import import_masks, read_import
 from annotation.session import Session
@@ -679,6 +680,24 @@ def test_other_tools_formats_hold_the_masks(bench, tmp_path):
     drawn = cv2.fillPoly(np.zeros(SIZE, np.uint8), [outline.round().astype(np.int32)], 1)
     assert number == "0"
     np.testing.assert_array_equal(drawn, first)
+
+
+def test_frames_of_any_name_are_exported(tmp_path):
+    frames = write_folder(tmp_path / "frames", 3)
+    names = [b"a\xff.png", b'b"<&.png', b"c\x01\n.png"]
+    for index, name in enumerate(names):
+        os.rename(frames / f"{index}.png", os.path.join(os.fsencode(frames), name))
+    session = Session(tmp_path / "out", FrameFolder(frames), "frames")
+    session.add_object("cat")
+    session.give(0, square((4, 4)))
+    session.give(2, square((4, 4)))
+    paths = {kind: _returned(export(session, kind, lambda *_: None)) for kind in ("coco", "cvat", "areas", "masks")}
+    told = [entry["file_name"] for entry in json.loads(paths["coco"].read_text())["images"]]
+    assert told == ["a\\udcff.png", 'b"<&.png', "c\\x01\\n.png"]
+    assert [image.get("name") for image in ElementTree.parse(paths["cvat"]).getroot().iter("image")] == told[::2]
+    assert [row["file"] for row in csv.DictReader(paths["areas"].open())] == told[::2]
+    with zipfile.ZipFile(zipped(paths["masks"])) as archive:
+        assert archive.namelist() == [f"masks/{name}" for name in told]
 
 
 def test_an_exported_data_set_can_be_evaluated_and_trained_on(bench, tmp_path):

@@ -71,7 +71,12 @@ def one_line(text: str) -> str:
     and command lines may hold.
     """
     text = LONG_WORD.sub(lambda found: _cut(found[0], LONGEST_QUOTE), text[: 10 * LONGEST_LINE])
-    return _cut("".join(c if c.isprintable() else repr(c)[1:-1] for c in text), LONGEST_LINE)
+    return _cut(printable(text), LONGEST_LINE)
+
+
+def printable(text: str) -> str:
+    """The text with all that cannot be printed or encoded escaped, such as what file names may hold."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _cut(text: str, limit: int) -> str:
