@@ -1,6 +1,8 @@
-"""A robot that scribbles in place of a person, after the description of DAVIS's interactive track (Caelles et al., 2018).
+"""A robot that scribbles, clicks and draws boxes in place of a person.
 
-A scribble is the longest path through the skeleton of a region that is wrong.
+A scribble is the longest path through the skeleton of a region that is wrong, after the description of DAVIS's interactive
+track (Caelles et al., 2018).  A click is a disc at the point of the largest wrong region that lies deepest in it, as
+interactive segmentation is evaluated (Sofiiuk et al., 2021).
 """
 
 import cv2
@@ -13,6 +15,9 @@ UNMARKED = 255  # in a map of scribbles: nothing was said about this pixel
 ROWS_PER_RADIUS_PIXEL = 240  # rows of the frame for each pixel of the brush's radius: 2 at 480p
 STROKES = 3  # for each label at most
 SHORTEST = 0.4  # part of a path that a random stroke covers at least
+ROWS_PER_CLICK_RADIUS_PIXEL = 96  # rows of the frame for each pixel of a click's radius: 5 at 480p
+INNER = 0.5  # of the largest distance from the edge: where random clicks are
+LOOSE = 0.12  # part of the extent by which a side of a random box lies further out at most
 
 
 def draw_scribbles(
@@ -47,6 +52,51 @@ def draw_scribbles(
             line[tuple(path.T)] = 1
             scribbles[(cv2.dilate(line, brush) > 0) & (truth == label)] = label
     return scribbles
+
+
+def click_radius(rows: int) -> int:
+    """The radius of the disc that stands for a click on a frame with this number of rows, in pixels."""
+    return max(2, round(rows / ROWS_PER_CLICK_RADIUS_PIXEL))
+
+
+def draw_clicks(
+    truth: np.ndarray, found: np.ndarray | None = None, *, clicks: int = 1, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """As `draw_scribbles`, but with a disc in each of the `clicks` largest wrong regions, whatever their labels.
+
+    Without a result, the wrong regions are the objects.  With `rng`, a click is anywhere in the inner half of its region.
+    """
+    wrong = truth > 0 if found is None else truth != found
+    marks = np.full(truth.shape, UNMARKED, np.uint8)
+    regions = []
+    for label in np.unique(truth[wrong]).tolist():
+        region = (wrong & (truth == label)).astype(np.uint8)
+        depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]  # what is cut off ends at the frame
+        _, parts, statistics, _ = cv2.connectedComponentsWithStats(region, connectivity=8)
+        areas = statistics[1:, cv2.CC_STAT_AREA].tolist()
+        regions += [(-area, label, part, parts, depth) for part, area in enumerate(areas, start=1)]
+    for _, label, part, parts, depth in sorted(regions, key=lambda region: region[:3])[:clicks]:
+        inside = np.where(parts == part, depth, 0)
+        choices = np.flatnonzero(inside >= inside.max() * (1 if rng is None else INNER))
+        y, x = np.unravel_index(choices[0] if rng is None else rng.choice(choices), truth.shape)
+        disc = cv2.circle(np.zeros(truth.shape, np.uint8), (int(x), int(y)), click_radius(len(truth)), 1, cv2.FILLED) > 0
+        marks[disc & (truth == label)] = label
+    return marks
+
+
+def draw_box(truth: np.ndarray, rng: np.random.Generator | None = None) -> tuple[int, int, int, int]:
+    """The box around a region (H, W) bool, not empty: first and last column, first and last row, (x0, y0, x1, y1).
+
+    With `rng`, each side lies a little further out.
+    """
+    y, x = np.nonzero(truth)
+    sides = np.array([x.min(), y.min(), x.max(), y.max()])
+    if rng is not None:
+        extent = np.array([np.ptp(x), np.ptp(y)] * 2) + 1
+        sides = np.round(sides + rng.uniform(0, LOOSE, 4) * extent * (-1, -1, 1, 1)).astype(int)
+        sides = np.clip(sides, 0, np.array(truth.shape[::-1] * 2) - 1)
+    x0, y0, x1, y1 = sides.tolist()
+    return x0, y0, x1, y1
 
 
 def longest_path(skeleton: np.ndarray) -> np.ndarray:

@@ -1,14 +1,18 @@
-"""Training samples of the scribble network: a mask to correct, and the robot's scribbles."""
+"""Training samples of the scribble network: a mask to correct, and the robot's scribbles, clicks or box."""
+
+from functools import partial
 
 import cv2
 import numpy as np
 
 from dataset.clip import Clip
-from dataset.robot import UNMARKED, draw_scribbles
+from dataset.robot import UNMARKED, draw_box, draw_clicks, draw_scribbles
 from dataset.sources import Source
 
-FROM_NOTHING = 0.4  # share of samples without a mask to correct
-REMEMBERED = 0.5  # share of the others that have the first scribbles too
+BOXES = 0.15  # share of samples that start from a box
+CLICKS = 0.5  # share of the others whose marks are clicks
+FROM_NOTHING = 0.4  # share of these without a mask to correct
+REMEMBERED = 0.5  # share of those with one that have the first marks too
 MOST_WRONG = 3  # regions that are corrupted
 
 
@@ -33,22 +37,28 @@ class ScribbleSource:
 
 
 def draw_hints(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A label map (H, W) in which 1 is the object -> (3, H, W) bool: a mask, scribbles on the object, scribbles off it.
+    """A label map (H, W) in which 1 is the object -> (3, H, W) bool: a mask, marks on the object, marks off it.
 
-    Either the mask is empty and the scribbles are on the whole object, or it is a corrupted true mask with scribbles where
-    it is wrong.
+    Marks are scribbles or clicks.  Either the mask is empty and the marks are on the whole object, or it is a corrupted true
+    mask with marks where it is wrong.  Or the mask is a box around the object, and all around it is off the object.
     """
     truth = (labels == 1).astype(np.uint8)
     mask = np.zeros_like(truth)
-    scribbles = np.full_like(truth, UNMARKED)
+    marks = np.full_like(truth, UNMARKED)
+    if truth.any() and rng.random() < BOXES:
+        x0, y0, x1, y1 = draw_box(truth > 0, rng)
+        mask[y0 : y1 + 1, x0 : x1 + 1] = 1
+        return np.stack([mask == 1, marks == 1, mask == 0])
+    count = int(rng.integers(1, 4))
+    draw = partial(draw_clicks, clicks=count) if rng.random() < CLICKS else partial(draw_scribbles, strokes=count)
     corrects = rng.random() >= FROM_NOTHING
     if not corrects or rng.random() < REMEMBERED:
-        scribbles = draw_scribbles(truth, strokes=int(rng.integers(1, 4)), rng=rng)
+        marks = draw(truth, rng=rng)
     if corrects:
         mask = corrupt(labels, rng)
-        further = draw_scribbles(truth, mask, strokes=int(rng.integers(1, 4)), rng=rng)
-        scribbles = np.where(further == UNMARKED, scribbles, further)
-    return np.stack([mask == 1, scribbles == 1, scribbles == 0])
+        further = draw(truth, mask, rng=rng)
+        marks = np.where(further == UNMARKED, marks, further)
+    return np.stack([mask == 1, marks == 1, marks == 0])
 
 
 def corrupt(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -73,19 +73,33 @@ def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, others: np.ndarray, 
 def cut_with_network(
     network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray
 ) -> np.ndarray:
-    """The object's mask (H, W) bool from the image (H, W, 3) uint8 RGB, its mask so far, and scribbles on and off it.
+    """As `cut_from_scribbles`; the marks on and off the object may be clicks too.
 
-    mask, others, on, off: (H, W) bool, each possibly empty; `others` are other objects, of which it gets only what `on` says.
-    What scribbles say always holds.  Works on the part of the image around the mask and the scribbles on the object;
-    outside, there is no object.
+    A box is a mask with all that lies around it in `off`.  What the marks say always holds.  The network looks at the part of
+    the image around the mask and the marks on the object; outside, there is no object.  Without a mask, it looks at the whole
+    image first, and then around what it has found there.
     """
-    marked = mask | on
-    result = np.zeros(mask.shape, bool)
-    if not marked.any():
-        return result
+    if not (mask | on).any():
+        return np.zeros(mask.shape, bool)
+    if not mask.any():
+        found = _look(network, image, mask, on, off, np.s_[:, :])
+        mask = found & ~off & ~others
+    result = _look(network, image, mask, on, off, _around(mask | on))
+    return (result & ~others | on) & ~off
+
+
+def _around(marked: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns around a region (H, W) bool that is not empty."""
     y, x = np.nonzero(marked)
     margin = 16 + round(MARGIN * max(int(np.ptp(y)), int(np.ptp(x))))
-    window = np.s_[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1]
+    return np.s_[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1]
+
+
+def _look(
+    network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, on: np.ndarray, off: np.ndarray, window: tuple[slice, slice]
+) -> np.ndarray:
+    """What the network takes for the object in a window of the image: (H, W) bool, False outside."""
+    result = np.zeros(mask.shape, bool)
     height, width = mask[window].shape
     scale = min(1.0, SIDE / min(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -99,7 +113,7 @@ def cut_with_network(
     logits = unpad(network(images, F.pad(told, padding)[None].to(device)), padding)
     logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
     result[window] = (logits > 0).cpu().numpy()
-    return (result & ~others | on) & ~off
+    return result
 
 
 def changing_locally(cut_from: Cut) -> Cut:

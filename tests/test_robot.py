@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.morphology import skeletonize
 
-from dataset.robot import UNMARKED, draw_scribbles, longest_path
+from dataset.robot import UNMARKED, click_radius, draw_box, draw_clicks, draw_scribbles, longest_path
 
 
 def furthest_by_all_pairs(skeleton: np.ndarray) -> float:
@@ -108,3 +108,34 @@ def test_the_brush_grows_with_the_frame():
         truth[height // 4 : height // 2, width // 8 : -width // 8] = 1
         widths.append(int((draw_scribbles(truth)[:, width // 2] == 1).sum()))
     assert widths == [3, 5]
+
+
+def test_a_click_lies_deepest_in_the_largest_wrong_region():
+    truth = np.zeros((96, 128), np.uint8)
+    truth[10:51, 20:41] = 1  # 41 rows, 21 columns: its middle lies in row 30, column 30
+    truth[60:70, 90:100] = 1
+    (one, both) = (draw_clicks(truth, clicks=clicks) for clicks in (1, 2))
+    y, x = np.nonzero(one == 1)
+    assert 19 < y.mean() < 41  # all rows from 20 to 40 are as deep
+    assert x.mean() == 30
+    assert np.ptp(x) == 2 * click_radius(96)
+    assert (both[60:70, 90:100] == 1).any()
+    found = truth.copy()
+    found[10:51, 35:80] = 1  # 39 columns too many
+    assert set(np.unique(draw_clicks(truth, found))) == {0, UNMARKED}
+    assert (draw_clicks(truth, truth) == UNMARKED).all()
+
+
+def test_random_clicks_and_boxes_stay_within_what_is_true_and_repeat_with_the_seed():
+    truth = np.zeros((96, 128), np.uint8)
+    truth[10:51, 20:61] = 1
+    assert draw_box(truth > 0) == (20, 10, 60, 50)
+    for seed in range(8):
+        marks, again = (draw_clicks(truth, rng=np.random.default_rng(seed)) for _ in range(2))
+        assert (marks == again).all()
+        assert (truth[marks == 1] == 1).all()
+        x0, y0, x1, y1 = draw_box(truth > 0, np.random.default_rng(seed))
+        assert 15 <= x0 <= 20
+        assert 5 <= y0 <= 10
+        assert 60 <= x1 <= 65
+        assert 50 <= y1 <= 55

@@ -1,5 +1,7 @@
 """The network that turns scribbles into masks, its samples and its training."""
 
+import importlib
+import json
 from functools import partial
 
 import numpy as np
@@ -35,7 +37,7 @@ def labels_of_two() -> np.ndarray:
     return labels
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_hints_agree_with_the_truth_and_repeat_with_the_seed(seed):
     labels = labels_of_two()
     mask, on, off = hints = draw_hints(labels, np.random.default_rng(seed))
@@ -44,7 +46,10 @@ def test_hints_agree_with_the_truth_and_repeat_with_the_seed(seed):
     assert (labels[off] != 1).all()
     if not mask.any():
         assert on.any()
-    if mask.any():
+    elif (off == ~mask).all():  # a box
+        assert mask[labels == 1].all()
+        assert not on.any()
+    else:
         wrong = mask != (labels == 1)
         assert not off.any() or mask[off].all()  # a scribble off the object is on what was taken for it
         assert wrong.any() or not off.any()
@@ -53,8 +58,10 @@ def test_hints_agree_with_the_truth_and_repeat_with_the_seed(seed):
 def test_some_samples_start_from_nothing_and_others_from_a_wrong_mask():
     hints = [draw_hints(labels_of_two(), np.random.default_rng(seed)) for seed in range(60)]
     empty = sum(not mask.any() for mask, _, _ in hints)
+    boxes = sum((off == ~mask).all() for mask, _, off in hints)
     assert 10 < empty < 40
-    assert sum(off.any() for _, _, off in hints) > 10
+    assert 3 < boxes < 20
+    assert sum(off.any() for _, _, off in hints) > boxes + 10
 
 
 def test_corrupted_masks_are_wrong_but_related():
@@ -189,3 +196,32 @@ def test_weights_that_float16_cannot_hold_are_not_written(tmp_path):
     with pytest.raises(InputError, match=r"a.pth: not written, since these are not finite or too large: prediction.weight"):
         save_scribble_network(network, tmp_path / "a.pth", half=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_one_click_or_a_box_is_enough_for_most_photographs_and_more_clicks_help(real_data, tmp_path, capsys):
+    if not (real_data / "static/ecssd").is_dir():
+        pytest.skip(f"no photographs at {real_data / 'static/ecssd'}; unpack static.tar there")
+    flags = ["--photo_root", real_data / "static/ecssd", "--last", 20, "--clicks", 5, "--device", "cpu"]
+    assert run_script("eval_clicks", *flags, "--output", tmp_path) == 0
+    box, *clicks = (row["IoU"] for row in json.loads((tmp_path / "clicks.json").read_text())["rows"])
+    assert box > 80
+    assert clicks[0] > 70
+    assert clicks[-1] > clicks[0] + 5
+
+
+def test_clicks_are_counted_until_a_mask_is_good_enough(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    script = importlib.import_module("eval_clicks")
+    truth = np.zeros((60, 80), bool)
+    truth[10:50, 10:70] = True
+    image = np.zeros((60, 80, 3), np.uint8)
+
+    def half_then_all(image, mask, others, on, off):
+        return truth & ((np.arange(80) < 40) | mask.any())
+
+    ious = script.click(half_then_all, image, truth, 3)
+    assert ious == pytest.approx([50, 100, 100])
+    assert [script.clicks_until(ious, wanted) for wanted in (40, 90)] == [1, 2]
+    assert script.clicks_until([10, 20], 90) == 2
+    assert script.box(lambda image, mask, others, on, off: ~off, image, truth) == 100

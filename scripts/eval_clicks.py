@@ -1,0 +1,117 @@
+"""Masks from clicks and from boxes: IoU by the number of clicks, and how many clicks an IoU needs.
+
+python scripts/eval_clicks.py --photo_root ../static/ecssd --last 100 --output out/clicks
+python scripts/eval_clicks.py --davis_path ../DAVIS/2017 --output out/clicks_davis
+
+The robot clicks on photographs with a mask of one object, or on the objects of first frames of DAVIS, each in turn
+(docs/interactive.md).
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+
+import numpy as np
+
+from dataset.benchmarks import add_videos_flags, davis_videos
+from dataset.robot import draw_box, draw_clicks
+from dataset.static import StaticClips
+from evaluation.cut import Cut, changing_locally, cut_with_network
+from evaluation.flags import SCRIBBLE_MODEL
+from evaluation.tables import Row, mean, report
+from model.scribble import load_scribble_network
+from util.device import device_of, use_threads
+from util.errors import InputError, one_line_errors
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.image import object_ids, read_grey, read_image
+from util.progress import progress_bar
+
+SHOWN = (1, 2, 3, 5, 10)  # numbers of clicks in the table
+WANTED = (85, 90)  # IoU in percent, as the field counts clicks (NoC)
+
+
+def parser() -> argparse.ArgumentParser:
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    data = result.add_mutually_exclusive_group(required=True)
+    data.add_argument("--photo_root", metavar="DIR", help="photographs with a mask of one object, as for train.py")
+    data.add_argument("--davis_path", metavar="DIR", help="DAVIS val, as for eval_davis.py")
+    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
+    result.add_argument("--last", type=positive_int, metavar="N", help="only the last N photographs, by name")
+    result.add_argument("--clicks", type=positive_int, default=20, metavar="N", help="clicks on an object at most")
+    result.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
+    result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
+    result.add_argument("--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the table")
+    add_videos_flags(result)
+    return result
+
+
+def objects_of(arguments: argparse.Namespace) -> tuple[int, Iterator[tuple[np.ndarray, list[np.ndarray]]]]:
+    """How many pictures there are, and each, (H, W, 3) uint8 RGB, with its objects' masks (H, W) bool."""
+    if arguments.photo_root is not None:
+        photographs = StaticClips(arguments.photo_root)
+        pairs = list(zip(photographs.images, photographs.masks, strict=True))[-(arguments.last or 0) :]
+        return len(pairs), ((read_image(image), [read_grey(mask) > 127]) for image, mask in pairs)
+    videos = davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
+    frames = ((video.images[0], video.read_mask(video.truth[video.images[0].stem])) for video in videos)
+    return len(videos), ((read_image(path), [labels == i for i in object_ids(labels)]) for path, labels in frames)
+
+
+def iou(truth: np.ndarray, found: np.ndarray) -> float:
+    """Intersection over union of two masks (H, W) bool, of which `truth` is not empty, in percent."""
+    return 100 * float((truth & found).sum() / (truth | found).sum())
+
+
+def click(cut: Cut, image: np.ndarray, truth: np.ndarray, clicks: int) -> list[float]:
+    """The IoU after each click of the robot on an object (H, W) bool, in percent."""
+    mask, on, off = np.zeros((3, *truth.shape), bool)
+    found = []
+    for _ in range(clicks):
+        marks = draw_clicks(truth.astype(np.uint8), mask.astype(np.uint8))
+        on, off = on | (marks == 1), off | (marks == 0)
+        mask = cut(image, mask, np.zeros_like(mask), on, off)
+        found.append(iou(truth, mask))
+    return found
+
+
+def box(cut: Cut, image: np.ndarray, truth: np.ndarray) -> float:
+    """The IoU of what is found in the box around an object (H, W) bool, in percent."""
+    x0, y0, x1, y1 = draw_box(truth)
+    inside = np.zeros_like(truth)
+    inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    nothing = np.zeros_like(truth)
+    return iou(truth, cut(image, inside, nothing, nothing, ~inside))
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    device = device_of(arguments.device)
+    use_threads(None)
+    cut = partial(cut_with_network, load_scribble_network(arguments.scribble_model, device))
+    count, pictures = objects_of(arguments)
+    by_click, by_box = [], []
+    with progress_bar(count, "pictures") as bar:
+        for image, objects in pictures:
+            for truth in objects:
+                by_click.append(click(changing_locally(cut), image, truth, arguments.clicks))
+                by_box.append(box(cut, image, truth))
+            bar.increment()
+    if not by_click:
+        raise InputError("expected objects to click on, found none")
+    rows: list[Row] = [{"from": "a box", "IoU": mean(by_box)}]
+    rows += [{"from": f"clicks: {n}", "IoU": mean(ious[n - 1] for ious in by_click)} for n in SHOWN if n <= arguments.clicks]
+    needed = {f"NoC@{wanted}": mean(clicks_until(ious, wanted) for ious in by_click) for wanted in WANTED}
+    report(arguments.output, "clicks", f"Masks of {len(by_click)} objects", rows, **needed)
+    print(", ".join(f"{name} {value:.2f}" for name, value in needed.items()), f"of at most {arguments.clicks} clicks")
+
+
+def clicks_until(ious: list[float], wanted: float) -> int:
+    """How many clicks it took to reach an IoU; all of them if none did."""
+    return next((number for number, iou in enumerate(ious, start=1) if iou >= wanted), len(ious))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
