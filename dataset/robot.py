@@ -1,15 +1,18 @@
 """A robot that scribbles, clicks and draws boxes in place of a person.
 
 A scribble is the longest path through the skeleton of a region that is wrong, after the description of DAVIS's interactive
-track (Caelles et al., 2018).  A click is a disc at the point of the largest wrong region that lies deepest in it, as
-interactive segmentation is evaluated (Sofiiuk et al., 2021).
+track (Caelles et al., 2018); `track_scribbles` is that track's robot itself.  A click is a disc at the point of the largest
+wrong region that lies deepest in it, as interactive segmentation is evaluated (Sofiiuk et al., 2021).
 """
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.sparse.csgraph import dijkstra
+from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
+from scipy.stats import binom
 from skimage.graph import pixel_graph
-from skimage.morphology import skeletonize
+from skimage.morphology import medial_axis, skeletonize
 
 UNMARKED = 255  # in a map of scribbles: nothing was said about this pixel
 ROWS_PER_RADIUS_PIXEL = 240  # rows of the frame for each pixel of the brush's radius: 2 at 480p
@@ -17,7 +20,18 @@ STROKES = 3  # for each label at most
 SHORTEST = 0.4  # part of a path that a random stroke covers at least
 ROWS_PER_CLICK_RADIUS_PIXEL = 96  # rows of the frame for each pixel of a click's radius: 5 at 480p
 INNER = 0.5  # of the largest distance from the edge: where random clicks are
+OPENED = 0.075  # radius at which the track's robot opens a region, as a part of the square root of its area
+LARGEST_OPENED = 16  # pixels
+SHORTEST_PATH = 4  # pixels of a skeleton that make a scribble of the track
+CURVE_POINTS = 1000  # of a scribble of the track
 LOOSE = 0.12  # part of the extent by which a side of a random box lies further out at most
+
+
+class Scribble(NamedTuple):
+    """A line that somebody drew."""
+
+    label: int  # 0 is the background
+    path: np.ndarray  # (n, 2) float: x and y as parts of width and height
 
 
 def draw_scribbles(
@@ -30,8 +44,7 @@ def draw_scribbles(
     random part of their path.  Scribbles never contradict the truth.
     """
     scribbles = np.full(truth.shape, UNMARKED, np.uint8)
-    radius = max(1, round(truth.shape[0] / ROWS_PER_RADIUS_PIXEL))
-    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    brush = _disk(_brush_radius(truth.shape))
     for label in np.unique(truth).tolist():
         if found is not None:
             wrong = ((truth == label) & (found != label)).astype(np.uint8)
@@ -52,6 +65,49 @@ def draw_scribbles(
             line[tuple(path.T)] = 1
             scribbles[(cv2.dilate(line, brush) > 0) & (truth == label)] = label
     return scribbles
+
+
+def _brush_radius(shape: tuple[int, ...]) -> int:
+    return max(1, round(shape[0] / ROWS_PER_RADIUS_PIXEL))
+
+
+def _disk(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+
+
+def track_scribbles(truth: np.ndarray, found: np.ndarray) -> list[Scribble]:
+    """What the robot of DAVIS's interactive track draws on a result (H, W) of which it knows the truth.
+
+    For each label that is missing somewhere, 0 included: the region is opened, with a disk in proportion to the square root
+    of its area; each part of its medial axis, loops cut, gives its longest path as a scribble, smoothed by a Bezier curve
+    whose control points are the path's pixels.
+    """
+    scribbles = []
+    for label in np.unique(truth[truth != found]).tolist():
+        wrong = ((truth == label) & (found != label)).astype(np.uint8)
+        radius = min(LARGEST_OPENED, int(OPENED * np.sqrt(wrong.sum())))
+        axis = medial_axis(cv2.morphologyEx(wrong, cv2.MORPH_OPEN, _disk(radius)), rng=0)
+        count, parts = cv2.connectedComponents(axis.astype(np.uint8), connectivity=8)
+        for part in range(1, count):
+            if (parts == part).sum() >= SHORTEST_PATH:
+                curve = _bezier(longest_path(parts == part)[:, ::-1])
+                scribbles.append(Scribble(label, curve / truth.shape[::-1]))
+    return scribbles
+
+
+def _bezier(control: np.ndarray) -> np.ndarray:
+    """`CURVE_POINTS` points (n, 2) of the Bezier curve of control points (m, 2)."""
+    along = np.linspace(0, 1, CURVE_POINTS)[:, None]
+    return binom.pmf(np.arange(len(control)), len(control) - 1, along) @ control
+
+
+def mark(scribbles: list[Scribble], shape: tuple[int, int]) -> np.ndarray:
+    """Scribbles drawn with the robot's brush: (H, W) uint8 as by `draw_scribbles`; later ones lie on top."""
+    marks = np.full(shape, UNMARKED, np.uint8)
+    for label, path in scribbles:
+        pixels = np.floor(path * shape[::-1]).astype(np.int32)
+        cv2.polylines(marks, [pixels], False, label, thickness=1 + 2 * _brush_radius(shape))
+    return marks
 
 
 def click_radius(rows: int) -> int:
@@ -102,11 +158,12 @@ def draw_box(truth: np.ndarray, rng: np.random.Generator | None = None) -> tuple
 def longest_path(skeleton: np.ndarray) -> np.ndarray:
     """(H, W) bool, connected -> (n, 2) row and column of the pixels between the two that are furthest apart along it.
 
-    Exact for a skeleton without loops; with loops, the two are as far apart as two searches find.
+    Loops are cut at one of their longest steps.
     """
     graph, nodes = pixel_graph(skeleton, connectivity=2)
-    start = int(np.argmax(dijkstra(graph, indices=0)))
-    distances, before = dijkstra(graph, indices=start, return_predecessors=True)
+    tree = minimum_spanning_tree(graph)
+    start = int(np.argmax(dijkstra(tree, directed=False, indices=0)))
+    distances, before = dijkstra(tree, directed=False, indices=start, return_predecessors=True)
     path = [int(np.argmax(distances))]
     while path[-1] != start:
         path.append(int(before[path[-1]]))

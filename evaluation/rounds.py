@@ -4,6 +4,7 @@ This is the loop of DAVIS's interactive track with our own robot, or with whole 
 the track's.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ class Look(NamedTuple):
 
 
 Give = Callable[[np.ndarray, np.ndarray, np.ndarray | None], tuple[np.ndarray, float]]
+Draw = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # as `draw_scribbles`
 
 
 def give_truth(image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -> tuple[np.ndarray, float]:
@@ -38,27 +40,40 @@ def give_truth(image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -
 
 
 def give_scribbled(
-    cut: Cut, looks: int, image: np.ndarray, truth: np.ndarray, found: np.ndarray | None
+    cut: Cut,
+    looks: int,
+    image: np.ndarray,
+    truth: np.ndarray,
+    found: np.ndarray | None,
+    *,
+    draw: Draw = draw_scribbles,
 ) -> tuple[np.ndarray, float]:
     """The mask (H, W) that `cut` makes of the robot's scribbles, and the seconds that it took.
 
     image (H, W, 3) uint8 RGB, truth (H, W) uint8; found: the result so far (H, W) uint8, which the robot corrects, or `None`.
     """
-    last = look_at(cut, looks, image, truth, found)[-1]
+    last = look_at(cut, looks, image, truth, found, draw=draw)[-1]
     return last.labels, last.seconds
 
 
-def look_at(cut: Cut, looks: int, image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -> list[Look]:
-    """As `give_scribbled`: the robot scribbles where the mask is wrong, the mask is made anew, and that up to `looks` times.
-
-    Objects are cut one by one.
+def look_at(
+    cut: Cut,
+    looks: int,
+    image: np.ndarray,
+    truth: np.ndarray,
+    found: np.ndarray | None,
+    *,
+    draw: Draw = draw_scribbles,
+) -> list[Look]:
+    """As `give_scribbled`: the robot, which is `draw`, scribbles where the mask is wrong, the mask is made anew, and that up
+    to `looks` times.  Objects are cut one by one.
     """
     labels = np.zeros_like(truth) if found is None else found.copy()
     scribbles = np.full_like(truth, UNMARKED)
     looked: list[Look] = []
     seconds = 0.0
     for number in range(looks):
-        new = draw_scribbles(truth, None if found is None and number == 0 else labels)
+        new = draw(truth, None if found is None and number == 0 else labels)
         scribbles = np.where(new == UNMARKED, scribbles, new)
         labels = labels.copy()
         start = time.perf_counter()
@@ -78,10 +93,19 @@ def look_at(cut: Cut, looks: int, image: np.ndarray, truth: np.ndarray, found: n
 
 
 def rounds_of(
-    make_segmenter: Callable[[], VideoSegmenter], video: Video, on_round: Callable[[], Any], *, give: Give, rounds: int
+    make_segmenter: Callable[[], VideoSegmenter],
+    video: Video,
+    on_round: Callable[[], Any],
+    *,
+    give: Give,
+    rounds: int,
+    start: int = 0,
+    again: bool = False,
+    limit: float = math.inf,
 ) -> list[dict[str, float]]:
-    """Follow the objects of the first frame, then correct the worst frame in each further round.
+    """Follow the objects of the frame `start`, then correct the worst frame in each further round.
 
+    With `again`, that can be a frame that was given before.  A round that ends after `limit` seconds does not count.
     `give` returns the mask of a frame, as `give_truth` does.  Only frames between the neighbouring given ones are followed
     again, by passes that know all given masks.  For each round: the given frame, the J&F of its mask, J&F of all frames (both
     in percent), seconds of computing so far, and frames followed so far, both ways counted.  J&F is the mean over objects of
@@ -97,22 +121,26 @@ def rounds_of(
     labels = [np.zeros_like(truth[0]) for _ in truth]
     scores = np.zeros(len(truth))
     given: dict[int, np.ndarray] = {}
-    chosen, span = 0, range(len(truth))
+    chosen, span = start, range(len(truth))
     results: list[dict[str, float]] = []
     seconds, seen = 0.0, 0
     while len(results) < rounds:
         given[chosen], spent = give(frames.frame(chosen), truth[chosen], labels[chosen] if results else None)
-        start = time.perf_counter()
+        began = time.perf_counter()
         propagation = Propagation(frames, given, make_segmenter, span=span, stated=dict.fromkeys(given, objects))
         estimates = {}
         for step in propagation.backwards():
             estimates[step.index] = step.estimate
+            if step.labels is not None:  # before all given frames
+                labels[step.index] = step.labels
         for step in propagation.forwards(estimates.__getitem__):
             if step.labels is not None:
                 labels[step.index] = step.labels
         for t in propagation.given:
             labels[t] = given[t]
-        seconds, seen = seconds + spent + time.perf_counter() - start, seen + propagation.steps
+        seconds, seen = seconds + spent + time.perf_counter() - began, seen + propagation.steps
+        if seconds > limit:
+            break
         for t in span:
             scores[t] = np.mean([score_masks(truth[t] == i, labels[t] == i) for i in objects])
         results.append(
@@ -125,11 +153,11 @@ def rounds_of(
             }
         )
         on_round()
-        others = [t for t in range(len(truth)) if t not in given]
-        if not others:
+        choices = [t for t in range(len(truth)) if again or t not in given]
+        if not choices:
             break
-        chosen = min(others, key=lambda t: scores[t])
-        before = max(t for t in given if t < chosen)
+        chosen = min(choices, key=lambda t: scores[t])
+        before = max((t for t in given if t < chosen), default=0)
         behind = min((t for t in given if t > chosen), default=len(truth) - 1)
         span = range(before, behind + 1)
     return results

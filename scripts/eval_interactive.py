@@ -1,0 +1,141 @@
+"""Table 6: J&F against seconds on DAVIS's interactive track, by its own rules.
+
+python scripts/eval_interactive.py --davis_path ../DAVIS/2017 --scribbles ../DAVIS/Scribbles --output out/interactive
+
+The track has three sets of scribbles by people for each video, in an archive of its own.  Without --scribbles, the robot
+draws the first ones too, on each first frame, and the figures say so (docs/interactive.md).
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+
+from matplotlib.figure import Figure
+
+from dataset.benchmarks import add_videos_flags, davis_videos
+from dataset.video import Video
+from evaluation.cut import changing_locally, cut_with_network
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
+from evaluation.rounds import give_scribbled, rounds_of
+from evaluation.tables import Row, over_videos, report
+from evaluation.track import AT, Start, draw_by_track, read_start, summary
+from model import VideoSegmenter, segmenter_maker
+from model.checkpoint import digest
+from model.scribble import load_scribble_network
+from util.device import device_of, half_precision_chosen, use_threads
+from util.errors import InputError, names_some, one_line_errors
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.image import object_ids
+from util.lock import Lock
+
+INTERACTIONS, SECONDS = 8, 30  # the track's: interactions at most, and seconds for each, times the number of objects
+
+
+def parser() -> argparse.ArgumentParser:
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
+    result.add_argument("--scribbles", metavar="DIR", help="the track's scribbles: <video>/001.json and others")
+    result.add_argument(
+        "--interactions", type=positive_int, default=INTERACTIONS, metavar="N", help="interactions with a video at most"
+    )
+    result.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
+    result.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")
+    add_videos_flags(result)
+    add_segmenter_flags(result, size=None, max_memory_frames=None)
+    return result
+
+
+def starts_of(scribbles: str | None, videos: list[Video]) -> dict[str, list[Start | None]]:
+    """The scribbles that each video starts from, by its name; `None` where the robot draws them."""
+    if scribbles is None:
+        return {video.name: [None] for video in videos}
+    files = {video.name: sorted(Path(scribbles, video.name).glob("*.json")) for video in videos}
+    if without := [name for name, found in files.items() if not found]:
+        raise InputError(f"{scribbles}: no scribbles for {names_some(without)}")
+    return {video.name: [read_start(path, len(video)) for path in files[video.name]] for video in videos}
+
+
+def samples_of(
+    maker: Callable[[], VideoSegmenter],
+    starts: dict[str, list[Start | None]],
+    video: Video,
+    on_step: Callable[[], Any],
+    *,
+    give: Callable[..., Any],
+    interactions: int,
+) -> dict[str, Any]:
+    """The rounds of each start of a video, and the seconds that it may take."""
+    limit = float(INTERACTIONS * SECONDS * len(object_ids(video.read_mask(video.truth[video.images[0].stem]))))
+    samples = [
+        rounds_of(
+            maker,
+            video,
+            on_step,
+            give=partial(give, draw=draw_by_track(start)),
+            rounds=interactions,
+            start=0 if start is None else start.frame,
+            again=True,
+            limit=limit,
+        )
+        for start in starts[video.name]
+    ]
+    return {"limit": limit, "samples": samples}
+
+
+def draw(curve: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(curve["seconds"], curve["J&F"], marker="o", color="0")
+    axes.axvline(AT, color="0.6", linestyle=":")
+    axes.set(xlabel="seconds for a video", ylabel="J&F, %", ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    return figure
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    videos = davis_videos(arguments.davis_path, year=2017, only=arguments.videos)
+    starts = starts_of(arguments.scribbles, videos)
+    with Lock(arguments.output, "eval_interactive.py"):
+        run(arguments, videos, starts, Path(arguments.output))
+
+
+def run(arguments: argparse.Namespace, videos: list[Video], starts: dict[str, list[Start | None]], folder: Path) -> None:
+    """Go through all samples, and write the curve and its figures into `folder`."""
+    device = device_of(arguments.device)
+    use_threads(arguments.threads)
+    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
+    cut = changing_locally(partial(cut_with_network, load_scribble_network(arguments.scribble_model, device)))
+    record = folder / "samples.json"
+    network = {"amp": amp, **network_options(arguments, *(() if arguments.overwrite else (record,)))}
+    maker = segmenter_maker(arguments.model, device, network=network, **options)
+    first = "the robot's, on first frames" if arguments.scribbles is None else str(Path(arguments.scribbles).resolve())
+    settings = {**options, "amp": amp, "winograd": maker().network.winograd, "model": digest(arguments.model)}
+    settings |= {"scribble_model": digest(arguments.scribble_model), "interactions": arguments.interactions}
+    settings |= {"data": str(Path(arguments.davis_path).resolve()), "first scribbles": first}
+    found = over_videos(
+        record,
+        settings,
+        videos,
+        partial(samples_of, maker, starts, give=partial(give_scribbled, cut, 1), interactions=arguments.interactions),
+        overwrite=arguments.overwrite,
+        steps=lambda video: arguments.interactions * len(starts[video.name]),
+        unit="interactions",
+    )
+    samples = [(sample, of_video["limit"]) for of_video in found.values() for sample in of_video["samples"]]
+    figures = summary([sample for sample, _ in samples], [limit for _, limit in samples], arguments.interactions)
+    inner = list(zip(figures["seconds"], figures["J&F"], strict=True))[1:-1]
+    rows: list[Row] = [{"interaction": i, "J&F": score, "seconds": seconds} for i, (seconds, score) in enumerate(inner, 1)]
+    title = f"DAVIS interactive, {len(samples)} samples, first scribbles: {first}"
+    report(folder, "interactive", title, rows, draw(figures), **{name: figures[name] for name in ("auc", f"at_{AT}")})
+    print(f"AUC-J&F {figures['auc']:.1f}, J&F@{AT}s {figures[f'at_{AT}']:.1f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
