@@ -1,9 +1,9 @@
 """Table 6: J&F against seconds on DAVIS's interactive track, by its own rules.
 
-python scripts/eval_interactive.py --davis_path ../DAVIS/2017 --scribbles ../DAVIS/Scribbles --output out/interactive
+python scripts/eval_interactive.py --davis_path ../DAVIS/2017 --output out/interactive
 
-The track has three sets of scribbles by people for each video, in an archive of its own.  Without --scribbles, the robot
-draws the first ones too, on each first frame, and the figures say so (docs/interactive.md).
+The track has three sets of scribbles by people for each video, which prepare_davis.py puts beside JPEGImages.  Without them,
+the robot draws the first ones too, on each first frame, and the figures say so (docs/interactive.md).
 """
 
 import argparse
@@ -39,7 +39,7 @@ INTERACTIONS, SECONDS = 8, 30  # the track's: interactions at most, and seconds 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
-    result.add_argument("--scribbles", metavar="DIR", help="the track's scribbles: <video>/001.json and others")
+    result.add_argument("--scribbles", metavar="DIR", help="where <video>/001.json and others are, if not beside JPEGImages")
     result.add_argument(
         "--interactions", type=positive_int, default=INTERACTIONS, metavar="N", help="interactions with a video at most"
     )
@@ -101,6 +101,9 @@ def draw(curve: dict[str, Any]) -> Figure:
 def main() -> None:
     arguments = parser().parse_args()
     videos = davis_videos(arguments.davis_path, year=2017, only=arguments.videos)
+    if arguments.scribbles is None:
+        beside = videos[0].images[0].parents[3] / "Scribbles"  # of JPEGImages/480p/<video>/00000.jpg
+        arguments.scribbles = str(beside) if beside.is_dir() else None
     starts = starts_of(arguments.scribbles, videos)
     with Lock(arguments.output, "eval_interactive.py"):
         run(arguments, videos, starts, Path(arguments.output))

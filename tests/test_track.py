@@ -1,6 +1,8 @@
 """DAVIS's interactive track: its robot, its figures, and the script, against what its own package answered."""
 
 import json
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -108,7 +110,9 @@ def test_the_script_starts_in_the_middle_goes_on_and_says_who_drew_first(tiny_da
     write_start(tmp_path / "scribbles" / video / "002.json", count)
     assert run_script("eval_interactive", *flags, out, "--scribbles", tmp_path / "scribbles") == 2
     assert "other settings" in capsys.readouterr().err
-    assert run_script("eval_interactive", *flags, tmp_path / "three", "--scribbles", tmp_path / "scribbles") == 0
+    davis = shutil.copytree(tiny_davis, tmp_path / "DAVIS")
+    (tmp_path / "scribbles").rename(davis / "Scribbles")
+    assert run_script("eval_interactive", *flags, tmp_path / "three", "--davis_path", davis) == 0
     (found,) = json.loads((tmp_path / "three/samples.json").read_text())["videos"].values()
     assert [sample[0]["frame"] for sample in found["samples"]] == [2, 2]
     assert [len(sample) for sample in found["samples"]] == [2, 2]
@@ -118,3 +122,13 @@ def test_the_script_starts_in_the_middle_goes_on_and_says_who_drew_first(tiny_da
     assert 0 <= content["auc"] <= 100
     assert run_script("eval_interactive", *flags, tmp_path / "x", "--scribbles", tmp_path) == 2
     assert "no scribbles for" in capsys.readouterr().err
+
+
+def test_the_archive_of_scribbles_is_put_beside_the_frames(tmp_path):
+    archive = tmp_path / "DAVIS-2017-scribbles-trainval.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("DAVIS/Scribbles/bear/001.json", "DAVIS/Scribbles/bear/002.json", "DAVIS/README.md"):
+            file.writestr(name, b"{}")
+    assert run_script("prepare_davis", archive, "--output", tmp_path / "DAVIS") == 0
+    found = sorted(path.name for path in (tmp_path / "DAVIS/2017/trainval/Scribbles/bear").iterdir())
+    assert found == ["001.json", "002.json"]

@@ -25,12 +25,14 @@ DAVIS 2017: https://davischallenge.org/davis2017/code.html
   TrainVal, 480p: DAVIS-2017-trainval-480p.zip
   Test-Dev 2017, 480p: DAVIS-2017-test-dev-480p.zip
   for sizes other than 480p, also the Full-Resolution archives of both
+  for the interactive track: DAVIS-2017-scribbles-trainval.zip
 DAVIS 2016: https://davischallenge.org/davis2016/code.html
   DAVIS-data.zip
 Read the terms there, download the files, and pass them (or the folders that they were unpacked to) to this script."""
 
 FRAME = re.compile(r"(?:.*/)?((?:JPEGImages|Annotations)/480p/([^/]+)/[^/]+\.(?:jpg|png))")
 FULL = re.compile(r"(?:.*/)?(JPEGImages/(?:Full-Resolution|1080p)/([^/]+)/([^/]+\.jpg))")
+SCRIBBLES = re.compile(r"(?:.*/)?(Scribbles/[^/]+/[^/]+\.json)")
 IMAGE_SET = re.compile(r"(?:.*/)?(ImageSets/([^/]+/[^/]+)\.txt)")
 PARTS_2017 = {"2017/trainval": ("2017/train", "2017/val"), "2017/test-dev": ("2017/test-dev",)}
 
@@ -38,11 +40,14 @@ PARTS_2017 = {"2017/trainval": ("2017/train", "2017/val"), "2017/test-dev": ("20
 def plan(archive: Archive, output: Path, shorter: int | None = None) -> dict[str, Placement]:
     """Where the archive's files go, according to its image sets; with `shorter`, only its full-resolution frames, resized.
 
-    Raises `InputError` if it is not DAVIS at 480p (with `shorter`: full resolution), or lacks videos that its image sets
-    list.
+    Raises `InputError` if it is neither DAVIS at 480p (with `shorter`: full resolution) nor the scribbles of its interactive
+    track, or lacks videos that its image sets list.
     """
     frames = [match for name in archive.sizes if (match := (FULL if shorter else FRAME).fullmatch(name))]
     image_sets = {match[2]: match for name in archive.sizes if (match := IMAGE_SET.fullmatch(name))}
+    scribbles = [match for name in archive.sizes if (match := SCRIBBLES.fullmatch(name))]
+    if scribbles and not frames and not shorter:
+        return {match[0]: Placement(output / "2017/trainval", match[1]) for match in scribbles}
     chosen = {}
     if "480p/val" in image_sets:
         if "2017/val" in image_sets or "2017/test-dev" in image_sets:
