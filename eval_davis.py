@@ -7,7 +7,8 @@ import argparse
 import sys
 
 import evaluation.scores as scoring
-from dataset.benchmarks import add_videos_flags, davis_videos
+from dataset.davis import davis_videos
+from dataset.video_names import add_videos_flags
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark

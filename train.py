@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import evaluation.scores as scoring
-from dataset.benchmarks import annotated_objects, davis_videos, youtube_videos
+from dataset.davis import davis_videos
 from dataset.sampling import Draws, Schedule, load
 from dataset.sources import (
     Source,
@@ -30,6 +30,7 @@ from dataset.sources import (
     stage_sources,
 )
 from dataset.stages import STAGES, Stage, max_skip
+from dataset.youtube import annotated_objects, youtube_videos
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from evaluation.truth import Truth

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataset.label_map import MaskReader
+from dataset.mask_reader import MaskReader
 from evaluation.metrics import Statistics, score_masks, statistics
 from util.ahead import map_parallel
 from util.errors import InputError, names_some, warn
 from util.files import write_text
-from util.image import natural_order, object_ids
+from util.image_folder import natural_order
+from util.label_map import object_ids
 from util.progress import progress_bar
 
 SHORTEST = 3  # frames with ground truth, of which DAVIS does not score the first and the last
@@ -283,7 +284,7 @@ def youtube_jobs(
 ) -> list[ScoringJob]:
     """YouTube-VOS's scoring jobs: for each object, the frames that `meta.json` lists after its first.
 
-    `meta` is the result of `dataset.benchmarks.read_youtube_meta` or `dataset.layouts.scored_objects`, of which the last
+    `meta` is the result of `dataset.youtube.read_youtube_meta` or `dataset.layouts.scored_objects`, of which the last
     frame is not scored either (`skip_last`).  `when_seen` is for the jobs.  Objects with the same frames share a job, named
     `<video>/<id>,<id>`.  Raises `InputError` if ground truth or a result is missing, or there is nothing to score.
     """

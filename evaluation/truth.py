@@ -6,16 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import evaluation.scores as scoring
-from dataset.benchmarks import (
-    add_videos_flags,
-    annotated_objects,
-    davis_videos,
-    is_own_data,
-    read_youtube_meta,
-    youtube_videos,
-)
+from dataset.davis import davis_videos
 from dataset.layouts import LAYOUTS, Layout, chosen_split, layout_videos, scored_objects
 from dataset.video import Video
+from dataset.video_names import add_videos_flags
+from dataset.youtube import annotated_objects, is_own_data, read_youtube_meta, youtube_videos
 from util.errors import InputError, names_some, warn
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import evaluation.scores as scoring
-from dataset.benchmarks import read_youtube_meta
+from dataset.youtube import read_youtube_meta
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, WriteError, one_line_errors, warn
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.label_map import MaskReader
+from dataset.mask_reader import MaskReader
 from evaluation.scores import result_folder
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, one_line_errors

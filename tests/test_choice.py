@@ -11,7 +11,7 @@ from torch import nn
 
 import model.fast
 from model import VideoSegmenter
-from util.image import colour_map, write_label_map
+from util.label_map import colour_map, write_label_map
 
 NARROW_TOO = """
 import model.fast

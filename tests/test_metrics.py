@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import evaluation.scores as scoring
-from dataset.benchmarks import ScoredObject
 from dataset.video import Video
+from dataset.youtube import ScoredObject
 from evaluation import metrics
 from util.errors import InputError
-from util.image import colour_map, write_label_map
+from util.label_map import colour_map, write_label_map
 
 DAVIS_HEADER = "J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay"
 

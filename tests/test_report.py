@@ -14,9 +14,10 @@ from conftest import write_video
 from PIL import Image
 
 import evaluation.scores as scoring
-from dataset.benchmarks import davis_videos
+from dataset.davis import davis_videos
 from evaluation.metrics import score_masks
-from util.image import read_image, write_label_map
+from util.image import read_image
+from util.label_map import write_label_map
 
 VOID = {"meta", "img"}
 

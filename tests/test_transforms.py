@@ -8,6 +8,7 @@ import torchvision.transforms.functional as tf
 from PIL import Image
 
 from dataset.transforms import (
+    MEAN_COLOUR,
     Jitter,
     View,
     affine,
@@ -22,7 +23,6 @@ from dataset.transforms import (
     warp,
 )
 from scripts.benchmark.samples import step_by_step
-from util.image import MEAN_COLOUR
 
 SIZE = (150, 200)
 CROP = 96

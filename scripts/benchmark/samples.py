@@ -15,10 +15,9 @@ from tps import ThinPlateSpline
 from dataset.sampling import Draws
 from dataset.sources import stage_sources
 from dataset.stages import STAGES, max_skip, same_skip
-from dataset.transforms import Jitter, Spline, View, apply_view
+from dataset.transforms import MEAN_COLOUR, Jitter, Spline, View, apply_view
 from scripts.benchmark.made_up import Stopwatch
 from util.errors import InputError
-from util.image import MEAN_COLOUR
 
 
 def measure_data(roots: dict[str, str | None], *, crop: int, repeats: int) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import evaluation.scores as scoring
-from dataset.benchmarks import add_videos_flags, davis_videos
+from dataset.davis import davis_videos
 from dataset.video import Video
+from dataset.video_names import add_videos_flags
 from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
