@@ -17,7 +17,6 @@ import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
 from torch import Tensor
 
-import evaluation.scores as scoring
 from dataset.davis import davis_videos
 from dataset.sampling import Draws, Schedule, load
 from dataset.sources import (
@@ -33,6 +32,9 @@ from dataset.stages import STAGES, Stage, max_skip
 from dataset.youtube import annotated_objects, youtube_videos
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
+from evaluation.score_tables import davis_scores, youtube_scores
+from evaluation.scores import score_videos
+from evaluation.scoring_jobs import long_enough
 from evaluation.truth import Truth
 from model import STCN, NetworkConfig, VideoSegmenter, save_network
 from model.network import ARCHITECTURES
@@ -332,7 +334,7 @@ def read_data(arguments: argparse.Namespace, config: TrainConfig) -> tuple[dict[
     videos = davis_videos(arguments.davis_root)
     if absent := [frame for video in videos for frame in video.without_truth]:
         raise InputError(f"--val_every: no ground truth for {names_some(absent)}")
-    return sources, Truth("DAVIS val", scoring.long_enough(videos), "val")
+    return sources, Truth("DAVIS val", long_enough(videos), "val")
 
 
 def own_truth(root: Path) -> Truth:
@@ -367,10 +369,10 @@ def validate(state: State, truth: Truth, folder: Path, processes: Processes) -> 
     if summary.failures:
         print(f"\nwarning: no validation: {one_line(summary.failures[0])}", file=sys.stderr)
         return None
-    scores = scoring.score_videos(truth.jobs(results.masks), processes=1, shown=False)
+    scores = score_videos(truth.jobs(results.masks), processes=1, shown=False)
     if truth.meta is None:
-        return scoring.davis_scores(scores)["global"]["J&F"]
-    return scoring.youtube_scores(scores, truth.meta, {""})["global"]["G"]  # without categories, the mean of J and F
+        return davis_scores(scores)["global"]["J&F"]
+    return youtube_scores(scores, truth.meta, {""})["global"]["G"]  # without categories, the mean of J and F
 
 
 def data_text(stage: int, sources: dict[str, tuple[Source, int]]) -> str:

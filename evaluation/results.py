@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from dataset.mask_files import mask_files
 from dataset.video import Video
-from evaluation.scores import SCORE_FILES
+from evaluation.score_tables import SCORE_FILES
 from util.errors import InputError, shorten
 from util.files import (
     has_content,

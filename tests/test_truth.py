@@ -13,7 +13,7 @@ from dataset.davis import davis_videos
 from dataset.own_video import open_video
 from dataset.sources import own_videos
 from dataset.youtube import youtube_videos
-from evaluation.scores import long_enough
+from evaluation.scoring_jobs import long_enough
 from util.errors import InputError
 from util.label_map import write_label_map
 

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import evaluation.scores as scoring
 from dataset.davis import davis_videos
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
 from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
+from evaluation.score_tables import davis_scores
+from evaluation.scores import score_videos
+from evaluation.scoring_jobs import davis_jobs, long_enough
 from evaluation.tables import Row, write_json
 from model import STCN, load_for_inference
 from model.checkpoint import digest
@@ -104,7 +106,7 @@ def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Nam
         raise InputError(f"{folder}: {summary.failures[0] if summary else 'not finished'}")
     if summary.frames:
         write_json(speed, {"frames/s": summary.frames / summary.seconds})
-    tree = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(scoring.long_enough(videos), results.masks)))
+    tree = davis_scores(score_videos(davis_jobs(long_enough(videos), results.masks)))
     total = tree["global"]
     figures = {"J&F": total["J&F"], "J": total["J"]["mean"], "F": total["F"]["mean"]}
     return {name: 100 * value for name, value in figures.items()} | (read_json(speed) if speed.is_file() else {})
