@@ -31,6 +31,19 @@ OURS = {code: i for i, code in enumerate(codes_of(colour_map()).tolist()) if i}
 IGNORED_COLOUR = next(code for code, i in OURS.items() if i == WHITE)
 
 
+def completed_palette(codes: dict[int, int]) -> bytes:
+    """A palette, 768 bytes, with these colours by id; ids without one, or with black, get ours, or one that is not taken."""
+    ours, taken = {i: code for code, i in OURS.items()}, set(codes.values())
+    result = [codes.get(0, BLACK)]
+    for number in range(1, 256):
+        code = codes.get(number, BLACK)
+        if code == BLACK:
+            code = next((other for other in (ours[number], *OURS, PURE_WHITE) if other not in taken), ours[number])
+            taken.add(code)
+        result.append(code)
+    return b"".join(code.to_bytes(3, "big") for code in result)
+
+
 def colour_name(code: int) -> str:
     return NAMES.get(int(code), f"#{int(code):06x}")
 

@@ -29,6 +29,7 @@ from dataset.colours import (
     brightness_range,
     colour_distance,
     colour_name,
+    completed_palette,
     red_and_blue_swapped,
     says_more_than_indices,
 )
@@ -112,17 +113,7 @@ class MaskReader:
         codes = dict(enumerate(stored.tolist()))
         if self.own:
             codes |= {number: code for code, number in self.colours.items()}
-        taken = set(codes.values())
-        ours = {i: code for code, i in OURS.items()}
-        result = [codes.get(0, BLACK)]
-        for number in range(1, 256):
-            code = codes.get(number, BLACK)
-            if code == BLACK:
-                code = ours[number]
-                code = next((other for other in (code, *OURS, PURE_WHITE) if other not in taken), code)
-                taken.add(code)
-            result.append(code)
-        return b"".join(code.to_bytes(3, "big") for code in result)
+        return completed_palette(codes)
 
     def read(self, path: str | Path) -> np.ndarray:
         """A label map (H, W) uint8 of ids, which may be empty.

@@ -14,22 +14,7 @@ from util.image import open_image
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 UNREAD_SUFFIXES = frozenset(
-    {
-        ".heic",
-        ".heif",
-        ".avif",
-        ".gif",
-        ".jp2",
-        ".jfif",
-        ".exr",
-        ".dng",
-        ".cr2",
-        ".nef",
-        ".arw",
-        ".ppm",
-        ".pgm",
-        ".tga",
-    }
+    {".heic", ".heif", ".avif", ".gif", ".jp2", ".jfif", ".exr", ".dng", ".cr2", ".nef", ".arw", ".ppm", ".pgm", ".tga"}
 )  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
