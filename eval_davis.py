@@ -6,11 +6,14 @@ python eval_davis.py --model saves/stcn.pth --davis_path ../DAVIS/2017 --output 
 import argparse
 import sys
 
-import evaluation.scores as scoring
-from dataset.benchmarks import add_videos_flags, davis_videos
+from dataset.davis import davis_videos
+from dataset.video_names import add_videos_flags
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
+from evaluation.score_tables import davis_scores, davis_tables, write_davis_scores
+from evaluation.scores import score_videos
+from evaluation.scoring_jobs import davis_jobs, long_enough
 from util.errors import names_some, one_line_errors
 from util.flags import first_line
 from util.lock import Lock
@@ -45,7 +48,7 @@ def main() -> int:
     left_out: list[str] = []
     videos = davis_videos(arguments.davis_path, **which, only=arguments.videos, left_out=left_out)
     absent = [frame for video in videos for frame in video.without_truth]
-    scored = [] if absent else scoring.long_enough(videos)
+    scored = [] if absent else long_enough(videos)
     results = ResultFolder(arguments.output)
     with Lock(results.root, "eval_davis.py"):
         summary = run_benchmark(videos, results, which, **run_options(arguments), failed=left_out)
@@ -54,9 +57,9 @@ def main() -> int:
         if absent:
             print(f"not scored: no ground truth for {names_some(absent)}")
             return 0
-        scores = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(scored, results.masks)))
-        print(scoring.davis_tables(scores)[0], end="")
-        for path in scoring.write_davis_scores(scores, results.root, arguments.split):
+        scores = davis_scores(score_videos(davis_jobs(scored, results.masks)))
+        print(davis_tables(scores)[0], end="")
+        for path in write_davis_scores(scores, results.root, arguments.split):
             print(f"scores: {path}")
         return 0
 

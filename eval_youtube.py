@@ -8,8 +8,9 @@ import argparse
 import sys
 from typing import Any
 
-from dataset.benchmarks import SPLITS, add_videos_flags, is_sparse, youtube_videos
 from dataset.layouts import LAYOUTS, chosen_split, layout_videos
+from dataset.video_names import add_videos_flags
+from dataset.youtube import SPLITS, is_sparse, youtube_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark

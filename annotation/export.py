@@ -13,11 +13,12 @@ import numpy as np
 
 from annotation.formats import FORMATS, Annotated, yolo_data, yolo_lines
 from annotation.session import EXPORT, Session
-from dataset.video_file import FrameFolder, mean_rate
+from dataset.frame_folder import FrameFolder
+from dataset.own_video import mean_rate
 from util.errors import printable
 from util.files import make_folder, one_line_for, refuse_foreign, remove_folder, write_atomically, write_text
 from util.film import Film, alpha_suffix
-from util.image import colour_map, write_label_map
+from util.label_map import colour_map, write_label_map
 from util.picture import cut_out, overlay, write_picture
 
 Report = Callable[[int, int, int], object]  # frames done, all of them, the last one

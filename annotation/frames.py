@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from dataset.video_file import FrameFolder, IndexedFrame, VideoFile
+from dataset.frame_folder import FrameFolder, IndexedFrame
+from dataset.video_file import VideoFile
 
 MOST_BYTES = 128 << 20  # of JPEGs
 SKIPPED = 48  # frames that are decoded on the way to a later one, rather than to start at a keyframe again

@@ -11,7 +11,7 @@ from annotation.session import WORKING, Session
 from dataset.given_masks import GivenMask, read_given_masks
 from util.errors import InputError
 from util.files import make_folder, one_line_for, path_in, remove_files, write_atomically
-from util.image import object_ids
+from util.label_map import object_ids
 
 _only_one = threading.Lock()
 

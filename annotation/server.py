@@ -30,7 +30,7 @@ from annotation.imported import read_import
 from annotation.schema import FILE, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
 from annotation.session import Session
 from annotation.worker import Worker
-from dataset.video_file import mean_rate
+from dataset.own_video import mean_rate
 from evaluation.cut import Cut, cut
 from util.errors import InputError, WriteError, one_line, shorten
 

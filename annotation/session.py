@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from annotation.state import MOST_OBJECTS, Given, Object, Result, State
-from dataset.video_file import FrameFolder, VideoFile
+from dataset.frame_folder import FrameFolder
+from dataset.video_file import VideoFile
 from util.errors import InputError, shorten
 from util.files import make_folder, read_json, remove_files, write_atomically
-from util.image import colour_map, object_ids, read_label_map, size_text, write_label_map
+from util.image import size_text
+from util.label_map import colour_map, object_ids, read_label_map, write_label_map
 from util.lock import LOCK, Lock
 
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"

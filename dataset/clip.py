@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from util.image import object_ids
+from util.label_map import object_ids
 
 FRAMES = 3  # per sample: the first is memory, then the second too (section 5)
 

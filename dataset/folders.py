@@ -1,11 +1,11 @@
-"""Folders that are not laid out as expected: where their content may be, for messages."""
+"""Folders that are not laid out as expected: what is there instead, and where their content may be, for messages."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from util.errors import InputError
+from util.errors import InputError, names_some
 from util.files import subfolders
-from util.image import list_images
+from util.image_folder import list_images
 
 LOOKED_AT = 50  # folders inside a folder
 MASKS = {"Annotations", "masks"}
@@ -19,6 +19,20 @@ def refuse_flat(images: Path, masks: Path) -> None:
                 f"{folder}: expected a folder for each video, found {loose[0].name}; move a video's frames to "
                 f"{images}/NAME and its masks to {masks}/NAME, or give one video to segment_video.py"
             )
+
+
+def existing_folder(path: Path) -> Path:
+    """The same path; raises `InputError` if it is no folder."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder")
+    return path
+
+
+def what_is_in(folder: Path) -> str:
+    """The first names in a folder."""
+    if not folder.is_dir():
+        return "no such folder"
+    return names_some({path.name for path in folder.iterdir()}) or "an empty folder"
 
 
 def meant_instead(folder: Path, *wanted: str) -> str:

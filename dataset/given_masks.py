@@ -8,19 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.label_map import (
-    EACH_OBJECT,
-    MOST_OBJECTS,
-    MaskReader,
-    in_front,
-    list_masks,
-    mask_files,
-    object_files,
-    parse_colour,
-)
+from dataset.colours import parse_colour
+from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, list_masks, mask_files, object_files
+from dataset.mask_reader import MaskReader
 from dataset.shapes import Masks, read_shapes
 from util.errors import InputError, names_some, print_note
-from util.image import natural_order, object_ids, size_text
+from util.image import size_text
+from util.image_folder import natural_order
+from util.label_map import object_ids
 
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
 NOT_READ = {

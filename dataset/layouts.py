@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from dataset.benchmarks import ScoredObject, chosen_videos, read_image_set, read_videos
 from dataset.folders import meant_instead, refuse_flat
+from dataset.read_videos import read_videos
 from dataset.video import Video
+from dataset.video_names import chosen_videos, read_image_set
+from dataset.youtube import ScoredObject
 from util.errors import InputError, names_some, print_note, shorten, warn
 from util.files import read_json, subfolders
-from util.image import object_ids
+from util.label_map import object_ids
 from util.progress import progress_bar
 
 
@@ -131,7 +133,7 @@ def layout_videos(
     """The videos of a benchmark, with all its masks as ground truth.
 
     With `output_all`, every frame is wanted, also where results are needed only at some.  `only` and `left_out` are as for
-    `dataset.benchmarks.davis_videos`.  Raises `InputError` if anything is missing or wrong.
+    `dataset.davis.davis_videos`.  Raises `InputError` if anything is missing or wrong.
     """
     names, images, masks, listing = layout_names(layout, path, split, only)
     videos = read_videos(

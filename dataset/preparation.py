@@ -22,8 +22,10 @@ from util.ahead import map_parallel
 from util.errors import InputError
 from util.files import make_folder, one_line_for, open_file, path_in, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line, worker_count
-from util.image import IMAGE_SUFFIXES, UNREAD_SUFFIXES, as_rgb, brightness, open_picture, refuse_lossy, upright
+from util.image import as_rgb, brightness, open_picture, refuse_lossy
+from util.image_folder import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from util.lock import Lock
+from util.orientation import upright
 from util.progress import progress_bar
 
 JPEG_QUALITY = 95

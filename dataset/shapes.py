@@ -41,15 +41,7 @@ def read_shapes(path: Path) -> dict[str, Masks]:
             return {"": {str(i): decode_rle(entry) for i, entry in enumerate(each, start=1)}}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ArithmeticError,
-        OSError,
-        Image.DecompressionBombError,
-    ) as error:
+    except LAYOUT_ERRORS as error:
         raise InputError(f"{path}: expected COCO or labelme JSON, found another layout ({shorten(error)})") from error
     raise InputError(f"{path}: expected COCO or labelme JSON, found another layout; export PNG masks or COCO JSON")
 

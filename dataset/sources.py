@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dataset.benchmarks import davis_places, read_image_set
 from dataset.clip import Clip
+from dataset.davis import davis_places
 from dataset.static import StaticClips
+from dataset.video_names import read_image_set
 from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
 from util.flags import int_between, name_and_count

@@ -8,7 +8,8 @@ from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
 from util.files import subfolders
-from util.image import list_images, read_grey, read_image, refuse_twins
+from util.image import read_grey, read_image
+from util.image_folder import list_images, refuse_twins
 
 
 class StaticClips:

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from tps import ThinPlateSpline
 
-from util.image import MEAN_COLOUR
-
+MEAN_COLOUR = (124, 116, 104)  # of ImageNet, uint8
 SPLINE_POINTS = 12
 SPLINE_SCALE = 0.02  # standard deviation of the points' displacement, as a fraction of the crop
 SPLINE_SHARE = 1 / 3

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.label_map import MaskReader
+from dataset.mask_reader import MaskReader
 from util.ahead import map_ahead
 from util.errors import InputError
-from util.image import object_ids, read_image, resize_labels, size_text, write_label_map
+from util.image import read_image, size_text
+from util.label_map import object_ids, resize_labels, write_label_map
 
 
 class Frame(NamedTuple):

@@ -7,11 +7,13 @@ import numpy as np
 
 from dataset.clip import FRAMES, Clip, appears_first, make_clip
 from dataset.folders import meant_instead, refuse_flat
-from dataset.label_map import MaskReader, list_masks
+from dataset.mask_files import list_masks
+from dataset.mask_reader import MaskReader
 from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
 from util.files import subfolders
-from util.image import list_frames, read_image
+from util.image import read_image
+from util.image_folder import list_frames
 
 SLOTS = 2  # objects per clip at most
 

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from dataset.video_file import FrameFolder, IndexedFrame, VideoFile
+from dataset.frame_folder import FrameFolder, IndexedFrame
+from dataset.video_file import VideoFile
 from evaluation.fits import refuse_too_large
 from evaluation.sureness import agreement, edge_margin
 from model import VideoSegmenter, blend
 from model.inference import labels_of
 from util.ahead import read_ahead
-from util.image import object_ids
+from util.label_map import object_ids
 from util.tensors import resize_probabilities
 
 SNAPSHOT_SECONDS = 30  # least time between snapshots

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dataset.label_map import mask_files
+from dataset.mask_files import mask_files
 from dataset.video import Video
-from evaluation.scores import SCORE_FILES
+from evaluation.score_tables import SCORE_FILES
 from util.errors import InputError, shorten
 from util.files import (
     has_content,

@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dataset.frame_folder import FrameFolder
 from dataset.robot import UNMARKED, draw_scribbles
 from dataset.video import Video
-from dataset.video_file import FrameFolder
 from evaluation.cut import Cut
 from evaluation.metrics import score_masks
 from evaluation.propagate import Propagation
 from model import VideoSegmenter
 from util.errors import InputError
-from util.image import object_ids, size_text
+from util.image import size_text
+from util.label_map import object_ids
 
 
 class Look(NamedTuple):

@@ -5,17 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import evaluation.scores as scoring
-from dataset.benchmarks import (
-    add_videos_flags,
-    annotated_objects,
-    davis_videos,
-    is_own_data,
-    read_youtube_meta,
-    youtube_videos,
-)
+from dataset.davis import davis_videos
 from dataset.layouts import LAYOUTS, Layout, chosen_split, layout_videos, scored_objects
 from dataset.video import Video
+from dataset.video_names import add_videos_flags
+from dataset.youtube import annotated_objects, is_own_data, read_youtube_meta, youtube_videos
+from evaluation.scores import ScoringJob
+from evaluation.scoring_jobs import davis_jobs, long_enough, youtube_jobs
 from util.errors import InputError, names_some, warn
 
 
@@ -40,15 +36,15 @@ class Truth(NamedTuple):
             raise InputError(f"{results}: holds masks of one video; name the folder like it, one of {names}")
         return self._replace(videos=videos)
 
-    def jobs(self, results: Path) -> list[scoring.ScoringJob]:
+    def jobs(self, results: Path) -> list[ScoringJob]:
         """What is to be scored; raises `InputError` if a result is missing."""
         folder = results / "Annotations"
         folder = folder if self.meta is not None and folder.is_dir() else results
         if self.meta is None:
-            return scoring.davis_jobs(scoring.long_enough(self.videos) or self.videos, folder)
+            return davis_jobs(long_enough(self.videos) or self.videos, folder)
         if self.layout is not None:
-            return scoring.youtube_jobs(self.videos, self.meta, folder, skip_last=True, when_seen=self.layout.scored == "seen")
-        return scoring.youtube_jobs(self.videos, self.meta, folder)
+            return youtube_jobs(self.videos, self.meta, folder, skip_last=True, when_seen=self.layout.scored == "seen")
+        return youtube_jobs(self.videos, self.meta, folder)
 
 
 def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -108,7 +104,7 @@ def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
     return truth
 
 
-def frames_by_object(jobs: Sequence[scoring.ScoringJob]) -> dict[str, dict[int, list[str]]]:
+def frames_by_object(jobs: Sequence[ScoringJob]) -> dict[str, dict[int, list[str]]]:
     """The scored frames of each object of each video."""
     found: dict[str, dict[int, list[str]]] = {}
     for job in jobs:

@@ -24,7 +24,8 @@ from util.files import (
     remove_folder,
     write_atomically,
 )
-from util.image import colour_map, read_label_map, size_text, write_label_map
+from util.image import size_text
+from util.label_map import colour_map, read_label_map, write_label_map
 
 MASKS, FILM, SHEET, RECORD, SNAPSHOT = "masks", "overlay.mp4", "sheet.png", "segment_video.json", "snapshot.pth"
 UNFINISHED, COMPLETE = "unfinished", "complete"

@@ -16,7 +16,7 @@ from model.modules import KeyFeatures
 from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
 from util.device import upload
-from util.image import IGNORED, Numbering, object_ids, resize_labels
+from util.label_map import IGNORED, Numbering, object_ids, resize_labels
 from util.tensors import normalise, one_hot, padding_to_stride, resize_image, resize_probabilities, shorter_side_size, unpad
 
 
@@ -107,7 +107,7 @@ class VideoSegmenter:
                 size, the same in all frames
         mask:   (H, W) integer label map: the objects given at this frame, under the data set's own ids from 1 to 254.  0
                 states nothing; 255 beside ids is ignored.  White on black, 0 and 255 alone, is object 1, and so is a
-                bool mask; the first mask that is not empty says which it is (`util.image.Numbering`).  An object given
+                bool mask; the first mask that is not empty says which it is (`util.label_map.Numbering`).  An object given
                 again has its prediction replaced by the new mask.
         wanted: `False` if nobody needs this frame's result; it is then computed only if it becomes memory
         stated: ids of which the mask tells everything: one that it does not show is not in the frame

@@ -20,7 +20,7 @@ from annotation.imported import import_masks
 from annotation.session import RECORD, Session
 from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.video_file import one_video, open_video
+from dataset.own_video import one_video, open_video
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, note_enlarged, segmenter_options
 from model import segmenter_maker

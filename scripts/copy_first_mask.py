@@ -6,7 +6,7 @@ python scripts/copy_first_mask.py --davis_path ../DAVIS/2017 --output out/copied
 import argparse
 import sys
 
-from dataset.benchmarks import davis_videos
+from dataset.davis import davis_videos
 from dataset.video import Video
 from evaluation.results import ResultFolder
 from util.errors import InputError, one_line_errors

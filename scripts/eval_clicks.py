@@ -16,9 +16,10 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 
 import numpy as np
 
-from dataset.benchmarks import add_videos_flags, davis_videos
+from dataset.davis import davis_videos
 from dataset.robot import draw_box, draw_clicks
 from dataset.static import StaticClips
+from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, changing_locally, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL
 from evaluation.tables import Row, mean, report
@@ -26,7 +27,8 @@ from model.scribble import load_scribble_network
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
-from util.image import object_ids, read_grey, read_image
+from util.image import read_grey, read_image
+from util.label_map import object_ids
 from util.progress import progress_bar
 
 SHOWN = (1, 2, 3, 5, 10)  # numbers of clicks in the table

@@ -17,8 +17,9 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 
 from matplotlib.figure import Figure
 
-from dataset.benchmarks import add_videos_flags, davis_videos
+from dataset.davis import davis_videos
 from dataset.video import Video
+from dataset.video_names import add_videos_flags
 from evaluation.cut import changing_locally, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from evaluation.rounds import give_scribbled, rounds_of
@@ -30,7 +31,7 @@ from model.scribble import load_scribble_network
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
-from util.image import object_ids
+from util.label_map import object_ids
 from util.lock import Lock
 
 INTERACTIONS, SECONDS = 8, 30  # the track's: interactions at most, and seconds for each, times the number of objects

@@ -16,9 +16,11 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import numpy as np
 from matplotlib.figure import Figure
 
-from dataset.benchmarks import add_videos_flags, davis_videos, youtube_videos
+from dataset.davis import davis_videos
 from dataset.robot import UNMARKED
 from dataset.video import Video
+from dataset.video_names import add_videos_flags
+from dataset.youtube import youtube_videos
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from evaluation.metrics import score_masks
@@ -30,7 +32,8 @@ from model.scribble import load_scribble_network
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
-from util.image import object_ids, read_image
+from util.image import read_image
+from util.label_map import object_ids
 from util.lock import Lock
 from util.picture import overlay, sheet, write_picture
 from util.progress import progress_bar

@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-import evaluation.scores as scoring
 from dataset.video import Video
+from evaluation.score_tables import davis_scores
+from evaluation.scores import ScoringJob, by_video, score_videos
 from evaluation.truth import add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
 from util.files import refuse_existing, write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
-from util.image import colour_map
+from util.label_map import colour_map
 from util.picture import draw_mask
 from util.progress import progress_bar
 
@@ -32,12 +33,12 @@ JPEG_QUALITY = 80
 
 
 class Result(NamedTuple):
-    """A folder of results and its scores from `evaluation.scores.davis_scores`."""
+    """A folder of results and its scores from `evaluation.score_tables.davis_scores`."""
 
     folder: Path
     total: dict[str, Any]
     sequences: dict[str, Any]
-    jobs: list[scoring.ScoringJob]
+    jobs: list[ScoringJob]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,7 +76,7 @@ def main() -> None:
     jobs = [truth.jobs(folder) for folder in folders]  # check all folders before scoring any
     results = []
     for folder, of_folder in zip(folders, jobs, strict=True):
-        tree = scoring.davis_scores(scoring.by_video(scoring.score_videos(of_folder)))
+        tree = davis_scores(by_video(score_videos(of_folder)))
         results.append(Result(folder, tree["global"], tree["sequences"], of_folder))
     videos = [video for video in truth.videos if video.name in results[0].sequences]
     text = page(truth.title, videos, results, arguments.frames)

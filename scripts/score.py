@@ -10,8 +10,17 @@ import json
 import sys
 from pathlib import Path
 
-import evaluation.scores as scoring
-from dataset.benchmarks import read_youtube_meta
+from dataset.youtube import read_youtube_meta
+from evaluation.score_tables import (
+    davis_scores,
+    seen_and_unseen,
+    told_absence,
+    write_davis_scores,
+    write_object_table,
+    write_youtube_scores,
+    youtube_scores,
+)
+from evaluation.scores import by_video, score_videos
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, WriteError, one_line_errors, warn
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
@@ -35,19 +44,19 @@ def main() -> None:
     for path in (path for video in truth.videos for path in video.truth.values()):
         if results.resolve() in path.resolve().parents:
             raise InputError(f"--results {results}: holds the ground truth ({path}), where no scores are written")
-    scores = scoring.score_videos(truth.jobs(results), processes=arguments.processes)
-    tree = scoring.davis_scores(scoring.by_video(scores), truth.layout.statistic if truth.layout else "")
+    scores = score_videos(truth.jobs(results), processes=arguments.processes)
+    tree = davis_scores(by_video(scores), truth.layout.statistic if truth.layout else "")
     try:
         if truth.meta is None or truth.layout is not None:
             if any(scored.category for objects in (truth.meta or {}).values() for scored in objects.values()):
-                tree["global"] |= scoring.seen_and_unseen(tree, truth.meta or {})
+                tree["global"] |= seen_and_unseen(tree, truth.meta or {})
             found = tree
-            written = scoring.write_davis_scores(tree, results, truth.split)
+            written = write_davis_scores(tree, results, truth.split)
         else:
             seen = {""} if truth.root is None else seen_categories(truth.root, truth.meta)
-            found = scoring.youtube_scores(scores, truth.meta, seen)
-            written = scoring.write_youtube_scores(found, results, truth.split)
-            written.append(scoring.write_object_table(tree, results, truth.split))
+            found = youtube_scores(scores, truth.meta, seen)
+            written = write_youtube_scores(found, results, truth.split)
+            written.append(write_object_table(tree, results, truth.split))
     except WriteError as error:  # a folder that only others may write
         warn(f"{error}; the scores are only shown")
         print(json.dumps(found["global"], indent=1))
@@ -55,7 +64,7 @@ def main() -> None:
     if truth.root is not None:
         print("approximate: the benchmark's own scorer is not public")
     print(written[0].read_text(), end="")
-    if line := scoring.told_absence(tree):
+    if line := told_absence(tree):
         print(line)
     for path in written:
         print(f"scores: {path}")

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import torch
 
+from dataset.frame_folder import FrameFolder
 from dataset.given_masks import (
     GivenMask,
     add_mask_flags,
@@ -34,7 +35,8 @@ from dataset.given_masks import (
     parse_masks,
     read_given_masks,
 )
-from dataset.video_file import FrameFolder, VideoFile, mean_rate, one_video, open_video, videos_in
+from dataset.own_video import mean_rate, one_video, open_video, videos_in
+from dataset.video_file import VideoFile
 from evaluation.flags import add_segmenter_flags, network_options, note_enlarged, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
 from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoResults

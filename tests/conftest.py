@@ -19,7 +19,7 @@ from PIL import Image
 
 import util.progress  # noqa: F401 (progressbar keeps the standard error at import, which must not be a test's)
 from model import STCN, NetworkConfig, load_network, make_network, save_network
-from util.image import colour_map, write_label_map
+from util.label_map import colour_map, write_label_map
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"

@@ -27,14 +27,15 @@ from annotation.imported import import_masks, read_import
 from annotation.session import Session
 from annotation.state import Result
 from annotation.worker import Worker
-from dataset.benchmarks import youtube_videos
+from dataset.frame_folder import FrameFolder
 from dataset.given_masks import GivenMask
-from dataset.video_file import FrameFolder, VideoFile
+from dataset.video_file import VideoFile
 from dataset.vos import VideoClips
+from dataset.youtube import youtube_videos
 from evaluation.cut import BACKGROUND, MAYBE_BACKGROUND, MAYBE_OBJECT, OBJECT, changing_locally, cut
 from model import VideoSegmenter
 from util.errors import InputError, WriteError
-from util.image import colour_map, read_label_map, write_label_map
+from util.label_map import colour_map, read_label_map, write_label_map
 from util.lock import LOCK
 
 LENGTH = 12

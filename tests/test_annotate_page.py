@@ -13,7 +13,7 @@ from films import noise, write_folder
 from PIL import Image
 
 from evaluation.metrics import disk, score_masks
-from util.image import read_label_map
+from util.label_map import read_label_map
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")

@@ -17,7 +17,7 @@ from films import SIZE, square, write_folder
 from hypothesis import HealthCheck, given, settings
 
 from util.errors import WriteError
-from util.image import read_label_map
+from util.label_map import read_label_map
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `web` is not installed")

@@ -13,16 +13,13 @@ from util.errors import InputError
 SMALL = ("--size", "48x64", "--repeats", 1, "--device", "cpu")
 
 
-def test_the_benchmark_of_the_data_says_both_figures(demo_data, script, capsys):
+def test_the_benchmark_of_the_data_says_samples_per_second(demo_data, script, capsys):
     flags = ["--static_root", demo_data / "static", "--bl_root", demo_data / "none", "--yv_root", demo_data / "YouTube"]
     assert script("scripts.benchmark.__main__", "--data", *flags, "--davis_root", "none", "--crop", 64, "--repeats", 2) == 0
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
     assert rows["1"][:2] == ["left", "out:"]
     for stage in "023":
-        ours, chain, ratio = map(float, rows[stage])
-        assert ours > 0
-        assert chain > 0
-        assert ratio == pytest.approx(ours / chain, rel=0.1)
+        assert float(rows[stage][0]) > 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.image import colour_map, read_label_map, write_label_map
+from util.label_map import colour_map, read_label_map, write_label_map
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ from torch import nn
 
 import model.fast
 from model import VideoSegmenter
-from util.image import colour_map, write_label_map
+from util.label_map import colour_map, write_label_map
 
 NARROW_TOO = """
 import model.fast
+import model.winograd
 from torch import nn
-model.fast._is_wide = lambda module: (
+model.winograd.is_wide = lambda module: (
     isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.stride == (1, 1) and module.in_channels >= 16
 )
 """
@@ -49,7 +50,7 @@ def machine(monkeypatch) -> Machine:
     def is_wide(module: nn.Module) -> bool:
         return isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.in_channels >= 16
 
-    monkeypatch.setattr("model.fast._is_wide", is_wide)
+    monkeypatch.setattr("model.winograd.is_wide", is_wide)
     return Machine(monkeypatch)
 
 

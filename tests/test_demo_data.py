@@ -13,11 +13,13 @@ import pytest
 from conftest import run_script
 from PIL import Image
 
-from dataset.benchmarks import davis_videos, read_youtube_meta, youtube_videos
+from dataset.davis import davis_videos
 from dataset.sources import bl30k_sources, video_sources
+from dataset.youtube import read_youtube_meta, youtube_videos
 from model.checkpoint import digest
 from util.errors import InputError
-from util.image import colour_map, image_size, object_ids, read_image, read_label_map, write_label_map
+from util.image import image_size, read_image
+from util.label_map import colour_map, object_ids, read_label_map, write_label_map
 
 
 def digests(folder: Path) -> dict[str, str]:

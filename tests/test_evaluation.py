@@ -16,7 +16,7 @@ import eval_davis
 import eval_youtube
 from evaluation.run import share
 from model import STCN, VideoSegmenter, save_network
-from util.image import read_label_map, write_label_map
+from util.label_map import read_label_map, write_label_map
 
 HEIGHT, WIDTH = 32, 48
 LENGTHS = {"ant": 3, "bee": 6, "cow": 4}

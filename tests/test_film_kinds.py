@@ -12,7 +12,8 @@ import pytest
 from films import SIZE, add_silence, mux_silence, picture, write_film
 from PIL import Image
 
-from dataset.video_file import VideoFile, open_video
+from dataset.own_video import open_video
+from dataset.video_file import VideoFile
 from util.errors import InputError
 from util.film import Film
 

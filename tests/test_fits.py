@@ -12,7 +12,7 @@ from films import square, write_folder
 
 from annotation.session import Session
 from annotation.worker import Worker
-from dataset.video_file import FrameFolder
+from dataset.frame_folder import FrameFolder
 from evaluation.fits import WAYS, refuse_too_large
 from model import VideoSegmenter
 from model.views import MultiViewSegmenter, View

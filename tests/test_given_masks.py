@@ -12,11 +12,12 @@ from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
 from dataset.given_masks import keep_objects, parse_masks, read_given_masks
+from dataset.own_video import open_video
 from dataset.shapes import decode_rle, fill_polygon
 from dataset.sources import own_videos
-from dataset.video_file import open_video
 from util.errors import InputError
-from util.image import object_ids, read_image, read_label_map, write_label_map
+from util.image import read_image
+from util.label_map import object_ids, read_label_map, write_label_map
 
 ONE, TWO = square((4, 4)), square((4, 4), (30, 20))
 SECOND = (TWO == 2) * np.uint8(1)

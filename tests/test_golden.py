@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from conftest import GOLDEN
 
-from dataset.benchmarks import davis_videos, youtube_videos
+from dataset.davis import davis_videos
+from dataset.youtube import youtube_videos
 from evaluation.run import segment_video
 from model import MemoryBank, VideoSegmenter
 from model.losses import clip_losses, hard_pixel_fraction
@@ -19,7 +20,8 @@ from model.network import soft_aggregate
 from model.released import to_released
 from model.similarity import embed_memory
 from model.views import MultiViewSegmenter, View
-from util.image import read_image, read_label_map
+from util.image import read_image
+from util.label_map import read_label_map
 from util.tensors import normalise, one_hot, padding_to_stride
 
 DAVIS = GOLDEN / "DAVIS" / "2017"

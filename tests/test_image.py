@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from torchvision import transforms
 from torchvision.models import ResNet50_Weights
 
-from dataset import label_map
+from dataset import mask_files
 from dataset.preparation import convert_mask
-from util import image, tensors
+from util import image, image_folder, label_map, tensors
 from util.errors import InputError
 
 
@@ -40,7 +40,7 @@ def test_each_colour_has_the_bits_of_its_id():
         """Every third bit of the id, from bit `which` on, in reverse order from the highest bit down."""
         return sum(128 >> k for k, bit in enumerate(range(which, 8, 3)) if number & 1 << bit)
 
-    colours = [tuple(image.colour_map()[3 * i : 3 * i + 3]) for i in range(256)]
+    colours = [tuple(label_map.colour_map()[3 * i : 3 * i + 3]) for i in range(256)]
     assert colours[:5] == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]
     assert colours == [tuple(channel(number, which) for which in range(3)) for number in range(256)]
 
@@ -64,7 +64,7 @@ def test_label_maps_are_resized_as_by_pytorch():
         for new in (1, 3, 10, 53, 144, 480, 853, 1081):
             labels = rng.integers(0, 256, (old, 3), dtype=np.uint8)
             expected = F.interpolate(torch.from_numpy(labels)[None, None], (new, 2), mode="nearest")[0, 0].numpy()
-            assert (image.resize_labels(labels, (new, 2)) == expected).all(), (old, new)
+            assert (label_map.resize_labels(labels, (new, 2)) == expected).all(), (old, new)
 
 
 def test_resized_probabilities_still_sum_to_1():
@@ -103,7 +103,7 @@ def test_one_hot_masks_are_in_the_order_of_the_ids():
     ("labels", "expected"), [([[0, 255], [0, 0]], []), ([[9, 255, 0], [254, 9, 1]], [1, 9, 254])], ids=["none", "three"]
 )
 def test_background_and_ignored_pixels_are_no_objects(labels, expected):
-    assert image.object_ids(np.array(labels, dtype=np.uint8)) == expected
+    assert label_map.object_ids(np.array(labels, dtype=np.uint8)) == expected
 
 
 def test_only_visible_images_are_listed_by_name(tmp_path):
@@ -112,14 +112,14 @@ def test_only_visible_images_are_listed_by_name(tmp_path):
     for name in ("more", "more.bak"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "d.jpg").touch()
-    assert [path.name for path in image.list_images(tmp_path)] == ["C.JPEG", "a.png", "b.jpg", "c.PNG"]
+    assert [path.name for path in image_folder.list_images(tmp_path)] == ["C.JPEG", "a.png", "b.jpg", "c.PNG"]
 
 
 def test_frames_are_in_the_order_of_their_numbers_and_never_by_chance(tmp_path):
     names = ["10.png", "2.tif", "1.jpg", "01.jpg", "a-1.jpg", "a.bmp", "a10.webp", "a9.jpg"]
     for name in names:
         (tmp_path / name).touch()
-    stems = [path.stem for path in image.list_frames(tmp_path)]
+    stems = [path.stem for path in image_folder.list_frames(tmp_path)]
     assert stems == ["01", "1", "2", "10", "a", "a9", "a10", "a-1"]
 
 
@@ -146,22 +146,22 @@ def test_frames_are_in_the_order_of_their_numbers_and_never_by_chance(tmp_path):
     ],
 )
 def test_numbers_in_names_are_in_order_of_their_values(names):
-    assert image.natural_order(sorted(names.split(), reverse=True)) == names.split()
+    assert image_folder.natural_order(sorted(names.split(), reverse=True)) == names.split()
 
 
 def test_two_frames_of_one_name_are_refused(tmp_path):
     for name in ("a.jpg", "a.png", "b.jpg"):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=rf"^{tmp_path}: expected one picture of each name, found a.jpg and a.png$"):
-        image.list_frames(tmp_path)
+        image_folder.list_frames(tmp_path)
 
 
-@pytest.mark.parametrize("palette", [None, image.colour_map(), bytes(range(256)) * 3], ids=["grey", "ours", "another"])
+@pytest.mark.parametrize("palette", [None, label_map.colour_map(), bytes(range(256)) * 3], ids=["grey", "ours", "another"])
 def test_a_label_map_comes_back_as_it_was_written(palette, tmp_path):
     labels = np.arange(256, dtype=np.uint8).reshape(8, 32)
     path = tmp_path / "a new folder" / "mask.png"
-    image.write_label_map(path, labels, palette)
-    found = image.read_label_map(path)
+    label_map.write_label_map(path, labels, palette)
+    found = label_map.read_label_map(path)
     assert np.array_equal(found.labels, labels)
     assert found.palette == palette
     assert image.image_size(path) == (8, 32)
@@ -171,11 +171,11 @@ def test_a_label_map_comes_back_as_it_was_written(palette, tmp_path):
 def test_a_paletted_file_of_few_bits_keeps_its_labels_and_colours(bits, tmp_path):
     labels = np.arange(2**bits, dtype=np.uint8)[None].repeat(3, axis=0)
     file = Image.fromarray(labels)
-    file.putpalette(image.colour_map()[: 3 * 2**bits])
+    file.putpalette(label_map.colour_map()[: 3 * 2**bits])
     file.save(tmp_path / "mask.png", bits=bits)
-    found = image.read_label_map(tmp_path / "mask.png")
+    found = label_map.read_label_map(tmp_path / "mask.png")
     assert np.array_equal(found.labels, labels)
-    assert found.palette[: 3 * 2**bits] == image.colour_map()[: 3 * 2**bits]
+    assert found.palette[: 3 * 2**bits] == label_map.colour_map()[: 3 * 2**bits]
     assert len(found.palette) == 768
 
 
@@ -183,11 +183,11 @@ def test_a_paletted_file_of_few_bits_keeps_its_labels_and_colours(bits, tmp_path
 def test_a_mask_with_colours_or_16_bits_is_refused_with_its_mode(mode, tmp_path):
     Image.new(mode, (6, 4)).save(tmp_path / "mask.png")
     with pytest.raises(InputError, match=rf"mask.png: expected a label map .*, found mode {mode}$"):
-        image.read_label_map(tmp_path / "mask.png")
+        label_map.read_label_map(tmp_path / "mask.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-@pytest.mark.parametrize("read", [image.read_image, image.read_label_map])
+@pytest.mark.parametrize("read", [image.read_image, label_map.read_label_map])
 def test_a_truncated_file_is_named_and_never_half_read(read, suffix, tmp_path, picture):
     path = tmp_path / f"frame.{suffix}"
     Image.fromarray(picture[..., 0]).save(path)
@@ -198,7 +198,7 @@ def test_a_truncated_file_is_named_and_never_half_read(read, suffix, tmp_path, p
             read(path)
 
 
-@pytest.mark.parametrize("read", [image.read_image, image.read_label_map, image.image_size])
+@pytest.mark.parametrize("read", [image.read_image, label_map.read_label_map, image.image_size])
 def test_an_absent_file_or_a_text_is_named(read, tmp_path):
     with pytest.raises(InputError, match=r"none\.png: no such file$"):
         read(tmp_path / "none.png")
@@ -288,12 +288,12 @@ def test_a_mask_is_turned_only_if_its_own_exif_says_so(orientation, mode, tmp_pa
         exif[0x0112] = orientation
     mask = Image.fromarray(labels)
     if mode == "P":
-        mask.putpalette(image.colour_map())
+        mask.putpalette(label_map.colour_map())
     mask.save(tmp_path / "mask.png", exif=exif)
-    found = image.read_label_map(tmp_path / "mask.png")
+    found = label_map.read_label_map(tmp_path / "mask.png")
     assert np.array_equal(found.labels, np.rot90(labels, {3: 2, 6: -1}.get(orientation, 0)))
-    assert found.palette == (image.colour_map() if mode == "P" else None)
-    assert label_map.mask_size(tmp_path / "mask.png") == found.labels.shape
+    assert found.palette == (label_map.colour_map() if mode == "P" else None)
+    assert mask_files.mask_size(tmp_path / "mask.png") == found.labels.shape
 
 
 def test_a_damaged_exif_turns_nothing(tmp_path, picture):
@@ -328,12 +328,12 @@ def test_transparent_pixels_are_refused_and_an_opaque_picture_with_alpha_is_not(
 def test_several_pictures_in_a_file_are_refused(tmp_path):
     pages = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
-    for read in (image.read_image, image.read_label_map, image.image_size):
+    for read in (image.read_image, label_map.read_label_map, image.image_size):
         with pytest.raises(InputError, match=r"stack.tif: expected one picture in a file, found 2"):
             read(tmp_path / "stack.tif")
 
 
-@pytest.mark.parametrize("read", [image.read_label_map, label_map.mask_size])
+@pytest.mark.parametrize("read", [label_map.read_label_map, mask_files.mask_size])
 def test_a_mask_in_a_lossy_format_is_refused_whatever_it_is_called(read, tmp_path):
     mask = Image.fromarray((RAMP > 99) * np.uint8(255))
     mask.save(tmp_path / "mask.jpg")
@@ -349,11 +349,11 @@ def test_a_mask_of_1_bit_is_white_on_black(tmp_path):
     Image.fromarray(RAMP > 99).save(tmp_path / "mask.png")
     with Image.open(tmp_path / "mask.png") as file:
         assert file.mode == "1"
-    assert np.array_equal(image.read_label_map(tmp_path / "mask.png").labels, (RAMP > 99) * 255)
+    assert np.array_equal(label_map.read_label_map(tmp_path / "mask.png").labels, (RAMP > 99) * 255)
 
 
 def as_numbered(*maps: list[int], **options) -> list[list[int]]:
-    numbering = image.Numbering(**options)
+    numbering = label_map.Numbering(**options)
     return [numbering.read(np.array([labels], dtype=np.uint8), f"{t}.png")[0].tolist() for t, labels in enumerate(maps)]
 
 
@@ -429,12 +429,12 @@ def test_a_mask_named_like_the_frames_around_it_is_noticed(tmp_path, picture):
     paths = [tmp_path / f"{i:05d}.png" for i in range(5)]
     for path in paths:
         Image.fromarray(large).save(path)
-    assert image.masks_among(paths) == []
+    assert image_folder.masks_among(paths) == []
     mask = np.zeros_like(large)
     mask[20:90, 30:99] = (200, 20, 20)
     Image.fromarray(mask).save(paths[0])
     Image.fromarray(np.zeros_like(large)).save(paths[3])  # a black frame
-    assert image.masks_among(paths) == [paths[0]]
+    assert image_folder.masks_among(paths) == [paths[0]]
     for path in paths:
         Image.fromarray(mask).save(path)
-    assert image.masks_among(paths) == []
+    assert image_folder.masks_among(paths) == []

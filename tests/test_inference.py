@@ -10,7 +10,7 @@ from conftest import build_light_network
 from model import VideoSegmenter
 from model.plain import aggregate_plainly, decode_plainly, encode_value_plainly, read_plainly, segment_plainly
 from model.similarity import SIMILARITIES
-from util.image import resize_labels
+from util.label_map import resize_labels
 from util.tensors import (
     normalise,
     one_hot,

@@ -10,9 +10,11 @@ import pytest
 from films import SIZE, square
 from PIL import Image, ImageColor, ImageDraw
 
-from dataset.label_map import MaskReader, list_masks, mask_size, parse_colour
+from dataset.colours import parse_colour
+from dataset.mask_files import list_masks, mask_size
+from dataset.mask_reader import MaskReader
 from util.errors import InputError
-from util.image import colour_map, write_label_map
+from util.label_map import colour_map, write_label_map
 
 ONE, TWO, THREE = square((4, 4)), square((4, 4), (30, 20)), square((4, 4), (30, 20), (44, 4))
 OURS = np.frombuffer(colour_map(), np.uint8).reshape(256, 3)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dataset.layouts import LAYOUTS, layout_videos
 from dataset.shapes import decode_rle, encode_rle
-from util.image import write_label_map
+from util.label_map import write_label_map
 
 MASKS = 8  # of a video
 VIDEOS = {"cat": (1, 2, 3), "dog": (1,)}  # and their objects

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluation.scores as scoring
-from dataset.benchmarks import ScoredObject
 from dataset.video import Video
+from dataset.youtube import ScoredObject
 from evaluation import metrics
+from evaluation.score_tables import davis_scores, youtube_scores
+from evaluation.scores import FrameScores, score_videos
+from evaluation.scoring_jobs import davis_jobs, youtube_jobs
 from util.errors import InputError
-from util.image import colour_map, write_label_map
+from util.label_map import colour_map, write_label_map
 
 DAVIS_HEADER = "J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay"
 
@@ -189,8 +191,8 @@ def test_davis_scores_the_first_objects_in_all_frames_but_two(union, truth_ids, 
             pairs = zip(of_object(truth, number)[1:-1], of_object(results, number)[1:-1], strict=True)
             expected[name, str(number)] = np.array([naive_scores(*pair) for pair in pairs])  # (T, 2)
 
-    jobs = scoring.davis_jobs(videos, tmp_path / "results")
-    found = scoring.davis_scores(scoring.score_videos(jobs, processes=1))
+    jobs = davis_jobs(videos, tmp_path / "results")
+    found = davis_scores(score_videos(jobs, processes=1))
     assert [(name, number) for name in found["sequences"] for number in found["sequences"][name]["objects"]] == list(expected)
     for column, measure in enumerate("JF"):
         for (name, number), scores in expected.items():
@@ -218,7 +220,7 @@ def test_davis_scores_the_first_objects_in_all_frames_but_two(union, truth_ids, 
 def test_a_video_without_a_frame_between_the_first_and_the_last_is_refused(tmp_path):
     video = write_video(tmp_path, "brief", *patches(0, 4, [0, 1]).reshape(2, 2, 12, 20))
     with pytest.raises(InputError, match="brief: expected ground truth of at least 3 frames, found 2"):
-        scoring.davis_jobs([video], tmp_path / "results")
+        davis_jobs([video], tmp_path / "results")
 
 
 def test_a_frame_without_truth_is_named(demo_data, results, tmp_path, script, capsys):
@@ -351,8 +353,8 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
                 pairs = [naive_scores(truth[frame] == number, masks[frame] == number) for frame in entry.frames[1:]]
                 expected[f"{name}_{number}"] = (entry.category, *np.mean(pairs, axis=0))
 
-    jobs = scoring.youtube_jobs(videos, YOUTUBE_META, tmp_path / "results")
-    found = scoring.youtube_scores(scoring.score_videos(jobs, processes=1), YOUTUBE_META, seen)
+    jobs = youtube_jobs(videos, YOUTUBE_META, tmp_path / "results")
+    found = youtube_scores(score_videos(jobs, processes=1), YOUTUBE_META, seen)
     assert found["objects"].keys() == expected.keys()
     parts = {"J_seen": [], "F_seen": [], "J_unseen": [], "F_unseen": []}
     for name, (category, j, f) in expected.items():
@@ -367,16 +369,15 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
 
 def test_a_youtube_part_that_scores_0_still_counts():
     scores = {
-        f"a/{n}": {n: scoring.FrameScores(*[np.full(3, score)] * 2, *[np.full(3, True)] * 2)}
-        for n, score in ((2, 0.0), (7, 1.0))
+        f"a/{n}": {n: FrameScores(*[np.full(3, score)] * 2, *[np.full(3, True)] * 2)} for n, score in ((2, 0.0), (7, 1.0))
     }
-    assert scoring.youtube_scores(scores, YOUTUBE_META, {"gear"})["global"]["G"] == 0.5
+    assert youtube_scores(scores, YOUTUBE_META, {"gear"})["global"]["G"] == 0.5
 
 
 def test_youtube_truth_that_lacks_a_scored_frame_is_named(tmp_path):
     truth = write_masks(tmp_path / "truth", by_number(patches(0, 4, [0, 1])))
     with pytest.raises(InputError, match="b: expected ground truth for frame 00020, found none"):
-        scoring.youtube_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
+        youtube_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
 
 
 @pytest.fixture

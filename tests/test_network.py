@@ -11,10 +11,11 @@ import torchvision
 from conftest import REAL_DATA, build_light_network
 
 from model import STCN, NetworkConfig, VideoSegmenter, load_network, save_network
-from model.fast import FusedBlock, WinogradConv, describe_arithmetic
+from model.fast import FusedBlock, describe_arithmetic
 from model.modules import ASPP, CBAM, ResBlock
 from model.network import aggregate, soft_aggregate
 from model.resnet import BACKBONES, ResNetStages
+from model.winograd import WinogradConv
 from util.device import fastest_format
 from util.errors import InputError
 

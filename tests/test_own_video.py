@@ -15,11 +15,12 @@ from conftest import PALETTE
 from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
-from dataset.video_file import VideoFile, one_video, open_video
+from dataset.own_video import one_video, open_video
+from dataset.video_file import VideoFile
 from model import VideoSegmenter, blend
 from util.ahead import read_ahead
 from util.errors import InputError
-from util.image import read_label_map, write_label_map
+from util.label_map import read_label_map, write_label_map
 
 
 @pytest.mark.parametrize("gop", [1, 12, 250])

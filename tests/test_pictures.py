@@ -5,8 +5,9 @@ import pytest
 import show_results
 from PIL import Image
 
-from dataset.benchmarks import davis_videos
-from util.image import read_image, write_label_map
+from dataset.davis import davis_videos
+from util.image import read_image
+from util.label_map import write_label_map
 from util.picture import overlay, sheet
 
 

@@ -14,12 +14,14 @@ from PIL import Image
 
 from dataset import preparation
 from dataset.archives import Archive
-from dataset.benchmarks import davis_videos, youtube_videos
+from dataset.davis import davis_videos
 from dataset.preparation import Placement, convert_image, convert_mask, map_parallel, place
 from dataset.static import StaticClips
 from dataset.vos import VideoClips
+from dataset.youtube import youtube_videos
 from util.errors import InputError
-from util.image import object_ids, read_image, read_label_map
+from util.image import read_image
+from util.label_map import object_ids, read_label_map
 
 LABELS = np.zeros((6, 8), np.uint8)
 LABELS[1:4, 2:5], LABELS[4:, 6:] = 2, 7  # sparse ids

@@ -8,7 +8,8 @@ import torch
 from films import noise, square, write_film
 from PIL import Image
 
-from dataset.video_file import FrameFolder, VideoFile
+from dataset.frame_folder import FrameFolder
+from dataset.video_file import VideoFile
 from evaluation.propagate import Propagation
 from evaluation.sureness import EDGE, agreement, edge_margin
 from model import VideoSegmenter, blend

@@ -13,10 +13,13 @@ import report
 from conftest import write_video
 from PIL import Image
 
-import evaluation.scores as scoring
-from dataset.benchmarks import davis_videos
+from dataset.davis import davis_videos
 from evaluation.metrics import score_masks
-from util.image import read_image, write_label_map
+from evaluation.score_tables import davis_scores
+from evaluation.scores import score_videos
+from evaluation.scoring_jobs import davis_jobs
+from util.image import read_image
+from util.label_map import write_label_map
 
 VOID = {"meta", "img"}
 
@@ -84,8 +87,8 @@ def moved(davis, tmp_path) -> Path:
 
 
 def scores_of(results: Path, davis: Path, year: int = 2017) -> dict:
-    jobs = scoring.davis_jobs(davis_videos(davis, year=year), results)
-    return scoring.davis_scores(scoring.score_videos(jobs, processes=1, shown=False))
+    jobs = davis_jobs(davis_videos(davis, year=year), results)
+    return davis_scores(score_videos(jobs, processes=1, shown=False))
 
 
 def figures(entry: dict) -> list[float]:

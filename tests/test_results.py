@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from conftest import PALETTE, write_video
 
-from dataset.benchmarks import davis_videos, youtube_videos
+from dataset.davis import davis_videos
 from dataset.video import Video
+from dataset.youtube import youtube_videos
 from evaluation.results import RECORD_FORMAT, RECORD_VERSION, ResultFolder, read_record
 from util.errors import InputError
-from util.image import write_label_map
+from util.label_map import write_label_map
 
 LENGTHS = {"ant": 3, "bee": 4}
 

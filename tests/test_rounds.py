@@ -10,7 +10,7 @@ import torch
 from conftest import run_script
 from PIL import Image
 
-from dataset.benchmarks import davis_videos
+from dataset.davis import davis_videos
 from dataset.robot import UNMARKED
 from evaluation.cut import cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks

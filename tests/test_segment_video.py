@@ -26,7 +26,8 @@ from evaluation.propagate import Propagation
 from model import VideoSegmenter, load_for_inference
 from util.errors import InputError
 from util.film import Film
-from util.image import read_image, read_label_map, write_label_map
+from util.image import read_image
+from util.label_map import read_label_map, write_label_map
 from util.picture import cut_out
 
 RESULTS = ["masks", "overlay.mp4", "segment_video.json", "sheet.png"]
@@ -795,7 +796,7 @@ def interrupt_after(done: list, number: int, image: np.ndarray, labels: np.ndarr
 
 
 def test_propagation_goes_on_from_its_state(light_network, tmp_path):
-    from dataset.video_file import FrameFolder
+    from dataset.frame_folder import FrameFolder
 
     video = FrameFolder(write_folder(tmp_path / "frames", 7))
     masks = {1: square((4, 4)), 3: np.where(square((8, 4)) == 1, np.uint8(3), np.uint8(0)), 4: square((30, 10), (8, 20))}

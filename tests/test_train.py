@@ -22,6 +22,7 @@ import train
 from model import checkpoint, load_network, save_network
 from model.released import from_released, to_released
 from training import step
+from training.flags import FINETUNING
 from training.loop import EXIT_DIVERGED
 from training.start import checkpoints_in, prepare_others_filter
 from util.distributed import EXIT_STOPPED
@@ -515,10 +516,10 @@ def test_own_videos_give_scores_as_it_trains_and_choose_the_best_network(run, ow
 def test_fine_tuning_has_defaults_of_its_own_that_flags_override(light_file, own_data, script, tmp_path, monkeypatch, capsys):
     def parsed(*flags: object):
         monkeypatch.setattr(sys, "argv", ["train.py", "--id", "x", *map(str, flags)])
-        return train.parse()
+        return train.parse(train.parser())
 
     found = parsed("--finetune", light_file, "--batch_size", 2, "--lr", 0.5)
-    expected = {**train.FINETUNING, "batch_size": 2, "lr": 0.5, "load_network": str(light_file)}
+    expected = {**FINETUNING, "batch_size": 2, "lr": 0.5, "load_network": str(light_file)}
     assert {name: getattr(found, name) for name in expected} == expected
     assert parsed("--load_network", light_file).schedule == "step"
     with pytest.raises(train.InputError, match="--finetune: cannot be combined with --load_network"):

@@ -16,13 +16,14 @@ import torch
 from conftest import write_video
 from PIL import Image
 
-from dataset.benchmarks import davis_videos, read_image_set
 from dataset.clip import Clip, appears_first, make_clip
+from dataset.davis import davis_videos
 from dataset.sampling import Batch, Draws, Schedule, load
 from dataset.shared_memory import refuse_if_few_files, refuse_if_short
 from dataset.sources import YOUTUBE_LIST, add_sampling_flags, sampling_options, stage_sources, static_sources, stays_in_size
 from dataset.stages import STAGES, max_skip
 from dataset.static import StaticClips
+from dataset.video_names import read_image_set
 from dataset.vos import VideoClips, paper_frames, released_frames
 from training.config import Objective
 from training.step import training_step

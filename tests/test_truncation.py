@@ -10,7 +10,7 @@ from films import noisy, square, write_film
 from dataset.truncation import missing_bytes
 from dataset.video_file import DamagedVideoError, VideoFile
 from util.errors import InputError
-from util.image import write_label_map
+from util.label_map import write_label_map
 
 FRAMES = 40
 FAST = {"movflags": "faststart"}

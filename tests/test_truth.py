@@ -9,12 +9,13 @@ import pytest
 from conftest import PALETTE, write_video
 from PIL import Image
 
-from dataset.benchmarks import davis_videos, youtube_videos
+from dataset.davis import davis_videos
+from dataset.own_video import open_video
 from dataset.sources import own_videos
-from dataset.video_file import open_video
-from evaluation.scores import long_enough
+from dataset.youtube import youtube_videos
+from evaluation.scoring_jobs import long_enough
 from util.errors import InputError
-from util.image import write_label_map
+from util.label_map import write_label_map
 
 
 def labels(t: int) -> np.ndarray:

@@ -8,10 +8,12 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
-from dataset.benchmarks import annotated_objects, davis_videos, read_image_set, read_youtube_meta, youtube_videos
+from dataset.davis import davis_videos
+from dataset.video_names import read_image_set
 from dataset.vos import VideoClips
+from dataset.youtube import annotated_objects, read_youtube_meta, youtube_videos
 from util.errors import InputError
-from util.image import colour_map, read_label_map, write_label_map
+from util.label_map import colour_map, read_label_map, write_label_map
 
 SIZE = (24, 32)
 

@@ -11,7 +11,7 @@ from evaluation.run import segmenter_of
 from model import VideoSegmenter
 from model.views import MultiViewSegmenter, View
 from util.errors import InputError
-from util.image import resize_labels
+from util.label_map import resize_labels
 from util.tensors import normalise, resize_image, resize_probabilities, shorter_side_size
 
 SIZE = (60, 90)

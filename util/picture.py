@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from util.errors import InputError
 from util.files import refuse_existing, write_atomically
-from util.image import IGNORED, colour_map, read_image, size_text
+from util.image import read_image, size_text
+from util.label_map import IGNORED, colour_map
 
 MARK, AFTER_HEADER = b"Software\0STCN", 33  # a text in our PNGs, and the bytes before it
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)

@@ -18,8 +18,7 @@ from dataset.sources import add_crop_flag, add_data_flags, data_roots
 from model import STCN, load_for_inference, load_network, save_network
 from scripts.benchmark.against import measure_against
 from scripts.benchmark.made_up import STRIPES
-from scripts.benchmark.parts import measure_parts, measure_read, measure_training
-from scripts.benchmark.samples import measure_data
+from scripts.benchmark.parts import measure_data, measure_parts, measure_read, measure_training
 from scripts.benchmark.videos import PARTS, VideoJob, measure_growth, measure_long_video, measure_video
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors

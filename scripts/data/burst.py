@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataset.label_map import MOST_OBJECTS, MaskReader, in_front
 from dataset.layouts import LAYOUTS
+from dataset.mask_files import MOST_OBJECTS, in_front
+from dataset.mask_reader import MaskReader
 from dataset.shapes import LARGEST, LAYOUT_ERRORS, decode_rle, encode_rle
 from util.errors import InputError, one_line_errors, shorten
 from util.files import path_in, read_json, refuse_existing, write_text
 from util.flags import DefaultsFormatter, Parser, first_line
-from util.image import colour_map, size_text, write_label_map
+from util.image import size_text
+from util.label_map import colour_map, write_label_map
 from util.progress import progress_bar
 
 

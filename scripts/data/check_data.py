@@ -20,23 +20,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.benchmarks import davis_places, davis_videos, is_sparse, read_image_set, youtube_videos
-from dataset.label_map import MaskReader, list_masks, mask_size
+from dataset.davis import davis_places, davis_videos
 from dataset.layouts import LAYOUTS, Layout, layout_names, layout_videos
+from dataset.mask_files import list_masks, mask_size
+from dataset.mask_reader import MaskReader
 from dataset.sources import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
+from dataset.video_names import read_image_set
+from dataset.youtube import is_sparse, youtube_videos
 from util.ahead import map_parallel
 from util.errors import InputError, one_line_errors
 from util.files import subfolders
 from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, worker_count
-from util.image import (
-    image_size,
-    list_frames,
-    list_images,
-    read_grey,
-    read_image,
-    refuse_twins,
-    size_text,
-)
+from util.image import image_size, read_grey, read_image, size_text
+from util.image_folder import list_frames, list_images, refuse_twins
 from util.progress import progress_bar
 
 STATIC_PAIRS = {"fss": 10_000, "DUTS-TR": 10_553, "DUTS-TE": 5_019, "ecssd": 1_000, "BIG_small": 150, "HRSOD_small": 2_010}

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import cv2
 
+from dataset.frame_folder import FrameFolder
 from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.video_file import FrameFolder, VideoFile, one_video, open_video
+from dataset.own_video import one_video, open_video
+from dataset.video_file import VideoFile
 from util.errors import InputError, one_line_errors, print_note
 from util.files import one_line_for, path_in, refuse_foreign, write_new
 from util.flags import DefaultsFormatter, Parser, first_line
-from util.image import colour_map, write_label_map
+from util.label_map import colour_map, write_label_map
 from util.progress import progress_bar
 
 

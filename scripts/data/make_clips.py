@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 
 from dataset.generated import Writer, add_generation_flags, generate
-from dataset.label_map import MOST_OBJECTS, MaskReader
+from dataset.mask_files import MOST_OBJECTS
+from dataset.mask_reader import MaskReader
 from dataset.sources import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors

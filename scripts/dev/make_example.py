@@ -13,8 +13,9 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import numpy as np
 from PIL import Image
 
-from dataset.benchmarks import add_videos_flags, davis_videos
+from dataset.davis import davis_videos
 from dataset.video import Video
+from dataset.video_names import add_videos_flags
 from model import STCN, VideoSegmenter, load_for_inference
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically

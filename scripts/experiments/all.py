@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dataset.benchmarks import davis_videos
+from dataset.davis import davis_videos
 from scripts.experiments.common import LIGHT
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import evaluation.scores as scoring
-from dataset.benchmarks import add_videos_flags, davis_videos
+from matplotlib.axes import Axes
+
+from dataset.davis import davis_videos
 from dataset.video import Video
+from dataset.video_names import add_videos_flags
 from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
+from evaluation.score_tables import davis_scores
+from evaluation.scores import score_videos
+from evaluation.scoring_jobs import davis_jobs, long_enough
 from evaluation.tables import Row, write_json
 from model import STCN, load_for_inference
 from model.checkpoint import digest
@@ -78,6 +83,14 @@ def settings_of(model: str, arguments: argparse.Namespace, *names: str) -> dict[
     return {"model": digest(model), **{name: getattr(arguments, name) for name in ("year", "size", *names)}}
 
 
+def draw_curve(axes: Axes, rows: Sequence[Row], number: str, **look: Any) -> None:
+    """A curve of J&F over frames per second, each of whose points says this number of its row."""
+    points = [(row["frames/s"], row["J&F"]) for row in rows]
+    axes.plot(*zip(*points, strict=True), **look)
+    for row, point in zip(rows, points, strict=True):
+        axes.annotate(str(row[number]), point, textcoords="offset points", xytext=(6, 5))
+
+
 def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Namespace, **options: Any) -> Row:
     """Segment the videos into `folder`, as eval_davis.py does: J&F, J and F in percent, and frames per second of processing.
 
@@ -103,7 +116,7 @@ def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Nam
         raise InputError(f"{folder}: {summary.failures[0] if summary else 'not finished'}")
     if summary.frames:
         write_json(speed, {"frames/s": summary.frames / summary.seconds})
-    tree = scoring.davis_scores(scoring.score_videos(scoring.davis_jobs(scoring.long_enough(videos), results.masks)))
+    tree = davis_scores(score_videos(davis_jobs(long_enough(videos), results.masks)))
     total = tree["global"]
     figures = {"J&F": total["J&F"], "J": total["J"]["mean"], "F": total["F"]["mean"]}
     return {name: 100 * value for name, value in figures.items()} | (read_json(speed) if speed.is_file() else {})

@@ -29,7 +29,8 @@ from model.similarity import affinity, similarity
 from scripts.experiments.common import experiment_parser, labels_of, network_of, settings_of, videos_of
 from util.errors import InputError, one_line_errors
 from util.flags import fraction, non_negative_int, positive_int
-from util.image import object_ids, read_image, resize_labels
+from util.image import read_image
+from util.label_map import object_ids, resize_labels
 from util.picture import sheet, write_picture
 from util.tensors import STRIDE, normalise, padding_to_stride, resize_image, shorter_side_size
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from evaluation.tables import Row, grey, report
-from scripts.experiments.common import experiment_parser, labels_of, network_of, score, videos_of
+from scripts.experiments.common import draw_curve, experiment_parser, labels_of, network_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import positive_int
 
@@ -35,8 +35,8 @@ def main() -> None:
             for last in (True, False):
                 place = folder / label / f"every_{every}{'_last' if last else ''}"
                 found = score(model, videos, place, arguments, memory_every=every, include_last=last)
-                how = {"network": label, "arch": config.arch, "similarity": config.similarity, "every": every, "last": last}
-                rows.append({**how, **found})
+                run = {"network": label, "arch": config.arch, "similarity": config.similarity, "every": every, "last": last}
+                rows.append({**run, **found})
     report(folder, "schedules", "Tables 1, 8 and 9: what is remembered", rows, draw(rows))
 
 
@@ -48,11 +48,8 @@ def draw(rows: list[Row]) -> Figure:
     for i, network in enumerate(networks):
         for last in (True, False):  # open marks and filled ones
             found = [row for row in rows if (row["network"], row["last"]) == (network, last)]
-            speeds, scores = [row["frames/s"] for row in found], [row["J&F"] for row in found]
             look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 8, "markerfacecolor": "white" if last else None}
-            axes.plot(speeds, scores, label=f"{network}{' + last' if last else ''}", **look, **grey(i))
-            for row, x, y in zip(found, speeds, scores, strict=True):
-                axes.annotate(str(row["every"]), (x, y), textcoords="offset points", xytext=(6, 5))
+            draw_curve(axes, found, "every", label=f"{network}{' + last' if last else ''}", **look, **grey(i))
     axes.set(xlabel="frames per second", ylabel="J&F, %", title="numbers: a memory frame every so many frames")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper")

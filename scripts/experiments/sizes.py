@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from evaluation.flags import LARGEST_SIZE, SMALLEST_SIZE
 from evaluation.tables import Row, grey, report
-from scripts.experiments.common import experiment_parser, labels_of, score, videos_of
+from scripts.experiments.common import draw_curve, experiment_parser, labels_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import int_between
 
@@ -47,9 +47,7 @@ def draw(rows: list[Row]) -> Figure:
     axes = figure.subplots()
     for i, network in enumerate(dict.fromkeys(row["network"] for row in rows)):
         found = [row for row in rows if row["network"] == network]
-        axes.plot([row["frames/s"] for row in found], [row["J&F"] for row in found], marker="o", label=network, **grey(i))
-        for row in found:
-            axes.annotate(str(row["size"]), (row["frames/s"], row["J&F"]), textcoords="offset points", xytext=(6, 5))
+        draw_curve(axes, found, "size", marker="o", label=network, **grey(i))
     low, high = axes.get_ylim()
     axes.set_ylim(low - 2, high + 2)  # else a tenth of a point looks like a cliff
     axes.set(xlabel="frames per second", ylabel="J&F, %", title="numbers: pixels of the shorter side")

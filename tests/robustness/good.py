@@ -13,7 +13,7 @@ from films import noise, write_film
 from PIL import Image
 
 from model import save_network
-from util.image import write_label_map
+from util.label_map import write_label_map
 
 SIZE = (48, 64)
 

@@ -37,9 +37,9 @@ from test_train import assert_same_run
 
 from annotation.export import export
 from annotation.session import Session
-from dataset.video_file import FrameFolder
+from dataset.frame_folder import FrameFolder
 from evaluation.propagate import Snapshots
-from util.image import write_label_map
+from util.label_map import write_label_map
 
 PATIENCE = 120  # seconds
 

@@ -29,7 +29,7 @@ from annotation.schema import OPERATIONS
 from annotation.server import build_app
 from annotation.session import Session
 from annotation.worker import Worker
-from dataset.video_file import open_video
+from dataset.own_video import open_video
 from evaluation.cut import cut_from_scribbles
 from util.errors import InputError
 

@@ -18,7 +18,8 @@ from films import square
 from PIL import Image
 
 from annotation.session import Session
-from dataset.video_file import VideoFile, open_video
+from dataset.own_video import open_video
+from dataset.video_file import VideoFile
 from evaluation.results import read_record
 from model import load_network
 from model.scribble import ScribbleNetwork, save_scribble_network

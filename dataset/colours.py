@@ -1,0 +1,72 @@
+"""The colours of masks, as numbers 0xRRGGBB."""
+
+import numpy as np
+from PIL import ImageColor
+
+from util.errors import InputError
+from util.label_map import WHITE, colour_map
+
+BLACK, PURE_WHITE, CLEAR = 0, 0xFFFFFF, -1  # colours as 0xRRGGBB; `CLEAR` is transparent
+NEAR = 16  # two colours that differ by less in each channel were one once: those of our palette differ by 32 or more
+NAMES = {BLACK: "black", PURE_WHITE: "white"}
+
+
+def parse_colour(text: str) -> int:
+    """A colour as 0xRRGGBB, from its name, `#rrggbb` or a grey value from 0 to 255; raises `InputError` if it is none."""
+    if text.isdecimal() and len(text) < 4 and int(text) <= 255:
+        return int(text) * 0x010101
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise InputError(f"expected a colour (white, #ffffff or 255), found {text}") from error
+    return red << 16 | green << 8 | blue
+
+
+def codes_of(palette: bytes) -> np.ndarray:
+    """A palette as colours (N,) 0xRRGGBB."""
+    return np.frombuffer(palette, np.uint8).reshape(-1, 3).astype(np.int64) @ [1 << 16, 1 << 8, 1]
+
+
+OURS = {code: i for i, code in enumerate(codes_of(colour_map()).tolist()) if i}
+IGNORED_COLOUR = next(code for code, i in OURS.items() if i == WHITE)
+
+
+def completed_palette(codes: dict[int, int]) -> bytes:
+    """A palette, 768 bytes, with these colours by id; ids without one, or with black, get ours, or one that is not taken."""
+    ours, taken = {i: code for code, i in OURS.items()}, set(codes.values())
+    result = [codes.get(0, BLACK)]
+    for number in range(1, 256):
+        code = codes.get(number, BLACK)
+        if code == BLACK:
+            code = next((other for other in (ours[number], *OURS, PURE_WHITE) if other not in taken), ours[number])
+            taken.add(code)
+        result.append(code)
+    return b"".join(code.to_bytes(3, "big") for code in result)
+
+
+def colour_name(code: int) -> str:
+    return NAMES.get(int(code), f"#{int(code):06x}")
+
+
+def colour_distance(one: int, other: int) -> int:
+    return max(abs((one >> shift & 255) - (other >> shift & 255)) for shift in (0, 8, 16))
+
+
+def red_and_blue_swapped(code: int) -> int:
+    """The colour with red and blue exchanged, as OpenCV's BGR read as RGB."""
+    return (code & 255) << 16 | code & 0xFF00 | code >> 16
+
+
+def brightness_range(code: int) -> range:
+    """What a colour may be in greyscale, by the rule that most programs follow."""
+    grey = round(0.299 * (code >> 16) + 0.587 * (code >> 8 & 255) + 0.114 * (code & 255))
+    return range(grey - 1, grey + 2)
+
+
+def are_grey(codes: np.ndarray) -> bool:
+    return bool((codes == (codes & 255) * 0x010101).all())
+
+
+def says_more_than_indices(palette: np.ndarray) -> bool:
+    """Whether colours say more than indices: not a grey ramp, nor all the same."""
+    return len(np.unique(palette)) > 1 and not (are_grey(palette) and (np.diff(palette) > 0).all())

@@ -1,0 +1,183 @@
+"""A film before a frame of it is decoded: what its packets tell of its streams and times, and whether it is cut short."""
+
+import contextlib
+import math
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+from av.container import InputContainer
+from av.error import ArgumentError, FFmpegError, InvalidDataError
+from av.stream import Disposition
+
+from dataset.truncation import missing_bytes
+from util.errors import InputError
+
+TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), with trailing error correction
+FEW = 8  # frames at the start, whose times of decoding may go back a little
+CLEAR = "is transparent in parts, which is ignored"
+HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
+PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
+CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with a cover: not of lists of other files
+    "mov,matroska,avi,mpegts,mpegtsraw,mpeg,asf,flv,ogg,mxf,nut,wtv,dv,rm,gxf,swf,nsv,cine,gif,apng,"
+    "ivf,obu,av1,h261,h263,h264,hevc,vvc,m4v,mpegvideo,vc1,mjpeg,yuv4mpegpipe,dirac,cavsvideo,dnxhd,mp3,flac,wav,aac"
+)
+ONE_FILE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+
+
+class FilmPackets(NamedTuple):
+    """What the packets of a film tell."""
+
+    stream: int
+    stamps: list[int | None]  # times in units of `time_base`, in the order of the file
+    keys: list[int]  # times of keyframes
+    doubtful: list[int]  # times of packets that FFmpeg marks as damaged
+    goes_back: bool  # times of decoding do, and far, as where films were joined
+    time_base: Fraction
+    rate: Fraction  # nominal frames per second
+    reorders: bool  # frames may be shown in another order than they are decoded
+    pixel: Fraction  # a pixel's width divided by its height
+    container: str  # FFmpeg's name of the kind of file
+    cut: str | None  # why the file seems to end too early
+    errors: list[str]  # what FFmpeg says
+    notes: list[str]  # for the user
+
+
+@dataclass
+class _Track:
+    """One of a film's video streams."""
+
+    index: int
+    area: int  # pixels
+    is_picture: bool  # a cover or a thumbnail
+    is_default: bool
+    stamps: list[int | None] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    doubtful: list[int] = field(default_factory=list)
+    first: float = math.inf  # times of decoding
+    last: float = -math.inf
+    goes_back: bool = False
+
+    @classmethod
+    def of(cls, stream: av.VideoStream) -> "_Track":
+        has = {kind.name for kind in Disposition if stream.disposition & kind}
+        area = stream.codec_context.width * stream.codec_context.height
+        return cls(stream.index, area, bool(has & PICTURES), "default" in has)
+
+    def add(self, packet: av.Packet) -> None:
+        self.stamps.append(packet.pts)
+        if packet.dts is not None:
+            self.first = min(self.first, packet.dts)
+            self.goes_back |= len(self.stamps) > FEW and 2 * packet.dts < self.first + self.last
+            self.last = packet.dts
+        if packet.pts is not None:
+            self.doubtful += [packet.pts] if packet.is_corrupt else []
+            self.keys += [packet.pts] if packet.is_keyframe else []
+
+
+def read_packets(path: Path) -> FilmPackets:
+    """Read all packets of a film.  Raises `InputError` naming the file if FFmpeg finds no video in it."""
+    with _errors_of_ffmpeg() as errors, opened(path) as (container, _):
+        streams = {stream.index: stream for stream in container.streams.video}
+        tracks = {index: _Track.of(stream) for index, stream in streams.items()}
+        end = None
+        for packet in container.demux(*streams.values()):
+            if packet.size and not packet.is_discard:
+                tracks[packet.stream.index].add(packet)
+                end = packet.pos
+        track, others = _main_track(tracks.values(), path)
+        stream, kind = streams[track.index], container.format.name
+        cut = _cut(path, kind, end) if track.stamps else None
+        if kind == "gif" and len(track.stamps) < stream.frames:  # FFmpeg joins those without a delay
+            cut = f"{len(track.stamps)} of {stream.frames} pictures have a time; save it with a delay for each"
+        stamped = any(stamp is not None for stamp in track.stamps)
+        if stamped and track.doubtful[-1:] == track.stamps[-1:]:
+            cut = cut or "the file is cut short"
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        pixel = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+        notes = [f"holds {1 + others} videos; this is the largest, stream {track.index}"] if others else []
+        notes += [CLEAR] if {"alpha_mode", "ALPHA_MODE"} & {*stream.metadata} else []  # VP8 and VP9 hide it from FFmpeg
+        notes += _what_is_lost(stream.codec_context.color_trc, pixel)
+        return FilmPackets(
+            stream=track.index,
+            stamps=track.stamps,
+            keys=track.keys,
+            doubtful=track.doubtful,
+            goes_back=track.goes_back,
+            time_base=stream.time_base or 1 / rate,
+            rate=rate,
+            reorders=stream.codec_context.has_b_frames,
+            pixel=pixel,
+            container=kind,
+            cut=cut,
+            errors=[text.strip() for _, source, text in errors if source == kind],
+            notes=notes,
+        )
+
+
+def _main_track(tracks: Iterable[_Track], path: Path) -> tuple[_Track, int]:
+    """The track that a viewer would call the video, and the number of others that are as long."""
+    films = [track for track in tracks if not track.is_picture]
+    if not films:
+        raise InputError(f"{path}: expected a video, found only a picture that belongs to sound")
+    most = max(len(track.stamps) for track in films)
+    films = [track for track in films if 10 * len(track.stamps) >= most and (len(track.stamps) > 1 or most == 1)]
+    return max(films, key=lambda track: (track.area, track.is_default, -track.index)), len(films) - 1
+
+
+def _cut(path: Path, container: str, last_packet: int | None) -> str | None:
+    """A message that the file ends too early, or `None` if nothing shows that it does."""
+    if missing := missing_bytes(path):
+        return f"the file is cut short ({missing:,} bytes are missing)"
+    if container == "mpegts" and last_packet is not None:
+        rest = path.stat().st_size - last_packet
+        if all(rest % size for size in TS_PACKETS):
+            return "the file is cut short (it ends within a packet)"
+    return None
+
+
+def _what_is_lost(transfer: int, pixel: Fraction) -> list[str]:
+    """Notes on what frames in 8-bit RGB do not say."""
+    hdr = [f"is HDR ({HDR[transfer]}) and read without tone mapping, so its colours are pale"] if transfer in HDR else []
+    shape = f"has pixels of {pixel.numerator}:{pixel.denominator}: frames and masks have their own shape, films look right"
+    return [*hdr, *([shape] if pixel != 1 else [])]
+
+
+@contextlib.contextmanager
+def opened(path: Path, stream: int | None = None) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    """A film and one of its video streams (`None`: the first), as a context that turns FFmpeg's errors into `InputError`."""
+    try:
+        place = os.path.abspath(path)  # else `a:b.mp4` is a protocol
+        container = av.open(place, metadata_errors="replace", container_options=ONE_FILE)
+    except (FFmpegError, OSError) as error:
+        missing = missing_bytes(path) if isinstance(error, InvalidDataError) else 0
+        what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
+        if isinstance(error, ArgumentError):
+            what = "of a kind that is not read, or a list of other files; convert it to MP4 first"
+        what = "it is an archive; unpack it first" if zipfile.is_zipfile(path) else what
+        raise InputError(f"{path}: cannot read this video ({what})") from error
+    with container:
+        streams = {found.index: found for found in container.streams.video}
+        if not streams:
+            raise InputError(f"{path}: expected a video, found no video stream in it")
+        try:
+            yield container, streams[min(streams) if stream is None else stream]
+        except FFmpegError as error:
+            raise InputError(f"{path}: cannot read this video ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def _errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
+    """A list that collects the errors that FFmpeg logs in this context, as (level, component, text)."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=False) as found:
+            yield found
+    finally:
+        av.logging.set_level(before)

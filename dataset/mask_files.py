@@ -1,0 +1,179 @@
+"""The files of masks: where those of a video are, and what each holds, before anything is said about its meaning.
+
+A mask may be spread over one file for each object, as `<video>/<object>/00000.png` (SA-V).  Its path is then
+`<video>/*/00000.png`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from dataset.colours import BLACK, CLEAR, codes_of
+from util.errors import InputError
+from util.files import open_file, subfolders
+from util.image import open_image, refuse_lossy
+from util.image_folder import IMAGE_SUFFIXES, list_frames, natural_order
+from util.label_map import WHITE
+from util.orientation import upright_size
+
+MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
+EACH_OBJECT = "*"  # the name of the folder in the path of a mask that is spread over files
+MOST_OBJECTS = 254
+MODES = frozenset({"P", "PA", "1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # Pillow's
+
+
+def list_masks(folder: Path) -> dict[str, Path]:
+    """The masks of a video by frame: pictures in the folder, or else in one folder for each object.
+
+    Raises `InputError` if two files have the same stem.
+    """
+    if masks := list_frames(folder, suffixes=MASK_SUFFIXES):
+        return {path.stem: path for path in masks}
+    spread = [path for place in subfolders(folder) for path in list_frames(place, suffixes=MASK_SUFFIXES)]
+    return {path.stem: folder / EACH_OBJECT / path.name for path in sorted(spread, key=lambda path: natural_order(path.stem))}
+
+
+def mask_files(path: Path) -> list[Path]:
+    """The files of a mask, of which there may be none: itself, or one for each object."""
+    if path.parent.name != EACH_OBJECT:
+        return [path] if path.is_file() else []
+    files = (place / path.name for place in subfolders(path.parent.parent))
+    return [file for file in files if file.is_file()]
+
+
+def object_files(path: Path) -> dict[Path, int]:
+    """The files of a mask that is spread over one for each object, with their ids: the folders' numbers, or their order."""
+    names = [folder.name for folder in subfolders(path.parent.parent)]
+    numbered = all(name.isdecimal() and 0 < int(name) <= MOST_OBJECTS for name in names)
+    ids = {name: int(name) if numbered else i for i, name in enumerate(sorted(names, key=natural_order), start=1)}
+    return {file: ids[file.parent.name] for file in mask_files(path)}
+
+
+def mask_size(path: Path) -> tuple[int, int]:
+    """Height and width, read from the header only; raises `InputError` if the file cannot be a mask."""
+    with open_image(next(iter(mask_files(path)), path), load=False) as image:
+        _refuse_as_mask(image)
+        return upright_size(image)
+
+
+def _refuse_as_mask(image: Image.Image) -> None:
+    refuse_lossy(image)
+    if image.mode not in MODES:
+        raise InputError(f"expected a paletted, greyscale or colour mask, found mode {image.mode}")
+
+
+class Stored(NamedTuple):
+    """What a mask file holds."""
+
+    values: np.ndarray  # (H, W): uint8 numbers or indices, or int64 colours
+    palette: np.ndarray | None = None  # (N,) colours of the indices
+    sure: bool = False  # index 0 is transparent, and so background
+
+
+def load_mask(path: str | Path) -> Stored:
+    """A mask file as it is; raises `InputError` naming the file if no mask can look like this."""
+    if Path(path).suffix.lower() == ".npy":
+        return Stored(_read_array(Path(path)))
+    with open_image(path) as image:
+        _refuse_as_mask(image)
+        if image.mode == "P":
+            return _indices(image)
+        if image.mode == "1":
+            values, clear = np.array(image.convert("L")), image.info.get("transparency")
+            if clear is None:
+                return Stored(values)
+            # which Pillow does not convert
+            return Stored(np.where((values != 0) == bool(clear), CLEAR, values.astype(np.int64) * 0x010101))
+        if image.mode == "L" and not image.has_transparency_data:
+            return Stored(_unscaled(np.array(image), image, path))
+        if image.mode.startswith("I") or image.mode == "F":
+            return Stored(_as_bytes(np.asarray(image)))
+        if image.has_transparency_data:
+            pixels = np.asarray(image.convert("RGBA"))
+            if 0 < pixels[..., 3].max() < 128:
+                raise InputError("expected objects that are not transparent, found none that is less than half so")
+            codes = np.where(pixels[..., 3] < 128, CLEAR, pixels[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1])
+        else:
+            codes = np.asarray(image.convert("RGB")).astype(np.int64) @ [1 << 16, 1 << 8, 1]
+        if not codes.any() and _bits(image, path) == 16:
+            raise InputError("expected 8 bits per channel, found 16 with nothing in the upper 8; save it with 8")
+        return Stored(codes)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    """The numbers in a NumPy file (H, W), or masks (N, H, W) of one object each, as uint8."""
+    try:
+        with open_file(path) as file:
+            values = np.load(file, allow_pickle=False)
+        values = values.squeeze() if values.ndim > 2 else values
+        if values.ndim not in (2, 3) or values.dtype.kind not in "biuf" or 0 in values.shape:
+            raise InputError(f"expected an array (H, W) of numbers, found {values.dtype} {values.shape}")
+        if values.ndim == 3:
+            if len(values) > MOST_OBJECTS or not np.isin(values, (0, 1, 255)).all():
+                raise InputError(
+                    f"expected an array (H, W), or masks (N, H, W) of 0 and 1, found {values.dtype} {values.shape}"
+                )
+            values = in_front({i: mask != 0 for i, mask in enumerate(values, start=1)})
+        return values.astype(np.uint8) * 255 if values.dtype == bool else _as_bytes(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read this array ({error})"
+        raise InputError(f"{path}: {what}") from error
+
+
+def _indices(image: Image.Image) -> Stored:
+    values, palette = np.array(image), codes_of(bytes(image.getpalette("RGB") or []))
+    clear = image.info.get("transparency", ())
+    clear = {clear} if isinstance(clear, int) else {i for i, alpha in enumerate(clear) if alpha < 128}
+    used = set(np.unique(values).tolist())
+    if len(palette) and 0 not in clear and clear & used and (palette[0] != BLACK or used - clear == {0}):
+        codes = palette[np.minimum(values, len(palette) - 1)]
+        return Stored(np.where(np.isin(values, list(clear)), CLEAR, codes))
+    if clear - {0}:
+        values[np.isin(values, list(clear))] = 0
+    return Stored(values, palette if len(palette) else None, 0 in clear)
+
+
+def _unscaled(values: np.ndarray, image: Image.Image, path: str | Path) -> np.ndarray:
+    """The numbers of a greyscale file of 2 or 4 bits, which Pillow multiplies by 85 or 17."""
+    if (values % 17).any():
+        return values
+    bits = _bits(image, path)
+    return values // {2: 85, 4: 17}[bits] if bits in (2, 4) else values
+
+
+def _bits(image: Image.Image, path: str | Path) -> int:
+    """Bits per channel, where the file's header says so."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0]
+    if image.format != "PNG":
+        return 8
+    with open(path, "rb") as file:
+        return file.read(25)[-1]
+
+
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    """Whole numbers (H, W) of any type as uint8; 65535 is white."""
+    if (values == 65535).any() and not (values % 257).any():
+        values = values // 257
+    if values.dtype.kind == "i":
+        values = np.where(values == -1, 0, values)  # which labelme writes for "ignored"
+    if values.size and not (np.isfinite(values).all() and values.min() >= 0 and (values == np.floor(values)).all()):
+        raise InputError("expected whole numbers from 0 to 254, found others")
+    if values.size and values.max() > WHITE:
+        count = len(np.setdiff1d(np.unique(values), [0]))
+        found = f"{count} objects, numbered up to {values.max()}"
+        raise InputError(f"expected at most {MOST_OBJECTS} objects, numbered from 1, found {found}")
+    return values.astype(np.uint8)
+
+
+def in_front(masks: Mapping[int, np.ndarray]) -> np.ndarray:
+    """A label map (H, W) uint8 of masks (H, W) bool by id; where they overlap, the smaller one is in front."""
+    result = np.zeros(next(iter(masks.values())).shape, np.uint8)
+    for number, mask in sorted(masks.items(), key=lambda entry: (-np.count_nonzero(entry[1]), entry[0])):
+        result[mask] = number
+    return result

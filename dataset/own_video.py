@@ -1,0 +1,87 @@
+"""What a user names as a video: a film, a folder of frames, or a pattern."""
+
+import glob
+import re
+from collections.abc import Collection, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from dataset.frame_folder import FrameFolder
+from dataset.video_file import VideoFile
+from util.errors import InputError
+from util.files import is_clutter
+from util.image_folder import IMAGE_SUFFIXES, in_order, list_frames, refuse_twins
+
+FILM_SUFFIXES = frozenset(
+    {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".mxf"}
+)  # of the films in a folder of several; any other film may be named itself
+
+
+def open_video(
+    path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False, leave_out: Collection[Path] = ()
+) -> FrameFolder | VideoFile:
+    """Open a folder of frames (at `rate` frames per second, without the files in `leave_out`) or a video file; raises
+    `InputError` if it is neither.
+
+    A pattern such as `frames/*.jpg` or `frames/%05d.jpg` is a folder of the frames that match it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return FrameFolder(path, rate=rate, leave_out=leave_out)
+    if not path.exists() and re.search("[*?%[]", str(path)):
+        return FrameFolder(path, [found for found in _matching(path) if found not in leave_out], rate=rate)
+    if not path.is_file():
+        raise InputError(f"{path}: no such video or folder of frames")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: expected a video or a folder of frames, found a picture; give its folder, {path.parent}")
+    return VideoFile(path, allow_truncated=allow_truncated)
+
+
+def one_video(words: Sequence[str]) -> str:
+    """The video that the words of a command name: one word, or all files that match a pattern, as shells expand it.
+
+    Raises `InputError` for any other words.
+    """
+    if len(words) == 1:
+        return words[0]
+    folder, suffixes = Path(words[0]).parent, {Path(word).suffix for word in words}
+    pattern = folder / f"*{min(suffixes)}"
+    if suffixes <= IMAGE_SUFFIXES and {*map(Path, words)} == {*_matching(pattern)}:
+        return str(pattern)
+    advice = f"quote it, '{pattern}'" if suffixes & IMAGE_SUFFIXES else "run the command for each of them"
+    raise InputError(f"expected one video or folder of frames, found {len(words)}: {words[0]}, {words[1]}, ...; {advice}")
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The pictures that match a pattern with `*`, `?` or `%05d`, in natural order."""
+    found = glob.glob(re.sub(r"%\d*d", "*", str(pattern)))
+    if "%" in pattern.name:
+        exact = re.compile(re.sub(r"%\d*d", r"-?\\d+", re.escape(pattern.name)))
+        found = [name for name in found if exact.fullmatch(Path(name).name)]
+    return refuse_twins(in_order(path for path in map(Path, found) if path.suffix.lower() in IMAGE_SUFFIXES))
+
+
+def videos_in(folder: Path, *, leave_out: Path) -> dict[str, Path]:
+    """The films and folders of frames in a folder that holds no frames itself, by name; empty if it is no such folder.
+
+    `leave_out` is a folder of masks, which may be in it.
+    Raises `InputError` if two have the same name.
+    """
+    found: dict[str, Path] = {}
+    if not folder.is_dir() or list_frames(folder):
+        return found
+    for path in in_order(folder.iterdir()):
+        film = path.is_file() and path.suffix.lower() in FILM_SUFFIXES
+        frames = path.is_dir() and not path.samefile(leave_out) and list_frames(path)
+        if not is_clutter(path.name) and (film or frames):
+            name = path.stem if film else path.name
+            if name in found:
+                raise InputError(f"{folder}: expected one video of each name, found {found[name].name} and {path.name}")
+            found[name] = path
+    return found
+
+
+def mean_rate(video: FrameFolder | VideoFile) -> Fraction:
+    """Frames a second, on average; 24 for a single frame."""
+    seconds = video.times[-1] - video.times[0]
+    return Fraction(len(video.times) - 1) / seconds if seconds else Fraction(24)

@@ -1,0 +1,101 @@
+"""Values in a mask that are no objects, but edges between others: found, refused, or given to what is nearest."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from util.errors import InputError, names_some
+from util.label_map import WHITE
+
+BOX, BIG_BOX = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
+SHORTEST_OUTLINE = 24  # pixels
+
+
+def edge_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
+    """The values that are no objects but edges between others: antialiased, dithered, interpolated, or outlines."""
+    solid = cv2.erode(values, BOX) == cv2.dilate(values, BOX)
+    inside = np.bincount(values[solid], minlength=len(counts)) if values.dtype != np.uint8 else _counts_in(values, solid)
+    present = np.flatnonzero(counts)
+    thin = present[inside[present] * 10 < counts[present]]
+    if not len(thin):
+        return []
+    is_thin = np.zeros(len(counts), bool)
+    is_thin[thin] = True
+    rows, columns = np.nonzero(is_thin[values])
+    padded = np.pad(values, 2, mode="edge")
+    own = values[rows, columns]
+    low, high = np.full(len(own), len(counts)), np.full(len(own), -1)  # the least and the greatest other value around
+    for dy in range(5):
+        for dx in range(5):
+            other = padded[rows + dy, columns + dx]
+            differs = other != own
+            low, high = np.where(differs & (other < low), other, low), np.where(differs & (other > high), other, high)
+    above, below, left, right = (padded[rows + y, columns + x] for y, x in ((1, 2), (3, 2), (2, 1), (2, 3)))
+    enclosed = (above == below) & (left == right) & (above == left) & (above != own) & (above != 0)
+    scattered = np.bincount(own[enclosed], minlength=len(counts))
+    if dithered := [v for v in thin.tolist() if scattered[v] * 10 >= counts[v] * 6 and counts[v] >= 16]:
+        return dithered
+    between = np.bincount(own[low < high], minlength=len(counts))
+    borders = [v for v in thin.tolist() if between[v] * 10 >= counts[v] * 6]
+    if len(borders) > max(2, len(present) - len(thin)) and counts[borders].sum() >= 24:
+        return borders
+    return [v for v in borders if counts[v] >= 16 and _separates(values, v)]
+
+
+def _separates(values: np.ndarray, value: int) -> bool:
+    """Whether the pixels of a value keep another value apart from 0, which hardly touch elsewhere."""
+    region = (values == value).astype(np.uint8)
+    around = count_values(values[(cv2.dilate(region, BOX) > region)])
+    most = [i for i in np.argsort(around)[::-1][:2].tolist() if around[i]]
+    if 0 not in most or len(most) < 2:
+        return False
+    inner = (values == max(most)).astype(np.uint8)
+    contact = (cv2.dilate(inner, BOX) > 0) & (values == 0)
+    return int(contact.sum()) * 5 < int(region.sum())
+
+
+def rim_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
+    """The numbers that surround another one as a line along the background, where something has interpolated."""
+    found: set[int] = set()
+    near = None
+    for number in np.flatnonzero(counts)[2:].tolist():
+        region = (values == number).astype(np.uint8)
+        outline = cv2.dilate(region, BOX) > region
+        if number == WHITE or (length := np.count_nonzero(outline)) < SHORTEST_OUTLINE:
+            continue
+        near = cv2.dilate((values == 0).astype(np.uint8), BIG_BOX) > 0 if near is None else near
+        between = values[outline & near & (values > 0) & (values < number)]
+        if len(between) * 3 > length:  # a fifth at most, in DAVIS and YouTube-VOS
+            found |= set(between.tolist())
+    return sorted(found)
+
+
+def replaced_by_nearest(values: np.ndarray, is_edge: np.ndarray) -> np.ndarray:
+    """Values (H, W) in which each pixel of an edge, (H, W) bool, has the value of the nearest pixel that is in none."""
+    source, kind = is_edge.astype(np.uint8), cv2.DIST_LABEL_PIXEL
+    nearest = cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, labelType=kind)[1].astype(np.intp)
+    value_of = np.zeros(nearest.max() + 1, values.dtype)
+    value_of[nearest[~is_edge]] = values[~is_edge]
+    return value_of[nearest]
+
+
+def soft_edges_error(path: str | Path, edges: Iterable[str]) -> InputError:
+    edges = list(edges)
+    return InputError(
+        f"{path}: expected one plain number or colour for each object, found {len(edges)} that are only edges of others "
+        f"({names_some(edges)}); draw without antialiasing or outlines, resize with nearest, and save as PNG, not JPEG"
+    )
+
+
+def count_values(values: np.ndarray) -> np.ndarray:
+    """How often each number occurs, (256,) or more; Pillow counts bytes four times as fast as NumPy."""
+    if values.dtype == np.uint8 and values.ndim == 2:
+        return np.array(Image.fromarray(values).histogram())
+    return np.bincount(values.ravel(), minlength=256)
+
+
+def _counts_in(values: np.ndarray, region: np.ndarray) -> np.ndarray:
+    return cv2.calcHist([values], [0], region.view(np.uint8), [256], [0, 256]).ravel().astype(np.int64)

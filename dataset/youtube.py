@@ -1,0 +1,142 @@
+"""YouTube-VOS, and the user's own videos in the same folders, as `Video`s; `meta.json`."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dataset.folders import existing_folder, meant_instead, refuse_flat, what_is_in
+from dataset.read_videos import UnusableVideoError, read_videos
+from dataset.video import Video
+from dataset.video_names import chosen_videos
+from util.errors import InputError, names_some, shorten
+from util.files import plain_name, read_json, subfolders
+from util.label_map import IGNORED, object_ids
+
+SPLITS = ("valid", "test")  # of YouTube-VOS
+
+
+def youtube_videos(
+    path: str | Path,
+    *,
+    split: str = "valid",
+    output_all: bool = False,
+    truth: str | Path | None = None,
+    all_masks: bool = False,
+    only: Sequence[str] | None = None,
+    left_out: list[str] | None = None,
+) -> list[Video]:
+    """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
+
+    Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`; masks from
+    `<split>/Annotations`.  The wanted frames are those named in `<split>/meta.json`, or all of them with `output_all` (then
+    `meta.json` is not needed).  A `path` that holds `JPEGImages` and `Annotations` itself is the user's own data set; all
+    its frames are wanted.
+
+    Masks before the first object may be empty.  `truth` is a folder of annotations for scoring.  With `all_masks`, every
+    mask is input in full, not only each object's first.  `only` is as for `davis_videos`.  Raises `InputError` like it, and
+    also if a video has masks but no frames.
+    """
+    root = Path(path)
+    own = is_own_data(root)
+    annotations = root / "Annotations" if own else root / split / "Annotations"
+    every_frame = root / "all_frames" / f"{split}_all_frames" / "JPEGImages"
+    images = every_frame
+    if own or not every_frame.is_dir():
+        images = root / "JPEGImages" if own else root / split / "JPEGImages"
+    if not own and not (root / split).is_dir():
+        raise InputError(
+            f"{root}: expected JPEGImages/ and Annotations/ in it (your own videos) or {split}/ (YouTube-VOS), "
+            f"found {what_is_in(root)}{meant_instead(root, 'JPEGImages', 'Annotations')}"
+        )
+    if own and root.resolve().name in SPLITS and (root / "meta.json").is_file():
+        whole = root.resolve().parent
+        raise InputError(f"{root}: expected the folder of YouTube-VOS, found its {root.resolve().name}/; give {whole}")
+    refuse_flat(images, annotations)
+    existing_folder(annotations)
+    if not images.is_dir():
+        raise InputError(f"{images}: no such folder, nor {every_frame}")
+    wanted = None
+    if output_all or own:
+        listing, names = annotations, [path.name for path in subfolders(annotations)]
+        if unmasked := sorted({path.name for path in subfolders(images)} - set(names) if only is None else ()):
+            if left_out is None:
+                what = f"expected masks of each video in {annotations}, found none of {names_some(unmasked)}"
+                raise UnusableVideoError(f"{images}: {what}")
+            left_out += [f"{name}: expected masks in {annotations / name}, found none" for name in unmasked]
+    else:
+        listing = root / split / "meta.json"
+        meta = read_youtube_meta(listing)
+        names = sorted(meta)
+        wanted = {name: {frame for scored in meta[name].values() for frame in scored.frames} for name in names}
+    if not names:
+        raise InputError(f"{listing}: expected videos, found none")
+    return read_videos(
+        chosen_videos(names, only, listing),
+        images,
+        annotations,
+        listing=listing,
+        truth=truth,
+        wanted=wanted,
+        all_masks=all_masks,
+        left_out=left_out,
+    )
+
+
+def is_sparse(root: str | Path, split: str) -> bool:
+    """Whether only every fifth frame of YouTube-VOS is there, so that `--mem_every 5` would store every 25th frame."""
+    every_frame = Path(root) / "all_frames" / f"{split}_all_frames" / "JPEGImages"
+    return not is_own_data(Path(root)) and not every_frame.is_dir()
+
+
+def is_own_data(root: Path) -> bool:
+    """Whether a folder holds `JPEGImages` and `Annotations` itself, unlike any official archive of YouTube-VOS."""
+    return (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()
+
+
+class ScoredObject(NamedTuple):
+    """An object's entry in YouTube-VOS's `meta.json`."""
+
+    category: str
+    frames: tuple[str, ...]
+
+
+def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
+    """`meta.json`: for each video and object id, its category (empty if not given) and its scored frames.
+
+    Raises `InputError` if anything in it is not as expected.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; --output_all works without it")
+    content = read_json(path)
+
+    def entries(value: object, where: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise InputError(f"{path}: expected videos/<video>/objects/<id>/frames, found {shorten(value)} at {where}")
+        return value
+
+    result: dict[str, dict[int, ScoredObject]] = {}
+    for name, video in entries(entries(content, "the top").get("videos"), "videos").items():
+        plain_name(name, source=path)
+        result[name] = {}
+        for number, entry in entries(entries(video, name).get("objects"), f"{name}/objects").items():
+            where = f"{name}/objects/{number}"
+            if not (re.fullmatch("[1-9][0-9]{0,2}", number) and 0 < int(number) < IGNORED):
+                raise InputError(f"{path}: expected ids of objects from 1 to 254, found {shorten(where)}")
+            frames = entries(entry, where).get("frames")
+            if not isinstance(frames, list):
+                raise InputError(f"{path}: expected a list of frames at {where}/frames, found {shorten(frames)}")
+            for frame in frames:
+                plain_name(frame, source=path)
+            result[name][int(number)] = ScoredObject(str(entry.get("category", "")), tuple(frames))
+    return result
+
+
+def annotated_objects(video: Video) -> dict[int, ScoredObject]:
+    """The `meta.json` entries of a video, derived from its `truth`: each object's annotated frames from its first mask on."""
+    first: dict[int, int] = {}
+    frames = [path.stem for path in video.images if path.stem in video.truth]
+    for index, frame in enumerate(frames):
+        for number in object_ids(video.read_mask(video.truth[frame])):
+            first.setdefault(number, index)
+    return {number: ScoredObject("", tuple(frames[index:])) for number, index in sorted(first.items())}

@@ -1,0 +1,128 @@
+"""The pictures in a folder: which they are, their order, and those that do not belong among the frames of a video."""
+
+import itertools
+import re
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+from util.errors import InputError
+from util.files import is_clutter
+from util.image import open_image
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".gif", ".jp2", ".jfif", ".exr", ".dng", ".cr2", ".nef", ".arw", ".ppm", ".pgm", ".tga"}
+)  # of pictures that are not read
+FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
+MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
+FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
+
+
+def list_images(folder: str | Path, *, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The image files in a folder, in natural order of their stems; hidden and other files are left out."""
+    return in_order(
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in suffixes and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
+    )
+
+
+def in_order(images: Iterable[Path]) -> list[Path]:
+    """Image files in natural order of their stems."""
+    by_stem: dict[str, list[Path]] = {}
+    for path in images:
+        by_stem.setdefault(path.stem, []).append(path)
+    return [path for stem in natural_order(by_stem) for path in sorted(by_stem[stem])]
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Names with their numbers in order of value: 2 before 10, -2 before -1, 0.25 before 0.5.
+
+    A number has a sign or a fraction only at the beginning of a name or after `_`, `=` or a space.  A minus that all
+    such numbers have is a separator (`-001`, `-002`), and so is the point if fractions of several lengths end in 0 (`1.9`,
+    `1.10`).
+    """
+    names = list(names)
+    numbers = re.findall(_number("-?", FRACTION), "\n".join(names), re.MULTILINE)
+    sign = "-?" if any(number[0] != "-" for number in numbers) else ""
+    fractions = [digits for number in numbers for digits in re.split("[.,]", number)[1:]]
+    padded = len({*map(len, fractions)}) > 1 and any(len(digits) > 1 and digits[-1] == "0" for digits in fractions)
+    pattern = re.compile(rf"({_number(sign, '' if padded else FRACTION)}|\d+)")
+
+    def key(name: str) -> tuple[list[str | Decimal], str]:
+        parts = pattern.split(name)
+        return [Decimal(part.replace(",", ".")) if i % 2 else part for i, part in enumerate(parts)], name  # orders 1 and 01
+
+    return sorted(names, key=key)
+
+
+def _number(sign: str, fraction: str) -> str:
+    return rf"(?:^|(?<=[_= ])){sign}\d+{fraction}(?![.,-]?\d)"
+
+
+def list_frames(
+    folder: str | Path, *, leave_out: Collection[Path] = (), suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> list[Path]:
+    """`list_images`, for a folder whose files are identified by their stems, without those in `leave_out`.
+
+    Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
+    """
+    for path in Path(folder).iterdir():
+        if path.suffix.lower() in suffixes and not is_clutter(path.name) and path.exists() and not path.is_file():
+            raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
+    others = {path.resolve() for path in leave_out}
+    images = list_images(folder, suffixes=suffixes)
+    return refuse_twins([path for path in images if not others or path.resolve() not in others])
+
+
+def refuse_twins(images: list[Path]) -> list[Path]:
+    """The same images; raises `InputError` if two neighbours differ only in their suffix."""
+    for one, other in itertools.pairwise(images):
+        if one.stem == other.stem:
+            raise InputError(f"{one.parent}: expected one picture of each name, found {one.name} and {other.name}")
+    return images
+
+
+def name_pattern(path: Path) -> str:
+    """A file's stem with `#` for each number."""
+    return re.sub(r"-?\d+([.,]\d+)?", "#", path.stem)
+
+
+def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
+    """Raise `InputError` naming a picture among frames that is none: the only one of its kind, or one that looks like a mask.
+
+    kinds: of each picture, such as its suffix; their names are compared as well, apart from numbers
+    """
+    patterns = [name_pattern(path) for path in frames]
+    for of, may_be_alone in ((kinds, False), (patterns, True)):
+        groups: dict[str, list[Path]] = {}
+        for path, kind in zip(frames, of, strict=True):
+            groups.setdefault(kind, []).append(path)
+        few, many = (choose(groups, key=lambda kind: len(groups[kind])) for choose in (min, max))
+        if len(groups) == 2 and len(groups[few]) == 1 < len(groups[many]) and not may_be_alone:
+            raise InputError(f"{groups[few][0]}: {few} among frames that are {many}; move it away, or save it like the others")
+        firsts = [group[0] for group in itertools.islice(groups.values(), MOST_KINDS if len(groups) > 1 else 0)]
+        masks = [path for path in firsts if _looks_like_mask(path)]
+        if masks and len(masks) < len(firsts):
+            raise InputError(f"{masks[0]}: looks like a mask among frames; move masks to a folder of their own")
+
+
+def masks_among(frames: Sequence[Path]) -> list[Path]:
+    """Some of the pictures among frames of one kind that look like masks, while most do not; a title may look so too."""
+    by_size = sorted(frames, key=lambda path: path.stat().st_size)
+    middle = by_size[len(by_size) // 2]
+    small = [path for path in by_size if SMALL * path.stat().st_size < middle.stat().st_size][:MOST_KINDS]
+    return [path for path in small if _looks_like_mask(path)] if small and not _looks_like_mask(middle) else []
+
+
+def _looks_like_mask(path: Path) -> bool:
+    """Whether a picture has few colours, but more than one."""
+    try:
+        with open_image(path) as image:
+            found = np.unique(np.asarray(image)) if image.mode[0] in "IF" else image.getcolors(FEW_COLOURS)
+    except InputError:
+        return False  # it is told when it is read
+    return found is not None and 2 <= len(found) <= FEW_COLOURS
