@@ -171,7 +171,7 @@ class Training(Subject):
             )
 
     def words(self) -> tuple[str, ...]:
-        flags = ("--yv_root", "YouTube", "--davis_root", "none", "--device", "cpu", "--num_workers", "0", *TINY, "-i", "6")
+        flags = ("--yv_root", "YouTube", "--davis_root", "none", *TINY, "-i", "6")
         return ("train", "--id", "x", "--save_dir", "out", "--stage", "3", "--save_every", "1", "--log_every", "1", *flags)
 
     def start(self) -> Fork:
