@@ -119,6 +119,16 @@ def tiny_davis(demo_data, tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def short_davis(demo_data, tmp_path_factory) -> Path:
+    """DAVIS 2017 of the demo data, of each video the first ten frames."""
+
+    def later(_: str, names: list[str]) -> list[str]:
+        return [name for name in names if name[:5].isdigit() and int(name[:5]) > 9]
+
+    return Path(shutil.copytree(demo_data / "DAVIS/2017", tmp_path_factory.mktemp("short") / "DAVIS", ignore=later))
+
+
 @pytest.fixture
 def real_data() -> Path:
     if not REAL_DATA.is_dir():

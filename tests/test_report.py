@@ -64,8 +64,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def davis(demo_data) -> Path:
-    return demo_data / "DAVIS/2017"
+def davis(short_davis) -> Path:
+    return short_davis
 
 
 @pytest.fixture
@@ -224,10 +224,10 @@ def make_larger(path: Path) -> None:
 
 DAMAGE = {
     "no results": ("copied", shutil.rmtree, "{path}: expected a folder with results, found none"),
-    "a mask is missing": ("copied/val2/00007.png", Path.unlink, "{path}: no such result; 1 of 28 are missing there"),
+    "a mask is missing": ("copied/val2/00007.png", Path.unlink, "{path}: no such result; 1 of 8 are missing there"),
     "a mask is larger": ("copied/val2/00007.png", make_larger, "{path}: expected the size of "),
     "a mask is broken": ("copied/val2/00007.png", lambda path: path.write_bytes(b"PNG"), "{path}: cannot read this image"),
-    "the truth is missing": ("davis/trainval/Annotations/480p/val1/00009.png", Path.unlink, "val1/00009: no ground truth"),
+    "the truth is missing": ("davis/trainval/Annotations/480p/val1/00005.png", Path.unlink, "val1/00005: no ground truth"),
     "a frame is larger": ("davis/trainval/JPEGImages/480p/val1/00001.jpg", make_larger, "00001.jpg, 200x300, found 128x224"),
     "the output is a folder": ("page.html", Path.mkdir, "--output {path}: expected a file to write, found a folder"),
 }
