@@ -28,11 +28,11 @@ import good
 import numpy as np
 import torch
 from annotate_server import Running
-from cases import NET, SIZE, TINY, TookTooLong, stop
+from cases import NET, TINY, TookTooLong, stop
 from conftest import run_script, write_video
 from films import square, write_film, write_folder
 from forks import Fork, ranks
-from good import labels
+from good import SIZE, labels
 from test_train import assert_same_run
 
 from annotation.export import export
