@@ -130,20 +130,6 @@ def test_results_that_cannot_be_drawn_are_named(short_davis, script, tmp_path, c
     assert capsys.readouterr().err.startswith(f"error: {out}/val1/00009.png: expected the size of ")
 
 
-def test_results_that_are_white_on_black_are_drawn_as_object_1(short_davis, script, tmp_path):
-    davis = short_davis
-    pictures = []
-    for value in (1, 255):
-        for video in davis_videos(davis):
-            for name, path in video.truth.items():
-                labels = (video.read_mask(path) == 1) * np.uint8(value)
-                write_label_map(tmp_path / f"{value}" / video.name / f"{name}.png", labels, None)
-        flags = ["--results", tmp_path / f"{value}", "--davis_path", davis, "--frames", 2]
-        assert script("show_results", *flags, "--output", tmp_path / f"{value}.png") == 0
-        pictures.append(read_image(tmp_path / f"{value}.png"))
-    assert np.array_equal(*pictures)
-
-
 def test_the_moving_picture_shows_every_second_frame_of_each_video_and_loops(tiny_davis, light_file, script, tmp_path):
     flags = ["--davis_path", tiny_davis, "--year", 2017, "--model", light_file, "--frames", 7]
     assert script("make_example", *flags, "--output", tmp_path / "e.webp") == 0

@@ -234,13 +234,6 @@ def test_a_bad_image_set_is_one_line(davis):
         assert_one_line(path, lambda: davis_videos(davis))
 
 
-def test_an_image_set_may_begin_with_a_byte_order_mark(segment, davis, out):
-    path = davis / "ImageSets/2017/val.txt"
-    path.write_bytes(path.read_text().encode("utf-8-sig"))
-    assert segment() == 0
-    assert {path.name for path in out.iterdir() if path.is_dir()} == set(LENGTHS)
-
-
 @pytest.mark.parametrize("part", ["JPEGImages/480p/ant", "Annotations", "."])
 def test_data_on_another_disk_is_read_through_links(part, segment, davis, out, tmp_path):
     assert segment() == 0

@@ -665,11 +665,3 @@ def test_checkpoints_behind_the_one_that_a_run_goes_on_from_are_set_aside(run, f
     assert checkpoints_in(trained / "x_s3") == [checkpoint_of(trained, 4)]
     assert len(list((trained / "x_s3").glob("*.set_aside"))) == 2
     assert_same_network(trained / "x_s3.pth", four / "x_s3.pth")
-
-
-def test_imagenet_weights_that_are_not_there_are_told_with_the_flag(script, demo_data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
-    flags = [flag for flag in flags_of(demo_data, tmp_path / "out", "-b", 1) if flag != "--no_pretrained"]
-    assert script("train", *flags) == 2
-    assert "--no_pretrained" in capsys.readouterr().err.splitlines()[-1]
