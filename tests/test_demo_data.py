@@ -131,7 +131,13 @@ def test_the_first_mask_is_a_bad_answer_for_all_frames(demo_data, script, tmp_pa
     assert 0 < json.loads((tmp_path / "scores.json").read_text())["global"]["J&F"] < 0.35
 
 
-def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data, script, tmp_path, capsys):
+@pytest.fixture
+def small_clips(monkeypatch) -> None:
+    monkeypatch.setattr(make_clips, "PHOTO_SIZE", (160, 240))
+    monkeypatch.setattr(make_clips, "PHOTO_LENGTH", 5)
+
+
+def test_clips_from_photographs_train_stage_1_and_follow_their_objects(small_clips, demo_data, script, tmp_path, capsys):
     static, folder = demo_data / "static", tmp_path / "clips"
     assert script("make_clips", folder, "--static_root", static, "--clips", 4) == 0
     source, _ = bl30k_sources(folder / "BL30K", crop=64)["BL30K"]
@@ -151,7 +157,7 @@ def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data
     assert not (tmp_path / "none").exists()
 
 
-def test_clips_before_real_videos_come_on_top_and_keep_their_objects(demo_data, script, tmp_path):
+def test_clips_before_real_videos_come_on_top_and_keep_their_objects(small_clips, demo_data, script, tmp_path):
     flags = ["--static_root", demo_data / "static", "--davis_root", demo_data / "DAVIS/2017", "--clips", 2]
     assert script("make_clips", tmp_path / "clips", *flags) == 0
     names = sorted(path.name for path in (tmp_path / "clips/BL30K/Annotations").iterdir())
