@@ -148,6 +148,15 @@ def write_video(images: Path, masks: Path, labels: list[np.ndarray | None], *, p
             write_label_map(masks / f"{t:05d}.png", entry, palette)
 
 
+def write_davis(root: Path, videos: dict[str, list[np.ndarray | None]]) -> Path:
+    """Write DAVIS 2017 whose validation videos have these labels."""
+    for name, labels in videos.items():
+        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, labels)
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text("\n".join(videos))
+    return root
+
+
 def run_script(name: str, *arguments: object) -> int:
     """Run a script's `main` in this process, as from the command line; returns the exit status."""
     module = importlib.import_module(name)

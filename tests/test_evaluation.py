@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import build_light_network, write_video
+from conftest import build_light_network, write_davis, write_video
 from forks import ForkedScript
 from PIL import Image
 
@@ -30,13 +30,8 @@ def square(number: int, left: int) -> np.ndarray:
 
 @pytest.fixture
 def davis(tmp_path) -> Path:
-    root = tmp_path / "DAVIS"
-    for name, length in LENGTHS.items():
-        truth = [np.maximum(square(1, 4), square(2, 24))] * length
-        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, truth)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text("\n".join(LENGTHS))
-    return root
+    both = np.maximum(square(1, 4), square(2, 24))
+    return write_davis(tmp_path / "DAVIS", {name: [both] * length for name, length in LENGTHS.items()})
 
 
 @pytest.fixture

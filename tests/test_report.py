@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import report
-from conftest import write_video
+from conftest import write_davis
 from PIL import Image
 
 import evaluation.scores as scoring
@@ -197,13 +197,9 @@ ODD = """<i>&amp;"o'dd$title"""
 @pytest.fixture
 def odd_davis(tmp_path) -> Path:
     """One video of three frames, the fewest that can be scored, with HTML's special characters in its name."""
-    root = tmp_path / "odd"
     labels = np.zeros((40, 60), dtype=np.uint8)
     labels[10:30, 10:30], labels[5:9, 40:50] = 1, 2
-    write_video(root / "JPEGImages/480p" / ODD, root / "Annotations/480p" / ODD, [labels] * 3)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text(f"{ODD}\n")
-    return root
+    return write_davis(tmp_path / "odd", {ODD: [labels] * 3})
 
 
 def test_names_are_text_and_never_markup(odd_davis, script, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PALETTE, write_video
+from conftest import PALETTE, write_davis, write_video
 
 from dataset.benchmarks import davis_videos, youtube_videos
 from dataset.video import Video
@@ -27,12 +27,7 @@ def square(number: int) -> np.ndarray:
 
 @pytest.fixture
 def davis(tmp_path) -> Path:
-    root = tmp_path / "DAVIS"
-    for name, length in LENGTHS.items():
-        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, [square(1)] * length)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text("\n".join(LENGTHS))
-    return root
+    return write_davis(tmp_path / "DAVIS", {name: [square(1)] * length for name, length in LENGTHS.items()})
 
 
 @pytest.fixture
