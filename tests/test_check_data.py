@@ -69,14 +69,6 @@ def test_counts_stand_beside_the_published_ones_and_do_not_fail(check, demo_data
         assert line in said.splitlines()
 
 
-def test_davis_may_be_named_as_in_the_release(check, demo_data):
-    options = ("--davis_root", demo_data / "DAVIS", "--davis16_root", demo_data / "DAVIS")
-    status, said = check(demo_data, *options)
-    assert status == 0
-    for line in ("DAVIS 2016 4 50 -", "DAVIS 2017 train 8 60 -", "DAVIS 2017 test-dev 2 30 -", "DAVIS 2016 val: ready"):
-        assert line in said.splitlines()
-
-
 def test_masks_of_photographs_may_have_any_mode(check, data):
     data = data("static")
     for path in (data / "static/ecssd").glob("*.png"):

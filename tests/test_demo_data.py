@@ -13,11 +13,10 @@ import pytest
 from conftest import run_script
 from PIL import Image
 
-from dataset.benchmarks import read_youtube_meta, youtube_videos
 from dataset.sources import bl30k_sources, video_sources
 from model.checkpoint import digest
 from util.errors import InputError
-from util.image import object_ids, read_image, read_label_map, write_label_map
+from util.image import read_image, read_label_map, write_label_map
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -94,34 +93,6 @@ def test_a_place_or_a_seed_that_cannot_be_is_refused_and_leaves_nothing(argument
     (tmp_path / "mine").write_text("a file")
     assert script("make_demo_data", *arguments) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-@pytest.mark.parametrize("name", ["empty", ".", "link"])
-def test_an_empty_folder_is_filled_however_it_is_named(name, script, tmp_path, monkeypatch):
-    for part in ("static", "bl30k", "davis", "youtube"):
-        monkeypatch.setattr(make_demo_data, f"write_{part}", lambda writer: None)
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    (tmp_path / "link").symlink_to(folder)
-    monkeypatch.chdir(folder if name == "." else tmp_path)
-    assert script("make_demo_data", name) == 0
-    assert json.loads((folder / "demo.json").read_text())["seed"] == 0
-
-
-def test_youtube_videos_have_sparse_ids_objects_that_enter_late_and_frames_between_the_wanted(demo_data):
-    root = demo_data / "YouTube"
-    meta = read_youtube_meta(root / "valid" / "meta.json")
-    videos = youtube_videos(root)
-    assert any(max(objects) > len(objects) for objects in meta.values())
-    assert any(len({scored.frames[0] for scored in objects.values()}) > 1 for objects in meta.values())
-    for video in videos:
-        starts: dict[str, list[int]] = {}
-        for number, scored in sorted(meta[video.name].items()):
-            starts.setdefault(scored.frames[0], []).append(number)
-        assert {frame: object_ids(read_label_map(path).labels) for frame, path in video.masks.items()} == starts
-        assert video.images[0].is_relative_to(root / "all_frames")
-        few = {path.stem for path in (root / "valid" / "JPEGImages" / video.name).iterdir()}
-        assert video.wanted <= few < {path.stem for path in video.images}
 
 
 def test_the_first_mask_is_a_bad_answer_for_all_frames(demo_data, script, tmp_path):

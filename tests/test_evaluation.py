@@ -261,14 +261,6 @@ def test_youtube_results_have_the_size_frames_and_ids_of_the_data_set(youtube, l
     assert not any(9 in labels for name, labels in every.items() if name < "00005")
 
 
-def test_what_runs_is_told_before_it_starts(segment, light_file, capsys):
-    assert segment("--amp", "off") == 0
-    first, second = capsys.readouterr().out.splitlines()[:2]
-    assert first.startswith(f"network: {light_file}, 6.1 M parameters, float32")
-    assert first.endswith("STCN of resnet18 and resnet18, 8 key and 32 value channels, l2")
-    assert second == "data: 3 videos, 13 frames (split val, year 2017, resolution 480p)"
-
-
 @pytest.mark.parametrize(
     ("flags", "able", "is_papers", "expected"),
     [
@@ -340,15 +332,6 @@ def test_a_wrong_checkpoint_leaves_the_output_folder_alone(segment, davis, scrip
     assert script("eval_davis", *flags) == 2
     assert "wrong.pth: not this STCN network: missing" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("module", [eval_davis, eval_youtube])
-def test_help_says_every_default(module):
-    parser = module.parser()
-    text = " ".join(parser.format_help().split())
-    for action in parser._actions:
-        assert action.help, action.dest
-    assert text.count("(default: ") == sum(action.dest not in ("help", "output") for action in parser._actions)
 
 
 @pytest.mark.slow

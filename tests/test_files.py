@@ -168,7 +168,6 @@ def test_a_file_with_the_longest_name_is_written_and_its_leftovers_are_known(tmp
 @pytest.mark.parametrize(
     "change",
     [
-        lambda path: Path(path).unlink(),
         lambda path: os.replace(path, f"{path}.moved"),
         lambda path: write_atomically(path, lambda file: file.write(b"new")),
         lambda path: open(path, "a").close(),
