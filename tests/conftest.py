@@ -25,8 +25,14 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 REAL_DATA = Path(os.environ.get("STCN_DATA", ROOT.parent / "shared" / "data"))
 PALETTE = colour_map()
+LONG = ("test_annotate_page.py", "test_train.py", "test_golden.py", "test_segment_video.py", "test_onnx.py", "test_cases.py")
 sys.path.insert(0, str(GOLDEN))
 sys.path[:0] = [str(ROOT / place) for place in ("scripts", "scripts/data", "scripts/dev")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process works long after the other has ended."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)
