@@ -282,7 +282,7 @@ def test_a_stage_can_be_checked_without_training(run, tmp_path, capsys):
 
 
 def test_it_learns(run, tmp_path):
-    assert run(tmp_path, "-i", 20, "-b", 3, stage=0) == 0
+    assert run(tmp_path, "-i", 30, "-b", 4, stage=0) == 0
     losses = [value for _, value in scalars(tmp_path, 0)["loss/total"]]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
