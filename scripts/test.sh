@@ -16,4 +16,4 @@ pip-licenses --from=mixed --partial-match --allow-only="$allowed" \
     --ignore-packages stcn $(pip freeze | grep -oE '^(nvidia|cuda)[^=]*') > /dev/null
 # two processes with one thread each: most tests are small, or wait for their own subprocesses
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile "${selection[@]}" "$@"
+python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"

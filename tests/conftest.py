@@ -25,8 +25,14 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 REAL_DATA = Path(os.environ.get("STCN_DATA", ROOT.parent / "shared" / "data"))
 PALETTE = colour_map()
+LONG = ("test_annotate_page.py", "test_train.py", "test_golden.py", "test_segment_video.py", "test_onnx.py", "test_cases.py")
 sys.path.insert(0, str(GOLDEN))
 sys.path[:0] = [str(ROOT / place) for place in ("scripts", "scripts/data", "scripts/dev")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process works long after the other has ended."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -119,6 +125,16 @@ def tiny_davis(demo_data, tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def short_davis(demo_data, tmp_path_factory) -> Path:
+    """DAVIS 2017 of the demo data, of each video the first ten frames."""
+
+    def later(_: str, names: list[str]) -> list[str]:
+        return [name for name in names if name[:5].isdigit() and int(name[:5]) > 9]
+
+    return Path(shutil.copytree(demo_data / "DAVIS/2017", tmp_path_factory.mktemp("short") / "DAVIS", ignore=later))
+
+
 @pytest.fixture
 def real_data() -> Path:
     if not REAL_DATA.is_dir():
@@ -136,6 +152,15 @@ def write_video(images: Path, masks: Path, labels: list[np.ndarray | None], *, p
         picture.save(images / f"{t:05d}.jpg", quality=95)
         if entry is not None:
             write_label_map(masks / f"{t:05d}.png", entry, palette)
+
+
+def write_davis(root: Path, videos: dict[str, list[np.ndarray | None]]) -> Path:
+    """Write DAVIS 2017 whose validation videos have these labels."""
+    for name, labels in videos.items():
+        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, labels)
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text("\n".join(videos))
+    return root
 
 
 def run_script(name: str, *arguments: object) -> int:

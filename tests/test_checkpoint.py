@@ -13,7 +13,6 @@ from model.released import from_released, to_released
 from training.state import RunningMeans, _check_moments
 from util.distributed import Processes
 from util.errors import InputError
-from util.files import write_atomically
 
 STEM = "value_encoder.conv1.weight"
 
@@ -200,25 +199,6 @@ def test_a_wrong_file_is_told_in_one_line(case, tmp_path):
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
-
-
-def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"none.pth: no such checkpoint"):
-        load_network(tmp_path / "none.pth")
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "kept"
-    write_atomically(path, lambda file: file.write(b"old"))
-
-    def write(file):
-        file.write(b"half of the n")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, write)
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 
 
 def test_the_default_configuration_is_the_papers():

@@ -59,7 +59,7 @@ def flags(light_file) -> list[object]:
     return ["--model", light_file, "--size", 48, "--device", "cpu", "--amp", "off"]
 
 
-@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("pays", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_evaluation_goes_on_as_it_began(pays, machine, flags, tiny_davis, tmp_path, capsys):
     def run(*more: object) -> int:
         return run_script("eval_davis", "--davis_path", tiny_davis, "--output", tmp_path / "out", *flags, *more)
@@ -73,8 +73,7 @@ def test_an_evaluation_goes_on_as_it_began(pays, machine, flags, tiny_davis, tmp
     assert ("winograd was False, is True" in capsys.readouterr().err) == pays
 
 
-@pytest.mark.parametrize("stop", [2, None], ids=["stopped", "finished"])
-@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize(("pays", "stop"), [(True, 2), (False, None)], ids=["stopped", "finished"])
 def test_the_video_of_a_user_goes_on_as_it_began(pays, stop, machine, flags, tmp_path, monkeypatch, capsys):
     write_label_map(tmp_path / "a.png", square((4, 4)), colour_map())
     frames = write_folder(tmp_path / "frames", 4)

@@ -13,13 +13,11 @@ import pytest
 from conftest import run_script
 from PIL import Image
 
-from dataset.davis import davis_videos
 from dataset.sources import bl30k_sources, video_sources
-from dataset.youtube import read_youtube_meta, youtube_videos
 from model.checkpoint import digest
 from util.errors import InputError
-from util.image import image_size, read_image
-from util.label_map import colour_map, object_ids, read_label_map, write_label_map
+from util.image import read_image
+from util.label_map import read_label_map, write_label_map
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -98,122 +96,20 @@ def test_a_place_or_a_seed_that_cannot_be_is_refused_and_leaves_nothing(argument
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("name", ["empty", ".", "link"])
-def test_an_empty_folder_is_filled_however_it_is_named(name, script, tmp_path, monkeypatch):
-    for part in ("static", "bl30k", "davis", "youtube"):
-        monkeypatch.setattr(make_demo_data, f"write_{part}", lambda writer: None)
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    (tmp_path / "link").symlink_to(folder)
-    monkeypatch.chdir(folder if name == "." else tmp_path)
-    assert script("make_demo_data", name) == 0
-    assert json.loads((folder / "demo.json").read_text())["seed"] == 0
-
-
-@pytest.mark.parametrize("name", ["fss/*", "ecssd", "DUTS-TR", "DUTS-TE", "HRSOD_small", "BIG_small"])
-def test_photographs_lie_beside_masks_of_0_and_255(name, demo_data):
-    photographs = list(demo_data.glob(f"static/{name}/*.jpg"))
-    assert len(photographs) >= 5
-    assert len(list(demo_data.glob(f"static/{name}/*"))) == 2 * len(photographs)
-    for photograph in photographs:
-        labels, palette = read_label_map(photograph.with_suffix(".png"))
-        assert labels.shape == image_size(photograph)
-        assert set(np.unique(labels)) == {0, 255}
-        assert palette is None
-
-
-def test_fss_has_classes_of_ten_numbered_photographs(demo_data):
-    classes = list((demo_data / "static" / "fss").iterdir())
-    assert len(classes) > 1
-    for folder in classes:
-        assert {path.name for path in folder.glob("*.jpg")} == {f"{i}.jpg" for i in range(1, 11)}
-
-
-@pytest.mark.parametrize(
-    ("root", "below", "paletted"),
-    [
-        ("BL30K", ".", True),
-        ("DAVIS/2016", "480p", False),
-        ("DAVIS/2017/trainval", "480p", True),
-        ("YouTube/train_480p", ".", True),
-    ],
-)
-def test_videos_have_a_mask_for_every_frame(root, below, paletted, demo_data):
-    images, masks = demo_data / root / "JPEGImages" / below, demo_data / root / "Annotations" / below
-    frames = {path.relative_to(images).with_suffix("") for path in images.glob("*/*.jpg")}
-    assert len({frame.parent for frame in frames}) > 1
-    assert frames == {path.relative_to(masks).with_suffix("") for path in masks.glob("*/*")}
-    values = set()
-    for frame in frames:
-        labels, palette = read_label_map(masks / f"{frame}.png")
-        assert labels.shape == image_size(images / f"{frame}.jpg")
-        assert palette == (colour_map() if paletted else None)
-        values |= set(np.unique(labels))
-    assert (255 not in values and len(values) > 2) if paletted else values == {0, 255}
-
-
-@pytest.mark.parametrize(
-    ("part", "options"),
-    [("2016", {"year": 2016}), ("2017", {"year": 2017}), ("2017", {"year": 2017, "split": "testdev"})],
-    ids=str,
-)
-def test_davis_videos_are_listed_and_only_test_dev_lacks_truth(part, options, demo_data):
-    videos = davis_videos(demo_data / "DAVIS" / part, **options)
-    assert len(videos) > 1
-    for video in videos:
-        (first,) = video.masks.values()
-        if "split" in options:
-            assert len(video.without_truth) == len(video) - 1
-            assert list(first.parent.iterdir()) == [first]
-        else:
-            assert not video.without_truth
-
-
-def test_image_sets_do_not_share_videos(demo_data):
-    root = demo_data / "DAVIS"
-    for sets in (root / "2016" / "ImageSets" / "2016", root / "2017" / "trainval" / "ImageSets" / "2017"):
-        train, val = ((sets / f"{name}.txt").read_text().split() for name in ("train", "val"))
-        assert train
-        assert val
-        assert not set(train) & set(val)
-
-
-def test_youtube_videos_have_sparse_ids_objects_that_enter_late_and_frames_between_the_wanted(demo_data):
-    root = demo_data / "YouTube"
-    meta = read_youtube_meta(root / "valid" / "meta.json")
-    videos = youtube_videos(root)
-    assert any(max(objects) > len(objects) for objects in meta.values())
-    assert any(len({scored.frames[0] for scored in objects.values()}) > 1 for objects in meta.values())
-    for video in videos:
-        starts: dict[str, list[int]] = {}
-        for number, scored in sorted(meta[video.name].items()):
-            starts.setdefault(scored.frames[0], []).append(number)
-        assert {frame: object_ids(read_label_map(path).labels) for frame, path in video.masks.items()} == starts
-        assert video.images[0].is_relative_to(root / "all_frames")
-        few = {path.stem for path in (root / "valid" / "JPEGImages" / video.name).iterdir()}
-        assert video.wanted <= few < {path.stem for path in video.images}
-
-
-def test_youtubes_training_videos_lack_some_of_the_categories(demo_data):
-    train, valid = (
-        {entry.category for objects in read_youtube_meta(path).values() for entry in objects.values()}
-        for path in (demo_data / "YouTube" / part / "meta.json" for part in ("train_480p", "valid"))
-    )
-    assert train & valid
-    assert valid - train
-
-
 def test_the_first_mask_is_a_bad_answer_for_all_frames(demo_data, script, tmp_path):
-    for video in davis_videos(demo_data / "DAVIS" / "2017"):
-        (first,) = video.masks.values()
-        (tmp_path / video.name).mkdir()
-        for image in video.images:
-            shutil.copy(first, tmp_path / video.name / f"{image.stem}.png")
-    assert script("score", "--results", tmp_path, "--davis_path", demo_data / "DAVIS" / "2017") == 0
+    flags = ("--davis_path", demo_data / "DAVIS/2017")
+    assert script("copy_first_mask", *flags, "--output", tmp_path) == 0
+    assert script("score", "--results", tmp_path, *flags) == 0
     assert 0 < json.loads((tmp_path / "scores.json").read_text())["global"]["J&F"] < 0.35
 
 
-def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data, script, tmp_path, capsys):
+@pytest.fixture
+def small_clips(monkeypatch) -> None:
+    monkeypatch.setattr(make_clips, "PHOTO_SIZE", (160, 240))
+    monkeypatch.setattr(make_clips, "PHOTO_LENGTH", 5)
+
+
+def test_clips_from_photographs_train_stage_1_and_follow_their_objects(small_clips, demo_data, script, tmp_path, capsys):
     static, folder = demo_data / "static", tmp_path / "clips"
     assert script("make_clips", folder, "--static_root", static, "--clips", 4) == 0
     source, _ = bl30k_sources(folder / "BL30K", crop=64)["BL30K"]
@@ -233,15 +129,11 @@ def test_clips_from_photographs_train_stage_1_and_follow_their_objects(demo_data
     assert not (tmp_path / "none").exists()
 
 
-def test_clips_before_real_videos_come_on_top_and_keep_their_objects(demo_data, script, tmp_path):
+def test_clips_before_real_videos_come_on_top_and_keep_their_objects(small_clips, demo_data, script, tmp_path):
     flags = ["--static_root", demo_data / "static", "--davis_root", demo_data / "DAVIS/2017", "--clips", 2]
     assert script("make_clips", tmp_path / "clips", *flags) == 0
-    assert [path.name for path in list_folders(tmp_path / "clips/BL30K/Annotations")] == [
-        "photo00000",
-        "photo00001",
-        "video00000",
-        "video00001",
-    ]
+    names = sorted(path.name for path in (tmp_path / "clips/BL30K/Annotations").iterdir())
+    assert names == ["photo00000", "photo00001", "video00000", "video00001"]
     photographs = [(path, path.with_suffix(".png")) for path in sorted((demo_data / "static/ecssd").glob("*.jpg"))]
     source, _ = video_sources(None, demo_data / "DAVIS/2017")["DAVIS"]
     covered = 0
@@ -258,10 +150,6 @@ def test_clips_before_real_videos_come_on_top_and_keep_their_objects(demo_data, 
             if not scene.shutter:  # else the cut-outs' blur reaches further
                 assert (image[behind] == plain[behind]).all()
     assert covered
-
-
-def list_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
 def test_a_cut_out_is_where_its_label_says(tmp_path):

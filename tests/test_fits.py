@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import build_light_network, write_video
+from conftest import build_light_network, write_davis, write_video
 from films import square, write_folder
 
 from annotation.session import Session
@@ -109,13 +109,8 @@ def test_each_view_has_a_memory_and_one_at_a_time_computes(light_network):
 
 
 def test_a_video_that_does_not_fit_fails_alone(light_file, light_network, script, little_memory, tmp_path, capsys):
-    root, sizes = tmp_path / "DAVIS", {"large": (160, 240), "small": (32, 48)}
-    for name, size in sizes.items():
-        labels = np.zeros(size, np.uint8)
-        labels[8:20, 8:20] = 1
-        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, [labels] * 3)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text("\n".join(sizes))
+    sizes = {"large": (160, 240), "small": (32, 48)}
+    root = write_davis(tmp_path / "DAVIS", {name: [square((8, 8), size=size)] * 3 for name, size in sizes.items()})
     segmenter = VideoSegmenter(light_network.for_inference())
     little_memory(segmenter.footprint(sizes["large"], objects=1, frames=3).total - 1)
     out = tmp_path / "out"

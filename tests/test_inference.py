@@ -50,9 +50,15 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("masks", MASKS.values(), ids=MASKS)
+LATE = MASKS["objects that enter later"]
+
+
 @pytest.mark.parametrize(
-    "options", [{}, {"memory_every": 2, "top_k": 3}, {"memory_every": 3, "include_last": True, "top_k": 7}], ids=str
+    ("masks", "options"),
+    [
+        *((masks, {"memory_every": 3, "include_last": True, "top_k": 7}) for masks in MASKS.values()),
+        *((LATE, options) for options in ({}, {"memory_every": 2, "top_k": 3})),
+    ],
 )
 def test_it_equals_a_segmenter_with_a_bank_for_each_object_and_whole_matrices(masks, options, frames, light_network):
     plain = segment_plainly(light_network, torch.stack([normalise(frame) for frame in frames]), masks, **options)
@@ -64,13 +70,13 @@ def test_it_equals_a_segmenter_with_a_bank_for_each_object_and_whole_matrices(ma
         torch.testing.assert_close(found.sum(dim=0), torch.ones(HEIGHT, WIDTH))
 
 
-@pytest.mark.parametrize("resize_back", [True, False])
-@pytest.mark.parametrize("size", [None, 32], ids=["own size", "resized"])
-@pytest.mark.parametrize("include_last", [False, True])
+@pytest.mark.parametrize(
+    ("include_last", "size", "resize_back"), [(False, None, False), (True, 32, True), (True, 32, False), (True, None, True)]
+)
 def test_what_is_done_to_a_result_does_not_reach_the_next_frame(include_last, size, resize_back, frames, light_network):
     pristine, spoilt = (VideoSegmenter(light_network, size=size, memory_every=2, include_last=include_last) for _ in range(2))
     for t, frame in enumerate(frames[:6]):
-        mask = MASKS["objects that enter later"].get(t)
+        mask = LATE.get(t)
         expected, found = (each.step(frame, mask, resize_back=resize_back) for each in (pristine, spoilt))
         assert torch.equal(found, expected), f"frame {t}"
         found.numpy()[:] = 0
@@ -121,17 +127,13 @@ def saved_and_loaded(state: dict) -> dict:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("masks", "options"),
     [
-        {},
-        {"memory_every": 2, "max_memory_frames": 2, "top_k": 3},
-        {"memory_every": 1, "max_memory_frames": 3, "include_last": True},
-        {"memory_every": 3, "include_last": True, "top_k": None},
+        ("several objects with sparse ids", {}),
+        ("objects that enter later", {"memory_every": 2, "max_memory_frames": 2, "top_k": 3}),
+        ("the first object enters later", {"memory_every": 1, "max_memory_frames": 3, "include_last": True}),
+        ("objects that enter later", {"memory_every": 3, "include_last": True, "top_k": None}),
     ],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    "masks", ["several objects with sparse ids", "objects that enter later", "the first object enters later"]
 )
 def test_going_on_from_a_snapshot_gives_bitwise_the_same(masks, options, frames, light_network):
     masks = MASKS[masks]

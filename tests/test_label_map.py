@@ -32,6 +32,11 @@ def coloured(labels: np.ndarray, colours) -> Image.Image:
     return Image.fromarray(np.asarray(colours, np.uint8)[labels])
 
 
+def see_through(file: Image.Image, index: int) -> Image.Image:
+    file.info["transparency"] = index  # which `save` writes
+    return file
+
+
 def grey(labels: np.ndarray) -> Image.Image:
     return Image.fromarray(labels)
 
@@ -75,6 +80,7 @@ WHERE_BLACK = [
     ("a grey ramp", paletted(TWO, [(i, i, i) for i in range(256)]), TWO),
     ("white at 0, black at 1", paletted((ONE == 0).astype(np.uint8), [(255, 255, 255), (0, 0, 0)]), ONE),
     ("only objects, 0 is black", paletted(ONE + 1, OURS), ONE + 1),
+    ("2 is transparent", see_through(paletted(TWO, [(0, 0, 0), GREEN, RED]), 2), ONE),
 ]
 
 
@@ -372,8 +378,7 @@ def test_soft_edges_are_cut_at_half_where_all_objects_count_as_one(tmp_path):
 
 @pytest.mark.parametrize("clear", [0, 1])
 def test_what_is_transparent_in_a_1_bit_mask_is_background(clear, read, tmp_path):
-    file = Image.fromarray(ONE.astype(bool) if clear == 0 else ~ONE.astype(bool))
-    file.info["transparency"] = clear  # which `save` writes
+    file = see_through(Image.fromarray(ONE.astype(bool) if clear == 0 else ~ONE.astype(bool)), clear)
     assert np.array_equal(read(file)[0], ONE)
 
 

@@ -29,9 +29,9 @@ def as_tensor(x: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", SIMILARITIES)
-@pytest.mark.parametrize("top_k", [1, 2, 5, 20, None])
+@pytest.mark.parametrize("top_k", [1, 5, 20, None])
 @pytest.mark.parametrize("objects", [[1], [2, 2, 2], [1, 1, 3, 3], [2, 4, 4, 5, 5, 5]], ids=str)
-@pytest.mark.parametrize("key_dim", [1, 7, 64])
+@pytest.mark.parametrize("key_dim", [1, 16])
 def test_reading_equals_loops_over_positions(kind, top_k, objects, key_dim):
     if kind.startswith("cosine") and key_dim == 1:
         key_dim = 2  # on a line all cosines are 1 or -1, and which of the ties are kept is arbitrary
@@ -84,7 +84,7 @@ def _own_read(top_k: int | None, key: np.ndarray, values: np.ndarray) -> torch.T
 
 
 @pytest.mark.parametrize("kind", SIMILARITIES)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("block", [1, 2**21], ids=["in blocks", "at once"])
 def test_kernelized_reading_equals_the_plain_formula(kind, seed, block, monkeypatch):
     monkeypatch.setattr("model.memory.BLOCK", block)

@@ -94,7 +94,7 @@ def shapes(height: int, width: int) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (3, 4), (16, 16), (37, 52), (120, 200), (9, 700)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (3, 4), (16, 16), (75, 101), (5, 300)], ids=str)
 def test_j_and_f_equal_loops_over_the_whole_image(size):
     masks = shapes(*size)
     boundaries = {name: naive_boundary(mask) for name, mask in masks.items()}
@@ -104,7 +104,7 @@ def test_j_and_f_equal_loops_over_the_whole_image(size):
             assert metrics.score_masks(truth, result) == pytest.approx(expected, abs=1e-12), (name, other)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_boundary_equals_loops_over_neighbours_also_at_the_border(seed):
     rng = np.random.default_rng(seed)
     mask = rng.random(rng.integers(1, 9, 2)) < 0.7
@@ -223,18 +223,18 @@ def test_a_video_without_a_frame_between_the_first_and_the_last_is_refused(tmp_p
         davis_jobs([video], tmp_path / "results")
 
 
-def test_a_frame_without_truth_is_named(demo_data, results, tmp_path, script, capsys):
+def test_a_frame_without_truth_is_named(short_davis, results, tmp_path, script, capsys):
     davis = tmp_path / "davis"
-    shutil.copytree(demo_data / "DAVIS/2017/trainval", davis)
+    shutil.copytree(short_davis / "trainval", davis)
     (davis / "Annotations/480p/val1/00003.png").unlink()
     assert script("score", "--results", results, "--davis_path", davis) == 2
     assert capsys.readouterr().err.strip() == "error: val1/00003: no ground truth"
 
 
 @pytest.fixture
-def results(demo_data, tmp_path) -> Path:
+def results(short_davis, tmp_path) -> Path:
     """The truth of DAVIS 2017 val, each mask moved by up to 6 pixels."""
-    for folder in (demo_data / "DAVIS/2017/trainval/Annotations/480p").glob("val*"):
+    for folder in (short_davis / "trainval/Annotations/480p").glob("val*"):
         for t, path in enumerate(sorted(folder.iterdir())):
             labels = np.roll(np.array(Image.open(path)), t % 7, axis=1)
             write_label_map(tmp_path / "results" / folder.name / path.name, labels, colour_map())
@@ -250,8 +250,8 @@ def decimals(*values: float) -> list[str]:
     return [f"{value:.3f}" for value in values]
 
 
-def test_tables_and_tree_hold_the_same_davis_scores(results, demo_data, script, capsys):
-    assert script("score", "--results", results, "--davis_path", demo_data / "DAVIS/2017", "--split", "val") == 0
+def test_tables_and_tree_hold_the_same_davis_scores(results, short_davis, script, capsys):
+    assert script("score", "--results", results, "--davis_path", short_davis, "--split", "val") == 0
     tree = json.loads((results / "scores.json").read_text())
     (header, row), (sequence_header, *rows) = read_tables(results, "val")
     assert ",".join(header) == DAVIS_HEADER
@@ -267,10 +267,10 @@ def test_tables_and_tree_hold_the_same_davis_scores(results, demo_data, script, 
     assert [row[0] for row in rows] == ["val0_1", "val1_1", "val1_2", "val2_1", "val2_2", "val2_3", "val3_1"]
 
 
-def test_two_processes_find_the_same_scores_as_one(results, demo_data, script):
+def test_two_processes_find_the_same_scores_as_one(results, short_davis, script):
     trees = []
     for processes in (1, 2):
-        arguments = ("--results", results, "--davis_path", demo_data / "DAVIS/2017", "--processes", processes)
+        arguments = ("--results", results, "--davis_path", short_davis, "--processes", processes)
         assert script("score", *arguments) == 0
         trees.append((results / "scores.json").read_text())
     assert trees[0] == trees[1]
@@ -293,19 +293,19 @@ def make_larger(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (Path.unlink, "no such result; 1 of 28 are missing there"),
+        (Path.unlink, "no such result; 1 of 8 are missing there"),
         (make_larger, "expected the size of {truth}, 128x224, found 200x300"),
         (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot read this image"),
         (lambda path: Image.effect_noise((224, 128), 99).convert("RGB").save(path), "expected one plain number or colour"),
     ],
     ids=["absent", "larger", "truncated", "RGB"],
 )
-def test_a_result_that_cannot_be_scored_is_named(damage, message, results, demo_data, script, capsys):
+def test_a_result_that_cannot_be_scored_is_named(damage, message, results, short_davis, script, capsys):
     path = results / "val2" / "00007.png"
     damage(path)
-    assert script("score", "--results", results, "--davis_path", demo_data / "DAVIS/2017") == 2
+    assert script("score", "--results", results, "--davis_path", short_davis) == 2
     *progress, error = capsys.readouterr().err.splitlines()
-    truth = demo_data / "DAVIS/2017/trainval/Annotations/480p/val2/00007.png"
+    truth = short_davis / "trainval/Annotations/480p/val2/00007.png"
     assert error.startswith(f"error: {path}: {message.format(truth=truth)}")
     assert all("frames scored" in line for line in progress if line)
     assert not list(results.glob("*.*"))
@@ -314,19 +314,19 @@ def test_a_result_that_cannot_be_scored_is_named(damage, message, results, demo_
 WRONG_OPTIONS = {
     "--results none": "--results none: no such folder",
     "--split test": "--split: expected val or testdev, found test",
-    "--split testdev": "test-dev0/00001, test-dev0/00002, test-dev0/00003 and 26 more: no ground truth",
+    "--split testdev": "test-dev0/00001, test-dev0/00002, test-dev0/00003 and 6 more: no ground truth",
     "--split testdev --year 2016": "--split testdev: DAVIS 2016 has only val",
     "--processes 0": "--processes",
     "--processes -2": "--processes",
 }
 
 
-@pytest.mark.parametrize("options", WRONG_OPTIONS)
-def test_options_that_cannot_be_are_told_in_one_line(options, results, demo_data, script, capsys):
-    arguments = ["--results", results, "--davis_path", demo_data / "DAVIS/2017"]
-    assert script("score", *arguments, *options.split()) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
-    assert WRONG_OPTIONS[options] in line
+def test_options_that_cannot_be_are_told_in_one_line(results, short_davis, script, capsys):
+    for options, message in WRONG_OPTIONS.items():
+        arguments = ["--results", results, "--davis_path", short_davis]
+        assert script("score", *arguments, *options.split()) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+        assert message in line
 
 
 YOUTUBE_META = {
@@ -419,8 +419,8 @@ def test_youtube_videos_with_nothing_to_score_are_told_in_one_line(youtube, scri
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
-def test_no_scores_are_written_into_the_ground_truth(demo_data, script, capsys):
-    root = demo_data / "DAVIS/2017"
+def test_no_scores_are_written_into_the_ground_truth(short_davis, script, capsys):
+    root = short_davis
     place = root / "trainval/Annotations/480p"
     before = sorted(place.iterdir())
     assert script("score", "--results", place, "--davis_path", root) == 2

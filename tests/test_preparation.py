@@ -93,10 +93,10 @@ VALID = video("valid/{}", "v", masks=1) | {"valid/meta.json": META}
 BL30K = video("BL30K/{}", "clip")
 
 
-@pytest.mark.parametrize("script_name", ["davis", "youtube", "bl30k", "static"])
-def test_without_an_archive_it_says_where_to_get_one_and_writes_nothing(script_name, script, tmp_path, capsys):
-    assert script(f"prepare_{script_name}", "--output", tmp_path / "out") == 0
-    assert "http" in capsys.readouterr().out
+def test_without_an_archive_it_says_where_to_get_one_and_writes_nothing(script, tmp_path, capsys):
+    for name in ("davis", "youtube", "bl30k", "static"):
+        assert script(f"prepare_{name}", "--output", tmp_path / "out") == 0
+        assert "http" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 
@@ -204,14 +204,20 @@ def test_another_years_youtube_is_refused_and_what_is_there_stays(script, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["davis", "youtube", "bl30k"])
-@pytest.mark.parametrize(("suffix", "mask"), [(".JPG", ".PNG"), (".jpeg", ".png"), (".JPEG", ".Png")])
-def test_pictures_are_used_however_their_suffix_is_written(suffix, mask, name, script, tmp_path):
+def test_pictures_are_used_however_their_suffix_is_written(name, script, tmp_path):
     files = {"davis": TRAINVAL, "youtube": VALID, "bl30k": BL30K}[name]
-    renamed = {path.replace(".jpg", suffix).replace(".png", mask): data for path, data in files.items()}
-    for pack, given in ((zipped, files), (zipped, renamed), (tarred, renamed), (unpacked, renamed)):
-        out = tmp_path / f"{pack.__name__} {given is files}"
-        assert script(f"prepare_{name}", pack(tmp_path / f"{out.name} a", given), "--output", out) == 0
-        assert contents(out).keys() == contents(tmp_path / "zipped True").keys()
+    found = {}
+    for suffix, mask, pack in (
+        (".jpg", ".png", zipped),
+        (".JPG", ".PNG", tarred),
+        (".JPEG", ".Png", zipped),
+        (".jpeg", ".png", unpacked),
+    ):
+        renamed = {path.replace(".jpg", suffix).replace(".png", mask): data for path, data in files.items()}
+        assert script(f"prepare_{name}", pack(tmp_path / f"a{suffix}", renamed), "--output", tmp_path / suffix) == 0
+        found[suffix] = contents(tmp_path / suffix).keys()
+    assert all(names == found[".jpg"] for names in found.values())
+    assert found[".jpg"]
 
 
 def test_an_archive_of_which_little_is_used_says_so_and_ends_with_1(script, tmp_path, capsys):
@@ -323,15 +329,6 @@ def test_a_member_whose_name_is_not_plain_is_refused(name, script, tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_written_through_a_link_in_the_output(script, tmp_path, capsys):
-    (tmp_path / "out/JPEGImages").mkdir(parents=True)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "out/JPEGImages/clip").symlink_to(tmp_path / "elsewhere")
-    assert script("prepare_bl30k", tarred(tmp_path / "a", BL30K), "--output", tmp_path / "out") == 2
-    assert "expected a plain name, inside" in capsys.readouterr().err
-    assert not list((tmp_path / "elsewhere").iterdir())
-
-
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
 def test_a_link_that_leads_out_or_a_device_is_refused(kind, script, tmp_path, capsys):
     with tarfile.open(tmp_path / "a", "w") as archive:
@@ -352,9 +349,7 @@ def test_a_link_that_leads_out_or_a_device_is_refused(kind, script, tmp_path, ca
 def with_links(path: Path, content: dict[str, bytes], links: dict[str, str], kind: str) -> Path:
     """An archive (`tar`, `zip` or `folder`) with symbolic links, by name and target."""
     if kind == "folder":
-        for name, data in content.items():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(data)
+        unpacked(path, content)
         for name, target in links.items():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).symlink_to(target)
@@ -451,14 +446,6 @@ def test_an_archive_that_was_cut_off_is_told(mode, behind, script, tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_archive_is_refused(script, tmp_path, capsys):
-    (tmp_path / "a").write_text("<html>sign in</html>")
-    assert script("prepare_davis", tmp_path / "a") == 2
-    assert "expected a whole zip or tar, or a folder" in capsys.readouterr().err
-    assert script("prepare_davis", tmp_path / "b") == 2
-    assert "no such archive" in capsys.readouterr().err
-
-
 def test_a_broken_image_is_named_and_left_out_and_the_others_are_written(script, tmp_path, capsys):
     files = video("train/{}", "v") | {"train/JPEGImages/v/00001.jpg": jpg(500, 500)[:-2000]}
     files |= {
@@ -531,13 +518,6 @@ def test_a_converted_file_whose_place_holds_something_else_is_not_done(kind, scr
         path.write_bytes(content)
         assert script(*flags) == 2
         assert f"{path}: differs from" in capsys.readouterr().err
-
-
-def test_an_output_below_a_file_is_refused(script, tmp_path, capsys):
-    (tmp_path / "file").touch()
-    for name, files in (("bl30k", BL30K), ("davis", TRAINVAL)):
-        assert script(f"prepare_{name}", zipped(tmp_path / "a", files), "--output", tmp_path / "file" / "out") == 2
-        assert "expected a folder, found a file" in capsys.readouterr().err
 
 
 def test_two_files_that_would_become_one_are_refused(tmp_path):

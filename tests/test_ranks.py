@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import ROOT, run_script, write_video
+from conftest import ROOT, run_script, write_davis
+from films import square
 from test_train import CPU, assert_same_run, children, finish, flags_of
 
 from util.lock import Lock
@@ -70,13 +70,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None
 @pytest.fixture
 def flags(tmp_path, light_file) -> list[object]:
     """`eval_davis.py` on three videos."""
-    root = tmp_path / "DAVIS"
-    labels = np.zeros((48, 64), np.uint8)
-    labels[8:30, 8:30] = 1
-    for name, length in LENGTHS.items():
-        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, [labels] * length)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text("\n".join(LENGTHS))
+    root = write_davis(tmp_path / "DAVIS", {name: [square((8, 8))] * length for name, length in LENGTHS.items()})
     return ["--model", light_file, "--davis_path", root, "--device", "cpu", "--output"]
 
 

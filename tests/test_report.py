@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import report
-from conftest import write_video
+from conftest import write_davis
 from PIL import Image
 
 from dataset.davis import davis_videos
@@ -67,8 +67,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def davis(demo_data) -> Path:
-    return demo_data / "DAVIS/2017"
+def davis(short_davis) -> Path:
+    return short_davis
 
 
 @pytest.fixture
@@ -200,13 +200,9 @@ ODD = """<i>&amp;"o'dd$title"""
 @pytest.fixture
 def odd_davis(tmp_path) -> Path:
     """One video of three frames, the fewest that can be scored, with HTML's special characters in its name."""
-    root = tmp_path / "odd"
     labels = np.zeros((40, 60), dtype=np.uint8)
     labels[10:30, 10:30], labels[5:9, 40:50] = 1, 2
-    write_video(root / "JPEGImages/480p" / ODD, root / "Annotations/480p" / ODD, [labels] * 3)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text(f"{ODD}\n")
-    return root
+    return write_davis(tmp_path / "odd", {ODD: [labels] * 3})
 
 
 def test_names_are_text_and_never_markup(odd_davis, script, tmp_path):
@@ -227,10 +223,10 @@ def make_larger(path: Path) -> None:
 
 DAMAGE = {
     "no results": ("copied", shutil.rmtree, "{path}: expected a folder with results, found none"),
-    "a mask is missing": ("copied/val2/00007.png", Path.unlink, "{path}: no such result; 1 of 28 are missing there"),
+    "a mask is missing": ("copied/val2/00007.png", Path.unlink, "{path}: no such result; 1 of 8 are missing there"),
     "a mask is larger": ("copied/val2/00007.png", make_larger, "{path}: expected the size of "),
     "a mask is broken": ("copied/val2/00007.png", lambda path: path.write_bytes(b"PNG"), "{path}: cannot read this image"),
-    "the truth is missing": ("davis/trainval/Annotations/480p/val1/00009.png", Path.unlink, "val1/00009: no ground truth"),
+    "the truth is missing": ("davis/trainval/Annotations/480p/val1/00005.png", Path.unlink, "val1/00005: no ground truth"),
     "a frame is larger": ("davis/trainval/JPEGImages/480p/val1/00001.jpg", make_larger, "00001.jpg, 200x300, found 128x224"),
     "the output is a folder": ("page.html", Path.mkdir, "--output {path}: expected a file to write, found a folder"),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PALETTE, write_video
+from conftest import PALETTE, write_davis, write_video
 
 from dataset.davis import davis_videos
 from dataset.video import Video
@@ -28,12 +28,7 @@ def square(number: int) -> np.ndarray:
 
 @pytest.fixture
 def davis(tmp_path) -> Path:
-    root = tmp_path / "DAVIS"
-    for name, length in LENGTHS.items():
-        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, [square(1)] * length)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text("\n".join(LENGTHS))
-    return root
+    return write_davis(tmp_path / "DAVIS", {name: [square(1)] * length for name, length in LENGTHS.items()})
 
 
 @pytest.fixture
@@ -97,28 +92,34 @@ def assert_one_line(path: Path, read: Callable[[], object]) -> None:
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
-def test_with_a_damaged_record_nothing_happens(flags, segment, out, tmp_path, capsys):
+def test_with_a_damaged_record_nothing_happens(segment, out, tmp_path, capsys):
     assert segment() == 0
     (tmp_path / "x").mkdir()
     (tmp_path / "x/0.png").write_text("precious")
     edit_record(out, **RECORDS["a way out"])
     before = tree(tmp_path)
     capsys.readouterr()
-    assert segment(*flags) == 2
-    assert capsys.readouterr().err.startswith(f"error: {out}/run.json: expected ")
-    assert tree(tmp_path) == before
+    for flags in ((), ("--overwrite",)):
+        assert segment(*flags) == 2
+        assert capsys.readouterr().err.startswith(f"error: {out}/run.json: expected ")
+        assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("foreign", ["ant/notes.txt", "ant/below/00000.png", "bee/00000.png.bak"])
-def test_overwriting_refuses_a_folder_with_anything_of_the_users(foreign, segment, out, capsys):
+def test_overwriting_refuses_a_folder_with_anything_of_the_users(segment, out, capsys):
     assert segment() == 0
-    (out / foreign).parent.mkdir(exist_ok=True)
-    (out / foreign).write_text("precious")
-    before = tree(out)
-    assert segment("--overwrite", "--top", 5) == 2
-    assert "was not made by this project; nothing was removed" in capsys.readouterr().err
-    assert tree(out) == before
+    for foreign in ("ant/notes.txt", "ant/below/00000.png", "bee/00000.png.bak"):
+        (out / foreign).parent.mkdir(exist_ok=True)
+        (out / foreign).write_text("precious")
+        before = tree(out)
+        assert segment("--overwrite", "--top", 5) == 2
+        assert (
+            f"{foreign.removesuffix('/00000.png')}: was not made by this project; nothing was removed"
+            in capsys.readouterr().err
+        )
+        assert tree(out) == before
+        (out / foreign).unlink()
+        if "below" in foreign:
+            (out / foreign).parent.rmdir()
 
 
 def test_overwriting_refuses_a_folder_that_the_record_does_not_name(segment, out, capsys):
@@ -130,17 +131,17 @@ def test_overwriting_refuses_a_folder_that_the_record_does_not_name(segment, out
     assert tree(out) == {"ant": b"", "ant/00000.png": b"somebody's mask"}
 
 
-@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
-def test_links_in_the_output_are_not_followed(flags, segment, out, tmp_path, capsys):
+def test_links_in_the_output_are_not_followed(segment, out, tmp_path, capsys):
     assert segment() == 0
     elsewhere = tmp_path / "elsewhere"
     (out / "ant").rename(elsewhere)
     (elsewhere / "00001.png").unlink()  # so the video must be segmented again
     (out / "ant").symlink_to(elsewhere)
     before = tree(elsewhere)
-    assert segment(*flags) == 2
-    assert "error: " in capsys.readouterr().err
-    assert tree(elsewhere) == before
+    for flags in ((), ("--overwrite",)):
+        assert segment(*flags) == 2
+        assert "error: " in capsys.readouterr().err
+        assert tree(elsewhere) == before
     (out / "ant").unlink()
     (out / "ant").symlink_to("bee")  # a link that stays inside
     assert segment("--overwrite") == 2
@@ -229,14 +230,7 @@ def test_a_bad_image_set_is_one_line(davis):
         assert_one_line(path, lambda: davis_videos(davis))
 
 
-def test_an_image_set_may_begin_with_a_byte_order_mark(segment, davis, out):
-    path = davis / "ImageSets/2017/val.txt"
-    path.write_bytes(path.read_text().encode("utf-8-sig"))
-    assert segment() == 0
-    assert {path.name for path in out.iterdir() if path.is_dir()} == set(LENGTHS)
-
-
-@pytest.mark.parametrize("part", ["JPEGImages/480p/ant", "Annotations/480p/bee", "JPEGImages/480p", "JPEGImages", "."])
+@pytest.mark.parametrize("part", ["JPEGImages/480p/ant", "Annotations", "."])
 def test_data_on_another_disk_is_read_through_links(part, segment, davis, out, tmp_path):
     assert segment() == 0
     out.rename(tmp_path / "before")
@@ -259,17 +253,6 @@ def test_results_never_replace_data_that_links_lead_to(segment, davis, out, caps
     assert segment("--overwrite") == 2
     assert "ant: holds input, and results would go there" in capsys.readouterr().err
     assert len(list((out / "ant").iterdir())) == LENGTHS["ant"]
-
-
-def test_what_systems_leave_in_a_data_set_is_no_video_and_no_frame(segment, davis, out):
-    for place in (davis / "JPEGImages/480p", davis / "JPEGImages/480p/ant", davis / "Annotations/480p/ant"):
-        for name in ("@eaDir", "lost+found"):
-            (place / name).mkdir()
-        (place / "@eaDir/00000.jpg").write_bytes(b"thumbnail")
-        for name in (".DS_Store", "Thumbs.db"):
-            (place / name).write_bytes(b"?")
-    assert segment() == 0
-    assert {path.name for path in out.iterdir() if path.is_dir()} == set(LENGTHS)
 
 
 METAS = {

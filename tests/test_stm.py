@@ -63,9 +63,9 @@ def segment_each_object_alone(network: STM, frames, masks, *, every: int, last: 
     return results
 
 
-@pytest.mark.parametrize("last", [False, True], ids=["every 3rd", "with last"])
-@pytest.mark.parametrize("ready", [False, True], ids=["as trained", "for inference"])
-@pytest.mark.parametrize("blocks", [False, True], ids=["plain skips", "skip blocks"])
+@pytest.mark.parametrize(
+    ("last", "ready", "blocks"), [(False, False, True), (True, False, False), (False, True, False), (True, True, True)]
+)
 def test_the_segmenter_equals_loops_over_objects(last, ready, blocks, video):
     frames, masks = video
     network = build_stm(skip_blocks=blocks)
@@ -174,14 +174,14 @@ def test_objects_neither_vanish_nor_enter_at_a_temporary_frame():
     assert bank.frames == 1
 
 
-def test_it_is_trained_and_evaluated_by_the_same_scripts(demo_data, tmp_path, capsys):
+def test_it_is_trained_and_evaluated_by_the_same_scripts(demo_data, tiny_davis, tmp_path, capsys):
     small = ["--key_backbone", "resnet18", "--value_backbone", "resnet18", "--key_dim", 8, "--value_dim", 32, "--crop", 48]
     data = ["--static_root", demo_data / "static", "--yv_root", "none", "--davis_root", demo_data / "DAVIS/2017"]
     run = ["--no_pretrained", "-b", 1, "-i", 1, "--num_workers", 0, "--save_dir", tmp_path, "--id", "stm", "--device", "cpu"]
     assert run_script("train", "--arch", "stm", "--stage", 0, *small, *data, *run) == 0
     second = ["--stage", 3, "--load_network", tmp_path / "stm_s0.pth", "--crop", 48]
     assert run_script("train", *second, *data, *run) == 0
-    flags = ["--davis_path", demo_data / "DAVIS/2017", "--size", 48, "--output", tmp_path / "out", "--device", "cpu"]
+    flags = ["--davis_path", tiny_davis, "--size", 48, "--output", tmp_path / "out", "--device", "cpu"]
     assert run_script("eval_davis", "--model", tmp_path / "stm_s3.pth", *flags) == 0
     out = capsys.readouterr().out
     assert out.count("STM of resnet18") == 3  # each of the three says which network it runs

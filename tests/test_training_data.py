@@ -93,7 +93,7 @@ def test_an_epoch_takes_every_entry_as_often_as_it_should(demo_data):
     assert [draws[draw].name for draw in range(9)] != [draws[len(draws) + draw].name for draw in range(9)]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_loader_gives_the_same_batches_with_any_number_of_workers(workers, demo_data):
     draws = draws_of(3, demo_data)
     schedule = Schedule(iterations=4, batch=2)

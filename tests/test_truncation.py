@@ -44,7 +44,10 @@ def pictures() -> list[np.ndarray]:
     return [noisy(t) for t in range(FRAMES)]
 
 
-@pytest.mark.parametrize("name", HEALTHY)
+RARE = ("fast.mp4", "film.webm", "film.mpg", "film.flv", "hevc.ts", "sound.avi", "sound.webm")  # or slow to write
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in RARE)) for name in HEALTHY])
 @pytest.mark.filterwarnings("ignore")
 def test_a_healthy_file_is_complete(name, pictures, tmp_path):
     path = write_film(tmp_path / name, pictures, **HEALTHY[name])
@@ -72,7 +75,7 @@ CUT = {name: HEALTHY[name] for name in HEALTHY if name.split(".")[0] in ("film",
 WITHOUT_INDEX = ("film.mp4", "film.mov")  # their index is at the end
 
 
-@pytest.mark.parametrize("share", [0.5, 0.95])
+@pytest.mark.parametrize("share", [0.5, pytest.param(0.95, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CUT)
 def test_a_file_that_is_cut_short_is_told_and_goes_on_when_allowed(name, share, pictures, tmp_path):
     whole = write_film(tmp_path / name, pictures, **CUT[name])

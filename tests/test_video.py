@@ -342,64 +342,53 @@ def test_meta_gives_categories_and_frames(youtube):
     assert meta["late"][7] == ("cat", ("00005", "00010"))
 
 
-def break_davis(root, how: str) -> None:
-    mask, image = root / "Annotations/480p/dog/00000.png", root / "JPEGImages/480p/dog/00000.jpg"
-    if how == "no images":
-        shutil.rmtree(root / "JPEGImages")
-    elif how == "no image set":
-        (root / "ImageSets/2017/val.txt").unlink()
-    elif how == "empty image set":
-        (root / "ImageSets/2017/val.txt").write_text("\n")
-    elif how == "absent video":
-        (root / "ImageSets/2017/val.txt").write_text("cat\nfox\n")
-    elif how == "no frames":
-        shutil.rmtree(image.parent)
-        image.parent.mkdir()
-    elif how == "no first mask":
-        mask.unlink()
-    elif how == "mask of another size":
-        write_label_map(mask, labels(1)[:, 1:], colour_map())
-    elif how == "photograph":
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(mask)
-    elif how == "mask without object":
-        write_label_map(mask, labels(), colour_map())
-    elif how == "JPEG mask":
-        Image.fromarray(labels(1)).save(mask.with_suffix(".jpg"))
-        mask.unlink()
-    elif how == "JPEG called png":
-        Image.fromarray(labels(1)).save(mask, format="JPEG")
-    elif how == "two frames of one name":
-        Image.fromarray(labels(1)).save(image.with_name("00001.png"))
-    elif how == "unreadable mask":
-        mask.write_bytes(mask.read_bytes()[:60])
-    elif how == "unreadable frame":
-        image.write_bytes(image.read_bytes()[:200])
+DAVIS_BREAKS = {  # by a part of the message, what is done to DAVIS
+    r"trainval: expected trainval/JPEGImages/ or JPEGImages/ in it or in 2017/, found Annotations, ImageSets": (
+        lambda root: shutil.rmtree(root / "JPEGImages")
+    ),
+    r"ImageSets/2017/val.txt: no such image set": lambda root: (root / LIST).unlink(),
+    r"ImageSets/2017/val.txt: expected names of videos, found an empty file": lambda root: (root / LIST).write_text("\n"),
+    r"480p/fox: no such folder, but .*val.txt lists fox": lambda root: (root / LIST).write_text("cat\nfox\n"),
+    r"480p/dog: expected frames \(jpg, png, webp, bmp or tif\), found an empty folder": lambda root: emptied(
+        (root / IMAGE).parent
+    ),
+    r"dog/00000.png: no such mask; dog has none for its first frame": lambda root: (root / MASK).unlink(),
+    r"dog/00000.png: mask is 24x31, its frame is 24x32": lambda root: write_label_map(
+        root / MASK, labels(1)[:, 1:], colour_map()
+    ),
+    r"dog/00000.png: expected one plain .* for each object, found": lambda root: Image.fromarray(NOISE).save(root / MASK),
+    r"dog/00000.png: expected an object, found a mask that is 0 everywhere$": (
+        lambda root: write_label_map(root / MASK, labels(), colour_map())
+    ),
+    r"dog/00000.png: no such mask; found 00000.jpg, save masks as PNG$": lambda root: (
+        Image.fromarray(labels(1)).save((root / MASK).with_suffix(".jpg")),
+        (root / MASK).unlink(),
+    ),
+    r"dog/00000.png: expected a mask as PNG, found JPEG": lambda root: Image.fromarray(labels(1)).save(
+        root / MASK, format="JPEG"
+    ),
+    r"480p/dog: expected one picture of each name, found 00001.jpg and 00001.png$": (
+        lambda root: Image.fromarray(labels(1)).save((root / IMAGE).with_name("00001.png"))
+    ),
+    r"dog/00000.png: cannot read this image": lambda root: cut(root / MASK, 60),
+    r"dog/00000.jpg: cannot read this image": lambda root: cut(root / IMAGE, 200),
+}
+LIST, MASK, IMAGE = "ImageSets/2017/val.txt", "Annotations/480p/dog/00000.png", "JPEGImages/480p/dog/00000.jpg"
+NOISE = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        (
-            "no images",
-            r"trainval: expected trainval/JPEGImages/ or JPEGImages/ in it or in 2017/, found Annotations, ImageSets",
-        ),
-        ("no image set", r"ImageSets/2017/val.txt: no such image set"),
-        ("empty image set", r"ImageSets/2017/val.txt: expected names of videos, found an empty file"),
-        ("absent video", r"480p/fox: no such folder, but .*val.txt lists fox"),
-        ("no frames", r"480p/dog: expected frames \(jpg, png, webp, bmp or tif\), found an empty folder"),
-        ("no first mask", r"dog/00000.png: no such mask"),
-        ("mask of another size", r"dog/00000.png: mask is 24x31, its frame is 24x32"),
-        ("photograph", r"dog/00000.png: expected one plain .* for each object, found"),
-        ("mask without object", r"dog/00000.png: expected an object, found a mask that is 0 everywhere$"),
-        ("JPEG mask", r"dog/00000.png: no such mask; found 00000.jpg, save masks as PNG$"),
-        ("JPEG called png", r"dog/00000.png: expected a mask as PNG, found JPEG"),
-        ("two frames of one name", r"480p/dog: expected one picture of each name, found 00001.jpg and 00001.png$"),
-        ("unreadable mask", r"dog/00000.png: cannot read this image"),
-        ("unreadable frame", r"dog/00000.jpg: cannot read this image"),
-    ],
-)
-def test_bad_davis_input_is_told_before_work_starts(how, message, davis):
-    break_davis(davis, how)
+def emptied(folder) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def cut(path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+@pytest.mark.parametrize("message", DAVIS_BREAKS)
+def test_bad_davis_input_is_told_before_work_starts(message, davis):
+    DAVIS_BREAKS[message](davis)
     with pytest.raises(InputError, match=message) as caught:
         davis_videos(davis)
     assert "\n" not in str(caught.value)
@@ -414,51 +403,39 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         davis_videos(tmp_path, split="testdev", year=2016)
 
 
-def break_youtube(root, how: str) -> None:
-    meta = root / "valid/meta.json"
-    if how == "meta is no JSON":
-        meta.write_text("{")
-    elif how == "meta of another shape":
-        meta.write_text('{"videos": [1, 2]}')
-    elif how == "a frame that is not there":
-        meta.write_text(meta.read_text().replace("00010", "00099"))
-    elif how == "no mask":
-        shutil.rmtree(root / "valid/Annotations/late")
-        (root / "valid/Annotations/late").mkdir()
-    elif how == "absent video":
-        shutil.rmtree(root / "all_frames/valid_all_frames/JPEGImages/late")
-    elif how == "no frames anywhere":
-        shutil.rmtree(root / "all_frames")
-    elif how == "no Annotations":
-        shutil.rmtree(root / "valid/Annotations")
-    elif how == "a mask without its frame":
-        write_label_map(root / "valid/Annotations/late/00020.png", labels(2), colour_map())
-    elif how == "two masks of one name":
-        Image.fromarray(labels(2)).save(root / "valid/Annotations/late/00005.bmp")
-    elif how == "late JPEG mask":
-        Image.fromarray(labels(2)).save(root / "valid/Annotations/late/00005.png", format="JPEG")
-    elif how == "late mask of another size":
-        write_label_map(root / "valid/Annotations/late/00005.png", labels(0, 0, 7)[1:], colour_map())
+ALL_FRAMES, GIVEN = "all_frames/valid_all_frames/JPEGImages", "valid/Annotations/late"
+YOUTUBE_BREAKS = {  # likewise
+    r"meta.json: expected JSON": lambda root: (root / "valid/meta.json").write_text("{"),
+    r"meta.json: expected videos/<video>/objects/<id>/frames": (
+        lambda root: (root / "valid/meta.json").write_text('{"videos": [1, 2]}')
+    ),
+    r"meta.json: lists late/00099": lambda root: (root / "valid/meta.json").write_text(
+        (root / "valid/meta.json").read_text().replace("00010", "00099")
+    ),
+    r"late: expected a mask of at least one frame": lambda root: emptied(root / GIVEN),
+    r"JPEGImages/late: no such folder, but .*meta.json lists late": lambda root: shutil.rmtree(root / ALL_FRAMES / "late"),
+    r"valid/JPEGImages: no such folder, nor .*all_frames/valid_all_frames/JPEGImages$": (
+        lambda root: shutil.rmtree(root / "all_frames")
+    ),
+    r"valid/Annotations: no such folder$": lambda root: shutil.rmtree(root / "valid/Annotations"),
+    r"Annotations/late: found 00020.png, but no such frames in .*JPEGImages/late$": (
+        lambda root: write_label_map(root / GIVEN / "00020.png", labels(2), colour_map())
+    ),
+    r"Annotations/late: expected one picture of each name, found 00005.bmp and 00005.png$": (
+        lambda root: Image.fromarray(labels(2)).save(root / GIVEN / "00005.bmp")
+    ),
+    r"late/00005.png: expected a mask as PNG, found JPEG": (
+        lambda root: Image.fromarray(labels(2)).save(root / GIVEN / "00005.png", format="JPEG")
+    ),
+    r"late/00005.png: mask is 23x32, its frame is 24x32": (
+        lambda root: write_label_map(root / GIVEN / "00005.png", labels(0, 0, 7)[1:], colour_map())
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        ("meta is no JSON", r"meta.json: expected JSON"),
-        ("meta of another shape", r"meta.json: expected videos/<video>/objects/<id>/frames"),
-        ("a frame that is not there", r"meta.json: lists late/00099"),
-        ("no mask", r"late: expected a mask of at least one frame"),
-        ("absent video", r"JPEGImages/late: no such folder, but .*meta.json lists late"),
-        ("no frames anywhere", r"valid/JPEGImages: no such folder, nor .*all_frames/valid_all_frames/JPEGImages$"),
-        ("no Annotations", r"valid/Annotations: no such folder$"),
-        ("a mask without its frame", r"Annotations/late: found 00020.png, but no such frames in .*JPEGImages/late$"),
-        ("two masks of one name", r"Annotations/late: expected one picture of each name, found 00005.bmp and 00005.png$"),
-        ("late JPEG mask", r"late/00005.png: expected a mask as PNG, found JPEG"),
-        ("late mask of another size", r"late/00005.png: mask is 23x32, its frame is 24x32"),
-    ],
-)
-def test_bad_youtube_input_is_told_before_work_starts(how, message, youtube):
-    break_youtube(youtube, how)
+@pytest.mark.parametrize("message", YOUTUBE_BREAKS)
+def test_bad_youtube_input_is_told_before_work_starts(message, youtube):
+    YOUTUBE_BREAKS[message](youtube)
     with pytest.raises(InputError, match=message):
         youtube_videos(youtube)
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import build_light_network, run_script, write_video
+from conftest import build_light_network, run_script, write_davis, write_video
 
 from evaluation.run import segmenter_of
 from model import VideoSegmenter
@@ -118,9 +118,6 @@ def test_both_scripts_take_sizes_flips_and_several_networks(tmp_path, light_file
     assert run_script("eval_youtube", "--yv_path", own, "--output", tmp_path / "y", *flags[:3], "--sizes", 48) == 2
     assert "sizes was [48, 64], is [48]" in capsys.readouterr().err
 
-    davis = tmp_path / "DAVIS"
-    write_video(davis / "JPEGImages/480p/a", davis / "Annotations/480p/a", list(labels))
-    (davis / "ImageSets/2017").mkdir(parents=True)
-    (davis / "ImageSets/2017/val.txt").write_text("a\n")
+    davis = write_davis(tmp_path / "DAVIS", {"a": list(labels)})
     assert run_script("eval_davis", "--davis_path", davis, "--output", tmp_path / "d", *flags) == 0
     assert "J&F-Mean" in capsys.readouterr().out

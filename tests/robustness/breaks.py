@@ -41,76 +41,24 @@ class Break(NamedTuple):
 SIZES = ((1, 1), (3, 5), (48, 64), (200, 10), (65, 48), (1500, 2))
 IDS = ((), (255,), (254, 255), (1, 255), (7,), tuple(range(1, 201)), tuple(range(256)), (0, 2, 1))
 NAMES = (
-    *(
-        "two words.jpg",
-        "größe.png",
-        "00001\n.jpg",
-        "-x.jpg",
-        "--model",
-        ".hidden.png",
-        "._00001.jpg",
-        "Thumbs.db",
-        ".DS_Store",
-    ),
-    *("00001", "00001.JPG", "00001.PNG", "1.jpg", "99999.jpg", "x" * 240 + ".jpg", "a:b.png", "%s%n.jpg", "\udcff\udcfe.jpg"),
-    *("\u202e.png", "*?[x].png", "~", "con.jpg", "00001.jpg.tmp", "run.json", "٣.png", "🐄.jpg"),
+    *("two words.jpg", "größe.png", "00001\n.jpg", "-x.jpg", "--model", ".hidden.png", "._00001.jpg", "Thumbs.db"),
+    *(".DS_Store", "00001", "00001.JPG", "00001.PNG", "1.jpg", "99999.jpg", "x" * 240 + ".jpg", "a:b.png", "%s%n.jpg"),
+    *("\udcff\udcfe.jpg", "\u202e.png", "*?[x].png", "~", "con.jpg", "00001.jpg.tmp", "run.json", "٣.png", "🐄.jpg"),
 )
 LINES = (
-    *(
-        "../ant",
-        "/etc",
-        "ant",
-        " ant ",
-        "bee\tant",
-        "",
-        "#",
-        "\0",
-        "\ufeffant",
-        "nothing",
-        "x" * 300,
-        "ant/..",
-        "\\\\host\\x",
-        "-x",
-    ),
-    *("größe", ".", "..", "~", "a\rb", "run.json", ".ant.partial", "ant\u2028bee", "\udcff"),
+    *("../ant", "/etc", "ant", " ant ", "bee\tant", "", "#", "\0", "\ufeffant", "nothing", "x" * 300, "ant/..", "-x", "größe"),
+    *("\\\\host\\x", ".", "..", "~", "a\rb", "run.json", ".ant.partial", "ant\u2028bee", "\udcff"),
 )
 VALUES = (
-    *(
-        None,
-        True,
-        False,
-        0,
-        1,
-        -1,
-        255,
-        256,
-        10**30,
-        -(10**30),
-        0.5,
-        float("nan"),
-        float("inf"),
-        "",
-        "x",
-        "../x",
-        "/etc/passwd",
-    ),
+    *(None, True, False, 0, 1, -1, 255, 256, 10**30, -(10**30), 0.5, float("nan"), float("inf"), "", "x", "../x", "\ud800"),
     *([], {}, [[]], ["00000"], {"x": 1}, "00000", "\0", "\n", "x" * 5000, "ant", "9" * 400, {"frames": []}, [None], [0, 0, 0]),
-    "\ud800",
+    "/etc/passwd",
 )
 MEMBERS = (
     *("../evil.jpg", "/tmp/evil.jpg", "DAVIS/JPEGImages/480p/ant/../../../../../evil.jpg", "C:\\evil.jpg", "a\\..\\b.jpg"),
-    *(
-        "DAVIS/JPEGImages/480p/ant/new\nline.jpg",
-        "BL30K/JPEGImages/../../evil/0.jpg",
-        "DAVIS/JPEGImages/480p/ant/" + "x" * 300 + ".jpg",
-    ),
-    *(
-        "valid/JPEGImages/../../../evil.jpg",
-        "DAVIS/ImageSets/2017/val.txt",
-        "valid/JPEGImages/cow/00000.jpg",
-        "images/0001.jpg",
-    ),
-    *("BL30K/JPEGImages/eel/.jpg", "DAVIS/JPEGImages/480p/../evil.jpg", "valid/meta.json"),
+    *("DAVIS/JPEGImages/480p/ant/new\nline.jpg", f"DAVIS/JPEGImages/480p/ant/{'x' * 300}.jpg", "images/0001.jpg"),
+    *("BL30K/JPEGImages/../../evil/0.jpg", "valid/JPEGImages/../../../evil.jpg", "DAVIS/ImageSets/2017/val.txt"),
+    *("valid/JPEGImages/cow/00000.jpg", "BL30K/JPEGImages/eel/.jpg", "DAVIS/JPEGImages/480p/../evil.jpg", "valid/meta.json"),
 )
 
 
@@ -176,9 +124,6 @@ def bomb(path: Path, side: int) -> None:
     packed = b"".join([packer.compress(row) for _ in range(rows)]) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     replace(path, b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
-
-
-# any files and folders
 
 
 def alpha_only(path: Path, _: object) -> None:
@@ -251,6 +196,9 @@ def film_list(path: Path, kind: str) -> None:
     if not os.path.lexists("other.mp4"):
         shutil.copy(path, "other.mp4")
     replace(path, LISTS[kind])
+
+
+# any files and folders
 
 
 def bit(path: Path, seed: int) -> None:
@@ -374,7 +322,7 @@ def weights(path: Path, seed: int) -> None:
                 lambda t: t.flatten(),
                 lambda t: t.new_zeros(0),
                 lambda t: t.to_sparse(),
-                lambda t: t.tolist(),
+                torch.Tensor.tolist,
             ),
             *(lambda t: torch.zeros(1).expand(t.shape), lambda t: t.requires_grad_() if t.is_floating_point() else t),
             *(lambda t: t.reshape(-1)[:1], lambda t: t.bfloat16(), lambda t: t.t() if t.ndim == 2 else t.transpose(0, -1)),
@@ -505,10 +453,7 @@ PICTURES: dict[str, tuple[Callable[[Path, Any], None], tuple]] = {
     "float": (mode("F", "TIFF"), (None,)),
     "YCbCr": (mode("YCbCr", "TIFF"), (None,)),
     "PPM": (mode("RGB", "PPM"), (None,)),
-    "another format": (
-        lambda path, kind: converted(path, lambda i: i.convert("RGB"), kind),
-        ("PNG", "JPEG", "BMP", "GIF", "WEBP"),
-    ),
+    "another format": (in_disguise, ("PNG", "JPEG", "BMP", "GIF", "WEBP")),
     "another size": (lambda path, size: converted(path, lambda i: i.resize(size, 0), Image.open(path).format), SIZES),
     "turned": (turned, (3, 6, 9)),
     "alpha only": (alpha_only, (None,)),

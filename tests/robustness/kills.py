@@ -28,11 +28,11 @@ import good
 import numpy as np
 import torch
 from annotate_server import Running
-from cases import NET, SIZE, TINY, TookTooLong, stop
-from conftest import run_script, write_video
+from cases import NET, TINY, TookTooLong, stop
+from conftest import run_script, write_davis, write_video
 from films import square, write_film, write_folder
 from forks import Fork, ranks
-from good import labels
+from good import SIZE, labels
 from test_train import assert_same_run
 
 from annotation.export import export
@@ -116,10 +116,7 @@ class Evaluation(Subject):
     videos = tuple(f"v{i}" for i in range(6))
 
     def build(self) -> None:
-        for name in self.videos:
-            write_video(Path("DAVIS/JPEGImages/480p", name), Path("DAVIS/Annotations/480p", name), [labels(1, 2)] * 4)
-        Path("DAVIS/ImageSets/2017").mkdir(parents=True)
-        Path("DAVIS/ImageSets/2017/val.txt").write_text("\n".join(self.videos))
+        write_davis(Path("DAVIS"), {name: [labels(1, 2)] * 4 for name in self.videos})
         good.save_network(good.build_light_network(), Path("net.pth"))
 
     def words(self) -> tuple[str, ...]:
@@ -171,7 +168,7 @@ class Training(Subject):
             )
 
     def words(self) -> tuple[str, ...]:
-        flags = ("--yv_root", "YouTube", "--davis_root", "none", "--device", "cpu", "--num_workers", "0", *TINY, "-i", "6")
+        flags = ("--yv_root", "YouTube", "--davis_root", "none", *TINY, "-i", "6")
         return ("train", "--id", "x", "--save_dir", "out", "--stage", "3", "--save_every", "1", "--log_every", "1", *flags)
 
     def start(self) -> Fork:

@@ -6,12 +6,14 @@ from pathlib import Path
 import cases
 import generated
 import kills
+import requested
 
 FEW = (
     (kills, "--times 1 --only preparation"),  # first, since it forks
     (kills, "--times 1 --only eval_davis.py"),
-    (cases, "--every 10"),
-    (generated, "--cases 12 --only train eval_davis score"),  # last, since it limits memory
+    (cases, "--every 12"),
+    (requested, "--cases 100"),
+    (generated, "--cases 8 --only train eval_davis score"),  # last, since it limits memory
 )
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def run_in_sandbox(folder: Path, program: str, *flags: object) -> None:
 
 
 def test_a_few_cases_of_each_kind_end_well(tmp_path):
+    pytest.importorskip("starlette", reason="the extra `web` is not installed")
     run_in_sandbox(tmp_path, "quick.py")
 
 
@@ -37,10 +38,9 @@ def test_generated_cases_end_well(tmp_path):
     run_in_sandbox(tmp_path, "generated.py", "--cases", 200)
 
 
-@pytest.mark.parametrize("cases", [100, pytest.param(2000, marks=pytest.mark.slow)])
-def test_generated_requests_to_the_page_end_well(cases, tmp_path):
-    pytest.importorskip("starlette", reason="the extra `web` is not installed")
-    run_in_sandbox(tmp_path, "requested.py", "--cases", cases)
+@pytest.mark.slow
+def test_generated_requests_to_the_page_end_well(tmp_path):
+    run_in_sandbox(tmp_path, "requested.py", "--cases", 2000)
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from unittest import mock
 import av
 import numpy as np
 from av.error import InvalidDataError
-from cases import DATA, NET, SIZE, davis, film, own, train, youtube
+from cases import DATA, NET, davis, film, own, train, youtube
 from films import square
+from good import SIZE
 from PIL import Image
 
 from annotation.session import Session
