@@ -139,7 +139,7 @@ class Api:
 
     async def state(self, request: Request) -> Response:
         """Wait for changes after a version, and return them."""
-        since = _number(request.query_params.get("since", "0"))
+        since = _query(request, "since")
         for _ in range(int(WAIT / 0.05)):
             if self.session.version != since or self.ending() or await request.is_disconnected():
                 break
@@ -156,11 +156,12 @@ class Api:
 
     async def give(self, request: Request) -> Response:
         labels, frame = await self._label_map(request), self._frame(request)
-        await run_in_threadpool(self.session.draw, frame, labels)
+        by, gone = _query(request, "page"), _query(request, "gone")
+        await run_in_threadpool(self.session.draw, frame, labels, gone=gone, by=by)
         return JSONResponse({"version": self.session.version})
 
     def forget(self, request: Request) -> Response:
-        self.session.forget(self._frame(request))
+        self.session.forget(self._frame(request), by=_query(request, "page"))
         return JSONResponse({"version": self.session.version})
 
     async def cut(self, request: Request) -> Response:
@@ -188,7 +189,7 @@ class Api:
             raise InputError("expected files, each with its name and size")
         stops = list(itertools.accumulate(sizes))
         files = [(name, body[stop - size : stop]) for name, size, stop in zip(names, sizes, stops, strict=True)]
-        chosen = _number(query.get("object", "0"))
+        chosen = _query(request, "object")
         if chosen and all(each.id != chosen for each in self.session.objects):
             raise InputError(f"there is no object {chosen}")
         return _labels(await run_in_threadpool(read_import, self.session, frame, files, chosen))
@@ -206,10 +207,24 @@ class Api:
     def remove(self, request: Request) -> Response:
         if self.worker.job.running:
             raise InputError("busy: stop first, then remove the object")
-        self.session.remove_object(request.path_params["object"])
+        self.session.remove_object(request.path_params["object"], by=_query(request, "page"))
         with contextlib.suppress(InputError):  # another job has begun meanwhile; the object's pixels are never read
             self.worker.start("clean")
         return JSONResponse({})
+
+    async def undo(self, request: Request) -> Response:
+        asked = await _json(request, "undo")
+        again = bool(asked.get("again"))
+        step = await run_in_threadpool(self.session.undo, asked.get("page") or 0, again=again)
+        frame = None
+        if step.removed is not None:
+            told = f"{step.removed[1].name} is there again; follow again"
+        elif step.restored is not None:
+            told = f"{step.restored.name} is removed again"
+        else:
+            frame = min(step.changes)
+            told = f"{'done again' if again else 'taken back'}, in frame {frame}"
+        return JSONResponse({"told": told, "frame": frame})
 
     def follow(self, request: Request) -> Response:
         self.worker.start("follow")
@@ -324,6 +339,11 @@ class _Number(IntegerConvertor):
 
 
 register_url_convertor("number", _Number())
+
+
+def _query(request: Request, name: str) -> int:
+    """A number of the query, 0 if it is not there."""
+    return _number(request.query_params.get(name, "0"))
 
 
 def _number(text: str) -> int:

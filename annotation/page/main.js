@@ -40,8 +40,6 @@ function show() {
 }
 
 function showState() {
-  const { undo, redo } = shown.history();
-  $('undo').disabled = !undo.length; $('redo').disabled = !redo.length;
   const given = shown.given.has(shown.index), result = line.results[shown.index];
   $('kind').textContent = given ? 'given' : { f: 'followed', r: 'one direction so far', o: 'old' }[result] ?? 'no mask';
   $('forget').disabled = !given; $('keep').disabled = !shown.labels;
@@ -77,7 +75,6 @@ function go(index) {
 function heard(news) {
   if (news.video && news.video.run !== page.video?.run) open(news.video);
   const before = page.job;
-  for (const { id } of page.objects) if (!news.objects.some((each) => each.id === id)) shown.removed.add(id);
   Object.assign(page, { objects: news.objects, job: news.job, behind: news.behind });
   if (news.job.running && !(before.running && before.done)) page.began = { done: news.job.done, time: performance.now() };
   if (!shown.waiting) {
@@ -125,14 +122,24 @@ const follow = trying(async () => {
   page.from = shown.index;
 });
 
-function edit(change) {
+function keep() {
   if (!shown.labels) return;
-  shown.remember();
-  change?.(shown.labels);
-  shown.commit();
+  shown.state();
+  tell(`Frame ${shown.index} is right as it is: its mask is given.`);
 }
 
-function clear() { edit(({ data }) => data.forEach((label, i) => { if (label === page.object) data[i] = 0; })); }
+function clear() {
+  const object = page.objects.find((each) => each.id === page.object);
+  if (!shown.labels || !object) return;
+  shown.state(object.id);
+  tell(`${object.name} is not in frame ${shown.index}.`);
+}
+
+function forget() {
+  tools.leave();
+  shown.forget();
+  tell(`The mask of frame ${shown.index} is not given any more.`);
+}
 
 const importFiles = trying(async () => {
   const files = [...$('files').files], index = shown.index;
@@ -142,7 +149,7 @@ const importFiles = trying(async () => {
   await shown.queue;
   const labels = await api.importFiles(index, page.object, files);
   if (index !== shown.index || !shown.labels) throw new Error('Not imported: another frame is shown now.');
-  edit(({ data }) => data.set(labels));
+  await shown.changeAt(index, ({ data }) => data.set(labels));
   tell(`Imported ${files.map((file) => file.name).join(', ')}.`);
 });
 
@@ -180,9 +187,9 @@ function step(event, by) {
 const keys = {
   ArrowLeft: (event) => step(event, -1), ArrowRight: (event) => step(event, 1),
   Home: () => go(0), End: () => go(page.video.length - 1),
-  ' ': play, n: add, k: () => !$('keep').disabled && edit(), l: least,
+  ' ': play, n: add, k: () => keep(), l: least,
   f: () => !$('follow').hidden && !$('follow').disabled && follow(),
-  Delete: () => !$('forget').disabled && shown.forget(), 0: () => view.fit(),
+  Delete: () => !$('forget').disabled && forget(), 0: () => view.fit(),
   '+': () => zoom(1.25), '-': () => zoom(0.8),
 };
 
@@ -210,16 +217,23 @@ addEventListener('keydown', (event) => {
   event.preventDefault();
 });
 
-function undo(again) {
+const undo = trying(async (again) => {
   if (!again && tools.points.length) { tools.key('Backspace'); return; } // a corner of the polygon in the making
   if (!shown.labels || tools.drawing) return;
+  page.watching = page.playing = false;
   tools.leave(); // scribbles, whose mask may go
-  tell('');
-  shown.step(...(again ? ['redo', 'undo'] : ['undo', 'redo']));
-}
+  let frame = null;
+  try {
+    const step = await shown.undo(again);
+    frame = step.frame;
+    tell(`${again ? 'Redo' : 'Undo'}: ${step.told}.`);
+  } finally {
+    go(frame ?? shown.index);
+  }
+});
 
 for (const [id, action] of Object.entries({
-  follow, stop: trying(api.stop), add, keep: () => edit(), forget: () => shown.forget(), clear, play, least,
+  follow, stop: trying(api.stop), add, keep, forget, clear, play, least,
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 

@@ -135,10 +135,7 @@ export class Tools {
   // Escape, a second finger or the system ends a stroke: as if it had not begun.
   #drop() {
     this.pressed = null;
-    if (this.#painting) {
-      this.shown.labels = this.shown.history().undo.pop().labels;
-      this.shown.changed();
-    }
+    if (this.#painting) this.shown.drop();
     if (this.drawing) {
       this.drawing = false;
       this.shown.load(); // what has come meanwhile
@@ -222,7 +219,7 @@ export class Tools {
     try {
       const found = await ask(index, hints);
       while (this.drawing && index === this.shown.index) await new Promise((resolve) => setTimeout(resolve, 50));
-      if (this.shown.removed.has(object)) return;
+      if (!this.page.objects.some((each) => each.id === object)) return;
       let changes = 0;
       await this.shown.changeAt(index, ({ data }) => data.forEach((label, i) => {
         const now = found[i] && label === 0 ? object : replace && !found[i] && label === object ? 0 : label;
