@@ -41,7 +41,7 @@ OPERATIONS = {
     ("PATCH", "/api/object/{object}"): Operation("change", {"name": str, "hidden": bool}),
     ("DELETE", "/api/object/{object}"): Operation("remove", query=("page",)),
     ("POST", "/api/undo"): Operation("undo", {"page": int, "again": bool}),
-    ("POST", "/api/follow"): Operation("follow"),
+    ("POST", "/api/follow"): Operation("follow", {"first": int, "last": int}),
     ("POST", "/api/stop"): Operation("stop"),
     ("POST", "/api/export"): Operation("export", {"kind": str}),
     ("GET", "/api/export/{kind}"): Operation("download", answer=FILE),

@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +227,17 @@ class Api:
             told = f"{'done again' if again else 'taken back'}, in frame {frame}"
         return JSONResponse({"told": told, "frame": frame})
 
-    def follow(self, request: Request) -> Response:
-        self.worker.start("follow")
+    async def follow(self, request: Request) -> Response:
+        """Follow all, or what the frames `first` to `last` need."""
+        asked = await _json(request, "follow")
+        first, last = asked.get("first"), asked.get("last")
+        if first is None and last is None:
+            self.worker.start("follow")
+        else:
+            first, last = first or 0, self.session.length - 1 if last is None else last
+            if not 0 <= first <= last < self.session.length:
+                raise InputError(f"expected frames from 0 to {self.session.length - 1}, the first one first")
+            self.worker.start("follow", partial(self.worker.follow, range(first, last + 1)))
         return JSONResponse({})
 
     def stop(self, request: Request) -> Response:

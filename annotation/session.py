@@ -96,9 +96,9 @@ class Session(State):
                 "behind": bool(self.parts()),
             }
 
-    def parts(self) -> list[range]:
+    def parts(self, window: range | None = None) -> list[range]:
         with self.lock:
-            return super().parts()
+            return super().parts(window)
 
     # what people do
 

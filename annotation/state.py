@@ -49,22 +49,33 @@ class State:
         self.done: list[dict[str, Any]] = []  # what people did
         self._results_of: dict[str, bytes] = {}  # `results` by what was given, until a new result is stored
 
-    def parts(self) -> list[range]:
+    def parts(self, window: range | None = None) -> list[range]:
         """What must be followed, in order: intervals between given frames, and to the ends of the video, that are not final.
 
-        Neighbours are one part.  Empty without a mask that shows something.
+        Neighbours are one part.  Empty without a mask that shows something.  Of a part that is in the frames of a `window` only
+        in part, it is what must be followed for these: from a given frame, and up to one where the directions must meet.
         """
         if not any(mask.shown for mask in self.given.values()):
             return []
         given = sorted(self.given)
         result: list[range] = []
         for start, stop in zip([0, *given], [*given, self.length - 1], strict=True):
-            if self.results[start : stop + 1].count(Result.FINAL) == stop + 1 - start:
+            if self._is_final(start, stop):
                 continue
             if result and result[-1].stop == start + 1:
                 start = result.pop().start
             result.append(range(start, stop + 1))
-        return result
+        if window is None:
+            return result
+        first, last = window[0], window[-1]
+        found = []
+        for part in (part for part in result if part[0] <= last and first <= part[-1]):
+            inside = [frame for frame in given if frame in part]
+            start = max((frame for frame in inside if frame <= first), default=max(first, part[0]))
+            stop = min((frame for frame in inside if frame >= last), default=min(last, part[-1]))
+            if not self._is_final(start, stop):
+                found.append(range(start, stop + 1))
+        return found
 
     def what_lacks(self) -> str:
         """Which frames an export shows as they should not stay; empty if none."""
@@ -140,6 +151,9 @@ class State:
             raise ValueError("entries of other types")
         self.objects, self.next_object, self.unclean, self.given = objects, next_object, unclean, given
         self.results, self.sureness, self.done = results, sureness, done
+
+    def _is_final(self, start: int, stop: int) -> bool:
+        return self.results[start : stop + 1].count(Result.FINAL) == stop + 1 - start
 
     def _what_is_given(self) -> str:
         return repr(sorted(self.given.items()))

@@ -65,10 +65,10 @@ class Bench:
 
         self.worker = Worker(self.session, functools.partial(Counting, network, memory_every=2), {})
 
-    def follow(self, stop_at: int = -1) -> int:
-        """Follow, perhaps to be stopped at a step; returns how many frames the network saw."""
+    def follow(self, stop_at: int = -1, window: range | None = None) -> int:
+        """Follow, perhaps only some frames, or to be stopped at a step; returns how many frames the network saw."""
         self.seen, self.stop_at = 0, stop_at
-        self.worker.start("follow")
+        self.worker.start("follow", functools.partial(self.worker.follow, window))
         assert self.worker._thread is not None
         self.worker._thread.join()
         assert not self.worker.job.failed, self.worker.job.message
@@ -302,6 +302,29 @@ def test_undo_brings_a_removed_object_back(bench):
     assert session.given[3].stated == [1, 2]
     session.undo(2)
     assert all_of(session) == before
+
+
+def test_some_frames_are_followed_and_then_the_others_as_if_at_once(bench, video, light_network, tmp_path):
+    def final() -> str:
+        return "".join("f" if state == Result.FINAL else "." for state in bench.session.results)
+
+    bench.session.give(3, square((4, 4)))
+    assert bench.follow(window=range(5, 7)) == 4  # from the given frame to here
+    assert final() == "...ffff....."
+    assert bench.follow(window=range(4, 7)) == 0
+    assert bench.follow(window=range(6, 9)) == 2  # goes on
+    assert bench.follow(window=range(1, 3)) == 3 + 1  # backwards
+    assert final() == ".ffffffff..."
+    bench.follow()
+    assert final() == "f" * LENGTH
+    other = Bench(tmp_path / "other", video, light_network)
+    other.session.add_object("dog")
+    other.session.give(3, square((4, 4)))
+    other.follow()
+    assert other.results() == bench.results()
+    bench.session.give(9, square((8, 8)))
+    assert bench.follow(window=range(5, 7)) == 2 * 7  # all between two given frames, since both directions are needed
+    assert final() == "f" * 10 + ".."
 
 
 @pytest.mark.parametrize("stop", [1, 9, 10, *[pytest.param(stop, marks=pytest.mark.slow) for stop in (4, 11, 16)]])

@@ -102,6 +102,8 @@ def test_no_path_leads_out_of_the_page(path, server):
         ("PUT", "/api/mask/0?gone=9", b"\xff" * (SIZE[0] * SIZE[1]), 400),
         ("PUT", "/api/mask/0?page=x", b"\xff" * (SIZE[0] * SIZE[1]), 400),
         ("POST", "/api/undo", {"page": 5}, 400),
+        ("POST", "/api/follow", {"first": 3, "last": LENGTH}, 400),
+        ("POST", "/api/follow", {"first": 3, "last": 2}, 400),
         ("POST", "/api/undo", {"page": "5"}, 400),
         *(("GET", f"/api/{what}/{'9' * 5000}", None, 404) for what in ("frame", "mask")),
         ("DELETE", f"/api/object/{'9' * 5000}", None, 404),
@@ -188,7 +190,7 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_
         assert server.state()["given"] == [2]
         _, body = server.ask("GET", "/api/mask/2")
         assert gzip.decompress(body) == square((4, 4)).tobytes()
-        server.ask("POST", "/api/follow", b"")
+        server.ask("POST", "/api/follow", {})
         assert server.job()["done"] == 3 + 4
         state = server.state()
         assert [entry[1] for entry in state["frames"]] == ["f"] * LENGTH

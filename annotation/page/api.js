@@ -31,7 +31,7 @@ export const importFiles = (index, object, files) => {
 export const addObject = (name) => json('POST', '/api/object', { name });
 export const changeObject = (id, change) => json('PATCH', `/api/object/${id}`, change);
 export const removeObject = (id) => json('DELETE', `/api/object/${id}?page=${page}`);
-export const follow = () => json('POST', '/api/follow');
+export const follow = (frames) => json('POST', '/api/follow', frames);
 export const stop = () => json('POST', '/api/stop');
 export const exportAs = (kind) => json('POST', '/api/export', { kind });
 

@@ -47,7 +47,7 @@ function showState() {
   $('sure').textContent = given || sure === null || sure === undefined ? '' : `sure: ${Math.round(100 * sure)} %`;
   const { running, kind, done, total, link } = page.job;
   $('progress').hidden = !running; $('progress').max = total || 1; $('progress').value = done;
-  $('stop').hidden = !running; $('follow').hidden = running;
+  $('stop').hidden = !running; $('follow').hidden = $('reach').hidden = running;
   $('follow').disabled = !page.behind; $('export').disabled = running;
   if (running) tell(`${{ follow: 'Following', export: 'Exporting', clean: 'Tidying up' }[kind]}${total ? `: ${done} of ${total}${timeLeft()}` : '…'}`);
   $('download').hidden = running || !link;
@@ -117,7 +117,8 @@ const add = trying(async () => { page.object = (await api.addObject('')).id; });
 
 const follow = trying(async () => {
   await shown.queue;
-  await api.follow();
+  const { value } = $('reach'), end = Math.min(page.video.length - 1, Math.max(0, shown.index + Number(value)));
+  await api.follow(value ? { first: Math.min(shown.index, end), last: Math.max(shown.index, end) } : {});
   page.watching = true;
   page.from = shown.index;
 });
