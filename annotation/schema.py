@@ -38,7 +38,7 @@ OPERATIONS = {
     ("POST", "/api/scribble/{frame}"): Operation("scribble", takes_labels=True, answer=LABELS),
     ("POST", "/api/import/{frame}"): Operation("import_files", takes_files=True, query=("object",), answer=LABELS),
     ("POST", "/api/object"): Operation("add", {"name": str}),
-    ("PATCH", "/api/object/{object}"): Operation("change", {"name": str, "hidden": bool}),
+    ("PATCH", "/api/object/{object}"): Operation("change", {"name": str, "hidden": bool, "locked": bool, "colour": str}),
     ("DELETE", "/api/object/{object}"): Operation("remove", query=("page",)),
     ("POST", "/api/undo"): Operation("undo", {"page": int, "again": bool}),
     ("POST", "/api/follow"): Operation("follow", {"first": int, "last": int}),

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from annotation.history import Change, History, Packed, Step
-from annotation.state import MOST_OBJECTS, Given, Object, Result, State
+from annotation.state import COLOUR, MOST_OBJECTS, Given, Object, Result, State
 from dataset.video_file import FrameFolder, VideoFile
 from util.errors import InputError, shorten
 from util.files import make_folder, read_json, remove_files, write_atomically
@@ -84,10 +85,9 @@ class Session(State):
         """What a page must know that knows version `since`, 0 for nothing: each changed frame as [index, result, sureness,
         version]."""
         with self.lock:
-            palette = np.frombuffer(colour_map(), np.uint8).reshape(256, 3)
             return {
                 "version": self.version,
-                "objects": [{**asdict(each), "colour": palette[each.id].tolist()} for each in self.objects],
+                "objects": [{**asdict(each), "colour": each.rgb} for each in self.objects],
                 "given": sorted(self.given),
                 "frames": [
                     [i, chr(self.results[i]), self.sureness[i], int(self.changed_at[i])]
@@ -117,12 +117,25 @@ class Session(State):
                 self._save("add", object=added.id)
             return added
 
-    def change_object(self, number: int, *, name: str | None = None, hidden: bool | None = None) -> None:
+    def change_object(
+        self,
+        number: int,
+        *,
+        name: str | None = None,
+        hidden: bool | None = None,
+        locked: bool | None = None,
+        colour: str | None = None,
+    ) -> None:
+        """Change what is not `None`; a colour is `#rrggbb`, and empty for that of the number."""
         with self.lock:
             changed = self._object(number)
+            if colour and not re.fullmatch(COLOUR, colour):
+                raise InputError(f"colour: expected #rrggbb, found {shorten(colour)}")
             with self._all_or_nothing():
                 changed.name = (name and _name(name)) or changed.name
                 changed.hidden = changed.hidden if hidden is None else hidden
+                changed.locked = changed.locked if locked is None else locked
+                changed.colour = changed.colour if colour is None else colour
                 self._save()
 
     def remove_object(self, number: int, *, by: int = 0) -> None:

@@ -1,11 +1,15 @@
 """What an annotation consists of, and what follows from what: objects, given masks and results, without files."""
 
+import colorsys
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
 MOST_OBJECTS = 254
+GOLDEN = (5**0.5 - 1) / 2  # of the circle of hues: it comes back to none
+COLOUR = "#[0-9a-f]{6}"
 
 
 class Result(IntEnum):
@@ -19,11 +23,21 @@ class Result(IntEnum):
 
 @dataclass
 class Object:
-    """An object to follow; its colour is its id's in the palette."""
+    """An object to follow."""
 
     id: int  # 1 to 254, never used again
     name: str
     hidden: bool = False
+    locked: bool = False  # the page changes it only while it is chosen
+    colour: str = ""  # as #rrggbb, on the page and in films; else one follows from the id
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Its colour, 0 to 255: bright, and far from those of the ids before it."""
+        if self.colour:
+            return tuple(bytes.fromhex(self.colour[1:]))  # pyright: ignore[reportReturnType]
+        red, green, blue = colorsys.hsv_to_rgb((self.id - 1) * GOLDEN % 1, 0.8, 1.0)
+        return round(255 * red), round(255 * green), round(255 * blue)
 
 
 @dataclass
@@ -142,13 +156,16 @@ class State:
             raise ValueError("numbers of objects that cannot be")
         if type(next_object) is not int or not max(ids, default=0) < next_object <= MOST_OBJECTS + 1:
             raise ValueError("a next object that cannot be")
-        types = [(each.name, str) for each in objects] + [(each.hidden, bool) for each in objects] + [(unclean, bool)]
+        types = [(each.name, str) for each in objects] + [(unclean, bool)]
+        types += [(flag, bool) for each in objects for flag in (each.hidden, each.locked)]
         types += [(part, list) for mask in given.values() for part in (mask.stated, mask.shown)]
         types += [(mask.digest, str) for mask in given.values()] + [(each, dict) for each in done]
         if not all(each is None or (type(each) in (int, float) and 0 <= each <= 1) for each in sureness):  # nor NaN
             raise ValueError("a sureness that cannot be")
         if not all(type(value) is kind for value, kind in types):
             raise ValueError("entries of other types")
+        if not all(type(each.colour) is str and re.fullmatch(f"({COLOUR})?", each.colour) for each in objects):
+            raise ValueError("a colour that cannot be")
         self.objects, self.next_object, self.unclean, self.given = objects, next_object, unclean, given
         self.results, self.sureness, self.done = results, sureness, done
 

@@ -7,8 +7,9 @@ const KEPT_FRAMES = 40, AS_IT_IS = 255;
 
 export class Document {
   // changed(): there is something new to be seen.  failed(text), saving(text): what has become of what was drawn.
-  constructor({ changed, failed, saving }) {
-    Object.assign(this, { changed, failed, saving });
+  // locked(): the objects whose pixels stay.
+  constructor({ changed, failed, saving, locked }) {
+    Object.assign(this, { changed, failed, saving, locked });
     this.index = 0;
     this.labels = null; // until they have come
     this.given = new Set();
@@ -107,6 +108,8 @@ export class Document {
 
   // Sends the pixels that are drawn, so that what others have drawn beside them stays.
   #give(index, before, labels, gone = 0, always = false) {
+    const locked = this.locked();
+    if (locked.size) labels.data.forEach((label, i, data) => { if (locked.has(before.data[i])) data[i] = before.data[i]; });
     const drawn = labels.data.map((label, i) => (label === before.data[i] ? AS_IT_IS : label));
     if (!always && drawn.every((label) => label === AS_IT_IS)) { this.load(); return; }
     this.given.add(index);

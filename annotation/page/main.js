@@ -10,9 +10,14 @@ import { View } from './view.js';
 const $ = (id) => document.getElementById(id);
 const view = new View($('stage'));
 const page = { objects: [], object: 0, video: null, job: { done: 0 }, behind: false, watching: false, playing: false };
-const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving });
+const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving, locked });
 const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
 const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
+
+// The objects that only drawing them themselves changes.
+function locked() {
+  return new Set(page.objects.filter((each) => each.locked && each.id !== page.object).map((each) => each.id));
+}
 
 function saving(text) {
   $('saved').textContent = text;
@@ -111,7 +116,25 @@ function open(video) {
 
 // actions
 
+// The next object of the list, or the one before.
+function chooseBy(step) {
+  const { objects } = page, place = objects.findIndex((each) => each.id === page.object);
+  if (objects.length) choose(objects[(place + step + objects.length) % objects.length].id);
+}
+
+// Digits soon after each other are one number.
+function digit(key) {
+  const now = performance.now();
+  typed = { text: (now - typed.time < 1000 ? typed.text : '') + key, time: now };
+  if (!page.objects[Number(typed.text) - 1]) typed.text = key;
+  const chosen = page.objects[Number(typed.text) - 1];
+  if (chosen) choose(chosen.id);
+  return chosen;
+}
+
 function choose(id) { page.object = id; tools.leave(); showObjects($('objects'), page, { choose, changed: show, tell }); tools.guide(); }
+
+let typed = { text: '', time: -Infinity };
 
 const add = trying(async () => { page.object = (await api.addObject('')).id; });
 
@@ -191,6 +214,7 @@ const keys = {
   ' ': play, n: add, k: () => keep(), l: least,
   f: () => !$('follow').hidden && !$('follow').disabled && follow(),
   Delete: () => !$('forget').disabled && forget(), 0: () => view.fit(),
+  ',': () => chooseBy(-1), '.': () => chooseBy(1),
   '+': () => zoom(1.25), '-': () => zoom(0.8),
 };
 
@@ -211,10 +235,10 @@ addEventListener('keydown', (event) => {
   }
   if (event.target.matches('button') && (key === ' ' || key === 'Enter')) return; // which press it
   if (event.target.matches('input[type=range]') && key.startsWith('Arrow')) return;
-  const number = Number(key);
-  if (number >= 1 && number <= page.objects.length) choose(page.objects[number - 1].id);
-  else if (keys[key]) { tools.finish(); keys[key](event); }
-  else if (!tools.key(key)) return;
+  if (!(/^[0-9]$/.test(key) && digit(key))) {
+    if (keys[key]) { tools.finish(); keys[key](event); }
+    else if (!tools.key(key)) return;
+  }
   event.preventDefault();
 });
 
@@ -238,6 +262,7 @@ for (const [id, action] of Object.entries({
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 
+$('colour').addEventListener('change', trying(() => api.changeObject(page.object, { colour: $('colour').value })));
 $('files').addEventListener('change', importFiles);
 $('number').addEventListener('change', () => { page.watching = false; page.playing = false; go(Number($('number').value) || 0); });
 $('number').addEventListener('keydown', (event) => { if (event.key === 'Enter') $('stage').focus(); });

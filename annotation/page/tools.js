@@ -102,7 +102,7 @@ export class Tools {
     } else {
       this.drawing = true;
       this.start = this.last = [x, y];
-      if (this.tool === 'brush' || this.tool === 'eraser') this.shown.remember();
+      if (this.tool === 'brush' || this.tool === 'eraser') { this.shown.remember(); this.locked = this.shown.locked(); }
       if (SCRIBBLES.includes(this.tool)) this.#beginScribble(this.tool === 'not' || event.altKey || event.button === 2);
       this.#draw(x, y);
     }
@@ -153,7 +153,7 @@ export class Tools {
 
   #draw(x, y) {
     const { labels } = this.shown, { object } = this.page;
-    if (this.tool === 'brush') labels.stroke(...this.last, x, y, this.radius, object);
+    if (this.tool === 'brush') labels.stroke(...this.last, x, y, this.radius, object, (label) => !this.locked.has(label));
     if (this.tool === 'eraser') labels.stroke(...this.last, x, y, this.radius, 0, (label) => label === object);
     if (SCRIBBLES.includes(this.tool)) {
       const scribble = this.scribbles.at(-1);
