@@ -83,14 +83,14 @@ class Session(State):
 
     def changes(self, since: int) -> dict[str, Any]:
         """What a page must know that knows version `since`, 0 for nothing: each changed frame as [index, result, sureness,
-        version]."""
+        version, the objects that it shows (`None` if unknown), those that a person has said to be gone]."""
         with self.lock:
             return {
                 "version": self.version,
                 "objects": [{**asdict(each), "colour": each.rgb} for each in self.objects],
                 "given": sorted(self.given),
                 "frames": [
-                    [i, chr(self.results[i]), self.sureness[i], int(self.changed_at[i])]
+                    [i, chr(self.results[i]), self.sureness[i], int(self.changed_at[i]), *self._seen(i)]
                     for i in np.flatnonzero(self.changed_at > since).tolist()
                 ],
                 "behind": bool(self.parts()),
@@ -210,7 +210,9 @@ class Session(State):
             if revision != self.revision:
                 return False
             if self.results[frame] != Result.FINAL:
-                write_label_map(self._path(MASKS, frame), self._with_given(frame, labels), colour_map())
+                labels = self._with_given(frame, labels)
+                write_label_map(self._path(MASKS, frame), labels, colour_map())
+                self.shows[frame] = object_ids(labels)
                 self.results[frame] = Result.FINAL if final else Result.ONE_WAY
                 self.forget_results()
                 self.sureness[frame] = None if sureness is None else round(sureness, 3)
@@ -252,6 +254,15 @@ class Session(State):
             if each.id == number:
                 return each
         raise InputError(f"there is no object {number}")
+
+    def _seen(self, frame: int) -> tuple[list[int] | None, list[int]]:
+        """The objects in a frame's mask, if that is known, and those that its given mask says to be gone."""
+        found = None if self.results[frame] == Result.MISSING else self.shows[frame]
+        if frame not in self.given:
+            return found and sorted({*found} & self._known()), []
+        mask = self.given[frame]
+        seen = {*(found or ())} - {*mask.stated} | {*mask.shown}
+        return sorted(seen & self._known()), sorted({*mask.stated} - {*mask.shown})
 
     def _known(self) -> set[int]:
         return {each.id for each in self.objects}

@@ -60,6 +60,7 @@ class State:
         self.given: dict[int, Given] = {}
         self.results = bytearray([Result.MISSING]) * length
         self.sureness: list[float | None] = [None] * length
+        self.shows: list[list[int] | None] = [None] * length  # the objects in each result, if known
         self.done: list[dict[str, Any]] = []  # what people did
         self._results_of: dict[str, bytes] = {}  # `results` by what was given, until a new result is stored
 
@@ -135,6 +136,7 @@ class State:
             "given": {str(frame): asdict(mask) for frame, mask in sorted(self.given.items())},
             "results": self.results.decode(),
             "sureness": self.sureness,
+            "shows": self.shows,
             "done": self.done,
         }
 
@@ -145,13 +147,15 @@ class State:
         objects = [Object(**each) for each in record["objects"]]
         given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
         results, sureness, done = bytearray(record["results"].encode()), list(record["sureness"]), list(record["done"])
+        shows = list(record.get("shows", [None] * len(results)))
         next_object, unclean = record["next_object"], record.get("unclean", False)
-        if len(results) != len(sureness) or not set(results) <= set(Result):
+        if not len(results) == len(sureness) == len(shows) or not set(results) <= set(Result):
             raise ValueError("lists that do not fit")
         if not all(0 <= frame < len(results) for frame in given):
             raise ValueError("masks of frames that the video does not have")
         ids, possible = [each.id for each in objects], range(1, MOST_OBJECTS + 1)
         mentioned = [i for mask in given.values() for i in (*mask.stated, *mask.shown)]
+        mentioned += [i for each in shows if each is not None for i in each]
         if len(ids) != len({*ids}) or not all(type(i) is int and i in possible for i in (*ids, *mentioned)):
             raise ValueError("numbers of objects that cannot be")
         if type(next_object) is not int or not max(ids, default=0) < next_object <= MOST_OBJECTS + 1:
@@ -167,7 +171,7 @@ class State:
         if not all(type(each.colour) is str and re.fullmatch(f"({COLOUR})?", each.colour) for each in objects):
             raise ValueError("a colour that cannot be")
         self.objects, self.next_object, self.unclean, self.given = objects, next_object, unclean, given
-        self.results, self.sureness, self.done = results, sureness, done
+        self.results, self.sureness, self.shows, self.done = results, sureness, shows, done
 
     def _is_final(self, start: int, stop: int) -> bool:
         return self.results[start : stop + 1].count(Result.FINAL) == stop + 1 - start

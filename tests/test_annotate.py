@@ -419,16 +419,39 @@ def test_a_mask_that_is_drawn_while_it_follows_ends_that(bench, monkeypatch):
     np.testing.assert_array_equal(bench.session.labels(4), square((30, 20)))
 
 
+def test_pages_hear_which_objects_each_frame_shows_and_which_are_said_to_be_gone(bench):
+    session = bench.session
+    session.add_object("cat")
+    session.draw(0, square((4, 4), (40, 20)))
+    for frame in (1, 2, 3):
+        session.put_result(frame, square((4, 4)), 0.5, final=True, revision=session.revision)
+    session.draw(2, NOTHING, gone=2)
+    session.draw(3, stroke((40, 20), 2))
+    assert [entry[4:] for entry in session.changes(0)["frames"][:5]] == [
+        [[1, 2], []],
+        [[1], []],
+        [[1], [2]],
+        [[1, 2], []],
+        [None, []],
+    ]
+    session.remove_object(1)
+    assert session.changes(0)["frames"][1][4] == []
+
+
 def test_a_session_is_there_again_as_it_was(bench, video, tmp_path):
     session = bench.session
-    session.change_object(1, name="a\nlong dog", hidden=True)
+    session.change_object(1, name="a\nlong dog", hidden=True, locked=True, colour="#0080ff")
     session.add_object("")
     session.give(3, square((4, 4), (40, 20)))
     bench.follow()
     session.give(5, square((4, 4)))
     session.close()
     again = Session(tmp_path / "out", video, "frames")
-    assert [(each.id, each.name, each.hidden) for each in again.objects] == [(1, "along dog", True), (2, "object 2", False)]
+    assert [(each.id, each.name, each.hidden, each.locked) for each in again.objects] == [
+        (1, "along dog", True, True),
+        (2, "object 2", False, False),
+    ]
+    assert [each["colour"] for each in again.changes(0)["objects"]] == [(0, 128, 255), again.objects[1].rgb]
     assert again.changes(0)["frames"][4][1:3] == session.changes(0)["frames"][4][1:3]
     assert (again.given, again.results, again.sureness) == (session.given, session.results, session.sureness)
     for t in range(LENGTH):
@@ -500,6 +523,10 @@ def test_a_session_never_follows_links_out_of_its_folder(name, bench, video, tmp
         ("results", "rrr"),
         ("results", "?" * LENGTH),
         ("sureness", 3),
+        ("shows", [[1]]),
+        ("shows", [["x"]] * LENGTH),
+        ("objects", [{"id": 1, "name": "x", "locked": 1}]),
+        ("objects", [{"id": 1, "name": "x", "colour": "#12"}]),
         ("next_object", []),
         ("next_object", 10**30),
         ("objects", [{"id": 1e999, "name": "x", "hidden": False}]),

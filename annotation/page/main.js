@@ -86,9 +86,10 @@ function heard(news) {
     shown.given.clear();
     news.given.forEach((index) => shown.given.add(index));
   }
-  for (const [index, result, sureness] of news.frames) {
-    line.results[index] = result; line.sureness[index] = sureness;
+  for (const [index, result, sureness, , seen, gone] of news.frames) {
+    line.results[index] = result; line.sureness[index] = sureness; line.seen[index] = seen; line.gone[index] = gone;
   }
+  line.track(page.objects);
   for (const [index, , , version] of news.frames) shown.heard(index, version);
   if (!page.objects.some((each) => each.id === page.object)) page.object = page.objects[0]?.id ?? 0;
   if (before.running && !news.job.running) {
@@ -107,11 +108,11 @@ function open(video) {
   $('video-name').textContent = video.name;
   $('count').textContent = `of ${video.length} (0 to ${video.length - 1})`;
   $('number').max = video.length - 1;
-  line.length = video.length; line.results = []; line.sureness = [];
+  line.length = video.length; line.clear();
   view.setSize(video.width, video.height);
   shown.open(video);
   go(Math.min(shown.index, video.length - 1));
-  tell(`Everything is saved in ${video.output}.`);
+  tell(`Drag a box around an object (X) or paint it (B), then press Follow (F); ? shows all keys. Everything is saved in ${video.output}.`);
 }
 
 // actions
@@ -177,10 +178,13 @@ const importFiles = trying(async () => {
   tell(`Imported ${files.map((file) => file.name).join(', ')}.`);
 });
 
-function least() {
-  const index = line.leastSure();
-  if (index === null) tell('There is nothing to compare yet: follow first.'); else { page.watching = false; go(index); }
+function worst() {
+  const found = line.worst();
+  tell(found?.told ?? 'There is nothing to compare yet: follow first.');
+  if (found) { page.watching = false; go(found.index); }
 }
+
+function help() { $('help').showModal(); }
 
 async function play() {
   page.playing = !page.playing;
@@ -211,7 +215,7 @@ function step(event, by) {
 const keys = {
   ArrowLeft: (event) => step(event, -1), ArrowRight: (event) => step(event, 1),
   Home: () => go(0), End: () => go(page.video.length - 1),
-  ' ': play, n: add, k: () => keep(), l: least,
+  ' ': play, n: add, k: () => keep(), l: worst, '?': help,
   f: () => !$('follow').hidden && !$('follow').disabled && follow(),
   Delete: () => !$('forget').disabled && forget(), 0: () => view.fit(),
   ',': () => chooseBy(-1), '.': () => chooseBy(1),
@@ -224,7 +228,7 @@ function zoom(factor) {
 }
 
 addEventListener('keydown', (event) => {
-  if (!page.video || event.target.matches('input[type=number], input[type=text], select')) return;
+  if (!page.video || event.target.matches('input[type=number], input[type=text], select') || $('help').open) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.ctrlKey || event.metaKey) {
     if (key === 'z' || key === 'y') {
@@ -258,7 +262,7 @@ const undo = trying(async (again) => {
 });
 
 for (const [id, action] of Object.entries({
-  follow, stop: trying(api.stop), add, keep, forget, clear, play, least,
+  follow, stop: trying(api.stop), add, keep, forget, clear, play, least: worst, question: help,
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 

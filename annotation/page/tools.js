@@ -105,6 +105,7 @@ export class Tools {
       if (this.tool === 'brush' || this.tool === 'eraser') { this.shown.remember(); this.locked = this.shown.locked(); }
       if (SCRIBBLES.includes(this.tool)) this.#beginScribble(this.tool === 'not' || event.altKey || event.button === 2);
       this.#draw(x, y);
+      this.guide();
     }
   }
 
@@ -164,9 +165,16 @@ export class Tools {
       const [x0, y0] = this.start;
       this.box = [Math.min(x, x0), Math.min(y, y0), Math.max(x, x0), Math.max(y, y0)];
     }
+    if (this.#painting) this.#showStroke(labels, this.last, [x, y]);
     this.last = [x, y];
-    if (this.tool === 'brush' || this.tool === 'eraser') this.view.showLabels(labels);
-    this.guide();
+  }
+
+  // Shows what a stroke between two pixels has changed, with outlines beside it.
+  #showStroke({ width, height }, one, two) {
+    const reach = this.radius + 1, most = [width - 1, height - 1];
+    const first = one.map((value, i) => Math.max(0, Math.min(value, two[i]) - reach));
+    const last = one.map((value, i) => Math.min(most[i], Math.max(value, two[i]) + reach));
+    if (first[0] <= last[0] && first[1] <= last[1]) this.view.showLabels(this.shown.labels, first, last);
   }
 
   #point(x, y) {
