@@ -115,7 +115,7 @@ class Gate:
 class Api:
     """The requests of the page.  They contain numbers only; paths come from the session."""
 
-    def __init__(self, session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool]) -> None:
+    def __init__(self, session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool], listed: bool) -> None:
         self.session, self.worker, self.cut_from, self.ending = session, worker, cut_from, ending
         self.frames = Frames(session.video)
         height, width = session.video.size
@@ -128,6 +128,7 @@ class Api:
             "rate": float(mean_rate(session.video)),
             "run": secrets.token_hex(4),  # so that no browser shows the frames of another video
             "output": str(session.root),
+            "listed": listed,
             "exports": KINDS,
         }
 
@@ -256,7 +257,7 @@ class Api:
         self.session.note("export", kind=kind)
         lacks = self.session.what_lacks()
         self.worker.job.message = f"written: {path}" + (f" (of {self.session.length} frames, {lacks})" if lacks else "")
-        self.worker.job.link = f"/api/export/{kind}"
+        self.worker.job.link = f"api/export/{kind}"
 
     def download(self, request: Request) -> Response:
         """What was exported; a folder as a zip."""
@@ -279,29 +280,6 @@ class Api:
         if len(body) != count:
             raise InputError(f"expected {count} bytes, found {len(body)}")
         return np.frombuffer(body, np.uint8).reshape(self.size)
-
-
-def build_app(
-    session: Session, worker: Worker, cut_from: Cut, token: str, host: str, port: int, ending: Callable[[], bool]
-) -> ASGIApp:
-    """The application.  The server listens at `host` and `port`; once `ending()` is true, no request waits any longer.
-
-    `cut_from` turns scribbles into masks.
-    """
-    page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
-    static = Mount("/page", StaticFiles(directory=PAGE))
-    app = Starlette(
-        routes=[page, static, *Api(session, worker, cut_from, ending).routes()],
-        exception_handlers={
-            InputError: _refusal,
-            WriteError: _unsaved,
-            OSError: _unsaved,
-            HTTPException: _absent,
-            TooLargeError: _too_large,
-            ClientDisconnect: _too_large,
-        },
-    )
-    return Gate(app, token, host, port)
 
 
 class TooLargeError(Exception):
@@ -366,3 +344,27 @@ def _labels(labels: np.ndarray) -> Response:
     """(H, W) uint8 as compressed bytes."""
     headers = {"Content-Encoding": "gzip", "Cache-Control": "no-store"}
     return Response(gzip.compress(labels.tobytes(), 1), media_type="application/octet-stream", headers=headers)
+
+
+STATIC = Mount("/page", StaticFiles(directory=PAGE))
+ERROR_HANDLERS: dict[Any, Any] = {
+    InputError: _refusal,
+    WriteError: _unsaved,
+    OSError: _unsaved,
+    HTTPException: _absent,
+    TooLargeError: _too_large,
+    ClientDisconnect: _too_large,
+}
+
+
+def session_app(
+    session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool], *, listed: bool = False
+) -> ASGIApp:
+    """The application of one session, behind a `Gate`.  Once `ending()` is true, no request waits any longer.
+
+    cut_from: turns scribbles into masks
+    listed:   there is a list of videos above
+    """
+    page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
+    routes = [page, STATIC, *Api(session, worker, cut_from, ending, listed).routes()]
+    return Starlette(routes=routes, exception_handlers=ERROR_HANDLERS)

@@ -511,7 +511,7 @@ def one_video(words: Sequence[str]) -> str:
     raise InputError(f"expected one video or folder of frames, found {len(words)}: {words[0]}, {words[1]}, ...; {advice}")
 
 
-def videos_in(folder: Path, *, leave_out: Path) -> dict[str, Path]:
+def videos_in(folder: Path, *, leave_out: Path | None = None) -> dict[str, Path]:
     """The films and folders of frames in a folder that holds no frames itself, by name; empty if it is no such folder.
 
     `leave_out` is a folder of masks, which may be in it.
@@ -522,7 +522,7 @@ def videos_in(folder: Path, *, leave_out: Path) -> dict[str, Path]:
         return found
     for path in in_order(folder.iterdir()):
         film = path.is_file() and path.suffix.lower() in FILM_SUFFIXES
-        frames = path.is_dir() and not path.samefile(leave_out) and list_frames(path)
+        frames = path.is_dir() and not (leave_out and path.samefile(leave_out)) and list_frames(path)
         if not is_clutter(path.name) and (film or frames):
             name = path.stem if film else path.name
             if name in found:

@@ -428,7 +428,7 @@ def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, d
     page = Page(browser, start(discs[0]))
     browser.execute_script(
         "const ask = window.fetch; window.fetch = async (path, ...rest) => {"
-        "if (path.startsWith('/api/cut')) await new Promise((resolve) => { window.answer = resolve; });"
+        "if (path.startsWith('api/cut')) await new Promise((resolve) => { window.answer = resolve; });"
         "return ask(path, ...rest); }"
     )
     page.tool("box")
@@ -506,7 +506,7 @@ def test_two_tabs_draw_in_one_frame_and_take_back_their_own_strokes(page, browse
         other = Page(browser, page.server)
         deaf = (  # it does not hear of the others' strokes
             "const ask = window.fetch; window.fetch = (path, ...rest) =>"
-            " path.startsWith('/api/state') ? new Promise(() => {}) : ask(path, ...rest)"
+            " path.startsWith('api/state') ? new Promise(() => {}) : ask(path, ...rest)"
         )
         browser.execute_script(deaf)
         browser.switch_to.window(first)

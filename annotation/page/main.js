@@ -106,6 +106,7 @@ function open(video) {
   page.video = video;
   document.title = `${video.name}: masks`;
   $('video-name').textContent = video.name;
+  $('list').hidden = !video.listed;
   $('count').textContent = `of ${video.length} (0 to ${video.length - 1})`;
   $('number').max = video.length - 1;
   line.length = video.length; line.clear();
