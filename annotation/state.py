@@ -67,8 +67,8 @@ class State:
     def parts(self, window: range | None = None) -> list[range]:
         """What must be followed, in order: intervals between given frames, and to the ends of the video, that are not final.
 
-        Neighbours are one part.  Empty without a mask that shows something.  Of a part that is in the frames of a `window` only
-        in part, it is what must be followed for these: from a given frame, and up to one where the directions must meet.
+        Neighbours are one part.  Empty without a mask that shows something.  With a `window`, only what its frames need:
+        from a given frame before it to one behind it, where the directions meet, or to its end if there is none.
         """
         if not any(mask.shown for mask in self.given.values()):
             return []

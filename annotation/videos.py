@@ -20,7 +20,10 @@ from util.files import path_in, read_json
 
 LIST = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>{title}</title><link rel="icon" href="data:,"><link rel="stylesheet" href="/page/style.css"></head>
+<head>
+  <meta charset="utf-8"><title>{title}</title>
+  <link rel="icon" href="data:,"><link rel="stylesheet" href="/page/style.css">
+</head>
 <body class="list"><h1>{title}</h1><table>{rows}</table></body>
 </html>"""
 ROW = '<tr><td><a href="/{number}/">{name}</a><td>{done}'

@@ -22,7 +22,8 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45, col
     """A copy of a frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined.
 
     Outlines lie outside all objects, so they hide none.  They are white, or the object's own colour next to parts of it
-    that are only a few pixels thin.  `colours` are (256, 3) uint8 RGB, by default the palette's.  Raises `InputError` if the sizes differ.
+    that are only a few pixels thin.  `colours` are (256, 3) uint8 RGB, by default the palette's.  Raises `InputError` if the
+    sizes differ.
     """
     if image.shape[:2] != labels.shape:
         raise InputError(f"expected a label map of the frame's size {size_text(image.shape)}, found {size_text(labels.shape)}")

@@ -267,6 +267,7 @@ for (const [id, action] of Object.entries({
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 
+$('reach').addEventListener('change', () => $('stage').focus());
 $('colour').addEventListener('change', trying(() => api.changeObject(page.object, { colour: $('colour').value })));
 $('files').addEventListener('change', importFiles);
 $('number').addEventListener('change', () => { page.watching = false; page.playing = false; go(Number($('number').value) || 0); });
