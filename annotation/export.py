@@ -5,6 +5,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -109,7 +110,10 @@ def _unfinished(path: Path) -> Iterator[Path]:
 def _film(session: Session, path: Path, kind: str, report: Report) -> Steps:
     """A video of all frames."""
     video, alpha = session.video, kind == "cutout_film"
-    draw = cut_out if alpha else overlay
+    colours = np.zeros((256, 3), np.uint8)
+    for each in session.objects:
+        colours[each.id] = each.rgb
+    draw = cut_out if alpha else partial(overlay, colours=colours)
     with (
         _unfinished(path) as unfinished,
         Film(unfinished, video.size, mean_rate(video), pixel=video.pixel, alpha=alpha) as film,

@@ -12,34 +12,36 @@ LARGEST_NUMBER = 10**9 - 1  # in a path: a longer one is no frame
 LARGEST_VERSION = 10**18 - 1
 LABELS = FILE = "application/octet-stream"
 PICTURE, JSON = "image/jpeg", "application/json"
-TYPES = {str: "string", bool: "boolean"}
+TYPES = {str: "string", bool: "boolean", int: "integer"}
 
 
 class Operation(NamedTuple):
     """A request: the method of `Api` that answers it, its body (the type of each field, a byte for each pixel, or files one
-    after the other), and the type of the answer.
+    after the other), the numbers in its query, and the type of the answer.
     """
 
     name: str
     body: Mapping[str, type] | None = None
     takes_labels: bool = False
     takes_files: bool = False
+    query: tuple[str, ...] = ()
     answer: str = JSON
 
 
 OPERATIONS = {
-    ("GET", "/api/state"): Operation("state"),
+    ("GET", "/api/state"): Operation("state", query=("since",)),
     ("GET", "/api/frame/{frame}"): Operation("frame", answer=PICTURE),
     ("GET", "/api/mask/{frame}"): Operation("mask", answer=LABELS),
-    ("PUT", "/api/mask/{frame}"): Operation("give", takes_labels=True),
-    ("DELETE", "/api/mask/{frame}"): Operation("forget"),
+    ("PUT", "/api/mask/{frame}"): Operation("give", takes_labels=True, query=("page", "gone")),
+    ("DELETE", "/api/mask/{frame}"): Operation("forget", query=("page",)),
     ("POST", "/api/cut/{frame}"): Operation("cut", takes_labels=True, answer=LABELS),
     ("POST", "/api/scribble/{frame}"): Operation("scribble", takes_labels=True, answer=LABELS),
-    ("POST", "/api/import/{frame}"): Operation("import_files", takes_files=True, answer=LABELS),
+    ("POST", "/api/import/{frame}"): Operation("import_files", takes_files=True, query=("object",), answer=LABELS),
     ("POST", "/api/object"): Operation("add", {"name": str}),
-    ("PATCH", "/api/object/{object}"): Operation("change", {"name": str, "hidden": bool}),
-    ("DELETE", "/api/object/{object}"): Operation("remove"),
-    ("POST", "/api/follow"): Operation("follow"),
+    ("PATCH", "/api/object/{object}"): Operation("change", {"name": str, "hidden": bool, "locked": bool, "colour": str}),
+    ("DELETE", "/api/object/{object}"): Operation("remove", query=("page",)),
+    ("POST", "/api/undo"): Operation("undo", {"page": int, "again": bool}),
+    ("POST", "/api/follow"): Operation("follow", {"first": int, "last": int}),
     ("POST", "/api/stop"): Operation("stop"),
     ("POST", "/api/export"): Operation("export", {"kind": str}),
     ("GET", "/api/export/{kind}"): Operation("download", answer=FILE),
@@ -99,11 +101,11 @@ def _parameters(path: str, length: int, operation: Operation) -> list[dict[str, 
         for name, schema in schemas.items()
         if f"{{{name}}}" in path
     ]
-    if path == "/api/state":
-        found.append({"name": "since", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": LARGEST_VERSION}})
+    number = {"type": "integer", "minimum": 0, "maximum": LARGEST_VERSION}
+    found += [{"name": name, "in": "query", "schema": number} for name in operation.query]
     if operation.takes_files:
         sizes, names = ({"type": "array", "minItems": 1, "items": kind} for kind in ({"type": "integer"}, {"type": "string"}))
-        queries = {"name": names, "size": sizes, "object": {**schemas["object"], "minimum": 0}}
+        queries = {"name": names, "size": sizes}
         found += [{"name": name, "in": "query", "schema": schema} for name, schema in queries.items()]
     return found
 

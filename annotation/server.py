@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ class Gate:
 class Api:
     """The requests of the page.  They contain numbers only; paths come from the session."""
 
-    def __init__(self, session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool]) -> None:
+    def __init__(self, session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool], listed: bool) -> None:
         self.session, self.worker, self.cut_from, self.ending = session, worker, cut_from, ending
         self.frames = Frames(session.video)
         height, width = session.video.size
@@ -127,6 +128,7 @@ class Api:
             "rate": float(mean_rate(session.video)),
             "run": secrets.token_hex(4),  # so that no browser shows the frames of another video
             "output": str(session.root),
+            "listed": listed,
             "exports": KINDS,
         }
 
@@ -139,7 +141,7 @@ class Api:
 
     async def state(self, request: Request) -> Response:
         """Wait for changes after a version, and return them."""
-        since = _number(request.query_params.get("since", "0"))
+        since = _query(request, "since")
         for _ in range(int(WAIT / 0.05)):
             if self.session.version != since or self.ending() or await request.is_disconnected():
                 break
@@ -156,11 +158,12 @@ class Api:
 
     async def give(self, request: Request) -> Response:
         labels, frame = await self._label_map(request), self._frame(request)
-        await run_in_threadpool(self.session.draw, frame, labels)
+        by, gone = _query(request, "page"), _query(request, "gone")
+        await run_in_threadpool(self.session.draw, frame, labels, gone=gone, by=by)
         return JSONResponse({"version": self.session.version})
 
     def forget(self, request: Request) -> Response:
-        self.session.forget(self._frame(request))
+        self.session.forget(self._frame(request), by=_query(request, "page"))
         return JSONResponse({"version": self.session.version})
 
     async def cut(self, request: Request) -> Response:
@@ -188,7 +191,7 @@ class Api:
             raise InputError("expected files, each with its name and size")
         stops = list(itertools.accumulate(sizes))
         files = [(name, body[stop - size : stop]) for name, size, stop in zip(names, sizes, stops, strict=True)]
-        chosen = _number(query.get("object", "0"))
+        chosen = _query(request, "object")
         if chosen and all(each.id != chosen for each in self.session.objects):
             raise InputError(f"there is no object {chosen}")
         return _labels(await run_in_threadpool(read_import, self.session, frame, files, chosen))
@@ -206,13 +209,36 @@ class Api:
     def remove(self, request: Request) -> Response:
         if self.worker.job.running:
             raise InputError("busy: stop first, then remove the object")
-        self.session.remove_object(request.path_params["object"])
+        self.session.remove_object(request.path_params["object"], by=_query(request, "page"))
         with contextlib.suppress(InputError):  # another job has begun meanwhile; the object's pixels are never read
             self.worker.start("clean")
         return JSONResponse({})
 
-    def follow(self, request: Request) -> Response:
-        self.worker.start("follow")
+    async def undo(self, request: Request) -> Response:
+        asked = await _json(request, "undo")
+        again = bool(asked.get("again"))
+        step = await run_in_threadpool(self.session.undo, asked.get("page") or 0, again=again)
+        frame = None
+        if step.removed is not None:
+            told = f"{step.removed[1].name} is there again; follow again"
+        elif step.restored is not None:
+            told = f"{step.restored.name} is removed again"
+        else:
+            frame = min(step.changes)
+            told = f"{'done again' if again else 'taken back'}, in frame {frame}"
+        return JSONResponse({"told": told, "frame": frame})
+
+    async def follow(self, request: Request) -> Response:
+        """Follow all, or what the frames `first` to `last` need."""
+        asked = await _json(request, "follow")
+        first, last = asked.get("first"), asked.get("last")
+        if first is None and last is None:
+            self.worker.start("follow")
+        else:
+            first, last = first or 0, self.session.length - 1 if last is None else last
+            if not 0 <= first <= last < self.session.length:
+                raise InputError(f"expected frames from 0 to {self.session.length - 1}, the first one first")
+            self.worker.start("follow", partial(self.worker.follow, range(first, last + 1)))
         return JSONResponse({})
 
     def stop(self, request: Request) -> Response:
@@ -231,7 +257,7 @@ class Api:
         self.session.note("export", kind=kind)
         lacks = self.session.what_lacks()
         self.worker.job.message = f"written: {path}" + (f" (of {self.session.length} frames, {lacks})" if lacks else "")
-        self.worker.job.link = f"/api/export/{kind}"
+        self.worker.job.link = f"api/export/{kind}"
 
     def download(self, request: Request) -> Response:
         """What was exported; a folder as a zip."""
@@ -254,29 +280,6 @@ class Api:
         if len(body) != count:
             raise InputError(f"expected {count} bytes, found {len(body)}")
         return np.frombuffer(body, np.uint8).reshape(self.size)
-
-
-def build_app(
-    session: Session, worker: Worker, cut_from: Cut, token: str, host: str, port: int, ending: Callable[[], bool]
-) -> ASGIApp:
-    """The application.  The server listens at `host` and `port`; once `ending()` is true, no request waits any longer.
-
-    `cut_from` turns scribbles into masks.
-    """
-    page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
-    static = Mount("/page", StaticFiles(directory=PAGE))
-    app = Starlette(
-        routes=[page, static, *Api(session, worker, cut_from, ending).routes()],
-        exception_handlers={
-            InputError: _refusal,
-            WriteError: _unsaved,
-            OSError: _unsaved,
-            HTTPException: _absent,
-            TooLargeError: _too_large,
-            ClientDisconnect: _too_large,
-        },
-    )
-    return Gate(app, token, host, port)
 
 
 class TooLargeError(Exception):
@@ -326,6 +329,11 @@ class _Number(IntegerConvertor):
 register_url_convertor("number", _Number())
 
 
+def _query(request: Request, name: str) -> int:
+    """A number of the query, 0 if it is not there."""
+    return _number(request.query_params.get(name, "0"))
+
+
 def _number(text: str) -> int:
     if not text.isdecimal() or len(text) > len(str(LARGEST_VERSION)):
         raise InputError("expected a number")
@@ -336,3 +344,27 @@ def _labels(labels: np.ndarray) -> Response:
     """(H, W) uint8 as compressed bytes."""
     headers = {"Content-Encoding": "gzip", "Cache-Control": "no-store"}
     return Response(gzip.compress(labels.tobytes(), 1), media_type="application/octet-stream", headers=headers)
+
+
+STATIC = Mount("/page", StaticFiles(directory=PAGE))
+ERROR_HANDLERS: dict[Any, Any] = {
+    InputError: _refusal,
+    WriteError: _unsaved,
+    OSError: _unsaved,
+    HTTPException: _absent,
+    TooLargeError: _too_large,
+    ClientDisconnect: _too_large,
+}
+
+
+def session_app(
+    session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool], *, listed: bool = False
+) -> ASGIApp:
+    """The application of one session, behind a `Gate`.  Once `ending()` is true, no request waits any longer.
+
+    cut_from: turns scribbles into masks
+    listed:   there is a list of videos above
+    """
+    page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))
+    routes = [page, STATIC, *Api(session, worker, cut_from, ending, listed).routes()]
+    return Starlette(routes=routes, exception_handlers=ERROR_HANDLERS)

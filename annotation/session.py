@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from annotation.state import MOST_OBJECTS, Given, Object, Result, State
+from annotation.history import Change, History, Packed, Step
+from annotation.state import COLOUR, MOST_OBJECTS, Given, Object, Result, State
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from util.errors import InputError, shorten
@@ -25,6 +27,7 @@ from util.lock import LOCK, Lock
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
 FORMAT, VERSION = "STCN annotation", 1
 LONGEST_NAME = 80
+AS_IT_IS = 255  # where a page changes nothing
 
 
 class Session(State):
@@ -51,6 +54,7 @@ class Session(State):
         self.root, self.video = Path(root), video
         self.lock = threading.RLock()
         self.version = self.revision = 1
+        self.history = History()
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
@@ -81,23 +85,22 @@ class Session(State):
 
     def changes(self, since: int) -> dict[str, Any]:
         """What a page must know that knows version `since`, 0 for nothing: each changed frame as [index, result, sureness,
-        version]."""
+        version, the objects that it shows (`None` if unknown), those that a person has said to be gone]."""
         with self.lock:
-            palette = np.frombuffer(colour_map(), np.uint8).reshape(256, 3)
             return {
                 "version": self.version,
-                "objects": [{**asdict(each), "colour": palette[each.id].tolist()} for each in self.objects],
+                "objects": [{**asdict(each), "colour": each.rgb} for each in self.objects],
                 "given": sorted(self.given),
                 "frames": [
-                    [i, chr(self.results[i]), self.sureness[i], int(self.changed_at[i])]
+                    [i, chr(self.results[i]), self.sureness[i], int(self.changed_at[i]), *self._seen(i)]
                     for i in np.flatnonzero(self.changed_at > since).tolist()
                 ],
                 "behind": bool(self.parts()),
             }
 
-    def parts(self) -> list[range]:
+    def parts(self, window: range | None = None) -> list[range]:
         with self.lock:
-            return super().parts()
+            return super().parts(window)
 
     # what people do
 
@@ -116,49 +119,54 @@ class Session(State):
                 self._save("add", object=added.id)
             return added
 
-    def change_object(self, number: int, *, name: str | None = None, hidden: bool | None = None) -> None:
+    def change_object(
+        self,
+        number: int,
+        *,
+        name: str | None = None,
+        hidden: bool | None = None,
+        locked: bool | None = None,
+        colour: str | None = None,
+    ) -> None:
+        """Change what is not `None`; a colour is `#rrggbb`, and empty for that of the number."""
         with self.lock:
             changed = self._object(number)
+            if colour and not re.fullmatch(COLOUR, colour):
+                raise InputError(f"colour: expected #rrggbb, found {shorten(colour)}")
             with self._all_or_nothing():
                 changed.name = (name and _name(name)) or changed.name
                 changed.hidden = changed.hidden if hidden is None else hidden
+                changed.locked = changed.locked if locked is None else locked
+                changed.colour = changed.colour if colour is None else colour
                 self._save()
 
-    def remove_object(self, number: int) -> None:
+    def remove_object(self, number: int, *, by: int = 0) -> None:
         """Remove an object; `clean` then removes it from the files."""
         with self.lock:
-            removed = self._object(number)
-        with self._all_or_nothing():
-            self.objects.remove(removed)
-            for frame, mask in list(self.given.items()):
-                stated, shown = ([i for i in ids if i != number] for ids in (mask.stated, mask.shown))
-                digest = _digest_of(self.given_labels(frame)) if number in mask.shown else mask.digest
-                self.given[frame] = Given(stated, shown, digest)
-            empty = [frame for frame, mask in self.given.items() if not mask.stated]
-            for frame in empty:
-                del self.given[frame]
-            self.revision += 1
-            self.forget_results()
-            self.unclean = True
-            self._save("remove", range(self.length), object=number)
-            remove_files(self._path(GIVEN, frame) for frame in empty)
+            self.history.add(self._remove(self._object(number), by))
 
-    def draw(self, frame: int, labels: np.ndarray) -> None:
-        """Give (H, W) uint8 as drawn on what the frame showed: it states the objects that were drawn or erased.
+    def draw(self, frame: int, labels: np.ndarray, *, gone: int = 0, by: int = 0) -> None:
+        """Give what the page `by` has drawn, (H, W) uint8, `AS_IT_IS` elsewhere: it states the objects that it changes, and
+        `gone`, an object that is not in the frame.
 
-        The others stay as they were found.  Where nothing was found yet, or nothing is changed (it is right as it is), the
-        mask states all objects.
+        The others stay as they were found.  Where nothing was found yet, or nothing is drawn (it is right as it is), the mask
+        states all objects.
         """
         with self.lock:
-            before = self.labels(frame)
-            drawn = (labels != before) & (labels != 0)
-            erased = (labels == 0) & (before != 0)
-            changed = {*np.unique(labels[drawn]).tolist(), *np.unique(before[erased]).tolist()}
-            if not changed or not self.has_mask(frame):
-                self.give(frame, labels)
-                return
-            stated = changed.union(self.given[frame].stated if frame in self.given else ())
-            self.give(frame, np.where(np.isin(labels, list(stated)), labels, np.uint8(0)), stated=stated)
+            before, drawn = self.labels(frame), labels != AS_IT_IS
+            labels = np.where(drawn, labels, before)
+            if gone:
+                labels = np.where(labels == self._object(gone).id, np.uint8(0), labels)
+            self._refuse_unknown(labels)
+            touched = labels != before
+            changed = {*np.unique(labels[touched]).tolist(), *np.unique(before[touched & (labels == 0)]).tolist(), gone} - {0}
+            stated: set[int] | None = None
+            if gone or (self.has_mask(frame) and drawn.any()):
+                if not changed:
+                    return  # it came a second time
+                stated = changed.union(self.given[frame].stated if frame in self.given else ())
+                labels = np.where(np.isin(labels, list(stated)), labels, np.uint8(0))
+            self.history.add(Step(by, self._put([(frame, (labels, stated))], "draw", frame=frame)))
 
     def give(self, frame: int, labels: np.ndarray, *, stated: Collection[int] | None = None) -> None:
         """Set (H, W) uint8 as the mask of a frame, which states all objects, or those in `stated`.
@@ -166,29 +174,35 @@ class Session(State):
         Results that depend on it become old.
         """
         with self.lock:
-            known = [each.id for each in self.objects]
-            if unknown := {*np.unique(labels).tolist()} - {0, *known}:
-                raise InputError(f"expected labels of objects, found {min(unknown)}")
-            told = known if stated is None else sorted(stated)
-            reached = {*object_ids(self.labels(frame)), *object_ids(labels)}.intersection(told)
-            self.remember_results()
-            write_label_map(self._path(WORKING, frame), labels, colour_map())
-            with self._all_or_nothing():
-                self.given[frame] = Given(told, object_ids(labels), _digest_of(labels))
-                self._now_old(frame, reached)
-                self._save("draw", [frame], frame=frame)
-            os.replace(self._path(WORKING, frame), self._path(GIVEN, frame))
+            self._refuse_unknown(labels)
+            self._put([(frame, (labels, stated))], "draw", frame=frame)
 
-    def forget(self, frame: int) -> None:
+    def forget(self, frame: int, *, by: int = 0) -> None:
         """Remove a given mask."""
         with self.lock:
             if frame in self.given:
-                self.remember_results()
-                with self._all_or_nothing():
-                    shown = self.given.pop(frame).shown
-                    self._now_old(frame, {*shown, *object_ids(self.labels(frame))})
-                    self._save("forget", [frame], frame=frame)
-                remove_files([self._path(GIVEN, frame)])
+                self.history.add(Step(by, self._put([(frame, None)], "forget", frame=frame)))
+
+    def undo(self, by: int, *, again: bool = False) -> Step:
+        """Take back the last step of the page `by`, or do one `again` that was taken back; returns the step.
+
+        What others have changed since stays.  A removed object comes back with its given masks; what follows from them is old.
+        """
+        with self.lock:
+            if (step := self.history.last(by, again=again)) is None:
+                raise InputError(f"nothing to {'redo' if again else 'undo'}")
+            if step.restored is not None:
+                inverse = self._remove(self._object(step.restored.id), by)
+            else:
+                found = (
+                    (frame, change.taken_back(self.given.get(frame), self.labels(frame), self._known()))
+                    for frame, change in step.changes.items()
+                )
+                masks = ((frame, mask) for frame, mask in found if mask is not None or frame in self.given)
+                changes = self._put(masks, "redo" if again else "undo", restored=step.removed)
+                inverse = Step(by, changes, restored=step.removed[1] if step.removed else None)
+            self.history.turn(step, inverse, again=again)
+            return step
 
     # what the worker does
 
@@ -198,7 +212,9 @@ class Session(State):
             if revision != self.revision:
                 return False
             if self.results[frame] != Result.FINAL:
-                write_label_map(self._path(MASKS, frame), self._with_given(frame, labels), colour_map())
+                labels = self._with_given(frame, labels)
+                write_label_map(self._path(MASKS, frame), labels, colour_map())
+                self.shows[frame] = object_ids(labels)
                 self.results[frame] = Result.FINAL if final else Result.ONE_WAY
                 self.forget_results()
                 self.sureness[frame] = None if sureness is None else round(sureness, 3)
@@ -241,6 +257,84 @@ class Session(State):
                 return each
         raise InputError(f"there is no object {number}")
 
+    def _seen(self, frame: int) -> tuple[list[int] | None, list[int]]:
+        """The objects in a frame's mask, if that is known, and those that its given mask says to be gone."""
+        found = None if self.results[frame] == Result.MISSING else self.shows[frame]
+        if frame not in self.given:
+            return found and sorted({*found} & self._known()), []
+        mask = self.given[frame]
+        seen = {*(found or ())} - {*mask.stated} | {*mask.shown}
+        return sorted(seen & self._known()), sorted({*mask.stated} - {*mask.shown})
+
+    def _known(self) -> set[int]:
+        return {each.id for each in self.objects}
+
+    def _refuse_unknown(self, labels: np.ndarray) -> None:
+        if unknown := {*np.unique(labels).tolist()} - {0} - self._known():
+            raise InputError(f"expected labels of objects, found {min(unknown)}")
+
+    def _put(
+        self,
+        masks: Iterable[tuple[int, tuple[np.ndarray, Collection[int] | None] | None]],
+        action: str,
+        *,
+        restored: tuple[int, Object] | None = None,
+        **details: Any,
+    ) -> dict[int, Change]:
+        """Replace or remove the given masks of frames, at once: each (H, W) uint8, with the objects that it states, or all.
+
+        restored: an object that comes back by it, and its place
+        """
+        self.remember_results()
+        before: dict[int, tuple[Given | None, Packed]] = {}
+        with self._all_or_nothing():
+            if restored is not None:
+                self.objects.insert(*restored)
+            for frame, mask in masks:
+                before[frame] = self.given.get(frame), Packed(showed := self.labels(frame))
+                if mask is None:
+                    shown = self.given.pop(frame).shown
+                    reached = {*shown, *object_ids(self.labels(frame))}
+                else:
+                    labels, stated = mask
+                    told = sorted(self._known() if stated is None else stated)
+                    write_label_map(self._path(WORKING, frame), labels, colour_map())
+                    self.given[frame] = Given(told, object_ids(labels), _digest_of(labels))
+                    reached = {*object_ids(showed), *object_ids(labels)}.intersection(told)
+                self._now_old(frame, reached)
+            self._save(action, before, **details)
+        for frame in before:
+            if frame in self.given:
+                os.replace(self._path(WORKING, frame), self._path(GIVEN, frame))
+        remove_files(self._path(GIVEN, frame) for frame in before if frame not in self.given)
+        return {
+            frame: Change(given, self.given.get(frame), showed, Packed(self.labels(frame)))
+            for frame, (given, showed) in before.items()
+        }
+
+    def _remove(self, removed: Object, by: int) -> Step:
+        number, place, before = removed.id, self.objects.index(removed), dict(self.given)
+        changes: dict[int, Change] = {}
+        with self._all_or_nothing():
+            del self.objects[place]
+            for frame, mask in before.items():
+                if number not in (*mask.stated, *mask.shown):
+                    continue
+                showed = self._read(GIVEN, frame)
+                shows = self._without_removed(showed)
+                stated, shown = ([i for i in ids if i != number] for ids in (mask.stated, mask.shown))
+                if stated:
+                    self.given[frame] = Given(stated, shown, _digest_of(shows))
+                else:
+                    del self.given[frame]
+                changes[frame] = Change(mask, self.given.get(frame), Packed(showed), Packed(shows))
+            self.revision += 1
+            self.forget_results()
+            self.unclean = True
+            self._save("remove", range(self.length), object=number)
+            remove_files(self._path(GIVEN, frame) for frame in before if frame not in self.given)
+        return Step(by, changes, removed=(place, removed))
+
     def _with_given(self, frame: int, labels: np.ndarray) -> np.ndarray:
         """A result with the frame's given mask in it: of objects that the mask does not know, the result tells."""
         if frame not in self.given:
@@ -249,7 +343,7 @@ class Session(State):
         return np.where((given == 0) & ~np.isin(labels, self.given[frame].stated), labels, given)
 
     def _without_removed(self, labels: np.ndarray) -> np.ndarray:
-        return np.where(np.isin(labels, [each.id for each in self.objects]), labels, np.uint8(0))
+        return np.where(np.isin(labels, list(self._known())), labels, np.uint8(0))
 
     def _now_old(self, frame: int, ids: set[int]) -> None:
         changed = self.outdate(frame, ids)

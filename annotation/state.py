@@ -1,11 +1,15 @@
 """What an annotation consists of, and what follows from what: objects, given masks and results, without files."""
 
+import colorsys
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
 MOST_OBJECTS = 254
+GOLDEN = (5**0.5 - 1) / 2  # of the circle of hues: it comes back to none
+COLOUR = "#[0-9a-f]{6}"
 
 
 class Result(IntEnum):
@@ -19,11 +23,21 @@ class Result(IntEnum):
 
 @dataclass
 class Object:
-    """An object to follow; its colour is its id's in the palette."""
+    """An object to follow."""
 
     id: int  # 1 to 254, never used again
     name: str
     hidden: bool = False
+    locked: bool = False  # the page changes it only while it is chosen
+    colour: str = ""  # as #rrggbb, on the page and in films; else one follows from the id
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Its colour, 0 to 255: bright, and far from those of the ids before it."""
+        if self.colour:
+            return tuple(bytes.fromhex(self.colour[1:]))  # pyright: ignore[reportReturnType]
+        red, green, blue = colorsys.hsv_to_rgb((self.id - 1) * GOLDEN % 1, 0.8, 1.0)
+        return round(255 * red), round(255 * green), round(255 * blue)
 
 
 @dataclass
@@ -46,25 +60,37 @@ class State:
         self.given: dict[int, Given] = {}
         self.results = bytearray([Result.MISSING]) * length
         self.sureness: list[float | None] = [None] * length
+        self.shows: list[list[int] | None] = [None] * length  # the objects in each result, if known
         self.done: list[dict[str, Any]] = []  # what people did
         self._results_of: dict[str, bytes] = {}  # `results` by what was given, until a new result is stored
 
-    def parts(self) -> list[range]:
+    def parts(self, window: range | None = None) -> list[range]:
         """What must be followed, in order: intervals between given frames, and to the ends of the video, that are not final.
 
-        Neighbours are one part.  Empty without a mask that shows something.
+        Neighbours are one part.  Empty without a mask that shows something.  With a `window`, only what its frames need:
+        from a given frame before it to one behind it, where the directions meet, or to its end if there is none.
         """
         if not any(mask.shown for mask in self.given.values()):
             return []
         given = sorted(self.given)
         result: list[range] = []
         for start, stop in zip([0, *given], [*given, self.length - 1], strict=True):
-            if self.results[start : stop + 1].count(Result.FINAL) == stop + 1 - start:
+            if self._is_final(start, stop):
                 continue
             if result and result[-1].stop == start + 1:
                 start = result.pop().start
             result.append(range(start, stop + 1))
-        return result
+        if window is None:
+            return result
+        first, last = window[0], window[-1]
+        found = []
+        for part in (part for part in result if part[0] <= last and first <= part[-1]):
+            inside = [frame for frame in given if frame in part]
+            start = max((frame for frame in inside if frame <= first), default=max(first, part[0]))
+            stop = min((frame for frame in inside if frame >= last), default=min(last, part[-1]))
+            if not self._is_final(start, stop):
+                found.append(range(start, stop + 1))
+        return found
 
     def what_lacks(self) -> str:
         """Which frames an export shows as they should not stay; empty if none."""
@@ -110,6 +136,7 @@ class State:
             "given": {str(frame): asdict(mask) for frame, mask in sorted(self.given.items())},
             "results": self.results.decode(),
             "sureness": self.sureness,
+            "shows": self.shows,
             "done": self.done,
         }
 
@@ -120,26 +147,34 @@ class State:
         objects = [Object(**each) for each in record["objects"]]
         given = {int(frame): Given(**mask) for frame, mask in record["given"].items()}
         results, sureness, done = bytearray(record["results"].encode()), list(record["sureness"]), list(record["done"])
+        shows = list(record.get("shows", [None] * len(results)))
         next_object, unclean = record["next_object"], record.get("unclean", False)
-        if len(results) != len(sureness) or not set(results) <= set(Result):
+        if not len(results) == len(sureness) == len(shows) or not set(results) <= set(Result):
             raise ValueError("lists that do not fit")
         if not all(0 <= frame < len(results) for frame in given):
             raise ValueError("masks of frames that the video does not have")
         ids, possible = [each.id for each in objects], range(1, MOST_OBJECTS + 1)
         mentioned = [i for mask in given.values() for i in (*mask.stated, *mask.shown)]
+        mentioned += [i for each in shows if each is not None for i in each]
         if len(ids) != len({*ids}) or not all(type(i) is int and i in possible for i in (*ids, *mentioned)):
             raise ValueError("numbers of objects that cannot be")
         if type(next_object) is not int or not max(ids, default=0) < next_object <= MOST_OBJECTS + 1:
             raise ValueError("a next object that cannot be")
-        types = [(each.name, str) for each in objects] + [(each.hidden, bool) for each in objects] + [(unclean, bool)]
+        types = [(each.name, str) for each in objects] + [(unclean, bool)]
+        types += [(flag, bool) for each in objects for flag in (each.hidden, each.locked)]
         types += [(part, list) for mask in given.values() for part in (mask.stated, mask.shown)]
         types += [(mask.digest, str) for mask in given.values()] + [(each, dict) for each in done]
         if not all(each is None or (type(each) in (int, float) and 0 <= each <= 1) for each in sureness):  # nor NaN
             raise ValueError("a sureness that cannot be")
         if not all(type(value) is kind for value, kind in types):
             raise ValueError("entries of other types")
+        if not all(type(each.colour) is str and re.fullmatch(f"({COLOUR})?", each.colour) for each in objects):
+            raise ValueError("a colour that cannot be")
         self.objects, self.next_object, self.unclean, self.given = objects, next_object, unclean, given
-        self.results, self.sureness, self.done = results, sureness, done
+        self.results, self.sureness, self.shows, self.done = results, sureness, shows, done
+
+    def _is_final(self, start: int, stop: int) -> bool:
+        return self.results[start : stop + 1].count(Result.FINAL) == stop + 1 - start
 
     def _what_is_given(self) -> str:
         return repr(sorted(self.given.items()))

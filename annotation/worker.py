@@ -71,7 +71,7 @@ class Worker:
             self.job = Job(kind, running=True)
             self.session.touch()
             self._thread = threading.Thread(
-                target=self._run, args=(steps or {"follow": self._follow, "clean": self._clean}[kind],), daemon=True
+                target=self._run, args=(steps or {"follow": self.follow, "clean": self._clean}[kind],), daemon=True
             )
             self._thread.start()
 
@@ -114,11 +114,11 @@ class Worker:
 
     # following
 
-    def _follow(self) -> Generator[None, None, None]:
-        """Follow all parts that need it.  It can be stopped after each frame and then continues from there."""
+    def follow(self, window: range | None = None) -> Generator[None, None, None]:
+        """Follow all parts that need it, or what these frames need.  After a stop, or the last one, it goes on from there."""
         session = self.session
         with session.lock:
-            revision, work = session.revision, self._work()
+            revision, work = session.revision, self._work(window)
         if not work and not session.given:
             raise InputError("draw a mask first")
         if self.check_memory:
@@ -150,8 +150,11 @@ class Worker:
                 session.save()
             before += propagation.steps
             self._forget_working()
+            if self._end(propagation) > propagation.span.stop:
+                self._save_snapshot(propagation)
         session.note("follow", steps=total)
-        self.job.message = f"Followed, in {total} steps of both directions." if total else "All is followed."
+        there = "All is followed." if window is None else "These frames are followed already."
+        self.job.message = f"Followed, in {total} steps of both directions." if total else there
 
     def _results(self, propagation: Propagation, revision: int) -> Iterator[int]:
         """Do the remaining steps; stores each result and yields its frame."""
@@ -177,9 +180,11 @@ class Worker:
 
     # going on after a stop
 
-    def _work(self) -> list[Propagation]:
+    def _work(self, window: range | None) -> list[Propagation]:
         """The parts that need following; the first one continues where a stopped job ended."""
-        session, spans = self.session, self.session.parts()
+        session, spans = self.session, self.session.parts(window)
+        if not spans:
+            return []
         masks = {frame: session.given_labels(frame) for frame in session.given}
         stated = {frame: mask.stated for frame, mask in session.given.items()}
         given = [[frame, asdict(mask)] for frame, mask in sorted(session.given.items())]
@@ -188,8 +193,8 @@ class Worker:
         def follow(span: range) -> Propagation:
             return Propagation(session.video, masks, self.make_segmenter, span=span, stated=stated, detailed=True)
 
-        stopped = self._stopped(follow)
-        if stopped is not None:
+        stopped = self._stopped(follow, window)
+        if stopped is not None and stopped.done < stopped.steps:
             first, last = stopped.span[0], stopped.span[-1]  # of which some is final by now
             rest = [span for span in spans if not first <= span[0] <= span[-1] <= last]
             if all(span[-1] <= first or last <= span[0] for span in rest):
@@ -197,14 +202,18 @@ class Worker:
         self._forget_working()
         return [follow(span) for span in spans]
 
-    def _stopped(self, follow: Callable[[range], Propagation]) -> Propagation | None:
+    def _stopped(self, follow: Callable[[range], Propagation], window: range | None) -> Propagation | None:
         """The part that the snapshot can continue, if everything it depends on is unchanged."""
         if not self._snapshot.is_file():
             return None
         try:
             state = read(self._snapshot)
             if state["key"] == self._key:
-                propagation = follow(range(*state["span"]))
+                start, stop = state["span"]
+                if window is not None and stop - 1 not in self.session.given:
+                    last = max(frame for frame in self.session.given if start <= frame < stop)
+                    stop = min(stop, max(window.stop, last + 1))
+                propagation = follow(range(start, stop))
                 propagation.load_state_dict(state)
                 return propagation
         except Exception as error:  # damaged: it is done anew
@@ -212,8 +221,13 @@ class Worker:
         return None
 
     def _save_snapshot(self, propagation: Propagation) -> None:
-        where = {"span": [propagation.span.start, propagation.span.stop], "key": self._key}
+        where = {"span": [propagation.span.start, self._end(propagation)], "key": self._key}
         write_atomically(self._snapshot, lambda file: torch.save({**where, **propagation.state_dict()}, file))
+
+    def _end(self, propagation: Propagation) -> int:
+        """Where a part ends that may have been cut: at the end of the video, unless its last frame is given."""
+        stop = propagation.span.stop
+        return stop if stop - 1 in self.session.given else self.session.length
 
     def _forget_working(self) -> None:
         """Remove the snapshot and the estimates, which are no longer needed."""

@@ -61,7 +61,7 @@ def _matching(pattern: Path) -> list[Path]:
     return refuse_twins(in_order(path for path in map(Path, found) if path.suffix.lower() in IMAGE_SUFFIXES))
 
 
-def videos_in(folder: Path, *, leave_out: Path) -> dict[str, Path]:
+def videos_in(folder: Path, *, leave_out: Path | None = None) -> dict[str, Path]:
     """The films and folders of frames in a folder that holds no frames itself, by name; empty if it is no such folder.
 
     `leave_out` is a folder of masks, which may be in it.
@@ -72,7 +72,7 @@ def videos_in(folder: Path, *, leave_out: Path) -> dict[str, Path]:
         return found
     for path in in_order(folder.iterdir()):
         film = path.is_file() and path.suffix.lower() in FILM_SUFFIXES
-        frames = path.is_dir() and not path.samefile(leave_out) and list_frames(path)
+        frames = path.is_dir() and not (leave_out and path.samefile(leave_out)) and list_frames(path)
         if not is_clutter(path.name) and (film or frames):
             name = path.stem if film else path.name
             if name in found:

@@ -1,11 +1,13 @@
 """Draw masks of objects in a video, follow them and correct the results, in the browser.
 
 python scripts/annotate.py holiday.mp4 --output out/holiday      # prints an address; open it
+python scripts/annotate.py films/ --output out                   # a list of films; each has its session in out/NAME
 
 Everything is saved at once in --output; run the same command again to continue.
 """
 
 import argparse
+import os
 import secrets
 import socket
 import sys
@@ -20,7 +22,7 @@ from annotation.imported import import_masks
 from annotation.session import RECORD, Session
 from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.own_video import one_video, open_video
+from dataset.own_video import one_video, open_video, videos_in
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, note_enlarged, segmenter_options
 from model import segmenter_maker
@@ -36,7 +38,12 @@ SIZE = 480  # pixels, shorter side
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
+    result.add_argument(
+        "video",
+        nargs="+",
+        help="a video file, a folder of frames, or frames such as frames/*.jpg; or a folder of videos and folders of frames, "
+        "to choose from: then their sessions are in --output/NAME",
+    )
     add_mask_flags(result)
     result.add_argument("--port", type=int_between(0, 65535), default=8765, help="of the server; 0 takes any free one")
     result.add_argument(
@@ -79,48 +86,67 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"--host {host} --port {port}: {error.strerror or error}; --port 0 takes any free port") from error
 
 
+def open_session(arguments: argparse.Namespace, source: str, output: Path, device: torch.device) -> tuple[Session, Worker]:
+    """The session of a video in a folder, with the masks of `--mask` if it is new."""
+    given = parse_masks(arguments.mask or ())
+    rate = Fraction(arguments.fps).limit_denominator(1001)
+    leave_out = masks_among_frames(given, source)
+    video = open_video(source, rate=rate, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
+    if video.note:
+        print_note(video.note)
+    note_enlarged(arguments, video.size, SIZE)
+    masks = (
+        read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
+        if given
+        else {}
+    )
+    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
+    maker = segmenter_maker(
+        arguments.model, device, network={"amp": amp, **network_options(arguments, output / RECORD)}, **options
+    )
+    chosen = maker().network.winograd
+    settings = {**options, "amp": amp, "model": digest(arguments.model), "device": device.type, "winograd": chosen}
+    session = Session(output, video, source, settings)
+    if masks and not import_masks(session, masks):
+        print_note(f"--mask is left out, since {output} has objects already")
+    worker = Worker(session, maker, settings, check_memory=arguments.check_memory == "on")
+    if session.unclean:
+        worker.start("clean")
+    return session, worker
+
+
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
     arguments.video = one_video(arguments.video)
     try:
         import uvicorn
+        from starlette.types import ASGIApp
 
-        from annotation.server import build_app
+        from annotation.server import Gate, session_app
+        from annotation.videos import videos_app
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[web]'") from error
     with one_line_for(arguments.output), listen(arguments.host, arguments.port) as listening:
         device = device_of(arguments.device)
-        checkpoint = digest(arguments.model)
-        rate = Fraction(arguments.fps).limit_denominator(1001)
-        given = parse_masks(arguments.mask or ())
-        leave_out = masks_among_frames(given, arguments.video)
-        video = open_video(arguments.video, rate=rate, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
-        if video.note:
-            print_note(video.note)
-        note_enlarged(arguments, video.size, SIZE)
-        masks = (
-            read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
-            if given
-            else {}
-        )
+        digest(arguments.model)  # fail early if it is missing
         use_threads(arguments.threads)
-        options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
-        network = {"amp": amp, **network_options(arguments, Path(arguments.output, RECORD))}
-        maker = segmenter_maker(arguments.model, device, network=network, **options)
+        folder, output = Path(arguments.video), Path(arguments.output)
+        videos = videos_in(folder) if os.path.isdir(arguments.video) else {}
+        if videos and arguments.mask:
+            raise InputError(f"--mask: expected one video, found {folder} with {len(videos)}")
+        opened: list[tuple[Session, Worker]] = []
+
+        def open_one(source: str | Path, root: Path) -> ASGIApp:
+            opened.append(open_session(arguments, str(source), root, device))
+            return session_app(*opened[-1], cut_from, lambda: server.should_exit, listed=bool(videos))
+
         cut_from = scribbles_by(arguments.scribble_model, device)
-        chosen = maker().network.winograd
-        settings = {**options, "amp": amp, "model": checkpoint, "device": device.type, "winograd": chosen}
-        session = Session(arguments.output, video, arguments.video, settings)
-        if masks and not import_masks(session, masks):
-            print_note(f"--mask is left out, since {arguments.output} has objects already")
-        worker = Worker(session, maker, settings, check_memory=arguments.check_memory == "on")
-        if session.unclean:
-            worker.start("clean")
+        app = videos_app(folder, videos, output, open_one) if videos else open_one(arguments.video, output)
         token = secrets.token_urlsafe(24)
         port = listening.getsockname()[1]
-        app = build_app(session, worker, cut_from, token, arguments.host, port, lambda: server.should_exit)
-        config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=2)
+        gate = Gate(app, token, arguments.host, port)
+        config = uvicorn.Config(gate, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(f"http://{name}:{port}/?token={token}", flush=True)
@@ -130,8 +156,9 @@ def main() -> None:
         except KeyboardInterrupt:
             pass
         finally:
-            worker.stop()
-            session.close()
+            for session, worker in opened:
+                worker.stop()
+                session.close()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A session of annotate.py and the worker that follows: what is computed anew, and what a stop or a crash leaves."""
 
+import copy
 import csv
 import functools
 import io
@@ -39,6 +40,7 @@ from util.label_map import colour_map, read_label_map, write_label_map
 from util.lock import LOCK
 
 LENGTH = 12
+NOTHING = np.full(SIZE, 255, np.uint8)  # is drawn
 
 
 @pytest.fixture
@@ -64,10 +66,10 @@ class Bench:
 
         self.worker = Worker(self.session, functools.partial(Counting, network, memory_every=2), {})
 
-    def follow(self, stop_at: int = -1) -> int:
-        """Follow, perhaps to be stopped at a step; returns how many frames the network saw."""
+    def follow(self, stop_at: int = -1, window: range | None = None) -> int:
+        """Follow, perhaps only some frames, or to be stopped at a step; returns how many frames the network saw."""
         self.seen, self.stop_at = 0, stop_at
-        self.worker.start("follow")
+        self.worker.start("follow", functools.partial(self.worker.follow, window))
         assert self.worker._thread is not None
         self.worker._thread.join()
         assert not self.worker.job.failed, self.worker.job.message
@@ -198,10 +200,132 @@ def test_a_correction_states_only_what_was_drawn_or_erased(bench):
     erased = np.where(moved == 1, np.uint8(0), moved)
     session.draw(4, erased)
     assert session.given[4].stated == [1, 2]
-    session.draw(8, session.labels(8))  # it is right as it is
+    session.draw(8, NOTHING)  # it is right as it is
     assert (session.given[8].stated, session.given[8].shown) == ([1, 2], [1])
     bench.follow()
     assert 2 not in session.labels(8)
+
+
+def test_that_an_object_is_gone_states_nothing_of_the_others(bench):
+    session = bench.session
+    session.add_object("cat")
+    session.draw(0, square((4, 4), (40, 20)))
+    for frame in (4, 5):
+        session.put_result(frame, square((4, 4)), None, final=True, revision=session.revision)
+    session.draw(4, NOTHING, gone=2)  # which the result lacks already
+    session.draw(5, NOTHING, gone=1)
+    session.draw(9, NOTHING, gone=2)  # a frame without a mask
+    assert [(mask.stated, mask.shown) for mask in session.given.values()] == [
+        ([1, 2], [1, 2]),
+        ([2], []),
+        ([1], []),
+        ([2], []),
+    ]
+    np.testing.assert_array_equal(session.labels(4), square((4, 4)))
+    with pytest.raises(InputError, match="there is no object 7"):
+        session.draw(4, NOTHING, gone=7)
+
+
+# steps that are taken back
+
+
+def stroke(corner: tuple[int, int], value: int = 1) -> np.ndarray:
+    """What a page sends that has drawn a square."""
+    return np.where(square(corner) == 1, np.uint8(value), NOTHING)
+
+
+def test_pages_draw_beside_each_other_and_take_back_their_own_strokes(bench):
+    session = bench.session
+    session.draw(3, stroke((4, 4)), by=1)
+    session.draw(3, stroke((30, 20)), by=2)
+    session.draw(3, stroke((4, 40)), by=1)
+    np.testing.assert_array_equal(session.labels(3), square((4, 4)) | square((30, 20)) | square((4, 40)))
+    session.undo(1)
+    np.testing.assert_array_equal(session.labels(3), square((4, 4)) | square((30, 20)))
+    session.undo(1)
+    np.testing.assert_array_equal(session.labels(3), square((30, 20)))
+    with pytest.raises(InputError, match="nothing to undo"):
+        session.undo(1)
+    session.undo(1, again=True)
+    np.testing.assert_array_equal(session.labels(3), square((4, 4)) | square((30, 20)))
+    session.draw(5, stroke((4, 4)), by=1)
+    with pytest.raises(InputError, match="nothing to redo"):
+        session.undo(1, again=True)
+    session.undo(2)
+    np.testing.assert_array_equal(session.labels(3), square((4, 4)))
+
+
+def test_undo_reaches_over_frames_to_the_beginning_and_back(bench):
+    session = bench.session
+    session.draw(0, stroke((4, 4)), by=1)
+    for frame in range(LENGTH):
+        session.put_result(frame, square((4, 4)), 0.5, final=True, revision=session.revision)
+    stages = [all_of(session)]
+    for step in (
+        lambda: session.draw(4, stroke((30, 20)), by=1),
+        lambda: session.draw(4, stroke((31, 22), 0), by=1),
+        lambda: session.draw(8, NOTHING, gone=1, by=1),
+        lambda: session.forget(4, by=1),
+    ):
+        step()
+        stages.append(all_of(session))
+    for stage in stages[-2::-1]:
+        session.undo(1)
+        assert all_of(session) == stage
+    assert not session.parts()  # the old results count again
+    for stage in stages[1:]:
+        session.undo(1, again=True)
+        assert all_of(session) == stage
+    for _ in stages:
+        session.undo(1)
+    assert not session.given
+
+
+def test_undo_brings_a_removed_object_back(bench):
+    session = bench.session
+    session.add_object("cat")
+    session.draw(3, square((4, 4), (40, 20)), by=1)
+    session.draw(6, stroke((4, 4), 2), by=1)
+    session.draw(9, stroke((4, 4)), gone=2, by=1)
+    before = all_of(session)
+    session.remove_object(2, by=1)
+    for frame in range(LENGTH):
+        session.clean(frame)
+    removed = all_of(session)
+    assert {frame: mask.stated for frame, mask in session.given.items()} == {3: [1], 6: [1], 9: [1]}
+    session.undo(1)
+    assert all_of(session) == before
+    session.undo(1, again=True)
+    assert all_of(session) == removed
+    session.draw(3, stroke((4, 30)), by=2)
+    session.undo(1)
+    np.testing.assert_array_equal(session.labels(3), square((4, 4), (40, 20)) | square((4, 30)))
+    assert session.given[3].stated == [1, 2]
+    session.undo(2)
+    assert all_of(session) == before
+
+
+def test_some_frames_are_followed_and_then_the_others_as_if_at_once(bench, video, light_network, tmp_path):
+    def final() -> str:
+        return "".join("f" if state == Result.FINAL else "." for state in bench.session.results)
+
+    bench.session.give(3, square((4, 4)))
+    assert bench.follow(window=range(5, 7)) == 4  # from the given frame to here
+    assert final() == "...ffff....."
+    assert bench.follow(window=range(4, 7)) == 0
+    assert bench.follow(window=range(6, 9)) == 2  # goes on
+    assert bench.follow(window=range(1, 3)) == 3 + 1  # backwards
+    assert final() == ".ffffffff..."
+    bench.follow()
+    assert final() == "f" * LENGTH
+    other = Bench(tmp_path / "other", video, light_network)
+    other.session.add_object("dog")
+    other.session.give(3, square((4, 4)))
+    other.follow()
+    assert other.results() == bench.results()
+    bench.session.give(9, square((8, 8)))
+    assert bench.follow(window=range(5, 7)) == 2 * 7  # all between two given frames, since both directions are needed
+    assert final() == "f" * 10 + ".."
 
 
 @pytest.mark.parametrize("stop", [1, 9, 10, *[pytest.param(stop, marks=pytest.mark.slow) for stop in (4, 11, 16)]])
@@ -296,16 +420,39 @@ def test_a_mask_that_is_drawn_while_it_follows_ends_that(bench, monkeypatch):
     np.testing.assert_array_equal(bench.session.labels(4), square((30, 20)))
 
 
+def test_pages_hear_which_objects_each_frame_shows_and_which_are_said_to_be_gone(bench):
+    session = bench.session
+    session.add_object("cat")
+    session.draw(0, square((4, 4), (40, 20)))
+    for frame in (1, 2, 3):
+        session.put_result(frame, square((4, 4)), 0.5, final=True, revision=session.revision)
+    session.draw(2, NOTHING, gone=2)
+    session.draw(3, stroke((40, 20), 2))
+    assert [entry[4:] for entry in session.changes(0)["frames"][:5]] == [
+        [[1, 2], []],
+        [[1], []],
+        [[1], [2]],
+        [[1, 2], []],
+        [None, []],
+    ]
+    session.remove_object(1)
+    assert session.changes(0)["frames"][1][4] == []
+
+
 def test_a_session_is_there_again_as_it_was(bench, video, tmp_path):
     session = bench.session
-    session.change_object(1, name="a\nlong dog", hidden=True)
+    session.change_object(1, name="a\nlong dog", hidden=True, locked=True, colour="#0080ff")
     session.add_object("")
     session.give(3, square((4, 4), (40, 20)))
     bench.follow()
     session.give(5, square((4, 4)))
     session.close()
     again = Session(tmp_path / "out", video, "frames")
-    assert [(each.id, each.name, each.hidden) for each in again.objects] == [(1, "along dog", True), (2, "object 2", False)]
+    assert [(each.id, each.name, each.hidden, each.locked) for each in again.objects] == [
+        (1, "along dog", True, True),
+        (2, "object 2", False, False),
+    ]
+    assert [each["colour"] for each in again.changes(0)["objects"]] == [(0, 128, 255), again.objects[1].rgb]
     assert again.changes(0)["frames"][4][1:3] == session.changes(0)["frames"][4][1:3]
     assert (again.given, again.results, again.sureness) == (session.given, session.results, session.sureness)
     for t in range(LENGTH):
@@ -377,6 +524,10 @@ def test_a_session_never_follows_links_out_of_its_folder(name, bench, video, tmp
         ("results", "rrr"),
         ("results", "?" * LENGTH),
         ("sureness", 3),
+        ("shows", [[1]]),
+        ("shows", [["x"]] * LENGTH),
+        ("objects", [{"id": 1, "name": "x", "locked": 1}]),
+        ("objects", [{"id": 1, "name": "x", "colour": "#12"}]),
         ("next_object", []),
         ("next_object", 10**30),
         ("objects", [{"id": 1e999, "name": "x", "hidden": False}]),
@@ -437,6 +588,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "an object": lambda session: session.add_object("bird"),
     "without an object": lambda session: session.remove_object(2),
     "without a mask": lambda session: session.forget(3),
+    "an object that is back": lambda session: session.undo(7),
     "an export": lambda session: _returned(export(session, "masks", lambda *_: None)),
 }
 
@@ -444,7 +596,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_crash_while_something_is_saved_leaves_what_was_or_what_is_to_be(call, video, tmp_path):
     start = Session(tmp_path / "start", video, "frames")
-    for name in ("dog", "cat"):
+    for name in ("dog", "cat", "bird"):
         start.add_object(name)
     for frame in (3, 9):
         start.give(frame, square((4, 4), (40, 20)))
@@ -452,10 +604,12 @@ def test_a_crash_while_something_is_saved_leaves_what_was_or_what_is_to_be(call,
         assert start.put_result(frame, square((frame, 4), (40, frame)), 0.5, final=True, revision=start.revision)
     _returned(export(start, "masks", lambda *_: None))
     start.give(9, square((20, 4), (40, 20)))
+    start.remove_object(3, by=7)
     before = all_of(start)
     start.close()
     shutil.copytree(start.root, tmp_path / "end")
     end = Session(tmp_path / "end", video, "frames")
+    end.history = copy.deepcopy(start.history)
     call(end)
     end.close()
     outcomes, exports = [before, all_of(end)], [content(root / "export/masks") for root in (start.root, end.root)]
@@ -463,6 +617,7 @@ def test_a_crash_while_something_is_saved_leaves_what_was_or_what_is_to_be(call,
     for number in range(99):
         shutil.copytree(start.root, tmp_path / f"{number}")
         session, crashed = Session(tmp_path / f"{number}", video, "frames"), False
+        session.history = copy.deepcopy(start.history)
         with pytest.MonkeyPatch.context() as patch:
             die_before_change(number, patch)
             try:

@@ -99,7 +99,12 @@ def test_no_path_leads_out_of_the_page(path, server):
         ("PUT", "/api/mask/0", bytes(SIZE[0] * SIZE[1] - 1), 400),
         ("PUT", "/api/mask/0", bytes(SIZE[0] * SIZE[1] + 1), 413),
         ("PUT", "/api/mask/0", b"\x09" * (SIZE[0] * SIZE[1]), 400),
-        ("PUT", "/api/mask/0", b"\xff" * (SIZE[0] * SIZE[1]), 400),
+        ("PUT", "/api/mask/0?gone=9", b"\xff" * (SIZE[0] * SIZE[1]), 400),
+        ("PUT", "/api/mask/0?page=x", b"\xff" * (SIZE[0] * SIZE[1]), 400),
+        ("POST", "/api/undo", {"page": 5}, 400),
+        ("POST", "/api/follow", {"first": 3, "last": LENGTH}, 400),
+        ("POST", "/api/follow", {"first": 3, "last": 2}, 400),
+        ("POST", "/api/undo", {"page": "5"}, 400),
         *(("GET", f"/api/{what}/{'9' * 5000}", None, 404) for what in ("frame", "mask")),
         ("DELETE", f"/api/object/{'9' * 5000}", None, 404),
         ("POST", "/api/object", {"nam": "x"}, 400),
@@ -185,7 +190,7 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_
         assert server.state()["given"] == [2]
         _, body = server.ask("GET", "/api/mask/2")
         assert gzip.decompress(body) == square((4, 4)).tobytes()
-        server.ask("POST", "/api/follow", b"")
+        server.ask("POST", "/api/follow", {})
         assert server.job()["done"] == 3 + 4
         state = server.state()
         assert [entry[1] for entry in state["frames"]] == ["f"] * LENGTH
@@ -195,14 +200,45 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(light_file, tmp_
         assert news["objects"][0]["hidden"]
         assert not news["frames"]
         server.ask("POST", "/api/export", {"kind": "overlay"})
-        status, film = server.ask("GET", server.job()["link"])
+        status, film = server.ask("GET", f"/{server.job()['link']}")
         assert (status, film) == (200, (tmp_path / "out/export/overlay.mp4").read_bytes())
         server.ask("POST", "/api/export", {"kind": "masks"})
         job = server.job()
         assert job["message"].endswith("export/masks")
-        with zipfile.ZipFile(io.BytesIO(server.ask("GET", job["link"])[1])) as archive:
+        with zipfile.ZipFile(io.BytesIO(server.ask("GET", f"/{job['link']}")[1])) as archive:
             assert archive.namelist() == sorted(f"masks/{t}.png" for t in range(LENGTH))
             assert archive.read("masks/2.png") == (tmp_path / "out/export/masks/2.png").read_bytes()
+        assert server.end(signal.SIGINT) == 0
+    finally:
+        server.end()
+
+
+def test_a_folder_of_videos_is_a_list_and_each_has_its_own_session(light_file, tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name, length in (("a <b>", 2), ("dog", LENGTH)):
+        write_folder(folder / name, length)
+    server = Running(folder, tmp_path / "out", "--model", light_file, "--size", 48, "--scribble_model", "none")
+    try:
+        text = server.ask("GET", "/")[1].decode()
+        assert re.findall('<a href="(/[0-9]/)">(.*?)</a><td>(.*)', text.replace("<tr>", "\n"))[0] == (
+            "/0/",
+            "a &lt;b&gt;",
+            "nothing yet",
+        )
+        assert not (tmp_path / "out/dog").exists()
+        assert server.ask("GET", "/1/")[0] == 200
+        state = json.loads(server.ask("GET", "/1/api/state?since=0")[1])
+        assert (state["video"]["name"], state["video"]["length"], state["video"]["listed"]) == ("dog", LENGTH, True)
+        assert server.ask("POST", "/1/api/object", {"name": "x"})[0] == 200
+        assert server.ask("PUT", "/1/api/mask/2", square((4, 4)).tobytes())[0] == 200
+        assert f"1 objects, 1 masks given, 0 of {LENGTH} frames followed" in server.ask("GET", "/")[1].decode()
+        assert server.ask("GET", "/2/")[0] == 404
+        assert (tmp_path / "out/dog/given/2.png").exists()
+        assert not (tmp_path / "out/a <b>").exists()
+        write_folder(tmp_path / "out/a <b>", 1)
+        status, told = server.ask("GET", "/0/api/state?since=0")
+        assert (status, b"expected a new folder or a session" in told) == (400, True)
         assert server.end(signal.SIGINT) == 0
     finally:
         server.end()

@@ -19,15 +19,17 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 LONGEST_LINE = 24  # characters per line of a row's name
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45) -> np.ndarray:
+def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45, colours: np.ndarray | None = None) -> np.ndarray:
     """A copy of a frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined.
 
     Outlines lie outside all objects, so they hide none.  They are white, or the object's own colour next to parts of it
-    that are only a few pixels thin.  Raises `InputError` if the sizes differ.
+    that are only a few pixels thin.  `colours` are (256, 3) uint8 RGB, by default the palette's.  Raises `InputError` if the
+    sizes differ.
     """
     if image.shape[:2] != labels.shape:
         raise InputError(f"expected a label map of the frame's size {size_text(image.shape)}, found {size_text(labels.shape)}")
-    colours = np.frombuffer(colour_map(), dtype=np.uint8).reshape(256, 3)
+    if colours is None:
+        colours = np.frombuffer(colour_map(), dtype=np.uint8).reshape(256, 3)
     labels = np.where(labels == IGNORED, np.uint8(0), labels.astype(np.uint8))
     objects = np.asarray(labels != 0)
     width = max(1, round(min(labels.shape) / 300))

@@ -11,26 +11,29 @@ async function ask(method, path, body) {
   throw Object.assign(new Error(told || `The server says ${response.status}.`), { refused: response.status < 500 });
 }
 
+const page = 1 + Math.floor(Math.random() * 1e9); // who asks: each page takes back its own steps
+
 const json = async (method, path, body = {}) => (await ask(method, path, JSON.stringify(body))).json();
 const bytes = async (method, path, body) => new Uint8Array(await (await ask(method, path, body)).arrayBuffer());
 
-export const state = async (since) => (await ask('GET', `/api/state?since=${since}`)).json();
-export const frame = async (index, run) => createImageBitmap(await (await ask('GET', `/api/frame/${index}?run=${run}`)).blob());
-export const mask = (index) => bytes('GET', `/api/mask/${index}`);
-export const give = async (index, labels) => (await ask('PUT', `/api/mask/${index}`, labels)).json();
-export const forget = async (index) => (await ask('DELETE', `/api/mask/${index}`)).json();
-export const cut = (index, hints) => bytes('POST', `/api/cut/${index}`, hints);
-export const scribble = (index, hints) => bytes('POST', `/api/scribble/${index}`, hints);
+export const state = async (since) => (await ask('GET', `api/state?since=${since}`)).json();
+export const frame = async (index, run) => createImageBitmap(await (await ask('GET', `api/frame/${index}?run=${run}`)).blob());
+export const mask = (index) => bytes('GET', `api/mask/${index}`);
+export const give = async (index, labels, gone) => (await ask('PUT', `api/mask/${index}?page=${page}&gone=${gone}`, labels)).json();
+export const forget = async (index) => (await ask('DELETE', `api/mask/${index}?page=${page}`)).json();
+export const undo = (again) => json('POST', 'api/undo', { page, again });
+export const cut = (index, hints) => bytes('POST', `api/cut/${index}`, hints);
+export const scribble = (index, hints) => bytes('POST', `api/scribble/${index}`, hints);
 export const importFiles = (index, object, files) => {
   const query = new URLSearchParams([['object', object], ...files.flatMap((file) => [['name', file.name], ['size', file.size]])]);
-  return bytes('POST', `/api/import/${index}?${query}`, new Blob(files));
+  return bytes('POST', `api/import/${index}?${query}`, new Blob(files));
 };
-export const addObject = (name) => json('POST', '/api/object', { name });
-export const changeObject = (id, change) => json('PATCH', `/api/object/${id}`, change);
-export const removeObject = (id) => json('DELETE', `/api/object/${id}`);
-export const follow = () => json('POST', '/api/follow');
-export const stop = () => json('POST', '/api/stop');
-export const exportAs = (kind) => json('POST', '/api/export', { kind });
+export const addObject = (name) => json('POST', 'api/object', { name });
+export const changeObject = (id, change) => json('PATCH', `api/object/${id}`, change);
+export const removeObject = (id) => json('DELETE', `api/object/${id}?page=${page}`);
+export const follow = (frames) => json('POST', 'api/follow', frames);
+export const stop = () => json('POST', 'api/stop');
+export const exportAs = (kind) => json('POST', 'api/export', { kind });
 
 // Calls `heard` with each news of the server, for ever; `lost` with what is wrong meanwhile.
 export async function listen(heard, lost) {

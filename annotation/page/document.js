@@ -1,20 +1,20 @@
-// The frame that is looked at: its picture, its labels, and their history.  What is drawn is sent to the server at once.
+// The frame that is looked at: its picture and its labels.  What is drawn is sent to the server at once.
 
 import * as api from './api.js';
 import { Labels } from './labels.js';
 
-const KEPT_FRAMES = 40, KEPT_STEPS = 40;
+const KEPT_FRAMES = 40, AS_IT_IS = 255;
 
 export class Document {
   // changed(): there is something new to be seen.  failed(text), saving(text): what has become of what was drawn.
-  constructor({ changed, failed, saving }) {
-    Object.assign(this, { changed, failed, saving });
+  // locked(): the objects whose pixels stay.
+  constructor({ changed, failed, saving, locked }) {
+    Object.assign(this, { changed, failed, saving, locked });
     this.index = 0;
     this.labels = null; // until they have come
     this.given = new Set();
     this.frames = new Map(); // promises of pictures
-    this.histories = new Map(); // by frame: { undo, redo }, each of { labels, given }
-    this.removed = new Set(); // objects that may still be in the histories
+    this.before = null; // the labels before a stroke
     this.sent = new Map(); // by frame, the version that holds what was sent last
     this.queue = Promise.resolve();
     this.waiting = 0;
@@ -22,7 +22,7 @@ export class Document {
   }
 
   open(video) {
-    Object.assign(this, { video, frames: new Map(), histories: new Map(), sent: new Map(), drawing: false });
+    Object.assign(this, { video, frames: new Map(), sent: new Map(), drawing: false });
   }
 
   async go(index) {
@@ -37,6 +37,7 @@ export class Document {
     try {
       const [bitmap, data] = await Promise.all([this.picture(index), this.queue.then(() => api.mask(index))]);
       if (index !== this.index || this.waiting || this.drawing) return;
+      if (this.labels?.equals({ data })) return;
       this.bitmap = bitmap;
       this.labels = new Labels(this.video.width, this.video.height, data);
       this.changed();
@@ -63,20 +64,19 @@ export class Document {
     if (index === this.index && !this.waiting && !this.drawing && version > (this.sent.get(index) ?? 0)) this.load();
   }
 
-  history(index = this.index) {
-    if (!this.histories.has(index)) this.histories.set(index, { undo: [], redo: [] });
-    return this.histories.get(index);
-  }
+  // To be called before a change of the labels; `commit` or `drop` follows.
+  remember() { this.before = this.labels.copy(); }
 
-  // To be called before a change of the labels; `commit` follows.
-  remember(index = this.index, labels = this.labels) {
-    const { undo, redo } = this.history(index);
-    undo.push({ labels: labels.copy(), given: this.given.has(index) });
-    if (undo.length > KEPT_STEPS) undo.shift();
-    redo.length = 0;
-  }
+  drop() { this.labels = this.before; this.changed(); }
 
-  commit() { this.#send(true); }
+  commit() { this.#give(this.index, this.before, this.labels); }
+
+  // Says that the mask is right as it is, or that an object is `gone`.
+  state(gone = 0) {
+    this.remember();
+    if (gone) this.labels.data.forEach((label, i, data) => { if (label === gone) data[i] = 0; });
+    this.#give(this.index, this.before, this.labels, gone, true);
+  }
 
   // Changes the labels of a frame, which may have been left meanwhile.
   async changeAt(index, action) {
@@ -86,52 +86,59 @@ export class Document {
       labels = new Labels(this.video.width, this.video.height, await api.mask(index));
       if (index === this.index && this.labels) labels = this.labels; // someone has come back
     }
-    this.remember(index, labels);
+    const before = labels.copy();
     action(labels);
-    this.#send(true, index, labels);
+    this.#give(index, before, labels);
     if (index === this.index && !this.labels) this.load();
   }
 
-  step(from, to) { // 'undo', 'redo' or the other way round
-    const history = this.history();
-    const there = history[from].pop();
-    if (!there) return;
-    history[to].push({ labels: this.labels, given: this.given.has(this.index) });
-    this.labels = there.labels;
-    this.labels.data.forEach((label, i, data) => { if (this.removed.has(label)) data[i] = 0; });
-    this.#send(there.given);
-  }
-
   forget() {
-    this.remember();
-    this.#send(false);
+    const index = this.index;
+    this.given.delete(index);
+    this.#send(index, () => api.forget(index));
   }
 
-  #send(given, index = this.index, labels = this.labels) {
-    const data = labels?.data.slice();
-    this.given[given ? 'add' : 'delete'](index);
+  // Takes back this page's last step, or does it again: { told, frame }.  Then `go` somewhere.
+  async undo(again) {
+    this.labels = null; // nothing is drawn meanwhile
+    this.changed();
+    await this.queue;
+    return api.undo(again);
+  }
+
+  // Sends the pixels that are drawn, so that what others have drawn beside them stays.
+  #give(index, before, labels, gone = 0, always = false) {
+    const locked = this.locked();
+    if (locked.size) labels.data.forEach((label, i, data) => { if (locked.has(before.data[i])) data[i] = before.data[i]; });
+    const drawn = labels.data.map((label, i) => (label === before.data[i] ? AS_IT_IS : label));
+    if (!always && drawn.every((label) => label === AS_IT_IS)) { this.load(); return; }
+    this.given.add(index);
+    this.#send(index, () => api.give(index, drawn, gone));
+  }
+
+  #send(index, request) {
     this.waiting += 1;
     this.saving('saving…');
     this.queue = this.queue.then(async () => {
-      const saved = await this.#deliver(index, given, data);
+      await this.#deliver(index, request);
       this.waiting -= 1;
       if (!this.waiting) this.saving('saved');
-      if (!(given && saved) && index === this.index && !this.waiting) this.load(); // which waits for this queue
+      if (index === this.index && !this.waiting) this.load(); // with what others have drawn
     });
     this.changed();
   }
 
-  // Tries until it is saved, or refused: then what the server has is shown again.  Returns whether it is saved.
-  async #deliver(index, given, data) {
+  // Tries until it is saved, or refused.
+  async #deliver(index, request) {
     for (let tries = 1; ; tries++) {
       try {
-        const { version } = await (given ? api.give(index, data) : api.forget(index));
+        const { version } = await request();
         this.sent.set(index, version);
         if (tries > 1) this.failed('');
-        return true;
+        return;
       } catch (error) {
         this.failed(`Not saved: ${error.message}${error.refused ? '' : ' Trying again; leave this page open.'}`);
-        if (error.refused) return false;
+        if (error.refused) return;
         this.saving('NOT saved');
         await new Promise((resolve) => setTimeout(resolve, 1000));
       }

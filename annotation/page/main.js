@@ -10,9 +10,14 @@ import { View } from './view.js';
 const $ = (id) => document.getElementById(id);
 const view = new View($('stage'));
 const page = { objects: [], object: 0, video: null, job: { done: 0 }, behind: false, watching: false, playing: false };
-const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving });
+const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving, locked });
 const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
 const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
+
+// The objects that only drawing them themselves changes.
+function locked() {
+  return new Set(page.objects.filter((each) => each.locked && each.id !== page.object).map((each) => each.id));
+}
 
 function saving(text) {
   $('saved').textContent = text;
@@ -40,8 +45,6 @@ function show() {
 }
 
 function showState() {
-  const { undo, redo } = shown.history();
-  $('undo').disabled = !undo.length; $('redo').disabled = !redo.length;
   const given = shown.given.has(shown.index), result = line.results[shown.index];
   $('kind').textContent = given ? 'given' : { f: 'followed', r: 'one direction so far', o: 'old' }[result] ?? 'no mask';
   $('forget').disabled = !given; $('keep').disabled = !shown.labels;
@@ -49,7 +52,7 @@ function showState() {
   $('sure').textContent = given || sure === null || sure === undefined ? '' : `sure: ${Math.round(100 * sure)} %`;
   const { running, kind, done, total, link } = page.job;
   $('progress').hidden = !running; $('progress').max = total || 1; $('progress').value = done;
-  $('stop').hidden = !running; $('follow').hidden = running;
+  $('stop').hidden = !running; $('follow').hidden = $('reach').hidden = running;
   $('follow').disabled = !page.behind; $('export').disabled = running;
   if (running) tell(`${{ follow: 'Following', export: 'Exporting', clean: 'Tidying up' }[kind]}${total ? `: ${done} of ${total}${timeLeft()}` : '…'}`);
   $('download').hidden = running || !link;
@@ -77,16 +80,16 @@ function go(index) {
 function heard(news) {
   if (news.video && news.video.run !== page.video?.run) open(news.video);
   const before = page.job;
-  for (const { id } of page.objects) if (!news.objects.some((each) => each.id === id)) shown.removed.add(id);
   Object.assign(page, { objects: news.objects, job: news.job, behind: news.behind });
   if (news.job.running && !(before.running && before.done)) page.began = { done: news.job.done, time: performance.now() };
   if (!shown.waiting) {
     shown.given.clear();
     news.given.forEach((index) => shown.given.add(index));
   }
-  for (const [index, result, sureness] of news.frames) {
-    line.results[index] = result; line.sureness[index] = sureness;
+  for (const [index, result, sureness, , seen, gone] of news.frames) {
+    line.results[index] = result; line.sureness[index] = sureness; line.seen[index] = seen; line.gone[index] = gone;
   }
+  line.track(page.objects);
   for (const [index, , , version] of news.frames) shown.heard(index, version);
   if (!page.objects.some((each) => each.id === page.object)) page.object = page.objects[0]?.id ?? 0;
   if (before.running && !news.job.running) {
@@ -103,36 +106,66 @@ function open(video) {
   page.video = video;
   document.title = `${video.name}: masks`;
   $('video-name').textContent = video.name;
+  $('list').hidden = !video.listed;
   $('count').textContent = `of ${video.length} (0 to ${video.length - 1})`;
   $('number').max = video.length - 1;
-  line.length = video.length; line.results = []; line.sureness = [];
+  line.length = video.length; line.clear();
   view.setSize(video.width, video.height);
   shown.open(video);
   go(Math.min(shown.index, video.length - 1));
-  tell(`Everything is saved in ${video.output}.`);
+  tell(`Drag a box around an object (X) or paint it (B), then press Follow (F); ? shows all keys. Everything is saved in ${video.output}.`);
 }
 
 // actions
 
+// The next object of the list, or the one before.
+function chooseBy(step) {
+  const { objects } = page, place = objects.findIndex((each) => each.id === page.object);
+  if (objects.length) choose(objects[(place + step + objects.length) % objects.length].id);
+}
+
+// Digits soon after each other are one number.
+function digit(key) {
+  const now = performance.now();
+  typed = { text: (now - typed.time < 1000 ? typed.text : '') + key, time: now };
+  if (!page.objects[Number(typed.text) - 1]) typed.text = key;
+  const chosen = page.objects[Number(typed.text) - 1];
+  if (chosen) choose(chosen.id);
+  return chosen;
+}
+
 function choose(id) { page.object = id; tools.leave(); showObjects($('objects'), page, { choose, changed: show, tell }); tools.guide(); }
+
+let typed = { text: '', time: -Infinity };
 
 const add = trying(async () => { page.object = (await api.addObject('')).id; });
 
 const follow = trying(async () => {
   await shown.queue;
-  await api.follow();
+  const { value } = $('reach'), end = Math.min(page.video.length - 1, Math.max(0, shown.index + Number(value)));
+  await api.follow(value ? { first: Math.min(shown.index, end), last: Math.max(shown.index, end) } : {});
   page.watching = true;
   page.from = shown.index;
 });
 
-function edit(change) {
+function keep() {
   if (!shown.labels) return;
-  shown.remember();
-  change?.(shown.labels);
-  shown.commit();
+  shown.state();
+  tell(`Frame ${shown.index} is right as it is: its mask is given.`);
 }
 
-function clear() { edit(({ data }) => data.forEach((label, i) => { if (label === page.object) data[i] = 0; })); }
+function clear() {
+  const object = page.objects.find((each) => each.id === page.object);
+  if (!shown.labels || !object) return;
+  shown.state(object.id);
+  tell(`${object.name} is not in frame ${shown.index}.`);
+}
+
+function forget() {
+  tools.leave();
+  shown.forget();
+  tell(`The mask of frame ${shown.index} is not given any more.`);
+}
 
 const importFiles = trying(async () => {
   const files = [...$('files').files], index = shown.index;
@@ -142,14 +175,17 @@ const importFiles = trying(async () => {
   await shown.queue;
   const labels = await api.importFiles(index, page.object, files);
   if (index !== shown.index || !shown.labels) throw new Error('Not imported: another frame is shown now.');
-  edit(({ data }) => data.set(labels));
+  await shown.changeAt(index, ({ data }) => data.set(labels));
   tell(`Imported ${files.map((file) => file.name).join(', ')}.`);
 });
 
-function least() {
-  const index = line.leastSure();
-  if (index === null) tell('There is nothing to compare yet: follow first.'); else { page.watching = false; go(index); }
+function worst() {
+  const found = line.worst();
+  tell(found?.told ?? 'There is nothing to compare yet: follow first.');
+  if (found) { page.watching = false; go(found.index); }
 }
+
+function help() { $('help').showModal(); }
 
 async function play() {
   page.playing = !page.playing;
@@ -180,9 +216,10 @@ function step(event, by) {
 const keys = {
   ArrowLeft: (event) => step(event, -1), ArrowRight: (event) => step(event, 1),
   Home: () => go(0), End: () => go(page.video.length - 1),
-  ' ': play, n: add, k: () => !$('keep').disabled && edit(), l: least,
+  ' ': play, n: add, k: () => keep(), l: worst, '?': help,
   f: () => !$('follow').hidden && !$('follow').disabled && follow(),
-  Delete: () => !$('forget').disabled && shown.forget(), 0: () => view.fit(),
+  Delete: () => !$('forget').disabled && forget(), 0: () => view.fit(),
+  ',': () => chooseBy(-1), '.': () => chooseBy(1),
   '+': () => zoom(1.25), '-': () => zoom(0.8),
 };
 
@@ -192,7 +229,7 @@ function zoom(factor) {
 }
 
 addEventListener('keydown', (event) => {
-  if (!page.video || event.target.matches('input[type=number], input[type=text], select')) return;
+  if (!page.video || event.target.matches('input[type=number], input[type=text], select') || $('help').open) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.ctrlKey || event.metaKey) {
     if (key === 'z' || key === 'y') {
@@ -203,26 +240,35 @@ addEventListener('keydown', (event) => {
   }
   if (event.target.matches('button') && (key === ' ' || key === 'Enter')) return; // which press it
   if (event.target.matches('input[type=range]') && key.startsWith('Arrow')) return;
-  const number = Number(key);
-  if (number >= 1 && number <= page.objects.length) choose(page.objects[number - 1].id);
-  else if (keys[key]) { tools.finish(); keys[key](event); }
-  else if (!tools.key(key)) return;
+  if (!(/^[0-9]$/.test(key) && digit(key))) {
+    if (keys[key]) { tools.finish(); keys[key](event); }
+    else if (!tools.key(key)) return;
+  }
   event.preventDefault();
 });
 
-function undo(again) {
+const undo = trying(async (again) => {
   if (!again && tools.points.length) { tools.key('Backspace'); return; } // a corner of the polygon in the making
   if (!shown.labels || tools.drawing) return;
+  page.watching = page.playing = false;
   tools.leave(); // scribbles, whose mask may go
-  tell('');
-  shown.step(...(again ? ['redo', 'undo'] : ['undo', 'redo']));
-}
+  let frame = null;
+  try {
+    const step = await shown.undo(again);
+    frame = step.frame;
+    tell(`${again ? 'Redo' : 'Undo'}: ${step.told}.`);
+  } finally {
+    go(frame ?? shown.index);
+  }
+});
 
 for (const [id, action] of Object.entries({
-  follow, stop: trying(api.stop), add, keep: () => edit(), forget: () => shown.forget(), clear, play, least,
+  follow, stop: trying(api.stop), add, keep, forget, clear, play, least: worst, question: help,
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 
+$('reach').addEventListener('change', () => $('stage').focus());
+$('colour').addEventListener('change', trying(() => api.changeObject(page.object, { colour: $('colour').value })));
 $('files').addEventListener('change', importFiles);
 $('number').addEventListener('change', () => { page.watching = false; page.playing = false; go(Number($('number').value) || 0); });
 $('number').addEventListener('keydown', (event) => { if (event.key === 'Enter') $('stage').focus(); });

@@ -1,4 +1,4 @@
-// The list of objects: colour, name, hide, remove.
+// The list of objects: colour, name, lock, hide, remove.
 
 import * as api from './api.js';
 
@@ -11,7 +11,12 @@ export function showObjects(list, page, { choose, changed, tell }) {
   list.replaceChildren(...page.objects.map((each, i) => {
     const row = document.createElement('li');
     row.classList.toggle('chosen', each.id === page.object);
-    const swatch = button(String(i + 1), `Choose ${each.name} (${i + 1})`, () => choose(each.id));
+    const swatch = button(String(i + 1), `Choose ${each.name} (${i + 1}); once more: its colour`, () => {
+      const picker = document.getElementById('colour');
+      if (each.id !== page.object) { choose(each.id); return; }
+      picker.value = `#${each.colour.map((value) => value.toString(16).padStart(2, '0')).join('')}`;
+      picker.click();
+    });
     swatch.className = 'swatch';
     swatch.style.background = `rgb(${each.colour})`;
     swatch.setAttribute('aria-pressed', each.id === page.object);
@@ -25,10 +30,17 @@ export function showObjects(list, page, { choose, changed, tell }) {
       changed();
       await api.changeObject(each.id, { hidden: each.hidden });
     }));
+    const lock = button('Lock', `Drawing other objects ${each.locked ? 'does not change' : 'changes'} ${each.name}`, () => trying(async () => {
+      each.locked = !each.locked;
+      changed();
+      await api.changeObject(each.id, { locked: each.locked });
+      tell(each.locked ? `Drawing other objects leaves ${each.name} as it is.` : `Drawing other objects changes ${each.name} again.`);
+    }));
+    lock.setAttribute('aria-pressed', each.locked);
     const remove = button('✕', `Remove ${each.name}, with all its masks`, () => {
       if (confirm(`Remove ${each.name} and all its masks?`)) trying(() => api.removeObject(each.id));
     });
-    row.append(swatch, name, hide, remove);
+    row.append(swatch, name, lock, hide, remove);
     return row;
   }));
 }

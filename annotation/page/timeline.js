@@ -1,13 +1,14 @@
-// The time line: what each frame's mask is, a curve of how sure it is, and where one is.
+// The time line: what each frame's mask is, a curve of how sure it is, where each object is and is lost, and where one is.
 
 const COLOURS = { o: '#8d6e63', r: '#1e88e5', f: '#43a047' };
-const STRIP = 12, MARK = '#ffd54f'; // pixels
+const STRIP = 12, HEIGHT = 64, TRACKS = 60; // pixels: of the strip, of all but the tracks, and at most of these
+const MARK = '#ffd54f', LOST = '#ff5252';
 
 export class TimeLine {
   constructor(canvas, seek) {
     this.canvas = canvas;
     this.length = 1; this.current = 0;
-    this.results = []; this.sureness = []; this.given = new Set();
+    this.clear();
     const go = (event) => {
       const { left, width } = canvas.getBoundingClientRect();
       const index = Math.floor(((event.clientX - left) / width) * this.length);
@@ -18,14 +19,43 @@ export class TimeLine {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  // The frame, neither given nor without a result, that is least sure; else null.
-  leastSure() {
+  clear() {
+    Object.assign(this, { results: [], sureness: [], seen: [], gone: [], given: new Set(), tracks: [] });
+  }
+
+  // Finds for each object the runs of frames where it is seen, and where it is lost: it was there, and nobody says that it is gone.
+  track(objects) {
+    this.tracks = objects.map(({ id, colour, name }) => {
+      const runs = [];
+      let there = false;
+      for (let i = 0; i < this.length; i++) {
+        const seen = this.seen[i]?.includes(id), gone = this.gone[i]?.includes(id);
+        if (!seen && !gone && (!this.seen[i] || this.results[i] === '.')) continue; // unknown
+        there = !gone && (seen || there);
+        if (!there) continue;
+        const last = runs.at(-1);
+        if (last?.to === i - 1 && last.lost === !seen) last.to = i; else runs.push({ from: i, to: i, lost: !seen });
+      }
+      return { colour, name, runs };
+    });
+    this.canvas.style.height = `${HEIGHT + Math.ceil(this.#pitch * objects.length)}px`;
+  }
+
+  get #pitch() { return Math.min(6, TRACKS / Math.max(1, this.tracks.length)); }
+
+  // The worst frame, and why: where an object is lost for longest; else the least sure without a given mask; else null.
+  worst() {
+    const runs = this.tracks.flatMap(({ name, runs }) => runs.filter((run) => run.lost).map((run) => ({ name, ...run })));
+    if (runs.length) {
+      const { name, from, to } = runs.reduce((best, run) => (run.to - run.from > best.to - best.from ? run : best));
+      return { index: from, told: `${name} is lost from frame ${from} to ${to}: draw it, or say "No object".` };
+    }
     let best = null;
     this.sureness.forEach((value, i) => {
       if (value === null || value === undefined || this.given.has(i)) return;
       if (best === null || value < this.sureness[best]) best = i;
     });
-    return best;
+    return best === null ? null : { index: best, told: `Frame ${best} is the least sure.` };
   }
 
   draw() {
@@ -36,7 +66,7 @@ export class TimeLine {
     context.scale(ratio, ratio);
     context.fillStyle = '#14161a';
     context.fillRect(0, 0, width, height);
-    const step = width / length, floor = height - STRIP - 2, x = (i) => i * step;
+    const step = width / length, floor = HEIGHT - STRIP - 2, x = (i) => i * step;
     context.fillStyle = '#30353d';
     for (const level of [0.25, 0.5, 0.75]) context.fillRect(0, floor - level * floor, width, 1);
     for (let i = 0; i < length; i++) {
@@ -63,6 +93,12 @@ export class TimeLine {
       context.beginPath(); context.moveTo(middle - 5, floor - 6); context.lineTo(middle + 5, floor - 6); context.lineTo(middle, floor + 1);
       context.fill();
     }
+    this.tracks.forEach(({ colour, runs }, row) => {
+      for (const { from, to, lost } of runs) {
+        context.fillStyle = lost ? LOST : `rgb(${colour})`;
+        context.fillRect(x(from), HEIGHT + 1 + row * this.#pitch, Math.max(1, x(to + 1) - x(from)), lost ? this.#pitch - 1 : this.#pitch / 2);
+      }
+    });
     const cursor = Math.max(2, step);
     context.fillStyle = '#ffffff40';
     context.fillRect(x(this.current + 0.5) - cursor / 2, 0, cursor, height);

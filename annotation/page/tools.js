@@ -102,9 +102,10 @@ export class Tools {
     } else {
       this.drawing = true;
       this.start = this.last = [x, y];
-      if (this.tool === 'brush' || this.tool === 'eraser') this.shown.remember();
+      if (this.tool === 'brush' || this.tool === 'eraser') { this.shown.remember(); this.locked = this.shown.locked(); }
       if (SCRIBBLES.includes(this.tool)) this.#beginScribble(this.tool === 'not' || event.altKey || event.button === 2);
       this.#draw(x, y);
+      this.guide();
     }
   }
 
@@ -135,10 +136,7 @@ export class Tools {
   // Escape, a second finger or the system ends a stroke: as if it had not begun.
   #drop() {
     this.pressed = null;
-    if (this.#painting) {
-      this.shown.labels = this.shown.history().undo.pop().labels;
-      this.shown.changed();
-    }
+    if (this.#painting) this.shown.drop();
     if (this.drawing) {
       this.drawing = false;
       this.shown.load(); // what has come meanwhile
@@ -156,7 +154,7 @@ export class Tools {
 
   #draw(x, y) {
     const { labels } = this.shown, { object } = this.page;
-    if (this.tool === 'brush') labels.stroke(...this.last, x, y, this.radius, object);
+    if (this.tool === 'brush') labels.stroke(...this.last, x, y, this.radius, object, (label) => !this.locked.has(label));
     if (this.tool === 'eraser') labels.stroke(...this.last, x, y, this.radius, 0, (label) => label === object);
     if (SCRIBBLES.includes(this.tool)) {
       const scribble = this.scribbles.at(-1);
@@ -167,9 +165,16 @@ export class Tools {
       const [x0, y0] = this.start;
       this.box = [Math.min(x, x0), Math.min(y, y0), Math.max(x, x0), Math.max(y, y0)];
     }
+    if (this.#painting) this.#showStroke(labels, this.last, [x, y]);
     this.last = [x, y];
-    if (this.tool === 'brush' || this.tool === 'eraser') this.view.showLabels(labels);
-    this.guide();
+  }
+
+  // Shows what a stroke between two pixels has changed, with outlines beside it.
+  #showStroke({ width, height }, one, two) {
+    const reach = this.radius + 1, most = [width - 1, height - 1];
+    const first = one.map((value, i) => Math.max(0, Math.min(value, two[i]) - reach));
+    const last = one.map((value, i) => Math.min(most[i], Math.max(value, two[i]) + reach));
+    if (first[0] <= last[0] && first[1] <= last[1]) this.view.showLabels(this.shown.labels, first, last);
   }
 
   #point(x, y) {
@@ -222,7 +227,7 @@ export class Tools {
     try {
       const found = await ask(index, hints);
       while (this.drawing && index === this.shown.index) await new Promise((resolve) => setTimeout(resolve, 50));
-      if (this.shown.removed.has(object)) return;
+      if (!this.page.objects.some((each) => each.id === object)) return;
       let changes = 0;
       await this.shown.changeAt(index, ({ data }) => data.forEach((label, i) => {
         const now = found[i] && label === 0 ? object : replace && !found[i] && label === object ? 0 : label;

@@ -56,9 +56,9 @@ export class View {
 
   showFrame(bitmap) { this.frame.getContext('2d').drawImage(bitmap, 0, 0, this.frame.width, this.frame.height); }
 
-  // Objects are tinted; their outline, a pixel wide, is opaque.
-  showLabels({ data, width, height }) {
-    const picture = new ImageData(width, height);
+  // Objects are tinted; their outline, a pixel wide, is opaque.  Shows the pixels from one corner to the other.
+  showLabels({ data, width, height }, [left, top] = [0, 0], [right, bottom] = [width - 1, height - 1]) {
+    const picture = new ImageData(right - left + 1, bottom - top + 1);
     const packed = new Uint32Array(picture.data.buffer);
     const inside = new Uint32Array(256), rim = new Uint32Array(256);
     for (const [id, [r, g, b]] of this.colours) {
@@ -66,16 +66,16 @@ export class View {
       inside[id] = (colour | (Math.round(255 * this.opacity) << 24)) >>> 0;
       rim[id] = (colour | (Math.round(255 * Math.min(1, 2 * this.opacity)) << 24)) >>> 0;
     }
-    for (let y = 0, i = 0; y < height; y++) {
-      for (let x = 0; x < width; x++, i++) {
-        const label = data[i];
+    for (let y = top, at = 0; y <= bottom; y++) {
+      for (let x = left; x <= right; x++, at++) {
+        const i = y * width + x, label = data[i];
         if (label === 0) continue;
         const edge = (x > 0 && data[i - 1] !== label) || (x < width - 1 && data[i + 1] !== label)
           || (y > 0 && data[i - width] !== label) || (y < height - 1 && data[i + width] !== label);
-        packed[i] = edge ? rim[label] : inside[label];
+        packed[at] = edge ? rim[label] : inside[label];
       }
     }
-    this.canvas.getContext('2d').putImageData(picture, 0, 0);
+    this.canvas.getContext('2d').putImageData(picture, left, top);
   }
 
   // What is not a label: a polygon or box in the making, scribbles, and the brush.  All in pixels of the frame.

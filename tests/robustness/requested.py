@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from annotation.schema import OPERATIONS
-from annotation.server import build_app
+from annotation.server import Gate, session_app
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.own_video import open_video
@@ -149,7 +149,7 @@ def main(words: Sequence[str] | None = None) -> int:
         raise InputError("no network here")
 
     worker = Worker(session, no_network, {})
-    app = build_app(session, worker, cut_from_scribbles, TOKEN, "127.0.0.1", PORT, lambda: False)
+    app = Gate(session_app(session, worker, cut_from_scribbles, lambda: False), TOKEN, "127.0.0.1", PORT)
     counts: Counter[str] = Counter()
 
     def state() -> str:
