@@ -35,7 +35,6 @@ OPERATIONS = {
     ("PUT", "/api/mask/{frame}"): Operation("give", takes_labels=True, query=("page", "gone")),
     ("DELETE", "/api/mask/{frame}"): Operation("forget", query=("page",)),
     ("POST", "/api/cut/{frame}"): Operation("cut", takes_labels=True, answer=LABELS),
-    ("POST", "/api/scribble/{frame}"): Operation("scribble", takes_labels=True, answer=LABELS),
     ("POST", "/api/import/{frame}"): Operation("import_files", takes_files=True, query=("object",), answer=LABELS),
     ("POST", "/api/object"): Operation("add", {"name": str}),
     ("PATCH", "/api/object/{object}"): Operation("change", {"name": str, "hidden": bool, "locked": bool, "colour": str}),

@@ -32,7 +32,7 @@ from annotation.schema import FILE, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS,
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.own_video import mean_rate
-from evaluation.cut import Cut, cut
+from evaluation.cut import Cut
 from util.errors import InputError, WriteError, one_line, shorten
 
 PAGE = Path(__file__).with_name("page")
@@ -167,17 +167,10 @@ class Api:
         return JSONResponse({"version": self.session.version})
 
     async def cut(self, request: Request) -> Response:
-        hints, frame = await self._label_map(request), self._frame(request)
-        if hints.max() > 3:
-            raise InputError(f"expected hints from 0 to 3, found {hints.max()}")
-        image = await run_in_threadpool(self.session.video.frame, frame)
-        return _labels((await run_in_threadpool(cut, image, hints)).astype(np.uint8))
-
-    async def scribble(self, request: Request) -> Response:
-        """The mask that scribbles ask for: each pixel is 1 in the object's mask, 2 in another's, plus 4 or 8 on and off it."""
+        """The mask that marks ask for: each pixel is 1 in the object's mask or box, 2 in another's, plus 4 or 8 on and off it."""
         told, frame = await self._label_map(request), self._frame(request)
         if told.max() > 10:
-            raise InputError(f"expected what scribbles say, from 0 to 10, found {told.max()}")
+            raise InputError(f"expected what marks say, from 0 to 10, found {told.max()}")
         image = await run_in_threadpool(self.session.video.frame, frame)
         mask, others, on, off = (told & bit != 0 for bit in (1, 2, 4, 8))
         return _labels((await run_in_threadpool(self.cut_from, image, mask, others, on, off)).astype(np.uint8))
@@ -362,7 +355,7 @@ def session_app(
 ) -> ASGIApp:
     """The application of one session, behind a `Gate`.  Once `ending()` is true, no request waits any longer.
 
-    cut_from: turns scribbles into masks
+    cut_from: turns clicks, scribbles and boxes into masks
     listed:   there is a list of videos above
     """
     page = Route("/", lambda request: Response((PAGE / "index.html").read_bytes(), media_type="text/html", headers=HEADERS))

@@ -125,7 +125,7 @@ def changing_locally(cut_from: Cut) -> Cut:
 
     def changed(image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
         found = cut_from(image, mask, others, on, off)
-        if not mask.any():
+        if not mask.any() or (mask | others | off).all():  # from nothing, or from a box: there is nothing to keep
             return found
         return (mask | _touched(found & ~mask, on)) & ~_touched(mask & ~found, off)
 

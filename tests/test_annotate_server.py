@@ -109,8 +109,7 @@ def test_no_path_leads_out_of_the_page(path, server):
         ("DELETE", f"/api/object/{'9' * 5000}", None, 404),
         ("POST", "/api/object", {"nam": "x"}, 400),
         ("PATCH", "/api/object/1", {"hidden": 1}, 400),
-        ("POST", "/api/cut/0", b"\x04" * (SIZE[0] * SIZE[1]), 400),
-        ("POST", "/api/scribble/0", b"\x0b" * (SIZE[0] * SIZE[1]), 400),
+        ("POST", "/api/cut/0", b"\x0b" * (SIZE[0] * SIZE[1]), 400),
         ("POST", "/api/import/0", b"", 400),
         ("POST", "/api/import/0?name=a.png&size=9", b"12345678", 400),
         ("POST", "/api/import/0?name=a.png&size=3", b"GIF", 400),
@@ -169,7 +168,7 @@ def test_scribbles_become_a_mask_that_leaves_other_objects_alone(server):
     told[20:60, 60:80] = 2  # another object
     told[30:34, 30:66] |= 4  # on the object, and into the other
     told[50:54, 30:50] |= 8
-    status, body = server.ask("POST", "/api/scribble/0", told.tobytes())
+    status, body = server.ask("POST", "/api/cut/0", told.tobytes())
     assert status == 200
     found = np.frombuffer(gzip.decompress(body), np.uint8).reshape(SIZE)
     assert set(np.unique(found)) == {0, 1}

@@ -11,7 +11,7 @@ from conftest import ROOT, run_script
 
 from dataset.clip import Clip
 from dataset.scribbles import ScribbleSource, corrupt, draw_hints
-from evaluation.cut import cut_from_scribbles, cut_with_network
+from evaluation.cut import changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks
 from evaluation.rounds import look_at
 from model import load_network
@@ -130,6 +130,21 @@ def test_what_scribbles_say_always_holds_and_nothing_is_found_without_any(networ
     assert found[on].all()
     assert not found[off].any()
     assert not found[:, 85:].any()  # far from everything marked
+
+
+def test_a_box_is_replaced_by_what_is_found_and_a_mask_is_changed_where_it_is_marked():
+    found = np.zeros((40, 60), bool)
+    found[10:30, 10:50] = True
+    found[18:22, 20:24] = False  # a hole
+    mask, on, off, nothing = np.zeros((4, 40, 60), bool)
+    mask[8:32, 8:52] = True
+    cut = changing_locally(lambda *_: found)
+    assert (cut(None, mask, nothing, nothing, ~mask) == found).all()
+    on[20, 9] = True
+    off[9, 30] = True
+    changed = cut(None, mask, nothing, on, off)
+    assert changed[18:22, 20:24].all()  # nobody has marked the hole
+    assert not changed[8, 30]
 
 
 def test_checkpoints_give_the_same_network_and_others_are_refused(network, light_file, tmp_path):

@@ -22,8 +22,7 @@ export const mask = (index) => bytes('GET', `api/mask/${index}`);
 export const give = async (index, labels, gone) => (await ask('PUT', `api/mask/${index}?page=${page}&gone=${gone}`, labels)).json();
 export const forget = async (index) => (await ask('DELETE', `api/mask/${index}?page=${page}`)).json();
 export const undo = (again) => json('POST', 'api/undo', { page, again });
-export const cut = (index, hints) => bytes('POST', `api/cut/${index}`, hints);
-export const scribble = (index, hints) => bytes('POST', `api/scribble/${index}`, hints);
+export const cut = (index, told) => bytes('POST', `api/cut/${index}`, told);
 export const importFiles = (index, object, files) => {
   const query = new URLSearchParams([['object', object], ...files.flatMap((file) => [['name', file.name], ['size', file.size]])]);
   return bytes('POST', `api/import/${index}?${query}`, new Blob(files));

@@ -83,24 +83,31 @@ export function* line(x0, y0, x1, y1) {
   }
 }
 
-// Hints for GrabCut, as OpenCV numbers them.
-const BACKGROUND = 0, MAYBE_OBJECT = 3;
+// What marks on and off an object say, and what the masks say, in one number for each pixel, as the server reads it.
+export const ON = 4, OFF = 8;
+const OWN = 1, ANOTHER = 2;
 
-// A box [x0, y0, x1, y1]: the object is in it, but not where other objects are.
-export function hintsOfBox(labels, [x0, y0, x1, y1], object) {
-  return labels.data.map((label, i) => {
-    const x = i % labels.width, y = Math.floor(i / labels.width);
-    const inside = x >= x0 && x <= x1 && y >= y0 && y <= y1 && (label === 0 || label === object);
-    return inside ? MAYBE_OBJECT : BACKGROUND;
+export function toldByMarks(labels, marks, object) {
+  return marks.map((mark, i) => {
+    const label = labels.data[i];
+    return mark + (label === object ? OWN : label ? ANOTHER : 0);
   });
 }
 
-// What scribbles say and what the mask says, in one number for each pixel, as the server reads it.
-export const ON = 4, OFF = 8;
-
-export function scribbled(labels, scribbles, object) {
-  return scribbles.map((scribble, i) => {
-    const label = labels.data[i];
-    return scribble + (label === object ? 1 : label ? 2 : 0);
+// A box [x0, y0, x1, y1]: the object is in it and nowhere else, whatever its mask was before.
+export function toldByBox({ width, data }, [x0, y0, x1, y1]) {
+  return data.map((_, i) => {
+    const x = i % width, y = Math.floor(i / width);
+    return x >= x0 && x <= x1 && y >= y0 && y <= y1 ? OWN : OFF;
   });
+}
+
+// The labels of which at most half lies in what was found, and 0: an object that lies in another one keeps its pixels.
+export function mostlyOutside({ data }, found) {
+  const all = new Map(), inside = new Map();
+  data.forEach((label, i) => {
+    all.set(label, (all.get(label) ?? 0) + 1);
+    if (found[i]) inside.set(label, (inside.get(label) ?? 0) + 1);
+  });
+  return new Set([0, ...[...all.keys()].filter((label) => 2 * (inside.get(label) ?? 0) <= all.get(label))]);
 }

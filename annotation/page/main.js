@@ -113,7 +113,7 @@ function open(video) {
   view.setSize(video.width, video.height);
   shown.open(video);
   go(Math.min(shown.index, video.length - 1));
-  tell(`Drag a box around an object (X) or paint it (B), then press Follow (F); ? shows all keys. Everything is saved in ${video.output}.`);
+  tell(`Click on an object, then press Follow (F); ? shows all keys. Everything is saved in ${video.output}.`);
 }
 
 // actions

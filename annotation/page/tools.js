@@ -1,10 +1,12 @@
-// What the pointer does on the frame: brush, eraser, polygon, fill, box, scribble, and moving the picture.
+// What the pointer does on the frame: click, box, scribble, brush, eraser, polygon, fill, and moving the picture.
 
 import * as api from './api.js';
-import { hintsOfBox, Labels, OFF, ON, scribbled } from './labels.js';
+import { Labels, mostlyOutside, OFF, ON, toldByBox, toldByMarks } from './labels.js';
 
-const KEYS = { b: 'brush', e: 'eraser', p: 'polygon', g: 'fill', x: 'box', s: 'scribble', d: 'not', h: 'pan' };
-const SCRIBBLES = ['scribble', 'not'];
+const KEYS = { c: 'click', b: 'brush', e: 'eraser', p: 'polygon', g: 'fill', x: 'box', s: 'scribble', d: 'not', h: 'pan' };
+const SCRIBBLES = ['scribble', 'not'], MARKS = ['click', ...SCRIBBLES];
+const ROWS_PER_CLICK_RADIUS_PIXEL = 96; // as the robot clicks in training (dataset/robot.py)
+const LONG = 500; // milliseconds of a press that leaves out, as the right button does
 const CLOSE = 8; // pixels of the screen from a polygon's first corner
 
 export class Tools {
@@ -12,7 +14,7 @@ export class Tools {
     Object.assign(this, { stage, view, shown, page, tell });
     this.size = document.getElementById('size');
     this.pointers = new Map(); // that are down, by id: for two fingers
-    this.use('brush');
+    this.use('click');
     for (const button of document.querySelectorAll('[data-tool]')) button.addEventListener('click', () => this.use(button.dataset.tool));
     this.size.addEventListener('input', () => this.#showSize());
     this.#showSize();
@@ -29,7 +31,7 @@ export class Tools {
   }
 
   use(tool) {
-    if (!(SCRIBBLES.includes(tool) && SCRIBBLES.includes(this.tool))) this.leave();
+    if (!(MARKS.includes(tool) && MARKS.includes(this.tool))) this.leave();
     this.tool = tool;
     for (const button of document.querySelectorAll('[data-tool]')) button.setAttribute('aria-pressed', button.dataset.tool === tool);
     this.stage.style.cursor = tool === 'pan' ? 'grab' : 'crosshair';
@@ -93,12 +95,13 @@ export class Tools {
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
     if (this.pointers.size === 2) { this.#drop(); return; } // two fingers move the picture
     if (this.tool === 'pan' || event.button === 1) { this.panning = true; return; }
-    if (!this.shown.labels || (event.button && !SCRIBBLES.includes(this.tool))) return;
+    if (!this.shown.labels || (event.button && !MARKS.includes(this.tool))) return;
     if (!this.page.object) { this.tell('Add an object first.', true); return; }
     const [x, y] = this.view.pixel(event), { labels } = this.shown;
     const inside = x >= 0 && y >= 0 && x < labels.width && y < labels.height;
-    if (this.tool === 'fill' || this.tool === 'polygon') {
+    if (['click', 'fill', 'polygon'].includes(this.tool)) {
       this.pressed = this.tool === 'polygon' || inside ? [x, y] : null; // done on lifting, unless a second finger comes
+      this.began = event.timeStamp;
     } else {
       this.drawing = true;
       this.start = this.last = [x, y];
@@ -123,14 +126,16 @@ export class Tools {
   #up(event) {
     this.pointers.delete(event.pointerId);
     this.panning = false;
-    if (this.pressed && event.type === 'pointerup') this.#point(...this.pressed);
+    if (this.pressed && event.type === 'pointerup') {
+      this.#point(...this.pressed, event.altKey || event.button === 2 || event.timeStamp - this.began > LONG);
+    }
     this.pressed = null;
     if (!this.drawing) return;
     if (event.type === 'pointercancel') { this.#drop(); return; }
     this.finish();
     this.drawing = false;
     if (this.tool === 'box') this.#cutBox();
-    if (SCRIBBLES.includes(this.tool)) this.#cutScribbles();
+    if (SCRIBBLES.includes(this.tool)) this.#cutMarks();
   }
 
   // Escape, a second finger or the system ends a stroke: as if it had not begun.
@@ -177,8 +182,9 @@ export class Tools {
     if (first[0] <= last[0] && first[1] <= last[1]) this.view.showLabels(this.shown.labels, first, last);
   }
 
-  #point(x, y) {
+  #point(x, y, isOff) {
     if (!this.shown.labels) return;
+    if (this.tool === 'click') this.#click(x, y, isOff);
     if (this.tool === 'fill') this.#change((map) => map.fill(x, y, this.page.object));
     if (this.tool !== 'polygon') return;
     const [first] = this.points;
@@ -198,43 +204,54 @@ export class Tools {
     this.#change((labels) => labels.polygon(points, this.page.object));
   }
 
-  #beginScribble(isBackground) {
+  #beginScribble(isBackground, radius = this.#stroke) {
     const { width, height } = this.shown.labels;
     this.hints ??= new Labels(width, height, new Uint8Array(width * height));
-    this.scribbles.push({ points: [], radius: this.#stroke, isObject: !isBackground });
+    this.scribbles.push({ points: [], radius, isObject: !isBackground });
+  }
+
+  #click(x, y, isOff) {
+    const radius = Math.max(2, Math.round(this.shown.labels.height / ROWS_PER_CLICK_RADIUS_PIXEL));
+    this.#beginScribble(isOff, radius);
+    this.scribbles.at(-1).points.push([x, y]);
+    this.hints.disc(x, y, radius, isOff ? OFF : ON);
+    this.#cutMarks();
   }
 
   async #cutBox() {
     const { box } = this;
     this.box = null;
     if (box[2] - box[0] < 3 || box[3] - box[1] < 3) { this.guide(); return; }
-    await this.#cut(api.cut, hintsOfBox(this.shown.labels, box, this.page.object), false);
+    await this.#cut(toldByBox(this.shown.labels, box), mostlyOutside);
   }
 
-  async #cutScribbles() {
+  async #cutMarks() {
     const { hints, page } = this;
     if (!hints.data.includes(ON) && !this.shown.labels.data.includes(page.object)) {
-      this.tell('Scribble on the object first.');
+      this.tell('Mark the object first.');
       return;
     }
-    await this.#cut(api.scribble, scribbled(this.shown.labels, hints.data, page.object), true);
+    await this.#cut(toldByMarks(this.shown.labels, hints.data, page.object), () => new Set([0]));
   }
 
-  // Asks the server for the object; it takes the place of its mask so far, or is added to it.
-  async #cut(ask, hints, replace) {
+  // Asks the server for the object, which takes the place of its mask so far, and of the labels `taken(labels, found)`.
+  async #cut(told, taken) {
     const { index } = this.shown, { object } = this.page;
     this.tell('Looking for the object…');
     try {
-      const found = await ask(index, hints);
+      const found = await api.cut(index, told);
       while (this.drawing && index === this.shown.index) await new Promise((resolve) => setTimeout(resolve, 50));
       if (!this.page.objects.some((each) => each.id === object)) return;
       let changes = 0;
-      await this.shown.changeAt(index, ({ data }) => data.forEach((label, i) => {
-        const now = found[i] && label === 0 ? object : replace && !found[i] && label === object ? 0 : label;
-        if (now !== label) { data[i] = now; changes += 1; }
-      }));
+      await this.shown.changeAt(index, (labels) => {
+        const free = taken(labels, found);
+        labels.data.forEach((label, i, data) => {
+          const now = found[i] && free.has(label) ? object : !found[i] && label === object ? 0 : label;
+          if (now !== label) { data[i] = now; changes += 1; }
+        });
+      });
       const where = index === this.shown.index ? '' : `Frame ${index}: `;
-      this.tell(where + (changes ? 'Found; correct it with the brush, the eraser or scribbles.' : 'Nothing has changed there; use the brush or the eraser.'));
+      this.tell(where + (changes ? 'Found; correct it with clicks, scribbles, the brush or the eraser.' : 'Nothing has changed there; use the brush or the eraser.'));
     } catch (error) {
       this.tell(error.message, true);
     }
