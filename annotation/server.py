@@ -167,7 +167,7 @@ class Api:
         return JSONResponse({"version": self.session.version})
 
     async def cut(self, request: Request) -> Response:
-        """The mask that marks ask for: each pixel is 1 in the object's mask or box, 2 in another's, plus 4 or 8 on and off it."""
+        """The mask that marks ask for; a pixel is 1 in the object's mask or box, 2 in another's, plus 4 or 8 on and off it."""
         told, frame = await self._label_map(request), self._frame(request)
         if told.max() > 10:
             raise InputError(f"expected what marks say, from 0 to 10, found {told.max()}")
