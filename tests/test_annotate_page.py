@@ -467,6 +467,25 @@ def test_undo_reaches_over_the_removing_of_an_object(page, browser, tmp_path):
     assert [labels[20, 40], labels[60, 40], labels[100, 40], labels[20, 110]] == [1, 2, 0, 0]
 
 
+def test_digits_typed_quickly_choose_an_object_and_a_locked_one_is_not_painted_over(page, browser, tmp_path):
+    page.drag((20, 60), (100, 60))
+    for number in range(2, 13):
+        page.keys("n")
+        page.until(lambda number=number: page.chosen == f"object {number}")
+    page.keys("1", "0")
+    page.until(lambda: page.chosen == "object 10")
+    page.keys(".")
+    page.until(lambda: page.chosen == "object 11")
+    page.click("#objects li:first-child button[aria-pressed=false]:nth-of-type(2)")
+    page.until(lambda: page.state["objects"][0]["locked"])
+    before = given(tmp_path / "out", 0) == 1
+    page.drag((60, 20), (60, 100))
+    page.saved()
+    labels = given(tmp_path / "out", 0)
+    np.testing.assert_array_equal(labels == 1, before)
+    assert (labels[20, 60], labels[100, 60]) == (11, 11)
+
+
 def test_two_fingers_move_the_picture_and_draw_nothing(page, browser):
     page.drag((40, 40), (50, 40))
     page.saved()

@@ -2,7 +2,7 @@
 
 const COLOURS = { o: '#8d6e63', r: '#1e88e5', f: '#43a047' };
 const STRIP = 12, HEIGHT = 64, TRACKS = 60; // pixels: of the strip, of all but the tracks, and at most of these
-const MARK = '#ffd54f', LOST = '#ff5252';
+const MARK = '#ffd54f', LOST = '#fff';
 
 export class TimeLine {
   constructor(canvas, seek) {
