@@ -16,7 +16,7 @@ class Packed:
     """A mask (H, W) uint8 that takes little memory."""
 
     def __init__(self, labels: np.ndarray) -> None:
-        self.shape, self._bytes = labels.shape, zlib.compress(np.ascontiguousarray(labels), 1)
+        self.shape, self._bytes = labels.shape, zlib.compress(labels.tobytes(), 1)
 
     def labels(self) -> np.ndarray:
         return np.frombuffer(zlib.decompress(self._bytes), np.uint8).reshape(self.shape)

@@ -86,7 +86,7 @@ def track_scribbles(truth: np.ndarray, found: np.ndarray) -> list[Scribble]:
     for label in np.unique(truth[truth != found]).tolist():
         wrong = ((truth == label) & (found != label)).astype(np.uint8)
         radius = min(LARGEST_OPENED, int(OPENED * np.sqrt(wrong.sum())))
-        axis = medial_axis(cv2.morphologyEx(wrong, cv2.MORPH_OPEN, _disk(radius)), rng=0)
+        axis = np.asarray(medial_axis(cv2.morphologyEx(wrong, cv2.MORPH_OPEN, _disk(radius)), rng=0))
         count, parts = cv2.connectedComponents(axis.astype(np.uint8), connectivity=8)
         for part in range(1, count):
             if (parts == part).sum() >= SHORTEST_PATH:

@@ -106,7 +106,7 @@ def main() -> None:
     rows: list[Row] = [{"from": "a box", "IoU": mean(by_box)}]
     rows += [{"from": f"clicks: {n}", "IoU": mean(ious[n - 1] for ious in by_click)} for n in SHOWN if n <= arguments.clicks]
     needed = {f"NoC@{wanted}": mean(clicks_until(ious, wanted) for ious in by_click) for wanted in WANTED}
-    report(arguments.output, "clicks", f"Masks of {len(by_click)} objects", rows, **needed)
+    report(arguments.output, "clicks", f"Masks of {len(by_click)} objects", rows, None, **needed)
     print(", ".join(f"{name} {value:.2f}" for name, value in needed.items()), f"of at most {arguments.clicks} clicks")
 
 

@@ -9,13 +9,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 STATIC_ROOT=${STATIC_ROOT:-../data/static} DAVIS_ROOT=${DAVIS_ROOT:-../data/DAVIS/2016_train}
 OWN_ROOT=${OWN_ROOT:-none} YV_ROOT=${YV_ROOT:-none} DAVIS_2016=${DAVIS_2016:-}
 SAVES=${SAVES:-saves/small} CLIPS=${CLIPS:-$SAVES/clips} OUT=${OUT:-out}
-ITERATIONS_0=${ITERATIONS_0:-750} ITERATIONS_3=${ITERATIONS_3:-1500}
+ITERATIONS_0=${ITERATIONS_0:-1200} ITERATIONS_3=${ITERATIONS_3:-4000}
 AMP=${AMP:-}    # bfloat16 where the processor has it
 
 train() {
     python train.py --id light --save_dir "$SAVES" --key_backbone resnet18 --key_dim 64 --value_dim 128 \
         --static_root "$STATIC_ROOT" --davis_root "$DAVIS_ROOT" --yv_root "$YV_ROOT" \
-        --optimizer adamw --clip_grad 5 --bootstrap_start 0 --bootstrap_end 200 -b 4 \
+        --optimizer adamw --lr 2e-4 --encoder_lr 1e-4 --schedule cosine --clip_grad 5 -b 4 \
         --num_workers 1 --save_every 100 --image_every 250 ${AMP:+--amp_dtype "$AMP"} "$@"
 }
 # objects cut out of the photographs, in front of other photographs and of the videos
@@ -26,10 +26,11 @@ videos=() mix=(DAVIS=27 BL30K=1)
 videos+=("$CLIPS/BL30K")
 
 train_on_videos() {
-    train --stage 3 --crop 224 --lr 2e-4 --schedule cosine --ema 0.995 --own_root "${videos[@]}" --mix "${mix[@]}" "$@"
+    train --stage 3 --crop 256 --bootstrap_start 500 --bootstrap_end 2000 --ema 0.998 \
+        --own_root "${videos[@]}" --mix "${mix[@]}" "$@"
 }
 train_on_videos --check  # so that videos that are missing are told before stage 0
-train --stage 0 --crop 192 -i "$ITERATIONS_0" --lr 4e-4 --encoder_lr 2e-4 --schedule cosine
+train --stage 0 --crop 192 --bootstrap_start 150 --bootstrap_end 600 -i "$ITERATIONS_0"
 train_on_videos -i "$ITERATIONS_3" --load_network "$SAVES/light_s0.pth"
 python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half --overwrite
 
