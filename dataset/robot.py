@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
+from scipy.sparse.csgraph import dijkstra
 from scipy.stats import binom
 from skimage.graph import pixel_graph
 from skimage.morphology import medial_axis, skeletonize
@@ -79,7 +79,7 @@ def track_scribbles(truth: np.ndarray, found: np.ndarray) -> list[Scribble]:
     """What the robot of DAVIS's interactive track draws on a result (H, W) of which it knows the truth.
 
     For each label that is missing somewhere, 0 included: the region is opened, with a disk in proportion to the square root
-    of its area; each part of its medial axis, loops cut, gives its longest path as a scribble, smoothed by a Bezier curve
+    of its area; each part of its medial axis gives its longest path as a scribble, smoothed by a Bezier curve
     whose control points are the path's pixels.
     """
     scribbles = []
@@ -158,12 +158,11 @@ def draw_box(truth: np.ndarray, rng: np.random.Generator | None = None) -> tuple
 def longest_path(skeleton: np.ndarray) -> np.ndarray:
     """(H, W) bool, connected -> (n, 2) row and column of the pixels between the two that are furthest apart along it.
 
-    Loops are cut at one of their longest steps.
+    Exact for a skeleton without loops; with loops, the two are as far apart as two searches find.
     """
     graph, nodes = pixel_graph(skeleton, connectivity=2)
-    tree = minimum_spanning_tree(graph)
-    start = int(np.argmax(dijkstra(tree, directed=False, indices=0)))
-    distances, before = dijkstra(tree, directed=False, indices=start, return_predecessors=True)
+    start = int(np.argmax(dijkstra(graph, indices=0)))
+    distances, before = dijkstra(graph, indices=start, return_predecessors=True)
     path = [int(np.argmax(distances))]
     while path[-1] != start:
         path.append(int(before[path[-1]]))

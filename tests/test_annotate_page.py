@@ -468,6 +468,7 @@ def test_undo_reaches_over_the_removing_of_an_object(page, browser, tmp_path):
 
 
 def test_digits_typed_quickly_choose_an_object_and_a_locked_one_is_not_painted_over(page, browser, tmp_path):
+    page.tool("brush")
     page.drag((20, 60), (100, 60))
     for number in range(2, 13):
         page.keys("n")

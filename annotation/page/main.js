@@ -9,7 +9,7 @@ import { View } from './view.js';
 
 const $ = (id) => document.getElementById(id);
 const view = new View($('stage'));
-const page = { objects: [], object: 0, video: null, job: { done: 0 }, behind: false, watching: false, playing: false };
+const page = { objects: [], object: 0, added: null, video: null, job: { done: 0 }, behind: false, watching: false, playing: false };
 const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving, locked });
 const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
 const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
@@ -91,7 +91,9 @@ function heard(news) {
   }
   line.track(page.objects);
   for (const [index, , , version] of news.frames) shown.heard(index, version);
-  if (!page.objects.some((each) => each.id === page.object)) page.object = page.objects[0]?.id ?? 0;
+  const has = (id) => page.objects.some((each) => each.id === id);
+  if (has(page.added)) page.added = null; // until then, news may be older than it
+  if (!has(page.object) && page.object !== page.added) page.object = page.objects[0]?.id ?? 0;
   if (before.running && !news.job.running) {
     tell(news.job.message, news.job.failed);
     if (page.watching && before.kind === 'follow') go(page.from); // where the mask was drawn
@@ -138,7 +140,7 @@ function choose(id) { page.object = id; tools.leave(); showObjects($('objects'),
 
 let typed = { text: '', time: -Infinity };
 
-const add = trying(async () => { page.object = (await api.addObject('')).id; });
+const add = trying(async () => { page.added = (await api.addObject('')).id; choose(page.added); });
 
 const follow = trying(async () => {
   await shown.queue;
