@@ -20,7 +20,7 @@ from dataset.davis import davis_videos
 from dataset.robot import draw_box, draw_clicks
 from dataset.static import StaticClips
 from dataset.video_names import add_videos_flags
-from evaluation.cut import Cut, changing_locally, cut_with_network
+from evaluation.cut import Cut, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL
 from evaluation.tables import Row, mean, report
 from model.scribble import load_scribble_network
@@ -67,13 +67,13 @@ def iou(truth: np.ndarray, found: np.ndarray) -> float:
 
 
 def click(cut: Cut, image: np.ndarray, truth: np.ndarray, clicks: int) -> list[float]:
-    """The IoU after each click of the robot on an object (H, W) bool, in percent."""
-    mask, on, off = np.zeros((3, *truth.shape), bool)
+    """The IoU after each click of the robot on an object (H, W) bool, in percent; clicks make the mask together."""
+    mask, on, off, nothing = np.zeros((4, *truth.shape), bool)
     found = []
     for _ in range(clicks):
         marks = draw_clicks(truth.astype(np.uint8), mask.astype(np.uint8))
         on, off = on | (marks == 1), off | (marks == 0)
-        mask = cut(image, mask, np.zeros_like(mask), on, off)
+        mask = cut(image, nothing, nothing, on, off)
         found.append(iou(truth, mask))
     return found
 
@@ -98,7 +98,7 @@ def main() -> None:
     with progress_bar(count, "pictures") as bar:
         for image, objects in pictures:
             for truth in objects:
-                by_click.append(click(changing_locally(cut), image, truth, arguments.clicks))
+                by_click.append(click(cut, image, truth, arguments.clicks))
                 by_box.append(box(cut, image, truth))
             bar.increment()
     if not by_click:

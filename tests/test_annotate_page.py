@@ -443,6 +443,29 @@ def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, d
     page.until(lambda: page.state["given"] == [])
 
 
+def test_clicks_find_an_object_together_and_a_box_takes_its_place(browser, start, discs, tmp_path):
+    folder, truth = discs
+    page = Page(browser, start(folder, "--size", 96))
+
+    def score() -> float:
+        return score_masks(truth[0] == 1, given(tmp_path / "out", 0) == 1)[0]
+
+    page.drag((40, 40))
+    page.saved()
+    assert score() > 0.7
+    page.drag((100, 20), alt=True)  # leaves out what is not in the mask: the object stays
+    page.until(lambda: "Looking" not in page.message)
+    page.saved()
+    assert score() > 0.7
+    page.drag((40, 40), alt=True)
+    page.until(lambda: not given(tmp_path / "out", 0)[40, 40])
+    page.tool("box")
+    page.drag((19, 19), (61, 61))
+    page.until(lambda: "Looking" not in page.message)
+    page.saved()
+    assert score() > 0.85
+
+
 def test_undo_reaches_over_the_removing_of_an_object(page, browser, tmp_path):
     page.tool("brush", 4)
     page.drag((20, 20), (60, 20))

@@ -233,7 +233,8 @@ def test_clicks_are_counted_until_a_mask_is_good_enough(monkeypatch):
     image = np.zeros((60, 80, 3), np.uint8)
 
     def half_then_all(image, mask, others, on, off):
-        return truth & ((np.arange(80) < 40) | mask.any())
+        marked = on | off
+        return truth & ((np.arange(80) < 40) | (marked[:, :40].any() and marked[:, 40:].any()))
 
     ious = script.click(half_then_all, image, truth, 3)
     assert ious == pytest.approx([50, 100, 100])

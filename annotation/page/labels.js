@@ -87,10 +87,11 @@ export function* line(x0, y0, x1, y1) {
 export const ON = 4, OFF = 8;
 const OWN = 1, ANOTHER = 2;
 
-export function toldByMarks(labels, marks, object) {
+// Marks that began without a mask make it together: `anew`, what they have made so far does not count.
+export function toldByMarks(labels, marks, object, anew) {
   return marks.map((mark, i) => {
     const label = labels.data[i];
-    return mark + (label === object ? OWN : label ? ANOTHER : 0);
+    return mark + (label === object ? (anew ? 0 : OWN) : label ? ANOTHER : 0);
   });
 }
 

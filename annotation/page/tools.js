@@ -205,8 +205,11 @@ export class Tools {
   }
 
   #beginScribble(isBackground, radius = this.#stroke) {
-    const { width, height } = this.shown.labels;
-    this.hints ??= new Labels(width, height, new Uint8Array(width * height));
+    const { width, height, data } = this.shown.labels;
+    if (!this.hints) {
+      this.hints = new Labels(width, height);
+      this.anew = !data.includes(this.page.object);
+    }
     this.scribbles.push({ points: [], radius, isObject: !isBackground });
   }
 
@@ -231,7 +234,7 @@ export class Tools {
       this.tell('Mark the object first.');
       return;
     }
-    await this.#cut(toldByMarks(this.shown.labels, hints.data, page.object), () => new Set([0]));
+    await this.#cut(toldByMarks(this.shown.labels, hints.data, page.object, this.anew), () => new Set([0]));
   }
 
   // Asks the server for the object, which takes the place of its mask so far, and of the labels `taken(labels, found)`.
