@@ -249,9 +249,14 @@ addEventListener('keydown', (event) => {
   event.preventDefault();
 });
 
-const undo = trying(async (again) => {
+let undoing = Promise.resolve();
+
+// Steps wait for one another, so that none is lost when keys come quickly.
+function undo(again) { undoing = undoing.then(() => undoOne(again)); }
+
+const undoOne = trying(async (again) => {
   if (!again && tools.points.length) { tools.key('Backspace'); return; } // a corner of the polygon in the making
-  if (!shown.labels || tools.drawing) return;
+  if (tools.drawing) return;
   page.watching = page.playing = false;
   tools.leave(); // scribbles, whose mask may go
   let frame = null;
