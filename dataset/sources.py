@@ -14,7 +14,7 @@ from dataset.static import StaticClips
 from dataset.video_names import read_image_set
 from dataset.vos import SPACINGS, VideoClips
 from util.errors import InputError, warn
-from util.flags import int_between, name_and_count
+from util.flags import float_between, int_between, name_and_count
 from util.image import read_grey
 
 OVERSAMPLING = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
@@ -23,6 +23,7 @@ MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Pa
 YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
+MIN_AREA = 0.36  # of a video frame, the least that a crop shows (the released code's)
 MASKS_LOOKED_AT = 20  # of own photographs
 
 
@@ -43,6 +44,7 @@ def stage_sources(
     mix: Mapping[str, int] | None = None,
     youtube_list: str | Path | None = None,
     spacing: str = "released",
+    min_area: float = MIN_AREA,
     crop: int = 384,
 ) -> dict[str, tuple[Source, int]]:
     """The data sets of a stage, each with its repeats per epoch; `roots` holds the flags `static_root`, `bl_root`, etc.
@@ -53,7 +55,7 @@ def stage_sources(
         if given and stage not in stages:
             raise InputError(f"--{flag}: expected stage {' or '.join(map(str, stages))}, found {stage}")
     if stage >= 2:
-        options: Any = {"own": own, "youtube_list": youtube_list, "spacing": spacing, "crop": crop}
+        options: Any = {"own": own, "youtube_list": youtube_list, "spacing": spacing, "min_area": min_area, "crop": crop}
         return mixed(video_sources(roots["yv_root"], roots["davis_root"], **options), mix or {})
     if stage == 1:
         if (root := roots["bl_root"]) is None:
@@ -96,15 +98,17 @@ def video_sources(
     own: Sequence[str | Path] = (),
     youtube_list: str | Path | None = None,
     spacing: str = "released",
+    min_area: float = MIN_AREA,
     crop: int = 384,
 ) -> dict[str, tuple[Source, int]]:
     """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
 
     `own` are folders of the user's own videos (`own_videos`).
     `youtube_list` is a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
+    `min_area` is the least part of a frame's area that a crop shows.
     """
     sources: dict[str, tuple[Source, int]] = {}
-    options: Any = {"spacing": spacing, "crop": crop}
+    options: Any = {"scale": (min_area, 1.0), "spacing": spacing, "crop": crop}
     if youtube_root is not None:
         images, masks = (Path(youtube_root) / "train_480p" / part for part in ("JPEGImages", "Annotations"))
         names = None if youtube_list is None else listed_videos(Path(youtube_list), masks)
@@ -208,6 +212,14 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
         "as in the paper",
     )
     parser.add_argument(
+        "--min_area",
+        type=float_between(0.01, 1),
+        default=MIN_AREA,
+        metavar="PART",
+        help="stages 2 and 3: the least part of a frame that a crop shows; small crops show objects as large as in "
+        "inference only with small parts",
+    )
+    parser.add_argument(
         "--yv_list",
         metavar="FILE",
         help="videos of YouTube-VOS to train on, one per line (default: the release's 3,464, where any of them is there)",
@@ -243,6 +255,7 @@ def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_sampling_flags` as arguments of `stage_sources`."""
     return {
         "spacing": arguments.spacing,
+        "min_area": arguments.min_area,
         "youtube_list": None if arguments.yv_all else arguments.yv_list or YOUTUBE_LIST,
         "own": arguments.own_root,
         "photos": arguments.photo_root,

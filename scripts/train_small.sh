@@ -9,7 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 STATIC_ROOT=${STATIC_ROOT:-../data/static} DAVIS_ROOT=${DAVIS_ROOT:-../data/DAVIS/2016_train}
 OWN_ROOT=${OWN_ROOT:-none} YV_ROOT=${YV_ROOT:-none} DAVIS_2016=${DAVIS_2016:-}
 SAVES=${SAVES:-saves/small} CLIPS=${CLIPS:-$SAVES/clips} OUT=${OUT:-out}
-ITERATIONS_0=${ITERATIONS_0:-1200} ITERATIONS_3=${ITERATIONS_3:-4000}
+ITERATIONS_0=${ITERATIONS_0:-1200} ITERATIONS_3=${ITERATIONS_3:-4000} ITERATIONS_LARGE=${ITERATIONS_LARGE:-3400}
 AMP=${AMP:-}    # bfloat16 where the processor has it
 
 train() {
@@ -32,7 +32,10 @@ train_on_videos() {
 train_on_videos --check  # so that videos that are missing are told before stage 0
 train --stage 0 --crop 192 --bootstrap_start 150 --bootstrap_end 600 -i "$ITERATIONS_0"
 train_on_videos -i "$ITERATIONS_3" --load_network "$SAVES/light_s0.pth"
-python scripts/convert_weights.py "$SAVES/light_s3.pth" "$SAVES/stcn_light.pth" --half --overwrite
+# stage 3 again, in larger crops that show objects as large as at 480p
+train_on_videos --id light_large --crop 320 --min_area 0.15 --bootstrap_start 0 --bootstrap_end 300 \
+    -i "$ITERATIONS_LARGE" --load_network "$SAVES/light_s3.pth"
+python scripts/convert_weights.py "$SAVES/light_large_s3.pth" "$SAVES/stcn_light.pth" --half --overwrite
 
 if [ -n "$DAVIS_2016" ]; then
     python eval_davis.py --model "$SAVES/stcn_light.pth" --davis_path "$DAVIS_2016" --year 2016 --output "$OUT/light_2016" --overwrite
