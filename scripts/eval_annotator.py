@@ -1,0 +1,178 @@
+"""A robot at the page: how good its first masks are, how well they are followed, and what one correction brings.
+
+python scripts/eval_annotator.py --davis_path ../DAVIS/2016 --year 2016 --output out/annotator
+
+For each video: a box around each object of the first frame, then up to three scribbles on what is wrong, Follow, one
+correction of the worst frame by scribbles, and Follow again.  All of it goes through a session of the page.  The robot knows
+the truth, and draws as in docs/interactive.md.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import util  # isort: skip, since it comes before PyTorch  # noqa: F401
+
+import cv2
+import numpy as np
+
+from annotation.session import Session
+from annotation.worker import Worker
+from dataset.davis import davis_videos
+from dataset.frame_folder import FrameFolder
+from dataset.robot import UNMARKED, draw_box
+from dataset.video import Video
+from dataset.video_names import add_videos_flags
+from evaluation.cut import Cut, changing_locally, cut_with_network
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
+from evaluation.metrics import score_masks
+from evaluation.rounds import look_at
+from evaluation.tables import Row, over_videos, report
+from model import VideoSegmenter, segmenter_maker
+from model.checkpoint import digest
+from model.scribble import load_scribble_network
+from util.device import device_of, half_precision_chosen, use_threads
+from util.errors import InputError, names_some, one_line_errors
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.label_map import object_ids
+from util.lock import Lock
+
+LOOKS = 3  # at the first frame, after its boxes
+WORSE = 1.0  # points of J that a frame must lose to count as made worse
+STEPS = 4  # of the progress bar, for a video
+
+
+def parser() -> argparse.ArgumentParser:
+    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
+    result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
+    add_videos_flags(result)
+    result.add_argument("--frames", type=positive_int, default=30, metavar="N", help="only the first N frames of a video")
+    result.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
+    result.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")
+    add_segmenter_flags(result, size=240, max_memory_frames=20)
+    return result
+
+
+def annotate(
+    make_segmenter: Callable[[], VideoSegmenter], cut: Cut, video: Video, on_step: Callable[[], Any], *, frames: int
+) -> dict[str, Any]:
+    """What the robot reaches in a video: IoU of its first masks, of each object, from boxes and after scribbles, and how many
+    boxes and scribbles that took; J before and after the correction, mean over objects and frames; which frames that made
+    worse.  All but counts and frames in percent.
+    """
+    folder = FrameFolder(video.images[0].parent, list(video.images[:frames]))
+    truth = [video.read_mask(video.truth[name]) for name in folder.names]
+    objects = object_ids(truth[0])
+    truth = [np.where(np.isin(labels, objects), labels, np.uint8(0)) for labels in truth]
+    image = folder.frame(0)
+    boxed = np.zeros_like(truth[0])
+    for i in objects:
+        boxed = box(cut, image, truth[0] == i, boxed, i)
+    looked = look_at(cut, LOOKS, image, truth[0], boxed)
+    on_step()
+    with tempfile.TemporaryDirectory() as root:
+        session = Session(root, folder, folder.paths[0].parent)
+        worker = Worker(session, make_segmenter, {})
+        for i in objects:
+            session.add_object(str(i), i)
+        session.draw(0, looked[-1].labels)
+        before = follow(worker, truth, objects)
+        on_step()
+        worst = int(before.argmin())
+        found = session.labels(worst)
+        session.draw(worst, look_at(cut, 1, folder.frame(worst), truth[worst], found)[-1].labels)
+        on_step()
+        after = follow(worker, truth, objects)
+        session.close()
+    on_step()
+    return {
+        "box": jaccard(truth[0], boxed, objects),
+        "scribbled": jaccard(truth[0], looked[-1].labels, objects),
+        "actions": len(objects) + count_strokes([look.scribbles for look in looked]),
+        "followed": float(before.mean()),
+        "worst frame": worst,
+        "corrected": float(after.mean()),
+        "made worse": np.flatnonzero(after < before - WORSE).tolist(),
+    }
+
+
+def box(cut: Cut, image: np.ndarray, truth: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
+    """The mask (H, W) uint8 after a box around an object (H, W) bool; an object that lies in another keeps its pixels."""
+    x0, y0, x1, y1 = draw_box(truth)
+    inside = np.zeros_like(truth)
+    inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    nothing = np.zeros_like(truth)
+    found = cut(image, inside, nothing, nothing, ~inside)
+    free = [i for i in object_ids(labels) if 2 * (found & (labels == i)).sum() <= (labels == i).sum()]
+    return np.where(found & np.isin(labels, [0, *free]), np.uint8(number), labels)
+
+
+def follow(worker: Worker, truth: list[np.ndarray], objects: list[int]) -> np.ndarray:
+    """Press Follow, and wait; J of each frame (T,), mean over the objects, in percent."""
+    for _ in worker.follow():
+        pass
+    found = [worker.session.labels(t) for t in range(len(truth))]
+    return np.array([np.mean(jaccard(*pair, objects)) for pair in zip(truth, found, strict=True)])
+
+
+def jaccard(truth: np.ndarray, labels: np.ndarray, objects: list[int]) -> list[float]:
+    """J of each object in two label maps (H, W), in percent."""
+    return [100 * score_masks(truth == i, labels == i)[0] for i in objects]
+
+
+def count_strokes(looks: list[np.ndarray]) -> int:
+    """How many strokes made these scribbles (H, W) uint8, each of which adds to the one before."""
+    count, before = 0, np.full_like(looks[0], UNMARKED)
+    for scribbles in looks:
+        for label in np.unique(scribbles[scribbles != before]):
+            new = (scribbles == label) & (before != label)
+            count += cv2.connectedComponents(new.astype(np.uint8))[0] - 1
+        before = scribbles
+    return count
+
+
+@one_line_errors
+def main() -> None:
+    arguments = parser().parse_args()
+    videos = davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
+    if absent := [frame for video in videos for frame in video.without_truth]:
+        raise InputError(f"{names_some(absent)}: no ground truth")
+    folder = Path(arguments.output)
+    with Lock(folder, "eval_annotator.py"):
+        device = device_of(arguments.device)
+        use_threads(arguments.threads)
+        cut = changing_locally(partial(cut_with_network, load_scribble_network(arguments.scribble_model, device)))
+        options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
+        path = folder / "videos.json"
+        records = () if arguments.overwrite else (path,)
+        maker = segmenter_maker(
+            arguments.model, device, network={"amp": amp, **network_options(arguments, *records)}, **options
+        )
+        settings = {**options, "amp": amp, "winograd": maker().network.winograd, "frames": arguments.frames}
+        settings |= {"model": digest(arguments.model), "scribble_model": digest(arguments.scribble_model)}
+        settings |= {"data": str(Path(arguments.davis_path).resolve()), "year": arguments.year}
+        found = over_videos(
+            path,
+            settings,
+            videos,
+            partial(annotate, maker, cut, frames=arguments.frames),
+            overwrite=arguments.overwrite,
+            steps=lambda _: STEPS,
+            unit="steps",
+        )
+        report(folder, "annotator", "A robot at the page", [row(name, of_video) for name, of_video in found.items()])
+
+
+def row(name: str, found: dict[str, Any]) -> Row:
+    """A row of the table; several objects and frames in one cell."""
+    listed = {key: " ".join(f"{value:.0f}" for value in found[key]) for key in ("box", "scribbled", "made worse")}
+    return {"video": name, **found, **listed}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The robot in place of the person at the page (`scripts/eval_annotator.py`)."""
+
+import importlib
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_script
+
+from dataset.davis import davis_videos
+from dataset.robot import UNMARKED
+from evaluation.metrics import score_masks
+from model import VideoSegmenter
+from model.scribble import ScribbleNetwork, save_scribble_network
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module("eval_annotator")
+
+
+def test_a_cut_that_knows_the_truth_needs_no_scribbles_and_its_correction_makes_that_frame_right(
+    script, tiny_davis, light_network
+):
+    (video,) = davis_videos(tiny_davis)
+    truth = [video.read_mask(path) for _, path in sorted(video.truth.items())][:5]
+    objects = [i for i in np.unique(truth[0]).tolist() if i]
+    asked = []
+
+    def cut(image, mask, others, on, off):
+        """The true mask of the object that most of the marks are on, in whichever frame the image is of."""
+        frame = next(t for t, shown in enumerate(video.frames()) if np.array_equal(shown.image, image))
+        marked = truth[frame][mask if not on.any() else on]
+        asked.append(frame)
+        return truth[frame] == np.bincount(marked[marked > 0]).argmax()
+
+    found = script.annotate(partial(VideoSegmenter, light_network, size=48), cut, video, lambda: None, frames=5)
+    assert found["box"] == found["scribbled"] == [100] * len(objects)
+    assert found["actions"] == len(objects)
+    segmenter = VideoSegmenter(light_network, size=48)
+    scores = [100.0]
+    for t, frame in enumerate(list(video.frames())[:5]):
+        labels = segmenter.to_labels(segmenter.step(frame.image, truth[0] if t == 0 else None)).numpy()
+        if t:
+            scores.append(100 * np.mean([score_masks(truth[t] == i, labels == i)[0] for i in objects]))
+    assert found["followed"] == pytest.approx(np.mean(scores))
+    assert found["worst frame"] == int(np.argmin(scores))
+    assert set(asked) == {0, found["worst frame"]}
+    assert found["corrected"] > found["followed"]
+
+
+def test_a_box_takes_pixels_of_objects_that_lie_mostly_outside_of_what_is_found(script):
+    truth = np.zeros((10, 10), bool)
+    truth[:, :5] = True
+    labels = np.zeros((10, 10), np.uint8)
+    labels[:, 4:8] = 1  # a quarter of it is in what is found
+    labels[:2, :2] = 2  # all of it
+    boxed = script.box(lambda image, inside, others, on, off: inside, None, truth, labels, 3)
+    assert (boxed[:2, :2] == 2).all()
+    assert (boxed[2:, :5] == 3).all()
+    assert (boxed[:, 5:8] == 1).all()
+
+
+def test_strokes_are_counted_once(script):
+    first = np.full((20, 20), UNMARKED, np.uint8)
+    first[2, 2:6] = first[10, 2:6] = 1
+    second = first.copy()
+    second[15, 2:6] = 0
+    assert script.count_strokes([first, second, second]) == 3
+
+
+def test_the_script_writes_a_table_and_goes_on(tiny_davis, light_file, tmp_path, capsys):
+    torch.manual_seed(0)
+    save_scribble_network(ScribbleNetwork(), tmp_path / "scribbles.pth")
+    flags = [
+        "--model",
+        light_file,
+        "--davis_path",
+        tiny_davis,
+        "--scribble_model",
+        tmp_path / "scribbles.pth",
+        "--device",
+        "cpu",
+    ]
+    flags += ["--size", 48, "--frames", 3, "--output", tmp_path / "out"]
+    assert run_script("eval_annotator", *flags) == 0
+    (row,) = json.loads((tmp_path / "out/annotator.json").read_text())["rows"]
+    assert 0 <= row["followed"] <= 100
+    capsys.readouterr()
+    assert run_script("eval_annotator", *flags) == 0
+    assert "steps" not in capsys.readouterr().err  # nothing was done again
+    assert run_script("eval_annotator", *flags, "--frames", 2) == 2
+    assert "other settings" in capsys.readouterr().err
