@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from util.files import write_text
 SPLITS = ("val", "testdev", "valid", "test", "train", "all")
 KINDS = ("global", "per-sequence", "per-object")
 ABSENCE = ("left_empty", "found", "F_adaptive", "J&F_adaptive", "J&F_gone", "J&F_back")  # the measures of `absence`
+HOTA_THRESHOLDS = np.arange(1, 20) / 20
 SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in KINDS for split in SPLITS))
 
 
@@ -74,6 +75,25 @@ def absence(score: FrameScores) -> dict[str, float | None]:
     gone, back = ([value for seen, value in stretches if seen == wanted] for wanted in (False, True))
     values = (~score.found[~there], score.found[there], score.f_adaptive, both, gone, back)
     return {name: float(np.mean(value)) if len(value) else None for name, value in zip(ABSENCE, values, strict=True)}
+
+
+def hota(scores: Iterable[FrameScores]) -> dict[str, float]:
+    """HOTA, and its parts DetA and AssA, of objects whose results have their numbers, so that none has to be matched.
+
+    HOTA is the mean of sqrt(DetA AssA) over thresholds of J from 0.05 to 0.95 (Luiten et al., IJCV 2021, as in TrackEval).
+    Of the frames that show an object or its result, DetA is the share, over all objects, in which both are there and J reaches
+    the threshold (hits); AssA is the mean of each object's own share over all hits.
+    """
+    hits, either = [], []
+    for score in scores:
+        both = score.there & score.found
+        hits.append([np.count_nonzero(score.j[both] >= threshold - 1e-9) for threshold in HOTA_THRESHOLDS])
+        either.append(np.count_nonzero(score.there) + np.count_nonzero(score.found) - np.array(hits[-1]))
+    hit, union = np.array(hits), np.array(either)  # both (N, thresholds)
+    detection = hit.sum(axis=0) / np.maximum(1, union.sum(axis=0))
+    association = (hit * hit / np.maximum(1, union)).sum(axis=0) / np.maximum(1, hit.sum(axis=0))
+    means = (np.sqrt(detection * association), detection, association)
+    return {name: float(np.mean(values)) for name, values in zip(("HOTA", "DetA", "AssA"), means, strict=True)}
 
 
 def last_quarter(score: FrameScores) -> float:

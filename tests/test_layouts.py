@@ -279,6 +279,8 @@ def test_burst_is_converted_to_masks_and_results_to_its_json(evaluate, script, t
     flags = ("--results", tmp_path / "results")
     assert script("score", "--layout", "burst", "--path", root, *flags, "--processes", 1) == 0
     scores = json.loads((tmp_path / "results/scores.json").read_text())
+    assert 0 < scores["global"]["HOTA"] < 1
+    assert "HOTA" in (tmp_path / "results/global_results-val.csv").read_text()
     scores["sequences"] = {name.removeprefix("LaSOT/"): entry for name, entry in scores["sequences"].items()}
     assert_scored(scores, {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
     assert script("burst", "results", root, *flags, "--output", tmp_path / "burst.json") == 0

@@ -13,7 +13,7 @@ from PIL import Image
 from dataset.video import Video
 from dataset.youtube import ScoredObject
 from evaluation import metrics
-from evaluation.score_tables import absence, davis_scores, youtube_scores
+from evaluation.score_tables import absence, davis_scores, hota, youtube_scores
 from evaluation.scores import FrameScores, score_videos
 from evaluation.scoring_jobs import davis_jobs, youtube_jobs
 from util.errors import InputError
@@ -170,6 +170,35 @@ def test_vanished_and_returned_objects_are_scored_stretch_by_stretch(there):
     for name, value in zip(("gone", "back"), naive_gone_and_back(shown.tolist(), ((j + adaptive) / 2).tolist()), strict=True):
         assert found[f"J&F_{name}"] == (None if value is None else pytest.approx(value))
     assert found["J&F_adaptive"] == pytest.approx(np.mean([j, adaptive]))
+
+
+def naive_hota(objects: list[FrameScores]) -> tuple[float, float, float]:
+    """HOTA, DetA and AssA, each hit, miss and false alarm counted alone."""
+    found = []
+    for threshold in (k / 20 for k in range(1, 20)):
+        counts = []  # hits, misses and false alarms of each object
+        for score in objects:
+            hits = [a and b and j >= threshold for j, a, b in zip(score.j, score.there, score.found, strict=True)]
+            misses = [a and not hit for a, hit in zip(score.there, hits, strict=True)]
+            alarms = [b and not hit for b, hit in zip(score.found, hits, strict=True)]
+            counts.append((sum(hits), sum(misses), sum(alarms)))
+        detection = sum(c[0] for c in counts) / sum(map(sum, counts))
+        of_hits = [c[0] / sum(c) for c in counts for _ in range(c[0])]
+        association = sum(of_hits) / len(of_hits) if of_hits else 0.0
+        found.append((math.sqrt(detection * association), detection, association))
+    return tuple(np.mean(found, axis=0))
+
+
+def test_hota_counts_hits_misses_and_false_alarms():
+    rng = np.random.default_rng(0)
+    objects = []
+    for length in (9, 5, 14):
+        there, shown = rng.random((2, length)) < 0.7
+        j = np.where(there & shown, rng.random(length), there == shown)
+        objects.append(FrameScores(j, j, j, there, shown))
+    assert tuple(hota(objects).values()) == pytest.approx(naive_hota(objects))
+    perfect = FrameScores(*[np.ones(3)] * 3, *[np.full(3, True)] * 2)
+    assert hota([perfect]) == {"HOTA": 1, "DetA": 1, "AssA": 1}
 
 
 def test_statistics_of_a_ramp_of_1000_frames():
