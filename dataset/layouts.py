@@ -41,6 +41,7 @@ class Layout(NamedTuple):
     sparse: bool = False  # results are needed only where there are masks
     scored: Literal["seen", "first", "range"] = "seen"
     statistic: Literal["", "J_last", "V"] = ""  # besides J and F
+    hota: bool = False  # HOTA, too
     archive: str = ""  # folder of the results, in which the benchmark's server expects them
 
 
@@ -80,6 +81,7 @@ LAYOUTS = {
         first_only=False,
         nested=True,
         sparse=True,
+        hota=True,
     ),
 }
 

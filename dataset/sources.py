@@ -1,7 +1,7 @@
 """The data sets of each stage, with their repeats per epoch, and the flags that say where they are."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ import numpy as np
 
 from dataset.clip import Clip
 from dataset.davis import davis_places
+from dataset.stages import STAGES
 from dataset.static import StaticClips
 from dataset.video_names import read_image_set
 from dataset.vos import SPACINGS, VideoClips
@@ -46,26 +47,38 @@ def stage_sources(
     spacing: str = "released",
     min_area: float = MIN_AREA,
     crop: int = 384,
+    also: Collection[int] = (),
 ) -> dict[str, tuple[Source, int]]:
     """The data sets of a stage, each with its repeats per epoch; `roots` holds the flags `static_root`, `bl_root`, etc.
 
+    `own`, `photos` and `mix` may also name data of the stages in `also`, which is left out.
     Raises `InputError` if data that the stage needs is missing.
     """
     for flag, given, stages in (("own_root", own, (2, 3)), ("photo_root", photos, (0,))):
-        if given and stage not in stages:
+        if given and not {stage, *also} & {*stages}:
             raise InputError(f"--{flag}: expected stage {' or '.join(map(str, stages))}, found {stage}")
+    elsewhere = set().union(*(names_of(other, own, photos) for other in also)) - names_of(stage, own, photos)
+    mix = {name: often for name, often in (mix or {}).items() if name not in elsewhere}
     if stage >= 2:
         options: Any = {"own": own, "youtube_list": youtube_list, "spacing": spacing, "min_area": min_area, "crop": crop}
-        return mixed(video_sources(roots["yv_root"], roots["davis_root"], **options), mix or {})
+        return mixed(video_sources(roots["yv_root"], roots["davis_root"], **options), mix)
     if stage == 1:
         if (root := roots["bl_root"]) is None:
             raise InputError("--bl_root: stage 1 needs it")
-        return mixed(bl30k_sources(root, spacing=spacing, crop=crop), mix or {})
+        return mixed(bl30k_sources(root, spacing=spacing, crop=crop), mix)
     root = roots["static_root"]
     if root is None and not photos:
         raise InputError("--static_root: stage 0 needs it, or --photo_root")
     found = {} if root is None else static_sources(root, crop=crop)
-    return mixed(with_own(found, "photo_root", photos, partial(own_photographs, crop=crop)), mix or {})
+    return mixed(with_own(found, "photo_root", photos, partial(own_photographs, crop=crop)), mix)
+
+
+def names_of(stage: int, own: Sequence[str | Path], photos: Sequence[str | Path]) -> set[str]:
+    """The names that `mix` can have at a stage."""
+    if stage == 1:
+        return {"BL30K"}
+    usual = {*STATIC_FOLDERS, *MORE_STATIC_FOLDERS} if stage == 0 else {"YouTube-VOS", "DAVIS"}
+    return usual | {Path(root).resolve().name for root in (photos if stage == 0 else own)}
 
 
 def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
@@ -249,6 +262,15 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
         help="take each entry of a data set N times per epoch; names as the run prints them (default: DAVIS and your own "
         f"{OVERSAMPLING} times, others as in the paper)",
     )
+    parser.add_argument(
+        "--also_stages",
+        nargs="+",
+        type=int,
+        choices=range(len(STAGES)),
+        default=[],
+        metavar="N",
+        help="other stages that get the same flags: --own_root, --photo_root and --mix may name their data too",
+    )
 
 
 def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -260,6 +282,7 @@ def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "own": arguments.own_root,
         "photos": arguments.photo_root,
         "mix": dict(arguments.mix),
+        "also": arguments.also_stages,
     }
 
 

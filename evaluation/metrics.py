@@ -1,7 +1,8 @@
 """Region similarity J and contour accuracy F of one object in one frame, and DAVIS's statistics over frames.
 
 They follow the official DAVIS 2017 tool.  J is intersection over union; F compares contours with a tolerance of 0.8 % of
-the image diagonal.
+the image diagonal.  MOSE v2's F (arXiv:2508.05630; `MOSEv2/sam2_rcms/tools` of github.com/henghuiding/MOSE-api) is stricter
+with small objects: its tolerance is at most a tenth of the square root of the object's area.
 """
 
 import itertools
@@ -12,6 +13,15 @@ import cv2
 import numpy as np
 
 CONTOUR_TOLERANCE = 0.008  # of the diagonal
+ADAPTIVE_TOLERANCE = 0.1  # of the square root of the area
+
+
+class Measures(NamedTuple):
+    """Of one object in one frame, in [0, 1]."""
+
+    j: float
+    f: float
+    f_adaptive: float  # MOSE v2's
 
 
 class Statistics(NamedTuple):
@@ -46,29 +56,40 @@ def disk(radius: int) -> np.ndarray:
 
 
 def score_masks(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
-    """J and F of one object in one frame, from masks (H, W) bool.
+    """J and F of one object in one frame, from masks (H, W) bool: the first two of `measure_masks`."""
+    return measure_masks(truth, result)[:2]
 
-    J is 1 if both masks are empty.  F is 1 if neither has a boundary, and 0 if only one has.
+
+def measure_masks(truth: np.ndarray, result: np.ndarray) -> Measures:
+    """The measures of one object in one frame, from masks (H, W) bool.
+
+    J is 1 if both masks are empty.  Both F are 1 if neither mask has a boundary, and 0 if only one has.
     """
     height, width = truth.shape
     radius = contour_radius(height, width)
     x, y, w, h = cv2.boundingRect((truth | result).view(np.uint8))
     if w == 0:
-        return 1.0, 1.0
+        return Measures(1.0, 1.0, 1.0)
     margin = 1  # the boundary reaches one pixel above and to the left of the masks, and F counts only boundary pixels
     window = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
     truth, result = truth[window], result[window]
     j = np.count_nonzero(truth & result) / np.count_nonzero(truth | result)
+    boundaries = boundary(truth), boundary(result)
+    f = contour_accuracy(*boundaries, radius)
+    adaptive = min(radius, math.ceil(ADAPTIVE_TOLERANCE * math.sqrt(np.count_nonzero(truth))))
+    return Measures(j, f, f if adaptive == radius else contour_accuracy(*boundaries, adaptive))
 
-    truth_boundary, result_boundary = boundary(truth), boundary(result)
+
+def contour_accuracy(truth_boundary: np.ndarray, result_boundary: np.ndarray, radius: int) -> float:
+    """F of boundaries (H, W) bool that may lie `radius` pixels apart."""
     truth_size, result_size = np.count_nonzero(truth_boundary), np.count_nonzero(result_boundary)
     if truth_size == 0 or result_size == 0:
-        return j, float(truth_size == result_size)
+        return float(truth_size == result_size)
     both = np.dstack([truth_boundary, result_boundary]).view(np.uint8)
     dilated = cv2.dilate(both, disk(radius)).view(bool)
     precision = np.count_nonzero(result_boundary & dilated[..., 0]) / result_size
     recall = np.count_nonzero(truth_boundary & dilated[..., 1]) / truth_size
-    return j, 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def statistics(values: np.ndarray) -> Statistics:

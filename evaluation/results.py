@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +95,9 @@ class ResultFolder:
                 raise InputError(f"{path}: expected a file, found a folder; nothing was removed, move it first")
         for name in stale:
             remove_folder(self._path(name), old.videos[name].files)
+            if "/" in name:  # in a folder of its own, of which this may have been the last
+                with suppress(OSError):  # it still holds something, or is a link
+                    self._path(name).parent.rmdir()
         if unfinished and old.videos:
             remove_files(scores)  # they belong to the old masks
         kept = {name: entry for name, entry in old.videos.items() if name in present - stale}

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ from util.files import write_text
 
 SPLITS = ("val", "testdev", "valid", "test", "train", "all")
 KINDS = ("global", "per-sequence", "per-object")
+ABSENCE = ("left_empty", "found", "F_adaptive", "J&F_adaptive", "J&F_gone", "J&F_back")  # the measures of `absence`
+HOTA_THRESHOLDS = np.arange(1, 20) / 20
 SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in KINDS for split in SPLITS))
 
 
 def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]], statistic: str = "") -> dict[str, Any]:
     """The content of `scores.json`: `global`, and for each of the `sequences` its objects and their frames.
 
-    Besides J and F, each object has `left_empty`, the share of the frames without it that were left empty, and `found`, the
-    share of the others where something was found (`None` if there are no such frames); and the `statistic`, if one is named.
+    Besides J and F, each object has the measures of `absence`, and the `statistic`, if one is named.
     """
     sequences: dict[str, Any] = {}
     for name, objects in scores.items():
@@ -35,8 +36,7 @@ def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]], statistic: str
                 "J": statistics(score.j)._asdict(),
                 "F": statistics(score.f)._asdict(),
                 **({statistic: STATISTICS[statistic](score)} if statistic else {}),
-                "left_empty": float(np.mean(~score.found[~score.there])) if not score.there.all() else None,
-                "found": float(np.mean(score.found[score.there])) if score.there.any() else None,
+                **absence(score),
                 "J_frames": np.round(score.j, 4).tolist(),
                 "F_frames": np.round(score.f, 4).tolist(),
             }
@@ -54,11 +54,46 @@ def _mean_entry(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         measure: {key: float(np.mean([entry[measure][key] for entry in entries])) for key in Statistics._fields}
         for measure in "JF"
     }
-    for key in (*STATISTICS, "left_empty", "found"):
+    for key in (*STATISTICS, *ABSENCE):
         if any(key in entry for entry in entries):
             values = [entry[key] for entry in entries if entry[key] is not None]
             result[key] = float(np.mean(values)) if values else None
     return result
+
+
+def absence(score: FrameScores) -> dict[str, float | None]:
+    """How well an object's absence is told; `None` where there are no such frames.
+
+    `left_empty` is the share of the frames without the object that were left empty, and `found` the share of the others where
+    something was found.  The others are MOSE v2's (arXiv:2508.05630, as in its tool's `score.py`), with its stricter F: over
+    all frames, over stretches in which the object has vanished, and over those that begin as it comes back.
+    """
+    there = score.there
+    both = (score.j + score.f_adaptive) / 2
+    starts = np.flatnonzero(there[1:] != there[:-1]) + 1  # what lies before the first is neither gone nor back
+    stretches = [(there[start], float(part.mean())) for start, part in zip(starts, np.split(both, starts)[1:], strict=True)]
+    gone, back = ([value for seen, value in stretches if seen == wanted] for wanted in (False, True))
+    values = (~score.found[~there], score.found[there], score.f_adaptive, both, gone, back)
+    return {name: float(np.mean(value)) if len(value) else None for name, value in zip(ABSENCE, values, strict=True)}
+
+
+def hota(scores: Iterable[FrameScores]) -> dict[str, float]:
+    """HOTA, and its parts DetA and AssA, of objects whose results have their numbers, so that none has to be matched.
+
+    HOTA is the mean of sqrt(DetA AssA) over thresholds of J from 0.05 to 0.95 (Luiten et al., IJCV 2021, as in TrackEval).
+    Of the frames that show an object or its result, DetA is the share, over all objects, in which both are there and J reaches
+    the threshold (hits); AssA is the mean of each object's own share over all hits.
+    """
+    hits, either = [], []
+    for score in scores:
+        both = score.there & score.found
+        hits.append([np.count_nonzero(score.j[both] >= threshold - 1e-9) for threshold in HOTA_THRESHOLDS])
+        either.append(np.count_nonzero(score.there) + np.count_nonzero(score.found) - np.array(hits[-1]))
+    hit, union = np.array(hits), np.array(either)  # both (N, thresholds)
+    detection = hit.sum(axis=0) / np.maximum(1, union.sum(axis=0))
+    association = (hit * hit / np.maximum(1, union)).sum(axis=0) / np.maximum(1, hit.sum(axis=0))
+    means = (np.sqrt(detection * association), detection, association)
+    return {name: float(np.mean(values)) for name, values in zip(("HOTA", "DetA", "AssA"), means, strict=True)}
 
 
 def last_quarter(score: FrameScores) -> float:
@@ -119,10 +154,11 @@ def told_absence(scores: dict[str, Any]) -> str:
     if not vanishing:
         return ""
     total = _mean_entry(vanishing)
-    found = "none" if total["found"] is None else f"{total['found']:.1%}"
+    found, gone, back = ("none" if total[key] is None else f"{total[key]:.1%}" for key in ("found", "J&F_gone", "J&F_back"))
     return (
         f"absence: {len(vanishing)} of {len(entries)} objects are absent from some frames, of which {total['left_empty']:.1%} "
-        f"were left empty; something was found in {found} of their others (means over these objects)"
+        f"were left empty; something was found in {found} of their others (means over these objects)\n"
+        f"MOSE v2's J&F: {gone} where an object has vanished, {back} where it is back"
     )
 
 
@@ -131,7 +167,7 @@ def davis_tables(scores: dict[str, Any]) -> tuple[str, str]:
     total = scores["global"]
     header = ["J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay"]
     row = [total["J&F"], *total["J"].values(), *total["F"].values()]
-    more = {key: value for key, value in total.items() if key not in ("J&F", "J", "F", "left_empty", "found")}
+    more = {key: value for key, value in total.items() if key not in ("J&F", "J", "F", *ABSENCE)}
     rows = [
         [f"{name}_{number}", entry["J"]["mean"], entry["F"]["mean"]]
         for name, sequence in scores["sequences"].items()
@@ -161,7 +197,7 @@ def write_object_table(scores: dict[str, Any], folder: Path, split: str) -> Path
     rows = [(name, number, entry) for name, entries in objects.items() for number, entry in entries.items()]
     rows += [(name, "all", _mean_entry(list(entries.values()))) for name, entries in objects.items()]
     rows.append(("all", "all", scores["global"]))
-    extra = [key for key in (*STATISTICS, "left_empty", "found") if key in scores["global"]]
+    extra = [key for key in (*STATISTICS, *ABSENCE) if key in scores["global"]]
     header = [f"{measure}-{key.title()}" for measure in "JF" for key in Statistics._fields]
     table = []
     for name, number, entry in rows:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset.mask_reader import MaskReader
-from evaluation.metrics import score_masks
+from evaluation.metrics import measure_masks
 from util.ahead import map_parallel
 from util.errors import InputError
 from util.progress import progress_bar
@@ -17,10 +17,11 @@ FRAMES_WORTH_A_PROCESS = 200  # scoring this many frames takes about as long as 
 
 
 class FrameScores(NamedTuple):
-    """J and F of one object, in [0, 1], for each frame scored."""
+    """J and both F of one object, in [0, 1], for each frame scored."""
 
     j: np.ndarray  # (T,)
     f: np.ndarray  # (T,)
+    f_adaptive: np.ndarray  # (T,), MOSE v2's F
     there: np.ndarray  # (T,) bool, whether the truth shows the object
     found: np.ndarray  # (T,) bool, whether the result does
 
@@ -40,7 +41,7 @@ class ScoringJob(NamedTuple):
 def score_video(job: ScoringJob) -> dict[int, FrameScores]:
     """J and F of each object in each frame of a video; raises `InputError` if a mask cannot be read or differs in size."""
     j = np.zeros((len(job.objects), len(job.truth)))
-    f = np.zeros_like(j)
+    f, f_adaptive = np.zeros_like(j), np.zeros_like(j)
     there, found = np.zeros(j.shape, bool), np.zeros(j.shape, bool)
     of_truth = MaskReader(union=True) if job.union else job.reader or MaskReader()
     of_results = MaskReader(union=True) if job.union else MaskReader(colours=of_truth.colours)
@@ -53,13 +54,13 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
             )
         for row, number in enumerate(job.objects):
             masks = (truth != 0, result != 0) if job.union else (truth == number, result == number)
-            j[row, t], f[row, t] = score_masks(*masks)
+            j[row, t], f[row, t], f_adaptive[row, t] = measure_masks(*masks)
             there[row, t], found[row, t] = (mask.any() for mask in masks)
     scores = {}
     for row, number in enumerate(job.objects):
         start = int((there[row] | found[row]).argmax()) if job.when_seen else 0
         if there[row].any() or not job.when_seen:
-            scores[number] = FrameScores(*(values[row, start:] for values in (j, f, there, found)))
+            scores[number] = FrameScores(*(values[row, start:] for values in (j, f, f_adaptive, there, found)))
     return scores
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from dataset.youtube import read_youtube_meta
 from evaluation.score_tables import (
     davis_scores,
+    hota,
     seen_and_unseen,
     told_absence,
     write_davis_scores,
@@ -46,6 +47,8 @@ def main() -> None:
             raise InputError(f"--results {results}: holds the ground truth ({path}), where no scores are written")
     scores = score_videos(truth.jobs(results), processes=arguments.processes)
     tree = davis_scores(by_video(scores), truth.layout.statistic if truth.layout else "")
+    if truth.layout and truth.layout.hota:
+        tree["global"] |= hota(score for objects in scores.values() for score in objects.values())
     try:
         if truth.meta is None or truth.layout is not None:
             if any(scored.category for objects in (truth.meta or {}).values() for scored in objects.values()):

@@ -150,6 +150,7 @@ def test_mose_gives_first_masks_and_scores_where_all_are_public(evaluate, score,
     assert "absence: 2 of 4 objects are absent from some frames, of which 25.0% were left empty" in capsys.readouterr().out
     entry = scores["sequences"]["cat"]["objects"]["2"]
     assert (entry["left_empty"], entry["found"]) == (0.5, 0.75)
+    assert scores["global"]["J&F_gone"] is not None
     assert script("score", "--layout", "mose", "--path", first.parent, "--results", tmp_path, "--split", "val") == 2
     assert "--split: expected valid or train or test, found val" in capsys.readouterr().err
 
@@ -225,7 +226,7 @@ def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, scor
     assert one.read_bytes() == other.read_bytes()
     dog = ("--videos", "dog", "--mem_every", 2, "--overwrite")
     assert evaluate("sav", root, *dog) == {f"dog/000/{2 * t:05d}.png" for t in range(MASKS)}
-    assert not list(tmp_path.glob("out/cat/*"))
+    assert not (tmp_path / "out/cat").exists()
     write_masks("sav", masks, truth, range(MASKS))
     assert_scored(score("sav", root), {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
     (masks / "ant").mkdir()
@@ -278,6 +279,8 @@ def test_burst_is_converted_to_masks_and_results_to_its_json(evaluate, script, t
     flags = ("--results", tmp_path / "results")
     assert script("score", "--layout", "burst", "--path", root, *flags, "--processes", 1) == 0
     scores = json.loads((tmp_path / "results/scores.json").read_text())
+    assert 0 < scores["global"]["HOTA"] < 1
+    assert "HOTA" in (tmp_path / "results/global_results-val.csv").read_text()
     scores["sequences"] = {name.removeprefix("LaSOT/"): entry for name, entry in scores["sequences"].items()}
     assert_scored(scores, {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
     assert script("burst", "results", root, *flags, "--output", tmp_path / "burst.json") == 0

@@ -13,7 +13,7 @@ from PIL import Image
 from dataset.video import Video
 from dataset.youtube import ScoredObject
 from evaluation import metrics
-from evaluation.score_tables import davis_scores, youtube_scores
+from evaluation.score_tables import absence, davis_scores, hota, youtube_scores
 from evaluation.scores import FrameScores, score_videos
 from evaluation.scoring_jobs import davis_jobs, youtube_jobs
 from util.errors import InputError
@@ -38,9 +38,9 @@ def naive_j(truth: np.ndarray, result: np.ndarray) -> float:
     return np.sum(truth & result) / union if union else 1.0
 
 
-def naive_f(truth_boundary: np.ndarray, result_boundary: np.ndarray) -> float:
-    """J and F from the distances between all pairs of boundary pixels."""
-    radius = np.ceil(0.008 * np.linalg.norm(truth_boundary.shape))
+def naive_f(truth_boundary: np.ndarray, result_boundary: np.ndarray, most: float = np.inf) -> float:
+    """F from the distances between all pairs of boundary pixels."""
+    radius = min(most, np.ceil(0.008 * np.linalg.norm(truth_boundary.shape)))
     truth, result = np.argwhere(truth_boundary), np.argwhere(result_boundary)
     if len(truth) == 0 or len(result) == 0:
         return float(len(truth) == len(result))
@@ -133,6 +133,72 @@ def test_masks_without_a_boundary_score_by_rule(truth, result, expected):
 )
 def test_the_tolerance_is_0_8_per_cent_of_the_diagonal_rounded_up(size, radius):
     assert metrics.contour_radius(*size) == radius
+
+
+@pytest.mark.parametrize("side", [0, 4, 9, 12, 60])
+def test_the_tolerance_of_mose_v2_shrinks_with_the_object(side):
+    truth, result = np.zeros((2, 100, 240), bool)
+    truth[20 : 20 + side, 10 : 10 + side] = True
+    result[22 : 22 + side, 9 : 10 + side] = True
+    boundaries = naive_boundary(truth), naive_boundary(result)
+    found = metrics.measure_masks(truth, result)
+    assert found.f == pytest.approx(naive_f(*boundaries), abs=1e-12)
+    assert found.f_adaptive == pytest.approx(naive_f(*boundaries, most=np.ceil(0.1 * side)), abs=1e-12)
+    assert (found.f_adaptive < found.f) == (side in (4, 9, 12))
+
+
+def naive_gone_and_back(there: list[bool], values: list[float]) -> list[float | None]:
+    """The means over stretches that begin as the object vanishes, and as it comes back, frame by frame."""
+    stretches: dict[bool, list[list[float]]] = {False: [], True: []}
+    changed = False
+    for t, value in enumerate(values):
+        if t and there[t] != there[t - 1]:
+            changed = True
+            stretches[there[t]].append([])
+        if changed:
+            stretches[there[t]][-1].append(value)
+    means = [[sum(part) / len(part) for part in stretches[seen]] for seen in (False, True)]
+    return [sum(parts) / len(parts) if parts else None for parts in means]
+
+
+@pytest.mark.parametrize("there", ["1111", "0000", "1100", "0011", "1010", "0101100111", "1101110000"])
+def test_vanished_and_returned_objects_are_scored_stretch_by_stretch(there):
+    shown = np.array([letter == "1" for letter in there])
+    rng = np.random.default_rng(0)
+    j, f, adaptive = rng.random((3, len(shown)))
+    found = absence(FrameScores(j, f, adaptive, shown, rng.random(len(shown)) < 0.5))
+    for name, value in zip(("gone", "back"), naive_gone_and_back(shown.tolist(), ((j + adaptive) / 2).tolist()), strict=True):
+        assert found[f"J&F_{name}"] == (None if value is None else pytest.approx(value))
+    assert found["J&F_adaptive"] == pytest.approx(np.mean([j, adaptive]))
+
+
+def naive_hota(objects: list[FrameScores]) -> tuple[float, float, float]:
+    """HOTA, DetA and AssA, each hit, miss and false alarm counted alone."""
+    found = []
+    for threshold in (k / 20 for k in range(1, 20)):
+        counts = []  # hits, misses and false alarms of each object
+        for score in objects:
+            hits = [a and b and j >= threshold for j, a, b in zip(score.j, score.there, score.found, strict=True)]
+            misses = [a and not hit for a, hit in zip(score.there, hits, strict=True)]
+            alarms = [b and not hit for b, hit in zip(score.found, hits, strict=True)]
+            counts.append((sum(hits), sum(misses), sum(alarms)))
+        detection = sum(c[0] for c in counts) / sum(map(sum, counts))
+        of_hits = [c[0] / sum(c) for c in counts for _ in range(c[0])]
+        association = sum(of_hits) / len(of_hits) if of_hits else 0.0
+        found.append((math.sqrt(detection * association), detection, association))
+    return tuple(np.mean(found, axis=0))
+
+
+def test_hota_counts_hits_misses_and_false_alarms():
+    rng = np.random.default_rng(0)
+    objects = []
+    for length in (9, 5, 14):
+        there, shown = rng.random((2, length)) < 0.7
+        j = np.where(there & shown, rng.random(length), there == shown)
+        objects.append(FrameScores(j, j, j, there, shown))
+    assert tuple(hota(objects).values()) == pytest.approx(naive_hota(objects))
+    perfect = FrameScores(*[np.ones(3)] * 3, *[np.full(3, True)] * 2)
+    assert hota([perfect]) == {"HOTA": 1, "DetA": 1, "AssA": 1}
 
 
 def test_statistics_of_a_ramp_of_1000_frames():
@@ -369,7 +435,7 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
 
 def test_a_youtube_part_that_scores_0_still_counts():
     scores = {
-        f"a/{n}": {n: FrameScores(*[np.full(3, score)] * 2, *[np.full(3, True)] * 2)} for n, score in ((2, 0.0), (7, 1.0))
+        f"a/{n}": {n: FrameScores(*[np.full(3, score)] * 3, *[np.full(3, True)] * 2)} for n, score in ((2, 0.0), (7, 1.0))
     }
     assert youtube_scores(scores, YOUTUBE_META, {"gear"})["global"]["G"] == 0.5
 

@@ -282,6 +282,25 @@ def test_a_stage_can_be_checked_without_training(run, tmp_path, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
+def test_stages_that_get_the_same_flags_leave_out_the_data_of_one_another(run, demo_data, tmp_path, capsys):
+    photos = shutil.copytree(demo_data / "static/ecssd", tmp_path / "portraits")
+    same = ("--check", "--own_root", demo_data / "BL30K", "--photo_root", photos, "--mix", "BL30K=2", "portraits=3", "fss=0")
+    assert run(tmp_path, *same, "--also_stages", 0, 3, stage=0) == 0
+    out = capsys.readouterr().out
+    assert "portraits" in out
+    assert "x 3" in out
+    assert "fss" not in out
+    assert "BL30K" not in out
+    assert run(tmp_path, *same, "--also_stages", 0, 3) == 0
+    out = capsys.readouterr().out
+    assert "x 2" in out
+    assert "portraits" not in out
+    assert run(tmp_path, *same, "portrait=3", "--also_stages", 0, 3) == 2
+    assert "found portrait\n" in capsys.readouterr().err
+    assert run(tmp_path, *same) == 2
+    assert "--photo_root: expected stage 0, found 3" in capsys.readouterr().err
+
+
 def test_it_learns(run, tmp_path):
     assert run(tmp_path, "-i", 30, "-b", 4, stage=0) == 0
     losses = [value for _, value in scalars(tmp_path, 0)["loss/total"]]
