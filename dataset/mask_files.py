@@ -150,8 +150,10 @@ def _refuse_faint(values: np.ndarray, opacity: np.ndarray) -> None:
     if not opacity.max() and values.min() < values.max():
         raise InputError("expected objects that are not transparent, found nothing else; save it without transparency")
     faint = (opacity > 0) & (opacity < 128)
+    if not faint.any():
+        return
     inside, shown = values[cv2.erode(faint.astype(np.uint8), BOX) > 0], np.unique(values[opacity >= 128])
-    if (faint.any() and not len(shown)) or (len(shown) <= MOST_OBJECTS and len(np.setdiff1d(inside, shown))):
+    if not len(shown) or (len(shown) <= MOST_OBJECTS and len(np.setdiff1d(inside, shown))):
         raise InputError("expected objects that are not transparent, found some that are more than half so")
 
 
