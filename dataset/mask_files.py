@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from dataset.colours import BLACK, CLEAR, codes_of
+from dataset.soft_edges import BOX
 from util.errors import InputError
 from util.files import open_file, subfolders
 from util.image import open_image, refuse_lossy
@@ -93,9 +95,9 @@ def load_mask(path: str | Path) -> Stored:
             return Stored(_as_bytes(np.asarray(image)))
         if image.has_transparency_data:
             pixels = np.asarray(image.convert("RGBA"))
-            if 0 < pixels[..., 3].max() < 128:
-                raise InputError("expected objects that are not transparent, found none that is less than half so")
-            codes = np.where(pixels[..., 3] < 128, CLEAR, pixels[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1])
+            codes, opacity = pixels[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1], pixels[..., 3]
+            _refuse_faint(codes, opacity)
+            codes = np.where(opacity < 128, CLEAR, codes)
         else:
             codes = np.asarray(image.convert("RGB")).astype(np.int64) @ [1 << 16, 1 << 8, 1]
         if not codes.any() and _bits(image, path) == 16:
@@ -128,6 +130,8 @@ def _read_array(path: Path) -> np.ndarray:
 def _indices(image: Image.Image) -> Stored:
     values, palette = np.array(image), codes_of(bytes(image.getpalette("RGB") or []))
     clear = image.info.get("transparency", ())
+    if isinstance(clear, bytes):
+        _refuse_faint(values, np.frombuffer(clear.ljust(256, b"\xff"), np.uint8)[values])
     clear = {clear} if isinstance(clear, int) else {i for i, alpha in enumerate(clear) if alpha < 128}
     used = set(np.unique(values).tolist())
     if len(palette) and 0 not in clear and clear & used and (palette[0] != BLACK or used - clear == {0}):
@@ -135,15 +139,28 @@ def _indices(image: Image.Image) -> Stored:
         return Stored(np.where(np.isin(values, list(clear)), CLEAR, codes))
     if clear - {0}:
         values[np.isin(values, list(clear))] = 0
+    black = [i for i in used if i < len(palette) and palette[i] == BLACK]
+    if len(black) == 1 < len(used) and palette[0] == BLACK and 0 not in used and (palette != BLACK).any():
+        values[values == black[0]] = 0  # black at several indices, of which only a later one is used
     return Stored(values, palette if len(palette) else None, 0 in clear)
+
+
+def _refuse_faint(values: np.ndarray, opacity: np.ndarray) -> None:
+    """Raise `InputError`, without the file's name, if what is nearly transparent shows an object, not an edge."""
+    if not opacity.max() and values.min() < values.max():
+        raise InputError("expected objects that are not transparent, found nothing else; save it without transparency")
+    faint = (opacity > 0) & (opacity < 128)
+    if not faint.any():
+        return
+    inside, shown = values[cv2.erode(faint.astype(np.uint8), BOX) > 0], np.unique(values[opacity >= 128])
+    if not len(shown) or (len(shown) <= MOST_OBJECTS and len(np.setdiff1d(inside, shown))):
+        raise InputError("expected objects that are not transparent, found some that are more than half so")
 
 
 def _unscaled(values: np.ndarray, image: Image.Image, path: str | Path) -> np.ndarray:
     """The numbers of a greyscale file of 2 or 4 bits, which Pillow multiplies by 85 or 17."""
-    if (values % 17).any():
-        return values
-    bits = _bits(image, path)
-    return values // {2: 85, 4: 17}[bits] if bits in (2, 4) else values
+    scale = {2: 85, 4: 17}.get(_bits(image, path), 1)
+    return values if scale == 1 or (values % scale).any() else values // scale
 
 
 def _bits(image: Image.Image, path: str | Path) -> int:

@@ -158,10 +158,11 @@ class MaskReader:
                 raise InputError(f"{path}: mask is {size_text(labels.shape)}, that of another object {size_text(first.shape)}")
             masks[number] = labels != 0
         labels = in_front(masks)
+        shown, empty = count_values(labels), {number for number, mask in masks.items() if not mask.any()}
         for path, number in files.items():
-            if masks[number].any() and not (labels == number).any():
+            if number not in empty and not shown[number]:
                 raise InputError(f"{path}: expected masks of different objects, found one that the others cover")
-        return labels, {number for number, mask in masks.items() if not mask.any()}
+        return labels, empty
 
     def _goes_by_colour(self, values: np.ndarray, palette: np.ndarray, sure: bool) -> bool:
         """Whether the colours of a palette say what the objects are, not the indices."""
@@ -197,7 +198,7 @@ class MaskReader:
         # a single number everywhere is no picture of anything, and so no background
         usual = palette is not None and (palette[0] == BLACK or sure)
         doubtful = not usual or self.careful
-        decides = not self.ids or (palette is not None and not usual)
+        decides = not self.ids or (palette is not None and not usual) or (self.careful and present.tolist() == [0, WHITE])
         if len(present) > 1 and doubtful and decides and self.background != BLACK:
             refuse_background(path, values, {i: i for i in present.tolist()}, palette, hint=self.hint)
         if palette is not None and says_more_than_indices(palette):
@@ -230,6 +231,8 @@ class MaskReader:
                 f"{path}: expected numbers or colours, as in the masks before it, found the brightness of their colours; "
                 "save it as PNG in colour"
             )
+        if self.careful and self.ids and unknown == ids:
+            self._tell(f"{path}: shares no number with the masks before it, so its objects are new ones")
 
     def _of_colours(self, path: str | Path, codes: np.ndarray) -> np.ndarray:
         """Ids (H, W) uint8 of colours (H, W); 255 is white on black."""

@@ -19,6 +19,7 @@ from util.image import open_picture, size_text
 Masks = dict[str, np.ndarray]  # (H, W) bool by the object's name
 LARGEST = 2**28  # pixels
 LAYOUT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, Image.DecompressionBombError)
+NO_OBJECT = ("__ignore__", "_background_")  # labelme's names
 TRACKS = ("track_id", "instance_id", "object_id")  # where tools say which object an annotation shows
 
 
@@ -98,6 +99,10 @@ def _labelme(content: dict[str, Any]) -> Masks:
     for shape in content["shapes"]:
         group = shape.get("group_id")
         title = str(shape["label"]) + ("" if group is None else f" {group}")
+        if shape["label"] in NO_OBJECT:
+            raise InputError(
+                f"expected objects, found a shape called {shape['label']}; remove it, or cut it out of the others"
+            )
         if title in masks and group is None:
             raise InputError(
                 f"expected a group_id where two shapes have one label, found '{title}' twice without: the same group_id if "
@@ -110,6 +115,7 @@ def _labelme(content: dict[str, Any]) -> Masks:
 
 def _labelme_shape(shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     points, kind = np.array(shape["points"], float), shape.get("shape_type") or "polygon"
+    _refuse_shares(points)
     if kind == "polygon":
         return fill_polygon(points, size)
     if kind == "rectangle":
@@ -138,9 +144,13 @@ def _segmentation(found: Any, size: tuple[int, int]) -> np.ndarray:
         raise InputError("expected a segmentation of each object, found none; boxes are not enough")
     found = [found] if isinstance(found[0], int | float) else found
     polygons = [np.array(polygon, float).reshape(-1, 2) for polygon in found]
-    if max(points.max() for points in polygons) <= 1:
-        raise InputError("expected coordinates in pixels, found numbers from 0 to 1")
+    _refuse_shares(np.concatenate(polygons))
     return _not_empty(np.logical_or.reduce([fill_polygon(points, size) for points in polygons]))
+
+
+def _refuse_shares(points: np.ndarray) -> None:
+    if points.max() <= 1:
+        raise InputError("expected coordinates in pixels, found numbers from 0 to 1")
 
 
 def _not_empty(mask: np.ndarray) -> np.ndarray:

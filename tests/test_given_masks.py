@@ -279,6 +279,8 @@ REFUSED = [
     (coco(annotation(ONE), images=("other.jpg",)), "expected masks named like frames .* found other"),
     (labelme(shape(), shape()), "found 'dog' twice"),
     (labelme(shape(points=[[4, 4], [9, 4]])), "found one that holds none"),
+    (labelme(shape(points=[[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]])), "in pixels, found numbers from 0 to 1"),
+    (labelme(shape(), shape("_background_", points=CORNER)), "found a shape called _background_"),
     (labelme(shape(kind="line")), "found a line, which has no area"),
     ({"version": 1, "result": []}, "expected COCO or labelme JSON"),
     ([3], "expected COCO or labelme JSON"),

@@ -433,3 +433,13 @@ def test_a_mask_named_like_the_frames_around_it_is_noticed(tmp_path, picture):
     for path in paths:
         Image.fromarray(mask).save(path)
     assert image_folder.masks_among(paths) == []
+
+
+@pytest.mark.parametrize("name", ["2 (1)", "2(1)", "2 copy", "2 - Copy", "2 - Copy (3)"])
+def test_a_copy_of_a_frame_is_no_frame(name, tmp_path):
+    paths = [tmp_path / f"{stem}.png" for stem in ("1", "2", name, "3")]
+    for path in paths:
+        Image.fromarray(np.arange(3072, dtype=np.uint32).reshape(48, 64).astype(np.uint8)).save(path)
+    with pytest.raises(InputError, match="is called like a copy of frame 2; move it away"):
+        image_folder.refuse_strangers(paths, [".png"] * 4)
+    image_folder.refuse_strangers([tmp_path / "2.png", tmp_path / f"{name}.png", tmp_path / "2 (4).png"], [".png"] * 3)

@@ -13,6 +13,7 @@ from PIL import Image, ImageColor, ImageDraw
 from dataset.colours import parse_colour
 from dataset.mask_files import list_masks, mask_size
 from dataset.mask_reader import MaskReader
+from dataset.soft_edges import count_values, rim_values
 from util.errors import InputError
 from util.label_map import colour_map, write_label_map
 
@@ -80,6 +81,11 @@ WHERE_BLACK = [
     ("a grey ramp", paletted(TWO, [(i, i, i) for i in range(256)]), TWO),
     ("white at 0, black at 1", paletted((ONE == 0).astype(np.uint8), [(255, 255, 255), (0, 0, 0)]), ONE),
     ("only objects, 0 is black", paletted(ONE + 1, OURS), ONE + 1),
+    (
+        "black at 0 and 5, only 5 used",
+        paletted(np.array([5, 1, 2], np.uint8)[TWO], [(0,) * 3, RED, GREEN, BLUE, RED, (0,) * 3]),
+        TWO,
+    ),
     ("2 is transparent", see_through(paletted(TWO, [(0, 0, 0), GREEN, RED]), 2), ONE),
 ]
 
@@ -134,6 +140,7 @@ EDGES = [
     ("grey ramp", paletted(disc(), [(i, i, i) for i in range(256)])),
     ("grey, adaptive palette", grey(disc()).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=12)),
     ("one level", grey(np.where((disc() > 0) & (disc() < 255), np.uint8(128), disc()))),
+    ("two levels", grey(np.array([0, 14, 225, 255], np.uint8)[np.digitize(disc(), [1, 100, 255])])),
     ("16 bits", Image.fromarray(disc().astype(np.uint16) * 257)),
 ]
 
@@ -387,7 +394,9 @@ def test_a_mask_whose_colours_are_all_new_is_noted(read):
     read(coloured(TWO, [(0,) * 3, GREEN, RED]), coloured(ONE, [(0,) * 3, RED]), note=told.append)
     assert not told
     read(coloured(TWO, [(0,) * 3, GREEN, RED]), coloured(ONE, [(0,) * 3, BLUE]), note=told.append)
+    read(grey(TWO), grey(127 * TWO), careful=True, note=told.append)
     assert "1.png: shares no colour with the masks before it" in told[0]
+    assert "1.png: shares no number with the masks before it" in told[1]
 
 
 def test_255_beside_numbers_is_told_and_refused_where_it_is_nearly_all(read, capsys):
@@ -419,3 +428,44 @@ def test_pixels_of_soft_edges_become_what_is_nearest_where_asked(mode, tmp_path,
     order = [0, *(found[y, x] for y, x in ((50, 40), (80, 120)))]
     assert len({*order}) == len(np.unique(found)) == 3
     assert (found != np.array(order)[expected]).mean() < 0.02
+
+
+def test_a_given_mask_that_is_inverted_is_refused_also_after_one_that_is_not(read):
+    with pytest.raises(InputError, match=r"1.png: white covers 92% of the frame"):
+        read(grey(255 * ONE), grey(INVERTED), careful=True)
+    assert np.array_equal(read(grey(255 * ONE), grey(INVERTED), careful=True, background=0)[1], INVERTED // 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+@pytest.mark.parametrize(
+    ("opacity", "message"),
+    [
+        ([0, 255, 255], ""),
+        ([0, 255, 100], "some that are more than half so"),
+        ([0, 100, 100], "some"),
+        ([0, 0, 0], "nothing else"),
+    ],
+)
+def test_an_object_that_is_nearly_transparent_is_not_left_out_in_silence(mode, opacity, message, read):
+    if mode == "P":
+        mask = paletted(TWO, [(0,) * 3, RED, GREEN])
+        mask.info["transparency"] = bytes(opacity)
+    else:
+        colours = np.asarray([(0,) * 3, RED, GREEN], np.uint8)[TWO]
+        mask = Image.fromarray(np.dstack([colours, np.array(opacity, np.uint8)[TWO]]))
+    if not message:
+        assert np.array_equal(read(mask)[0] != 0, TWO != 0)
+        return
+    with pytest.raises(InputError, match=rf"0.png: expected objects that are not transparent, found {message}"):
+        read(mask)
+
+
+def test_lines_around_one_of_many_objects_are_found():
+    labels = np.zeros((160, 160), np.uint8)
+    for i in range(64):
+        y, x = 20 * (i // 8), 20 * (i % 8)
+        labels[y + 2 : y + 16, x + 2 : x + 16] = i + 10
+    assert rim_values(labels, count_values(labels)) == []
+    around = cv2.dilate((labels == 50).astype(np.uint8), np.ones((3, 3), np.uint8)) > (labels == 50)
+    labels[around] = 5
+    assert rim_values(labels, count_values(labels)) == [5]

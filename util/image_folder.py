@@ -17,6 +17,7 @@ UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".gif", ".jp2", ".jfif", ".exr", ".dng", ".cr2", ".nef", ".arw", ".ppm", ".pgm", ".tga"}
 )  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
+COPY = re.compile(r"(.*\d) ?(?:\(\d+\)|(?:- )?[Cc]opy(?: ?\(?\d+\)?)?)")  # as browsers and file managers call a copy
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
 FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
 
@@ -92,10 +93,15 @@ def name_pattern(path: Path) -> str:
 
 
 def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
-    """Raise `InputError` naming a picture among frames that is none: the only one of its kind, or one that looks like a mask.
+    """Raise `InputError` naming a picture among frames that is none: a copy, the only one of its kind, or like a mask.
 
     kinds: of each picture, such as its suffix; their names are compared as well, apart from numbers
     """
+    names = {path.stem for path in frames}
+    copies = [(path, found[1]) for path in frames if (found := COPY.fullmatch(path.stem)) and found[1] in names]
+    if 2 * len(copies) < len(frames):  # else they are called so
+        for path, original in copies[:1]:
+            raise InputError(f"{path}: is called like a copy of frame {original}; move it away")
     patterns = [name_pattern(path) for path in frames]
     for of, may_be_alone in ((kinds, False), (patterns, True)):
         groups: dict[str, list[Path]] = {}
