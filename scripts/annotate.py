@@ -19,7 +19,8 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import torch
 
 from annotation.imported import import_masks
-from annotation.session import RECORD, Session
+from annotation.saved import RECORD
+from annotation.session import Session
 from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
 from dataset.own_video import one_video, open_video, videos_in
