@@ -20,7 +20,7 @@ from dataset.own_video import mean_rate
 from util.errors import printable
 from util.files import make_folder, one_line_for, write_atomically, write_text
 from util.film import Film, alpha_suffix
-from util.files import refuse_foreign, remove_folder
+from util.guards import refuse_foreign, remove_folder
 from util.label_map import colour_map, write_label_map
 from util.picture import cut_out, overlay, write_picture
 

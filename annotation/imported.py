@@ -12,7 +12,7 @@ from annotation.session import Session
 from dataset.given_masks import GivenMask, read_given_masks
 from util.errors import InputError
 from util.files import make_folder, one_line_for, write_atomically
-from util.files import path_in, remove_files
+from util.guards import path_in, remove_files
 from util.label_map import object_ids
 
 _only_one = threading.Lock()

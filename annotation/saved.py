@@ -18,7 +18,7 @@ from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from util.errors import InputError, shorten
 from util.files import make_folder, read_json, write_atomically
-from util.files import remove_files
+from util.guards import remove_files
 from util.image import size_text
 from util.label_map import colour_map, object_ids, read_label_map, write_label_map
 from util.lock import LOCK, Lock

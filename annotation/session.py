@@ -14,7 +14,7 @@ from annotation.state import COLOUR, MOST_OBJECTS, Given, Object
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from util.errors import InputError, shorten
-from util.files import remove_files
+from util.guards import remove_files
 from util.label_map import colour_map, object_ids, write_label_map
 
 LONGEST_NAME = 80

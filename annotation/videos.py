@@ -17,7 +17,7 @@ from annotation.server import ERROR_HANDLERS, HEADERS, STATIC
 from annotation.state import Result, State
 from util.errors import InputError, printable
 from util.files import read_json
-from util.files import path_in
+from util.guards import path_in
 
 LIST = """<!doctype html>
 <html lang="en">

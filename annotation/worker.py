@@ -20,7 +20,7 @@ from model import VideoSegmenter
 from model.checkpoint import read
 from util.errors import InputError, print_note
 from util.files import write_atomically
-from util.files import remove_files
+from util.guards import remove_files
 
 RECORD_SECONDS = 2  # between two records of what is done
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from util.errors import InputError
-from util.files import is_clutter
+from util.guards import is_clutter
 from util.image_folder import IMAGE_SUFFIXES, in_order, list_frames, refuse_twins
 
 FILM_SUFFIXES = frozenset(

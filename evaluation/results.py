@@ -16,16 +16,13 @@ from util.files import (
     make_folder,
     one_line_for,
     open_file,
-    path_in,
     read_json,
-    refuse_foreign,
-    remove_files,
-    remove_folder,
     stamp,
     within_temporary,
     write_atomically,
     write_text,
 )
+from util.guards import path_in, refuse_foreign, remove_files, remove_folder
 
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
 RUN_RECORD, ARCHIVE = "run.json", "results.zip"

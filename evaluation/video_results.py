@@ -14,16 +14,8 @@ from evaluation.propagate import Estimate, Propagation
 from evaluation.results import differences, refuse_damaged
 from model.checkpoint import read
 from util.errors import InputError
-from util.files import (
-    has_content,
-    make_folder,
-    path_in,
-    read_text,
-    refuse_foreign,
-    remove_files,
-    remove_folder,
-    write_atomically,
-)
+from util.files import has_content, make_folder, read_text, write_atomically
+from util.guards import path_in, refuse_foreign, remove_files, remove_folder
 from util.image import size_text
 from util.label_map import colour_map, read_label_map, write_label_map
 

@@ -44,9 +44,10 @@ from model import segmenter_maker
 from model.checkpoint import digest
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, WriteError, names_some, one_line, one_line_errors, print_note, shorten, warn
-from util.files import one_line_for, path_in, refuse_existing, stamp
+from util.files import one_line_for, stamp
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, Parser, first_line, float_between, int_between
+from util.guards import path_in, refuse_existing
 from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar

@@ -21,8 +21,9 @@ from model import STCN, load_for_inference
 from model.checkpoint import digest
 from util.device import device_of, use_threads
 from util.errors import InputError, names_some
-from util.files import path_in, read_json
+from util.files import read_json
 from util.flags import DefaultsFormatter, Parser, first_line, int_between, positive_int
+from util.guards import path_in
 
 LIGHT = "saves/stcn_light.pth"
 
