@@ -153,6 +153,11 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def write_json(path: Path, content: Any) -> Path:
+    """As `write_text`, with the content as JSON."""
+    return write_text(path, json.dumps(content, indent=1) + "\n")
+
+
 @contextlib.contextmanager
 def one_line_for(path: str | Path) -> Iterator[None]:
     """A context that turns errors of the file system into an `InputError` naming the file, or `path` if it is unknown."""
