@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,6 @@ import numpy as np
 from annotation.history import Change, History, Packed, Step
 from annotation.saved import GIVEN, WORKING, SavedState, digest_of
 from annotation.state import COLOUR, MOST_OBJECTS, Given, Object
-from dataset.frame_folder import FrameFolder
-from dataset.video_file import VideoFile
 from util.errors import InputError, shorten
 from util.guards import remove_files
 from util.label_map import colour_map, object_ids, write_label_map
@@ -24,15 +22,10 @@ AS_IT_IS = 255  # where a page changes nothing
 class Session(SavedState):
     """What people do to an annotation.  What a method changes is on the disk when it returns, and any thread may call it."""
 
-    def __init__(
-        self,
-        root: str | Path,
-        video: FrameFolder | VideoFile,
-        source: str | Path,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(root, video, source, settings)
-        self.history = History()
+    @cached_property
+    def history(self) -> History:
+        """What each page has done since the session was opened."""
+        return History()
 
     def add_object(self, name: str, number: int | None = None) -> Object:
         """A new object, with the next number or a later one."""
