@@ -28,8 +28,8 @@ FORMAT, VERSION = "STCN annotation", 1
 
 
 class SavedState(State):
-    """The annotation of `video` in the folder `root`.  What a method changes is on the disk when it
-    returns, and any thread may call it.
+    """The annotation of `video` in the folder `root`.  What a method changes is on the disk when it returns, and any thread
+    may call it.
 
     `given/NNNNN.png` are the masks of people, `masks/NNNNN.png` the results, and `session.json` says what they are.  The
     folder is new or empty, or a session of the same video.  Only one process at a time has it.  Raises `InputError`.

@@ -20,7 +20,7 @@ AS_IT_IS = 255  # where a page changes nothing
 
 
 class Session(SavedState):
-    """What people do to an annotation.  What a method changes is on the disk when it returns, and any thread may call it."""
+    """What people do to an annotation, in its folder."""
 
     @cached_property
     def history(self) -> History:
