@@ -7,7 +7,6 @@ Run it only in the sandbox: a bug that a case finds must not damage the machine.
 
 import argparse
 import contextlib
-import hashlib
 import io
 import os
 import re
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import tarfile
 import time
-import traceback
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,15 +25,8 @@ import good
 import torch
 from breaks import bomb, code
 from conftest import run_script
-from good import checkpoint
-
-LIMIT = 120  # seconds for a case
-NET = ("--model", "net.pth", "--size", "48")
-TINY = (
-    *("--key_backbone=resnet18", "--key_dim=8", "--value_dim=32", "--no_pretrained", "--crop=32", "--iterations=1"),
-    *("--batch_size=1", "--device=cpu", "--num_workers=0"),
-)
-DATA = ("--static_root", "static", "--bl_root", "BL30K", "--yv_root", "YouTube", "--davis_root", "DAVIS")
+from good import DATA, NET, checkpoint, davis, film, own, snapshot, train, youtube
+from trials import Command, call, stop
 
 
 class Case(NamedTuple):
@@ -47,26 +38,6 @@ class Case(NamedTuple):
     breaks: Callable[[], object] = lambda: None
     right: Callable[[], bool] = lambda: True  # what must hold afterwards
     status: int = 2
-
-
-def davis(*flags: object) -> tuple:
-    return ("eval_davis", "--davis_path", "DAVIS", "--output", "out", *NET, *flags)
-
-
-def youtube(*flags: object) -> tuple:
-    return ("eval_youtube", "--yv_path", "YouTube", "--output", "out", *NET, *flags)
-
-
-def own(*flags: object) -> tuple:
-    return ("eval_youtube", "--yv_path", "own", "--output", "out", *NET, *flags)
-
-
-def film(*flags: object, video: str = "film.mp4") -> tuple:
-    return ("segment_video", video, "--mask", "mask.png", "--output", "out", *NET, *flags)
-
-
-def train(*flags: object) -> tuple:
-    return ("train", "--id", "x", "--save_dir", "out", "--stage", "3", *DATA, *TINY, *flags)
 
 
 def prepare(name: str, archive: str) -> tuple:
@@ -377,68 +348,16 @@ CASES = [
 ]
 
 
-class TookTooLong(BaseException):
-    """A case hangs.  Not an `Exception`, so that no handler catches it."""
-
-
-def stop(number: int, frame: object) -> None:
-    for path in Path().rglob("*"):
-        if path.is_fifo():  # else a thread that waits for it would keep the process
-            with contextlib.suppress(OSError):
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-    raise TookTooLong
-
-
-class Stream(io.TextIOWrapper):
-    """Standard output like a terminal's: only UTF-8 can be printed.  Standard error escapes the rest, as Python's does."""
-
-    def __init__(self, errors: str = "strict") -> None:
-        super().__init__(io.BytesIO(), "utf-8", errors, write_through=True)
-
-    def getvalue(self) -> str:
-        return self.buffer.getvalue().decode()
-
-
-def snapshot(root: Path) -> dict[str, str]:
-    """The content of the tree, except `out` and the sandbox's own folder."""
-    found = {}
-    for place, folders, files in os.walk(root):
-        if Path(place) == root:
-            folders[:] = [name for name in folders if name not in ("out", ".tmp")]
-        for name in [*folders, *files]:
-            item = Path(place, name)
-            is_file = item.is_file() and not item.is_symlink()
-            found[str(item)] = hashlib.sha256(item.read_bytes()).hexdigest() if is_file else "folder or link"
-    found.pop(str(root / "out"), None)
-    return found
-
-
 def run(case: Case, here: Path) -> list[str]:
     """What is wrong with the end of a case, or an empty value."""
     os.chdir(here)
     case.breaks()
     before = snapshot(here)
-    out, err = Stream(), Stream("backslashreplace")
-    problems = []
-    signal.alarm(LIMIT)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run_script(*map(str, case.command)) or 0
-    except BaseException:
-        return [f"traceback: {traceback.format_exc().splitlines()[-1]}"]
-    finally:
-        signal.alarm(0)
-    lines = [line for line in err.getvalue().replace("\r", "\n").splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"(\S+: )?error: ", line)]
-    if status != case.status:
-        problems.append(f"status {status}, expected {case.status}: {(lines or ['-'])[-1][:200]}")
-    if "Traceback" in out.getvalue() + err.getvalue():
-        problems.append("a traceback was printed")
-    if status == 2 and (len(errors) != 1 or lines[-1] != errors[0]):
-        problems.append(f"expected one line of error, found {errors[:3]} and last {lines[-1:]}")
-    if status == 2 and lines and len(lines[-1]) > 700:
-        problems.append(f"an error of {len(lines[-1])} characters")
-    told = (lines or [""])[-1] if status == 2 else out.getvalue()
+    trial = call(Command(case.command, ()))
+    problems = trial.problems(here, ["out"], ())
+    if trial.status != case.status:
+        problems.append(f"status {trial.status}, expected {case.status}: {trial.last[:200]}")
+    told = trial.last if trial.status == 2 else trial.out
     if not re.search(case.says, told):
         problems.append(f"expected {case.says!r} in: {told[-300:]}")
     if snapshot(here) != before:
@@ -460,9 +379,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    if "STCN_SANDBOX" not in os.environ:
-        print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
-        return 125
+    good.stay_in_the_sandbox()
     arguments = parser().parse_args(words)
     root, pattern = arguments.folder.resolve(), re.compile(arguments.pattern)
     (root / "good").mkdir()
