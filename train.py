@@ -37,8 +37,9 @@ from training.step import data_parallel, figure_names, first_masks, make_optimiz
 from util.device import device_of, fastest_format, use_threads
 from util.distributed import Processes
 from util.errors import InputError, names_some, one_line, one_line_errors
-from util.files import one_line_for, path_in, refuse_file_above
+from util.files import one_line_for
 from util.flags import first_line
+from util.guards import path_in, refuse_file_above
 from util.lock import Lock
 from util.tensors import normalise
 

@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 
 from annotation.formats import FORMATS, Annotated, yolo_data, yolo_lines
-from annotation.session import EXPORT, Session
+from annotation.saved import EXPORT
+from annotation.session import Session
 from dataset.frame_folder import FrameFolder
 from dataset.own_video import mean_rate
 from util.errors import printable
-from util.files import make_folder, one_line_for, refuse_foreign, remove_folder, write_atomically, write_text
+from util.files import make_folder, one_line_for, write_atomically, write_text
 from util.film import Film, alpha_suffix
+from util.guards import refuse_foreign, remove_folder
 from util.label_map import colour_map, write_label_map
 from util.picture import cut_out, overlay, write_picture
 

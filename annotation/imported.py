@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from annotation.session import WORKING, Session
+from annotation.saved import WORKING
+from annotation.session import Session
 from dataset.given_masks import GivenMask, read_given_masks
 from util.errors import InputError
-from util.files import make_folder, one_line_for, path_in, remove_files, write_atomically
+from util.files import make_folder, one_line_for, write_atomically
+from util.guards import path_in, remove_files
 from util.label_map import object_ids
 
 _only_one = threading.Lock()

@@ -12,11 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from annotation.saved import RECORD
 from annotation.server import ERROR_HANDLERS, HEADERS, STATIC
-from annotation.session import RECORD
 from annotation.state import Result, State
 from util.errors import InputError, printable
-from util.files import path_in, read_json
+from util.files import read_json
+from util.guards import path_in
 
 LIST = """<!doctype html>
 <html lang="en">

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from annotation.session import WORKING, Session
+from annotation.saved import WORKING
+from annotation.session import Session
 from evaluation.propagate import Estimate, Propagation, Snapshots
 from model import VideoSegmenter
 from model.checkpoint import read
 from util.errors import InputError, print_note
-from util.files import remove_files, write_atomically
+from util.files import write_atomically
+from util.guards import remove_files
 
 RECORD_SECONDS = 2  # between two records of what is done
 

@@ -21,7 +21,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from util.errors import InputError, names_some, shorten
-from util.files import is_clutter, one_line_for, open_file
+from util.files import one_line_for, open_file
+from util.guards import is_clutter
 
 BROKEN_ARCHIVE = (  # what reading one may raise; `InputError` is one of these too
     *(OSError, EOFError, RuntimeError, ValueError, OverflowError),

@@ -8,7 +8,7 @@ from dataset.read_videos import checked_video, frames_of, refuse_none, unless_un
 from dataset.video import Video
 from dataset.video_names import chosen_videos, read_image_set
 from util.errors import InputError
-from util.files import plain_name
+from util.guards import plain_name
 
 
 def davis_videos(

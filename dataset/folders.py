@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from util.errors import InputError, names_some
-from util.files import subfolders
+from util.guards import subfolders
 from util.image_folder import list_images
 
 LOOKED_AT = 50  # folders inside a folder

@@ -10,7 +10,7 @@ import numpy as np
 
 from dataset.folders import frames_below
 from util.errors import InputError, names_some
-from util.files import is_clutter
+from util.guards import is_clutter
 from util.image import Header, common_levels, read_header, read_image, size_text
 from util.image_folder import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_frames, masks_among, name_pattern, refuse_strangers
 from util.progress import progress_bar

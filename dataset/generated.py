@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from util.errors import InputError
-from util.files import make_folder, one_line_for, read_json, read_text, refuse_file_above, refuse_foreign, remove_folder
+from util.files import make_folder, one_line_for, read_json, read_text
 from util.flags import non_negative_int
+from util.guards import refuse_file_above, refuse_foreign, remove_folder
 from util.label_map import colour_map, write_label_map
 
 RECORD, LISTING = "demo.json", "files.txt"

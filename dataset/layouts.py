@@ -14,7 +14,8 @@ from dataset.video import Video
 from dataset.video_names import chosen_videos, read_image_set
 from dataset.youtube import ScoredObject
 from util.errors import InputError, names_some, print_note, shorten, warn
-from util.files import read_json, subfolders
+from util.files import read_json
+from util.guards import subfolders
 from util.label_map import object_ids
 from util.progress import progress_bar
 

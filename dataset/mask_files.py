@@ -15,7 +15,8 @@ from PIL import Image, TiffImagePlugin
 from dataset.colours import BLACK, CLEAR, codes_of
 from dataset.soft_edges import BOX
 from util.errors import InputError
-from util.files import open_file, subfolders
+from util.files import open_file
+from util.guards import subfolders
 from util.image import open_image, refuse_lossy
 from util.image_folder import IMAGE_SUFFIXES, list_frames, natural_order
 from util.label_map import WHITE

@@ -1,5 +1,6 @@
 """What a user names as a video: a film, a folder of frames, or a pattern."""
 
+import argparse
 import glob
 import re
 from collections.abc import Collection, Sequence
@@ -9,12 +10,31 @@ from pathlib import Path
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from util.errors import InputError
-from util.files import is_clutter
+from util.flags import float_between
+from util.guards import is_clutter
 from util.image_folder import IMAGE_SUFFIXES, in_order, list_frames, refuse_twins
 
 FILM_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".mxf"}
 )  # of the films in a folder of several; any other film may be named itself
+
+
+def add_video_flags(parser: argparse.ArgumentParser, *, several: str) -> None:
+    """Add `video`, `--fps` and `--allow_truncated`; `several` tells what becomes of a folder of videos."""
+    parser.add_argument(
+        "video",
+        nargs="+",
+        help="a video file, a folder of frames, or frames such as frames/*.jpg; or a folder of videos and folders of frames, "
+        f"{several}",
+    )
+    parser.add_argument(
+        "--fps", type=float_between(0.01, 1000), default=24, help="frames per second of a folder of frames, 0.01 to 1000"
+    )
+    parser.add_argument(
+        "--allow_truncated",
+        action="store_true",
+        help="if the video file is cut short or damaged, use the frames that can be decoded",
+    )
 
 
 def open_video(

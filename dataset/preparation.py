@@ -20,8 +20,9 @@ from PIL import Image
 from dataset.archives import Archive, read_member
 from util.ahead import map_parallel
 from util.errors import InputError
-from util.files import make_folder, one_line_for, open_file, path_in, within_temporary, write_new
+from util.files import make_folder, one_line_for, open_file, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line, worker_count
+from util.guards import path_in
 from util.image import as_rgb, brightness, open_picture, refuse_lossy
 from util.image_folder import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from util.lock import Lock

@@ -7,7 +7,7 @@ import numpy as np
 from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
-from util.files import subfolders
+from util.guards import subfolders
 from util.image import read_grey, read_image
 from util.image_folder import list_images, refuse_twins
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from util.errors import InputError, names_some
-from util.files import plain_name, read_text
+from util.files import read_text
+from util.guards import plain_name
 
 
 def add_videos_flags(parser: argparse.ArgumentParser) -> None:

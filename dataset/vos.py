@@ -11,7 +11,7 @@ from dataset.mask_files import list_masks
 from dataset.mask_reader import MaskReader
 from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
-from util.files import subfolders
+from util.guards import subfolders
 from util.image import read_image
 from util.image_folder import list_frames
 

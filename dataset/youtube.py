@@ -10,7 +10,8 @@ from dataset.read_videos import UnusableVideoError, read_videos
 from dataset.video import Video
 from dataset.video_names import chosen_videos
 from util.errors import InputError, names_some, shorten
-from util.files import plain_name, read_json, subfolders
+from util.files import read_json
+from util.guards import plain_name, subfolders
 from util.label_map import IGNORED, object_ids
 
 SPLITS = ("valid", "test")  # of YouTube-VOS

@@ -17,16 +17,13 @@ from util.files import (
     make_folder,
     one_line_for,
     open_file,
-    path_in,
     read_json,
-    refuse_foreign,
-    remove_files,
-    remove_folder,
     stamp,
     within_temporary,
     write_atomically,
-    write_text,
+    write_json,
 )
+from util.guards import path_in, refuse_foreign, remove_files, remove_folder
 
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
 RUN_RECORD, ARCHIVE = "run.json", "results.zip"
@@ -178,7 +175,7 @@ class ResultFolder:
     def _write_record(self, record: Record) -> None:
         videos = {name: entry._asdict() for name, entry in sorted(record.videos.items())}
         content = {"format": RECORD_FORMAT, "version": RECORD_VERSION, "settings": record.settings, "videos": videos}
-        write_text(self.record, json.dumps(content, indent=1) + "\n")
+        write_json(self.record, content)
 
 
 def refuse_damaged(mask: Path) -> None:

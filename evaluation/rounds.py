@@ -40,57 +40,45 @@ def give_truth(image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -
     return truth, 0.0
 
 
-def give_scribbled(
-    cut: Cut,
-    looks: int,
-    image: np.ndarray,
-    truth: np.ndarray,
-    found: np.ndarray | None,
-    *,
-    draw: Draw = draw_scribbles,
-) -> tuple[np.ndarray, float]:
-    """The mask (H, W) that `cut` makes of the robot's scribbles, and the seconds that it took.
+class Robot(NamedTuple):
+    """Scribbles where a mask is wrong, has it made anew by `cut`, and that up to `looks` times; `draw` says where it draws."""
 
-    image (H, W, 3) uint8 RGB, truth (H, W) uint8; found: the result so far (H, W) uint8, which the robot corrects, or `None`.
-    """
-    last = look_at(cut, looks, image, truth, found, draw=draw)[-1]
-    return last.labels, last.seconds
+    cut: Cut
+    looks: int
+    draw: Draw = draw_scribbles
 
+    def give(self, image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -> tuple[np.ndarray, float]:
+        """The last mask of `look_at` (H, W), and the seconds that the masks took."""
+        last = self.look_at(image, truth, found)[-1]
+        return last.labels, last.seconds
 
-def look_at(
-    cut: Cut,
-    looks: int,
-    image: np.ndarray,
-    truth: np.ndarray,
-    found: np.ndarray | None,
-    *,
-    draw: Draw = draw_scribbles,
-) -> list[Look]:
-    """As `give_scribbled`: the robot, which is `draw`, scribbles where the mask is wrong, the mask is made anew, and that up
-    to `looks` times.  Objects are cut one by one.
-    """
-    labels = np.zeros_like(truth) if found is None else found.copy()
-    scribbles = np.full_like(truth, UNMARKED)
-    looked: list[Look] = []
-    seconds = 0.0
-    for number in range(looks):
-        new = draw(truth, None if found is None and number == 0 else labels)
-        scribbles = np.where(new == UNMARKED, scribbles, new)
-        labels = labels.copy()
-        start = time.perf_counter()
-        for i in object_ids(truth):
-            own = labels == i
-            if not ((new == i) | (own & (new != i) & (new != UNMARKED))).any():
-                continue  # nobody complained
-            others = (labels != i) & (labels != 0)
-            mask = cut(image, own, others, scribbles == i, (scribbles != i) & (scribbles != UNMARKED))
-            labels[own] = 0
-            labels[mask] = i
-        seconds += time.perf_counter() - start
-        looked.append(Look(scribbles, labels, seconds))
-        if (new == UNMARKED).all():
-            break
-    return looked
+    def look_at(self, image: np.ndarray, truth: np.ndarray, found: np.ndarray | None) -> list[Look]:
+        """What comes of a frame, look by look.  Objects are cut one by one.
+
+        image (H, W, 3) uint8 RGB, truth (H, W) uint8; found: the result so far (H, W) uint8, which it corrects, or `None`.
+        """
+        labels = np.zeros_like(truth) if found is None else found.copy()
+        scribbles = np.full_like(truth, UNMARKED)
+        looked: list[Look] = []
+        seconds = 0.0
+        for number in range(self.looks):
+            new = self.draw(truth, None if found is None and number == 0 else labels)
+            scribbles = np.where(new == UNMARKED, scribbles, new)
+            labels = labels.copy()
+            start = time.perf_counter()
+            for i in object_ids(truth):
+                own = labels == i
+                if not ((new == i) | (own & (new != i) & (new != UNMARKED))).any():
+                    continue  # nobody complained
+                others = (labels != i) & (labels != 0)
+                mask = self.cut(image, own, others, scribbles == i, (scribbles != i) & (scribbles != UNMARKED))
+                labels[own] = 0
+                labels[mask] = i
+            seconds += time.perf_counter() - start
+            looked.append(Look(scribbles, labels, seconds))
+            if (new == UNMARKED).all():
+                break
+        return looked
 
 
 def rounds_of(

@@ -5,7 +5,6 @@ An object's score is its mean over frames; the total is the mean over objects.
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from evaluation.metrics import Statistics, statistics
 from evaluation.scores import FrameScores
-from util.files import write_text
+from util.files import write_json, write_text
 
 SPLITS = ("val", "testdev", "valid", "test", "train", "all")
 KINDS = ("global", "per-sequence", "per-object")
@@ -185,7 +184,7 @@ def write_davis_scores(scores: dict[str, Any], folder: Path, split: str) -> list
         write_text(folder / f"global_results-{split}.csv", table),
         write_text(folder / f"per-sequence_results-{split}.csv", sequences),
         write_object_table(scores, folder, split),
-        write_text(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
+        write_json(folder / "scores.json", scores),
     ]
 
 
@@ -217,7 +216,7 @@ def write_youtube_scores(scores: dict[str, Any], folder: Path, split: str) -> li
             folder / f"per-sequence_results-{split}.csv",
             _csv(["Sequence", "Category", "Part", "J-Mean", "F-Mean"], rows),
         ),
-        write_text(folder / "scores.json", json.dumps(scores, indent=1) + "\n"),
+        write_json(folder / "scores.json", scores),
     ]
 
 

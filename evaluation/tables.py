@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dataset.video import Video
 from util.errors import InputError
-from util.files import read_json, write_atomically
+from util.files import read_json, write_atomically, write_json
 from util.progress import progress_bar
 
 matplotlib.use("agg")  # draws into files, on machines without a screen too
@@ -59,20 +59,20 @@ def _signed(settings: dict[str, Any], videos: Any) -> dict[str, Any]:
     return {"settings": settings, "videos": videos, "sha256": checksum}
 
 
-def write_json(path: Path, content: Any) -> None:
-    write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
-
-
 def report(folder: str | Path, name: str, title: str, rows: Sequence[Row], figure: Figure | None = None, **more: Any) -> None:
     """Write `<name>.json` (title, rows, and `more`) and `<name>.png`, and print the rows as a table."""
     folder = Path(folder)
     if figure is not None:
-        encoded = io.BytesIO()
-        figure.savefig(encoded, format="png", dpi=110)
-        write_atomically(folder / f"{name}.png", lambda file: file.write(encoded.getbuffer()))
+        write_figure(folder / f"{name}.png", figure)
     write_json(folder / f"{name}.json", {"title": title, "rows": list(rows), **more})
     print(f"{title}\n\n{markdown(rows)}\n")
     print("\n".join(f"{path}" for path in (folder / f"{name}.png", folder / f"{name}.json") if path.is_file()))
+
+
+def write_figure(path: str | Path, figure: Figure) -> None:
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png", dpi=110)
+    write_atomically(path, lambda file: file.write(encoded.getbuffer()))
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -14,16 +14,8 @@ from evaluation.propagate import Estimate, Propagation
 from evaluation.results import differences, refuse_damaged
 from model.checkpoint import read
 from util.errors import InputError
-from util.files import (
-    has_content,
-    make_folder,
-    path_in,
-    read_text,
-    refuse_foreign,
-    remove_files,
-    remove_folder,
-    write_atomically,
-)
+from util.files import has_content, make_folder, read_text, write_atomically, write_json
+from util.guards import path_in, refuse_foreign, remove_files, remove_folder
 from util.image import size_text
 from util.label_map import colour_map, read_label_map, write_label_map
 
@@ -106,8 +98,7 @@ class VideoResults:
             raise InputError(f"{self.root}: {what}; --overwrite replaces them")
         remove_folder(self.unfinished, working)
         make_folder(self.unfinished)
-        record = (json.dumps(self.record, indent=1) + "\n").encode()
-        write_atomically(self.unfinished / RECORD, lambda file: file.write(record))
+        write_json(self.unfinished / RECORD, self.record)
         if not self.only_cutout:
             make_folder(self.unfinished / MASKS)
         return False

@@ -19,7 +19,8 @@ from model.memory import MemoryBank
 from model.modules import Decoder, KeyFeatures
 from model.network import NetworkConfig
 from util.errors import InputError, shorten
-from util.files import refuse_file_above, write_atomically
+from util.files import write_atomically
+from util.guards import refuse_file_above
 from util.progress import progress_bar
 
 OPSETS = range(18, 26)  # what PyTorch 2.14 writes and ONNX Runtime 1.32 reads

@@ -19,10 +19,11 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import torch
 
 from annotation.imported import import_masks
-from annotation.session import RECORD, Session
+from annotation.saved import RECORD
+from annotation.session import Session
 from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.own_video import one_video, open_video, videos_in
+from dataset.own_video import add_video_flags, one_video, open_video, videos_in
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, note_enlarged, segmenter_options
 from model import segmenter_maker
@@ -31,19 +32,14 @@ from model.scribble import load_scribble_network
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, one_line_errors, print_note
 from util.files import one_line_for
-from util.flags import DefaultsFormatter, Parser, first_line, float_between, int_between
+from util.flags import DefaultsFormatter, Parser, first_line, int_between
 
 SIZE = 480  # pixels, shorter side
 
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument(
-        "video",
-        nargs="+",
-        help="a video file, a folder of frames, or frames such as frames/*.jpg; or a folder of videos and folders of frames, "
-        "to choose from: then their sessions are in --output/NAME",
-    )
+    add_video_flags(result, several="to choose from: then their sessions are in --output/NAME")
     add_mask_flags(result)
     result.add_argument("--port", type=int_between(0, 65535), default=8765, help="of the server; 0 takes any free one")
     result.add_argument(
@@ -51,14 +47,6 @@ def parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="address to listen at; beyond 127.0.0.1 the connection is not encrypted, so prefer a tunnel: "
         "ssh -L 8765:localhost:8765 MACHINE",
-    )
-    result.add_argument(
-        "--fps", type=float_between(0.01, 1000), default=24, help="frames per second of a folder of frames, 0.01 to 1000"
-    )
-    result.add_argument(
-        "--allow_truncated",
-        action="store_true",
-        help="if the video file is cut short or damaged, go on with the frames that can be decoded",
     )
     result.add_argument(
         "--scribble_model",

@@ -16,8 +16,9 @@ from model import NetworkConfig, load_network, save_network
 from model.checkpoint import infinite_tensors
 from model.released import to_released
 from util.errors import InputError, names_some, one_line_errors
-from util.files import refuse_existing, write_atomically
+from util.files import write_atomically
 from util.flags import Parser, first_line
+from util.guards import refuse_existing
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from dataset.davis import davis_videos
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
-from evaluation.cut import changing_locally, cut_with_network
+from evaluation.cut import Cut, changing_locally, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
-from evaluation.rounds import give_scribbled, rounds_of
+from evaluation.rounds import Robot, rounds_of
 from evaluation.tables import Row, over_videos, report
 from evaluation.track import AT, Start, draw_by_track, read_start, summary
 from model import VideoSegmenter, segmenter_maker
@@ -67,7 +67,7 @@ def samples_of(
     video: Video,
     on_step: Callable[[], Any],
     *,
-    give: Callable[..., Any],
+    cut: Cut,
     interactions: int,
 ) -> dict[str, Any]:
     """The rounds of each start of a video, and the seconds that it may take."""
@@ -77,7 +77,7 @@ def samples_of(
             maker,
             video,
             on_step,
-            give=partial(give, draw=draw_by_track(start)),
+            give=Robot(cut, 1, draw_by_track(start)).give,
             rounds=interactions,
             start=0 if start is None else start.frame,
             again=True,
@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace, videos: list[Video], starts: dict[str, li
         record,
         settings,
         videos,
-        partial(samples_of, maker, starts, give=partial(give_scribbled, cut, 1), interactions=arguments.interactions),
+        partial(samples_of, maker, starts, cut=cut, interactions=arguments.interactions),
         overwrite=arguments.overwrite,
         steps=lambda video: arguments.interactions * len(starts[video.name]),
         unit="interactions",

@@ -24,7 +24,7 @@ from dataset.youtube import youtube_videos
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from evaluation.metrics import score_masks
-from evaluation.rounds import Give, give_scribbled, give_truth, look_at, rounds_of
+from evaluation.rounds import Give, Robot, give_truth, rounds_of
 from evaluation.tables import Row, grey, mean, over_videos, report
 from model import segmenter_maker
 from model.checkpoint import digest
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace, videos: list[Video], folder: Path) -> Non
         give: Give = give_truth
         own = dict(settings)
         if source in cuts:
-            give, own["looks"] = partial(give_scribbled, cuts[source], arguments.looks), arguments.looks
+            give, own["looks"] = Robot(cuts[source], arguments.looks).give, arguments.looks
         if source == "network":
             own["scribble_model"] = digest(arguments.scribble_model)
         found = over_videos(
@@ -163,7 +163,7 @@ def look_at_first_frames(videos: list[Video], cuts: dict[str, Cut], looks: int) 
         for video in videos:
             image, truth = read_image(video.images[0]), video.read_mask(video.truth[video.images[0].stem])
             for source, cut in cuts.items():
-                looked = look_at(cut, looks, image, truth, None)
+                looked = Robot(cut, looks).look_at(image, truth, None)
                 for number in range(looks):  # fewer are needed where a mask is right before
                     labels = looked[min(number, len(looked) - 1)].labels
                     found = [mean(score_masks(truth == i, labels == i)) for i in object_ids(truth)]

@@ -20,8 +20,9 @@ from evaluation.score_tables import davis_scores
 from evaluation.scores import ScoringJob, by_video, score_videos
 from evaluation.truth import add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
-from util.files import refuse_existing, write_atomically
+from util.files import write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.guards import refuse_existing
 from util.label_map import colour_map
 from util.picture import draw_mask
 from util.progress import progress_bar

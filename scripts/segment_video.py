@@ -35,7 +35,7 @@ from dataset.given_masks import (
     parse_masks,
     read_given_masks,
 )
-from dataset.own_video import mean_rate, one_video, open_video, videos_in
+from dataset.own_video import add_video_flags, mean_rate, one_video, open_video, videos_in
 from dataset.video_file import VideoFile
 from evaluation.flags import add_segmenter_flags, network_options, note_enlarged, segmenter_options
 from evaluation.propagate import Propagation, Snapshots
@@ -44,9 +44,10 @@ from model import segmenter_maker
 from model.checkpoint import digest
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, WriteError, names_some, one_line, one_line_errors, print_note, shorten, warn
-from util.files import one_line_for, path_in, refuse_existing, stamp
+from util.files import one_line_for, stamp
 from util.film import Film, alpha_suffix
-from util.flags import DefaultsFormatter, Parser, first_line, float_between, int_between
+from util.flags import DefaultsFormatter, Parser, first_line, int_between
+from util.guards import path_in, refuse_existing
 from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
@@ -199,12 +200,10 @@ def frame_text(index: int, name: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument(
-        "video",
-        nargs="+",
-        help="a video file, a folder of frames, or frames such as frames/*.jpg; or a folder of videos and folders of frames, "
-        "which are done one after the other: then --mask is a folder with NAME.png, NAME.json or NAME/ for each, and the "
-        "results are in --output/NAME",
+    add_video_flags(
+        result,
+        several="which are done one after the other: then --mask is a folder with NAME.png, NAME.json or NAME/ for each, and "
+        "the results are in --output/NAME",
     )
     add_mask_flags(result)
     result.add_argument(
@@ -225,15 +224,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also write the objects without their surroundings, as a video with alpha (ProRes 4444, or VP9 without it)",
     )
-    result.add_argument(
-        "--fps", type=float_between(0.01, 1000), default=24, help="frames per second for a folder of frames, 0.01 to 1000"
-    )
     result.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
-    result.add_argument(
-        "--allow_truncated",
-        action="store_true",
-        help="if the video file is cut short or damaged, use the frames that can be decoded",
-    )
     add_segmenter_flags(result, size=SIZE, max_memory_frames=20, output_required=False)
     return result
 

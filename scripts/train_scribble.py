@@ -28,8 +28,9 @@ from training.step import SCRIBBLE_FIGURES, make_optimizer, make_scaler, scribbl
 from util.device import device_of, use_threads
 from util.distributed import Processes
 from util.errors import InputError, one_line_errors, warn
-from util.files import one_line_for, path_in, refuse_file_above
+from util.files import one_line_for
 from util.flags import DefaultsFormatter, Parser, first_line, positive_float, positive_int, seed_int, worker_count
+from util.guards import path_in, refuse_file_above
 from util.lock import Lock
 
 CLIP_GRAD = 5.0

@@ -163,6 +163,17 @@ def write_davis(root: Path, videos: dict[str, list[np.ndarray | None]]) -> Path:
     return root
 
 
+def make_larger(path: Path) -> None:
+    with Image.open(path) as image:
+        image.resize((300, 200)).save(path)
+
+
+def content(folder: Path, pattern: str = "*") -> dict[str, bytes]:
+    """What is in a folder's files, by their names in it."""
+    files = (path for path in sorted(folder.rglob(pattern)) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
 def run_script(name: str, *arguments: object) -> int:
     """Run a script's `main` in this process, as from the command line; returns the exit status."""
     module = importlib.import_module(name)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import run_script
+from conftest import content, run_script
 from films import SIZE, noise, square, write_film, write_folder
 from PIL import Image
 
@@ -634,10 +634,6 @@ def test_a_crash_while_something_is_saved_leaves_what_was_or_what_is_to_be(call,
     assert len(found) > 2
     assert found == sorted(found)
     assert (outcomes[found[0]], outcomes[found[-1]]) == (outcomes[0], outcomes[1])
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_what_cannot_be_saved_has_not_happened(bench, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import build_light_network, write_davis, write_video
+from conftest import build_light_network, content, write_davis, write_video
 from forks import ForkedScript
 from PIL import Image
 
@@ -44,10 +44,6 @@ def segment(davis, light_file, script, tmp_path):
     return run
 
 
-def masks_in(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
-
-
 def all_frames() -> set[str]:
     return {f"{name}/{t:05d}.png" for name, length in LENGTHS.items() for t in range(length)}
 
@@ -55,7 +51,7 @@ def all_frames() -> set[str]:
 def test_masks_and_scores_are_written(segment, tmp_path, capsys):
     assert segment() == 0
     out = tmp_path / "out"
-    assert set(masks_in(out)) == all_frames()
+    assert set(content(out, "*.png")) == all_frames()
     assert {path.name for path in out.iterdir() if path.is_file()} == {
         "run.json",
         "scores.json",
@@ -97,13 +93,13 @@ def test_the_network_works_at_the_size_asked_for(segment, tmp_path, monkeypatch)
 def test_finished_videos_are_kept_and_others_made_again(segment, tmp_path, capsys):
     assert segment() == 0
     out = tmp_path / "out"
-    first = masks_in(out)
+    first = content(out, "*.png")
     (out / "bee/00005.png").unlink()
     for name in ("ant", "cow"):
         (out / name / "00001.png").write_bytes(b"not made again")
     segment("--num_workers", 0)  # such flags do not change the results
     assert "2 videos were already finished" in capsys.readouterr().out
-    again = masks_in(out)
+    again = content(out, "*.png")
     assert {name for name in first if first[name] != again.get(name)} == {"ant/00001.png", "cow/00001.png"}
 
 
@@ -124,23 +120,23 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_results(segment, davis, tmp_p
     assert {path.name for path in out.iterdir() if path.is_dir() and not path.name.startswith(".")} == {"bee"}
     assert segment() == 0
     assert segment(output=tmp_path / "at_once") == 0
-    assert masks_in(out) == masks_in(tmp_path / "at_once")
+    assert content(out, "*.png") == content(tmp_path / "at_once", "*.png")
     assert not list(out.glob(".*"))
 
 
 def test_other_flags_are_refused_with_what_differs(segment, tmp_path, capsys):
     assert segment() == 0
-    before = masks_in(tmp_path / "out")
+    before = content(tmp_path / "out", "*.png")
     capsys.readouterr()
     assert segment("--top", 5) == 2
     error = capsys.readouterr().err
     assert "top_k was 20, is 5" in error
     assert "--overwrite" in error
-    assert masks_in(tmp_path / "out") == before
+    assert content(tmp_path / "out", "*.png") == before
     assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["top_k"] == 20
     assert segment("--top", 5, "--overwrite") == 0
     assert json.loads((tmp_path / "out/run.json").read_text())["settings"]["top_k"] == 5
-    assert masks_in(tmp_path / "out") != before
+    assert content(tmp_path / "out", "*.png") != before
 
 
 def test_another_checkpoint_is_refused(segment, davis, script, tmp_path, capsys):
@@ -177,8 +173,8 @@ def test_a_file_where_the_output_should_go_is_told(segment, tmp_path, capsys):
 def test_a_bounded_memory_through_the_command_line(segment, tmp_path):
     assert segment("--mem_every", 1) == 0
     assert segment("--mem_every", 1, "--max_memory_frames", 1, "--threads", 1, output=tmp_path / "bounded") == 0
-    assert set(masks_in(tmp_path / "bounded")) == all_frames()
-    assert masks_in(tmp_path / "bounded") != masks_in(tmp_path / "out")
+    assert set(content(tmp_path / "bounded", "*.png")) == all_frames()
+    assert content(tmp_path / "bounded", "*.png") != content(tmp_path / "out", "*.png")
 
 
 def test_a_broken_image_fails_its_video_alone(segment, davis, tmp_path, capsys):
@@ -187,12 +183,12 @@ def test_a_broken_image_fails_its_video_alone(segment, davis, tmp_path, capsys):
     broken.write_bytes(whole[:300])
     assert segment() == 1
     out = tmp_path / "out"
-    assert set(masks_in(out)) == {name for name in all_frames() if not name.startswith("bee")}
+    assert set(content(out, "*.png")) == {name for name in all_frames() if not name.startswith("bee")}
     assert f"failed: bee: {broken}: cannot read this image" in capsys.readouterr().out
     assert not (out / "scores.json").exists()
     broken.write_bytes(whole)
     assert segment() == 0
-    assert set(masks_in(out)) == all_frames()
+    assert set(content(out, "*.png")) == all_frames()
     assert (out / "scores.json").exists()
 
 
@@ -200,7 +196,7 @@ def test_the_archive_holds_the_masks_as_they_lie(segment, tmp_path):
     assert segment("--zip") == 0
     with zipfile.ZipFile(tmp_path / "out/results.zip") as archive:
         assert set(archive.namelist()) == all_frames()
-        assert {name: archive.read(name) for name in archive.namelist()} == masks_in(tmp_path / "out")
+        assert {name: archive.read(name) for name in archive.namelist()} == content(tmp_path / "out", "*.png")
 
 
 def test_two_processes_make_what_one_makes(segment, davis, light_file, tmp_path):
@@ -208,7 +204,7 @@ def test_two_processes_make_what_one_makes(segment, davis, light_file, tmp_path)
     flags = ["--model", light_file, "--davis_path", davis, "--output", tmp_path / "two", "--device", "cpu"]
     told = ForkedScript(tmp_path / "log", "eval_davis", *flags, processes=2).finish()
     assert told.count("13 frames: ") == 1
-    assert masks_in(tmp_path / "two") == masks_in(tmp_path / "out")
+    assert content(tmp_path / "two", "*.png") == content(tmp_path / "out", "*.png")
     assert (tmp_path / "two/scores.json").read_text() == (tmp_path / "out/scores.json").read_text()
 
 
@@ -216,7 +212,7 @@ def test_threads_that_read_ahead_change_no_bit(segment, tmp_path):
     found = []
     for workers in (0, 2):
         assert segment("--num_workers", workers, "--overwrite") == 0
-        found.append(masks_in(tmp_path / "out"))
+        found.append(content(tmp_path / "out", "*.png"))
     assert len(found[0]) == len(all_frames())
     assert found[0] == found[1]
 
@@ -398,7 +394,7 @@ def test_white_on_black_is_segmented_and_scored_as_object_1(layout, davis, light
             assert script("score", "--results", out, *flags) == 0
         else:
             assert script("eval_davis", "--model", light_file, "--davis_path", root, "--output", out) == 0
-        written.append((masks_in(out), (out / "scores.json").read_text()))
+        written.append((content(out, "*.png"), (out / "scores.json").read_text()))
     assert written[0] == written[1]
     masks = [read_label_map(path).labels for path in (tmp_path / "out255").rglob("*.png")]
     assert {number for mask in masks for number in np.unique(mask).tolist()} == {0, 1}

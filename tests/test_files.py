@@ -10,17 +10,8 @@ from PIL import Image
 
 from util import files
 from util.errors import InputError
-from util.files import (
-    is_clutter,
-    path_in,
-    plain_name,
-    read_json,
-    read_text,
-    refuse_foreign,
-    remove_folder,
-    within_temporary,
-    write_atomically,
-)
+from util.files import read_json, read_text, within_temporary, write_atomically
+from util.guards import is_clutter, path_in, plain_name, refuse_foreign, remove_folder
 from util.picture import refuse_picture, write_picture
 
 BAD_NAMES = {

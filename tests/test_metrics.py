@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_larger
 from PIL import Image
 
 from dataset.video import Video
@@ -349,11 +350,6 @@ def test_perfect_davis_results_score_1_everywhere(year, root, demo_data, script,
     (_, row), (_, *rows) = read_tables(tmp_path, "val")
     assert row == decimals(1, 1, 1, 0, 1, 1, 0)
     assert {tuple(row[1:]) for row in rows} == {("1.000", "1.000")}
-
-
-def make_larger(path: Path) -> None:
-    with Image.open(path) as image:
-        image.resize((300, 200)).save(path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PALETTE
+from conftest import PALETTE, content
 from PIL import Image
 
 from dataset import preparation
@@ -77,10 +77,6 @@ def video(root: str, name: str, frames: int = 3, masks: int | None = None, mask:
     files = {f"{images}/{name}/{t:05d}.jpg": jpg() for t in range(frames)}
     masks = frames if masks is None else masks
     return files | {f"{annotations}/{name}/{t:05d}.png": mask or png() for t in range(masks)}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 DAVIS_16 = video("DAVIS/{}/480p", "bear", mask=grey()) | video("DAVIS/{}/1080p", "bear", mask=grey())
@@ -175,7 +171,7 @@ def test_youtubes_training_frames_are_shrunk_with_their_masks_and_read_by_traini
     mask = read_label_map(out / "train_480p/Annotations/v/00005.png")
     assert (mask.labels == LABELS.repeat(80, axis=0).repeat(80, axis=1)).all()
     assert mask.palette == PALETTE
-    small = contents(out / "train_480p/JPEGImages/small") | contents(out / "train_480p/Annotations/small")
+    small = content(out / "train_480p/JPEGImages/small") | content(out / "train_480p/Annotations/small")
     assert small["00000.jpg"] == jpg()
     assert small["00000.png"] == png()
     clips = VideoClips(out / "train_480p/JPEGImages", out / "train_480p/Annotations", stride=5, crop=32)
@@ -196,11 +192,11 @@ def test_youtubes_valid_and_all_frames_are_read_by_evaluation(script, tmp_path):
 def test_another_years_youtube_is_refused_and_what_is_there_stays(script, tmp_path, capsys):
     out = tmp_path / "out"
     assert script("prepare_youtube", zipped(tmp_path / "a", VALID), "--output", out) == 0
-    before = contents(out)
+    before = content(out)
     other = video("valid/{}", "w", masks=1) | {"valid/meta.json": META.replace(b'"v"', b'"another"')}
     assert script("prepare_youtube", zipped(tmp_path / "b", other), "--output", out) == 2
     assert "from another data set or year?" in capsys.readouterr().err
-    assert contents(out) == before
+    assert content(out) == before
 
 
 @pytest.mark.parametrize("name", ["davis", "youtube", "bl30k"])
@@ -215,7 +211,7 @@ def test_pictures_are_used_however_their_suffix_is_written(name, script, tmp_pat
     ):
         renamed = {path.replace(".jpg", suffix).replace(".png", mask): data for path, data in files.items()}
         assert script(f"prepare_{name}", pack(tmp_path / f"a{suffix}", renamed), "--output", tmp_path / suffix) == 0
-        found[suffix] = contents(tmp_path / suffix).keys()
+        found[suffix] = content(tmp_path / suffix).keys()
     assert all(names == found[".jpg"] for names in found.values())
     assert found[".jpg"]
 
@@ -227,7 +223,7 @@ def test_an_archive_of_which_little_is_used_says_so_and_ends_with_1(script, tmp_
         assert script("prepare_youtube", archive, "--output", tmp_path / "out") == 1
         told = capsys.readouterr().err
         assert f"{archive}: used 4 of 13 pictures, not train_480p/JPEGImages/v/00000.jpg" in told
-    assert len(contents(tmp_path / "out")) == len(VALID)
+    assert len(content(tmp_path / "out")) == len(VALID)
 
 
 def test_an_archive_whose_frames_are_of_another_format_says_so(script, tmp_path, capsys):
@@ -273,7 +269,7 @@ def test_static_sets_become_photographs_beside_greyscale_masks(script, tmp_path,
     assert "mask is missing: ecssd/0002" in capsys.readouterr().out
     pairs = ["DUTS-TR/sun", "DUTS-TE/sun", "fss/ab/10", "fss/train/10", "ecssd/0001", "BIG_small/2007"]
     pairs += ["HRSOD_small/55", "HRSOD_small/66"]
-    assert set(contents(out)) == {f"{pair}.{suffix}" for pair in pairs for suffix in ("jpg", "png")}
+    assert set(content(out)) == {f"{pair}.{suffix}" for pair in pairs for suffix in ("jpg", "png")}
     for pair in pairs:
         labels, palette = read_label_map(out / f"{pair}.png")
         assert palette is None
@@ -384,7 +380,7 @@ def test_links_that_stay_inside_an_archive_are_followed(kind, script, tmp_path):
     archive = with_links(tmp_path / "a", BL30K, INSIDE, kind)
     out = tmp_path / "out"
     assert script("prepare_bl30k", archive, "--output", out) == 0
-    found = contents(out)
+    found = content(out)
     for part in ("JPEGImages", "Annotations"):
         clip = {name: data for name, data in found.items() if name.startswith(f"{part}/clip/")}
         assert clip
@@ -416,7 +412,7 @@ def test_unpacked_archives_may_link_each_other_and_each_file_is_placed_once(scri
     two = with_links(tmp_path / "two", masks, {"images": "../one/images"}, "folder")
     assert script("prepare_static", one, two, "--output", tmp_path / "out", "--num_workers", 0) == 0
     assert "2 files written, 0 already there" in capsys.readouterr().out
-    assert set(contents(tmp_path / "out")) == {"ecssd/0001.jpg", "ecssd/0001.png"}
+    assert set(content(tmp_path / "out")) == {"ecssd/0001.jpg", "ecssd/0001.png"}
 
 
 def static_content() -> dict[str, bytes]:
@@ -459,7 +455,7 @@ def test_a_broken_image_is_named_and_left_out_and_the_others_are_written(script,
     assert f"{archive}: train/JPEGImages/v/00001.jpg: cannot read this image" in error
     assert f"{archive}: train/JPEGImages/v/00002.jpg: cannot read this image (it is not JPEG" in error
     assert "00002.png: expected a label map (a paletted or greyscale PNG), found mode RGB" in error
-    names = {Path(name).name for name in contents(tmp_path / "out")}
+    names = {Path(name).name for name in content(tmp_path / "out")}
     assert names == {"00000.jpg", "00000.png", "00001.png"}
 
 
@@ -470,7 +466,7 @@ def test_a_member_whose_bytes_were_damaged_is_named_and_the_others_are_written(s
     archive.write_bytes(data)
     assert script("prepare_youtube", archive, "--output", tmp_path / "out") == 2
     assert "valid/JPEGImages/v/00000.jpg: cannot read (Bad CRC-32" in capsys.readouterr().err
-    assert len(contents(tmp_path / "out")) == len(VALID) - 1
+    assert len(content(tmp_path / "out")) == len(VALID) - 1
 
 
 def test_running_again_after_a_kill_writes_only_what_is_not_finished(script, tmp_path, monkeypatch, capsys):
@@ -495,7 +491,7 @@ def test_running_again_after_a_kill_writes_only_what_is_not_finished(script, tmp
     assert "4 files written, 2 already there" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in finished} == times
     assert not list(out.rglob("*.partial"))
-    assert sorted(contents(out / "train_480p").values()) == sorted(video("train/{}", "v").values())
+    assert sorted(content(out / "train_480p").values()) == sorted(video("train/{}", "v").values())
 
 
 def test_an_own_file_in_the_place_of_one_of_the_archives_is_kept(script, tmp_path, capsys):
@@ -514,8 +510,8 @@ def test_a_converted_file_whose_place_holds_something_else_is_not_done(kind, scr
     flags = ("prepare_youtube", archive, "--output", out, "--num_workers", 0)
     assert script(*flags) == 0
     path = min(out.rglob(f"*.{kind}"))
-    for content in (b"", b"mine", bytes(path.stat().st_size), path.read_bytes()[:-12]):
-        path.write_bytes(content)
+    for damaged in (b"", b"mine", bytes(path.stat().st_size), path.read_bytes()[:-12]):
+        path.write_bytes(damaged)
         assert script(*flags) == 2
         assert f"{path}: differs from" in capsys.readouterr().err
 
@@ -682,4 +678,4 @@ def test_links_may_lead_to_hidden_files_of_an_archive(tmp_path):
 
 def test_a_member_with_a_long_name_is_placed(tmp_path):
     place_all(Archive(zipped(tmp_path / "a", {"y" * 250: b"2"})), tmp_path / "out")
-    assert contents(tmp_path / "out") == {"y" * 250: b"2"}
+    assert content(tmp_path / "out") == {"y" * 250: b"2"}

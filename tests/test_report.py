@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import report
-from conftest import write_davis
+from conftest import make_larger, write_davis
 from PIL import Image
 
 from dataset.davis import davis_videos
@@ -214,11 +214,6 @@ def test_names_are_text_and_never_markup(odd_davis, script, tmp_path):
     assert found.headings == [ODD]
     assert "<i>" not in (tmp_path / "page.html").read_text()
     assert all(picture["alt"].startswith(f"{ODD}, frame 00001, ") for picture in found.of("img"))
-
-
-def make_larger(path: Path) -> None:
-    with Image.open(path) as image:
-        image.resize((300, 200)).save(path)
 
 
 DAMAGE = {

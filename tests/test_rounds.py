@@ -14,7 +14,7 @@ from dataset.davis import davis_videos
 from dataset.robot import UNMARKED
 from evaluation.cut import cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks
-from evaluation.rounds import give_scribbled, give_truth, look_at, rounds_of
+from evaluation.rounds import Robot, give_truth, rounds_of
 from model import VideoSegmenter
 from model.scribble import ScribbleNetwork, save_scribble_network
 
@@ -50,7 +50,7 @@ def test_a_robot_corrects_what_the_rounds_have_found(tiny_davis, light_network):
 
     def give(image, truth, found):
         asked.append((truth, found))
-        return give_scribbled(cut_from_scribbles, 2, image, truth, found)
+        return Robot(cut_from_scribbles, 2).give(image, truth, found)
 
     found = rounds_of(partial(VideoSegmenter, light_network, size=48), video, lambda: None, give=give, rounds=3)
     assert [before is None for _, before in asked] == [True, False, False]
@@ -73,7 +73,7 @@ def two_ellipses() -> tuple[np.ndarray, np.ndarray]:
 
 def test_grabcut_makes_masks_of_two_objects_from_scribbles():
     image, truth = two_ellipses()
-    (first, *_) = looked = look_at(cut_from_scribbles, 3, image, truth, None)
+    (first, *_) = looked = Robot(cut_from_scribbles, 3).look_at(image, truth, None)
     for look in looked:
         for i in (1, 2):
             assert score_masks(truth == i, look.labels == i)[0] > 0.9
@@ -92,7 +92,7 @@ def test_an_object_that_nobody_complains_about_keeps_its_mask():
         cuts.append((mask.copy(), on.copy(), off.copy()))
         return mask | on
 
-    last = look_at(cut, 1, image, truth, found)[-1]
+    last = Robot(cut, 1).look_at(image, truth, found)[-1]
     ((mask, on, off),) = cuts  # of object 2 alone
     assert (mask == (found == 2)).all()
     assert on.any()
@@ -109,7 +109,7 @@ def test_an_object_takes_nothing_of_another_one_except_by_scribbles():
         on, nothing = np.zeros((2, *truth.shape), bool)
         on[115:125, 200:240] = True
         assert (cut(image, found == 2, everywhere, on, nothing) == on).all()
-        last = look_at(cut, 1, image, truth, found)[-1]
+        last = Robot(cut, 1).look_at(image, truth, found)[-1]
         assert (last.labels[last.scribbles == 2] == 2).all()
         assert (last.labels[last.scribbles == 1] == 1).all()
 

@@ -13,7 +13,7 @@ from dataset.clip import Clip
 from dataset.scribbles import ScribbleSource, corrupt, draw_hints
 from evaluation.cut import changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks
-from evaluation.rounds import look_at
+from evaluation.rounds import Robot
 from model import load_network
 from model.checkpoint import read
 from model.losses import overlap_loss
@@ -196,7 +196,7 @@ def test_on_photographs_that_it_has_not_seen_the_committed_network_is_ahead_of_g
         path = real_data / f"static/ecssd/{number:04d}.jpg"
         image, truth = read_image(path), (read_grey(path.with_suffix(".png")) > 127).astype(np.uint8)
         for cut in (partial(cut_with_network, network), cut_from_scribbles):
-            looked = look_at(cut, 3, image, truth, None)
+            looked = Robot(cut, 3).look_at(image, truth, None)
             scores += [np.mean(score_masks(truth == 1, look.labels == 1)) for look in (looked[0], looked[-1])]
     (first, last), (other_first, other_last) = np.mean(np.reshape(scores, (-1, 2, 2)), axis=0)
     assert first > other_first + 0.05

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import segment_video
 import torch
-from conftest import PALETTE
+from conftest import PALETTE, content
 from films import SIZE, noise, picture, square, write_film, write_folder
 from PIL import Image
 
@@ -65,10 +65,6 @@ def both_ways(light_file, tmp_path) -> tuple:
 
 
 STEPS = 12
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def last_line(capsys) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PALETTE, write_video
+from conftest import PALETTE, write_davis, write_video
 from PIL import Image
 
 from dataset.davis import davis_videos
@@ -27,22 +27,20 @@ def labels(t: int) -> np.ndarray:
     return result
 
 
+LABELS = {"cat": [labels(t) for t in range(5)], "dog": [labels(t) for t in range(6)]}
+
+
 @pytest.fixture
 def own(tmp_path) -> Path:
     root = tmp_path / "own"
-    for name, length in (("cat", 5), ("dog", 6)):
-        write_video(root / "JPEGImages" / name, root / "Annotations" / name, [labels(t) for t in range(length)])
+    for name, masks in LABELS.items():
+        write_video(root / "JPEGImages" / name, root / "Annotations" / name, masks)
     return root
 
 
 @pytest.fixture
-def davis(own, tmp_path) -> Path:
-    root = tmp_path / "DAVIS"
-    for part in ("JPEGImages", "Annotations"):
-        shutil.copytree(own / part, root / part / "480p")
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text("cat\ndog\n")
-    return root
+def davis(tmp_path) -> Path:
+    return write_davis(tmp_path / "DAVIS", LABELS)
 
 
 def scores_in(folder: Path, split: str = "valid") -> dict[str, float]:

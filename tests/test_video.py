@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import write_video
+from conftest import write_davis, write_video
 from PIL import Image
 
 from dataset.davis import davis_videos
@@ -29,12 +29,7 @@ def labels(*ids: int) -> np.ndarray:
 @pytest.fixture
 def davis(tmp_path):
     """DAVIS 2017 trainval with two videos of three frames."""
-    root = tmp_path / "2017" / "trainval"
-    for name in ("cat", "dog"):
-        write_video(root / "JPEGImages/480p" / name, root / "Annotations/480p" / name, [labels(1, 2)] * 3)
-    (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text("cat\ndog\n\n")
-    return root
+    return write_davis(tmp_path / "2017/trainval", {name: [labels(1, 2)] * 3 for name in ("cat", "dog")})
 
 
 @pytest.fixture

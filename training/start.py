@@ -17,7 +17,8 @@ from model.stm import make_network
 from training.state import State
 from util.distributed import Processes
 from util.errors import InputError, shorten, warn
-from util.files import digest, remove_files, write_atomically
+from util.files import digest, write_atomically
+from util.guards import remove_files
 
 _NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # files with other names are the user's own and are kept
 _UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from util.errors import InputError
-from util.files import is_clutter
+from util.guards import is_clutter
 from util.image import open_image
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})

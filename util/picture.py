@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from util.errors import InputError
-from util.files import refuse_existing, write_atomically
+from util.files import write_atomically
+from util.guards import refuse_existing
 from util.image import read_image, size_text
 from util.label_map import IGNORED, colour_map
 

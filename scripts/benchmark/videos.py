@@ -1,7 +1,6 @@
 """Whole made-up videos, ours and the plain way, each in a process of its own."""
 
 import gc
-import io
 import statistics
 import time
 from collections.abc import Sequence
@@ -12,24 +11,20 @@ from typing import NamedTuple
 from unittest import mock
 
 import cv2
-import matplotlib
 import torch
-from matplotlib import pyplot
 from matplotlib.figure import Figure
 from progressbar import ProgressBar
 
+from evaluation.tables import write_figure
 from model import VideoSegmenter, load_network
 from model.plain import PlainBank, segment_plainly
 from scripts.benchmark.made_up import grid_of, made_up_mask, made_up_video
 from util.device import device_of, peak_memory
-from util.files import write_atomically
 from util.progress import progress_bar
 from util.tensors import normalise
 
 PROCESS = Path("/proc/self")  # Linux
 PARTS = 10  # of a long video, each timed
-
-matplotlib.use("agg")  # draws into files, on machines without a screen too
 
 
 class VideoJob(NamedTuple):
@@ -97,7 +92,8 @@ def measure_growth(job: VideoJob, picture: Path) -> str:
         "pixels": [(int(height * width * s * s), job._replace(size=(int(height * s), int(width * s)))) for s in scales],
     }
     lines = [f"{'':<9}{'':>10}{'s':>8}{'plainly':>9}{'MiB':>7}{'plainly':>9}"]
-    figure, axes = pyplot.subplots(2, len(series), figsize=(12, 6))
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    axes = figure.subplots(2, len(series))
     with progress_bar(2 * sum(map(len, series.values())), "videos") as bar:
         for (name, jobs), (above, below) in zip(series.items(), axes.T, strict=True):
             numbers = [number for number, _ in jobs]
@@ -110,7 +106,7 @@ def measure_growth(job: VideoJob, picture: Path) -> str:
                 axis.legend()
             for n, one, other in zip(numbers, ours, plain, strict=True):
                 lines.append(f"{name:<9}{n:>10}{one.total:>8.2f}{other.total:>9.2f}{one.mib:>7.0f}{other.mib:>9.0f}")
-    save_plot(figure, picture)
+    write_figure(picture, figure)
     return "\n".join([*lines, f"plot: {picture}"])
 
 
@@ -129,22 +125,14 @@ def measure_long_video(job: VideoJob, picture: Path | None) -> str:
     lines = [f"{'frames':>8}{'ms a frame':>12}{'peak MiB':>10}   {title}"]
     lines += [f"{end:>8}{ms:>12.1f}{mib:>10.0f}" for end, ms, mib in windows(PARTS)]
     if picture is not None:
-        figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.5))
+        figure = Figure(figsize=(10, 3.5), layout="constrained")
         ends, *columns = zip(*windows(100), strict=True)
-        for axis, column, unit in zip(axes, columns, ("ms a frame", "peak MiB so far"), strict=True):
+        for axis, column, unit in zip(figure.subplots(1, 2), columns, ("ms a frame", "peak MiB so far"), strict=True):
             axis.plot(ends, column)
             axis.set(title=title, xlabel="frames", ylabel=unit, ylim=(0, None))
-        save_plot(figure, picture)
+        write_figure(picture, figure)
         lines.append(f"plot: {picture}")
     return "\n".join(lines)
-
-
-def save_plot(figure: Figure, picture: Path) -> None:
-    figure.tight_layout()
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="png")
-    pyplot.close(figure)
-    write_atomically(picture, lambda file: file.write(encoded.getbuffer()))
 
 
 def in_own_process(job: VideoJob) -> VideoResult:

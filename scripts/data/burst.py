@@ -20,8 +20,9 @@ from dataset.mask_files import MOST_OBJECTS, in_front
 from dataset.mask_reader import MaskReader
 from dataset.shapes import LARGEST, LAYOUT_ERRORS, decode_rle, encode_rle
 from util.errors import InputError, one_line_errors, shorten
-from util.files import path_in, read_json, refuse_existing, write_text
+from util.files import read_json, write_text
 from util.flags import DefaultsFormatter, Parser, first_line
+from util.guards import path_in, refuse_existing
 from util.image import size_text
 from util.label_map import colour_map, write_label_map
 from util.progress import progress_bar

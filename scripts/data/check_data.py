@@ -29,8 +29,8 @@ from dataset.video_names import read_image_set
 from dataset.youtube import is_sparse, youtube_videos
 from util.ahead import map_parallel
 from util.errors import InputError, one_line_errors
-from util.files import subfolders
 from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, worker_count
+from util.guards import subfolders
 from util.image import image_size, read_grey, read_image, size_text
 from util.image_folder import list_frames, list_images, refuse_twins
 from util.progress import progress_bar

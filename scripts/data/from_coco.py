@@ -19,8 +19,9 @@ from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks,
 from dataset.own_video import one_video, open_video
 from dataset.video_file import VideoFile
 from util.errors import InputError, one_line_errors, print_note
-from util.files import one_line_for, path_in, refuse_foreign, write_new
+from util.files import one_line_for, write_new
 from util.flags import DefaultsFormatter, Parser, first_line
+from util.guards import path_in, refuse_foreign
 from util.label_map import colour_map, write_label_map
 from util.progress import progress_bar
 

@@ -4,15 +4,14 @@ python scripts/dev/make_curves.py saves/small/light_s0 saves/small/light_s3
 """
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from evaluation.tables import write_figure
 from util.errors import InputError, one_line_errors
-from util.files import write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line
 
 CURVES = {"loss/total": "loss on the hardest pixels", "iou/object_1": "IoU of the first object, in training"}
@@ -43,9 +42,7 @@ def main() -> None:
         place.set(xlabel="iterations", title=title)
         place.grid(alpha=0.3)
     axes[0].legend()
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="png", dpi=110)
-    write_atomically(arguments.output, lambda file: file.write(encoded.getbuffer()))
+    write_figure(arguments.output, figure)
     print(arguments.output)
 
 

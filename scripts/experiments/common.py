@@ -16,13 +16,14 @@ from evaluation.run import run_benchmark
 from evaluation.score_tables import davis_scores
 from evaluation.scores import score_videos
 from evaluation.scoring_jobs import davis_jobs, long_enough
-from evaluation.tables import Row, write_json
+from evaluation.tables import Row
 from model import STCN, load_for_inference
 from model.checkpoint import digest
 from util.device import device_of, use_threads
 from util.errors import InputError, names_some
-from util.files import path_in, read_json
+from util.files import read_json, write_json
 from util.flags import DefaultsFormatter, Parser, first_line, int_between, positive_int
+from util.guards import path_in
 
 LIGHT = "saves/stcn_light.pth"
 

@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,13 +26,10 @@ from typing import NamedTuple
 import good
 import trials
 from breaks import HEALTHY, OUTPUTS, Break, tables_for
-from cases import Stream, TookTooLong, stop
-from conftest import ROOT, run_script
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from trials import COMMANDS, Command, Trial
+from trials import COMMANDS, Command, Trial, call, stop
 
-LIMIT = 120  # seconds for a case, on a busy machine
 MEMORY = 3 << 30  # bytes that a case may take
 CASES, SOAK = 200, 10_000
 NUMBERS = ("0", "-1", "nan", "inf", "-inf", "", "x", "1e400", "1e-400", "9" * 5000, "-9" + "9" * 30, "0x10", "٣", "1_0", " 1")
@@ -120,26 +116,6 @@ def _with_argument(choice: tuple[str, str, tuple]) -> st.SearchStrategy[Break]:
     return st.builds(Break, st.just(kind), st.just(path), st.sampled_from(arguments))
 
 
-def call(command: Command, flag: tuple[str, ...]) -> Trial:
-    """Run a script in the current folder, within limits of time and memory."""
-    out, err = Stream(), Stream("backslashreplace")
-    status: int | None = None
-    trouble = ""
-    start = time.perf_counter()
-    signal.alarm(LIMIT)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run_script(*command.words, *flag)
-    except TookTooLong:
-        trouble = f"hang: more than {LIMIT} s, in " + traceback.format_exc().splitlines()[-3].strip()
-    except BaseException as error:
-        where = [line.strip() for line in traceback.format_exc().splitlines() if f'"{ROOT}' in line]
-        trouble = f"traceback: {type(error).__name__}: {str(error)[:200]}, {where[-1]}"
-    finally:
-        signal.alarm(0)
-    return Trial(command, status, out.getvalue(), err.getvalue(), trouble, time.perf_counter() - start)
-
-
 def run(case: Case, root: Path) -> tuple[Trial, list[str]]:
     """Run a case in a fresh copy of the good tree; returns what is wrong with its end."""
     command, here = COMMANDS[case.command], root / "here"
@@ -150,13 +126,13 @@ def run(case: Case, root: Path) -> tuple[Trial, list[str]]:
     for number, each in enumerate(case.breaks):
         with contextlib.suppress(*[Exception] * (number > 0)):  # an earlier break may have left nothing to break
             each.apply()
-    before, results = trials.snapshot(here), trials.snapshot(here, inside="out") if case.prior else {}
+    before, results = good.snapshot(here), good.snapshot(here, inside="out") if case.prior else {}
     trial = call(command, case.flag)
     broken = [each.path for each in case.breaks if each.kind not in HEALTHY or each.path.startswith("out")]
     problems = trial.problems(root / "baseline" / case.command, broken, case.flag)
     if case.breaks and not broken and not case.flag and not case.prior and trial.status != command.good_status:
         problems.append(f"refused what is healthy: {trial.last[:300]}")
-    changed = {name for name, _ in trials.snapshot(here).items() ^ before.items() if not trials.may_change(name)}
+    changed = {name for name, _ in good.snapshot(here).items() ^ before.items() if not trials.may_change(name)}
     # the folder for the results may be a link, and so may the parts of a data set in it
     parts = "link" if command.words[0].startswith("prepare_") else ""
     if changed and not any(each.kind in ("output: a link", parts) and each.path.startswith("out") for each in case.breaks):
@@ -165,7 +141,7 @@ def run(case: Case, root: Path) -> tuple[Trial, list[str]]:
         case.prior
         and trial.status == 2
         and "have changed since" not in trial.out
-        and (lost := results.keys() - trials.snapshot(here, inside="out").keys())
+        and (lost := results.keys() - good.snapshot(here, inside="out").keys())
     ):
         problems += [] if all(trials.may_change(name) for name in lost) else [f"lost results: {sorted(lost)[:3]}"]
     clean = not case.prior and not any(each.path.startswith("out") for each in case.breaks)
@@ -184,7 +160,7 @@ def mended(case: Case, root: Path) -> list[str]:
     if (root / "kept").exists():
         (root / "kept").rename(root / "here/out")
     os.chdir(root / "here")
-    trial = call(COMMANDS[case.command], ())
+    trial = call(COMMANDS[case.command])
     if "holds an unfinished run (" in trial.last:  # of the broken data
         trial = call(COMMANDS[case.command], ("--overwrite",))
     if trial.status != 0:
@@ -209,7 +185,7 @@ def prepare(root: Path, commands: dict[str, Command]) -> None:
     for name, command in commands.items():
         fresh(root)
         os.chdir(root / "here")
-        trial = call(command, ())
+        trial = call(command)
         assert trial.status == command.good_status, f"{name}: {trial.status} {trial.trouble} {trial.err[-500:]}"
         command.complete()
         if (root / "here/out").exists():
@@ -230,9 +206,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    if "STCN_SANDBOX" not in os.environ:
-        print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
-        return 125
+    good.stay_in_the_sandbox()
     arguments = parser().parse_args(words)
     root = arguments.folder.resolve()
     signal.signal(signal.SIGALRM, stop)

@@ -1,7 +1,9 @@
-"""A small good data tree in every layout, for cases that break it."""
+"""A small good data tree in every layout, for cases that break it, and calls of scripts on it."""
 
 import json
+import os
 import shutil
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,6 +18,38 @@ from model import save_network
 from util.label_map import write_label_map
 
 SIZE = (48, 64)
+NET = ("--model", "net.pth", "--size", "48")
+TINY = (
+    *("--key_backbone=resnet18", "--key_dim=8", "--value_dim=32", "--no_pretrained", "--crop=32", "--iterations=1"),
+    *("--batch_size=1", "--device=cpu", "--num_workers=0"),
+)
+DATA = ("--static_root", "static", "--bl_root", "BL30K", "--yv_root", "YouTube", "--davis_root", "DAVIS")
+
+
+def stay_in_the_sandbox() -> None:
+    """End the process unless `sandbox.sh` has started it."""
+    if "STCN_SANDBOX" not in os.environ:
+        sys.exit("error: run this in tests/robustness/sandbox.sh only")
+
+
+def davis(*flags: object) -> tuple:
+    return ("eval_davis", "--davis_path", "DAVIS", "--output", "out", *NET, *flags)
+
+
+def youtube(*flags: object) -> tuple:
+    return ("eval_youtube", "--yv_path", "YouTube", "--output", "out", *NET, *flags)
+
+
+def own(*flags: object) -> tuple:
+    return ("eval_youtube", "--yv_path", "own", "--output", "out", *NET, *flags)
+
+
+def film(*flags: object, video: str = "film.mp4") -> tuple:
+    return ("segment_video", video, "--mask", "mask.png", "--output", "out", *NET, *flags)
+
+
+def train(*flags: object) -> tuple:
+    return ("train", "--id", "x", "--save_dir", "out", "--stage", "3", *DATA, *TINY, *flags)
 
 
 def labels(*ids: int) -> np.ndarray:
@@ -69,6 +103,23 @@ def build(root: Path) -> None:
     with tarfile.open(root / "bl30k.tar", "w") as archive:
         archive.add(bl30k, "BL30K")
     shutil.copytree(davis / "Annotations/480p", root / "results")
+
+
+def snapshot(here: Path, inside: str | None = None) -> dict[str, tuple]:
+    """What is in the tree except `out`, or inside that alone; without contents, which cannot change unseen."""
+    found = {}
+    for place, folders, files in os.walk(here / (inside or "")):
+        if Path(place) == here:
+            folders[:] = [name for name in folders if name not in ("out", ".tmp")]
+        for name in (*folders, *files):
+            there = os.lstat(os.path.join(place, name))
+            folder = name in folders
+            found[os.path.join(place, name)] = (
+                there.st_mode,
+                there.st_ino,
+                *(() if folder else (there.st_size, there.st_mtime_ns)),
+            )
+    return found
 
 
 def checkpoint(path: Path, change) -> None:

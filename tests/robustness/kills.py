@@ -28,12 +28,12 @@ import good
 import numpy as np
 import torch
 from annotate_server import Running
-from cases import NET, TINY, TookTooLong, stop
 from conftest import run_script, write_davis, write_video
 from films import square, write_film, write_folder
 from forks import Fork, ranks
-from good import SIZE, labels
+from good import NET, SIZE, TINY, labels
 from test_train import assert_same_run
+from trials import TookTooLong, stop
 
 from annotation.export import export
 from annotation.session import Session
@@ -357,9 +357,7 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    if "STCN_SANDBOX" not in os.environ:
-        print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
-        return 125
+    good.stay_in_the_sandbox()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the sandbox's folder")
     parser.add_argument("--times", type=int, default=100, help="trials of each subject")

@@ -11,7 +11,7 @@ import requested
 FEW = (
     (kills, "--times 1 --only preparation"),  # first, since it forks
     (kills, "--times 1 --only eval_davis.py"),
-    (cases, "--every 12"),
+    (cases, "--every 4"),
     (requested, "--cases 100"),
     (generated, "--cases 8 --only train eval_davis score"),  # last, since it limits memory
 )

@@ -9,7 +9,6 @@ The application runs in this process, without a network.
 import argparse
 import asyncio
 import json
-import os
 import sys
 import time
 import traceback
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 from urllib.parse import quote
 
+import good
 import numpy as np
 from breaks import VALUES
 from films import SIZE, square, write_folder
@@ -133,9 +133,7 @@ def full_disk(*_: object, **__: object) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    if "STCN_SANDBOX" not in os.environ:
-        print("error: run this in tests/robustness/sandbox.sh only", file=sys.stderr)
-        return 125
+    good.stay_in_the_sandbox()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the sandbox's folder")
     parser.add_argument("--cases", type=int, default=2000)

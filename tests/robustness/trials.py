@@ -1,9 +1,13 @@
 """What a generated case runs, and what must hold at its end."""
 
 import contextlib
+import io
 import os
 import re
+import signal
 import tarfile
+import time
+import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +17,9 @@ from unittest import mock
 import av
 import numpy as np
 from av.error import InvalidDataError
-from cases import DATA, NET, davis, film, own, train, youtube
+from conftest import ROOT, run_script
 from films import square
-from good import SIZE
+from good import DATA, NET, SIZE, davis, film, own, train, youtube
 from PIL import Image
 
 from annotation.session import Session
@@ -26,6 +30,7 @@ from model import load_network
 from model.scribble import ScribbleNetwork, save_scribble_network
 from util.image import read_image
 
+LIMIT = 120  # seconds for a run, on a busy machine
 MOST = 900  # characters of an error
 
 
@@ -88,26 +93,51 @@ class Trial(NamedTuple):
         return found
 
 
+class TookTooLong(BaseException):
+    """A case hangs.  Not an `Exception`, so that no handler catches it."""
+
+
+def stop(number: int, frame: object) -> None:
+    for path in Path().rglob("*"):
+        if path.is_fifo():  # else a thread that waits for it would keep the process
+            with contextlib.suppress(OSError):
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    raise TookTooLong
+
+
+class Stream(io.TextIOWrapper):
+    """Standard output like a terminal's: only UTF-8 can be printed.  Standard error escapes the rest, as Python's does."""
+
+    def __init__(self, errors: str = "strict") -> None:
+        super().__init__(io.BytesIO(), "utf-8", errors, write_through=True)
+
+    def getvalue(self) -> str:
+        return self.buffer.getvalue().decode()
+
+
+def call(command: Command, flag: tuple[str, ...] = ()) -> Trial:
+    """Run a script in the current folder, within limits of time and memory."""
+    out, err = Stream(), Stream("backslashreplace")
+    status: int | None = None
+    trouble = ""
+    start = time.perf_counter()
+    signal.alarm(LIMIT)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run_script(*command.words, *flag)
+    except TookTooLong:
+        trouble = f"hang: more than {LIMIT} s, in " + traceback.format_exc().splitlines()[-3].strip()
+    except BaseException as error:
+        where = [line.strip() for line in traceback.format_exc().splitlines() if f'"{ROOT}' in line]
+        trouble = f"traceback: {type(error).__name__}: {str(error)[:200]}, {where[-1]}"
+    finally:
+        signal.alarm(0)
+    return Trial(command, status, out.getvalue(), err.getvalue(), trouble, time.perf_counter() - start)
+
+
 def walk(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         yield from (Path(place, name) for name in (*folders, *files))
-
-
-def snapshot(here: Path, inside: str | None = None) -> dict[str, tuple]:
-    """What is in the tree except `out`, or inside that alone; without contents, which cannot change unseen."""
-    found = {}
-    for place, folders, files in os.walk(here / (inside or "")):
-        if Path(place) == here:
-            folders[:] = [name for name in folders if name not in ("out", ".tmp")]
-        for name in (*folders, *files):
-            there = os.lstat(os.path.join(place, name))
-            folder = name in folders
-            found[os.path.join(place, name)] = (
-                there.st_mode,
-                there.st_ino,
-                *(() if folder else (there.st_size, there.st_mtime_ns)),
-            )
-    return found
 
 
 def may_change(name: str) -> bool:
