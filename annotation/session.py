@@ -112,7 +112,7 @@ class Session(State):
             return added
 
     def bring(self, numbers: Collection[int], masks: Mapping[int, tuple[np.ndarray, Collection[int]]]) -> None:
-        """New objects of these numbers and given masks by frame, each (H, W) uint8 with the objects that it states, at once."""
+        """New objects of these numbers, and given masks by frame, (H, W) uint8 with the objects that each states; at once."""
         with self._all_or_nothing():
             for number in sorted(numbers):
                 self._new(number, "")

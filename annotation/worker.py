@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from annotation.session import WORKING, Session
+from evaluation.fits import Claims
 from evaluation.propagate import Estimate, Propagation, Snapshots
 from model import VideoSegmenter
 from model.checkpoint import read
 from util.errors import InputError, print_note
 from util.files import remove_files, write_atomically
 
+CLAIMS = Claims()  # of all videos that are followed at once
 RECORD_SECONDS = 2  # between two records of what is done
 
 
@@ -102,6 +104,7 @@ class Worker:
             traceback.print_exc()
             job.message, job.failed = f"{type(error).__name__}: {error}", True
         finally:
+            CLAIMS.drop(self)
             job.running = False
             self.session.touch()
 
@@ -122,8 +125,7 @@ class Worker:
         if not work and not session.given:
             raise InputError("draw a mask first")
         if self.check_memory:
-            for propagation in work:
-                propagation.refuse_if_too_large()
+            CLAIMS.claim(self, [propagation.refuse_if_too_large for propagation in work])
         total, before = sum(propagation.steps for propagation in work), 0
         while work:
             propagation = work.pop(0)  # the one before goes, and its memory with it: the check counts one

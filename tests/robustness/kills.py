@@ -187,6 +187,14 @@ class Scores(Script):
         shutil.copytree("results", self.out)
 
 
+class Once(Script):
+    """A script that refuses to do again what is done."""
+
+    def finish(self, run: Fork) -> None:
+        if run.wait() != [2]:
+            super().finish(run)
+
+
 class Timed(Script):
     """A script whose figures grow, and tell seconds; without these, they must be the same in the end."""
 
@@ -556,7 +564,7 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
         "from_coco", "film.mp4", "--mask", "mask.png", "--output", "out", whole=["JPEGImages/film", "Annotations/film"]
     ),
     "download_model.py": script("download_model", "stcn", "--output", "out", of=Download),
-    "convert_weights.py": script("convert_weights"),
+    "convert_weights.py": script("convert_weights", of=Once),
     "segment_video.py": OwnVideo,
     "segment_video.py --cutout": WithCutout,
     "segment_video.py --cutout, later": OnlyCutout,
