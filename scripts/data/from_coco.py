@@ -19,7 +19,7 @@ from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks,
 from dataset.own_video import one_video, open_video
 from dataset.video_file import VideoFile
 from util.errors import InputError, one_line_errors, print_note
-from util.files import one_line_for, path_in, refuse_foreign, write_new
+from util.files import one_line_for, path_in, refuse_foreign, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.label_map import colour_map, write_label_map
 from util.progress import progress_bar
@@ -90,7 +90,7 @@ def write_frames(video: FrameFolder | VideoFile, folder: Path) -> Path:
 
 def unfinished(folder: Path) -> Path:
     """Where the files of a folder are until all of them are there."""
-    return folder.with_name(f".{folder.name}.unfinished")
+    return folder.with_name(f".{within_temporary(folder.name)}.unfinished")
 
 
 def hide(folder: Path, names: set[str]) -> Path:

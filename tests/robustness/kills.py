@@ -53,7 +53,7 @@ from evaluation.propagate import Snapshots
 from model.released import RELEASED, Released
 from util.label_map import write_label_map
 
-PATIENCE = 120  # seconds
+PATIENCE = 600  # seconds, on a busy machine
 MODULES = (  # that forks find imported
     *("train", "eval_davis", "eval_youtube", "segment_video", "annotate", "uvicorn", "annotation.server", "train_scribble"),
     *("eval_rounds", "eval_clicks", "eval_interactive", "copy_first_mask", "score", "report", "show_results", "show_samples"),
