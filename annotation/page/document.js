@@ -101,7 +101,7 @@ export class Document {
 
   // Takes back this page's last step, or does it again: { told, frame }.  Then `go` somewhere.
   async undo(again) {
-    if (this.lost) throw new Error('There is no connection to the server; try again later.');
+    if (this.lost) throw new Error('Not saved yet, since there is no connection to the server; undo it later.');
     const labels = this.labels;
     this.labels = null; // nothing is drawn meanwhile
     this.changed();
