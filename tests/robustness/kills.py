@@ -551,7 +551,7 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "eval_clicks.py": script("eval_clicks", *TREE, "--clicks", "2", *SCRIBBLE, of=Timed),
     "eval_interactive.py": script("eval_interactive", *TREE, *NET, "--interactions", "2", *SCRIBBLE, of=Timed),
     "copy_first_mask.py": script("copy_first_mask", whole=["ant", "bee"]),
-    "score.py": script("score", "--results", "out", *TREE, "--processes", "2", of=Scores),
+    "score.py": script("score", "--results", "out", *TREE, "--processes", "1", of=Scores),
     "report.py": script("report"),
     "show_results.py": script("show_results"),
     "show_samples.py": script("show_samples"),
