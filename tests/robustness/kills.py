@@ -561,7 +561,14 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "prepare_bl30k.py": script("prepare_bl30k"),
     "make_clips.py": script("make_clips", whole=["clips"]),
     "from_coco.py": script(
-        "from_coco", "film.mp4", "--mask", "mask.png", "--output", "out", whole=["JPEGImages/film", "Annotations/film"]
+        "from_coco",
+        "film.mp4",
+        "--mask",
+        "mask.png",
+        "--output",
+        "out",
+        whole=["JPEGImages/film", "Annotations/film"],
+        of=Once,
     ),
     "download_model.py": script("download_model", "stcn", "--output", "out", of=Download),
     "convert_weights.py": script("convert_weights", of=Once),
