@@ -26,10 +26,9 @@ def import_masks(session: Session, masks: Mapping[int, GivenMask]) -> bool:
     """
     if session.objects:
         return False
-    for number in sorted({i for mask in masks.values() for i in object_ids(mask.labels)}):
-        session.add_object("", number)
-    for frame, mask in masks.items():
-        session.give(frame, mask.labels, stated={*object_ids(mask.labels), *mask.gone})
+    stated = {frame: {*object_ids(mask.labels), *mask.gone} for frame, mask in masks.items()}
+    shown = {i for mask in masks.values() for i in object_ids(mask.labels)}
+    session.bring(shown, {frame: (mask.labels, stated[frame]) for frame, mask in masks.items()})
     return True
 
 
@@ -50,10 +49,8 @@ def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]]
             f"{files[0][0]}: expected numbered objects, or one, found {len(found)}; which of the objects are they?"
         )
     with session.lock:
-        known = {each.id for each in session.objects}
-        for number in found:
-            if number not in known:
-                session.add_object("", number)
+        if new := {*found} - {each.id for each in session.objects}:
+            session.bring(new, {})
         before = session.labels(frame)
     return np.where((labels == 0) & ~np.isin(before, found), before, labels)
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -27,20 +27,19 @@ class Session(SavedState):
         """What each page has done since the session was opened."""
         return History()
 
-    def add_object(self, name: str, number: int | None = None) -> Object:
-        """A new object, with the next number or a later one."""
-        with self.lock:
-            number = self.next_object if number is None else number
-            if number > MOST_OBJECTS:
-                raise InputError(f"expected at most {MOST_OBJECTS} objects")
-            if number < self.next_object:
-                raise InputError(f"object {number} was removed; new ones are numbered from {self.next_object} on")
-            added = Object(number, _name(name) or f"object {number}")
-            with self._all_or_nothing():
-                self.objects.append(added)
-                self.next_object = number + 1
-                self._save("add", object=added.id)
+    def add_object(self, name: str) -> Object:
+        """A new object, with the next number."""
+        with self._all_or_nothing():
+            added = self._new(self.next_object, name)
+            self._save("add", object=added.id)
             return added
+
+    def bring(self, numbers: Collection[int], masks: Mapping[int, tuple[np.ndarray, Collection[int]]]) -> None:
+        """New objects of these numbers, and given masks by frame, (H, W) uint8 with the objects that each states; at once."""
+        with self._all_or_nothing():
+            for number in sorted(numbers):
+                self._new(number, "")
+            self._put(masks.items(), "import", objects=sorted(numbers))
 
     def change_object(
         self,
@@ -128,6 +127,15 @@ class Session(SavedState):
             return step
 
     # inside
+
+    def _new(self, number: int, name: str) -> Object:
+        if number > MOST_OBJECTS:
+            raise InputError(f"expected at most {MOST_OBJECTS} objects")
+        if number < self.next_object:
+            raise InputError(f"object {number} was removed; new ones are numbered from {self.next_object} on")
+        self.objects.append(Object(number, _name(name) or f"object {number}"))
+        self.next_object = number + 1
+        return self.objects[-1]
 
     def _object(self, number: int) -> Object:
         for each in self.objects:

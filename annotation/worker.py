@@ -15,6 +15,7 @@ import torch
 
 from annotation.saved import WORKING
 from annotation.session import Session
+from evaluation.fits import Claims
 from evaluation.propagate import Estimate, Propagation, Snapshots
 from model import VideoSegmenter
 from model.checkpoint import read
@@ -22,6 +23,7 @@ from util.errors import InputError, print_note
 from util.files import write_atomically
 from util.guards import remove_files
 
+CLAIMS = Claims()  # of all videos that are followed at once
 RECORD_SECONDS = 2  # between two records of what is done
 
 
@@ -104,6 +106,7 @@ class Worker:
             traceback.print_exc()
             job.message, job.failed = f"{type(error).__name__}: {error}", True
         finally:
+            CLAIMS.drop(self)
             job.running = False
             self.session.touch()
 
@@ -124,8 +127,7 @@ class Worker:
         if not work and not session.given:
             raise InputError("draw a mask first")
         if self.check_memory:
-            for propagation in work:
-                propagation.refuse_if_too_large()
+            CLAIMS.claim(self, [propagation.refuse_if_too_large for propagation in work])
         total, before = sum(propagation.steps for propagation in work), 0
         while work:
             propagation = work.pop(0)  # the one before goes, and its memory with it: the check counts one

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from util.errors import InputError
-from util.files import make_folder, one_line_for, read_json, read_text
+from util.files import make_folder, one_line_for, read_json, read_text, within_temporary
 from util.flags import non_negative_int
 from util.guards import refuse_file_above, refuse_foreign, remove_folder
 from util.label_map import colour_map, write_label_map
@@ -107,7 +107,7 @@ def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Write
         if found is None or not overwrite:
             what = "something else" if found is None else "demo data from another seed or version; --overwrite replaces it"
             raise InputError(f"{folder}: expected an empty or new folder, found {what}")
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = folder.with_name(f".{within_temporary(folder.name)}.partial")
     for place in (partial, folder):
         refuse_foreign(place, _listed(place))
     remove_folder(partial, _listed(partial))

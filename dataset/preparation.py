@@ -19,7 +19,7 @@ from PIL import Image
 
 from dataset.archives import Archive, read_member
 from util.ahead import map_parallel
-from util.errors import InputError
+from util.errors import LONGEST_QUOTE, InputError, shorten
 from util.files import make_folder, one_line_for, open_file, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line, worker_count
 from util.guards import path_in
@@ -69,7 +69,7 @@ class Placement(NamedTuple):
 
     def target(self, source: object) -> Path:
         """The file to write; raises `InputError`, naming `source`, if the name leads out of the folder."""
-        return path_in(self.folder, *self.name.split("/"), source=str(source))
+        return path_in(self.folder, *self.name.split("/"), source=_told(source))
 
 
 def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -> argparse.ArgumentParser:
@@ -104,7 +104,7 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
             target = placement.target(source)
             other, same = sources.setdefault(target, (source, real))
             if real != same:
-                raise InputError(f"{source}: would become {target}, and so would {other}")
+                raise InputError(f"{_told(source)}: would become {target}, and so would {_told(other)}")
             if source == other:
                 checked[-1][1][name] = placement
                 _is_placed(placement, archive.sizes[name], source)
@@ -234,6 +234,11 @@ def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None 
     return _encoded(image.resize(size, Image.Resampling.NEAREST), "PNG")
 
 
+def _told(source: object) -> str:
+    """An archive and the name of a file in it, for a message."""
+    return shorten(str(source), LONGEST_QUOTE)
+
+
 class _Job(NamedTuple):
     source: str
     data: bytes
@@ -246,7 +251,7 @@ def _write(job: _Job) -> str | None:
     try:
         data = convert(job.data) if convert else job.data
     except InputError as error:
-        return f"{job.source}: {error}"
+        return f"{_told(job.source)}: {error}"
     # not `write_atomically`: flushing each of millions of files to disk would take days.  The temporary name is always the
     # same, so a run after a kill overwrites the leftover.
     partial = target.with_name(f".{within_temporary(target.name)}.partial")
@@ -271,8 +276,10 @@ def _is_placed(placement: Placement, size: int, source: str) -> bool:
     except NotADirectoryError as error:
         raise InputError(f"{target.parent}: expected a folder, found a file there or above") from error
     other = not stat.S_ISREG(found.st_mode) or (placement.convert is None and found.st_size != size)
-    if other or (placement.convert is not None and not _is_complete(target)):
-        raise InputError(f"{target}: differs from {source}; is it from another data set or year? Choose another --output")
+    if other or (target.suffix.lower() in IMAGE_SUFFIXES and not _is_complete(target)):
+        raise InputError(
+            f"{target}: differs from {_told(source)}; is it from another data set or year? Choose another --output"
+        )
     return True
 
 

@@ -10,7 +10,7 @@ import torch
 
 from dataset.frame_folder import FrameFolder, IndexedFrame
 from dataset.video_file import VideoFile
-from evaluation.fits import refuse_too_large
+from evaluation.fits import Claims, refuse_too_large
 from evaluation.sureness import agreement, edge_margin
 from model import VideoSegmenter, blend
 from model.inference import labels_of
@@ -96,11 +96,11 @@ class Propagation:
         self.done = 0
         self._memorised: list[int] = []  # frames with masks that the segmenter knew before the pass
 
-    def refuse_if_too_large(self) -> None:
+    def refuse_if_too_large(self, claims: Claims | None = None) -> int:
         """Raise `InputError` if the memory will not suffice (`refuse_too_large`); the passes follow each other."""
         frames = len(self.span) + len(self.masks) - len(self.given)
         video = {"objects": len(self._told_by(list(self.masks))), "frames": frames, "given": len(self.masks)}
-        refuse_too_large(self.segmenter, self.video.size, **video)
+        return refuse_too_large(self.segmenter, self.video.size, **video, claims=claims)
 
     def backwards(self, folder: Any = None) -> Iterator[Backward]:
         """The remaining steps of the backward pass; frames are buffered in a temporary file in `folder`."""

@@ -30,7 +30,7 @@ from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, changing_locally, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
 from evaluation.metrics import score_masks
-from evaluation.rounds import look_at
+from evaluation.rounds import Robot
 from evaluation.tables import Row, over_videos, report
 from model import VideoSegmenter, segmenter_maker
 from model.checkpoint import digest
@@ -73,19 +73,17 @@ def annotate(
     boxed = np.zeros_like(truth[0])
     for i in objects:
         boxed = box(cut, image, truth[0] == i, boxed, i)
-    looked = look_at(cut, LOOKS, image, truth[0], boxed)
+    looked = Robot(cut, LOOKS).look_at(image, truth[0], boxed)
     on_step()
     with tempfile.TemporaryDirectory() as root:
         session = Session(root, folder, folder.paths[0].parent)
         worker = Worker(session, make_segmenter, {})
-        for i in objects:
-            session.add_object(str(i), i)
-        session.draw(0, looked[-1].labels)
+        session.bring(objects, {0: (looked[-1].labels, objects)})
         before = follow(worker, truth, objects)
         on_step()
         worst = int(before.argmin())
         found = session.labels(worst)
-        session.draw(worst, look_at(cut, 1, folder.frame(worst), truth[worst], found)[-1].labels)
+        session.draw(worst, Robot(cut, 1).give(folder.frame(worst), truth[worst], found)[0])
         on_step()
         after = follow(worker, truth, objects)
         session.close()

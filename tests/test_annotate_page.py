@@ -411,6 +411,7 @@ def test_what_cannot_be_saved_is_said_and_saved_later(page, browser, tmp_path):
     page.drag((20, 20), (60, 20))
     saved = browser.find_element("id", "saved")
     page.until(lambda: saved.text == "NOT saved")
+    browser.find_element("id", "undo").click()  # which cannot be, and leaves what is drawn
     page.drag((20, 60), (60, 60))
     assert "Not saved" in browser.find_element("id", "message").text
     leaving = "const e = new Event('beforeunload', { cancelable: true }); dispatchEvent(e); return e.defaultPrevented"
@@ -422,6 +423,10 @@ def test_what_cannot_be_saved_is_said_and_saved_later(page, browser, tmp_path):
     page.saved()
     np.testing.assert_array_equal(given(tmp_path / "out", 0) != 0, drawn)
     assert not browser.execute_script(leaving)
+    browser.execute_script("window.fetch = async () => { throw new TypeError('gone'); }")
+    browser.find_element("id", "undo").click()
+    page.drag((100, 20), (100, 60))
+    assert page.seen()[40, 100]
 
 
 def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, discs):

@@ -74,6 +74,11 @@ def test_the_address_leads_to_a_page_with_a_cookie_and_without_the_token(server)
         assert server.ask("GET", name.decode(), Origin="")[0] == 200
 
 
+def test_the_policy_admits_the_icon():
+    assert 'rel="icon" href="data:,"' in (server_module.PAGE / "index.html").read_text()
+    assert "data:" in re.search("img-src([^;]*);", server_module.HEADERS["Content-Security-Policy"])[1]
+
+
 @pytest.mark.parametrize(
     "path",
     [

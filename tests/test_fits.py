@@ -13,7 +13,7 @@ from films import square, write_folder
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.frame_folder import FrameFolder
-from evaluation.fits import WAYS, refuse_too_large
+from evaluation.fits import WAYS, Claims, refuse_too_large
 from model import VideoSegmenter
 from model.views import MultiViewSegmenter, View
 from scripts.benchmark.made_up import made_up_frame, made_up_mask
@@ -151,6 +151,21 @@ def test_the_page_tells_that_a_video_does_not_fit(light_network, little_memory, 
             time.sleep(0.01)
         assert worker.job.failed == failed
         assert ("need about" in worker.job.message) == failed
+
+
+def test_what_is_followed_at_once_must_fit_together(light_network, little_memory):
+    segmenter = VideoSegmenter(light_network.for_inference())
+    video = {"objects": 1, "frames": 100, "given": 1}
+    needed = segmenter.footprint((96, 160), **video).total
+    claims, refuse = Claims(), functools.partial(refuse_too_large, segmenter, (96, 160), **video)
+    little_memory(2 * needed)
+    claims.claim("one", [lambda claims: refuse(claims=claims)])
+    little_memory(2 * needed - 10)  # of which the first has taken 10
+    claims.claim("two", [lambda claims: refuse(claims=claims)])
+    with pytest.raises(InputError, match=r"0\.0 GiB are available"):
+        claims.claim("three", [lambda claims: refuse(claims=claims)])
+    claims.drop("one")
+    claims.claim("three", [lambda claims: refuse(claims=claims)])
 
 
 def test_a_control_group_may_leave_less_than_the_machine_has(monkeypatch):

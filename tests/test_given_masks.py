@@ -383,3 +383,6 @@ def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, 
     assert sorted(path.name for path in mine.glob("*/*")) == ["cat", "cat"]
     assert script("from_coco", *flags) == 2
     assert "Annotations/cat: already exists" in capsys.readouterr().err
+    (mine / "Annotations/cat").rename(mine / "Annotations/.cat.unfinished")  # as if it had been killed before its last step
+    assert script("from_coco", *flags) == 0
+    assert sorted(path.name for path in mine.glob("*/*")) == ["cat", "cat"]

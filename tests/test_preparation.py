@@ -501,6 +501,10 @@ def test_an_own_file_in_the_place_of_one_of_the_archives_is_kept(script, tmp_pat
     assert (out / "JPEGImages/clip/00001.jpg").read_bytes() == b"mine"
     (out / "JPEGImages/clip/00001.jpg").unlink()
     assert script("prepare_bl30k", tmp_path / "a", "--output", out) == 0
+    copied = next((out / "Annotations").rglob("*.png"))
+    copied.write_bytes(bytes(copied.stat().st_size))  # as a power cut may leave it
+    assert script("prepare_bl30k", tmp_path / "a", "--output", out) == 2
+    assert f"{copied}: differs from" in capsys.readouterr().err
     assert (out / "JPEGImages/clip/note.txt").read_bytes() == b"mine too"
 
 
@@ -514,6 +518,13 @@ def test_a_converted_file_whose_place_holds_something_else_is_not_done(kind, scr
         path.write_bytes(damaged)
         assert script(*flags) == 2
         assert f"{path}: differs from" in capsys.readouterr().err
+
+
+def test_names_in_archives_are_quoted_in_short(tmp_path):
+    name = "many words " * 5000
+    with pytest.raises(InputError, match=r"expected a plain name") as caught:
+        place_all(Archive(zipped(tmp_path / "a", {name: b"1"})), tmp_path / "out")
+    assert len(str(caught.value)) < 700
 
 
 def test_two_files_that_would_become_one_are_refused(tmp_path):

@@ -1,5 +1,7 @@
 """Result folders: their records, resuming, and that nothing else is ever touched."""
 
+import builtins
+import errno
 import json
 import os
 import zipfile
@@ -287,6 +289,37 @@ def test_a_video_of_which_other_frames_are_wanted_is_made_again(light_file, scri
         flags = ("--model", light_file, "--yv_path", root, "--output", tmp_path / "out", "--size", 32)
         assert script("eval_youtube", *flags) == 0
         assert sorted(path.stem for path in out.iterdir()) == wanted
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_finished_folder_that_cannot_be_written_is_read(number, segment, davis, out, script, tmp_path, monkeypatch, capsys):
+    assert segment() == 0
+    before = tree(out)
+    really_open, really_os_open = builtins.open, os.open
+
+    def refuse(path: object, writes: bool) -> None:
+        if writes and not isinstance(path, int) and Path(os.path.abspath(path)).is_relative_to(out):
+            raise OSError(number, os.strerror(number), str(path))
+
+    def own_open(path, mode="r", *rest, **named):
+        refuse(path, bool({*mode} & {*"wxa+"}))
+        return really_open(path, mode, *rest, **named)
+
+    def own_os_open(path, flags, *rest, **named):
+        refuse(path, flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) != 0)
+        return really_os_open(path, flags, *rest, **named)
+
+    monkeypatch.setattr("builtins.open", own_open)
+    monkeypatch.setattr(os, "open", own_os_open)
+    tree_flags = ("--davis_path", davis)
+    assert segment() == 0
+    assert script("score", "--results", out, *tree_flags, "--processes", 1) == 0
+    assert script("report", out, *tree_flags, "--output", tmp_path / "report.html") == 0
+    assert script("show_results", "--results", out, *tree_flags, "--output", tmp_path / "results.png") == 0
+    assert "cannot write" not in capsys.readouterr().err
+    assert tree(out) == before
+    with pytest.raises(OSError, match=os.strerror(number)):
+        (out / "new").touch()
 
 
 @pytest.mark.parametrize("date", [0, 7_258_118_400])  # 1970 and 2200, which zips do not know

@@ -18,6 +18,7 @@ export class Document {
     this.sent = new Map(); // by frame, the version that holds what was sent last
     this.queue = Promise.resolve();
     this.waiting = 0;
+    this.lost = false; // the server did not answer last
     this.drawing = false; // a stroke is being drawn, under which the labels must not change
   }
 
@@ -61,7 +62,7 @@ export class Document {
 
   // News of a mask; what this page has sent itself it need not hear.
   heard(index, version) {
-    if (index === this.index && !this.waiting && !this.drawing && version > (this.sent.get(index) ?? 0)) this.load();
+    if (index === this.index && !this.waiting && !this.drawing && (!this.labels || version > (this.sent.get(index) ?? 0))) this.load();
   }
 
   // To be called before a change of the labels; `commit` or `drop` follows.
@@ -100,10 +101,18 @@ export class Document {
 
   // Takes back this page's last step, or does it again: { told, frame }.  Then `go` somewhere.
   async undo(again) {
+    if (this.lost) throw new Error('Not saved yet, since there is no connection to the server; undo it later.');
+    const labels = this.labels;
     this.labels = null; // nothing is drawn meanwhile
     this.changed();
-    await this.queue;
-    return api.undo(again);
+    try {
+      await this.queue;
+      return await api.undo(again);
+    } catch (error) {
+      this.labels ??= labels;
+      this.changed();
+      throw error;
+    }
   }
 
   // Sends the pixels that are drawn, so that what others have drawn beside them stays.
@@ -134,10 +143,12 @@ export class Document {
       try {
         const { version } = await request();
         this.sent.set(index, version);
+        this.lost = false;
         if (tries > 1) this.failed('');
         return;
       } catch (error) {
         this.failed(`Not saved: ${error.message}${error.refused ? '' : ' Trying again; leave this page open.'}`);
+        this.lost = !error.refused;
         if (error.refused) return;
         this.saving('NOT saved');
         await new Promise((resolve) => setTimeout(resolve, 1000));

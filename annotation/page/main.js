@@ -259,14 +259,9 @@ const undoOne = trying(async (again) => {
   if (tools.drawing) return;
   page.watching = page.playing = false;
   tools.leave(); // scribbles, whose mask may go
-  let frame = null;
-  try {
-    const step = await shown.undo(again);
-    frame = step.frame;
-    tell(`${again ? 'Redo' : 'Undo'}: ${step.told}.`);
-  } finally {
-    go(frame ?? shown.index);
-  }
+  const { frame, told } = await shown.undo(again);
+  tell(`${again ? 'Redo' : 'Undo'}: ${told}.`);
+  go(frame ?? shown.index);
 });
 
 for (const [id, action] of Object.entries({

@@ -19,7 +19,7 @@ from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks,
 from dataset.own_video import one_video, open_video
 from dataset.video_file import VideoFile
 from util.errors import InputError, one_line_errors, print_note
-from util.files import one_line_for, write_new
+from util.files import one_line_for, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.guards import path_in, refuse_foreign
 from util.label_map import colour_map, write_label_map
@@ -52,7 +52,8 @@ def main() -> None:
     output, name = Path(arguments.output), arguments.name or (source.stem if source.is_file() else place.resolve().name)
     images, masks = (path_in(output / part, name, source="--name") for part in ("JPEGImages", "Annotations"))
     in_place = images.is_dir() and source.is_dir() and images.samefile(source)
-    for folder in (masks, *([] if in_place else [images])):
+    killed = images.is_dir() and unfinished(masks).is_dir()  # an earlier try, before its masks came to their place
+    for folder in (masks, *([] if in_place or killed else [images])):
         if folder.exists():
             raise InputError(f"{folder}: already exists; remove it, or give another --name")
     given = parse_masks(arguments.mask)
@@ -62,13 +63,12 @@ def main() -> None:
         print_note(video.note)
     found = read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
     with one_line_for(output):
-        unfinished = [(hidden(masks, {f"{each}.png" for each in video.names}), masks)]
+        hidden = hide(masks, {f"{each}.png" for each in video.names})
         for frame, mask in found.items():
-            write_label_map(unfinished[0][0] / f"{video.names[frame]}.png", mask.labels, colour_map())
-        if not in_place:
-            unfinished.append((write_frames(video, images), images))
-        for made, folder in unfinished:
-            os.replace(made, folder)
+            write_label_map(hidden / f"{video.names[frame]}.png", mask.labels, colour_map())
+        if not in_place and not killed:
+            os.replace(write_frames(video, images), images)
+        os.replace(hidden, masks)
     print(f"{masks}: masks of {len(found)} of {len(video.names)} frames")
 
 
@@ -76,25 +76,30 @@ def write_frames(video: FrameFolder | VideoFile, folder: Path) -> Path:
     """Where they are until `folder` is complete: the files of a folder of frames as they are, those of a film as JPEG."""
     copied = isinstance(video, FrameFolder)
     names = [path.name for path in video.paths] if copied else [f"{name}.jpg" for name in video.names]
-    unfinished = hidden(folder, {*names})
+    hidden = hide(folder, {*names})
     with progress_bar(len(names), "frames") as bar:
         for index, frame in enumerate(video.paths if copied else video.forwards()):
             if isinstance(frame, Path):
-                shutil.copyfile(frame, unfinished / names[index])
+                shutil.copyfile(frame, hidden / names[index])
             else:
                 quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
                 encoded = cv2.imencode(".jpg", frame.image[..., ::-1], quality)[1].tobytes()
-                write_new(unfinished / names[index], encoded)
+                write_new(hidden / names[index], encoded)
             bar.increment()
-    return unfinished
+    return hidden
 
 
-def hidden(folder: Path, names: set[str]) -> Path:
-    """A folder beside it, hidden until it is complete; an earlier try may have left some of the files `names` in it."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    refuse_foreign(unfinished, names)
-    unfinished.mkdir(parents=True, exist_ok=True)
-    return unfinished
+def unfinished(folder: Path) -> Path:
+    """Where the files of a folder are until all of them are there."""
+    return folder.with_name(f".{within_temporary(folder.name)}.unfinished")
+
+
+def hide(folder: Path, names: set[str]) -> Path:
+    """`unfinished(folder)`, made; an earlier try may have left some of the files `names` in it."""
+    hidden = unfinished(folder)
+    refuse_foreign(hidden, names)
+    hidden.mkdir(parents=True, exist_ok=True)
+    return hidden
 
 
 if __name__ == "__main__":
