@@ -325,12 +325,24 @@ def blend(one: Tensor, one_ids: list[int], other: Tensor, other_ids: list[int], 
     """Combine two passes over a frame: the mean of their probabilities, where `other` has the weight `share`.
 
     (N+1, H, W) with N ids and (M+1, H, W) with M ids, `share` from 0 to 1 -> probabilities of all ids, ascending, which
-    sum to 1.  An object that one pass has not met yet is taken from the other alone.  For videos with several given masks;
-    the paper has one direction only.
+    sum to 1.  An object that one pass has not met yet, or has lost (none of its pixels are the object's) while the other has
+    not, is taken from the other alone.  For videos with several given masks; the paper has one direction only.
     """
     ids = sorted({*one_ids, *other_ids})
+    in_one, in_other = _shown(one, one_ids), _shown(other, other_ids)
+    one, one_ids = _only(one, one_ids, {*one_ids} - (in_other - in_one))
+    other, other_ids = _only(other, other_ids, {*other_ids} - (in_one - in_other))
     one, other = _complete(one, one_ids, other, other_ids, ids), _complete(other, other_ids, one, one_ids, ids)
     return torch.lerp(one, other, share), ids
+
+
+def _shown(probabilities: Tensor, ids: list[int]) -> set[int]:
+    return {*labels_of(probabilities, ids).unique().tolist()} - {0}
+
+
+def _only(probabilities: Tensor, ids: list[int], kept: Collection[int]) -> tuple[Tensor, list[int]]:
+    rows = [row for row, i in enumerate(ids, start=1) if i in kept]
+    return probabilities[[0, *rows]], [ids[row - 1] for row in rows]
 
 
 def _complete(own: Tensor, own_ids: list[int], foreign: Tensor, foreign_ids: list[int], ids: list[int]) -> Tensor:

@@ -256,6 +256,17 @@ def test_a_pass_that_does_not_know_an_object_takes_the_others_word():
         assert found.sum().item() == pytest.approx(1, abs=1e-5)
 
 
+def test_an_object_that_one_pass_has_lost_is_the_others_unless_both_have():
+    one = torch.tensor([[0.99, 0.9], [0.005, 0.05], [0.005, 0.05]])[..., None]  # sees nothing
+    other = torch.tensor([[0.2, 0.9], [0.7, 0.05], [0.1, 0.05]])[..., None]  # sees object 1 in one of two pixels
+    for first, second, share in ((one, other, 0.1), (other, one, 0.9)):
+        found, _ = blend(first, [1, 2], second, [1, 2], share)
+        assert found.argmax(dim=0)[:, 0].tolist() == [1, 0]
+        torch.testing.assert_close(found.sum(dim=0), torch.ones(2, 1))
+    lost, _ = blend(one, [1, 2], one, [1, 2], 0.5)
+    torch.testing.assert_close(lost, one)
+
+
 def labels_in(folder: Path) -> list[np.ndarray]:
     return [read_label_map(path).labels for path in sorted(folder.iterdir(), key=lambda path: int(path.stem))]
 
