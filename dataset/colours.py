@@ -1,5 +1,7 @@
 """The colours of masks, as numbers 0xRRGGBB."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import ImageColor
 
@@ -50,6 +52,16 @@ def colour_name(code: int) -> str:
 
 def colour_distance(one: int, other: int) -> int:
     return max(abs((one >> shift & 255) - (other >> shift & 255)) for shift in (0, 8, 16))
+
+
+def first_near_pair(codes: Sequence[int], others: Sequence[int]) -> tuple[int, int] | None:
+    """The first colour with the first of the others that is nearly equal (`NEAR`), but not equal; `None` if there is none."""
+    one, other = np.array(codes, np.int64).reshape(-1, 1), np.array(others, np.int64)
+    near = one != other
+    for shift in (0, 8, 16):
+        near &= abs((one >> shift & 255) - (other >> shift & 255)) < NEAR
+    places = np.argwhere(near).tolist()
+    return (codes[places[0][0]], others[places[0][1]]) if places else None
 
 
 def red_and_blue_swapped(code: int) -> int:

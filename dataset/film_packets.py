@@ -41,6 +41,7 @@ class FilmPackets(NamedTuple):
     time_base: Fraction
     rate: Fraction  # nominal frames per second
     reorders: bool  # frames may be shown in another order than they are decoded
+    paletted: bool  # FFmpeg forgets the palette when it seeks
     pixel: Fraction  # a pixel's width divided by its height
     container: str  # FFmpeg's name of the kind of file
     cut: str | None  # why the file seems to end too early
@@ -112,6 +113,7 @@ def read_packets(path: Path) -> FilmPackets:
             time_base=stream.time_base or 1 / rate,
             rate=rate,
             reorders=stream.codec_context.has_b_frames,
+            paletted=stream.codec_context.pix_fmt == "pal8",
             pixel=pixel,
             container=kind,
             cut=cut,

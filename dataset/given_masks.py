@@ -254,7 +254,7 @@ def _read(sources: list[Source], reader: MaskReader, titles: dict[str, int]) -> 
         if not found:
             raise InputError(f"{sources[0].path}: expected an object, found none")
         return in_front(found), {number for number, mask in found.items() if not mask.any()}
-    if sources[0].path.parent.name == EACH_OBJECT:
+    if len(sources) == 1 and sources[0].path.parent.name == EACH_OBJECT:
         return reader.merge(object_files(sources[0].path))
     if len(sources) > 1:
         return reader.merge({source.path: number for number, source in enumerate(sources, start=1)})

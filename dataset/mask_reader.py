@@ -30,10 +30,11 @@ from dataset.colours import (
     colour_distance,
     colour_name,
     completed_palette,
+    first_near_pair,
     red_and_blue_swapped,
     says_more_than_indices,
 )
-from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, load_mask, object_files
+from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, Stored, in_front, load_mask, object_files
 from dataset.soft_edges import count_values, edge_values, replaced_by_nearest, rim_values, soft_edges_error
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
@@ -122,7 +123,10 @@ class MaskReader:
         """
         if Path(path).parent.name == EACH_OBJECT:
             return self.numbering.read(self.merge(object_files(Path(path)))[0], path)
-        values, palette, sure = load_mask(path)
+        return self._meaning(path, load_mask(path))
+
+    def _meaning(self, path: str | Path, stored: Stored) -> np.ndarray:
+        values, palette, sure = stored
         if palette is not None and self._goes_by_colour(values, palette, sure):
             values = palette[np.minimum(values, len(palette) - 1)]
         if self.union:
@@ -151,18 +155,35 @@ class MaskReader:
         """
         masks: dict[int, np.ndarray] = {}
         for path, number in files.items():
-            labels = MaskReader(background=self.background, soft=self.soft, hint=self.hint, note=self.note).read(path)
-            if len(found := set(np.flatnonzero(count_values(labels)).tolist()) - {0}) > 1:
-                raise InputError(f"{path}: expected a mask of one object, found {len(found)}")
-            if masks and labels.shape != (first := next(iter(masks.values()))).shape:
-                raise InputError(f"{path}: mask is {size_text(labels.shape)}, that of another object {size_text(first.shape)}")
-            masks[number] = labels != 0
+            mask = self._of_one_object(path)
+            if masks and mask.shape != (first := next(iter(masks.values()))).shape:
+                raise InputError(f"{path}: mask is {size_text(mask.shape)}, that of another object {size_text(first.shape)}")
+            masks[number] = mask
         labels = in_front(masks)
         shown, empty = count_values(labels), {number for number, mask in masks.items() if not mask.any()}
         for path, number in files.items():
             if number not in empty and not shown[number]:
                 raise InputError(f"{path}: expected masks of different objects, found one that the others cover")
         return labels, empty
+
+    def _of_one_object(self, path: Path) -> np.ndarray:
+        """A mask (H, W) bool of one object; raises `InputError` naming the file if it holds several."""
+        reader = MaskReader(background=self.background, soft=self.soft, hint=self.hint, note=self.note)
+        if path.parent.name == EACH_OBJECT:
+            labels = reader.read(path)
+        else:
+            stored = load_mask(path)
+            values, palette, _ = stored
+            if values.dtype == np.uint8 and palette is None and self.background is None:  # most often white on black
+                counts = count_values(values)
+                if counts[0] + counts[WHITE] == values.size:
+                    if counts[0]:
+                        refuse_background(path, values, {WHITE: WHITE}, None, hint=self.hint)
+                    return values == WHITE
+            labels = reader._meaning(path, stored)
+        if len(found := set(np.flatnonzero(count_values(labels)).tolist()) - {0}) > 1:
+            raise InputError(f"{path}: expected a mask of one object, found {len(found)}")
+        return labels != 0
 
     def _goes_by_colour(self, values: np.ndarray, palette: np.ndarray, sure: bool) -> bool:
         """Whether the colours of a palette say what the objects are, not the indices."""
@@ -293,14 +314,12 @@ class MaskReader:
             raise InputError(f"{path}: expected colours of the video's other masks, found {colour_name(new[0])}")
         if (count := len(self.ids | set(self.colours.values())) + len(new)) > MOST_OBJECTS:
             raise InputError(f"{path}: expected at most {MOST_OBJECTS} objects in all masks, found {count}")
-        for code in new:
-            for other in [background, *self.colours, *objects]:
-                if code != other and colour_distance(code, other) < NEAR:
-                    what = "the background" if other == background else "another object"
-                    raise InputError(
-                        f"{path}: expected one plain colour for each object, found {colour_name(code)} and "
-                        f"{colour_name(other)}, which is {what}; make them equal, or differ by {NEAR} or more"
-                    )
+        if pair := first_near_pair(new, [background, *self.colours, *objects]):
+            what = "the background" if pair[1] == background else "another object"
+            raise InputError(
+                f"{path}: expected one plain colour for each object, found {colour_name(pair[0])} and "
+                f"{colour_name(pair[1])}, which is {what}; make them equal, or differ by {NEAR} or more"
+            )
         start = max(self.ids | set(self.colours.values()), default=0)
         if self.own and new == objects:
             self._tell(f"{path}: shares no colour with the masks before it, so its objects are new ones")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
-from util.errors import InputError
+from util.errors import InputError, names_some
 from util.flags import float_between
 from util.guards import is_clutter
 from util.image_folder import IMAGE_SUFFIXES, in_order, list_frames, refuse_twins
@@ -78,7 +78,10 @@ def _matching(pattern: Path) -> list[Path]:
     if "%" in pattern.name:
         exact = re.compile(re.sub(r"%\d*d", r"-?\\d+", re.escape(pattern.name)))
         found = [name for name in found if exact.fullmatch(Path(name).name)]
-    return refuse_twins(in_order(path for path in map(Path, found) if path.suffix.lower() in IMAGE_SUFFIXES))
+    frames = [path for path in map(Path, found) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if len(folders := {path.parent for path in frames}) > 1:
+        raise InputError(f"{pattern}: expected the frames of one folder, found those of {names_some(map(str, folders))}")
+    return refuse_twins(in_order(frames))
 
 
 def videos_in(folder: Path, *, leave_out: Path | None = None) -> dict[str, Path]:

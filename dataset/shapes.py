@@ -73,6 +73,7 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
                 several.append(f"several '{category}' in {name}")
             title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
             mask = _segmentation(entry.get("segmentation"), _size(image["height"], image["width"]))
+            _refuse_outside(mask, entry.get("bbox"))
             masks[title] = masks[title] | mask if title in masks else mask
         if entries:
             result[name] = masks
@@ -126,9 +127,14 @@ def _labelme_shape(shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
         return (x - points[0, 0]) ** 2 + (y - points[0, 1]) ** 2 <= ((points[1] - points[0]) ** 2).sum()
     if kind == "mask":
         found = np.array(open_picture(io.BytesIO(base64.b64decode(shape["mask"]))).convert("L")) != 0
-        left, top = points.min(axis=0).round().astype(int)
+        (left, top), (right, bottom) = points.min(axis=0).round().astype(int), points.max(axis=0).round().astype(int)
+        box = (int(bottom - top + 1), int(right - left + 1))
+        if max(abs(a - b) for a, b in zip(found.shape, box, strict=True)) > 1:
+            raise InputError(f"expected a mask of {size_text(box)}, as its points, found {size_text(found.shape)}")
+        found = found[max(0, -top) : max(0, size[0] - top), max(0, -left) : max(0, size[1] - left)]
+        left, top = max(0, left), max(0, top)
         result = np.zeros(size, bool)
-        result[top : top + len(found), left : left + found.shape[1]] = found
+        result[top : top + found.shape[0], left : left + found.shape[1]] = found
         return result
     raise InputError(f"expected polygons, rectangles, circles or masks, found a {kind}, which has no area")
 
@@ -151,6 +157,18 @@ def _segmentation(found: Any, size: tuple[int, int]) -> np.ndarray:
 def _refuse_shares(points: np.ndarray) -> None:
     if points.max() <= 1:
         raise InputError("expected coordinates in pixels, found numbers from 0 to 1")
+
+
+def _refuse_outside(mask: np.ndarray, box: Any) -> None:
+    """Raise `InputError` if most of a mask (H, W) lies outside its box (x, y, width, height), as if rows were columns."""
+    if not box or min(box[2:]) <= 1 or not mask.any():
+        return
+    left, top = (max(0, math.floor(corner)) for corner in box[:2])
+    inside = mask[top : math.ceil(box[1] + box[3]), left : math.ceil(box[0] + box[2])]
+    if 2 * np.count_nonzero(inside) < np.count_nonzero(mask):
+        raise InputError(
+            f"expected masks within their bbox, found one mostly outside {shorten(box)}: do its runs go along rows?"
+        )
 
 
 def _not_empty(mask: np.ndarray) -> np.ndarray:

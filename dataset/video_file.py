@@ -22,7 +22,7 @@ from util.sixteen_bit import narrow_range
 
 UNSPECIFIED = 2  # FFmpeg's number for a colour space that the file does not state
 CHUNK = 16  # minimum number of frames decoded at once when reading backwards
-COUNTED_CHUNK = 256  # the same where frames are counted, which always begins at the first
+LONG_CHUNK = 256  # the same in films that are always decoded from the first frame on
 LOOKED_AT = 64  # number of frames that show whether times are those of display; in an AVI, all do
 
 
@@ -61,6 +61,7 @@ class VideoFile:
             self.stamps, time_base = list(range(len(packets.stamps))), 1 / packets.rate
         elif packets.reorders and self.stamps == stamps:  # an AVI states the order of the file, not that of display
             self.counted = self._is_out_of_order(None if packets.container == "avi" else LOOKED_AT)
+        self.seeks = not (self.counted or packets.paletted)
         first = next(self._decode(0), None) if packets.stamps else None
         if first is None:
             raise InputError(f"{path}: {packets.cut or 'expected a video'}, found no frame that can be decoded")
@@ -84,8 +85,8 @@ class VideoFile:
 
     def _chunks(self, keys: list[int]) -> list[int]:
         """The frames at which decoding starts when the film is read backwards; `keys` are the times of keyframes."""
-        if self.counted:
-            return list(range(0, len(self.stamps), COUNTED_CHUNK))
+        if not self.seeks:
+            return list(range(0, len(self.stamps), LONG_CHUNK))
         chunks = [0]
         for key in sorted(keys):
             index = max(0, bisect_right(self.stamps, key) - 1)
@@ -162,7 +163,7 @@ class VideoFile:
         count = 0
         with opened(self.path, self.stream) as (container, stream):
             stream.thread_type = "SLICE"  # with a thread for each frame, damaged ones are marked as such or not by chance
-            if start and not self.counted:  # seek a little earlier: some containers do not seek by presentation time
+            if start and self.seeks:  # a little earlier: some containers do not seek by presentation time
                 container.seek(self.stamps[max(0, start - CHUNK)], stream=stream)
             for packet in container.demux(stream):
                 for frame in _decoded(packet):

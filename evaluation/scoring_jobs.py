@@ -42,7 +42,7 @@ def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
         scored = frames[1:-1]
         paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), scored)
         objects = [1] if video.union else object_ids(first)
-        _warn_of_white(paths, objects)
+        _warn_of_objects(video, paths, objects)
         truth = [video.truth[frame] for frame in scored]
         jobs.append(ScoringJob(video.name, truth, paths, video.union, objects, video.reader))
     return jobs
@@ -73,7 +73,7 @@ def youtube_jobs(
             if frames:
                 name = f"{video.name}/{','.join(map(str, numbers))}"
                 paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), frames)
-                _warn_of_white(paths, list(meta[video.name]))
+                _warn_of_objects(video, paths, list(meta[video.name]))
                 truth = [video.truth[frame] for frame in frames]
                 jobs.append(ScoringJob(name, truth, paths, video.union, numbers, video.reader, when_seen))
     if not jobs:
@@ -92,11 +92,16 @@ def result_folder(results: Path, name: str, *, alone: bool) -> Path:
     return next((place for place in places if place.is_dir()), results / name)
 
 
-def _warn_of_white(results: Sequence[Path], objects: Sequence[int]) -> None:
-    """Warn if results do not tell the objects of their truth apart."""
-    if len(objects) > 1 and MaskReader.of(results, drawn=False, note=None).white:
-        numbers = ", ".join(map(str, objects))
+def _warn_of_objects(video: Any, results: Sequence[Path], objects: Sequence[int]) -> None:
+    """Warn if results do not tell the objects of their truth apart, or hold others, as the first that is not empty shows."""
+    if video.union:
+        return
+    reader = MaskReader.of(results, drawn=False, note=None, colours=video.reader.colours)
+    numbers = ", ".join(map(str, objects))
+    if reader.white and len(objects) > 1:
         warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
+    elif not reader.own and (others := sorted(reader.ids - {*objects})):
+        warn(f"{results[0].parent}: results hold object {others[0]}, but the truth has only {numbers}")
 
 
 def _existing(folder: Path, frames: Sequence[str]) -> list[Path]:

@@ -104,7 +104,7 @@ def test_sound_with_a_cover_is_no_film(tmp_path):
     + [("mpeg2video", name) for name in ("film.mpg", "film.avi")],
 )
 def test_frames_come_in_the_order_of_display_also_from_files_that_do_not_state_it(codec, name, tmp_path, monkeypatch):
-    monkeypatch.setattr("dataset.video_file.COUNTED_CHUNK", 7)
+    monkeypatch.setattr("dataset.video_file.LONG_CHUNK", 7)
     path = tmp_path / name
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
@@ -221,6 +221,27 @@ def test_an_archive_is_no_film(tmp_path):
         archive.writestr("frames/0.jpg", b"")
     with pytest.raises(InputError, match=r"frames.zip: cannot read this video \(it is an archive; unpack it first\)"):
         open_video(tmp_path / "frames.zip")
+
+
+def test_a_paletted_film_keeps_its_palette_also_backwards(tmp_path):
+    colours = np.zeros((256, 4), np.uint8)
+    colours[:, 0], colours[:, 2], colours[:, 3] = np.arange(256), 255 - np.arange(256), 255  # blue, green, red, opacity
+    with av.open(str(tmp_path / "film.avi"), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "pal8"
+        for t in range(36):
+            frame = av.VideoFrame(SIZE[1], SIZE[0], "pal8")
+            frame.planes[0].update(bytes([7 * t]) * frame.planes[0].buffer_size)
+            frame.planes[1].update(colours.tobytes())
+            frame.pts, frame.time_base = t, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video = open_video(tmp_path / "film.avi")
+    assert [tuple(frame.image[5, 5].tolist()) for frame in video.backwards(35)][::-1] == [
+        (255 - 7 * t, 0, 7 * t) for t in range(36)
+    ]
+    assert video.frame(30)[5, 5].tolist() == [45, 0, 210]
 
 
 def test_frames_with_equal_times_are_all_taken(tmp_path):

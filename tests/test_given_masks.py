@@ -108,6 +108,16 @@ def test_several_files_for_a_frame_are_one_object_each(drawn):
         found_in(f"0:{drawn / 'white.png'}", f"0:{drawn / 'two_numbered.png'}")
 
 
+def test_two_folders_of_one_file_for_each_object_are_not_one(drawn):
+    for name in ("a", "b"):
+        for number, mask in ((1, "white.png"), (2, "second.png")):
+            (drawn / name / str(number)).mkdir(parents=True)
+            (drawn / name / str(number) / "00001.png").write_bytes((drawn / mask).read_bytes())
+    assert found_in(drawn / "a") == {0: [1, 2]}
+    with pytest.raises(InputError, match="expected a mask of one object, found 2"):
+        found_in(drawn / "a", drawn / "b")
+
+
 def test_a_mask_is_for_the_frame_of_its_name_and_never_for_another(drawn, capsys):
     for name, like in (("00007.png", "white.png"), ("00001.png", "second.png"), ("7.png", "white.png")):
         (drawn / name).write_bytes((drawn / like).read_bytes())
@@ -231,6 +241,7 @@ READ = [
     ("polygons", coco(annotation(ONE) | {"segmentation": [BOX]}), {4: [1]}),
     ("a flat polygon", coco(annotation(ONE) | {"segmentation": BOX}), {4: [1]}),
     ("two of a kind", coco(annotation(ONE), annotation(SECOND)), {4: [1, 2]}),
+    ("with its box", coco(annotation(ONE, bbox=[4.2, 4.2, 15.5, 15.5])), {4: [1]}),
     ("tracks", coco(annotation(SECOND, track_id=8), annotation(ONE, attributes={"track_id": 3})), {4: [1, 2]}),
     ("frames", coco(annotation(ONE), annotation(ONE, image_id=2), images=("00005.jpg", "00009.jpg")), {4: [1], 8: [1]}),
     ("SA-1B", {"image": {"file_name": "00005.jpg", "height": 48, "width": 64}, "annotations": [{**annotation(ONE)}]}, None),
@@ -287,6 +298,14 @@ REFUSED = [
     (labelme(shape()) | {"imageHeight": 10**9}, "expected the size of a picture"),
     (labelme(shape(kind="mask", points=[[4, 4], [19, 19]], mask="bm8=")), "expected COCO or labelme JSON"),
     (labelme(shape()) | {"imageHeight": 24}, "mask is 24x64, its frame is 48x64"),
+    (
+        labelme(shape(kind="mask", points=[[4, 4], [29, 29]], mask=png_of(np.ones((16, 16))))),
+        "a mask of 26x26, as its points, found 16x16",
+    ),
+    (
+        coco(annotation(ONE, bbox=[4, 4, 16, 16]) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE.T)}}),
+        "within their bbox, found one mostly outside",
+    ),
 ]
 
 
@@ -295,6 +314,18 @@ def test_json_that_does_not_say_which_mask_is_whose_is_refused(content, message,
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=rf"a.json: .*{message}"):
         found_in(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("corner", [(-6, -3), (60, 40)])
+def test_a_labelme_mask_that_leaves_the_frame_is_cut_at_its_border(corner, tmp_path):
+    drawn = np.random.default_rng(0).random((12, 10)) > 0.5
+    whole = np.zeros((SIZE[0] + 24, SIZE[1] + 24), bool)
+    left, top = corner
+    whole[12 + top : 24 + top, 12 + left : 22 + left] = drawn
+    content = labelme(shape(kind="mask", points=[corner, [left + 9, top + 11]], mask=png_of(drawn)))
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (mask,) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE).values()
+    assert np.array_equal(mask.labels, whole[12:-12, 12:-12])
 
 
 def test_pictures_and_json_are_not_mixed_and_labels_are_objects_in_all_files(tmp_path):

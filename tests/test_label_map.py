@@ -10,7 +10,7 @@ import pytest
 from films import SIZE, square
 from PIL import Image, ImageColor, ImageDraw
 
-from dataset.colours import parse_colour
+from dataset.colours import NEAR, colour_distance, first_near_pair, parse_colour
 from dataset.mask_files import list_masks, mask_size
 from dataset.mask_reader import MaskReader
 from dataset.soft_edges import count_values, rim_values
@@ -240,6 +240,37 @@ UNSURE = [
 def test_what_could_be_another_object_is_refused_with_both_named(files, message, read):
     with pytest.raises(InputError, match=rf"{len(files) - 1}.png: .*{message}"):
         read(*files)
+
+
+def test_nearly_equal_colours_are_found_as_in_a_comparison_of_each_pair():
+    codes = np.random.default_rng(3).integers(0, 1 << 24, 200).tolist()
+    others = [code + 0x0F000F for code in codes[150::7] if code & 0xFF00FF < 0xF000F0] + codes
+
+    def slowly(ones: list[int]) -> tuple[int, int] | None:
+        pairs = ((one, other) for one in ones for other in others if one != other)
+        return next((pair for pair in pairs if colour_distance(*pair) < NEAR), None)
+
+    found = [first_near_pair(codes[start:], others) for start in range(0, 200, 20)]
+    assert found == [slowly(codes[start:]) for start in range(0, 200, 20)]
+    assert any(found)
+    assert first_near_pair([], others) is None
+    assert first_near_pair(codes[:1], codes[:1]) is None
+
+
+@pytest.mark.parametrize("values", [255 * ONE, 0 * ONE, 0 * ONE + 255, 255 - 255 * ONE, 9 * ONE, 255 * (TWO > 0)])
+def test_a_file_of_one_object_is_read_like_a_video_of_it(values, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(values.astype(np.uint8)).save(path)
+
+    def outcome(read) -> np.ndarray | str:
+        try:
+            return read()
+        except InputError as error:
+            return str(error)
+
+    expected = outcome(lambda: MaskReader().read(path) > 0)
+    found = outcome(lambda: MaskReader().merge({path: 7})[0])
+    assert found == expected if isinstance(expected, str) else np.array_equal(found, 7 * expected)
 
 
 def png(path: Path, values: np.ndarray, bits: int) -> Path:

@@ -85,12 +85,13 @@ def test_16_bit_frames_that_use_little_of_their_range_are_scaled_alike(channels,
         assert np.abs(video.frame(t)[..., 0] - expected).max() <= 1
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
 @pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_photographs_are_turned_upright_with_a_note(orientation, tmp_path):
+def test_photographs_are_turned_upright_with_a_note(orientation, suffix, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     for t in range(2):
-        Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg", exif=exif, quality=95)
+        Image.fromarray(picture(t)).save(tmp_path / f"{t}.{suffix}", exif=exif, quality=95)
     video = open_video(tmp_path)
     expected = np.rot90(picture(1), {3: 2, 6: -1, 8: 1}[orientation])
     assert video.size == expected.shape[:2]
@@ -116,6 +117,10 @@ def test_several_videos_are_answered_with_the_right_command(tmp_path):
     tmp_path.mkdir(parents=True)
     for t in range(3):
         Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg")
+    (other := tmp_path.parent / "other").mkdir()
+    Image.fromarray(picture(3)).save(other / "3.jpg")
+    with pytest.raises(InputError, match=rf"\*.jpg: expected the frames of one folder, found those of {tmp_path}, {other}$"):
+        open_video(tmp_path.parent / "*" / "*.jpg")
     with pytest.raises(InputError, match=r"expected one .*, found 2: a.mp4, b.mp4, ...; run the command for each of them$"):
         one_video(["a.mp4", "b.mp4"])
     with pytest.raises(InputError, match=rf"found 2: .*; quote it, '{tmp_path}/\*.jpg'$"):

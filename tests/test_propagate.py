@@ -190,7 +190,8 @@ def test_the_memory_is_never_larger_than_estimated(video, light_network, monkeyp
 
         propagation = Propagation(video, masks, maker, span=range(3, 9))
         heard = []
-        monkeypatch.setattr("evaluation.propagate.refuse_too_large", lambda *_, claims, heard=heard, **video: heard.append(video))
+        check = "evaluation.propagate.refuse_too_large"
+        monkeypatch.setattr(check, lambda *_, claims, heard=heard, **video: heard.append(video))
         propagation.refuse_if_too_large()
         assert heard == [{"objects": 1, "frames": 6 + 3, "given": 5}]
         run(propagation)

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from util.errors import InputError
 from util.files import open_file
-from util.orientation import orientation_of, upright, upright_size
+from util.orientation import is_turned, upright, upright_size
 from util.sixteen_bit import NARROW, WHOLE_RANGE, Levels, as_8_bits, deep_as_8_bits, deep_colours, is_deep_grey, range_of
 
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
@@ -104,9 +104,7 @@ def read_header(path: str | Path) -> Header:
         depth = str(tiles[0][3]) if tiles else ""
         file = {"MPO": "JPEG"}.get(str(image.format), str(image.format))
         picture = KINDS.get(image.mode, "grey" if image.mode[0] in "LIF" else "colour")
-        return Header(
-            upright_size(image), f"{picture} {file}", ";16" in depth or is_deep_grey(image), orientation_of(image) != 1
-        )
+        return Header(upright_size(image), f"{picture} {file}", ";16" in depth or is_deep_grey(image), is_turned(image))
 
 
 def refuse_lossy(image: Image.Image) -> None:

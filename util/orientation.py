@@ -3,7 +3,7 @@
 import contextlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 ORIENTATION, TURNED = 0x0112, "turned"  # EXIF's tag, and where an image says which was applied
 SIDEWAYS = 5  # the first orientation that exchanges height and width
@@ -26,6 +26,13 @@ def orientation_of(image: Image.Image) -> int:
         found = Image.Image.getexif(image).get(ORIENTATION, 1)  # not PNG's own method, which decodes the picture
         return found if found in range(1, 9) else 1
     return 1
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet will be turned, by `upright` or by Pillow."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2.get(ORIENTATION, 1) in range(2, 9)
+    return orientation_of(image) != 1
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
