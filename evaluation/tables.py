@@ -67,12 +67,16 @@ def report(folder: str | Path, name: str, title: str, rows: Sequence[Row], figur
     """Write `<name>.json` (title, rows, and `more`) and `<name>.png`, and print the rows as a table."""
     folder = Path(folder)
     if figure is not None:
-        encoded = io.BytesIO()
-        figure.savefig(encoded, format="png", dpi=110)
-        write_atomically(folder / f"{name}.png", lambda file: file.write(encoded.getbuffer()))
+        save_figure(folder / f"{name}.png", figure)
     write_json(folder / f"{name}.json", {"title": title, "rows": list(rows), **more})
     print(f"{title}\n\n{markdown(rows)}\n")
     print("\n".join(f"{path}" for path in (folder / f"{name}.png", folder / f"{name}.json") if path.is_file()))
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png", dpi=110)
+    write_atomically(path, lambda file: file.write(encoded.getbuffer()))
 
 
 def markdown(rows: Sequence[Row]) -> str:
