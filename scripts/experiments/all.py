@@ -86,11 +86,11 @@ class Experiments:
                 if "networks" in arguments.parts:
                     networks.train(arguments, self.trained, seed)
                 self.scores(seed)
+                if seed == seeds[-1]:
+                    self.ensemble(seeds)
+                    self.figures()
                 self.write_page()
                 bar.increment()
-        self.ensemble(seeds)
-        self.figures()
-        self.write_page()
 
     def light(self) -> None:
         """What one network can show: Tables 9 and 10, and k."""
