@@ -6,9 +6,8 @@
 # network is scored on DAVIS 2016's validation set if DAVIS_2016 names it.  Networks go to SAVES, made-up videos to CLIPS.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
-STATIC_ROOT=${STATIC_ROOT:-../data/static} DAVIS_ROOT=${DAVIS_ROOT:-../data/DAVIS/2016_train}
-OWN_ROOT=${OWN_ROOT:-none} YV_ROOT=${YV_ROOT:-none} DAVIS_2016=${DAVIS_2016:-}
-SAVES=${SAVES:-saves/small} CLIPS=${CLIPS:-$SAVES/clips} OUT=${OUT:-out}
+SAVES=${SAVES:-saves/small} CLIPS=${CLIPS:-$SAVES/clips} OUT=${OUT:-out} DAVIS_2016=${DAVIS_2016:-}
+source scripts/small_data.sh
 ITERATIONS_0=${ITERATIONS_0:-1200} ITERATIONS_3=${ITERATIONS_3:-4000} ITERATIONS_LARGE=${ITERATIONS_LARGE:-3400}
 AMP=${AMP:-}    # bfloat16 where the processor has it
 
@@ -18,12 +17,6 @@ train() {
         --optimizer adamw --lr 2e-4 --encoder_lr 1e-4 --schedule cosine --clip_grad 5 -b 4 \
         --num_workers 1 --save_every 100 --image_every 250 ${AMP:+--amp_dtype "$AMP"} "$@"
 }
-# objects cut out of the photographs, in front of other photographs and of the videos
-python scripts/data/make_clips.py "$CLIPS" --static_root "$STATIC_ROOT" --davis_root "$DAVIS_ROOT" --clips 200
-videos=() mix=(DAVIS=27 BL30K=1)
-[ "$OWN_ROOT" = none ] || { videos+=("$OWN_ROOT"); mix+=("$(basename "$(realpath "$OWN_ROOT")")=50"); }
-[ "$YV_ROOT" = none ] || mix+=(YouTube-VOS=30)
-videos+=("$CLIPS/BL30K")
 
 train_on_videos() {
     train --stage 3 --crop 256 --bootstrap_start 500 --bootstrap_end 2000 --ema 0.998 \

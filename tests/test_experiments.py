@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from PIL import Image
 
 from evaluation import tables
 from model import save_network
-from scripts.experiments import affinity, common, compare, correspondences, regions, timing
+from model.checkpoint import digest
+from scripts.experiments import affinity, claims, common, correspondences, costs, networks, regions, timing
+from scripts.experiments import all as everything
+from scripts.experiments.variants import VARIANTS
 from util.errors import InputError
 
 TINY = ("--size", 48, "--device", "cpu")
@@ -48,22 +52,18 @@ def found_in(folder, name: str) -> list[dict]:
     ],
 )
 def test_operations_and_sizes_are_those_of_the_papers_table_2(kind, channels, giga, mega):
-    row = compare.costs(kind, channels, 10)
+    row = costs.costs(kind, channels, 10)
     assert row["GFLOP, the paper's count"] == pytest.approx(giga, abs=0.005)
     assert row["keys, MB"] == pytest.approx(mega, abs=0.005)
     width = channels + (kind == "l2")  # of the one matrix product
     assert row["GFLOP here"] == pytest.approx(2 * 10 * 1620**2 * width / 2**30)
 
 
-def test_networks_are_compared(tiny_davis, light_file, stm_file, tmp_path):
-    flags = ["--model", light_file, stm_file, "--davis_path", tiny_davis, *TINY, "--output", tmp_path]
-    assert experiment("compare", *flags) == 0
-    rows = found_in(tmp_path, "compare")
-    assert [row["network"] for row in rows] == ["light", "stm"]
-    assert all(0 <= row["J&F"] <= 100 and row["frames/s"] > 0 for row in rows)
-    assert rows[0]["J&F"] == pytest.approx((rows[0]["J"] + rows[0]["F"]) / 2)
-    assert experiment("compare", *flags) == 0  # finished before
-    assert found_in(tmp_path, "compare") == rows
+def test_the_table_of_operations_needs_no_data(tmp_path):
+    assert experiment("costs", "--output", tmp_path, "--memory", 1) == 0
+    assert [(row["similarity"], row["Ck"]) for row in found_in(tmp_path, "costs")][:3] == [
+        (k, 128) for k in ("dot", "cosine", "l2")
+    ]
 
 
 # Tables 1, 8 and 9
@@ -76,14 +76,40 @@ def test_sizes_are_compared(tiny_davis, light_file, tmp_path):
     assert Image.open(tmp_path / "sizes.png").width > 300
 
 
-def test_schedules_are_compared(tiny_davis, stm_file, tmp_path):
+def test_networks_and_schedules_are_compared(tiny_davis, light_file, stm_file, tmp_path):
     flags = ["--davis_path", tiny_davis, *TINY, "--every", 2, 3, "--output", tmp_path]
-    assert experiment("schedules", "--model", stm_file, *flags) == 0
+    assert experiment("schedules", "--model", stm_file, light_file, *flags) == 0
     rows = found_in(tmp_path, "schedules")
-    assert [(row["every"], row["last"]) for row in rows] == [(2, True), (2, False), (3, True), (3, False)]
+    runs = [(2, True), (2, False), (3, True), (3, False)]
+    expected = [(name, *run) for name in ("stm", "light") for run in runs]
+    assert [(row["network"], row["every"], row["last"]) for row in rows] == expected
+    assert all(0 <= row["J&F"] <= 100 and row["frames/s"] > 0 for row in rows)
+    assert rows[0]["J&F"] == pytest.approx((rows[0]["J"] + rows[0]["F"]) / 2)
+    assert rows[0]["sha256"] == digest(stm_file) != rows[-1]["sha256"]
     record = json.loads((tmp_path / "stm/every_3_last/run.json").read_text())["settings"]
     assert (record["memory_every"], record["include_last"]) == (3, True)
     assert Image.open(tmp_path / "schedules.png").width > 300
+    assert experiment("schedules", "--model", stm_file, light_file, *flags) == 0  # finished before
+    assert found_in(tmp_path, "schedules") == rows
+
+
+def test_a_network_is_read_in_several_ways_and_several_together(tiny_davis, light_file, tmp_path):
+    flags = ["--davis_path", tiny_davis, *TINY]
+    assert experiment("variants", "--model", light_file, *flags, "--output", tmp_path / "a") == 0
+    assert {row["variant"] for row in found_in(tmp_path / "a", "variants")} == {*VARIANTS}
+
+    def settings(name: str) -> dict:
+        return json.loads((tmp_path / name / "run.json").read_text())["settings"]
+
+    everything_on = settings("a/sizes_flip_kernel")
+    assert (everything_on["sizes"], everything_on["flip"], everything_on["kernel"]) == ([48, 60], True, "all")
+    assert [settings(f"a/{name}")["top_k"] for name in ("top_10", "all")] == [10, None]
+    other = tmp_path / "other.pth"
+    save_network(build_light_network(), other)
+    assert experiment("variants", "--model", light_file, other, *flags, "--output", tmp_path / "b") == 0
+    (row,) = found_in(tmp_path / "b", "variants")
+    assert row["variant"] == "ensemble of 2"
+    assert settings("b/ensemble_of_2")["model"] == row["sha256"] == f"{digest(light_file)} {digest(other)}"
 
 
 # Figure 4
@@ -246,31 +272,129 @@ def test_networks_of_one_name_are_told_apart(tmp_path):
         common.labels_of(["a/x.pth", "a/x.pth"])
 
 
+# The claims
+
+
+def claim(better: list[float], other: list[float], column: str = "J&F", **how: bool) -> dict:
+    sides = [{"name": name, "paper": None, "ours": ours, "files": {}} for name, ours in (("a", better), ("b", other))]
+    return {"column": column, "less": False, "enough": False, "sides": sides, **how}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (claim([], [50]), "not run"),
+        (claim([56], [50]), "supported"),  # one run: five points
+        (claim([54], [50]), "cannot be decided here (1 run: gains 4.0, must exceed 5.0)"),
+        (claim([40, 44], [50, 50]), "not supported"),
+        (claim([50], [56], less=True), "supported"),
+        (claim([52, 53, 54], [49, 50, 51]), "supported"),  # both deviations are 1, so that 3 is more than twice as much
+        (claim([51, 52, 53], [49, 50, 51]), "cannot be decided here (3 runs: gains 2.0, must exceed 2.0)"),
+        (claim([49, 50, 51], [52, 53, 54]), "not supported"),
+        (claim([50, 50, 50], [40, 60, 50]), "cannot be decided here (3 runs: gains 0.0, must exceed 14.1)"),
+        (claim([49, 50, 51], [50, 51, 52], enough=True), "supported"),  # a loss of five would have been seen
+        (claim([49], [50], enough=True), "cannot be decided here (1 run: gains -1.0, must exceed 5.0)"),
+        (claim([49, 50, 51], [53, 54, 55], enough=True), "not supported"),
+        (claim([100.0], [94.0], "frames/s"), "supported"),  # six percent of the larger
+        (claim([2.0], [2.08], "decoder", less=True), "cannot be decided here (1 run: gains 3.8 %, must exceed 5.0 %)"),
+    ],
+)
+def test_a_verdict_follows_from_the_difference_and_the_spread(found, expected):
+    assert claims.verdict(found) == expected
+
+
+def test_the_documented_claims_are_those_of_the_code_and_their_table_is_made_from_the_results():
+    results = json.loads(claims.DOCUMENTED.read_text())
+    assert [one["id"] for one in results["claims"]] == list(claims.CLAIMS)
+    for one, (name, coded) in zip(results["claims"], claims.CLAIMS.items(), strict=True):
+        assert [side["paper"] for side in one["sides"]] == [coded.better.paper, coded.other.paper], name
+        assert one["claim"] == coded.text
+    text = claims.DOCUMENT.read_text().split(claims.START)[1].split(claims.END)[0]
+    assert text == tables.markdown(claims.table(results)) + "\n"
+
+
+def test_values_are_means_over_data_sets_and_one_for_each_seed(tmp_path):
+    tables_of = []
+    for seed in (0, 1):
+        paths = [f"seed{seed}/{year}.json" for year in (2016, 2017)]
+        for path, add in zip(paths, (0, 10), strict=True):
+            rows = [
+                {"network": name, "every": 5, "last": False, "J&F": base + add + seed, "file": name, "sha256": "0"}
+                for name, base in (("l2_64_s3", 60.0), ("dot_64_s3", 40.0))
+            ]
+            if (seed, add) != (1, 10):
+                tables.write_json(tmp_path / path, {"rows": rows})
+        tables_of.append(paths)
+    grade = {"settings": {"grade": "real"}, "tables": {"schedules": tables_of}, "commands": {"schedules": ["python x"]}}
+    tables.write_json(tmp_path / "grade.json", grade)
+    first = claims.collect(tmp_path)["claims"][0]
+    assert [side["ours"] for side in first["sides"]] == [[65.0], [45.0]]  # the other seed lacks a data set
+    assert first["sides"][0]["files"] == {"l2_64_s3": "0"}
+    assert first["commands"] == {"schedules": ["python x"]}
+    tables.write_json(tmp_path / "seed1/2017.json", {"rows": rows})
+    first = claims.collect(tmp_path)["claims"][0]
+    assert first["sides"][0]["ours"] == [65.0, 66.0]
+    tables.write_json(tmp_path / "grade.json", grade | {"settings": {"grade": "quick"}})
+    assert experiment("claims", tmp_path, "--docs") == 2  # such results show nothing
+
+
+@pytest.fixture
+def little_data(tiny_davis, demo_data, tmp_path) -> list[object]:
+    """Flags for one video that is trained on and scored."""
+    davis = tmp_path / "DAVIS"
+    shutil.copytree(tiny_davis, davis)
+    (davis / "ImageSets/2017/train.txt").write_text((davis / "ImageSets/2017/val.txt").read_text())
+    roots = ["--static_root", demo_data / "static", "--davis_root", davis, "--davis_2017", davis]
+    return [*roots, "--iterations", 1, 1, "--crop", 48, "--size", 48, "--device", "cpu", "--no_pretrained"]
+
+
+def test_the_real_grade_says_how_long_it_takes_and_goes_on_where_it_was(little_data, tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run(words: list[str]) -> None:
+        name = words[1] if words[0] == "-m" else Path(words[0]).stem
+        ran.append(name.removeprefix("scripts.experiments."))
+        assert run_script(name, *words[2 if words[0] == "-m" else 1 :]) in (0, None)
+
+    for module in (networks, everything):
+        monkeypatch.setattr(module, "run_python", run)
+    monkeypatch.setattr(networks, "MEASURED", 1)
+    monkeypatch.setitem(networks.SHORT, "num_workers", 0)
+    out = tmp_path / "out"
+    flags = [out, *little_data, "--only", "l2_64", "main", "--parts", "networks", "schedules"]
+    assert experiment("all", *flags) == 0
+    assert ran == ["train"] * (4 + 3) + ["schedules", "claims", "page"]  # two trials of each stage, and two networks
+    assert "training: 3 runs left, about" in capsys.readouterr().out
+    assert {path.stem for path in out.glob("networks/seed0/*.pth")} == {"l2_64_s0", "l2_64_s3", "main_s3"}
+    (found,) = (one for one in json.loads((out / "results.json").read_text())["claims"] if one["id"] == "both-stage3")
+    assert all(0 <= side["ours"][0] <= 100 for side in found["sides"])
+    (file,) = found["sides"][0]["files"]
+    assert file == str(out / "networks/seed0/l2_64_s3.pth")
+    text = (out / "index.html").read_text()
+    assert "trained for 1 iterations on photographs" in text
+    assert "numbers mean nothing" not in text
+    assert "claims_table_7.png" in text
+    ran.clear()
+    assert experiment("all", *flags, "--parts", "networks") == 0
+    assert ran == ["claims", "page"]  # all networks are there
+    assert experiment("all", *flags, "--crop", 64) == 2
+    assert "other recipe" in capsys.readouterr().err
+    assert experiment("networks", "--output", out / "networks", "--crop", 64) == 2
+    assert experiment("all", out) == 2  # nothing to score on
+
+
 @pytest.mark.slow
-def test_everything_runs_on_little_data_and_leaves_a_page(tiny_davis, demo_data, tmp_path, capfd):
-    data = tmp_path / "data"
-    (data / "DAVIS").mkdir(parents=True)
-    (data / "static").symlink_to(demo_data / "static")
-    shutil.copytree(tiny_davis, data / "DAVIS/2017")
-    train = data / "DAVIS/2017/ImageSets/2017/train.txt"
-    train.write_text((data / "DAVIS/2017/ImageSets/2017/val.txt").read_text())
-    flags = ["--data", data, "--iterations", 1, "--crop", 48, "--size", 48, "--device", "cpu"]
-    assert experiment("all", tmp_path / "out", *flags) == 0, capfd.readouterr().err
+def test_everything_runs_on_little_data_and_leaves_a_page(little_data, tmp_path, capfd):
+    assert experiment("all", tmp_path / "out", "--quick", *little_data, "--seeds", 0, 1, 2) == 0, capfd.readouterr().err
     text = (tmp_path / "out/index.html").read_text()
-    for table in (
-        "table_2",
-        "table_7",
-        "table_8",
-        "table_9",
-        "affinity",
-        "correspondences",
-        "timing",
-        "regions",
-        "rounds",
-        "figure_7",
-    ):
+    assert "numbers mean nothing" in text
+    for table in ("schedules", "variants", "affinity", "correspondences", "timing", "regions", "costs", "rounds", "figure_7"):
         assert table in text
-    assert len(list((tmp_path / "out/networks").glob("*.pth"))) == 11
+    assert len(list((tmp_path / "out/networks").glob("seed*/*.pth"))) == 3 * 25
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    runs = {one["id"]: [len(side["ours"]) for side in one["sides"]] for one in results["claims"]}
+    assert runs.pop("ensemble") == [1, 3]
+    assert {tuple(lengths) for lengths in runs.values()} == {(3, 3), (1, 1)}
 
 
 @pytest.mark.parametrize("rows", [3, [3], {"a": 1}, "text"])

@@ -140,9 +140,10 @@ def test_the_commands_of_the_experiments_run_one_after_the_other(beside_data, mo
     (beside_data.parent / "YouTube2018").symlink_to("YouTube")
     tiny = {
         "train": ["--crop", "48", "-i", "1", "-b", "1", "--num_workers", "0", "--no_pretrained", "--device", "cpu"],
-        "scripts.experiments.networks": ["--crop", "48", "--iterations", "1", "--batch_size", "1", "--no_pretrained"]
-        + ["--only", "l2_64_s0", "l2_64_s3"],
+        "scripts.experiments.networks": ["--crop", "48", "--iterations", "1", "1", "--batch_size", "1", "--no_pretrained"]
+        + ["--only", "l2_64", "--seeds", "0"],
         "scripts.experiments.regions": [],
+        "scripts.experiments.costs": [],
         "show_results": [],
         "report": [],
     }

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def use_threads(count: int | None) -> None:
         count = min(torch.get_num_threads(), available_cores())
     if count is not None:
         torch.set_num_threads(count)
+
+
+def processor_name() -> str:
+    """The CPU's name as Linux gives it, elsewhere as Python does."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def available_cores() -> int:

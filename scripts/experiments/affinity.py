@@ -22,7 +22,15 @@ from evaluation.tables import grey, over_videos, report
 from model import STCN, MemoryBank, VideoSegmenter
 from model.similarity import affinity, similarity
 from model.stm import ObjectBanks
-from scripts.experiments.common import add_memory_flags, experiment_parser, labels_of, network_of, settings_of, videos_of
+from scripts.experiments.common import (
+    add_memory_flags,
+    experiment_parser,
+    file_of,
+    labels_of,
+    network_of,
+    settings_of,
+    videos_of,
+)
 from util.errors import one_line_errors
 
 BINS = 10_000  # of weights from 0 to 1
@@ -75,7 +83,8 @@ def main() -> None:
         for part in (f"top {arguments.top}", "all"):
             counts = np.sum([video["top" if part != "all" else "all"] for video in found.values()], axis=0)
             curves[f"{label}, {part}"] = curve(counts)
-            rows.append({"network": label, "similarity": network.config.similarity, "reads": part, **figures(counts)})
+            row = {"network": label, "similarity": network.config.similarity, "reads": part}
+            rows.append({**row, **figures(counts), **file_of(model)})
     title = "Figure 4: the largest weight that memory nodes ever give"
     report(folder, "affinity", title, rows, draw(curves), curves={name: line[::100].tolist() for name, line in curves.items()})
 

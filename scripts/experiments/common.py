@@ -1,7 +1,10 @@
 """What the experiments share: flags, the data set, networks, scores."""
 
 import argparse
-from collections.abc import Sequence
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from util.flags import DefaultsFormatter, Parser, first_line, int_between, posit
 from util.guards import path_in
 
 LIGHT = "saves/stcn_light.pth"
+ROOT = Path(__file__).parents[2]
 
 
 def experiment_parser(name: str, doc: str | None, *, data: bool = True) -> argparse.ArgumentParser:
@@ -67,6 +71,19 @@ def network_of(path: str, arguments: argparse.Namespace) -> STCN:
     return load_for_inference(path, device_of(arguments.device))
 
 
+def run_python(words: Sequence[str]) -> None:
+    """Run a command, the words behind `python`; raises `InputError` if it fails."""
+    print(f"--- {shlex.join(['python', *words])}", flush=True)
+    script = [] if words[0] == "-m" else [str(ROOT / words[0])]  # else a module
+    if subprocess.run([sys.executable, *script, *words[len(script) :]]).returncode != 0:
+        raise InputError(f"{shlex.join(['python', *words])}: failed")
+
+
+def file_of(model: str) -> Row:
+    """Which network a row of figures is of."""
+    return {"file": model, "sha256": digest(model)}
+
+
 def labels_of(models: Sequence[str]) -> dict[str, str]:
     """For each checkpoint a short name, with which files can be called: its own, and its folder's where that is not enough.
 
@@ -92,10 +109,19 @@ def draw_curve(axes: Axes, rows: Sequence[Row], number: str, **look: Any) -> Non
         axes.annotate(str(row[number]), point, textcoords="offset points", xytext=(6, 5))
 
 
-def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Namespace, **options: Any) -> Row:
+def score(
+    models: Sequence[str],
+    videos: list[Video],
+    folder: Path,
+    arguments: argparse.Namespace,
+    *,
+    views: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Row:
     """Segment the videos into `folder`, as eval_davis.py does: J&F, J and F in percent, and frames per second of processing.
 
-    `options` are those of `VideoSegmenter`.  Goes on after a stop; the speed is then that of the part since.
+    `options` are those of `VideoSegmenter`, `views` those of `run_benchmark`.  Goes on after a stop; the speed is then that
+    of the part since.
     """
     root = Path(arguments.output)
     folder = path_in(root, *folder.relative_to(root).parts, source=root)  # through no link out of --output
@@ -105,13 +131,14 @@ def score(model: str, videos: list[Video], folder: Path, arguments: argparse.Nam
         videos,
         results,
         {"year": arguments.year},
-        models=[model],
+        models=models,
         segmenter={"size": arguments.size, **options},
         network={},
         amp="off",
         device=arguments.device,
         threads=arguments.threads,
         overwrite=arguments.overwrite,
+        **(views or {}),
     )
     if summary is None or summary.failures:
         raise InputError(f"{folder}: {summary.failures[0] if summary else 'not finished'}")

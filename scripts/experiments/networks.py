@@ -1,83 +1,201 @@
-"""Train the networks that Tables 1, 2, 7 and 8 compare, in small: all with the same short budget.
+"""Train the networks that the paper's claims compare, in small: all by the same short recipe.
 
-python -m scripts.experiments.networks --static_root ../static --davis_root ../DAVIS/2017 --yv_root none --iterations 400
+python -m scripts.experiments.networks --static_root ../static --davis_root ../DAVIS/2017 --yv_root none --seeds 0 1 2
 
-Each has ResNet-18 in both encoders.  `<similarity>_<Ck>_s0.pth` and `stm_<similarity>_<Ck>_s0.pth` are trained on photographs
-alone, `main_s3.pth` on videos alone, and `l2_64_s3.pth` on both.  A run that was stopped goes on.
+Each has ResNet-18 in both encoders.  `seed<n>/<network>_s0.pth` was trained on photographs, `<network>_s3.pth` then on videos;
+`main_s3.pth` on videos alone.  A network that is there is kept, and a run that was stopped goes on.
 """
 
-import subprocess
+import argparse
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from scripts.experiments.common import experiment_parser
-from util.errors import InputError, one_line_errors
-from util.flags import positive_int
+from scripts.experiments.common import run_python
+from util.device import device_of, half_of, half_precision_chosen
+from util.errors import InputError, names_some, one_line_errors
+from util.files import read_json, write_json
+from util.flags import DefaultsFormatter, Parser, first_line, name_and_count, positive_int, seed_int
 from util.progress import progress_bar
 
-ROOT = Path(__file__).parents[2]
-SIMILARITIES = ("l2", "dot", "cosine")  # `cosine_scaled`, the other reading of section 3.2, with --only
-CHANNELS = (64, 128)
-STM = (("l2", 64), ("dot", 64), ("dot", 128))
+MAIN_ONLY = "main"  # has no stage 0
+NETWORKS: dict[str, list[str]] = {  # the flags of train.py in which they differ
+    f"{prefix}{kind}_{channels}": [*flags, "--similarity", kind, "--key_dim", str(channels)]
+    for prefix, flags, variants in (
+        ("", [], [(kind, ck) for ck in (64, 128) for kind in ("l2", "dot", "cosine", "cosine_scaled")]),
+        ("stm_", ["--arch", "stm"], [("l2", 64), ("dot", 64), ("dot", 128)]),
+    )
+    for kind, channels in variants
+} | {"no_cbam": ["--no_attention"], MAIN_ONLY: []}
 SHORT = {  # as for the light network
     "key_backbone": "resnet18",
     "value_backbone": "resnet18",
     "value_dim": 128,
     "optimizer": "adamw",
-    "lr": 5e-4,
-    "encoder_lr": 1.5e-4,
+    "lr": 2e-4,
+    "encoder_lr": 1e-4,
     "schedule": "cosine",
     "clip_grad": 5,
-    "bootstrap_start": 0,
-    "bootstrap_end": 200,
     "num_workers": 1,
     "save_every": 100,
 }
+HARD_PIXELS = {0: (150, 600), 3: (100, 400)}  # iterations from and to which the loss turns to them
+STAGES = tuple(HARD_PIXELS)
+MEASURED = 20  # iterations, for the estimate
 
 
-def parser():
-    result = experiment_parser("networks", __doc__, data=False)
+class Task(NamedTuple):
+    """One run of train.py."""
+
+    network: str
+    stage: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}_s{self.stage}"
+
+
+def add_recipe_flags(result: argparse.ArgumentParser) -> None:
     for name in ("static_root", "davis_root", "yv_root"):
         result.add_argument(f"--{name}", default="none", metavar="DIR", help="as for train.py")
-    result.add_argument("--iterations", type=positive_int, default=400, metavar="N", help="of each stage of each network")
+    result.add_argument("--own_root", nargs="+", default=[], metavar="DIR", help="as for train.py")
+    result.add_argument("--mix", nargs="+", type=name_and_count, default=[], metavar="NAME=N", help="as for train.py")
+    result.add_argument(
+        "--iterations", nargs=2, type=positive_int, default=[500, 700], metavar="N", help="of stage 0 and of stage 3"
+    )
     result.add_argument("--crop", type=positive_int, default=192, metavar="PIXELS", help="as for train.py")
     result.add_argument("--batch_size", type=positive_int, default=4, help="as for train.py")
-    result.add_argument("--amp_dtype", choices=("float16", "bfloat16"), help="as for train.py")
+    result.add_argument(
+        "--amp", choices=("auto", "on", "off"), default="auto", help="half precision; auto: where the hardware has it"
+    )
     result.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     result.add_argument("--device", default="auto", help="as for train.py")
-    result.add_argument("--only", nargs="+", metavar="NAME", help="only these, as l2_64_s0 (default: all but cosine_scaled)")
+    result.add_argument("--seeds", nargs="+", type=seed_int, default=[0], metavar="N", help="every network with each of these")
+    result.add_argument(
+        "--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME", help="these networks (default: all)"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    program = "python -m scripts.experiments.networks"
+    result = Parser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result.add_argument("--output", default="out/networks", metavar="DIR", help="folder for the networks")
+    add_recipe_flags(result)
     return result
 
 
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    runs = {
-        f"{kind}_{channels}_s0": ["--similarity", kind, "--key_dim", str(channels)]
-        for channels in CHANNELS
-        for kind in (*SIMILARITIES, "cosine_scaled")
+    folder = Path(arguments.output)
+    print(estimate(arguments, folder), flush=True)
+    for seed in dict.fromkeys(arguments.seeds):
+        train(arguments, folder, seed)
+
+
+def recipe_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags of train.py that are the same for all networks."""
+    names = ("static_root", "davis_root", "yv_root", "crop", "batch_size")
+    device = device_of(arguments.device)
+    half = half_precision_chosen(arguments.amp, device)
+    return {
+        **SHORT,
+        **{name: getattr(arguments, name) for name in names},
+        **({"amp_dtype": str(half_of(device)).removeprefix("torch.")} if half else {"no_amp": True}),
+        "own_root": arguments.own_root,
+        "mix": [f"{name}={percent}" for name, percent in arguments.mix],
+        "iterations": arguments.iterations,
+        "no_pretrained": arguments.no_pretrained,
     }
-    runs |= {
-        f"stm_{kind}_{channels}_s0": ["--arch", "stm", "--similarity", kind, "--key_dim", str(channels)]
-        for kind, channels in STM
-    }
-    runs |= {"main_s3": [], "l2_64_s3": ["--load_network", f"{arguments.output}/l2_64_s0.pth"]}
-    usual = [name for name in runs if not name.startswith("cosine_scaled")]
-    if strange := sorted(set(arguments.only or ()) - runs.keys()):
-        raise InputError(f"--only: expected some of {', '.join(runs)}, found {strange[0]}")
-    names = ("static_root", "davis_root", "yv_root", "iterations", "crop", "batch_size", "device")
-    numbers = SHORT | {name: getattr(arguments, name) for name in names}
-    same = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
-    same += ["--save_dir", arguments.output, *(["--no_pretrained"] if arguments.no_pretrained else [])]
-    same += ["--amp_dtype", arguments.amp_dtype] if arguments.amp_dtype else []
-    chosen = {name: flags for name, flags in runs.items() if name in (arguments.only or usual)}
-    with progress_bar(len(chosen), "networks") as bar:
-        for name, flags in chosen.items():
-            network, stage = name.rsplit("_s", 1)
-            command = [sys.executable, str(ROOT / "train.py"), "--id", network, "--stage", stage, *same, *flags]
-            if subprocess.run(command).returncode != 0:
-                raise InputError(f"{name}: training failed")
+
+
+def tasks_of(arguments: argparse.Namespace, folder: Path, seeds: list[int]) -> list[Task]:
+    """What is left to do, in order."""
+    tasks = [
+        Task(network, stage, seed)
+        for seed in dict.fromkeys(seeds)
+        for network in dict.fromkeys(arguments.only)
+        for stage in STAGES
+        if stage or network != MAIN_ONLY
+    ]
+    return [task for task in tasks if not (folder / f"seed{task.seed}" / f"{task.name}.pth").is_file()]
+
+
+def train(arguments: argparse.Namespace, folder: Path, seed: int) -> None:
+    """Train the networks of one seed; raises `InputError` if there are some of another recipe."""
+    refuse_other_recipe(arguments, folder)
+    tasks = tasks_of(arguments, folder, [seed])
+    with progress_bar(len(tasks), "networks", shown=bool(tasks)) as bar:
+        for task in tasks:
+            run_python(command(arguments, task, folder / f"seed{seed}"))
             bar.increment()
+
+
+def refuse_other_recipe(arguments: argparse.Namespace, folder: Path) -> None:
+    path, recipe = folder / "recipe.json", recipe_of(arguments)
+    if path.is_file() and (found := read_json(path)) != recipe:
+        names = sorted(name for name, value in recipe.items() if not isinstance(found, dict) or found.get(name) != value)
+        raise InputError(f"{path}: networks were made with other values of {names_some(names)}; give another folder")
+    write_json(path, recipe)
+
+
+def command(arguments: argparse.Namespace, task: Task, folder: Path, *, trial: int | None = None) -> list[str]:
+    """The words behind `python` that train it in `folder`; a trial has so many iterations and starts from nothing."""
+    start, end = HARD_PIXELS[task.stage]
+    numbers = recipe_of(arguments) | {
+        "iterations": trial or arguments.iterations[STAGES.index(task.stage)],
+        "bootstrap_start": start,
+        "bootstrap_end": end,
+        "seed": task.seed,
+        "device": arguments.device,
+        "save_dir": folder,
+    }
+    if task.stage == 0:  # whose photographs are not mixed with videos
+        numbers |= {"own_root": [], "mix": []}
+    elif task.network != MAIN_ONLY and not trial:
+        numbers |= {"load_network": folder / f"{task.network}_s0.pth", "no_pretrained": False}
+    return ["train.py", "--id", task.network, "--stage", str(task.stage), *NETWORKS[task.network], *words(numbers)]
+
+
+def words(flags: dict[str, Any]) -> Iterator[str]:
+    """Flags of the command line; a list that is empty and `False` are left out."""
+    for name, value in flags.items():
+        if value is True:
+            yield f"--{name}"
+        elif value is not False and value != []:
+            yield from (f"--{name}", *map(str, value if isinstance(value, list) else [value]))
+
+
+def estimate(arguments: argparse.Namespace, folder: Path) -> str:
+    """How long training will take, from `MEASURED` iterations of each kind that is left to do."""
+    refuse_other_recipe(arguments, folder)
+    tasks = tasks_of(arguments, folder, arguments.seeds)
+    path = folder / "pace.json"
+    pace: dict[str, float] = read_json(path) if path.is_file() else {}
+    seconds = 0.0
+    for task in tasks:
+        kind = f"{'stm' if task.network.startswith('stm') else 'stcn'}_s{task.stage}"
+        if kind not in pace:
+            pace[kind] = seconds_of_iteration(arguments, task)
+            write_json(path, pace)
+        seconds += pace[kind] * arguments.iterations[STAGES.index(task.stage)]
+    rates = ", ".join(f"{kind} {pace[kind]:.2f} s" for kind in sorted(pace))
+    return f"training: {len(tasks)} runs left, about {seconds / 3600:.1f} hours ({rates} an iteration)"
+
+
+def seconds_of_iteration(arguments: argparse.Namespace, task: Task) -> float:
+    """From two short runs, whose difference leaves out how long they take to start."""
+    took = []
+    for iterations in (1, 1 + MEASURED):
+        with tempfile.TemporaryDirectory() as temporary:
+            start = time.perf_counter()
+            run_python(command(arguments, task, Path(temporary), trial=iterations))
+            took.append(time.perf_counter() - start)
+    return max(0.0, took[1] - took[0]) / MEASURED
 
 
 if __name__ == "__main__":

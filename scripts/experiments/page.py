@@ -1,4 +1,4 @@
-"""Write a page with every table and picture that the experiments have left in a folder.
+"""Write a page with the claims, and every table and picture that the experiments have left in a folder.
 
 python -m scripts.experiments.page demo/experiments
 """
@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from evaluation.tables import cell
+from scripts.experiments.claims import RULE, picture_of
+from scripts.experiments.claims import table as claim_rows
 from util.errors import InputError, one_line_errors, shorten
 from util.files import read_json, write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line
@@ -34,8 +36,8 @@ def main() -> None:
     folder = Path(parser().parse_args().folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
+    introduction, drawn = claims_of(folder)
     sections = []
-    drawn: set[Path] = set()
     for path in sorted(folder.rglob("*.json")):
         content = read_json(path)
         if isinstance(content, dict) and {"title", "rows"} <= content.keys():
@@ -52,9 +54,44 @@ def main() -> None:
         if path not in drawn and not masks & {*path.parents}:
             sections.append(f"<h2>{escape(path.stem)}</h2>{image(path, folder)}")
     page = f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Experiments</title><style>{STYLE}</style>\n'
-    page += "<h1>Experiments</h1>\n" + "\n".join(sections) + "\n"
+    page += f"<h1>Experiments</h1>\n{introduction}\n" + "\n".join(sections) + "\n"
     write_atomically(folder / "index.html", lambda file: file.write(page.encode(errors="backslashreplace")))
     print(f"page: {folder / 'index.html'}, {len(sections)} tables and pictures")
+
+
+def claims_of(folder: Path) -> tuple[str, set[Path]]:
+    """The introduction, the table of claims and their plots, where `claims` has been run; and which pictures these are."""
+    path = folder / "results.json"
+    if not path.is_file():
+        return "", set()
+    results = read_json(path)
+    text = ["<p><strong>A quick run on made-up data: its numbers mean nothing.</strong></p>"] * (results["grade"] == "quick")
+    recipe = results["recipe"]
+    text.append(
+        "<p>A small replication of the paper's claims. Networks of ResNet-18, which differ in what a claim is about and in "
+        f"nothing else, were trained for {recipe['iterations'][0]} iterations on photographs and {recipe['iterations'][1]} on "
+        f"videos, with {recipe['batch_size']} crops of {recipe['crop']} pixels each, and scored at "
+        f"{escape(cell(results['size'] or 'the own size'))} pixels on {escape(videos_text(results['videos']))}. "
+        f"Processor: {escape(results['processor'])}, {results['threads']} threads. "
+        "The paper's networks are larger and were trained hundreds of times longer, so its figures and ours differ: what is "
+        "compared is the direction of each difference.</p>"
+        f"<p>{escape(RULE)} Ours: mean ± standard deviation (seeds).</p>"
+    )
+    files = {
+        claim["id"]: {name: sum_ for side in claim["sides"] for name, sum_ in side["files"].items()}
+        for claim in results["claims"]
+    }
+    rows = [
+        {**row, "networks": ", ".join(f"{name} ({sum_[:8]})" for name, sum_ in files[claim["id"]].items()) or None}
+        for row, claim in zip(claim_rows(results), results["claims"], strict=True)
+    ]
+    pictures = [picture_of(folder, section) for section in dict.fromkeys(claim["section"] for claim in results["claims"])]
+    pictures = [picture for picture in pictures if picture.is_file()]
+    return "\n".join([*text, table(rows), *(image(picture, folder) for picture in pictures)]), set(pictures)
+
+
+def videos_text(videos: dict[str, list[str]]) -> str:
+    return "; ".join(f"{name}: {', '.join(names)}" for name, names in videos.items())
 
 
 def table(rows: list[dict[str, Any]]) -> str:

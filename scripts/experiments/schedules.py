@@ -1,4 +1,4 @@
-"""Tables 1, 8 and 9: J&F and speed by what is remembered, every k-th frame, with the last frame or without.
+"""Tables 1, 2, 7, 8 and 9: networks side by side; J&F and speed by what is remembered, with the last frame or without.
 
 python -m scripts.experiments.schedules --model saves/stcn.pth saves/stm.pth --every 1 3 5 10 --davis_path ../DAVIS/2017
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from evaluation.tables import Row, grey, report
-from scripts.experiments.common import draw_curve, experiment_parser, labels_of, network_of, score, videos_of
+from scripts.experiments.common import draw_curve, experiment_parser, file_of, labels_of, network_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import positive_int
 
@@ -34,10 +34,10 @@ def main() -> None:
         for every in dict.fromkeys(arguments.every):
             for last in (True, False):
                 place = folder / label / f"every_{every}{'_last' if last else ''}"
-                found = score(model, videos, place, arguments, memory_every=every, include_last=last)
+                found = score([model], videos, place, arguments, memory_every=every, include_last=last)
                 run = {"network": label, "arch": config.arch, "similarity": config.similarity, "every": every, "last": last}
-                rows.append({**run, **found})
-    report(folder, "schedules", "Tables 1, 8 and 9: what is remembered", rows, draw(rows))
+                rows.append({**run, **found, **file_of(model)})
+    report(folder, "schedules", "networks, and what is remembered", rows, draw(rows))
 
 
 def draw(rows: list[Row]) -> Figure:

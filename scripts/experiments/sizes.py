@@ -37,7 +37,7 @@ def main() -> None:
     for model, label in labels_of(arguments.model).items():
         for size in sorted(set(arguments.sizes)):
             arguments.size = size
-            rows.append({"network": label, "size": size, **score(model, videos, folder / label / f"size_{size}", arguments)})
+            rows.append({"network": label, "size": size, **score([model], videos, folder / label / f"size_{size}", arguments)})
     report(folder, "sizes", "J&F and speed by size", rows, draw(rows))
 
 
