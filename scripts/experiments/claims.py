@@ -319,7 +319,9 @@ def draw(claims: Sequence[dict[str, Any]]) -> Figure:
             if side["paper"] is not None:
                 axes.plot(side["paper"], height, "D", color="black", markerfacecolor="white")
         axes.set_yticks(range(len(named)), [side["name"] for side in named])
-        axes.set(xlabel=f"{column} (filled: ours, with the spread over seeds; open: the paper's)")
+        axes.set(
+            ylim=(-0.5, len(named) - 0.5), xlabel=f"{column} (filled: ours, with the spread over seeds; open: the paper's)"
+        )
         axes.grid(alpha=0.3)
     return figure
 
