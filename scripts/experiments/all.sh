@@ -12,7 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../venv.sh"
 if [ "${1:-}" = --quick ]; then
     python scripts/data/make_demo_data.py demo/data --overwrite
     python -m scripts.experiments.all "${OUT:-demo/experiments}" --static_root demo/data/static --davis_root demo/data/DAVIS/2017 \
-        --davis_2017 demo/data/DAVIS/2017 --iterations 60 60 --crop 96 --no_pretrained "$@"
+        --davis_2017 demo/data/DAVIS/2017 --iterations 30 30 --crop 96 --no_pretrained "$@"
     exit
 fi
 OUT=${OUT:-out/experiments} CLIPS=${CLIPS:-out/clips}

@@ -77,14 +77,12 @@ def claims_of(folder: Path) -> tuple[str, set[Path]]:
         "compared is the direction of each difference.</p>"
         f"<p>{escape(RULE)} Ours: mean ± standard deviation (seeds).</p>"
     )
-    files = {
-        claim["id"]: {name: sum_ for side in claim["sides"] for name, sum_ in side["files"].items()}
-        for claim in results["claims"]
-    }
-    rows = [
-        {**row, "networks": ", ".join(f"{name} ({sum_[:8]})" for name, sum_ in files[claim["id"]].items()) or None}
-        for row, claim in zip(claim_rows(results), results["claims"], strict=True)
-    ]
+    rows = []
+    for row, claim in zip(claim_rows(results), results["claims"], strict=True):
+        files = {name: sha256 for side in claim["sides"] for name, sha256 in side["files"].items()}
+        named = [f"{'/'.join(Path(name).parts[-2:])}\u00a0({sha256[:8]})" for name, sha256 in files.items()]
+        ours = row["ours"].replace(" ± ", "\u00a0±\u00a0").replace(" (", "\u00a0(")  # which stay on one line
+        rows.append({**row, "ours": ours, "command": row["command"].replace("`", ""), "networks": ", ".join(named) or None})
     pictures = [picture_of(folder, section) for section in dict.fromkeys(claim["section"] for claim in results["claims"])]
     pictures = [picture for picture in pictures if picture.is_file()]
     return "\n".join([*text, table(rows), *(image(picture, folder) for picture in pictures)]), set(pictures)
