@@ -17,9 +17,9 @@ import torch
 from dataset.davis import davis_videos
 from dataset.video import Video
 from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
-from scripts.experiments import networks
 from scripts.experiments.claims import SEEDS_NEEDED
 from scripts.experiments.common import LIGHT, run_python
+from scripts.experiments.networks import STAGES, add_recipe_flags, estimate, recipe_of, train, words
 from util.device import processor_name, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.files import read_json, write_json
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--threads", type=int_between(1, MOST_THREADS), metavar="N", help="as for eval_davis.py")
     result.add_argument("--networks", metavar="DIR", help="folder of the trained networks (default: networks/ in DIR)")
     result.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="do these alone")
-    networks.add_recipe_flags(result)
+    add_recipe_flags(result)
     return result
 
 
@@ -63,7 +63,7 @@ class Experiments:
             "threads": torch.get_num_threads(),
             "size": arguments.size,
             "videos": {f"DAVIS {year}": [video.name for video in videos] for year, videos in self.videos.items()},
-            "recipe": networks.recipe_of(arguments),
+            "recipe": recipe_of(arguments),
         }
         path = self.folder / "grade.json"
         self.record: dict[str, Any] = {"settings": settings, "tables": {}, "commands": {}}
@@ -77,13 +77,13 @@ class Experiments:
         arguments, seeds = self.arguments, list(dict.fromkeys(self.arguments.seeds))
         write_json(self.folder / "grade.json", self.record)
         if "networks" in arguments.parts and not arguments.quick:
-            print(networks.estimate(arguments, self.trained), flush=True)
+            print(estimate(arguments, self.trained), flush=True)
         with progress_bar(len(seeds) + 1, "parts") as bar:
             self.light()
             bar.increment()
             for seed in seeds:
                 if "networks" in arguments.parts:
-                    networks.train(arguments, self.trained, seed)
+                    train(arguments, self.trained, seed)
                 self.scores(seed)
                 if seed == seeds[-1]:
                     self.ensemble(seeds)
@@ -102,7 +102,7 @@ class Experiments:
         names = [
             f"{name}_s{stage}"
             for name in dict.fromkeys(self.arguments.only)
-            for stage in networks.STAGES
+            for stage in STAGES
             if stage or f"{name}_s3" == BEST
         ]
         for table, wanted in (("schedules", names), ("affinity", [name for name in NODES if name in names])):
@@ -145,11 +145,11 @@ class Experiments:
         paths, commands = [], []
         for year in years or self.sets:
             place = self.place(run, year, name)
-            words = ["-m", f"scripts.experiments.{name}", "--output", str(place), *flags, *self.flags_of(year)]
-            words += ["--model", *models] if models else []
-            run_python(words)
+            command = ["-m", f"scripts.experiments.{name}", "--output", str(place), *flags, *self.flags_of(year)]
+            command += ["--model", *models] if models else []
+            run_python(command)
             paths.append(str((place / f"{name}.json").relative_to(self.folder)))
-            commands.append(shlex.join(["python", *words]))
+            commands.append(shlex.join(["python", *command]))
         if paths not in (tables := self.record["tables"].setdefault(table, [])):
             tables.append(paths)
             self.record["commands"].setdefault(table, []).extend(commands)
@@ -161,7 +161,7 @@ class Experiments:
     def flags_of(self, year: int) -> list[str]:
         numbers = {name: getattr(self.arguments, name) for name in ("size", "threads", "device")}
         numbers = {name: value for name, value in numbers.items() if value is not None}
-        return list(networks.words({"davis_path": self.sets[year], "year": year, **numbers}))
+        return list(words({"davis_path": self.sets[year], "year": year, **numbers}))
 
     def crowded(self) -> tuple[int, Video]:
         """The video with most objects, which is where STM and STCN differ, and its year."""
