@@ -34,7 +34,7 @@ def test_fifty_tabs_and_ten_thousand_requests(light_file, tmp_path):
     mask = bytes(square((4, 4)).tobytes())
     assert len(mask) == SIZE[0] * SIZE[1]
     assert server.ask("PUT", "/api/mask/0", mask)[0] == 200
-    assert server.ask("POST", "/api/follow")[0] == 200
+    assert server.ask("POST", "/api/follow", {})[0] == 200
 
     def tab(client: int, requests: int) -> list[tuple[int, float]]:
         """What a tab asks: mostly frames and masks, now and then the state, a new mask and a new name."""
@@ -79,6 +79,6 @@ def test_fifty_tabs_and_ten_thousand_requests(light_file, tmp_path):
     assert statuses == {200: REQUESTS}
     assert later_mib < mib + 64
     assert later_files <= files + 2 * CLIENTS
-    assert server.ask("POST", "/api/follow")[0] == 200
+    assert server.ask("POST", "/api/follow", {})[0] == 200
     assert not server.job()["failed"]
     assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)

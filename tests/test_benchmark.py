@@ -62,6 +62,7 @@ def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, cap
 
 PEER = """
 import numpy as np
+import torch
 from model import load_network
 from model.plain import segment_plainly
 from util.tensors import normalise

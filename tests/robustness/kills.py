@@ -346,7 +346,7 @@ class Page(Subject):
 
     def finish(self, run: Any) -> None:
         run.mask()
-        run.ask("POST", "/api/follow", b"")
+        assert run.ask("POST", "/api/follow", {})[0] == 200
         job = run.job()
         if job["failed"]:
             raise AssertionError(job["message"])
@@ -377,7 +377,7 @@ class Following(Running):
     def follow_for(self, seconds: float) -> None:
         try:
             self.mask()
-            self.ask("POST", "/api/follow", b"")
+            self.ask("POST", "/api/follow", {})
         except (OSError, http.client.HTTPException):
             pass
         time.sleep(seconds)
