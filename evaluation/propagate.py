@@ -13,7 +13,7 @@ from dataset.video_file import VideoFile
 from evaluation.fits import Claims, refuse_too_large
 from evaluation.sureness import agreement, edge_margin
 from model import VideoSegmenter, blend
-from model.inference import labels_of
+from model.inference import labels_of, of_objects
 from util.ahead import read_ahead
 from util.label_map import object_ids
 from util.tensors import resize_probabilities
@@ -196,9 +196,7 @@ class Propagation:
 
     def _followed(self, probabilities: torch.Tensor, ids: list[int], met: list[int]) -> tuple[torch.Tensor, list[int]]:
         """The probabilities of the objects of which the masks that a pass has met, those at these frames, say something."""
-        told = self._told_by(met)
-        rows = [row for row, number in enumerate(ids, start=1) if number in told]
-        return probabilities[[0, *rows]], [ids[row - 1] for row in rows]
+        return of_objects(probabilities, ids, self._told_by(met))
 
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:
         """(N+1, h, w) -> (H, W) uint8."""

@@ -330,8 +330,8 @@ def blend(one: Tensor, one_ids: list[int], other: Tensor, other_ids: list[int], 
     """
     ids = sorted({*one_ids, *other_ids})
     in_one, in_other = _shown(one, one_ids), _shown(other, other_ids)
-    one, one_ids = _only(one, one_ids, {*one_ids} - (in_other - in_one))
-    other, other_ids = _only(other, other_ids, {*other_ids} - (in_one - in_other))
+    one, one_ids = of_objects(one, one_ids, {*one_ids} - (in_other - in_one))
+    other, other_ids = of_objects(other, other_ids, {*other_ids} - (in_one - in_other))
     one, other = _complete(one, one_ids, other, other_ids, ids), _complete(other, other_ids, one, one_ids, ids)
     return torch.lerp(one, other, share), ids
 
@@ -340,7 +340,8 @@ def _shown(probabilities: Tensor, ids: list[int]) -> set[int]:
     return {*labels_of(probabilities, ids).unique().tolist()} - {0}
 
 
-def _only(probabilities: Tensor, ids: list[int], kept: Collection[int]) -> tuple[Tensor, list[int]]:
+def of_objects(probabilities: Tensor, ids: list[int], kept: Collection[int]) -> tuple[Tensor, list[int]]:
+    """(N+1, H, W) and N ids -> the rows of the background and of the objects in `kept`, and the ids of these."""
     rows = [row for row, i in enumerate(ids, start=1) if i in kept]
     return probabilities[[0, *rows]], [ids[row - 1] for row in rows]
 
