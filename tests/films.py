@@ -42,6 +42,7 @@ def write_film(
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # what x264 writes depends on it
         stream.options = {"g": str(gop)}
         if codec == "libx264":
             stream.options |= {"crf": "4", "bf": "2", "sc_threshold": "0"}
