@@ -10,6 +10,7 @@ A claim is a comparison of two figures, each a list with a value for each seed. 
 import argparse
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -219,7 +220,17 @@ def document(results: dict[str, Any]) -> None:
     """Write `results` and the table of claims into docs/."""
     write_json(DOCUMENTED, results)
     before, rest = read_text(DOCUMENT).split(START)
-    write_text(DOCUMENT, f"{before}{START}{markdown(table(results))}\n{END}{rest.split(END, 1)[1]}")
+    write_text(DOCUMENT, f"{before}{START}{documented(results)}{END}{rest.split(END, 1)[1]}")
+
+
+def documented(results: dict[str, Any]) -> str:
+    """What the page says of the claims: a table of those that were run, and how many others each section has."""
+    rows = table(results)
+    run = [row for row in rows if row["ours"] != "not run"]
+    others = Counter(row[""] for row in rows if row["ours"] == "not run")
+    text = f"{markdown(run)}\n" if run else ""
+    told = ", ".join(f"{count} of {section}" for section, count in others.items())
+    return f"{text}\nClaims that were not run: {told}.\n" if others else text
 
 
 def collect(folder: Path) -> dict[str, Any]:
