@@ -51,13 +51,8 @@ def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, cap
     flags = ("--long", "--max_memory_frames", 2, "--output", tmp_path / "long.png")
     assert run_script("scripts.benchmark.__main__", *flags, *small) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + 12 + 1
-    assert run_script("scripts.benchmark.__main__", "--growth", "--output", tmp_path / "growth.png", *small) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
-    assert [row[0] for row in rows] == ["frames"] * 4 + ["objects"] * 4 + ["pixels"] * 4
-    assert all(float(figure) > 0 for row in rows for figure in row[1:4])
-    for name in ("long.png", "growth.png"):
-        with Image.open(tmp_path / name) as plot:
-            assert plot.width > plot.height > 100
+    with Image.open(tmp_path / "long.png") as plot:
+        assert plot.width > plot.height > 100
 
 
 PEER = """

@@ -19,7 +19,7 @@ from model import STCN, load_for_inference, load_network, save_network
 from scripts.benchmark.against import measure_against
 from scripts.benchmark.made_up import STRIPES
 from scripts.benchmark.parts import measure_data, measure_parts, measure_read, measure_training
-from scripts.benchmark.videos import PARTS, VideoJob, measure_growth, measure_long_video, measure_video
+from scripts.benchmark.videos import PARTS, VideoJob, measure_long_video, measure_video
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, positive_int
@@ -34,9 +34,6 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--read", action="store_true", help="time reading the memory, ours and the plain version")
     what.add_argument("--video", action="store_true", help="time a whole synthetic video, ours and the plain version")
     what.add_argument("--long", action="store_true", help="time and memory over a long video")
-    what.add_argument(
-        "--growth", action="store_true", help="how time and memory grow with frames, objects and pixels: a table and a plot"
-    )
     what.add_argument("--training", action="store_true", help="time and memory of training steps")
     result.add_argument(
         "--repeats", type=positive_int, default=20, help="repetitions of each measurement; medians are printed"
@@ -57,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--amp", action="store_true", help="half precision, for all but --read")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
-    result.add_argument("--output", metavar="PNG", help="plot of --growth (default: growth.png) or --long (default: none)")
+    result.add_argument("--output", metavar="PNG", help="plot of --long (default: none)")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
     result.add_argument("--threads", type=positive_int, help="PyTorch threads on the CPU")
     add_data_flags(result)
@@ -88,10 +85,10 @@ def main() -> None:
         raise InputError("--against: goes with --video, without --memory and --late")
     if arguments.objects > STRIPES[-1]:
         raise InputError(f"--objects: expected at most {STRIPES[-1]}, found {arguments.objects}")
-    if (arguments.long or arguments.growth) and arguments.frames < PARTS:
+    if arguments.long and arguments.frames < PARTS:
         raise InputError(f"--frames: expected at least {PARTS}, found {arguments.frames}")
-    if arguments.output and not (arguments.long or arguments.growth):
-        raise InputError("--output: goes with --long or --growth, which draw a plot")
+    if arguments.output and not arguments.long:
+        raise InputError("--output: goes with --long, which draws a plot")
     if arguments.max_memory_frames and not (arguments.long or arguments.video):
         raise InputError("--max_memory_frames: goes with --long or --video")
     if arguments.max_memory_frames and arguments.memory > arguments.max_memory_frames:
@@ -120,10 +117,8 @@ def main() -> None:
                 print(measure_against(job, Path(arguments.against), repeats=repeats))
             elif arguments.video:
                 print(measure_video(job, repeats=repeats))
-            elif arguments.long:
-                print(measure_long_video(job, arguments.output and Path(arguments.output)))
             else:
-                print(measure_growth(job, Path(arguments.output or "growth.png")))
+                print(measure_long_video(job, arguments.output and Path(arguments.output)))
 
 
 def _untrained(folder: Path) -> Path:

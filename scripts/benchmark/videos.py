@@ -3,7 +3,6 @@
 import gc
 import statistics
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,7 +12,6 @@ from unittest import mock
 import cv2
 import torch
 from matplotlib.figure import Figure
-from progressbar import ProgressBar
 
 from evaluation.tables import write_figure
 from model import VideoSegmenter, load_network
@@ -47,67 +45,23 @@ class VideoResult(NamedTuple):
     seconds: list[float]  # of each frame; of all of them for the plain way
     peak_bytes: list[int]  # after each frame: memory that the process has needed so far, beyond what the network takes
 
-    @property
-    def total(self) -> float:
-        """Seconds."""
-        return sum(self.seconds)
-
-    @property
-    def mib(self) -> float:
-        """The peak."""
-        return max(self.peak_bytes) / 2**20
-
-
-def in_both_ways(jobs: Sequence[VideoJob], bar: ProgressBar) -> tuple[list[VideoResult], list[VideoResult]]:
-    """Ours and the plain way of each job, in turns."""
-    ours, plain = [], []
-    for job in jobs:
-        for way, found in (("ours", ours), ("plain", plain)):
-            found.append(in_own_process(job._replace(way=way)))
-            bar.increment()
-    return ours, plain
-
 
 def measure_video(job: VideoJob, *, repeats: int) -> str:
     """Frames per second and peak memory, ours and plainly."""
+    found: dict[str, list[VideoResult]] = {"ours": [], "plain": []}
     with progress_bar(2 * repeats, "videos") as bar:
-        results = in_both_ways([job] * repeats, bar)
-    ours, plain = (statistics.median(result.total for result in found) for found in results)
-    ours_mib, plain_mib = (max(result.mib for result in found) for found in results)
+        for _ in range(repeats):  # in turns
+            for way, results in found.items():
+                results.append(in_own_process(job._replace(way=way)))
+                bar.increment()
+    ours, plain = (statistics.median(sum(result.seconds) for result in results) for results in found.values())
+    ours_mib, plain_mib = (max(max(result.peak_bytes) for result in results) / 2**20 for results in found.values())
     return (
         f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames after "
         f"{job.memory} in memory: "
         f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times faster; peak memory "
         f"{ours_mib:.0f} MiB, plainly {plain_mib:.0f} MiB"
     )
-
-
-def measure_growth(job: VideoJob, picture: Path) -> str:
-    """Seconds of a video and its peak memory as frames, objects and pixels grow, as a table; the plot goes to `picture`."""
-    height, width = job.size
-    scales = (0.5, 0.75, 1.0, 1.5)
-    series = {
-        "frames": [(n, job._replace(frames=n)) for n in (job.frames // 4, job.frames // 2, job.frames, 2 * job.frames)],
-        "objects": [(n, job._replace(objects=n, late=0)) for n in (1, 2, 4, 8)],
-        "pixels": [(int(height * width * s * s), job._replace(size=(int(height * s), int(width * s)))) for s in scales],
-    }
-    lines = [f"{'':<9}{'':>10}{'s':>8}{'plainly':>9}{'MiB':>7}{'plainly':>9}"]
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    axes = figure.subplots(2, len(series))
-    with progress_bar(2 * sum(map(len, series.values())), "videos") as bar:
-        for (name, jobs), (above, below) in zip(series.items(), axes.T, strict=True):
-            numbers = [number for number, _ in jobs]
-            ours, plain = in_both_ways([variant for _, variant in jobs], bar)
-            for way, found in (("ours", ours), ("plain", plain)):
-                above.plot(numbers, [result.total for result in found], "o-", label=way)
-                below.plot(numbers, [result.mib for result in found], "o-", label=way)
-            for axis, unit in ((above, "seconds"), (below, "MiB")):
-                axis.set(xlabel=name, ylabel=unit, ylim=(0, None))
-                axis.legend()
-            for n, one, other in zip(numbers, ours, plain, strict=True):
-                lines.append(f"{name:<9}{n:>10}{one.total:>8.2f}{other.total:>9.2f}{one.mib:>7.0f}{other.mib:>9.0f}")
-    write_figure(picture, figure)
-    return "\n".join([*lines, f"plot: {picture}"])
 
 
 def measure_long_video(job: VideoJob, picture: Path | None) -> str:
