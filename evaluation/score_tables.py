@@ -6,7 +6,7 @@ An object's score is its mean over frames; the total is the mean over objects.
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,42 +108,23 @@ def unsteadiness(score: FrameScores) -> float:
 STATISTICS = {"J_last": last_quarter, "V": unsteadiness}
 
 
-def seen_and_unseen(scores: dict[str, Any], meta: Mapping[str, Mapping[int, Any]]) -> dict[str, float | None]:
-    """The means of J, F and V over objects of seen and of unseen categories, and G, which is the mean of those of J and F.
+def seen_and_unseen(scores: dict[str, Any], meta: Mapping[str, Mapping[int, Any]], seen: Collection[str]) -> dict[str, Any]:
+    """The means of J, F and, where objects have it, V over objects of seen and of unseen categories; G is that of J's and F's.
 
-    `meta` is the result of `dataset.layouts.scored_objects`.  The mean of a part without objects is `None` and not in G.
+    `meta` is the result of `dataset.layouts.scored_objects` or `dataset.youtube.read_youtube_meta`; each object's entry in
+    `scores` gets its `category`.  The mean of a part without objects is `None` and not in G.
     """
-    parts: dict[str, list[float]] = {f"{measure}_{part}": [] for measure in "JFV" for part in ("seen", "unseen")}
+    parts: dict[str, list[float]] = {f"{measure}_{part}": [] for part in ("seen", "unseen") for measure in "JFV"}
     for name, sequence in scores["sequences"].items():
         for number, entry in sequence["objects"].items():
-            part = meta[name][int(number)].category
-            for measure, value in (("J", entry["J"]["mean"]), ("F", entry["F"]["mean"]), ("V", entry["V"])):
-                parts[f"{measure}_{part}"].append(value)
-    means = {name: float(np.mean(values)) if values else None for name, values in parts.items()}
+            entry["category"] = meta[name][int(number)].category
+            part = "seen" if entry["category"] in seen else "unseen"
+            for measure in "JFV":
+                if measure in entry:
+                    parts[f"{measure}_{part}"].append(entry[measure] if measure == "V" else entry[measure]["mean"])
+    measured = "JFV" if "V" in scores["global"] else "JF"
+    means = {name: float(np.mean(values)) if values else None for name, values in parts.items() if name[0] in measured}
     return {"G": float(np.mean([value for name, value in means.items() if value is not None and name[0] != "V"])), **means}
-
-
-def youtube_scores(
-    scores: Mapping[str, Mapping[int, FrameScores]], meta: Mapping[str, Mapping[int, Any]], seen: set[str]
-) -> dict[str, Any]:
-    """An approximation of G (the benchmark's own scorer is not public): the mean of J and F over seen and unseen.
-
-    `seen` holds the categories of the training set.  Means are over objects; the mean of a part without objects is `None`
-    and does not count in G.
-    """
-    parts: dict[str, list[float]] = {"J_seen": [], "F_seen": [], "J_unseen": [], "F_unseen": []}
-    objects = {}
-    for job, by_object in scores.items():
-        video = job.rsplit("/", 1)[0]
-        for number, score in by_object.items():
-            part = "seen" if meta[video][number].category in seen else "unseen"
-            j, f = float(score.j.mean()), float(score.f.mean())
-            parts[f"J_{part}"].append(j)
-            parts[f"F_{part}"].append(f)
-            objects[f"{video}_{number}"] = {"category": meta[video][number].category, "part": part, "J": j, "F": f}
-    means = {name: float(np.mean(values)) if values else None for name, values in parts.items()}
-    present = [value for value in means.values() if value is not None]
-    return {"approximate": True, "global": {"G": float(np.mean(present)), **means}, "objects": objects}
 
 
 def told_absence(scores: dict[str, Any]) -> str:
@@ -176,22 +157,18 @@ def davis_tables(scores: dict[str, Any]) -> tuple[str, str]:
 
 
 def write_davis_scores(scores: dict[str, Any], folder: Path, split: str) -> list[Path]:
-    """Write `global_results-<split>.csv`, `per-sequence_results-<split>.csv`, `write_object_table`'s and `scores.json`;
-    returns their paths.
-    """
+    """Write `scores.json`, and as tables `<kind>_results-<split>.csv` for each of `KINDS`; returns their paths."""
     table, sequences = davis_tables(scores)
     return [
         write_text(folder / f"global_results-{split}.csv", table),
         write_text(folder / f"per-sequence_results-{split}.csv", sequences),
-        write_object_table(scores, folder, split),
+        write_text(folder / f"per-object_results-{split}.csv", object_table(scores)),
         write_json(folder / "scores.json", scores),
     ]
 
 
-def write_object_table(scores: dict[str, Any], folder: Path, split: str) -> Path:
-    """Write `per-object_results-<split>.csv` with all that `davis_scores` says of each object, and then of each sequence and
-    of the set (`all`); returns its path.
-    """
+def object_table(scores: dict[str, Any]) -> str:
+    """A CSV table with all that `davis_scores` says of each object, and then of each sequence and of the set (`all`)."""
     objects = {name: sequence["objects"] for name, sequence in scores["sequences"].items()}
     rows = [(name, number, entry) for name, entries in objects.items() for number, entry in entries.items()]
     rows += [(name, "all", _mean_entry(list(entries.values()))) for name, entries in objects.items()]
@@ -202,22 +179,7 @@ def write_object_table(scores: dict[str, Any], folder: Path, split: str) -> Path
     for name, number, entry in rows:
         values = [*entry["J"].values(), *entry["F"].values(), *(entry[key] for key in extra)]
         table.append([name, number, (entry["J"]["mean"] + entry["F"]["mean"]) / 2, *values])
-    text = _csv(["Sequence", "Object", "J&F-Mean", *header, *extra], table)
-    return write_text(folder / f"per-object_results-{split}.csv", text)
-
-
-def write_youtube_scores(scores: dict[str, Any], folder: Path, split: str) -> list[Path]:
-    """Write the scores as two CSV tables and `scores.json`; returns their paths."""
-    total = {name: "" if value is None else value for name, value in scores["global"].items()}
-    rows = [[name, entry["category"], entry["part"], entry["J"], entry["F"]] for name, entry in scores["objects"].items()]
-    return [
-        write_text(folder / f"global_results-{split}.csv", _csv(list(total), [list(total.values())])),
-        write_text(
-            folder / f"per-sequence_results-{split}.csv",
-            _csv(["Sequence", "Category", "Part", "J-Mean", "F-Mean"], rows),
-        ),
-        write_json(folder / "scores.json", scores),
-    ]
+    return _csv(["Sequence", "Object", "J&F-Mean", *header, *extra], table)
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

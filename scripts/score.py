@@ -11,16 +11,7 @@ import sys
 from pathlib import Path
 
 from dataset.youtube import read_youtube_meta
-from evaluation.score_tables import (
-    davis_scores,
-    hota,
-    seen_and_unseen,
-    told_absence,
-    write_davis_scores,
-    write_object_table,
-    write_youtube_scores,
-    youtube_scores,
-)
+from evaluation.score_tables import davis_scores, hota, seen_and_unseen, told_absence, write_davis_scores
 from evaluation.scores import by_video, score_videos
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, WriteError, one_line_errors, warn
@@ -49,20 +40,15 @@ def main() -> None:
     tree = davis_scores(by_video(scores), truth.layout.statistic if truth.layout else "")
     if truth.layout and truth.layout.hota:
         tree["global"] |= hota(score for objects in scores.values() for score in objects.values())
+    meta = truth.meta or {}
+    if any(scored.category for objects in meta.values() for scored in objects.values()):
+        seen = {"seen"} if truth.root is None else seen_categories(truth.root, meta)
+        tree["global"] |= seen_and_unseen(tree, meta, seen)
     try:
-        if truth.meta is None or truth.layout is not None:
-            if any(scored.category for objects in (truth.meta or {}).values() for scored in objects.values()):
-                tree["global"] |= seen_and_unseen(tree, truth.meta or {})
-            found = tree
-            written = write_davis_scores(tree, results, truth.split)
-        else:
-            seen = {""} if truth.root is None else seen_categories(truth.root, truth.meta)
-            found = youtube_scores(scores, truth.meta, seen)
-            written = write_youtube_scores(found, results, truth.split)
-            written.append(write_object_table(tree, results, truth.split))
+        written = write_davis_scores(tree, results, truth.split)
     except WriteError as error:  # a folder that only others may write
         warn(f"{error}; the scores are only shown")
-        print(json.dumps(found["global"], indent=1))
+        print(json.dumps(tree["global"], indent=1))
         return
     if truth.root is not None:
         print("approximate: the benchmark's own scorer is not public")

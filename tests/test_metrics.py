@@ -14,8 +14,8 @@ from PIL import Image
 from dataset.video import Video
 from dataset.youtube import ScoredObject
 from evaluation import metrics
-from evaluation.score_tables import absence, davis_scores, hota, youtube_scores
-from evaluation.scores import FrameScores, score_videos
+from evaluation.score_tables import absence, davis_scores, hota, seen_and_unseen
+from evaluation.scores import FrameScores, by_video, score_videos
 from evaluation.scoring_jobs import davis_jobs, youtube_jobs
 from util.errors import InputError
 from util.label_map import colour_map, write_label_map
@@ -416,24 +416,25 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
                 expected[f"{name}_{number}"] = (entry.category, *np.mean(pairs, axis=0))
 
     jobs = youtube_jobs(videos, YOUTUBE_META, tmp_path / "results")
-    found = youtube_scores(score_videos(jobs, processes=1), YOUTUBE_META, seen)
-    assert found["objects"].keys() == expected.keys()
+    found = davis_scores(by_video(score_videos(jobs, processes=1)))
+    total = seen_and_unseen(found, YOUTUBE_META, seen)
+    objects = {f"{name}_{n}": entry for name, video in found["sequences"].items() for n, entry in video["objects"].items()}
+    assert objects.keys() == expected.keys()
     parts = {"J_seen": [], "F_seen": [], "J_unseen": [], "F_unseen": []}
     for name, (category, j, f) in expected.items():
         part = "seen" if category in seen else "unseen"
-        assert found["objects"][name] == {"category": category, "part": part, "J": pytest.approx(j), "F": pytest.approx(f)}
+        assert objects[name]["category"] == category
+        assert (objects[name]["J"]["mean"], objects[name]["F"]["mean"]) == pytest.approx((j, f))
         parts[f"J_{part}"].append(j)
         parts[f"F_{part}"].append(f)
     means = {part: np.mean(values) if values else None for part, values in parts.items()}
-    assert {part: found["global"][part] for part in means} == pytest.approx(means)
-    assert found["global"]["G"] == pytest.approx(np.mean([mean for mean in means.values() if mean is not None]))
+    assert {part: total[part] for part in means} == pytest.approx(means)
+    assert total["G"] == pytest.approx(np.mean([mean for mean in means.values() if mean is not None]))
 
 
 def test_a_youtube_part_that_scores_0_still_counts():
-    scores = {
-        f"a/{n}": {n: FrameScores(*[np.full(3, score)] * 3, *[np.full(3, True)] * 2)} for n, score in ((2, 0.0), (7, 1.0))
-    }
-    assert youtube_scores(scores, YOUTUBE_META, {"gear"})["global"]["G"] == 0.5
+    scores = {n: FrameScores(*[np.full(3, score)] * 3, *[np.full(3, True)] * 2) for n, score in ((2, 0.0), (7, 1.0))}
+    assert seen_and_unseen(davis_scores({"a": scores}), YOUTUBE_META, {"gear"})["G"] == 0.5
 
 
 def test_youtube_truth_that_lacks_a_scored_frame_is_named(tmp_path):
@@ -461,14 +462,10 @@ def test_perfect_youtube_results_score_1_everywhere(known, below, youtube, scrip
     assert script("score", "--results", tmp_path / "results", "--yv_path", youtube) == 0
     assert "approximate" in capsys.readouterr().out
     (header, row), (_, *rows) = read_tables(tmp_path / "results", "valid")
-    assert header == ["G", "J_seen", "F_seen", "J_unseen", "F_unseen"]
-    assert row == decimals(1, 1, 1) + (["", ""] if known is None else decimals(1, 1))
-    assert {name: (category, part) for name, category, part, *_ in rows} == {
-        f"{name}_{number}": (entry["category"], "seen" if known is None or entry["category"] in known else "unseen")
-        for name, video in meta.items()
-        for number, entry in video["objects"].items()
-    }
-    assert {tuple(row[3:]) for row in rows} == {("1.000", "1.000")}
+    assert header[-5:] == ["G", "J_seen", "F_seen", "J_unseen", "F_unseen"]
+    assert row[-5:] == decimals(1, 1, 1) + (["", ""] if known is None else decimals(1, 1))
+    assert {name for name, *_ in rows} == {f"{name}_{number}" for name, video in meta.items() for number in video["objects"]}
+    assert {tuple(row[1:]) for row in rows} == {("1.000", "1.000")}
 
 
 def test_youtube_videos_with_nothing_to_score_are_told_in_one_line(youtube, script, capsys):

@@ -71,7 +71,6 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     run.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
     run.add_argument("--check", action="store_true", help="check the flags and the stage's data, and end")
-    run.add_argument("--debug", action="store_true", help="log values every iteration, and pictures every 50")
     run.add_argument("--benchmark", action="store_true", help="let cuDNN choose algorithms by timing")
     run.add_argument("--deterministic", action="store_true", help="use only deterministic algorithms")
     run.add_argument("--compile", action="store_true", help="compile the network with torch.compile")

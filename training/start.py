@@ -23,24 +23,16 @@ from util.guards import remove_files
 _NAME = re.compile(r"checkpoint_[0-9]{7,}\.pth")  # files with other names are the user's own and are kept
 _UNFINISHED = re.compile(rf"\.{_NAME.pattern}\.[0-9a-f]{{8}}")
 
-
 MOST_ITERATIONS = 10**12
-DEFAULTS_OF_0_1 = {
-    "spacing": "paper",
-    "objects": "all from 100 pixels on",
-    "videos of YouTube-VOS": "all",
-    "masks of photographs": "cut at half",
-}  # what version 0.1.0 did but did not record
 
 
 def sampled(stage: int, options: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint records of how clips are drawn from videos, given `sampling_options`."""
     if stage == 0:
-        return {"masks of photographs": "soft"}
-    if stage == 1:
-        return {"spacing": options["spacing"], "objects": "as released"}
+        return {}
     listed = options["youtube_list"]
-    return {"spacing": options["spacing"], "videos of YouTube-VOS": digest([listed]) if listed else "all"}
+    videos = {} if stage == 1 else {"videos of YouTube-VOS": digest([listed]) if listed else "all"}
+    return {"spacing": options["spacing"], **videos}
 
 
 def drawn(sources: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
@@ -50,17 +42,10 @@ def drawn(sources: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
 
 
 def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = DEFAULTS_OF_0_1 | found
-    differing = [key for key in expected if found.get(key) != expected[key]]
-    if differing:
+    if differing := [key for key in expected if found.get(key) != expected[key]]:
         told = [[shorten(value, 200) for value in (key, found.get(key), expected[key])] for key in differing]
         what = "; ".join(f"{key} was {before}, is {now}" for key, before, now in told)
-        advice = (
-            "give another --id"
-            if {"objects", "masks of photographs"} & {*differing}
-            else "give its arguments, or another --id"
-        )
-        raise InputError(f"{path}: made by another run ({what}); {advice}")
+        raise InputError(f"{path}: made by another run ({what}); give its arguments, or another --id")
 
 
 def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -65,12 +65,11 @@ class RunningMeans:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         rows, self.nonfinite = state["rows"], state["nonfinite"]
-        if rows.ndim != 3 or rows.shape[1] > len(self.names) or rows.shape[2] != 2 or not rows.is_floating_point():
+        if rows.ndim != 3 or rows.shape[1] != len(self.names) or rows.shape[2] != 2 or not rows.is_floating_point():
             raise ValueError(f"expected means (T, {len(self.names)}, 2), found {rows.dtype} {tuple(rows.shape)}")
         if type(self.nonfinite) is not int or self.nonfinite < 0:
             raise ValueError(f"expected a number of iterations, found {self.nonfinite}")
-        unknown = rows.new_zeros(len(rows), len(self.names) - rows.shape[1], 2)  # figures that older versions did not measure
-        self._gathered = torch.cat([rows.float(), unknown.float()], dim=1)
+        self._gathered = rows.float()
 
 
 @dataclasses.dataclass
