@@ -58,7 +58,7 @@ def test_the_memory_bank_is_as_large_as_estimated(arch, options, objects, frames
 @pytest.mark.parametrize(("size", "objects", "frames"), [((480, 854), 1, 3), ((240, 432), 100, 3)])
 def test_peak_memory_is_as_estimated_within_a_factor_of_two(size, objects, frames, light_file, light_network):
     expected = VideoSegmenter(light_network.for_inference()).footprint(size, objects=objects, frames=frames).total
-    job = VideoJob("ours", str(light_file), size, frames, objects, 0, 0, None, False, "cpu", 1)
+    job = VideoJob("ours", str(light_file), size, frames, objects, 0, None, False, "cpu", 1)
     measured = max(in_own_process(job).peak_bytes)
     assert measured > 2**24  # enough to tell it from what libraries take
     assert expected / 2 < measured < 2 * expected

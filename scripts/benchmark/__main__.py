@@ -1,6 +1,5 @@
 """Measure what the project does; it reports and judges nothing.
 
-python -m scripts.benchmark --data --static_root ../static --davis_root ../DAVIS/2017
 python -m scripts.benchmark --read --size 480x854 --objects 3 --memory 40
 python -m scripts.benchmark --video --size 480x854 --objects 5 --late 2 --frames 50 --repeats 1
 python -m scripts.benchmark --video --against peer.py --model saves/stcn_light.pth --size 240x432 --repeats 3
@@ -14,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from dataset.sources import add_crop_flag, add_data_flags, data_roots
+from dataset.sources import add_crop_flag
 from model import STCN, load_for_inference, load_network, save_network
 from scripts.benchmark.against import measure_against
 from scripts.benchmark.made_up import STRIPES
-from scripts.benchmark.parts import measure_data, measure_parts, measure_read, measure_training
+from scripts.benchmark.parts import measure_parts, measure_read, measure_training
 from scripts.benchmark.videos import PARTS, VideoJob, measure_long_video, measure_video
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
@@ -29,7 +28,6 @@ def parser() -> argparse.ArgumentParser:
     program, description = "python -m scripts.benchmark", first_line(__doc__)
     result = Parser(program, description=description, formatter_class=DefaultsFormatter)
     what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", action="store_true", help="training samples per second and core")
     what.add_argument("--parts", action="store_true", help="time of each part of a frame")
     what.add_argument("--read", action="store_true", help="time reading the memory, ours and the plain version")
     what.add_argument("--video", action="store_true", help="time a whole synthetic video, ours and the plain version")
@@ -43,11 +41,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--frames", type=positive_int, default=50, help="number of frames")
     result.add_argument("--objects", type=positive_int, default=1, help="number of objects")
     result.add_argument("--late", type=non_negative_int, default=0, help="number of objects that enter halfway")
-    result.add_argument(
-        "--memory",
-        type=non_negative_int,
-        help="number of synthetic memory frames (default: 10 for --parts and --read, 0 for videos)",
-    )
+    result.add_argument("--memory", type=positive_int, default=10, help="synthetic memory frames for --parts and --read")
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
     result.add_argument(
         "--against", metavar="FILE", help="for --video: a Python file with another implementation (docs/performance.md)"
@@ -57,7 +51,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", metavar="PNG", help="plot of --long (default: none)")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
     result.add_argument("--threads", type=positive_int, help="PyTorch threads on the CPU")
-    add_data_flags(result)
     add_crop_flag(result)
     return result
 
@@ -77,12 +70,8 @@ def size_of(text: str) -> tuple[int, int]:
 def main() -> None:
     arguments = parser().parse_args()
     device, repeats, size = device_of(arguments.device), arguments.repeats, arguments.size
-    if arguments.memory is None:
-        arguments.memory = 10 if arguments.parts or arguments.read else 0
-    if arguments.memory and arguments.late:
-        raise InputError("--late: goes without --memory, which holds all objects from the start")
-    if arguments.against and not (arguments.video and not arguments.memory and not arguments.late):
-        raise InputError("--against: goes with --video, without --memory and --late")
+    if arguments.against and not (arguments.video and not arguments.late):
+        raise InputError("--against: goes with --video, without --late")
     if arguments.objects > STRIPES[-1]:
         raise InputError(f"--objects: expected at most {STRIPES[-1]}, found {arguments.objects}")
     if arguments.long and arguments.frames < PARTS:
@@ -91,12 +80,8 @@ def main() -> None:
         raise InputError("--output: goes with --long, which draws a plot")
     if arguments.max_memory_frames and not (arguments.long or arguments.video):
         raise InputError("--max_memory_frames: goes with --long or --video")
-    if arguments.max_memory_frames and arguments.memory > arguments.max_memory_frames:
-        raise InputError(f"--memory: expected at most --max_memory_frames, {arguments.max_memory_frames}")
     use_threads(arguments.threads)
-    if arguments.data:
-        print(measure_data(data_roots(arguments), crop=arguments.crop, repeats=repeats))
-    elif arguments.read:
+    if arguments.read:
         print(measure_read(size=size, objects=arguments.objects, memory=arguments.memory, repeats=repeats, device=device))
     elif arguments.training:
         network = load_network(arguments.model) if arguments.model else STCN()
@@ -110,7 +95,7 @@ def main() -> None:
                 shape = {"size": size, "objects": arguments.objects, "memory": arguments.memory}
                 print(measure_parts(network, **shape, repeats=repeats))
                 return
-            same = ("frames", "objects", "late", "memory", "max_memory_frames", "amp", "threads")
+            same = ("frames", "objects", "late", "max_memory_frames", "amp", "threads")
             options = {name: getattr(arguments, name) for name in same}
             job = VideoJob(way="ours", model=str(model), size=size, device=str(device), **options)
             if arguments.against:

@@ -1,17 +1,14 @@
-"""The parts of a frame (the paper's Figure 5), reading the memory beside the plain formulas, training steps and samples."""
+"""The parts of a frame (the paper's Figure 5), reading the memory beside the plain formulas, and training steps."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import cv2
 import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from dataset.sampling import Batch, Draws
-from dataset.sources import stage_sources
-from dataset.stages import STAGES, max_skip, same_skip
+from dataset.sampling import Batch
 from model import STCN, MemoryBank
 from model.network import aggregate
 from model.plain import read_plainly
@@ -21,7 +18,6 @@ from training.state import RunningMeans, State
 from training.step import figure_names, iterate, make_optimizer, make_scaler, training_step
 from util.device import fastest_format, peak_memory
 from util.distributed import Processes
-from util.errors import InputError
 from util.tensors import normalise, padding_to_stride
 
 
@@ -121,21 +117,3 @@ def measure_training(
         f"training, {objects} objects, batch {batch}, crop {crop}, {dtype or 'float32'}: {seconds:.3f} s a step, "
         f"median of {repeats}; peak memory {peak / 2**20:.0f} MiB ({kind})"
     )
-
-
-def measure_data(roots: dict[str, str | None], *, crop: int, repeats: int) -> str:
-    """Training samples per second of one core, for each stage whose data is there."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    lines = [f"{'stage':<7}{'samples/s':>10}   median of {repeats} samples, one core"]
-    for number, stage in enumerate(STAGES):
-        try:
-            sources = stage_sources(number, roots, crop=crop)
-        except InputError as error:
-            lines.append(f"{number:<7}left out: {error}")
-            continue
-        draws = Draws(sources, seed=0, max_skip=partial(same_skip, max_skip(stage, 0.4)))
-        ways = {"draw": draws.__getitem__}
-        (seconds,) = Stopwatch(torch.device("cpu")).compare(ways, repeats, f"samples of stage {number}")
-        lines.append(f"{number:<7}{1 / seconds:>10.1f}")
-    return "\n".join(lines)

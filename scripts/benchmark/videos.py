@@ -7,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
 import cv2
 import torch
@@ -15,8 +14,8 @@ from matplotlib.figure import Figure
 
 from evaluation.tables import write_figure
 from model import VideoSegmenter, load_network
-from model.plain import PlainBank, segment_plainly
-from scripts.benchmark.made_up import grid_of, made_up_mask, made_up_video
+from model.plain import segment_plainly
+from scripts.benchmark.made_up import made_up_mask, made_up_video
 from util.device import device_of, peak_memory
 from util.progress import progress_bar
 from util.tensors import normalise
@@ -34,7 +33,6 @@ class VideoJob(NamedTuple):
     frames: int
     objects: int
     late: int  # of the objects, so many enter in the middle
-    memory: int  # made-up frames in memory before the first
     max_memory_frames: int | None
     amp: bool
     device: str
@@ -57,8 +55,7 @@ def measure_video(job: VideoJob, *, repeats: int) -> str:
     ours, plain = (statistics.median(sum(result.seconds) for result in results) for results in found.values())
     ours_mib, plain_mib = (max(max(result.peak_bytes) for result in results) / 2**20 for results in found.values())
     return (
-        f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames after "
-        f"{job.memory} in memory: "
+        f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames: "
         f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times faster; peak memory "
         f"{ours_mib:.0f} MiB, plainly {plain_mib:.0f} MiB"
     )
@@ -108,9 +105,6 @@ def run_video(job: VideoJob) -> VideoResult:
     if job.late:
         masks[job.frames // 2] = made_up_mask(job.size, range(early.stop, 1 + job.objects))
     picture = made_up_video(job.size)
-    grid, generator = grid_of(job.size), torch.Generator().manual_seed(0)
-    keys = torch.randn(job.memory, network.config.key_dim, *grid, generator=generator).to(device)
-    value = torch.randn(job.objects, network.config.value_dim, *grid, generator=generator).to(device)
     if device.type == "cuda":  # whose first operations take seconds
         VideoSegmenter(network).step(picture(0), masks[0])
     start_bytes = peak_from_now(device)
@@ -119,23 +113,13 @@ def run_video(job: VideoJob) -> VideoResult:
         return normalise(torch.from_numpy(picture(t)).to(device))
 
     if job.way == "plain":
-
-        class Bank(PlainBank):
-            def __init__(self) -> None:
-                super().__init__()
-                self.keys += keys.flatten(2)
-                self.values += [value.flatten(2)] * job.memory
-
         begin = time.perf_counter()
         given = {t: torch.from_numpy(mask).to(device) for t, mask in masks.items()}
-        with mock.patch("model.plain.PlainBank", Bank):
-            results = segment_plainly(network, torch.stack([frame(t) for t in range(job.frames)]), given)
-        for _, probabilities in results:
+        frames = torch.stack([frame(t) for t in range(job.frames)])
+        for _, probabilities in segment_plainly(network, frames, given):
             probabilities.argmax(dim=0).byte().cpu()
         return VideoResult([time.perf_counter() - begin], [peak_bytes(device) - start_bytes])
     segmenter = VideoSegmenter(network, max_memory_frames=job.max_memory_frames)
-    for key in keys:
-        segmenter.bank.add(key, value)
     seconds, peaks = [], []
     for t in range(job.frames):
         begin = time.perf_counter()
