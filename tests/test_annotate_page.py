@@ -253,12 +253,10 @@ def test_undo_and_redo_are_saved_too(page, browser, tmp_path):
     assert not given(tmp_path / "out", 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
-    [
-        ["e", Keys.ARROW_RIGHT, Keys.ESCAPE, Keys.SHIFT],
-        pytest.param(["b", "p", "x", "s", "1", "k", Keys.END], marks=pytest.mark.slow),
-    ],
+    [["e", Keys.ARROW_RIGHT, Keys.ESCAPE, Keys.SHIFT], ["b", "p", "x", "s", "1", "k", Keys.END]],
     ids=["some", "others"],
 )
 def test_a_key_in_the_middle_of_a_stroke_ends_it_and_what_is_seen_is_saved(keys, page, tmp_path):
@@ -281,6 +279,7 @@ def test_a_key_in_the_middle_of_a_stroke_ends_it_and_what_is_seen_is_saved(keys,
     assert page.state["given"] == [0]
 
 
+@pytest.mark.slow
 def test_a_stroke_that_the_system_ends_has_not_begun(page, browser):
     page.tool("brush", 4)
     actions = ActionChains(browser, duration=0)
@@ -297,6 +296,7 @@ def test_a_stroke_that_the_system_ends_has_not_begun(page, browser):
     assert page.state["given"] == []
 
 
+@pytest.mark.slow
 def test_zoomed_and_moved_the_pixels_are_the_same(page, tmp_path):
     page.keys("+", "+", "+")
     page.tool("pan")
@@ -429,6 +429,7 @@ def test_what_cannot_be_saved_is_said_and_saved_later(page, browser, tmp_path):
     assert page.seen()[40, 100]
 
 
+@pytest.mark.slow
 def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, discs):
     page = Page(browser, start(discs[0]))
     browser.execute_script(
@@ -448,6 +449,7 @@ def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, d
     page.until(lambda: page.state["given"] == [])
 
 
+@pytest.mark.slow
 def test_clicks_find_an_object_together_and_a_box_takes_its_place(browser, start, discs, tmp_path):
     folder, truth = discs
     page = Page(browser, start(folder, "--size", 96))
@@ -495,6 +497,7 @@ def test_undo_reaches_over_the_removing_of_an_object(page, browser, tmp_path):
     assert [labels[20, 40], labels[60, 40], labels[100, 40], labels[20, 110]] == [1, 2, 0, 0]
 
 
+@pytest.mark.slow
 def test_digits_typed_quickly_choose_an_object_and_a_locked_one_is_not_painted_over(page, browser, tmp_path):
     page.tool("brush")
     page.drag((20, 60), (100, 60))
@@ -515,6 +518,7 @@ def test_digits_typed_quickly_choose_an_object_and_a_locked_one_is_not_painted_o
     assert (labels[20, 60], labels[100, 60]) == (11, 11)
 
 
+@pytest.mark.slow
 def test_two_fingers_move_the_picture_and_draw_nothing(page, browser):
     page.drag((40, 40), (50, 40))
     page.saved()
@@ -540,6 +544,7 @@ def test_two_fingers_move_the_picture_and_draw_nothing(page, browser):
     page.until(lambda: page.seen().all())
 
 
+@pytest.mark.slow
 def test_space_plays_after_a_click_on_a_button(page, browser):
     page.tool("eraser")
     page.keys(" ")
