@@ -169,10 +169,8 @@ def undisturbed(demo_data, tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize(
-    ("processes", "workers"),
-    [(1, 1), *[pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 0), (1, 3), (2, 1), (2, 0), (2, 3))]],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 1), (1, 3), (2, 1), (2, 0), (2, 3)])
 def test_a_killed_run_goes_on_bit_for_bit(processes, workers, undisturbed, fork, demo_data, tmp_path):
     flags = flags_of(demo_data, tmp_path, *SIX, "--num_workers", workers)
     run = fork(flags, processes)
@@ -302,7 +300,7 @@ def test_stages_that_get_the_same_flags_leave_out_the_data_of_one_another(run, d
 
 
 def test_it_learns(run, tmp_path):
-    assert run(tmp_path, "-i", 30, "-b", 4, stage=0) == 0
+    assert run(tmp_path, "-i", 24, "-b", 2, stage=0) == 0
     losses = [value for _, value in scalars(tmp_path, 0)["loss/total"]]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
