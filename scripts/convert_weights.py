@@ -1,8 +1,7 @@
-"""Convert a checkpoint between our format and the paper's release, or average several checkpoints.
+"""Convert a checkpoint between our format and the paper's release.
 
 python scripts/convert_weights.py stcn.pth ours.pth                    # either format -> ours
 python scripts/convert_weights.py ours.pth stcn.pth --to released      # either format -> a plain file like the release's
-python scripts/convert_weights.py one.pth mean.pth --average_with other.pth   # for runs that started from the same network
 """
 
 import argparse
@@ -26,9 +25,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("source", help="checkpoint to read: ours, released, or a released training checkpoint")
     result.add_argument("target", help="file to write")
     result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")
-    result.add_argument(
-        "--average_with", nargs="+", default=[], metavar="FILE", help="write the mean weights of the source and these"
-    )
     result.add_argument("--half", action="store_true", help="write float16, which halves the file size; it is read as float32")
     result.add_argument("--overwrite", action="store_true", help="replace the target if it exists")
     return result
@@ -37,16 +33,8 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    refuse_existing(arguments.target, overwrite=arguments.overwrite, inputs=[arguments.source, *arguments.average_with])
+    refuse_existing(arguments.target, overwrite=arguments.overwrite, inputs=[arguments.source])
     network = load_network(arguments.source)
-    others = [load_network(path) for path in arguments.average_with]
-    for path, other in zip(arguments.average_with, others, strict=True):
-        if other.config != network.config:
-            raise InputError(f"{path}: expected {network.config}, found {other.config}")
-    with torch.no_grad():
-        for tensors in zip(*(n.state_dict().values() for n in (network, *others)), strict=True):
-            if tensors[0].is_floating_point():
-                tensors[0].copy_(torch.stack(tensors).mean(dim=0))
     if arguments.half:
         network.half()
         if lost := infinite_tensors(network.state_dict()):
