@@ -214,20 +214,12 @@ def test_a_point_of_an_unmoved_frame_is_found_where_it_was():
     assert all(correspondences.peaks_of(weight, 0.1) == [] for weight in flat)
 
 
-def test_transfer_is_complete_where_nothing_moves(tiny_davis, light_file, tmp_path):
-    still = tmp_path / "DAVIS"
-    shutil.copytree(tiny_davis, still)
-    for part, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
-        (folder,) = (still / part / "480p").iterdir()
-        for t in range(1, 8):
-            shutil.copy(folder / f"00000.{suffix}", folder / f"{t:05d}.{suffix}")
-    labels = np.array(Image.open(next((still / "Annotations").rglob("00000.png"))))
-    y, x = (int(axis[len(axis) // 2]) for axis in labels.nonzero())
-    flags = ["--davis_path", still, "--model", light_file, "--output", tmp_path / "out", "--points", f"{x},{y}", "5,5"]
-    assert experiment("correspondences", *flags, "--device", "cpu") == 0
-    *rows, mean = found_in(tmp_path / "out", "correspondences")
-    assert all(row["transfer, %"] > 99 for row in [*rows, mean])
-    assert len(list((tmp_path / "out").glob("correspondences_light_*.png"))) == 1
+def test_the_source_frame_and_later_ones_are_drawn_for_each_video(tiny_davis, light_file, tmp_path):
+    for flags in ([], ["--points", "30,20", "5,5", "--frames", 2]):
+        flags += ["--davis_path", tiny_davis, *TINY, "--model", light_file, "--output", tmp_path]
+        assert experiment("correspondences", *flags) == 0
+        (picture,) = tmp_path.glob("correspondences_light_*.png")
+        assert Image.open(picture).width > 240 * 2
 
 
 def test_what_has_no_correspondence_is_told(tiny_davis, light_file, stm_file, tmp_path, capsys):

@@ -1,36 +1,29 @@
-"""Figure 6: where points of one frame lie in later frames, by the key affinity alone, and how many stay on their object.
+"""Figure 6: where points of one frame lie in later frames, by the key affinity alone.
 
 python -m scripts.experiments.correspondences --davis_path ../DAVIS/2017 --videos blackswan --points 300,200 420,240
 
 The source frame is the only memory, and no mask is read by the network.  A point is its cell of 16x16 pixels.  In a
 later frame it lies at every peak of the weights that the frame's positions give it; where they are flat it has none.
-"Transfer" is the share of an object's points whose best position lies on the object in the ground truth of the later frame.
 """
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from dataset.video import Video
-from evaluation.tables import Row, grey, mean, over_videos, report
 from model import STCN
 from model.similarity import affinity, similarity
-from scripts.experiments.common import experiment_parser, labels_of, network_of, settings_of, videos_of
+from scripts.experiments.common import experiment_parser, labels_of, network_of, videos_of
 from util.errors import InputError, one_line_errors
 from util.flags import fraction, non_negative_int, positive_int
 from util.image import read_image
-from util.label_map import object_ids, resize_labels
 from util.picture import sheet, write_picture
 from util.tensors import STRIDE, normalise, padding_to_stride, resize_image, shorter_side_size
 
@@ -76,37 +69,14 @@ def main() -> None:
     for video in videos:
         if len(video) < arguments.source + 2:
             raise InputError(f"--source {arguments.source}: {video.name} has {len(video)} frames")
-    rows: list[Row] = []
-    curves: dict[str, list[float | None]] = {}
     for model, label in labels_of(arguments.model).items():
         network = network_of(model, arguments)
         if network.config.arch == "stm":
             raise InputError(f"{model}: STM's memory keys depend on masks; correspondences between frames need STCN")
-        settings = settings_of(model, arguments, "source", "flat")
-        work = partial(transfer, network, arguments)
-        found = over_videos(folder / f"transfer_{label}.json", settings, videos, work, overwrite=arguments.overwrite)
-        shares = [shares for video in found.values() for shares in video["transfer"].values()]
-        # as long as the shortest video, since the curve would jump where a video ends
-        curves[label] = [mean_of_known(at_one_distance) for at_one_distance in zip(*shares, strict=False)]
-        of_network = []
-        for name, video in found.items():
-            for number, share in video["transfer"].items():
-                figures = {"transfer, %": mean_of_known(share), "with a peak, %": mean(video["with a peak"][number])}
-                of_network.append({"network": label, "video": name, "object": number, **figures})
-        means = {name: mean_of_known(row[name] for row in of_network) for name in ("transfer, %", "with a peak, %")}
-        rows += [*of_network, {"network": label, "video": "mean", "object": "", **means}]
         for video in videos:
             path = folder / f"correspondences_{label}_{video.name}.png"
             write_picture(path, draw(network, video, arguments))
             print(path)
-    figure = draw_curves(curves)
-    report(folder, "correspondences", "Figure 6: points that land on their object", rows, figure, curves=curves)
-
-
-def mean_of_known(values: Iterable[float | None]) -> float | None:
-    """`None` where nothing is known."""
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
 
 
 def keys_of(network: STCN, frame: np.ndarray, size: int | None) -> Tensor:
@@ -141,38 +111,6 @@ def peaks_of(weights: Tensor, flat: float) -> list[tuple[int, int]]:
     around = F.max_pool2d(weights[None, None], 3, stride=1, padding=1)[0, 0]
     found = (weights >= around) & (weights >= weights.max() / 2) & (weights >= flat)
     return [(row, column) for row, column in found.nonzero().tolist()]
-
-
-@torch.inference_mode()
-def transfer(
-    network: STCN, arguments: argparse.Namespace, video: Video, on_frame: Callable[[], Any]
-) -> dict[str, dict[str, list[Any]]]:
-    """For each object of the source frame and each later frame, in percent: points that land on it, and points with a peak.
-
-    Where the truth does not show the object its transfer is `None`.
-    """
-    shares: dict[str, list[float | None]] = {}
-    peaks: dict[str, list[float]] = {}
-    start: tuple[Tensor, np.ndarray] | None = None
-    for index, path in enumerate(video.images):
-        on_frame()
-        if index < arguments.source or path.stem not in video.truth:
-            continue
-        frame, truth = read_image(path), video.read_mask(video.truth[path.stem])
-        truth = resize_labels(truth, frame.shape[:2])
-        key = keys_of(network, frame, arguments.size)
-        x, y = centres(frame, arguments.size, key.shape[1:])
-        cells = truth[np.ix_(y, x)].flatten()
-        if start is None:
-            start = key, cells
-            continue
-        weights = weights_of(network, start[0], key).flatten(1).cpu()  # (M, Q)
-        for number in object_ids(start[1]):
-            own = weights[torch.from_numpy(start[1] == number)]
-            lands = cells[own.argmax(dim=1).numpy()] == number
-            shares.setdefault(str(number), []).append(100 * float(lands.mean()) if (truth == number).any() else None)
-            peaks.setdefault(str(number), []).append(100 * float((own.amax(dim=1) >= arguments.flat).float().mean()))
-    return {"transfer": shares, "with a peak": peaks}
 
 
 @torch.inference_mode()
@@ -223,17 +161,6 @@ def marked(frame: np.ndarray, points: Sequence[Sequence[tuple[int, int]]]) -> np
             corner = (place[0] - width // 2, place[1] + height // 2)
             cv2.putText(result, text, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), max(1, radius // 8), cv2.LINE_AA)
     return result
-
-
-def draw_curves(curves: dict[str, list[float | None]]) -> Figure:
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for i, (name, line) in enumerate(curves.items()):
-        axes.plot(range(1, len(line) + 1), [math.nan if value is None else value for value in line], label=name, **grey(i))
-    axes.set(xlabel="frames behind the source frame", ylabel="points that land on their object, %", ylim=(0, 101))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
 
 
 if __name__ == "__main__":
