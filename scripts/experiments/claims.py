@@ -4,10 +4,12 @@ python -m scripts.experiments.claims out/experiments           # after all.sh
 python -m scripts.experiments.claims out/experiments --docs    # also docs/experiments/results.json and the table of the page
 python -m scripts.experiments.claims --docs                    # the table again, from docs/experiments/results.json
 
-A claim is a comparison of two figures, each a list with a value for each seed.  `verdict` is the rule.
+A claim (claims.csv) is a comparison of two figures, each a list with a value for each seed.  `verdict` is the rule.
 """
 
 import argparse
+import csv
+import json
 import statistics
 import sys
 from collections import Counter
@@ -41,150 +43,43 @@ class Side(NamedTuple):
     name: str
     table: str
     row: Row
-    paper: float | None = None
+    paper: float | None
 
 
 class Claim(NamedTuple):
     section: str
     text: str
+    column: str
+    less: bool  # less is better
+    enough: bool  # the claim is that the first is no worse
     better: Side
     other: Side
-    column: str = "J&F"
-    less: bool = False  # less is better
-    enough: bool = False  # the claim is that the first is no worse
 
 
-def network(name: str, paper: float | None = None, *, last: bool = False, words: str = "") -> Side:
-    row = {"network": name, "every": 5, "last": last}
-    return Side(words or f"{name}{' + last' if last else ''}", "schedules", row, paper)
-
-
-def nodes(name: str, paper: float) -> Side:
-    return Side(name, "affinity", {"network": name, "reads": "top 20"}, paper)
-
-
-def variant(name: str, paper: float | None = None) -> Side:
-    return Side(name, "light_variants", {"variant": name}, paper)
-
-
-def every(frames: int, paper: float | None = None) -> Side:
-    return Side(f"every {frames}", "light_schedules", {"every": frames, "last": False}, paper)
-
-
-def part(name: str) -> Side:
-    return Side(name, "timing", {"network": name})
-
-
-L2, DOT = network("l2_64_s3", 85.4), network("dot_128_s3", 84.1)
-STM_DOT, STM_L2 = "STM, dot product", "STM, L2"
-CLAIMS: dict[str, Claim] = {
-    "l2-dot-64": Claim("Table 2", "L2 is better than the dot product, Ck = 64", L2, network("dot_64_s3", 83.2)),
-    "l2-dot-128": Claim("Table 2", "the same, Ck = 128", network("l2_128_s3", 85.0), DOT),
-    "l2-cosine-64": Claim(
-        "Table 2", "L2 is better than cosine similarity (temperature), Ck = 64", L2, network("cosine_64_s3", 83.4)
-    ),
-    "l2-cosine-128": Claim("Table 2", "the same, Ck = 128", network("l2_128_s3", 85.0), network("cosine_128_s3", 82.6)),
-    "l2-scaled-64": Claim(
-        "Table 2", "the same, cosine divided by sqrt(Ck) too, Ck = 64", L2, network("cosine_scaled_64_s3", 83.4)
-    ),
-    "l2-scaled-128": Claim("Table 2", "the same, Ck = 128", network("l2_128_s3", 85.0), network("cosine_scaled_128_s3", 82.6)),
-    "ck-l2": Claim("Table 2", "64 key channels are enough for L2, 128 no better", L2, network("l2_128_s3", 85.0), enough=True),
-    "ck-cosine": Claim(
-        "Table 2",
-        "the same for cosine similarity",
-        network("cosine_64_s3", 83.4),
-        network("cosine_128_s3", 82.6),
-        enough=True,
-    ),
-    "ck-dot": Claim("Table 2", "the dot product gains by 128 over 64", DOT, network("dot_64_s3", 83.2)),
-    **{
-        f"nodes-{column.replace(' ', '').replace('%', '')}-{ck}": Claim(
-            "Figure 4",
-            f"{words} (L2 Ck = 64, dot product {ck})",
-            nodes("l2_64_s3", l2),
-            nodes(f"dot_{ck}_s3", dot),
-            column,
-            True,
+def paper_claims() -> dict[str, Claim]:
+    """The claims in claims.csv, by their ids."""
+    lines = read_text(Path(__file__).with_name("claims.csv")).splitlines()
+    return {
+        line["id"]: Claim(
+            line["section"],
+            line["claim"],
+            line["figure"],
+            less=line["how"] == "less",
+            enough=line["how"] == "enough",
+            better=side_of(line["better"], line["paper"]),
+            other=side_of(line["other"], line["paper of other"]),
         )
-        for ck in (64, 128)
-        for column, words, l2, dot in (
-            ("below 1 %", "under L2 fewer memory nodes never give 1 %", 0.06, 3.0),
-            ("below 10 %", "under L2 fewer never give 10 %", 7.0, 31.0),
-            ("Gini", "under L2 nodes are used more equally, by the Gini coefficient", 31.8, 44.0),
-        )
-    },
-    **{
-        f"last-{name.removesuffix('_s3')}": Claim(
-            "Tables 1, 8",
-            f"{words} needs the last frame in memory",
-            network(name, with_last, last=True),
-            network(name, without),
-        )
-        for name, words, with_last, without in (
-            ("stm_dot_64_s3", "STM (dot product, Ck = 64)", 83.3, 81.3),
-            ("stm_dot_128_s3", "STM (dot product, Ck = 128)", 83.3, 81.3),
-            ("stm_l2_64_s3", "STM (L2)", 82.7, 81.0),
-        )
-    },
-    "last-dot_128": Claim(
-        "Tables 1, 8", "STCN (dot product) needs no last frame", DOT, network("dot_128_s3", 84.3, last=True), enough=True
-    ),
-    "last-l2_64": Claim("Tables 1, 8", "STCN (L2) is better without", L2, network("l2_64_s3", 83.1, last=True)),
-    "stcn-stm-l2": Claim(
-        "Tables 1, 8", "STCN without is better than STM with, both L2", L2, network("stm_l2_64_s3", 82.7, last=True)
-    ),
-    "stcn-stm-dot": Claim(
-        "Tables 1, 8", "the same, both dot product (Ck = 128)", DOT, network("stm_dot_128_s3", 83.3, last=True)
-    ),
-    **{
-        f"speed-{name}": Claim("Tables 1, 8", words, network("l2_64_s3", 20.2), network(other, paper, last=last), "frames/s")
-        for name, words, other, paper, last in (
-            ("last", "STCN is faster without the last frame", "l2_64_s3", 15.4, True),
-            ("stm", "STCN without is faster than STM with", "stm_l2_64_s3", 12.3, True),
-            ("stm-without", "the same, both without", "stm_l2_64_s3", 16.7, False),
-        )
-    },
-    **{
-        f"time-{name}{'' if last == 'with last' else '-without'}": Claim(
-            "Figure 5",
-            f"STCN's {words} takes less time than STM's, STM {last}",
-            part("stcn, without"),
-            part(f"stm, {last}"),
-            column,
-            True,
-        )
-        for last in ("with last", "without")
-        for name, words, column in (
-            ("matching", "affinity matching", "affinity matching and readout"),
-            ("encoder", "value encoder", "memory / value encoder"),
-        )
-    },
-    "both-stage0": Claim("Table 7", "both stages are better than pre-training alone", L2, network("l2_64_s0", 75.8)),
-    "both-stage3": Claim("Table 7", "both are better than main training alone", L2, network("main_s3", 82.5)),
-    "no-cbam": Claim("Footnote 3", "CBAM is not essential", network("no_cbam_s3"), network("l2_64_s3"), enough=True),
-    "every-3-5": Claim("Table 9", "memory every 3rd frame is better than every 5th", every(3, 76.5), every(5, 76.1)),
-    "every-5-10": Claim("Table 9", "every 5th is better than every 10th", every(5), every(10)),
-    "multi-scale": Claim(
-        "Table 10",
-        "multi-scale testing (two sizes, flips, kernel) helps",
-        variant("sizes, flip, kernel", 85.2),
-        variant("top 20", 84.2),
-    ),
-    **{
-        f"multi-scale-{name}": Claim("Table 10", f"{words} alone", variant(name), variant("top 20"))
-        for name, words in (("sizes", "two sizes"), ("flip", "flips"), ("kernel", "the kernel"))
-    },
-    "ensemble": Claim(
-        "Table 10",
-        "an ensemble of three (here seeds) helps",
-        Side("ensemble of 3", "ensemble_variants", {"variant": "ensemble of 3"}, 86.7),
-        network("l2_64_s3", 85.2),
-    ),
-    "top-20": Claim("Section 5", "k = 20 is better than all of the memory", variant("top 20"), variant("all")),
-    "top-50": Claim("Section 5", "k = 20 is better than 50", variant("top 20"), variant("top 50")),
-    "top-10": Claim("Section 5", "k = 20 is better than 10", variant("top 20"), variant("top 10")),
-    "top-speed": Claim("Section 5", "top-k reading is faster", variant("top 20"), variant("all"), "frames/s"),
-}
+        for line in csv.DictReader(lines)
+    }
+
+
+def side_of(text: str, paper: str) -> Side:
+    """From `TABLE; COLUMN=VALUE; ...`, whose values are texts, `every` and `last` JSON."""
+    table, *values = text.split("; ")
+    row: Row = dict(value.split("=", 1) for value in values)
+    row |= {name: json.loads(row[name]) for name in ("every", "last") if name in row}
+    name = row.get("network") or row.get("variant") or f"every {row['every']}"
+    return Side(name + (" + last" if row.get("last") else ""), table, row, float(paper) if paper else None)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -237,7 +132,7 @@ def collect(folder: Path) -> dict[str, Any]:
     """What is in the folder by now, as results.json holds it."""
     grade = read_json(folder / "grade.json")
     claims = []
-    for name, claim in CLAIMS.items():
+    for name, claim in paper_claims().items():
         sides = [
             {"name": side.name, "paper": side.paper, **found(folder, side, claim, grade)}
             for side in (claim.better, claim.other)
