@@ -12,8 +12,10 @@ from dataset.sampling import Draws
 from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags, data_roots, sampling_options, stage_sources
 from dataset.stages import STAGES, max_skip, same_skip
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, fraction, positive_int, seed_int
+from util.flags import DefaultsFormatter, Parser, first_line, positive_int, seed_int
 from util.picture import overlay, refuse_picture, sheet, write_picture
+
+COLUMNS = 3
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,10 +24,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", default="samples.png", metavar="PNG", help="file to write")
     result.add_argument("--overwrite", action="store_true", help="replace a picture that is not ours")
     result.add_argument("--samples", type=positive_int, default=12, metavar="N", help="number of samples to draw")
-    result.add_argument("--columns", type=positive_int, default=3, metavar="N", help="samples per row")
-    result.add_argument(
-        "--progress", type=fraction, default=0.4, help="progress of the training, from 0 to 1; sets the largest skip"
-    )
     result.add_argument("--seed", type=seed_int, default=0, help="random seed of the samples")
     add_data_flags(result)
     add_sampling_flags(result)
@@ -37,12 +35,12 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     arguments = parser().parse_args()
     refuse_picture(arguments.output, overwrite=arguments.overwrite)
-    skip = max_skip(STAGES[arguments.stage], arguments.progress)
+    skip = max_skip(STAGES[arguments.stage], 0.4)  # where the curriculum has the largest
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling_options(arguments), crop=arguments.crop)
     draws = Draws(sources, seed=arguments.seed, max_skip=partial(same_skip, skip))
     clips = [draws[draw] for draw in range(arguments.samples)]
     numbered = list(enumerate(clips, start=1))
-    parts = [numbered[i : i + arguments.columns] for i in range(0, len(clips), arguments.columns)]
+    parts = [numbered[i : i + COLUMNS] for i in range(0, len(clips), COLUMNS)]
     rows = [[overlay(*pair) for _, clip in part for pair in zip(clip.frames, clip.labels, strict=True)] for part in parts]
     captions = [[text for number, _ in part for text in (str(number), *[""] * (FRAMES - 1))] for part in parts]
     write_picture(arguments.output, sheet(rows, captions=captions))

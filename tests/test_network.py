@@ -14,7 +14,7 @@ from model import STCN, NetworkConfig, VideoSegmenter, load_network, save_networ
 from model.fast import FusedBlock, describe_arithmetic
 from model.modules import ASPP, CBAM, ResBlock
 from model.network import aggregate, soft_aggregate
-from model.resnet import BACKBONES, ResNetStages
+from model.resnet import ResNetStages
 from model.winograd import WinogradConv
 from util.device import fastest_format
 from util.errors import InputError
@@ -95,7 +95,7 @@ def test_training_computes_only_the_objects_that_are_there(arch, monkeypatch):
         torch.testing.assert_close(gradients[0][name], expected, rtol=1e-7, atol=1e-10, msg=name)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", pytest.param("wide_resnet50_2", marks=pytest.mark.slow)])
 def test_the_stages_and_their_gradients_are_torchvisions_up_to_res4(backbone):
     stages = ResNetStages(backbone).double().eval()
     resnet = torchvision.models.get_model(backbone, weights=None).double().eval()

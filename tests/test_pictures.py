@@ -94,12 +94,6 @@ def test_samples_are_drawn(stage, demo_data, script, tmp_path, capsys):
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]] == ["1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize("progress", ["-1", "2", "nan", "x"])
-def test_a_progress_outside_of_0_to_1_is_refused(progress, script, tmp_path, capsys):
-    assert script("show_samples", "--progress", progress, "--output", tmp_path / "s.png") == 2
-    assert f"--progress: expected a number from 0 to 1, found '{progress}'" in capsys.readouterr().err.splitlines()[-1]
-
-
 def test_copied_masks_are_drawn_beside_the_truth(short_davis, script, tmp_path):
     davis = short_davis
     assert script("copy_first_mask", "--davis_path", davis, "--output", tmp_path / "copied") == 0

@@ -254,7 +254,7 @@ def test_gradients_are_clipped_to_the_norm_that_is_given(run, one, tmp_path):
     torch.testing.assert_close(clipped, whole * 0.1 / whole.norm(), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_every_stage_trains_and_logs(stage, run, tmp_path, capsys):
     assert run(tmp_path, "-i", 2, "-b", 2, "--image_every", 1, stage=stage) == 0
     logged = scalars(tmp_path, stage)

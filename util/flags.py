@@ -66,11 +66,6 @@ def float_between(least: float, most: float) -> Callable[[str], float]:
     return lambda text: _float(text, lambda value: least <= value <= most, f"from {least:g} to {most:g}")
 
 
-def fraction(text: str) -> float:
-    """For argparse: a number from 0 to 1."""
-    return float_between(0, 1)(text)
-
-
 def _float(text: str, fits: Callable[[float], bool], expected: str) -> float:
     try:
         value = float(text)

@@ -22,7 +22,7 @@ from model import STCN
 from model.similarity import affinity, similarity
 from scripts.experiments.common import experiment_parser, labels_of, network_of, videos_of
 from util.errors import InputError, one_line_errors
-from util.flags import fraction, non_negative_int, positive_int
+from util.flags import float_between, non_negative_int, positive_int
 from util.image import read_image
 from util.picture import sheet, write_picture
 from util.tensors import STRIDE, normalise, padding_to_stride, resize_image, shorter_side_size
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--frames", type=positive_int, default=4, metavar="N", help="number of later frames that are drawn")
     result.add_argument(
         "--flat",
-        type=fraction,
+        type=float_between(0, 1),
         default=0.1,
         metavar="WEIGHT",
         help="weights below this are no peak, so that the point is lost",
