@@ -22,12 +22,13 @@ from model import STCN
 from model.similarity import affinity, similarity
 from scripts.experiments.common import experiment_parser, labels_of, network_of, videos_of
 from util.errors import InputError, one_line_errors
-from util.flags import float_between, non_negative_int, positive_int
+from util.flags import non_negative_int, positive_int
 from util.image import read_image
 from util.picture import sheet, write_picture
 from util.tensors import STRIDE, normalise, padding_to_stride, resize_image, shorter_side_size
 
 DRAWN = 8  # points of a grid, at most
+FLAT = 0.1  # weights below this are no peak, so that the point is lost
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,13 +42,6 @@ def parser() -> argparse.ArgumentParser:
         help="pixels of the source frame to draw (default: a grid on its objects)",
     )
     result.add_argument("--frames", type=positive_int, default=4, metavar="N", help="number of later frames that are drawn")
-    result.add_argument(
-        "--flat",
-        type=float_between(0, 1),
-        default=0.1,
-        metavar="WEIGHT",
-        help="weights below this are no peak, so that the point is lost",
-    )
     return result
 
 
@@ -133,7 +127,7 @@ def draw(network: STCN, video: Video, arguments: argparse.Namespace) -> np.ndarr
     for frame in frames[1:]:
         weights = weights_of(network, source, keys_of(network, frame, arguments.size)).cpu()
         maps = [weights[row * source.shape[2] + column] for row, column in cells]
-        found = [[(int(x[j]), int(y[i])) for i, j in peaks_of(weight, arguments.flat)] for weight in maps]
+        found = [[(int(x[j]), int(y[i])) for i, j in peaks_of(weight, FLAT)] for weight in maps]
         pictures.append(marked(frame, found))
     return sheet([pictures], captions=[[video.images[i].stem for i in chosen]], height=240)
 
