@@ -25,8 +25,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.slow)])
-def seeds(request, tmp_path_factory) -> Iterator[tuple[Path, Path]]:
-    """The data of seeds 0 and 1; few of them are one photograph and a video of three frames."""
+def seeds(request, demo_data, tmp_path_factory) -> Iterator[tuple[Path, Path]]:
+    """The data of seeds 0 and 1; few of them are one photograph and a video of three frames.  All tests' data come first."""
     folders = tmp_path_factory.mktemp("seeds")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "few":
