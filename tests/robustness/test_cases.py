@@ -54,7 +54,7 @@ def test_generated_requests_to_the_page_end_well(tmp_path):
         *[(name, 100) for name in ("taking a mask back", "taking a step back", "exporting masks", "exporting coco")],
     ],
 )
-def test_what_is_killed_goes_on_bit_for_bit(subject, times, tmp_path):
+def test_kills(subject, times, tmp_path):  # short, since the folder's name is in those of sockets, of at most 107 bytes
     run_in_sandbox(tmp_path, "kills.py", "--times", times, "--only", subject)
 
 
