@@ -74,10 +74,11 @@ class History:
         return next((step for step in reversed(self._undone if again else self._done) if step.by == by), None)
 
     def turn(self, step: Step, inverse: Step, *, again: bool) -> None:
-        """The step was taken back, or done again, which the inverse takes back."""
+        """The step was taken back, or done again, which the inverse takes back, unless nothing was left to change."""
         source, target = (self._undone, self._done) if again else (self._done, self._undone)
         source.remove(step)
-        target.append(inverse)
+        if inverse.changes or inverse.removed or inverse.restored:
+            target.append(inverse)
 
 
 def _same(one: Given | None, other: Given | None, known: set[int]) -> bool:

@@ -20,7 +20,7 @@ from model.similarity import (
 from model.store import SLAB, Slab
 from util.device import Download, upload
 
-BLOCK = 2**21  # similarities, or numbers read out, held at a time: small enough for a CPU's cache
+BLOCK = 2**22  # similarities, or numbers read out, held at a time: small enough for a CPU's cache
 GPU_BLOCK = 2**24  # large enough to keep a GPU busy with few launches
 WITHOUT_WAITS = ("cuda",)  # devices that work asynchronously: a boolean index would make the CPU wait for them
 
@@ -47,6 +47,14 @@ class _Run(NamedTuple):
     first: int
     last: int
     entering: range  # groups whose memory starts with the first of these frames
+
+
+class _Part(NamedTuple):
+    """The frames from one at which objects enter up to the next such one, or the newest."""
+
+    rows: Tensor  # (M,) int64, as in `_TopK`
+    keys: list[Tensor]  # embedded, of these M rows, where they are stored
+    entering: range  # groups whose memory starts with the oldest of these frames
 
 
 class MemoryBank:
@@ -239,16 +247,32 @@ class MemoryBank:
                 runs.append(_Run(frame.cell, frame.cell, entering))
         return runs
 
+    def _parts(self, keys: list[Tensor]) -> list[_Part]:
+        """The memory from its newest part to its oldest, given the keys of each slab."""
+        parts, rows, stored = [], [], []
+        for run in self._runs():
+            first, end = (cell * self._positions for cell in (run.first, run.last + 1))
+            slab = run.first // SLAB
+            start = slab * SLAB * self._positions
+            rows.append(torch.arange(first, end, device=keys[slab].device))
+            stored.append(keys[slab][first - start : end - start])
+            if run.entering:
+                parts.append(_Part(torch.cat(rows), stored, run.entering))
+                rows, stored = [], []
+        return parts
+
     def _read_top_k(self, query: Tensor, keys: list[Tensor]) -> list[Tensor]:
         """The readout (Q, N * Cv) of each group, given the keys of each slab."""
-        runs = self._runs()
-        longest = max(run.last + 1 - run.first for run in runs) * self._positions
+        parts = self._parts(keys)
+        longest = max(len(part.rows) for part in parts)
         found: list[list[_TopK]] = [[] for _ in self._group_sizes]
-        for block in query.split(max(1, _block(query.device) // longest)):
+        size = min(len(query), max(1, _block(query.device) // longest))
+        space = query.new_empty(size * longest)  # for all blocks, since new memory costs the CPU as much as the product
+        for block in query.split(size):
             best = None
-            for run in runs:
-                best = self._more_similar(best, run, block, keys[run.first // SLAB])
-                for group in run.entering:
+            for part in parts:
+                best = self._more_similar(best, part, block, space)
+                for group in part.entering:
                     found[group].append(best)
         readouts = []
         for group, blocks in enumerate(found):
@@ -259,12 +283,14 @@ class MemoryBank:
                 self._note_usage(row.flatten() // self._positions, weight.flatten())
         return readouts
 
-    def _more_similar(self, best: _TopK | None, run: _Run, query: Tensor, keys: Tensor) -> _TopK:
-        """Update the running top-k of some query positions with a run of frames from the slab that has these keys."""
-        first, end = (cell * self._positions for cell in (run.first % SLAB, run.last % SLAB + 1))
+    def _more_similar(self, best: _TopK | None, part: _Part, query: Tensor, space: Tensor) -> _TopK:
+        """Update the running top-k of some query positions with a part of the memory."""
         assert self.top_k is not None
-        found, column = top_k_of(query @ keys[first:end].T, self.top_k)
-        row = column + run.first * self._positions
+        similarities = space[: len(query) * len(part.rows)].view(len(query), -1)
+        for columns, keys in zip(similarities.split([len(keys) for keys in part.keys], dim=1), part.keys, strict=True):
+            torch.mm(query, keys.T, out=columns)
+        found, column = top_k_of(similarities, self.top_k)
+        row = part.rows[column]
         if best is None:
             return _TopK(found, row)
         found, row = torch.cat([best.similarity, found], dim=1), torch.cat([best.row, row], dim=1)

@@ -255,6 +255,14 @@ def test_pages_draw_beside_each_other_and_take_back_their_own_strokes(bench):
     np.testing.assert_array_equal(session.labels(3), square((4, 4)))
 
 
+def test_a_step_whose_mask_another_page_took_back_is_not_done_again(bench):
+    bench.session.draw(3, stroke((4, 4)), by=1)
+    bench.session.forget(3, by=2)
+    bench.session.undo(1)
+    with pytest.raises(InputError, match="nothing to redo"):
+        bench.session.undo(1, again=True)
+
+
 def test_undo_reaches_over_frames_to_the_beginning_and_back(bench):
     session = bench.session
     session.draw(0, stroke((4, 4)), by=1)

@@ -153,6 +153,8 @@ def test_the_commands_of_the_experiments_run_one_after_the_other(beside_data, mo
         if document != "experiments.md" or script is None:
             continue
         name, arguments = script
+        if name == "scripts.experiments.claims":
+            continue  # it would change the page
         if name == "train":
             for flag, value in SMALL_NETWORK.items():
                 arguments += [] if flag in arguments else [flag, value]

@@ -1,6 +1,7 @@
 """Where PyTorch computes: the device, the CPU threads, and peak memory."""
 
 import contextlib
+import ctypes
 import math
 import os
 import platform
@@ -100,6 +101,8 @@ def available_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what glibc keeps can be taken
     found = []
     with contextlib.suppress(OSError, ValueError, AttributeError):
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -52,7 +52,7 @@ def test_generated_requests_to_the_page_end_well(tmp_path):
         *[(f"{name}.py", 3) for name in ("eval_youtube", "score", "from_coco", "train_scribble", "download_model")],
     ],
 )
-def test_what_is_killed_goes_on_bit_for_bit(subject, times, tmp_path):
+def test_kills(subject, times, tmp_path):  # short, since the folder's name is in those of sockets, of at most 107 bytes
     run_in_sandbox(tmp_path, "kills.py", "--times", times, "--only", subject)
 
 
