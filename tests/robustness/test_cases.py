@@ -40,7 +40,7 @@ def test_generated_cases_end_well(tmp_path):
 
 @pytest.mark.slow
 def test_generated_requests_to_the_page_end_well(tmp_path):
-    run_in_sandbox(tmp_path, "requested.py", "--cases", 2000)
+    run_in_sandbox(tmp_path, "requested.py", "--cases", 6000)
 
 
 @pytest.mark.slow
