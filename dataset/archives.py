@@ -1,6 +1,6 @@
 """Read zips, tars and folders alike; no member can refer to a place outside the target folder.
 
-Links in zips and tars are refused; those in folders lead wherever they lead, as the user made them.
+Links in zips and tars are followed while they stay inside; those in folders lead wherever they lead, as the user made them.
 """
 
 import bz2
@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import lzma
 import os
+import posixpath
 import re
 import stat
 import struct
@@ -36,7 +37,8 @@ UNPACKERS: dict[bytes, Callable[..., Any]] = {
     b"\xfd7zXZ": lzma.open,
     b"\x5d\x00\x00": lzma.open,
 }  # by the first bytes of a file
-DOCUMENT = re.compile(r"(readme|licen[cs]e|copying)\b.*", re.IGNORECASE)  # nobody needs it as data, so it may be a link
+MOST_LINKS, LONGEST_TARGET = 1000, 4096  # in an archive; bytes
+DOCUMENT = re.compile(r"(readme|licen[cs]e|copying)\b.*", re.IGNORECASE)  # nobody needs it as data, so it may lead anywhere
 
 
 class Member(NamedTuple):
@@ -46,8 +48,8 @@ class Member(NamedTuple):
     size: int  # bytes
     position: int  # bytes of the archive's `size` up to the member's end
     read: Callable[[], bytes]
-    is_link: bool = False
-    real: str = ""  # in a folder, the file itself, the same for all of its names; empty for `name`
+    link: str | None = None  # where it leads, from the archive's root; `None` for a file
+    real: str = ""  # the file itself, the same for all of its names; empty for `name`
 
 
 class Archive:
@@ -72,26 +74,63 @@ class Archive:
     def members(self) -> Iterator[Member]:
         """The files in archive order, without hidden ones.  For a folder, names begin with the folder's own name.
 
-        Raises `InputError` if the archive is damaged, holds a link or a device, or a name that leads out of it.  Of a
-        compressed tar, the checksum comes last.
+        What links lead to follows, under the links' names too.  Raises `InputError` if the archive is damaged, holds a
+        device, or holds a name or a link that leads out of it or to nothing.  Of a compressed tar, the checksum comes last.
         """
+        links: dict[str, str] = {}
         try:
-            for member in self._members(self.path):
-                name, what = member.name.replace("\\", "/"), shorten(repr(member.name))  # some Windows zip programs write \
-                parts = PurePosixPath(name).parts
-                if ".." in parts or re.match("/|[A-Za-z]:", name):
-                    raise InputError(f"{self.path}: refused, its member {what} leads out of the folder")
-                if re.search(r"[\x00-\x1f\x7f]", name):
-                    raise InputError(f"{self.path}: refused, its member {what} has a control character in its name")
-                if any(map(is_clutter, parts)) or (member.is_link and DOCUMENT.fullmatch(PurePosixPath(name).name)):
-                    continue
-                if member.is_link:
-                    raise InputError(f"{self.path}: refused, its member {what} is a link; unpack it first")
-                yield member._replace(name=_usual("/".join(parts)), real=member.real or "/".join(parts))
+            for member in self._plain_members():
+                if member.link is None:
+                    yield member
+                elif not DOCUMENT.fullmatch(PurePosixPath(member.name).name):
+                    links[member.name] = self._inside(member)
+            if links:
+                yield from self._behind(links)
         except InputError:
             raise
         except BROKEN_ARCHIVE as error:
             raise InputError(f"{self.path}: cannot read this archive ({shorten(str(error))})") from error
+
+    def _plain_members(self, *, hidden: bool = False) -> Iterator[Member]:
+        """Files and links, under checked names, without clutter unless `hidden`."""
+        for member in self._members(self.path):
+            name = member.name.replace("\\", "/")  # some Windows zip programs write backslashes
+            parts = PurePosixPath(name).parts
+            if ".." in parts or re.match("/|[A-Za-z]:", name):
+                raise InputError(f"{self.path}: refused, its member {shorten(repr(member.name))} leads out of the folder")
+            if re.search(r"[\x00-\x1f\x7f]", name):
+                what = shorten(repr(member.name))
+                raise InputError(f"{self.path}: refused, its member {what} has a control character in its name")
+            if hidden or not any(map(is_clutter, parts)):
+                link = None if member.link is None else _usual(member.link)
+                yield member._replace(name=_usual("/".join(parts)), real=member.real or "/".join(parts), link=link)
+
+    def _inside(self, member: Member) -> str:
+        """Where a link leads, as a name in the archive."""
+        assert member.link is not None
+        target = posixpath.normpath(member.link)
+        if target.split("/")[0] in ("", ".", "..") or f"{member.name}/".startswith(f"{target}/"):
+            what = f"{shorten(repr(member.name))} is a link that leads out or to itself, {shorten(repr(target))}"
+            raise InputError(f"{self.path}: refused, its member {what}")
+        return target
+
+    def _behind(self, links: dict[str, str]) -> Iterator[Member]:
+        """The files that links lead to, in a second pass; each link by itself, or through one chain of others."""
+        if len(links) > MOST_LINKS:
+            raise InputError(f"{self.path}: expected at most {MOST_LINKS} links, found {len(links)}; unpack it first")
+        for name, target in links.items():
+            for _ in range(len(links)):
+                at = next((link for link in links if f"{target}/".startswith(f"{link}/")), None)
+                target = target if at is None else links[at] + target[len(at) :]
+            links[name] = target
+        empty = set(links)
+        for member in self._plain_members(hidden=True):  # git-annex keeps files where links lead
+            for name, target in links.items():
+                if member.link is None and f"{member.name}/".startswith(f"{target}/"):
+                    empty.discard(name)
+                    yield member._replace(name=name + member.name[len(target) :], real=member.real)
+        if empty:
+            raise InputError(f"{self.path}: refused, its member {shorten(repr(min(empty)))} is a link to nothing in it")
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -147,9 +186,14 @@ def _zip_members(path: Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as file:
         for info in file.infolist():
             position += info.compress_size
-            is_link = stat.S_ISLNK(info.external_attr >> 16)
-            if is_link or not info.is_dir():
-                yield Member(info.filename, info.file_size, position, lambda info=info: file.read(info), is_link)
+            if stat.S_ISLNK(info.external_attr >> 16):
+                if info.file_size > LONGEST_TARGET:
+                    what = f"{shorten(repr(info.filename))} is a link of {info.file_size} bytes"
+                    raise InputError(f"{path}: refused, its member {what}")
+                target = file.read(info).decode("utf-8", "surrogateescape")
+                yield Member(info.filename, 0, position, bytes, posixpath.join(posixpath.dirname(info.filename), target))
+            elif not info.is_dir():
+                yield Member(info.filename, info.file_size, position, lambda info=info: file.read(info))
 
 
 class _Tar:
@@ -212,13 +256,18 @@ def _tar_members(path: Path) -> Iterator[Member]:
     with open_file(path) as raw, _Tar(raw) as file:
         for info in file:
             if not (info.isfile() or info.isdir() or info.issym() or info.islnk()):
-                what = f"its member {shorten(repr(info.name))} is a device, not a file or folder"
+                what = f"its member {shorten(repr(info.name))} is a device, not a file, folder or link"
                 raise InputError(f"{path}: refused, {what}")
             if info.issparse() or info.size < 0:
                 what = "a sparse file; unpack it first" if info.issparse() else f"of {info.size} bytes"
                 raise InputError(f"{path}: its member {shorten(repr(info.name))} is {what}")
-            if not info.isdir():
-                yield Member(info.name, info.size, raw.tell(), partial(file.content, info), is_link=not info.isfile())
+            if info.issym():
+                target = posixpath.join(posixpath.dirname(info.name), info.linkname)
+                yield Member(info.name, 0, raw.tell(), bytes, target)
+            elif info.islnk():  # a second name of an earlier member
+                yield Member(info.name, 0, raw.tell(), bytes, info.linkname)
+            elif info.isfile():
+                yield Member(info.name, info.size, raw.tell(), partial(file.content, info))
 
 
 def _folder_members(path: Path) -> Iterator[Member]:

@@ -326,13 +326,13 @@ def test_a_member_whose_name_is_not_plain_is_refused(name, script, tmp_path, cap
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_a_link_or_a_device_in_an_archive_is_refused(kind, script, tmp_path, capsys):
+def test_a_link_that_leads_out_or_a_device_is_refused(kind, script, tmp_path, capsys):
     with tarfile.open(tmp_path / "a", "w") as archive:
         info = tarfile.TarInfo("BL30K/JPEGImages/clip")
         info.type, info.linkname = kind, "/etc"
         archive.addfile(info)
     assert script("prepare_bl30k", tmp_path / "a", "--output", tmp_path / "out") == 2
-    told = "is a device" if kind == tarfile.FIFOTYPE else "is a link; unpack it first"
+    told = "is a device" if kind == tarfile.FIFOTYPE else "is a link that leads out"
     assert told in capsys.readouterr().err
     link = zipfile.ZipInfo("BL30K/JPEGImages/clip/00000.jpg")
     link.external_attr = 0o120777 << 16
@@ -342,11 +342,27 @@ def test_a_link_or_a_device_in_an_archive_is_refused(kind, script, tmp_path, cap
         assert Archive(tmp_path / "b").sizes
 
 
-def with_links(path: Path, content: dict[str, bytes], links: dict[str, str]) -> Path:
-    """A folder with symbolic links, by name and target."""
-    unpacked(path, content)
-    for name, target in links.items():
-        (path / name).symlink_to(target)
+def with_links(path: Path, content: dict[str, bytes], links: dict[str, str], kind: str) -> Path:
+    """An archive (`tar`, `zip` or `folder`) with symbolic links, by name and target."""
+    if kind == "folder":
+        unpacked(path, content)
+        for name, target in links.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).symlink_to(target)
+    elif kind == "zip":
+        zipped(path, content)
+        with zipfile.ZipFile(path, "a") as archive:
+            for name, target in links.items():
+                info = zipfile.ZipInfo(name)
+                info.external_attr = 0o120777 << 16
+                archive.writestr(info, target)
+    else:
+        tarred(path, content)
+        with tarfile.open(path, "a") as archive:
+            for name, target in links.items():
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = tarfile.SYMTYPE, target
+                archive.addfile(info)
     return path
 
 
@@ -359,8 +375,9 @@ INSIDE = {
 }
 
 
-def test_links_in_an_unpacked_archive_are_followed(script, tmp_path):
-    archive = with_links(tmp_path / "a", BL30K, INSIDE)
+@pytest.mark.parametrize("kind", ["tar", "zip", "folder"])
+def test_links_that_stay_inside_an_archive_are_followed(kind, script, tmp_path):
+    archive = with_links(tmp_path / "a", BL30K, INSIDE, kind)
     out = tmp_path / "out"
     assert script("prepare_bl30k", archive, "--output", out) == 0
     found = content(out)
@@ -370,20 +387,29 @@ def test_links_in_an_unpacked_archive_are_followed(script, tmp_path):
         assert {name: found[name.replace("/clip/", "/copy/")] for name in clip} == clip
 
 
-def test_links_to_documents_in_an_archive_are_passed_over(tmp_path):
-    with tarfile.open(tarred(tmp_path / "a", BL30K), "a") as archive:
-        for name in ("README", "BL30K/LICENSE.txt", "BL30K/.hidden"):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            archive.addfile(info)
-    assert Archive(tmp_path / "a").sizes.keys() == BL30K.keys()
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize(
+    ("links", "told"),
+    [
+        ({"BL30K/x": "../../x"}, "leads out"),
+        ({"BL30K/x": "/x"}, "leads out"),
+        ({"BL30K/x": "y"}, "to nothing"),
+        ({"BL30K/x": "y", "BL30K/y": "x"}, "to nothing"),
+        ({"BL30K/x": "x/x"}, "to nothing"),
+        ({"BL30K/JPEGImages/clip/x": ".."}, "to itself"),
+        ({f"BL30K/{i}": "JPEGImages" for i in range(1001)}, "at most 1000 links"),
+    ],
+)
+def test_links_to_nothing_or_out_of_an_archive_are_refused(links, told, kind, tmp_path):
+    with pytest.raises(InputError, match=told):
+        assert Archive(with_links(tmp_path / "a", BL30K, links, kind)).sizes
 
 
 def test_unpacked_archives_may_link_each_other_and_each_file_is_placed_once(script, tmp_path, capsys):
     images = {name: data for name, data in static_content().items() if name.startswith("images/")}
     masks = {name: data for name, data in static_content().items() if not name.startswith("images/")}
-    one = with_links(tmp_path / "one", images, {"ground_truth_mask": "../two/ground_truth_mask"})
-    two = with_links(tmp_path / "two", masks, {"images": "../one/images"})
+    one = with_links(tmp_path / "one", images, {"ground_truth_mask": "../two/ground_truth_mask"}, "folder")
+    two = with_links(tmp_path / "two", masks, {"images": "../one/images"}, "folder")
     assert script("prepare_static", one, two, "--output", tmp_path / "out", "--num_workers", 0) == 0
     assert "2 files written, 0 already there" in capsys.readouterr().out
     assert set(content(tmp_path / "out")) == {"ecssd/0001.jpg", "ecssd/0001.png"}
@@ -394,7 +420,7 @@ def static_content() -> dict[str, bytes]:
 
 
 def test_clutter_in_an_unpacked_archive_is_not_looked_at(tmp_path):
-    archive = with_links(tmp_path / "a", BL30K, {})
+    archive = with_links(tmp_path / "a", BL30K, {}, "folder")
     expected = Archive(archive).sizes
     for name in ("@eaDir", "lost+found"):
         (archive / "BL30K" / name).mkdir()
@@ -641,8 +667,8 @@ def test_names_in_archives_that_are_not_utf_8_work_or_are_one_line(tmp_path):
 
 
 def test_links_of_an_unpacked_archive_lead_into_each_other_and_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
-    one = with_links(tmp_path / "one", {"a.jpg": jpg()}, {"other": "../two", "up": ".."})
-    with_links(tmp_path / "two", {"b.jpg": jpg(), "deep/c.jpg": jpg()}, {"back": "../one", "deep/up": ".."})
+    one = with_links(tmp_path / "one", {"a.jpg": jpg()}, {"other": "../two", "up": ".."}, "folder")
+    with_links(tmp_path / "two", {"b.jpg": jpg(), "deep/c.jpg": jpg()}, {"back": "../one", "deep/up": ".."}, "folder")
     assert Archive(one).sizes.keys() == {"one/a.jpg", "one/other/b.jpg", "one/other/deep/c.jpg"}
 
     def scandir(place, real=os.scandir):
@@ -653,6 +679,12 @@ def test_links_of_an_unpacked_archive_lead_into_each_other_and_a_folder_that_can
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(InputError, match="other/deep: Permission denied"):
         Archive(one)
+
+
+def test_links_may_lead_to_hidden_files_of_an_archive(tmp_path):
+    for kind in ("tar", "zip"):
+        found = with_links(tmp_path / kind, {".annex/x": jpg()}, {"a/b/0.jpg": "../../.annex/x"}, kind)
+        assert Archive(found).sizes == {"a/b/0.jpg": len(jpg())}
 
 
 def test_a_member_with_a_long_name_is_placed(tmp_path):
