@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from annotation.export import KINDS, export, export_path, zipped
 from annotation.frames import Frames
 from annotation.imported import read_import
+from annotation.schema import FILE, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.own_video import mean_rate
@@ -36,40 +37,12 @@ from util.errors import InputError, WriteError, one_line, shorten
 
 PAGE = Path(__file__).with_name("page")
 LONGEST_JSON, LARGEST_IMPORT = 4096, 64 << 20  # bytes
-LARGEST_NUMBER = 10**9 - 1  # in a path: a longer one is no frame
-LARGEST_VERSION = 10**18 - 1
-FILE = "application/octet-stream"
 WAIT = 15.0  # seconds that a page waits for news
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
-}
-
-OPERATIONS = {  # what the page may ask, and the method of `Api` that answers it
-    ("GET", "/api/state"): "state",
-    ("GET", "/api/frame/{frame}"): "frame",
-    ("GET", "/api/mask/{frame}"): "mask",
-    ("PUT", "/api/mask/{frame}"): "give",
-    ("DELETE", "/api/mask/{frame}"): "forget",
-    ("POST", "/api/cut/{frame}"): "cut",
-    ("POST", "/api/import/{frame}"): "import_files",
-    ("POST", "/api/object"): "add",
-    ("PATCH", "/api/object/{object}"): "change",
-    ("DELETE", "/api/object/{object}"): "remove",
-    ("POST", "/api/undo"): "undo",
-    ("POST", "/api/follow"): "follow",
-    ("POST", "/api/stop"): "stop",
-    ("POST", "/api/export"): "export",
-    ("GET", "/api/export/{kind}"): "download",
-}
-FIELDS: dict[str, dict[str, type]] = {  # of what they ask in JSON
-    "add": {"name": str},
-    "change": {"name": str, "hidden": bool, "locked": bool, "colour": str},
-    "undo": {"page": int, "again": bool},
-    "follow": {"first": int, "last": int},
-    "export": {"kind": str},
 }
 
 
@@ -160,8 +133,11 @@ class Api:
         }
 
     def routes(self) -> list[Route]:
-        places = {what: re.sub(r"\{(frame|object)\}", r"{\1:number}", what[1]) for what in OPERATIONS}
-        return [Route(places[what], getattr(self, name), methods=[what[0]]) for what, name in OPERATIONS.items()]
+        found = []
+        for (method, path), operation in OPERATIONS.items():
+            place = re.sub(r"\{(frame|object)\}", r"{\1:number}", path)
+            found.append(Route(place, getattr(self, operation.name), methods=[method]))
+        return found
 
     async def state(self, request: Request) -> Response:
         """Wait for changes after a version, and return them."""
@@ -330,18 +306,11 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 async def _json(request: Request, operation: str) -> dict[str, Any]:
-    """What is asked; `FIELDS` may be missing or null.  Raises `InputError` if anything else is in it."""
     try:
         found = json.loads(await _body(request, LONGEST_JSON))
     except (ValueError, RecursionError) as error:
         raise InputError("expected JSON") from error
-    fields = FIELDS[operation]
-    if not isinstance(found, dict) or found.keys() - fields.keys():
-        raise InputError(f"expected an object of JSON with {' or '.join(fields)}, found something else")
-    for key, value in found.items():
-        if value is not None and type(value) is not fields[key]:
-            raise InputError(f"{key}: expected {fields[key].__name__}, found something else")
-    return found
+    return check_fields(operation, found)
 
 
 class _Number(IntegerConvertor):

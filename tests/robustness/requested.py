@@ -26,7 +26,8 @@ from films import SIZE, square, write_folder
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from annotation.server import FIELDS, OPERATIONS, Gate, session_app
+from annotation.schema import OPERATIONS
+from annotation.server import Gate, session_app
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.own_video import open_video
@@ -82,9 +83,9 @@ def fields(types: dict[str, type]) -> st.SearchStrategy[bytes]:
 
 
 def asked() -> st.SearchStrategy[Asked]:
-    def of(entry: tuple[tuple[str, str], str]) -> st.SearchStrategy[Asked]:
+    def of(entry: tuple[tuple[str, str], Any]) -> st.SearchStrategy[Asked]:
         (method, path), operation = entry
-        body = labels(SIZE[0] * SIZE[1]) if operation in ("give", "cut") else fields(FIELDS.get(operation, {}))
+        body = labels(SIZE[0] * SIZE[1]) if operation.takes_labels else fields(tuple(operation.body or ()))
         sensible = st.sampled_from(("0", "1", "2", "3"))
         number = st.one_of(*[sensible] * 9, st.sampled_from(NUMBERS))
         few = ("?since=0", "?since=x", f"?since={'9' * 5000}", "?token=x", "?run=1", "?name=a.png&size=1", "?name=../a&size=0")
@@ -94,7 +95,7 @@ def asked() -> st.SearchStrategy[Asked]:
 
         def made(number: str, query: str, method: str, body: bytes, headers: tuple, full: int) -> Asked:
             place = path.replace("{frame}", number).replace("{object}", number).replace("{kind}", number)
-            return Asked(operation, method, place + query, body, headers, full == 0)
+            return Asked(f"{operation.name}", method, place + query, body, headers, full == 0)
 
         return st.builds(made, number, query, methods, body, headers, st.integers(0, 7))
 
