@@ -70,6 +70,13 @@ def test_the_table_of_operations_needs_no_data(tmp_path):
 # Tables 1, 8 and 9
 
 
+def test_sizes_are_compared(tiny_davis, light_file, tmp_path):
+    flags = ("--davis_path", tiny_davis, "--output", tmp_path, "--device", "cpu")
+    assert experiment("sizes", "--model", light_file, "--sizes", 48, 32, *flags) == 0
+    assert [row["size"] for row in found_in(tmp_path, "sizes")] == [32, 48]
+    assert Image.open(tmp_path / "sizes.png").width > 300
+
+
 def test_networks_and_schedules_are_compared(tiny_davis, light_file, stm_file, tmp_path):
     flags = ["--davis_path", tiny_davis, *TINY, "--every", 2, 3, "--output", tmp_path]
     assert experiment("schedules", "--model", stm_file, light_file, *flags) == 0

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from dataset.davis import davis_videos
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
@@ -97,6 +99,14 @@ def labels_of(models: Sequence[str]) -> dict[str, str]:
 def settings_of(model: str, arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     """What the results for one checkpoint depend on: it, and the flags of these names."""
     return {"model": digest(model), **{name: getattr(arguments, name) for name in ("year", "size", *names)}}
+
+
+def draw_curve(axes: Axes, rows: Sequence[Row], number: str, **look: Any) -> None:
+    """A curve of J&F over frames per second, each of whose points says this number of its row."""
+    points = [(row["frames/s"], row["J&F"]) for row in rows]
+    axes.plot(*zip(*points, strict=True), **look)
+    for row, point in zip(rows, points, strict=True):
+        axes.annotate(str(row[number]), point, textcoords="offset points", xytext=(6, 5))
 
 
 def score(

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from evaluation.tables import Row, grey, report
-from scripts.experiments.common import experiment_parser, file_of, labels_of, network_of, score, videos_of
+from scripts.experiments.common import draw_curve, experiment_parser, file_of, labels_of, network_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import positive_int
 
@@ -49,10 +49,7 @@ def draw(rows: list[Row]) -> Figure:
         for last in (True, False):  # open marks and filled ones
             found = [row for row in rows if (row["network"], row["last"]) == (network, last)]
             look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 8, "markerfacecolor": "white" if last else None}
-            points = [(row["frames/s"], row["J&F"]) for row in found]
-            axes.plot(*zip(*points, strict=True), label=f"{network}{' + last' if last else ''}", **look, **grey(i))
-            for row, point in zip(found, points, strict=True):
-                axes.annotate(str(row["every"]), point, textcoords="offset points", xytext=(6, 5))
+            draw_curve(axes, found, "every", label=f"{network}{' + last' if last else ''}", **look, **grey(i))
     axes.set(xlabel="frames per second", ylabel="J&F, %", title="numbers: a memory frame every so many frames")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper")
