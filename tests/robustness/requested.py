@@ -85,7 +85,7 @@ def fields(types: dict[str, type]) -> st.SearchStrategy[bytes]:
 def asked() -> st.SearchStrategy[Asked]:
     def of(entry: tuple[tuple[str, str], Any]) -> st.SearchStrategy[Asked]:
         (method, path), operation = entry
-        body = labels(SIZE[0] * SIZE[1]) if operation.takes_labels else fields(tuple(operation.body or ()))
+        body = labels(SIZE[0] * SIZE[1]) if operation.takes_labels else fields(dict(operation.body or {}))
         sensible = st.sampled_from(("0", "1", "2", "3"))
         number = st.one_of(*[sensible] * 9, st.sampled_from(NUMBERS))
         few = ("?since=0", "?since=x", f"?since={'9' * 5000}", "?token=x", "?run=1", "?name=a.png&size=1", "?name=../a&size=0")
