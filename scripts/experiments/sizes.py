@@ -50,6 +50,7 @@ def draw(rows: list[Row]) -> Figure:
         draw_curve(axes, found, "size", marker="o", label=network, **grey(i))
     low, high = axes.get_ylim()
     axes.set_ylim(low - 2, high + 2)  # else a tenth of a point looks like a cliff
+    axes.margins(x=0.1)  # room for the last number
     axes.set(xlabel="frames per second", ylabel="J&F, %", title="numbers: pixels of the shorter side")
     axes.grid(alpha=0.3)
     axes.legend()
