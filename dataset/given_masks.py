@@ -164,7 +164,7 @@ def read_given_masks(
         if labels.shape != size:
             raise InputError(f"{of_frame[0].path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
         if labels.any() or masks:
-            numbered = len(of_frame) == 1 and of_frame[0].shapes is None and not reader.white and not reader.own
+            numbered = len(of_frame) == 1 and of_frame[0].shapes is None and not reader.known.white and not reader.known.own
             masks[frame] = GivenMask(labels, frozenset(empty), files, numbered)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")

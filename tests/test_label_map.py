@@ -112,7 +112,7 @@ def test_objects_beyond_a_short_palette_keep_their_numbers_and_get_a_colour(stor
     cut_palette(tmp_path / "a.png", stored)
     reader = MaskReader.of([tmp_path / "a.png"])
     assert np.array_equal(reader.read(tmp_path / "a.png"), labels)
-    colours = np.frombuffer(reader.palette(), np.uint8).reshape(256, 3)
+    colours = np.frombuffer(reader.known.palette(), np.uint8).reshape(256, 3)
     assert np.array_equal(colours[:stored][1:], (OURS[::-1] if stored == 2 else OURS)[1:stored])
     assert len(np.unique(colours, axis=0)) == 256
 
@@ -346,7 +346,7 @@ def test_the_files_of_a_video_decide_by_the_first_that_is_not_empty(order, tmp_p
         write_label_map(path, labels, None)
     ordered = [paths[i] for i in order]
     expected = [None, None, True, True] if order[0] == 0 else [None, False, False, False]
-    assert [MaskReader.of(ordered[:n]).white for n in range(4)] == expected
+    assert [MaskReader.of(ordered[:n]).known.white for n in range(4)] == expected
 
 
 def test_a_video_with_own_colours_means_the_same_in_any_order_of_reading(read, tmp_path):
@@ -355,7 +355,12 @@ def test_a_video_with_own_colours_means_the_same_in_any_order_of_reading(read, t
     reader = MaskReader.of([tmp_path / "0.png", tmp_path / "1.png"])
     for t in (1, 0, 1):
         assert np.array_equal(reader.read(tmp_path / f"{t}.png"), expected[t])
-    assert np.frombuffer(reader.palette(), np.uint8).reshape(256, 3)[:4].tolist() == [[0] * 3, [*GREEN], [*RED], [*BLUE]]
+    assert np.frombuffer(reader.known.palette(), np.uint8).reshape(256, 3)[:4].tolist() == [
+        [0] * 3,
+        [*GREEN],
+        [*RED],
+        [*BLUE],
+    ]
     coloured(ONE, [(0,) * 3, (200, 200, 10)]).save(tmp_path / "2.png")
     with pytest.raises(InputError, match=r"2.png: expected colours of the video's other masks, found #c8c80a$"):
         reader.read(tmp_path / "2.png")
