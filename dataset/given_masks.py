@@ -12,6 +12,7 @@ from dataset.colours import parse_colour
 from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, list_masks, mask_files, object_files
 from dataset.mask_reader import MaskReader
 from dataset.shapes import Masks, read_shapes
+from dataset.soft_edges import refuse_scattered
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
 from util.image_folder import natural_order
@@ -160,6 +161,7 @@ def read_given_masks(
     masks: dict[int, GivenMask] = {}
     for frame, of_frame in sources.items():
         labels, empty = _read(of_frame, reader, titles)
+        refuse_scattered(of_frame[0].path, labels)
         files = tuple(file for source in of_frame for file in mask_files(source.path))
         if labels.shape != size:
             raise InputError(f"{of_frame[0].path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")

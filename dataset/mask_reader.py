@@ -21,7 +21,7 @@ from dataset.background import drawn_on_nothing, refuse_background, without_back
 from dataset.colours import BLACK, CLEAR, IGNORED_COLOUR, OURS, PURE_WHITE, are_grey, colour_name, says_more_than_indices
 from dataset.identity import Identity
 from dataset.mask_files import EACH_OBJECT, Stored, in_front, load_mask, object_files
-from dataset.soft_edges import count_values, edge_values, replaced_by_nearest, rim_values, soft_edges_error
+from dataset.soft_edges import count_values, edge_values, refuse_scattered, replaced_by_nearest, rim_values, soft_edges_error
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
 from util.label_map import WHITE
@@ -68,8 +68,10 @@ class MaskReader:
         result = cls(**options)
         for path in paths:
             labels = result.read(path)
-            if drawn and (rims := rim_values(labels, count_values(labels))):
-                raise soft_edges_error(path, map(str, rims))
+            if drawn:
+                refuse_scattered(path, labels)
+                if rims := rim_values(labels, count_values(labels)):
+                    raise soft_edges_error(path, map(str, rims))
             if result.known.white is not None and not result.known.coloured:
                 break
         result.known.frozen = True

@@ -173,6 +173,12 @@ def test_an_array_of_numbers_or_of_masks_is_read(array, expected, tmp_path):
     assert expected in str(caught.value)
 
 
+def test_a_given_mask_that_is_dithered_is_refused(tmp_path):
+    Image.fromarray((np.indices(SIZE).sum(axis=0) % 2 > 0) & (ONE > 0)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a.png: expected plain objects, found \d+ single pixels .* is it dithered"):
+        found_in(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.xml", "a.zip", "a.npz"])
 def test_what_is_not_read_is_named_with_what_to_export(name, tmp_path):
     (tmp_path / name).write_text("0 0.5 0.5 0.1 0.1")

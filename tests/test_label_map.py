@@ -505,3 +505,16 @@ def test_lines_around_one_of_many_objects_are_found():
     around = cv2.dilate((labels == 50).astype(np.uint8), np.ones((3, 3), np.uint8)) > (labels == 50)
     labels[around] = 5
     assert rim_values(labels, count_values(labels)) == [5]
+
+
+@pytest.mark.parametrize("grey", [64, 128, 160, 255])
+def test_a_dithered_mask_of_1_bit_is_refused_and_a_thin_line_is_not(grey, tmp_path):
+    soft = Image.fromarray(cv2.GaussianBlur(grey * np.pad(square((4, 4)), 24).repeat(2, 0), (0, 0), 6 if grey == 255 else 0.1))
+    line = np.zeros((96, 96), np.uint8)
+    cv2.line(line, (0, 0), (95, 95), 255)
+    for name, file in (("dithered", soft.convert("1")), ("line", Image.fromarray(line))):
+        file.save(tmp_path / f"{name}.png")
+    with pytest.raises(InputError, match=r"dithered.png: expected plain objects, found \d+ single pixels .* a threshold"):
+        MaskReader.of([tmp_path / "dithered.png"])
+    MaskReader.of([tmp_path / "dithered.png"], drawn=False)  # a network may find such a thing
+    MaskReader.of([tmp_path / "line.png"])
