@@ -162,6 +162,8 @@ def read_given_masks(
     for frame, of_frame in sources.items():
         labels, empty = _read(of_frame, reader, titles)
         refuse_scattered(of_frame[0].path, labels)
+        if background is None:
+            reader.known.refuse_inverted(of_frame[0].path, labels)
         files = tuple(file for source in of_frame for file in mask_files(source.path))
         if labels.shape != size:
             raise InputError(f"{of_frame[0].path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")

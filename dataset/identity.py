@@ -22,6 +22,8 @@ from dataset.soft_edges import count_values
 from util.errors import InputError
 from util.label_map import WHITE, Numbering
 
+SAMPLES = 64  # rows and columns of a mask that others are compared to
+
 
 class Identity:
     """What the masks of a video have said so far; once `frozen`, they may come in any order, and say nothing new.
@@ -42,6 +44,7 @@ class Identity:
         self.frozen = False
         self.first: np.ndarray | None = None  # the first palette
         self.first_path: Path | str = ""
+        self.shown: tuple[str | Path, np.ndarray] | None = None  # the first mask with objects, to which others are compared
         self._noted = False
 
     @property
@@ -71,6 +74,26 @@ class Identity:
             if self.white:
                 self.colours.setdefault(PURE_WHITE, 1)
         return labels
+
+    def refuse_inverted(self, path: str | Path, labels: np.ndarray) -> None:
+        """Raise `InputError` if an object of the first mask seems to be what was around it then; may keep the first one."""
+        number = int(np.bincount(labels[[0, 0, -1, -1], [0, -1, 0, -1]]).argmax())
+        if self.shown is not None and not number:  # most often
+            return
+        small = labels[
+            :: 1 + len(labels) // SAMPLES, :: 1 + labels.shape[1] // SAMPLES
+        ].copy()  # no view, which would keep all
+        if self.shown is None:
+            self.shown = (path, small) if labels.any() else None
+            return
+        first, before = self.shown
+        if before.shape != small.shape or np.mean(before == number) >= 0.5 or (share := np.mean(small == number)) <= 0.5:
+            return
+        was, nothing = before == number, small == 0
+        if 2 * np.count_nonzero(was & nothing) > np.count_nonzero(was | nothing):
+            raise InputError(
+                f"{path}: object {number} covers {share:.0%} of the frame, and where it was in {first} is nothing: is it inverted?"
+            )
 
     def refuse_unknown(self, path: str | Path, ids: set[int]) -> None:
         """Raise `InputError` for numbers where the masks before have colours, or where they are the brightness of these."""

@@ -72,6 +72,7 @@ class MaskReader:
                 refuse_scattered(path, labels)
                 if rims := rim_values(labels, count_values(labels)):
                     raise soft_edges_error(path, map(str, rims))
+                result.known.refuse_inverted(path, labels)
             if result.known.white is not None and not result.known.coloured:
                 break
         result.known.frozen = True
@@ -98,7 +99,10 @@ class MaskReader:
             return self._union(values)
         coloured = values.dtype != np.uint8
         labels = self._of_colours(path, values) if coloured else self._of_numbers(path, values, palette, sure)
-        return self.known.numbered(labels, path)
+        labels = self.known.numbered(labels, path)
+        if self.known.shown is not None:
+            self.known.refuse_inverted(path, labels)
+        return labels
 
     def _union(self, values: np.ndarray) -> np.ndarray:
         """All objects as object 1; of a single one with soft edges, what is above half."""

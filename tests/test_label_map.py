@@ -518,3 +518,24 @@ def test_a_dithered_mask_of_1_bit_is_refused_and_a_thin_line_is_not(grey, tmp_pa
         MaskReader.of([tmp_path / "dithered.png"])
     MaskReader.of([tmp_path / "dithered.png"], drawn=False)  # a network may find such a thing
     MaskReader.of([tmp_path / "line.png"])
+
+
+SWITCHED = np.array([2, 1, 0], np.uint8)
+
+
+@pytest.mark.parametrize("kind", [paletted, coloured, "numbers"])
+@pytest.mark.parametrize(("first", "later"), [(ONE, 1 - ONE), (TWO, SWITCHED[TWO])], ids=["one", "two"])
+def test_a_mask_in_which_an_object_has_become_the_background_is_refused(kind, first, later, tmp_path):
+    paths = [tmp_path / f"{t}.png" for t in range(4)]
+    whole = np.roll(first, 30, axis=1)
+    whole[-1] = whole[0] = whole[:, 0] = 1  # an object that surrounds the frame, where the first was is nothing
+    for path, labels in zip(paths, (0 * first, first, whole, later), strict=True):
+        file = Image.fromarray(5 * labels) if kind == "numbers" else kind(labels, OURS)
+        file.save(path)
+    reader = MaskReader.of(paths)
+    assert np.array_equal(reader.read(paths[2]) != 0, whole != 0)
+    with pytest.raises(
+        InputError, match=r"3.png: object \d+ covers \d+% of the frame, and where it was in .*1.png is nothing"
+    ):
+        reader.read(paths[3])
+    MaskReader.of(paths, drawn=False).read(paths[3])  # a network may have lost it
