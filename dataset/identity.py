@@ -92,7 +92,7 @@ class Identity:
         was, nothing = before == number, small == 0
         if 2 * np.count_nonzero(was & nothing) > np.count_nonzero(was | nothing):
             raise InputError(
-                f"{path}: object {number} covers {share:.0%} of the frame, and where it was in {first} is nothing: is it inverted?"
+                f"{path}: object {number} is {share:.0%} of the frame and nothing of where it was in {first}; is it inverted?"
             )
 
     def refuse_unknown(self, path: str | Path, ids: set[int]) -> None:
