@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset.colours import parse_colour
-from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, list_masks, mask_files, object_files
+from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, layers_in_array, list_masks, mask_files, object_files
 from dataset.mask_reader import MaskReader
 from dataset.shapes import Masks, read_shapes
 from dataset.soft_edges import refuse_scattered
@@ -211,6 +211,11 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
         ]
     if what := NOT_READ.get(path.suffix.lower()):
         raise InputError(f"{path}: expected a mask as PNG, found {what}: export PNG masks or COCO JSON")
+    if frame is None and path.suffix.lower() == ".npy" and len(names) > 1 and layers_in_array(path) == len(names):
+        raise InputError(
+            f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or write "
+            f"0:{path} if they are of as many objects"
+        )
     if frame is None and path.stem in names:
         frame = names.index(path.stem)
         if frame:

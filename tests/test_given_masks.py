@@ -160,6 +160,12 @@ def test_a_folder_of_masks_is_matched_to_frames_by_name(layout, drawn):
         (ONE / 2, "whole numbers"),
         (np.where(ONE == 0, -1, 3), [3]),
         (np.array(["a"]), "expected an array (H, W) of numbers"),
+        (ONE * 20.0 - 10, "of probabilities, save what is above half"),
+        (np.stack([square((x, 4)) for x in (4, 6, 8)]), "(N, H, W), found some that overlap in (3, 48, 64)"),
+        (np.stack([ONE, 0 * ONE])[..., None], "(N, H, W), found an empty one in (2, 48, 64)"),
+        (np.stack([TWO == 1, TWO == 2], axis=-1), "found an empty one in (48, 64, 2)"),
+        (np.stack([square((4 * i, 30 - 2 * i)) for i in range(12)]), "found one for each; save them as PNG"),
+        (np.stack([7 * TWO] * 12), "found one for each; save them as PNG"),
         (np.array([{}], dtype=object), "cannot read this array"),
     ],
 )
@@ -309,9 +315,11 @@ REFUSED = [
         "a mask of 26x26, as its points, found 16x16",
     ),
     (
-        coco(annotation(ONE, bbox=[4, 4, 16, 16]) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE.T)}}),
+        coco(annotation(SECOND, bbox=[4, 4, 16, 16])),
         "within their bbox, found one mostly outside",
     ),
+    (coco(annotation(ONE) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE.T)}}), "runs down the columns, found some"),
+    ([{"segmentation": {"size": [*SIZE], "counts": compressed(runs(SECOND.T))}}], "runs down the columns, found some"),
 ]
 
 
