@@ -123,7 +123,7 @@ def _read_array(path: Path) -> np.ndarray:
             if not areas.all() or 2 * areas.sum() > 3 * shown:  # candidates for one object overlap as well
                 what = "some that overlap" if areas.all() else "an empty one"
                 raise InputError(
-                    f"expected masks of the objects in a frame, (N, H, W), found {what} in {values.shape}: are they of frames, "
+                    f"expected masks of the objects in a frame, (N, H, W), found {what} in {values.shape}: are they of frames "
                     "or candidates for one object? Save those that count as PNG"
                 )
             values = in_front({i: mask != 0 for i, mask in enumerate(values, start=1)})
