@@ -83,7 +83,7 @@ class _Track:
 
 def read_packets(path: Path) -> FilmPackets:
     """Read all packets of a film.  Raises `InputError` naming the file if FFmpeg finds no video in it."""
-    with _errors_of_ffmpeg() as errors, opened(path) as (container, _):
+    with errors_of_ffmpeg() as errors, opened(path) as (container, _):
         streams = {stream.index: stream for stream in container.streams.video}
         tracks = {index: _Track.of(stream) for index, stream in streams.items()}
         end = None
@@ -174,7 +174,7 @@ def opened(path: Path, stream: int | None = None) -> Iterator[tuple[InputContain
 
 
 @contextlib.contextmanager
-def _errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
+def errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
     """A list that collects the errors that FFmpeg logs in this context, as (level, component, text)."""
     before = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)

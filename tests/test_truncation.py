@@ -113,6 +113,21 @@ def test_a_damaged_middle_is_told_where_it_is_and_left_out_when_allowed(pictures
     assert len(list(video.forwards())) == len(video.names)
 
 
+def test_a_frame_whose_checksum_is_wrong_is_damaged(tmp_path):
+    with av.open(str(tmp_path / "film.mkv"), "w") as film:
+        stream = film.add_stream("ffv1", rate=25, options={"level": "3", "slicecrc": "1", "g": "1"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "bgr0"
+        for t in range(4):
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(noisy(t), format="rgb24").reformat(format="bgr0")))
+        film.mux(stream.encode())
+    assert len(list(VideoFile(tmp_path / "film.mkv").forwards())) == 4
+    content = bytearray((tmp_path / "film.mkv").read_bytes())
+    content[len(content) // 2] ^= 255
+    (tmp_path / "film.mkv").write_bytes(content)
+    with pytest.raises(DamagedVideoError, match=r"frame \d of 4 cannot be decoded"):
+        list(VideoFile(tmp_path / "film.mkv").forwards())
+
+
 def test_a_lost_packet_is_noted(pictures, tmp_path):
     path = write_film(tmp_path / "film.ts", pictures)
     content = path.read_bytes()
