@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataset.background import refuse_background
 from dataset.colours import parse_colour
 from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, layers_in_array, list_masks, mask_files, object_files
 from dataset.mask_reader import MaskReader
@@ -22,7 +23,8 @@ HINT = "(--background 'COLOUR'; if it is an object, --background black)"
 NOT_READ = {
     ".txt": "a YOLO text file",
     ".xml": "an XML file",
-    ".zip": "an archive, unpack it",
+    ".csv": "a table",
+    **dict.fromkeys((".zip", ".tar", ".gz", ".7z", ".rar"), "an archive, unpack it"),
     ".npz": "several arrays, save one as .npy",
     ".mat": "a MATLAB file",
     ".psd": "a Photoshop file",
@@ -163,6 +165,9 @@ def read_given_masks(
         labels, empty = _read(of_frame, reader, titles)
         refuse_scattered(of_frame[0].path, labels)
         if background is None:
+            if of_frame[0].shapes is not None:
+                ids = {number: number for number in object_ids(labels)}
+                refuse_background(of_frame[0].path, labels, ids, None, hint="(if it is an object, --background black)")
             reader.known.refuse_inverted(of_frame[0].path, labels)
         files = tuple(file for source in of_frame for file in mask_files(source.path))
         if labels.shape != size:
@@ -206,6 +211,8 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
             raise InputError(
                 f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; `--mask FILE` takes all"
             )
+        if len(by_frame) == 1:
+            frame = _frame_told(frame, path, *by_frame, names)
         return [
             Source(_frame_of(name, path, names) if frame is None else frame, path, shapes) for name, shapes in by_frame.items()
         ]
@@ -227,6 +234,15 @@ def _in_folder(name: str, file: Path, folder: Path, names: Sequence[str]) -> lis
     if file.suffix.lower() == ".json":
         return _sources(None, file, names)
     return [Source(_frame_of(name, folder, names), file)]
+
+
+def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str]) -> int | None:
+    """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
+    told = {each: names.index(each) for each in (name, path.stem) if each in names}
+    if len(told) > 1 if frame is None else (told and frame not in told.values()):
+        given = "" if frame is None else f", but given for frame {frame}"
+        raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
+    return next(iter(told.values()), None) if frame is None else frame
 
 
 def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
@@ -262,7 +278,12 @@ def _read(sources: list[Source], reader: MaskReader, titles: dict[str, int]) -> 
                 found[number] = found[number] | mask if number in found else mask
         if not found:
             raise InputError(f"{sources[0].path}: expected an object, found none")
-        return in_front(found), {number for number, mask in found.items() if not mask.any()}
+        labels = in_front(found)
+        empty = {number for number, mask in found.items() if not mask.any()}
+        if covered := found.keys() - empty - {*object_ids(labels)}:
+            which = names_some(title for title, number in titles.items() if number in covered)
+            print_note(f"{sources[0].path}: {which} left out, since other objects cover it")
+        return labels, empty
     if len(sources) == 1 and sources[0].path.parent.name == EACH_OBJECT:
         return reader.merge(object_files(sources[0].path))
     if len(sources) > 1:

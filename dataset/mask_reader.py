@@ -21,7 +21,15 @@ from dataset.background import drawn_on_nothing, refuse_background, without_back
 from dataset.colours import BLACK, CLEAR, IGNORED_COLOUR, OURS, PURE_WHITE, are_grey, colour_name, says_more_than_indices
 from dataset.identity import Identity
 from dataset.mask_files import EACH_OBJECT, Stored, in_front, load_mask, object_files
-from dataset.soft_edges import count_values, edge_values, refuse_scattered, replaced_by_nearest, rim_values, soft_edges_error
+from dataset.soft_edges import (
+    count_values,
+    edge_values,
+    is_thick,
+    refuse_scattered,
+    replaced_by_nearest,
+    rim_values,
+    soft_edges_error,
+)
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
 from util.label_map import WHITE
@@ -190,7 +198,7 @@ class MaskReader:
         if palette is not None and says_more_than_indices(palette):
             return known.of_indices(path, values, palette, present)
         ids = set(present.tolist()) - {0, WHITE}
-        if self.careful and ids and counts[WHITE] and WHITE in present:
+        if ids and WHITE in present and (self.careful or (not (known.frozen or known.ids) and is_thick(values == WHITE))):
             self._doubt_white(path, int(counts[WHITE]), {i: int(counts[i]) for i in ids})
         if palette is None and not ids and PURE_WHITE in known.colours:
             return np.where(values == WHITE, np.uint8(known.colours[PURE_WHITE]), np.uint8(0))
@@ -267,7 +275,7 @@ class MaskReader:
 
     def _doubt_white(self, path: str | Path, white: int, others: Mapping[int, int]) -> None:
         """Tell that 255 beside numbers is no object; raises `InputError` if there is little else.  All by number of pixels."""
-        if sum(others.values()) * 20 < white:
+        if self.careful and sum(others.values()) * 20 < white:
             raise InputError(
                 f"{path}: expected numbered objects, or white on black, found 255 in {white} pixels and "
                 f"{names_some(map(str, others))} in {sum(others.values())}; make them all one of the two"

@@ -38,6 +38,8 @@ def read_shapes(path: Path) -> dict[str, Masks]:
         if isinstance(content, dict) and "annotations" in content and ("images" in content or "image" in content):
             return _coco(content)
         each = content if isinstance(content, list) else [content]
+        if len({entry.get("image_id") for entry in each}) > 1:
+            raise InputError("expected the names of images, found their image_id alone; add the list of images")
         each = [entry.get("segmentation", entry) for entry in each]
         if each and all("counts" in entry for entry in each):
             return {"": {str(i): decode_rle(entry) for i, entry in enumerate(each, start=1)}}
@@ -75,6 +77,7 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
             title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
             mask = _segmentation(entry.get("segmentation"), _size(image["height"], image["width"]))
             _refuse_outside(mask, entry.get("bbox"))
+            _refuse_inverted(mask, entry.get("area"))
             masks[title] = masks[title] | mask if title in masks else mask
         if entries:
             result[name] = masks
@@ -170,6 +173,13 @@ def _refuse_outside(mask: np.ndarray, box: Any) -> None:
         raise InputError(
             f"expected masks within their bbox, found one mostly outside {shorten(box)}: do its runs go along rows?"
         )
+
+
+def _refuse_inverted(mask: np.ndarray, area: Any) -> None:
+    """Raise `InputError` if a mask (H, W) leaves about as many pixels as the annotation says that it has."""
+    shown = np.count_nonzero(mask)
+    if isinstance(area, int | float) and abs(mask.size - shown - area) < 0.1 * area < abs(shown - area):
+        raise InputError(f"expected a mask of {area:g} pixels, as its area says, found {shown}; is it inverted?")
 
 
 def _not_empty(mask: np.ndarray) -> np.ndarray:

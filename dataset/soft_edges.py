@@ -72,6 +72,11 @@ def _separates(values: np.ndarray, edges: list[int]) -> bool:
     return int(contact.sum()) * 5 < int(region.sum())
 
 
+def is_thick(region: np.ndarray) -> bool:
+    """Whether a region (H, W) bool is more than a line of a few pixels, as is drawn around objects to be ignored."""
+    return bool(cv2.erode(region.astype(np.uint8), BIG_BOX).any())
+
+
 def rim_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
     """The numbers that surround another one as a line along the background, where something has interpolated."""
     found: set[int] = set()

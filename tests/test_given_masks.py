@@ -320,6 +320,9 @@ REFUSED = [
     ),
     (coco(annotation(ONE) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE.T)}}), "runs down the columns, found some"),
     ([{"segmentation": {"size": [*SIZE], "counts": compressed(runs(SECOND.T))}}], "runs down the columns, found some"),
+    (coco(annotation(1 - ONE, area=256)), "of 256 pixels, as its area says, found 2816; is it inverted"),
+    (coco(annotation(1 - ONE)), "object 1 covers 92% of the frame .* is it the background"),
+    ([annotation(ONE), annotation(SECOND, image_id=2)], "found their image_id alone"),
 ]
 
 
@@ -349,6 +352,24 @@ def test_pictures_and_json_are_not_mixed_and_labels_are_objects_in_all_files(tmp
     write_label_map(tmp_path / "a.png", ONE, None)
     with pytest.raises(InputError, match=r"00002.json: expected JSON files or pictures, found both"):
         found_in(tmp_path / "00002.json", f"5:{tmp_path / 'a.png'}")
+
+
+def test_json_is_for_the_frame_that_its_name_or_its_content_tells_and_for_no_other(tmp_path):
+    for name, told in (("a", "00005.jpg"), ("00003", "00005.jpg"), ("00004", "old_4.jpg")):
+        (tmp_path / f"{name}.json").write_text(json.dumps(labelme(shape(), name=told)))
+    assert found_in(tmp_path / "a.json") == {4: [1]}
+    assert found_in(f"2:{tmp_path / '00003.json'}") == {2: [1]}
+    assert found_in(tmp_path / "00004.json") == {3: [1]}  # renamed with its picture
+    with pytest.raises(InputError, match=r"a.json is of frame 4 \(00005\), but given for frame 0"):
+        found_in(f"0:{tmp_path / 'a.json'}")
+    with pytest.raises(InputError, match=r"00003.json is of frame 4 \(00005\) or 2 \(00003\)$"):
+        found_in(tmp_path / "00003.json")
+
+
+def test_an_object_that_others_cover_is_told(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps(coco(annotation(ONE), annotation(ONE))))
+    assert found_in(tmp_path / "a.json") == {4: [2]}
+    assert "a.json: dog #1 left out, since other objects cover it" in capsys.readouterr().err
 
 
 def test_a_polygon_has_the_pixels_whose_centres_lie_in_it():

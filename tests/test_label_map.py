@@ -537,3 +537,12 @@ def test_a_mask_in_which_an_object_has_become_the_background_is_refused(kind, fi
     with pytest.raises(InputError, match=r"3.png: object \d+ is \d+% of the frame and nothing of where it was in .*1.png"):
         reader.read(paths[3])
     MaskReader.of(paths, drawn=False).read(paths[3])  # a network may have lost it
+
+
+def test_an_object_of_255_beside_numbers_is_told_in_a_data_set_too_and_a_border_is_not(tmp_path):
+    told: list[str] = []
+    for name, labels in (("border", np.where(THICK > TWO, 255, 64 * TWO)), ("object", np.array([0, 64, 255])[TWO])):
+        Image.fromarray(labels.astype(np.uint8)).save(tmp_path / f"{name}.png")
+        MaskReader.of([tmp_path / f"{name}.png"], note=told.append)
+    assert len(told) == 1
+    assert "object.png: 255 beside other numbers means 'ignore'" in told[0]
