@@ -22,6 +22,7 @@ TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), w
 FEW = 8  # frames at the start, whose times of decoding may go back a little
 CLEAR = "is transparent in parts, which is ignored"
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
 CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with a cover: not of lists of other files
     "mov,matroska,avi,mpegts,mpegtsraw,mpeg,asf,flv,ogg,mxf,nut,wtv,dv,rm,gxf,swf,nsv,cine,gif,apng,"
@@ -161,7 +162,8 @@ def opened(path: Path, stream: int | None = None) -> Iterator[tuple[InputContain
         what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
         if isinstance(error, ArgumentError):
             what = "of a kind that is not read, or a list of other files; convert it to MP4 first"
-        what = "it is an archive; unpack it first" if zipfile.is_zipfile(path) else what
+        is_archive = path.suffix.lower() in ARCHIVES or zipfile.is_zipfile(path)
+        what = "it is an archive; unpack it first" if is_archive else what
         raise InputError(f"{path}: cannot read this video ({what})") from error
     with container:
         streams = {found.index: found for found in container.streams.video}

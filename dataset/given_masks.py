@@ -10,6 +10,7 @@ import numpy as np
 
 from dataset.background import refuse_background
 from dataset.colours import parse_colour
+from dataset.film_packets import ARCHIVES
 from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, layers_in_array, list_masks, mask_files, object_files
 from dataset.mask_reader import MaskReader
 from dataset.shapes import Masks, read_shapes
@@ -24,7 +25,7 @@ NOT_READ = {
     ".txt": "a YOLO text file",
     ".xml": "an XML file",
     ".csv": "a table",
-    **dict.fromkeys((".zip", ".tar", ".gz", ".7z", ".rar"), "an archive, unpack it"),
+    **dict.fromkeys(ARCHIVES, "an archive, unpack it"),
     ".npz": "several arrays, save one as .npy",
     ".mat": "a MATLAB file",
     ".psd": "a Photoshop file",

@@ -185,7 +185,7 @@ def test_a_given_mask_that_is_dithered_is_refused(tmp_path):
         found_in(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.xml", "a.zip", "a.npz"])
+@pytest.mark.parametrize("name", ["a.txt", "a.xml", "a.zip", "a.npz", "a.tar.gz", "a.csv"])
 def test_what_is_not_read_is_named_with_what_to_export(name, tmp_path):
     (tmp_path / name).write_text("0 0.5 0.5 0.1 0.1")
     with pytest.raises(InputError, match=rf"{name}: expected a mask as PNG, found .*: export PNG masks or COCO JSON"):
