@@ -149,6 +149,19 @@ def test_frames_that_are_lost_in_a_damaged_container_are_noted(pictures, tmp_pat
     assert "film.mkv: frames may be missing; FFmpeg says: " in video.note
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_a_film_of_which_there_is_no_frame_or_whose_codec_is_unknown_is_one_line(name, tmp_path):
+    path = write_film(tmp_path / name, [noisy(t) for t in range(3)], options=FAST if name == "film.mp4" else None)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"mdat") + 4] if name == "film.mp4" else content[:800])
+    for allow_truncated in (False, True):
+        with pytest.raises(InputError, match=r"film.m..: .*found no frame that can be decoded"):
+            VideoFile(path, allow_truncated=allow_truncated)
+    path.write_bytes(content.replace(b"avc1", b"xxxx").replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XXX"))
+    with pytest.raises(InputError, match="found no video stream in it that FFmpeg can decode"):
+        VideoFile(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x1a\x45\xdf\xa3", b"RIFF", b"RIFF\xff\xff\xff\xff", b"\x00\x00\x00\x01ftyp"])
 def test_a_header_alone_lacks_nothing_that_is_known(content, tmp_path):
     (tmp_path / "film").write_bytes(content)
