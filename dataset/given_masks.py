@@ -213,7 +213,7 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
                 f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; `--mask FILE` takes all"
             )
         if len(by_frame) == 1:
-            frame = _frame_told(frame, path, *by_frame, names)
+            frame = _frame_told(frame, path, next(iter(by_frame)), names)
         return [
             Source(_frame_of(name, path, names) if frame is None else frame, path, shapes) for name, shapes in by_frame.items()
         ]

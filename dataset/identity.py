@@ -80,9 +80,8 @@ class Identity:
         number = int(np.bincount(labels[[0, 0, -1, -1], [0, -1, 0, -1]]).argmax())
         if self.shown is not None and not number:  # most often
             return
-        small = labels[
-            :: 1 + len(labels) // SAMPLES, :: 1 + labels.shape[1] // SAMPLES
-        ].copy()  # no view, which would keep all
+        # a copy, since a view would keep all in memory
+        small = labels[:: 1 + len(labels) // SAMPLES, :: 1 + labels.shape[1] // SAMPLES].copy()
         if self.shown is None:
             self.shown = (path, small) if labels.any() else None
             return

@@ -5,7 +5,7 @@
 - A palette is read by its colours instead if index 0 is not black, but another index that occurs is: tools reorder palettes.
 - Colours are objects, black and transparent pixels are background.  Colours of our palette (DAVIS's), or of the video's first
   palette, mean those ids.  If the video's first mask has others, they are numbered in order of appearance.  Grey colours are
-  numbers.  One colour is one object in all masks of a video, whatever its index.
+  numbers.  One colour is one object in all masks of a video, whatever its index (`dataset.identity`).
 - Where black is not sure to be background (a greyscale, coloured or oddly paletted mask that comes first), it must not be rare
   along the border of the frame while an object covers most of it.
 - Values that only lie between others are edges, not objects.  A single white object with soft edges is cut at half.  In the
