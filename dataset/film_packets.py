@@ -22,6 +22,7 @@ TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), w
 FEW = 8  # frames at the start, whose times of decoding may go back a little
 CLEAR = "is transparent in parts, which is ignored"
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 PICTURES = {"attached_pic", "timed_thumbnails", "still_image"}
 CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with a cover: not of lists of other files
     "mov,matroska,avi,mpegts,mpegtsraw,mpeg,asf,flv,ogg,mxf,nut,wtv,dv,rm,gxf,swf,nsv,cine,gif,apng,"
@@ -83,8 +84,8 @@ class _Track:
 
 def read_packets(path: Path) -> FilmPackets:
     """Read all packets of a film.  Raises `InputError` naming the file if FFmpeg finds no video in it."""
-    with _errors_of_ffmpeg() as errors, opened(path) as (container, _):
-        streams = {stream.index: stream for stream in container.streams.video}
+    with errors_of_ffmpeg() as errors, opened(path) as (container, _):
+        streams = _decodable(container)
         tracks = {index: _Track.of(stream) for index, stream in streams.items()}
         end = None
         for packet in container.demux(*streams.values()):
@@ -93,7 +94,7 @@ def read_packets(path: Path) -> FilmPackets:
                 end = packet.pos
         track, others = _main_track(tracks.values(), path)
         stream, kind = streams[track.index], container.format.name
-        cut = _cut(path, kind, end) if track.stamps else None
+        cut = _cut(path, kind, end)
         if kind == "gif" and len(track.stamps) < stream.frames:  # FFmpeg joins those without a delay
             cut = f"{len(track.stamps)} of {stream.frames} pictures have a time; save it with a delay for each"
         stamped = any(stamp is not None for stamp in track.stamps)
@@ -128,7 +129,7 @@ def _main_track(tracks: Iterable[_Track], path: Path) -> tuple[_Track, int]:
     if not films:
         raise InputError(f"{path}: expected a video, found only a picture that belongs to sound")
     most = max(len(track.stamps) for track in films)
-    films = [track for track in films if 10 * len(track.stamps) >= most and (len(track.stamps) > 1 or most == 1)]
+    films = [track for track in films if 10 * len(track.stamps) >= most and (len(track.stamps) > 1 or most <= 1)]
     return max(films, key=lambda track: (track.area, track.is_default, -track.index)), len(films) - 1
 
 
@@ -161,20 +162,25 @@ def opened(path: Path, stream: int | None = None) -> Iterator[tuple[InputContain
         what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
         if isinstance(error, ArgumentError):
             what = "of a kind that is not read, or a list of other files; convert it to MP4 first"
-        what = "it is an archive; unpack it first" if zipfile.is_zipfile(path) else what
+        is_archive = path.suffix.lower() in ARCHIVES or zipfile.is_zipfile(path)
+        what = "it is an archive; unpack it first" if is_archive else what
         raise InputError(f"{path}: cannot read this video ({what})") from error
     with container:
-        streams = {found.index: found for found in container.streams.video}
-        if not streams:
-            raise InputError(f"{path}: expected a video, found no video stream in it")
+        if not (streams := _decodable(container)):
+            raise InputError(f"{path}: expected a video, found no video stream in it that FFmpeg can decode")
         try:
             yield container, streams[min(streams) if stream is None else stream]
         except FFmpegError as error:
             raise InputError(f"{path}: cannot read this video ({error.strerror})") from error
 
 
+def _decodable(container: InputContainer) -> dict[int, av.VideoStream]:
+    """The video streams by index, without those of an unknown codec."""
+    return {stream.index: stream for stream in container.streams.video if stream.codec_context is not None}
+
+
 @contextlib.contextmanager
-def _errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
+def errors_of_ffmpeg() -> Iterator[list[tuple[int, str, str]]]:
     """A list that collects the errors that FFmpeg logs in this context, as (level, component, text)."""
     before = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)

@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataset.background import refuse_background
 from dataset.colours import parse_colour
-from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, list_masks, mask_files, object_files
+from dataset.film_packets import ARCHIVES
+from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, layers_in_array, list_masks, mask_files, object_files
 from dataset.mask_reader import MaskReader
 from dataset.shapes import Masks, read_shapes
+from dataset.soft_edges import refuse_scattered
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
 from util.image_folder import natural_order
@@ -21,7 +24,8 @@ HINT = "(--background 'COLOUR'; if it is an object, --background black)"
 NOT_READ = {
     ".txt": "a YOLO text file",
     ".xml": "an XML file",
-    ".zip": "an archive, unpack it",
+    ".csv": "a table",
+    **dict.fromkeys(ARCHIVES, "an archive, unpack it"),
     ".npz": "several arrays, save one as .npy",
     ".mat": "a MATLAB file",
     ".psd": "a Photoshop file",
@@ -160,11 +164,17 @@ def read_given_masks(
     masks: dict[int, GivenMask] = {}
     for frame, of_frame in sources.items():
         labels, empty = _read(of_frame, reader, titles)
+        refuse_scattered(of_frame[0].path, labels)
+        if background is None:
+            if of_frame[0].shapes is not None:
+                ids = {number: number for number in object_ids(labels)}
+                refuse_background(of_frame[0].path, labels, ids, None, hint="(if it is an object, --background black)")
+            reader.known.refuse_inverted(of_frame[0].path, labels)
         files = tuple(file for source in of_frame for file in mask_files(source.path))
         if labels.shape != size:
             raise InputError(f"{of_frame[0].path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
         if labels.any() or masks:
-            numbered = len(of_frame) == 1 and of_frame[0].shapes is None and not reader.white and not reader.own
+            numbered = len(of_frame) == 1 and of_frame[0].shapes is None and not reader.known.white and not reader.known.own
             masks[frame] = GivenMask(labels, frozenset(empty), files, numbered)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
@@ -202,11 +212,18 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
             raise InputError(
                 f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; `--mask FILE` takes all"
             )
+        if len(by_frame) == 1:
+            frame = _frame_told(frame, path, next(iter(by_frame)), names)
         return [
             Source(_frame_of(name, path, names) if frame is None else frame, path, shapes) for name, shapes in by_frame.items()
         ]
     if what := NOT_READ.get(path.suffix.lower()):
         raise InputError(f"{path}: expected a mask as PNG, found {what}: export PNG masks or COCO JSON")
+    if frame is None and path.suffix.lower() == ".npy" and len(names) > 1 and layers_in_array(path) == len(names):
+        raise InputError(
+            f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or write "
+            f"0:{path} if they are of as many objects"
+        )
     if frame is None and path.stem in names:
         frame = names.index(path.stem)
         if frame:
@@ -218,6 +235,15 @@ def _in_folder(name: str, file: Path, folder: Path, names: Sequence[str]) -> lis
     if file.suffix.lower() == ".json":
         return _sources(None, file, names)
     return [Source(_frame_of(name, folder, names), file)]
+
+
+def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str]) -> int | None:
+    """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
+    told = {each: names.index(each) for each in (name, path.stem) if each in names}
+    if len(told) > 1 if frame is None else (told and frame not in told.values()):
+        given = "" if frame is None else f", but given for frame {frame}"
+        raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
+    return next(iter(told.values()), None) if frame is None else frame
 
 
 def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
@@ -253,7 +279,12 @@ def _read(sources: list[Source], reader: MaskReader, titles: dict[str, int]) -> 
                 found[number] = found[number] | mask if number in found else mask
         if not found:
             raise InputError(f"{sources[0].path}: expected an object, found none")
-        return in_front(found), {number for number, mask in found.items() if not mask.any()}
+        labels = in_front(found)
+        empty = {number for number, mask in found.items() if not mask.any()}
+        if covered := found.keys() - empty - {*object_ids(labels)}:
+            which = names_some(title for title, number in titles.items() if number in covered)
+            print_note(f"{sources[0].path}: {which} left out, since other objects cover it")
+        return labels, empty
     if len(sources) == 1 and sources[0].path.parent.name == EACH_OBJECT:
         return reader.merge(object_files(sources[0].path))
     if len(sources) > 1:

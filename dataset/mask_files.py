@@ -119,6 +119,13 @@ def _read_array(path: Path) -> np.ndarray:
                 raise InputError(
                     f"expected an array (H, W), or masks (N, H, W) of 0 and 1, found {values.dtype} {values.shape}"
                 )
+            areas, shown = np.count_nonzero(values, axis=(1, 2)), np.count_nonzero(values.any(axis=0))
+            if not areas.all() or 2 * areas.sum() > 3 * shown:  # candidates for one object overlap as well
+                what = "some that overlap" if areas.all() else "an empty one"
+                raise InputError(
+                    f"expected masks of the objects in a frame, (N, H, W), found {what} in {values.shape}: are they of frames "
+                    "or candidates for one object? Save those that count as PNG"
+                )
             values = in_front({i: mask != 0 for i, mask in enumerate(values, start=1)})
         return values.astype(np.uint8) * 255 if values.dtype == bool else _as_bytes(values)
     except InputError as error:
@@ -126,6 +133,15 @@ def _read_array(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError, MemoryError) as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read this array ({error})"
         raise InputError(f"{path}: {what}") from error
+
+
+def layers_in_array(path: Path) -> int:
+    """The number of masks in a NumPy file (N, H, W), 1 for any other file."""
+    try:
+        shape = [side for side in np.load(path, mmap_mode="r", allow_pickle=False).shape if side > 1]
+    except (OSError, ValueError, EOFError):
+        return 1  # it is told when it is read
+    return shape[0] if len(shape) == 3 else 1
 
 
 def _indices(image: Image.Image) -> Stored:
@@ -181,7 +197,7 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "i":
         values = np.where(values == -1, 0, values)  # which labelme writes for "ignored"
     if values.size and not (np.isfinite(values).all() and values.min() >= 0 and (values == np.floor(values)).all()):
-        raise InputError("expected whole numbers from 0 to 254, found others")
+        raise InputError("expected whole numbers from 0 to 254, found others; of probabilities, save what is above half")
     if values.size and values.max() > WHITE:
         count = len(np.setdiff1d(np.unique(values), [0]))
         found = f"{count} objects, numbered up to {values.max()}"

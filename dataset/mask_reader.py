@@ -5,7 +5,7 @@
 - A palette is read by its colours instead if index 0 is not black, but another index that occurs is: tools reorder palettes.
 - Colours are objects, black and transparent pixels are background.  Colours of our palette (DAVIS's), or of the video's first
   palette, mean those ids.  If the video's first mask has others, they are numbered in order of appearance.  Grey colours are
-  numbers.  One colour is one object in all masks of a video, whatever its index.
+  numbers.  One colour is one object in all masks of a video, whatever its index (`dataset.identity`).
 - Where black is not sure to be background (a greyscale, coloured or oddly paletted mask that comes first), it must not be rare
   along the border of the frame while an object covers most of it.
 - Values that only lie between others are edges, not objects.  A single white object with soft edges is cut at half.  In the
@@ -18,27 +18,21 @@ from pathlib import Path
 import numpy as np
 
 from dataset.background import drawn_on_nothing, refuse_background, without_background
-from dataset.colours import (
-    BLACK,
-    CLEAR,
-    IGNORED_COLOUR,
-    NEAR,
-    OURS,
-    PURE_WHITE,
-    are_grey,
-    brightness_range,
-    colour_distance,
-    colour_name,
-    completed_palette,
-    first_near_pair,
-    red_and_blue_swapped,
-    says_more_than_indices,
+from dataset.colours import BLACK, CLEAR, IGNORED_COLOUR, OURS, PURE_WHITE, are_grey, colour_name, says_more_than_indices
+from dataset.identity import Identity
+from dataset.mask_files import EACH_OBJECT, Stored, in_front, load_mask, object_files
+from dataset.soft_edges import (
+    count_values,
+    edge_values,
+    is_thick,
+    refuse_scattered,
+    replaced_by_nearest,
+    rim_values,
+    soft_edges_error,
 )
-from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, Stored, in_front, load_mask, object_files
-from dataset.soft_edges import count_values, edge_values, replaced_by_nearest, rim_values, soft_edges_error
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
-from util.label_map import WHITE, Numbering
+from util.label_map import WHITE
 
 PHOTOGRAPH = 4096  # colours
 HANDFUL = 8  # values
@@ -69,18 +63,8 @@ class MaskReader:
         hint: str = "Then save it with black instead of COLOUR",
         note: Callable[[str], object] | None = print_note,
     ) -> None:
-        self.numbering = Numbering(strict=strict)
-        self.union, self.background, self.careful, self.soft = union, background, careful, soft
-        self.hints = {**OURS, **(colours or {})}  # ids by colour, unless the masks say otherwise
-        self.hint, self.note = hint, note
-        self.colours: dict[int, int] = {}  # ids by colour, in the masks so far
-        self.ids: set[int] = set()  # in the masks so far
-        self.own = False  # colours are numbered in order of appearance
-        self.coloured = False  # later masks may have more colours, which mean what order says
-        self.frozen = False
-        self.first: np.ndarray | None = None  # the first palette
-        self.first_path: Path | str = ""
-        self._noted = False
+        self.union, self.background, self.careful, self.soft, self.hint = union, background, careful, soft, hint
+        self.known = Identity(strict=strict, careful=careful, colours=colours, note=note)
 
     @classmethod
     def of(cls, paths: Iterable[str | Path], *, drawn: bool = True, **options) -> "MaskReader":
@@ -92,29 +76,19 @@ class MaskReader:
         result = cls(**options)
         for path in paths:
             labels = result.read(path)
-            if drawn and (rims := rim_values(labels, count_values(labels))):
-                raise soft_edges_error(path, map(str, rims))
-            if result.white is not None and not result.coloured:
+            if drawn:
+                refuse_scattered(path, labels)
+                if rims := rim_values(labels, count_values(labels)):
+                    raise soft_edges_error(path, map(str, rims))
+                result.known.refuse_inverted(path, labels)
+            if result.known.white is not None and not result.known.coloured:
                 break
-        result.frozen = True
+        result.known.frozen = True
         return result
 
     def of_results(self, paths: Iterable[str | Path]) -> "MaskReader":
         """The reader for results of this video, which may be numbered or coloured like the masks, or in our palette."""
-        return MaskReader.of(paths, drawn=False, colours=self.colours)
-
-    @property
-    def white(self) -> bool | None:
-        """Whether masks are white on black (`util.label_map.Numbering`)."""
-        return self.numbering.white
-
-    def palette(self) -> bytes:
-        """A palette for results, 768 bytes: the masks' own colours, completed with ours where they have none."""
-        stored = np.zeros(0, np.int64) if self.first is None or self.white else self.first
-        codes = dict(enumerate(stored.tolist()))
-        if self.own:
-            codes |= {number: code for code, number in self.colours.items()}
-        return completed_palette(codes)
+        return MaskReader.of(paths, drawn=False, colours=self.known.colours)
 
     def read(self, path: str | Path) -> np.ndarray:
         """A label map (H, W) uint8 of ids, which may be empty.
@@ -122,7 +96,7 @@ class MaskReader:
         Raises `InputError` naming the file if it is not a mask, or what it means is unknown.
         """
         if Path(path).parent.name == EACH_OBJECT:
-            return self.numbering.read(self.merge(object_files(Path(path)))[0], path)
+            return self.known.numbered(self.merge(object_files(Path(path)))[0], path)
         return self._meaning(path, load_mask(path))
 
     def _meaning(self, path: str | Path, stored: Stored) -> np.ndarray:
@@ -133,11 +107,9 @@ class MaskReader:
             return self._union(values)
         coloured = values.dtype != np.uint8
         labels = self._of_colours(path, values) if coloured else self._of_numbers(path, values, palette, sure)
-        labels = self.numbering.read(labels, path)
-        if not self.frozen:
-            self.ids |= {int(i) for i in np.flatnonzero(count_values(labels)) if i not in (0, WHITE)}
-            if self.numbering.white:
-                self.colours.setdefault(PURE_WHITE, 1)
+        labels = self.known.numbered(labels, path)
+        if self.known.shown is not None:
+            self.known.refuse_inverted(path, labels)
         return labels
 
     def _union(self, values: np.ndarray) -> np.ndarray:
@@ -168,7 +140,7 @@ class MaskReader:
 
     def _of_one_object(self, path: Path) -> np.ndarray:
         """A mask (H, W) bool of one object; raises `InputError` naming the file if it holds several."""
-        reader = MaskReader(background=self.background, soft=self.soft, hint=self.hint, note=self.note)
+        reader = MaskReader(background=self.background, soft=self.soft, hint=self.hint, note=self.known.note)
         if path.parent.name == EACH_OBJECT:
             labels = reader.read(path)
         else:
@@ -187,7 +159,7 @@ class MaskReader:
 
     def _goes_by_colour(self, values: np.ndarray, palette: np.ndarray, sure: bool) -> bool:
         """Whether the colours of a palette say what the objects are, not the indices."""
-        if (palette[0] == BLACK or sure) and not self.own and self.background is None:
+        if (palette[0] == BLACK or sure) and not self.known.own and self.background is None:
             return False
         used = [i for i in np.flatnonzero(count_values(values)).tolist() if i < len(palette)]
         if self.background is not None and palette[0] != self.background:
@@ -195,12 +167,13 @@ class MaskReader:
         if not says_more_than_indices(palette):
             return False
         if palette[0] == BLACK or sure:
-            return self.own and any(palette[i] not in (BLACK, *(c for c, n in OURS.items() if n == i)) for i in used)
+            return self.known.own and any(palette[i] not in (BLACK, *(c for c, n in OURS.items() if n == i)) for i in used)
         return any(palette[i] == BLACK for i in used)
 
     def _of_numbers(self, path: str | Path, values: np.ndarray, palette: np.ndarray | None, sure: bool = False) -> np.ndarray:
         """Ids (H, W) uint8, with 255 as in the file, of numbers or indices."""
-        if self.frozen and not self.own and values.max() < HANDFUL and (palette is None or self._is_first(palette)):
+        known = self.known
+        if known.frozen and not known.own and values.max() < HANDFUL and (palette is None or known.is_first(palette)):
             return values  # nearly all masks of data sets: nothing below would change them, but take as long as decoding
         if palette is None and self.background is not None:
             values = without_background(values, self.background)
@@ -219,17 +192,17 @@ class MaskReader:
         # a single number everywhere is no picture of anything, and so no background
         usual = palette is not None and (palette[0] == BLACK or sure)
         doubtful = not usual or self.careful
-        decides = not self.ids or (palette is not None and not usual) or (self.careful and present.tolist() == [0, WHITE])
+        decides = not known.ids or (palette is not None and not usual) or (self.careful and present.tolist() == [0, WHITE])
         if len(present) > 1 and doubtful and decides and self.background != BLACK:
             refuse_background(path, values, {i: i for i in present.tolist()}, palette, hint=self.hint)
         if palette is not None and says_more_than_indices(palette):
-            return self._like_the_first(path, values, palette, present)
+            return known.of_indices(path, values, palette, present)
         ids = set(present.tolist()) - {0, WHITE}
-        if self.careful and ids and counts[WHITE] and WHITE in present:
+        if ids and WHITE in present and (self.careful or (not (known.frozen or known.ids) and is_thick(values == WHITE))):
             self._doubt_white(path, int(counts[WHITE]), {i: int(counts[i]) for i in ids})
-        if palette is None and not ids and PURE_WHITE in self.colours:
-            return np.where(values == WHITE, np.uint8(self.colours[PURE_WHITE]), np.uint8(0))
-        self._refuse_unknown(path, ids)
+        if palette is None and not ids and PURE_WHITE in known.colours:
+            return np.where(values == WHITE, np.uint8(known.colours[PURE_WHITE]), np.uint8(0))
+        known.refuse_unknown(path, ids)
         return values
 
     def _soft_values(self, values: np.ndarray, counts: np.ndarray, present: np.ndarray) -> list[int]:
@@ -240,26 +213,11 @@ class MaskReader:
         edges = [i for i in edge_values(values, counts) if i != WHITE] if doubtful else []
         return rim_values(values, counts) if self.careful and not edges else edges
 
-    def _refuse_unknown(self, path: str | Path, ids: set[int]) -> None:
-        """Raise `InputError` for numbers where the masks before have colours, or where they are the brightness of these."""
-        if not (unknown := ids - self.ids):
-            return
-        if self.own and set(self.colours) != {PURE_WHITE}:
-            raise InputError(f"{path}: expected colours, as in the masks before it, found number {min(unknown)}")
-        brightness = {i for code in self.colours for i in brightness_range(code)}
-        if self.colours and unknown == ids and ids <= brightness:
-            raise InputError(
-                f"{path}: expected numbers or colours, as in the masks before it, found the brightness of their colours; "
-                "save it as PNG in colour"
-            )
-        if self.careful and self.ids and unknown == ids:
-            self._tell(f"{path}: shares no number with the masks before it, so its objects are new ones")
-
     def _of_colours(self, path: str | Path, codes: np.ndarray) -> np.ndarray:
         """Ids (H, W) uint8 of colours (H, W); 255 is white on black."""
         found = np.unique(codes)
         if len(found) > PHOTOGRAPH and found[0] == CLEAR:
-            self._tell(f"{path}: is a picture with transparent surroundings; what is not transparent is the object")
+            self.known.tell(f"{path}: is a picture with transparent surroundings; what is not transparent is the object")
             codes = np.where(codes == CLEAR, CLEAR, PURE_WHITE)
             found = np.unique(codes)
         if len(found) > PHOTOGRAPH:
@@ -270,11 +228,12 @@ class MaskReader:
             codes = np.where(codes == CLEAR, background, codes)
             found = np.unique(codes)
         objects = [code for code in found.tolist() if code != background]
-        if self.background is None and not self.own and are_grey(found) and not self._hints().keys() >= set(objects):
-            if objects == [PURE_WHITE] and self.white is False:
+        named = self.known.own or self.known.hints().keys() >= {*objects}
+        if self.background is None and not named and are_grey(found):
+            if objects == [PURE_WHITE] and self.known.white is False:
                 raise InputError(f"{path}: expected colours of the masks before it, found white; give the object its colour")
             return self._of_numbers(path, (codes & 255).astype(np.uint8), None)
-        if objects == [PURE_WHITE] and self.white is not False and not self.own:
+        if objects == [PURE_WHITE] and self.known.white is not False and not self.known.own:
             ids = {PURE_WHITE: WHITE}
         else:
             index = np.searchsorted(found, codes).astype(np.uint8 if len(found) <= 256 else np.uint16)
@@ -283,107 +242,21 @@ class MaskReader:
                 if not self.soft:
                     raise soft_edges_error(path, map(colour_name, edges))
                 return self._of_colours(path, self._without_edges(path, codes, edges))
-            ids = self._ids_of(path, objects, background)
-        new = {number: code for code, number in ids.items() if code not in self.colours}
+            ids = self.known.of_colours(path, objects, background)
+        new = {number: code for code, number in ids.items() if code not in self.known.colours}
         lut = np.array([ids.get(code, 0) for code in found.tolist()], np.uint8)
         labels = lut[np.searchsorted(found, codes)]
         if new and self.background != BLACK:
             refuse_background(path, labels, new, None, hint=self.hint)
-        if not self.frozen:
-            self.coloured = self.coloured or self.own or WHITE in ids.values()
-            self.colours |= {code: 1 if number == WHITE else number for code, number in ids.items()}
+        self.known.add_colours(ids)
         return labels
-
-    def _ids_of(self, path: str | Path, objects: list[int], background: int) -> dict[int, int]:
-        """An id for each colour; new ones are numbered only in a video that has its own colours."""
-        new = [code for code in objects if code not in self.colours]
-        numbered = self.white is False and not self.own
-        hints = self._hints()
-        if not self.own and (numbered or (self.white is None and all(code in hints for code in new))):
-            if new and new == objects and self.colours.keys() >= {red_and_blue_swapped(code) for code in new}:
-                raise InputError(f"{path}: expected colours of the masks before it, found them with red and blue swapped")
-            for code in new:
-                if code not in hints:
-                    nearest = min(self.colours or hints, key=lambda other: colour_distance(code, other))
-                    raise InputError(
-                        f"{path}: expected colours of the masks before it or of the palette of DAVIS, found "
-                        f"{colour_name(code)}; the nearest is {colour_name(nearest)}, object {hints[nearest]}"
-                    )
-            return {code: hints[code] for code in objects}
-        if self.frozen and new:
-            raise InputError(f"{path}: expected colours of the video's other masks, found {colour_name(new[0])}")
-        if (count := len(self.ids | set(self.colours.values())) + len(new)) > MOST_OBJECTS:
-            raise InputError(f"{path}: expected at most {MOST_OBJECTS} objects in all masks, found {count}")
-        if pair := first_near_pair(new, [background, *self.colours, *objects]):
-            what = "the background" if pair[1] == background else "another object"
-            raise InputError(
-                f"{path}: expected one plain colour for each object, found {colour_name(pair[0])} and "
-                f"{colour_name(pair[1])}, which is {what}; make them equal, or differ by {NEAR} or more"
-            )
-        start = max(self.ids | set(self.colours.values()), default=0)
-        if self.own and new == objects:
-            self._tell(f"{path}: shares no colour with the masks before it, so its objects are new ones")
-        self.own = True
-        return {code: self.colours[code] for code in objects if code in self.colours} | {
-            code: start + i for i, code in enumerate(new, start=1)
-        }
-
-    def _hints(self) -> dict[int, int]:
-        """Ids by colour: of the masks so far, else of the first palette, else as told at the start."""
-        return {**self.hints, **self._first_ids(), **self.colours}
-
-    def _first_ids(self) -> dict[int, int]:
-        stored = [] if self.first is None else self.first.tolist()
-        return {code: i for i, code in reversed([*enumerate(stored)]) if i and code != BLACK}
-
-    def _like_the_first(self, path: str | Path, values: np.ndarray, palette: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Indices (H, W) as ids; where a colour has another index in the first palette, it keeps that id."""
-        if self._is_first(palette) and not self.own:
-            ids: dict[int, int] = {}  # as they are
-        else:
-            ids = self._ids_of_indices(path, palette, [i for i in present.tolist() if i not in (0, WHITE)])
-        if self.first is None and present[-1] and not self.frozen:
-            self.first, self.first_path = palette, path
-        if not self.frozen:
-            for i in set(present.tolist()) - {0, WHITE}:
-                if i < len(palette) and palette[i] != BLACK:
-                    self.colours.setdefault(int(palette[i]), ids.get(i) or i)
-        if all(i == number for i, number in ids.items()):
-            return values
-        lut = np.arange(256, dtype=np.uint8)
-        lut[list(ids)] = list(ids.values())
-        return lut[values]
-
-    def _is_first(self, palette: np.ndarray) -> bool:
-        return self.first is not None and len(self.first) == len(palette) and bool((self.first == palette).all())
-
-    def _ids_of_indices(self, path: str | Path, palette: np.ndarray, indices: list[int]) -> dict[int, int]:
-        first = self._first_ids()
-        # white on black says nothing about object 1's colour
-        colour_of = {number: code for code, number in self.colours.items() if not (self.white and code == PURE_WHITE)}
-        result = {}
-        for i in indices:
-            code = int(palette[i]) if i < len(palette) else BLACK
-            result[i] = i
-            if code in (BLACK, colour_of.get(i)):
-                continue
-            if code in self.colours:
-                result[i] = self.colours[code]
-            elif code in first and first[code] not in colour_of:
-                result[i] = first[code]
-            elif i in colour_of and colour_distance(code, colour_of[i]) >= NEAR:
-                raise InputError(
-                    f"{path}: expected the colours of {self.first_path or 'the masks before it'}, where object {i} is "
-                    f"{colour_name(colour_of[i])}, found {colour_name(code)} with that number; which object is it?"
-                )
-        return result if len(set(result.values())) == len(result) else {}
 
     def _without_edges(self, path: str | Path, values: np.ndarray, edges: list[int]) -> np.ndarray:
         """Numbers or colours (H, W) in which each pixel of an edge has the value of the nearest that is none."""
         is_edge = np.isin(values, edges)
         if is_edge.all():
             raise soft_edges_error(path, map(str, edges))
-        self._tell(f"{path}: {is_edge.sum()} pixels of soft edges became what is nearest")
+        self.known.tell(f"{path}: {is_edge.sum()} pixels of soft edges became what is nearest")
         return replaced_by_nearest(values, is_edge)
 
     def _cut_at_half(
@@ -395,22 +268,16 @@ class MaskReader:
         middle = (values >= 32) & (values < 224)
         if not white or not plain or not any(16 <= v < 240 for v in edges) or middle.mean() > 0.25:
             raise soft_edges_error(path, map(str, edges))
-        if self.white is False and PURE_WHITE not in self.colours:
+        if self.known.white is False and PURE_WHITE not in self.known.colours:
             raise InputError(f"{path}: expected numbered objects, as in the masks before it, found white with soft edges")
-        self._tell(f"{path}: the object has soft edges; above half is the object")
+        self.known.tell(f"{path}: the object has soft edges; above half is the object")
         return np.where(values > 127, np.uint8(WHITE), np.uint8(0))
 
     def _doubt_white(self, path: str | Path, white: int, others: Mapping[int, int]) -> None:
         """Tell that 255 beside numbers is no object; raises `InputError` if there is little else.  All by number of pixels."""
-        if sum(others.values()) * 20 < white:
+        if self.careful and sum(others.values()) * 20 < white:
             raise InputError(
                 f"{path}: expected numbered objects, or white on black, found 255 in {white} pixels and "
                 f"{names_some(map(str, others))} in {sum(others.values())}; make them all one of the two"
             )
-        self._tell(f"{path}: 255 beside other numbers means 'ignore'; if it is an object, give it a number below")
-
-    def _tell(self, text: str) -> None:
-        """Say something once for a video."""
-        if self.note and not self._noted:
-            self.note(text)
-            self._noted = True
+        self.known.tell(f"{path}: 255 beside other numbers means 'ignore'; if it is an object, give it a number below")

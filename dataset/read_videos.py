@@ -107,17 +107,17 @@ def checked_video(
     ordered = [masks[stem] for stem in frame_of if stem in masks]
     shown = [truth[stem] for stem in frame_of if stem in truth]
     reader = MaskReader.of(ordered, strict=all_masks)
-    if reader.white is None:
+    if reader.known.white is None:
         more = f", and so are all {len(ordered)} masks of {name}" if len(ordered) > 1 else ""
         raise UnusableVideoError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")
     if shown and shown[0] not in ordered and not union:
-        of_truth = MaskReader.of(shown, colours=reader.colours)
-        if of_truth.white and not reader.white:
+        of_truth = MaskReader.of(shown, colours=reader.known.colours)
+        if of_truth.known.white and not reader.known.white:
             raise InputError(f"{shown[0].parent}: expected numbered objects, as in {ordered[0].parent}, found white on black")
-        if reader.coloured or of_truth.coloured:  # the truth may show objects that enter later
+        if reader.known.coloured or of_truth.known.coloured:  # the truth may show objects that enter later
             reader = MaskReader.of([*ordered, *shown], strict=all_masks)
     read_image(frames[0])
-    palette = None if union else reader.palette()
+    palette = None if union else reader.known.palette()
     video = Video(name, tuple(frames), masks, wanted, truth, union, reader, palette, all_masks)
     return video if one_size else replace(video, result_size=mask_size(ordered[0]))
 

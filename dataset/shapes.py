@@ -18,6 +18,7 @@ from util.image import open_picture, size_text
 
 Masks = dict[str, np.ndarray]  # (H, W) bool by the object's name
 LARGEST = 2**28  # pixels
+JAGGED = 64  # steps of an outline that may be by chance
 LAYOUT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, Image.DecompressionBombError)
 NO_OBJECT = ("__ignore__", "_background_")  # labelme's names
 TRACKS = ("track_id", "instance_id", "object_id")  # where tools say which object an annotation shows
@@ -37,6 +38,8 @@ def read_shapes(path: Path) -> dict[str, Masks]:
         if isinstance(content, dict) and "annotations" in content and ("images" in content or "image" in content):
             return _coco(content)
         each = content if isinstance(content, list) else [content]
+        if len({entry.get("image_id") for entry in each}) > 1:
+            raise InputError("expected the names of images, found their image_id alone; add the list of images")
         each = [entry.get("segmentation", entry) for entry in each]
         if each and all("counts" in entry for entry in each):
             return {"": {str(i): decode_rle(entry) for i, entry in enumerate(each, start=1)}}
@@ -74,6 +77,7 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
             title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
             mask = _segmentation(entry.get("segmentation"), _size(image["height"], image["width"]))
             _refuse_outside(mask, entry.get("bbox"))
+            _refuse_inverted(mask, entry.get("area"))
             masks[title] = masks[title] | mask if title in masks else mask
         if entries:
             result[name] = masks
@@ -171,6 +175,13 @@ def _refuse_outside(mask: np.ndarray, box: Any) -> None:
         )
 
 
+def _refuse_inverted(mask: np.ndarray, area: Any) -> None:
+    """Raise `InputError` if a mask (H, W) leaves about as many pixels as the annotation says that it has."""
+    shown = np.count_nonzero(mask)
+    if isinstance(area, int | float) and abs(mask.size - shown - area) < 0.1 * area < abs(shown - area):
+        raise InputError(f"expected a mask of {area:g} pixels, as its area says, found {shown}; is it inverted?")
+
+
 def _not_empty(mask: np.ndarray) -> np.ndarray:
     if not mask.any():  # else it would say that the object is gone
         raise InputError("expected shapes that hold pixels, found one that holds none")
@@ -195,13 +206,22 @@ def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first."""
+    """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first.
+
+    Raises `InputError` if they seem to go along the rows, which leaves an outline that is far less jagged; of a square, both
+    readings are as smooth.
+    """
     height, width = _size(*rle["size"])
     counts = rle["counts"]
     counts = np.array(_uncompressed(counts) if isinstance(counts, str) else counts, np.int64)
     if (counts < 0).any() or counts.sum() != height * width:
         raise InputError(f"expected run lengths of {height}x{width} pixels, found {counts.sum()}")
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    mask, by_rows = flat.reshape(width, height).T, flat.reshape(height, width)
+    jags, jags_by_rows = np.count_nonzero(mask[:, 1:] != mask[:, :-1]), np.count_nonzero(by_rows[1:] != by_rows[:-1])
+    if 2 * jags > 3 * jags_by_rows + JAGGED:  # at most 1.3 times as many, in DAVIS
+        raise InputError("expected runs down the columns, found some that make an outline only along the rows")
+    return mask
 
 
 def encode_rle(mask: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from util.errors import InputError, names_some
 from util.label_map import WHITE
 
 BOX, BIG_BOX = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
-SHORTEST_OUTLINE = 24  # pixels
+SHORTEST_OUTLINE, FEW = 24, 32  # pixels
 
 
 def edge_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
@@ -47,6 +47,19 @@ def edge_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
     return [v for v in borders if counts[v] >= 16 and _separates(values, [v])]
 
 
+def refuse_scattered(path: str | Path, labels: np.ndarray) -> None:
+    """Raise `InputError` if the outlines in a label map (H, W) are largely single pixels, as dithering leaves them."""
+    row, column = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    y, x = np.nonzero((row[:-1] & row[1:])[:, 1:-1] & (column[:, :-1] & column[:, 1:])[1:-1])
+    like = sum((labels[y + dy, x + dx] == labels[y + 1, x + 1]).astype(int) for dy in (0, 2) for dx in (0, 2))
+    count = len(y) - np.count_nonzero((like == 1) | (like == 2))  # those of a thin slanting line
+    if count >= FEW and count * 20 > np.count_nonzero(row) + np.count_nonzero(column):  # at most a 150th, in DAVIS
+        raise InputError(
+            f"{path}: expected plain objects, found {count} single pixels scattered in or around them: is it dithered? Save "
+            "it with a threshold instead"
+        )
+
+
 def _separates(values: np.ndarray, edges: list[int]) -> bool:
     """Whether the pixels of some values keep another value apart from 0, which hardly touch elsewhere."""
     region = np.isin(values, edges).astype(np.uint8)
@@ -57,6 +70,11 @@ def _separates(values: np.ndarray, edges: list[int]) -> bool:
     inner = (values == max(most)).astype(np.uint8)
     contact = (cv2.dilate(inner, BOX) > 0) & (values == 0)
     return int(contact.sum()) * 5 < int(region.sum())
+
+
+def is_thick(region: np.ndarray) -> bool:
+    """Whether a region (H, W) bool is more than a line of a few pixels, as is drawn around objects to be ignored."""
+    return bool(cv2.erode(region.astype(np.uint8), BIG_BOX).any())
 
 
 def rim_values(values: np.ndarray, counts: np.ndarray) -> list[int]:

@@ -1,5 +1,6 @@
 """A video file's frames, forwards and backwards, upright and as they are to be shown."""
 
+import contextlib
 import itertools
 import struct
 import tempfile
@@ -13,7 +14,7 @@ import numpy as np
 from av.error import InvalidDataError
 from av.video.reformatter import Colorspace
 
-from dataset.film_packets import CLEAR, opened, read_packets
+from dataset.film_packets import CLEAR, errors_of_ffmpeg, opened, read_packets
 from dataset.frame_folder import IndexedFrame
 from util.errors import InputError
 from util.image import size_text
@@ -67,6 +68,8 @@ class VideoFile:
             raise InputError(f"{path}: {packets.cut or 'expected a video'}, found no frame that can be decoded")
         if packets.cut and not allow_truncated:
             raise self._damaged(packets.cut)
+        if first.index:
+            notes.append(f"{first.index} frames before the first that can be decoded are left out")
         self.stamps = self.stamps[first.index :]
         if allow_truncated or self.counted:
             notes += self._leave_out_what_is_damaged(packets.cut)
@@ -223,11 +226,14 @@ class VideoFile:
 
 
 def _decoded(packet: av.Packet) -> list[av.VideoFrame | None]:
-    """The frames decoded from a packet; `None` for those that FFmpeg marks as damaged."""
+    """The frames decoded from a packet; `None` for those that FFmpeg marks as damaged, or whose checksum is wrong (FFV1)."""
+    has_checksum = packet.stream.codec_context.name == "ffv1"
     try:
-        return [None if frame.is_corrupt else frame for frame in packet.decode()]
+        with errors_of_ffmpeg() if has_checksum else contextlib.nullcontext() as errors:
+            frames = packet.decode()
     except InvalidDataError:
         return [None]
+    return [None if frame.is_corrupt or errors else frame for frame in frames]
 
 
 def _upright_rgb(frame: av.VideoFrame) -> tuple[np.ndarray, bool]:

@@ -44,7 +44,7 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
     f, f_adaptive = np.zeros_like(j), np.zeros_like(j)
     there, found = np.zeros(j.shape, bool), np.zeros(j.shape, bool)
     of_truth = MaskReader(union=True) if job.union else job.reader or MaskReader()
-    of_results = MaskReader(union=True) if job.union else MaskReader(colours=of_truth.colours)
+    of_results = MaskReader(union=True) if job.union else MaskReader(colours=of_truth.known.colours)
     for t, (truth_path, result_path) in enumerate(zip(job.truth, job.results, strict=True)):
         truth, result = of_truth.read(truth_path), of_results.read(result_path)
         if truth.shape != result.shape:

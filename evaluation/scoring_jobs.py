@@ -96,11 +96,11 @@ def _warn_of_objects(video: Any, results: Sequence[Path], objects: Sequence[int]
     """Warn if results do not tell the objects of their truth apart, or hold others, as the first that is not empty shows."""
     if video.union:
         return
-    reader = MaskReader.of(results, drawn=False, note=None, colours=video.reader.colours)
+    reader = MaskReader.of(results, drawn=False, note=None, colours=video.reader.known.colours)
     numbers = ", ".join(map(str, objects))
-    if reader.white and len(objects) > 1:
+    if reader.known.white and len(objects) > 1:
         warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
-    elif not reader.own and (others := sorted(reader.ids - {*objects})):
+    elif not reader.known.own and (others := sorted(reader.known.ids - {*objects})):
         warn(f"{results[0].parent}: results hold object {others[0]}, but the truth has only {numbers}")
 
 

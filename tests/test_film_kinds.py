@@ -221,6 +221,9 @@ def test_an_archive_is_no_film(tmp_path):
         archive.writestr("frames/0.jpg", b"")
     with pytest.raises(InputError, match=r"frames.zip: cannot read this video \(it is an archive; unpack it first\)"):
         open_video(tmp_path / "frames.zip")
+    (tmp_path / "frames.tar.gz").write_bytes(b"\x1f\x8b\x08" + bytes(40))
+    with pytest.raises(InputError, match=r"frames.tar.gz: cannot read this video \(it is an archive; unpack it first\)"):
+        open_video(tmp_path / "frames.tar.gz")
 
 
 def test_a_paletted_film_keeps_its_palette_also_backwards(tmp_path):

@@ -160,6 +160,12 @@ def test_a_folder_of_masks_is_matched_to_frames_by_name(layout, drawn):
         (ONE / 2, "whole numbers"),
         (np.where(ONE == 0, -1, 3), [3]),
         (np.array(["a"]), "expected an array (H, W) of numbers"),
+        (ONE * 20.0 - 10, "of probabilities, save what is above half"),
+        (np.stack([square((x, 4)) for x in (4, 6, 8)]), "(N, H, W), found some that overlap in (3, 48, 64)"),
+        (np.stack([ONE, 0 * ONE])[..., None], "(N, H, W), found an empty one in (2, 48, 64)"),
+        (np.stack([TWO == 1, TWO == 2], axis=-1), "found an empty one in (48, 64, 2)"),
+        (np.stack([square((4 * i, 30 - 2 * i)) for i in range(12)]), "found one for each; save them as PNG"),
+        (np.stack([7 * TWO] * 12), "found one for each; save them as PNG"),
         (np.array([{}], dtype=object), "cannot read this array"),
     ],
 )
@@ -173,7 +179,13 @@ def test_an_array_of_numbers_or_of_masks_is_read(array, expected, tmp_path):
     assert expected in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.xml", "a.zip", "a.npz"])
+def test_a_given_mask_that_is_dithered_is_refused(tmp_path):
+    Image.fromarray((np.indices(SIZE).sum(axis=0) % 2 > 0) & (ONE > 0)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a.png: expected plain objects, found \d+ single pixels .* is it dithered"):
+        found_in(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.xml", "a.zip", "a.npz", "a.tar.gz", "a.csv"])
 def test_what_is_not_read_is_named_with_what_to_export(name, tmp_path):
     (tmp_path / name).write_text("0 0.5 0.5 0.1 0.1")
     with pytest.raises(InputError, match=rf"{name}: expected a mask as PNG, found .*: export PNG masks or COCO JSON"):
@@ -303,9 +315,14 @@ REFUSED = [
         "a mask of 26x26, as its points, found 16x16",
     ),
     (
-        coco(annotation(ONE, bbox=[4, 4, 16, 16]) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE.T)}}),
+        coco(annotation(SECOND, bbox=[4, 4, 16, 16])),
         "within their bbox, found one mostly outside",
     ),
+    (coco(annotation(ONE) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE.T)}}), "runs down the columns, found some"),
+    ([{"segmentation": {"size": [*SIZE], "counts": compressed(runs(SECOND.T))}}], "runs down the columns, found some"),
+    (coco(annotation(1 - ONE, area=256)), "of 256 pixels, as its area says, found 2816; is it inverted"),
+    (coco(annotation(1 - ONE)), "object 1 covers 92% of the frame .* is it the background"),
+    ([annotation(ONE), annotation(SECOND, image_id=2)], "found their image_id alone"),
 ]
 
 
@@ -335,6 +352,24 @@ def test_pictures_and_json_are_not_mixed_and_labels_are_objects_in_all_files(tmp
     write_label_map(tmp_path / "a.png", ONE, None)
     with pytest.raises(InputError, match=r"00002.json: expected JSON files or pictures, found both"):
         found_in(tmp_path / "00002.json", f"5:{tmp_path / 'a.png'}")
+
+
+def test_json_is_for_the_frame_that_its_name_or_its_content_tells_and_for_no_other(tmp_path):
+    for name, told in (("a", "00005.jpg"), ("00003", "00005.jpg"), ("00004", "old_4.jpg")):
+        (tmp_path / f"{name}.json").write_text(json.dumps(labelme(shape(), name=told)))
+    assert found_in(tmp_path / "a.json") == {4: [1]}
+    assert found_in(f"2:{tmp_path / '00003.json'}") == {2: [1]}
+    assert found_in(tmp_path / "00004.json") == {3: [1]}  # renamed with its picture
+    with pytest.raises(InputError, match=r"a.json is of frame 4 \(00005\), but given for frame 0"):
+        found_in(f"0:{tmp_path / 'a.json'}")
+    with pytest.raises(InputError, match=r"00003.json is of frame 4 \(00005\) or 2 \(00003\)$"):
+        found_in(tmp_path / "00003.json")
+
+
+def test_an_object_that_others_cover_is_told(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps(coco(annotation(ONE), annotation(ONE))))
+    assert found_in(tmp_path / "a.json") == {4: [2]}
+    assert "a.json: dog #1 left out, since other objects cover it" in capsys.readouterr().err
 
 
 def test_a_polygon_has_the_pixels_whose_centres_lie_in_it():

@@ -112,7 +112,7 @@ def test_objects_beyond_a_short_palette_keep_their_numbers_and_get_a_colour(stor
     cut_palette(tmp_path / "a.png", stored)
     reader = MaskReader.of([tmp_path / "a.png"])
     assert np.array_equal(reader.read(tmp_path / "a.png"), labels)
-    colours = np.frombuffer(reader.palette(), np.uint8).reshape(256, 3)
+    colours = np.frombuffer(reader.known.palette(), np.uint8).reshape(256, 3)
     assert np.array_equal(colours[:stored][1:], (OURS[::-1] if stored == 2 else OURS)[1:stored])
     assert len(np.unique(colours, axis=0)) == 256
 
@@ -346,7 +346,7 @@ def test_the_files_of_a_video_decide_by_the_first_that_is_not_empty(order, tmp_p
         write_label_map(path, labels, None)
     ordered = [paths[i] for i in order]
     expected = [None, None, True, True] if order[0] == 0 else [None, False, False, False]
-    assert [MaskReader.of(ordered[:n]).white for n in range(4)] == expected
+    assert [MaskReader.of(ordered[:n]).known.white for n in range(4)] == expected
 
 
 def test_a_video_with_own_colours_means_the_same_in_any_order_of_reading(read, tmp_path):
@@ -355,7 +355,12 @@ def test_a_video_with_own_colours_means_the_same_in_any_order_of_reading(read, t
     reader = MaskReader.of([tmp_path / "0.png", tmp_path / "1.png"])
     for t in (1, 0, 1):
         assert np.array_equal(reader.read(tmp_path / f"{t}.png"), expected[t])
-    assert np.frombuffer(reader.palette(), np.uint8).reshape(256, 3)[:4].tolist() == [[0] * 3, [*GREEN], [*RED], [*BLUE]]
+    assert np.frombuffer(reader.known.palette(), np.uint8).reshape(256, 3)[:4].tolist() == [
+        [0] * 3,
+        [*GREEN],
+        [*RED],
+        [*BLUE],
+    ]
     coloured(ONE, [(0,) * 3, (200, 200, 10)]).save(tmp_path / "2.png")
     with pytest.raises(InputError, match=r"2.png: expected colours of the video's other masks, found #c8c80a$"):
         reader.read(tmp_path / "2.png")
@@ -500,3 +505,44 @@ def test_lines_around_one_of_many_objects_are_found():
     around = cv2.dilate((labels == 50).astype(np.uint8), np.ones((3, 3), np.uint8)) > (labels == 50)
     labels[around] = 5
     assert rim_values(labels, count_values(labels)) == [5]
+
+
+@pytest.mark.parametrize("grey", [64, 128, 160, 255])
+def test_a_dithered_mask_of_1_bit_is_refused_and_a_thin_line_is_not(grey, tmp_path):
+    soft = Image.fromarray(cv2.GaussianBlur(grey * np.pad(square((4, 4)), 24).repeat(2, 0), (0, 0), 6 if grey == 255 else 0.1))
+    line = np.zeros((96, 96), np.uint8)
+    cv2.line(line, (0, 0), (95, 95), 255)
+    for name, file in (("dithered", soft.convert("1")), ("line", Image.fromarray(line))):
+        file.save(tmp_path / f"{name}.png")
+    with pytest.raises(InputError, match=r"dithered.png: expected plain objects, found \d+ single pixels .* a threshold"):
+        MaskReader.of([tmp_path / "dithered.png"])
+    MaskReader.of([tmp_path / "dithered.png"], drawn=False)  # a network may find such a thing
+    MaskReader.of([tmp_path / "line.png"])
+
+
+SWITCHED = np.array([2, 1, 0], np.uint8)
+
+
+@pytest.mark.parametrize("kind", [paletted, coloured, "numbers"])
+@pytest.mark.parametrize(("first", "later"), [(ONE, 1 - ONE), (TWO, SWITCHED[TWO])], ids=["one", "two"])
+def test_a_mask_in_which_an_object_has_become_the_background_is_refused(kind, first, later, tmp_path):
+    paths = [tmp_path / f"{t}.png" for t in range(4)]
+    whole = np.roll(first, 30, axis=1)
+    whole[-1] = whole[0] = whole[:, 0] = 1  # an object that surrounds the frame, where the first was is nothing
+    for path, labels in zip(paths, (0 * first, first, whole, later), strict=True):
+        file = Image.fromarray(5 * labels) if kind == "numbers" else kind(labels, OURS)
+        file.save(path)
+    reader = MaskReader.of(paths)
+    assert np.array_equal(reader.read(paths[2]) != 0, whole != 0)
+    with pytest.raises(InputError, match=r"3.png: object \d+ is \d+% of the frame and nothing of where it was in .*1.png"):
+        reader.read(paths[3])
+    MaskReader.of(paths, drawn=False).read(paths[3])  # a network may have lost it
+
+
+def test_an_object_of_255_beside_numbers_is_told_in_a_data_set_too_and_a_border_is_not(tmp_path):
+    told: list[str] = []
+    for name, labels in (("border", np.where(THICK > TWO, 255, 64 * TWO)), ("object", np.array([0, 64, 255])[TWO])):
+        Image.fromarray(labels.astype(np.uint8)).save(tmp_path / f"{name}.png")
+        MaskReader.of([tmp_path / f"{name}.png"], note=told.append)
+    assert len(told) == 1
+    assert "object.png: 255 beside other numbers means 'ignore'" in told[0]

@@ -1,5 +1,6 @@
 """A user's own video and masks, read forwards and backwards, against known content."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -346,6 +347,8 @@ def test_a_film_that_starts_between_keyframes_starts_at_the_first_frame_there_is
     (tmp_path / "cut.ts").write_bytes(packets[188 * (len(packets) // 188 // 3) :])
     cut = open_video(tmp_path / "cut.ts")
     assert 10 < len(cut.names) < 30
+    assert re.search(r"cut.ts: \d+ frames before the first that can be decoded are left out", cut.note)
+    assert not open_video(whole).note
     assert [frame.index for frame in cut.forwards()] == list(range(len(cut.names)))
     assert cut.times[0] == 0
 

@@ -113,6 +113,21 @@ def test_a_damaged_middle_is_told_where_it_is_and_left_out_when_allowed(pictures
     assert len(list(video.forwards())) == len(video.names)
 
 
+def test_a_frame_whose_checksum_is_wrong_is_damaged(tmp_path):
+    with av.open(str(tmp_path / "film.mkv"), "w") as film:
+        stream = film.add_stream("ffv1", rate=25, options={"level": "3", "slicecrc": "1", "g": "1"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "bgr0"
+        for t in range(4):
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(noisy(t), format="rgb24").reformat(format="bgr0")))
+        film.mux(stream.encode())
+    assert len(list(VideoFile(tmp_path / "film.mkv").forwards())) == 4
+    content = bytearray((tmp_path / "film.mkv").read_bytes())
+    content[len(content) // 2] ^= 255
+    (tmp_path / "film.mkv").write_bytes(content)
+    with pytest.raises(DamagedVideoError, match=r"frame \d of 4 cannot be decoded"):
+        list(VideoFile(tmp_path / "film.mkv").forwards())
+
+
 def test_a_lost_packet_is_noted(pictures, tmp_path):
     path = write_film(tmp_path / "film.ts", pictures)
     content = path.read_bytes()
@@ -132,6 +147,19 @@ def test_frames_that_are_lost_in_a_damaged_container_are_noted(pictures, tmp_pat
     video = VideoFile(path)
     assert len(video.names) < FRAMES
     assert "film.mkv: frames may be missing; FFmpeg says: " in video.note
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv"])
+def test_a_film_of_which_there_is_no_frame_or_whose_codec_is_unknown_is_one_line(name, tmp_path):
+    path = write_film(tmp_path / name, [noisy(t) for t in range(3)], options=FAST if name == "film.mp4" else None)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"mdat") + 4] if name == "film.mp4" else content[:800])
+    for allow_truncated in (False, True):
+        with pytest.raises(InputError, match=r"film.m..: .*found no frame that can be decoded"):
+            VideoFile(path, allow_truncated=allow_truncated)
+    path.write_bytes(content.replace(b"avc1", b"xxxx").replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XXX"))
+    with pytest.raises(InputError, match="found no video stream in it that FFmpeg can decode"):
+        VideoFile(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x1a\x45\xdf\xa3", b"RIFF", b"RIFF\xff\xff\xff\xff", b"\x00\x00\x00\x01ftyp"])

@@ -191,7 +191,7 @@ def test_white_on_black_is_object_1_and_comes_back_as_such(own):
     for t in (0, 2):
         write_label_map(own / f"Annotations/cat/0000{t}.png", labels(255), None if t else colour_map())
     cat, dog = youtube_videos(own, all_masks=True, truth=own / "Annotations")
-    assert (cat.reader.white, dog.reader.white) == (True, False)
+    assert (cat.reader.known.white, dog.reader.known.white) == (True, False)
     assert given_in(cat) == {"00000": [0, 1], "00002": [0, 1]}
     assert given_in(youtube_videos(own)[0]) == {"00000": [0, 1]}
     assert annotated_objects(cat).keys() == {1}
