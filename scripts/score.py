@@ -50,14 +50,14 @@ def main() -> None:
     if truth.layout and truth.layout.hota:
         tree["global"] |= hota(score for objects in scores.values() for score in objects.values())
     try:
-        if truth.meta is None or truth.layout is not None:
+        if truth.root is None:
             if any(scored.category for objects in (truth.meta or {}).values() for scored in objects.values()):
                 tree["global"] |= seen_and_unseen(tree, truth.meta or {})
             found = tree
             written = write_davis_scores(tree, results, truth.split)
         else:
-            seen = {""} if truth.root is None else seen_categories(truth.root, truth.meta)
-            found = youtube_scores(scores, truth.meta, seen)
+            meta = truth.meta or {}
+            found = youtube_scores(scores, meta, seen_categories(truth.root, meta))
             written = write_youtube_scores(found, results, truth.split)
             written.append(write_object_table(tree, results, truth.split))
     except WriteError as error:  # a folder that only others may write

@@ -367,7 +367,7 @@ def test_a_data_set_of_ones_own_is_segmented_and_scored(davis, light_file, scrip
     assert script("score", "--results", tmp_path / "out", "--yv_path", own) == 0
     assert "approximate" not in capsys.readouterr().out
     scores = json.loads((tmp_path / "out/scores.json").read_text())
-    assert scores["global"]["J_seen"] == pytest.approx(1)  # every mask was given
+    assert scores["global"]["J&F"] == pytest.approx(1)  # every mask was given
 
 
 def whiten(folder: Path, *, number: int = 1) -> None:

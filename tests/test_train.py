@@ -555,7 +555,7 @@ def test_own_videos_give_scores_as_it_trains_and_choose_the_best_network(run, ow
     best, results = tmp_path / "out/x_s3/best.pth", tmp_path / "results"
     assert script("eval_youtube", "--yv_path", own_data, "--model", best, "--output", results, "--amp", "off") == 0
     assert script("score", "--yv_path", own_data, "--results", results) == 0
-    assert json.loads((results / "scores.json").read_text())["global"]["G"] == pytest.approx(score, abs=1e-3)
+    assert json.loads((results / "scores.json").read_text())["global"]["J&F"] == pytest.approx(score, abs=1e-3)
     assert run(tmp_path / "out", "-i", 2, "-b", 1, "--val_root", own_data, "--own_root", own_data) == 2
     assert "is trained on (--own_root)" in capsys.readouterr().err
     for path in [path for path in (own_data / "Annotations").glob("*/*.png") if path.stem != "00000"]:
