@@ -77,7 +77,7 @@ def measure_video(job: VideoJob, *, repeats: int) -> str:
     return (
         f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames after "
         f"{job.memory} in memory: "
-        f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times faster; peak memory "
+        f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times as fast; peak memory "
         f"{ours_mib:.0f} MiB, plainly {plain_mib:.0f} MiB"
     )
 
