@@ -221,7 +221,9 @@ class MaskReader:
             codes = np.where(codes == CLEAR, CLEAR, PURE_WHITE)
             found = np.unique(codes)
         if len(found) > PHOTOGRAPH:
-            raise InputError(f"{path}: expected one plain colour for each object, found {len(found)}: is it a picture?")
+            raise InputError(
+                f"{path}: expected one plain colour for each object on black, found {len(found)} colours: is it a picture?"
+            )
         background = BLACK if self.background is None else self.background
         if found[0] == CLEAR:
             codes = drawn_on_nothing(codes) if self.background is None else codes

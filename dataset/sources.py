@@ -229,8 +229,8 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
         type=float_between(0.01, 1),
         default=MIN_AREA,
         metavar="PART",
-        help="stages 2 and 3: the least part of a frame that a crop shows; small crops show objects as large as in "
-        "inference only with small parts",
+        help="stages 2 and 3: the least part of a frame that a crop shows; make it small if small crops are to show "
+        "objects as large as in inference",
     )
     parser.add_argument(
         "--yv_list",

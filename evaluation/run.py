@@ -187,7 +187,7 @@ def run_benchmark(
             for model, ready in zip(models, networks, strict=True):
                 millions = parameter_count(ready.config) / 1e6
                 print(f"network: {model}, {millions:.1f} M parameters, {describe_arithmetic(ready)}, {ready.config}")
-            what = ", ".join(f"{name} {value}" for name, value in which.items())
+            what = ", ".join(f"{name} {value}" for name, value in which.items() if value is not False)
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")
             if warning:
                 print(f"warning: {one_line(warning)}", file=sys.stderr)

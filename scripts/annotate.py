@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "--scribble_model",
         default=SCRIBBLE_MODEL,
         metavar="FILE",
-        help="network that turns scribbles into masks; 'none', or if the default is not there, GrabCut does it",
+        help="makes masks of clicks, boxes and scribbles; with 'none', or if the default is missing, GrabCut does",
     )
     add_segmenter_flags(result, size=SIZE, max_memory_frames=20)
     return result

@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
         "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
     )
     result.add_argument("--output", required=True, metavar="FOLDER", help="where the three files go")
-    result.add_argument("--opset", type=int_between(OPSETS[0], OPSETS[-1]), default=OPSET, help="of ONNX's operators")
+    result.add_argument("--opset", type=int_between(OPSETS[0], OPSETS[-1]), default=OPSET, help="version of ONNX's operators")
     return result
 
 

@@ -12,10 +12,15 @@ MOST_WORKERS = 256
 
 
 class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that shows each flag's default, except `None`, which the help text explains in words."""
+    """Help that shows each flag's default, except those that are nothing (`None`, off, an empty list) or told in words."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+        default, text = action.default, action.help or ""
+        if default is None or default is False or default == [] or "(default:" in text:
+            return text
+        if isinstance(default, list):
+            return f"{text} (default: {' '.join(map(str, default))})"
+        return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):

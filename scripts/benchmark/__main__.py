@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         "--repeats", type=positive_int, default=20, help="repetitions of each measurement; medians are printed"
     )
     result.add_argument("--model", metavar="FILE", help="checkpoint (default: the paper's network with random weights)")
-    result.add_argument("--size", type=size_of, default=(480, 854), metavar="HxW", help="frame size in pixels")
+    result.add_argument("--size", type=size_of, default="480x854", metavar="HxW", help="frame size in pixels")
     result.add_argument("--frames", type=positive_int, default=50, help="number of frames")
     result.add_argument("--objects", type=positive_int, default=1, help="number of objects")
     result.add_argument("--late", type=non_negative_int, default=0, help="number of objects that enter halfway")

@@ -71,7 +71,7 @@ def measure_read(*, size: tuple[int, int], objects: int, memory: int, repeats: i
     ours, plain = Stopwatch(device).compare(timed, repeats, "reads")
     return (
         f"{size[0]}x{size[1]}, {objects} objects, {memory:>3} memory frames: {1000 * ours:.0f} ms, plainly "
-        f"{1000 * plain:.0f} ms, {plain / ours:.1f} times faster; extra memory {extra['ours'] / 2**20:.0f} MiB, plainly "
+        f"{1000 * plain:.0f} ms, {plain / ours:.1f} times as fast; extra memory {extra['ours'] / 2**20:.0f} MiB, plainly "
         f"{extra['plain'] / 2**20:.0f} MiB, 1/{extra['plain'] / extra['ours']:.0f}"
     )
 

@@ -56,7 +56,7 @@ def measure_video(job: VideoJob, *, repeats: int) -> str:
     ours_mib, plain_mib = (max(max(result.peak_bytes) for result in results) / 2**20 for results in found.values())
     return (
         f"{job.size[0]}x{job.size[1]}, {job.objects} objects of which {job.late} enter late, {job.frames} frames: "
-        f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times faster; peak memory "
+        f"{job.frames / ours:.2f} frames/s, plainly {job.frames / plain:.2f}, {plain / ours:.2f} times as fast; peak memory "
         f"{ours_mib:.0f} MiB, plainly {plain_mib:.0f} MiB"
     )
 

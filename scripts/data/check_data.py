@@ -92,7 +92,7 @@ def main() -> int:
     ]
     sets += [entry for entry, _ in filter(None, benchmarks)]
     jobs = [(entry, job) for entry in sets for job in entry.jobs]
-    with progress_bar(len(jobs), "folders") as bar:
+    with progress_bar(len(jobs), "folders", shown=bool(jobs)) as bar:
         found = map_parallel(_run, [job for _, job in jobs], workers=arguments.num_workers)
         for (entry, _), problems in zip(jobs, found, strict=True):
             entry.problems.extend(problems)

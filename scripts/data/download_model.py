@@ -1,4 +1,4 @@
-"""Fetch a network that the paper's authors have released into saves/.
+"""Fetch into saves/ a network that the paper's authors have released.
 
 python scripts/data/download_model.py stcn                        # saves/stcn.pth
 python scripts/data/download_model.py stcn --from ~/stcn.pth      # without a network: a file that a browser has fetched
