@@ -17,6 +17,7 @@ NEAR = 0.75  # how far around what is marked the object may be, as a part of its
 MOST_PIXELS = 40_000  # at which it works
 ROUNDS = 3
 SIDE = 256  # pixels, the shorter side of the part of the image at which the network works
+DOT_REACH = 3  # of a correction by a dot, in its depths
 MARGIN = 0.5  # around what is marked for the network, as a part of its extent
 
 
@@ -117,23 +118,37 @@ def _look(
 
 
 def changing_locally(cut_from: Cut) -> Cut:
-    """A cut whose corrections stay near the scribbles.
+    """A cut whose corrections stay near the marks.
 
-    Where there is a mask already, it gains only those connected regions of `cut_from`'s result that a scribble on the object
-    touches, and loses only those that a scribble off it touches.
+    Where there is a mask already, it gains only what `cut_from` adds around a mark on the object, and loses only what that
+    removes around a mark off it (`_around_marks`).
     """
 
     def changed(image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
         found = cut_from(image, mask, others, on, off)
         if not mask.any() or (mask | others | off).all():  # from nothing, or from a box: there is nothing to keep
             return found
-        return (mask | _touched(found & ~mask, on)) & ~_touched(mask & ~found, off)
+        return (mask | _around_marks(found & ~mask, on)) & ~_around_marks(mask & ~found, off)
 
     return changed
 
 
-def _touched(region: np.ndarray, scribbles: np.ndarray) -> np.ndarray:
-    """The connected parts of a region (H, W) bool that scribbles touch or lie next to."""
-    parts = cv2.connectedComponents(region.astype(np.uint8))[1]
-    near = cv2.dilate(scribbles.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return np.isin(parts, np.unique(parts[near & region]))
+def _around_marks(region: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """What of a region (H, W) bool is connected to marks and near them.
+
+    A line goes along what is wrong, so the change reaches as far to its sides as the line lies deep in the region.  A dot,
+    which is no longer than the region is wide, does not say how long that is, and reaches further.  So a line on a missing arm
+    does not move the whole outline that hangs together with the arm.
+    """
+    region = region | marks
+    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    result = np.zeros_like(region)
+    count, numbers, statistics, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))
+    for i in range(1, count):
+        mark, deep = numbers == i, depth[numbers == i].max()
+        length = max(statistics[i, cv2.CC_STAT_WIDTH], statistics[i, cv2.CC_STAT_HEIGHT])
+        reach = deep if length > 2 * deep + 1 else DOT_REACH * deep
+        away = cv2.distanceTransform((~mark).astype(np.uint8), cv2.DIST_L2, 5)
+        parts = cv2.connectedComponents((region & (away <= reach)).astype(np.uint8))[1]
+        result |= np.isin(parts, np.unique(parts[mark]))
+    return result

@@ -735,7 +735,7 @@ def _decoded(jpeg: bytes) -> np.ndarray:
 def test_a_correction_changes_only_what_scribbles_touch():
     mask, found, on, off = (np.zeros((20, 40), bool) for _ in range(4))
     mask[5:15, 5:15] = mask[5:15, 20:25] = True
-    found[5:15, 5:19] = found[2:4, 30:35] = True  # two regions are new, one is gone
+    found[5:15, 5:15] = found[8:13, 15:19] = found[2:4, 30:35] = True  # two regions are new, one is gone
 
     def cut(image: np.ndarray, *hints: np.ndarray) -> np.ndarray:
         return (found | on) & ~off
@@ -746,11 +746,11 @@ def test_a_correction_changes_only_what_scribbles_touch():
     np.testing.assert_array_equal(cut_locally(mask), mask)  # without scribbles
     on[10, 8:12] = True  # in the mask already
     np.testing.assert_array_equal(cut_locally(mask), mask)
-    on[10, 10:17] = True
+    on[10, 10:19] = True
     expected = mask.copy()
-    expected[5:15, 5:19] = True
+    expected[8:13, 15:19] = True
     np.testing.assert_array_equal(cut_locally(mask), expected)
-    off[10, 24:28] = True
+    off[7:13, 22:28] = True
     expected[5:15, 20:25] = False
     np.testing.assert_array_equal(cut_locally(mask), expected)
     np.testing.assert_array_equal(cut_locally(np.zeros_like(mask)), (found | on) & ~off)  # no correction, a first mask

@@ -37,7 +37,7 @@ class Page:
     def __init__(self, browser, server: Running) -> None:
         self.browser, self.server = browser, server
         browser.get(server.address)
-        self.until(lambda: self.ready == 0 and self.state["objects"])
+        self.until(lambda: self.ready == 0 and self.chosen)  # the page knows its object
 
     @property
     def state(self) -> dict:

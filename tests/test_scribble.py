@@ -147,6 +147,22 @@ def test_a_box_is_replaced_by_what_is_found_and_a_mask_is_changed_where_it_is_ma
     assert not changed[8, 30]
 
 
+def test_a_line_on_a_part_leaves_the_outline_that_the_part_is_connected_to_and_a_dot_is_enough_for_a_blob():
+    mask, nothing = np.zeros((2, 60, 80), bool)
+    mask[20:40, 20:40] = True
+    found = mask.copy()
+    found[19:41, 19:41] = found[25:35, 41:62] = True  # a rim all around, and a missing arm
+    added, removed = changing_locally(lambda *_: found), changing_locally(lambda *_: mask)
+    line, dot = nothing.copy(), nothing.copy()
+    line[29:31, 43:60] = dot[28:32, 48:52] = True
+    for marks, reached in ((line, 38), (dot, 33)):
+        gained = added(None, mask, nothing, marks, nothing) & ~mask
+        lost = found & ~removed(None, found, nothing, nothing, marks)
+        assert (gained == lost).all()
+        assert gained[25:35, 41:62].all()
+        assert not gained[:, :reached].any()
+
+
 def test_checkpoints_give_the_same_network_and_others_are_refused(network, light_file, tmp_path):
     path = tmp_path / "scribble.pth"
     save_scribble_network(network, path)
