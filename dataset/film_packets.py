@@ -1,6 +1,7 @@
 """A film before a frame of it is decoded: what its packets tell of its streams and times, and whether it is cut short."""
 
 import contextlib
+import errno
 import math
 import os
 import zipfile
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import av
 from av.container import InputContainer
-from av.error import ArgumentError, FFmpegError, InvalidDataError
+from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
 
 from dataset.truncation import missing_bytes
@@ -160,7 +161,7 @@ def opened(path: Path, stream: int | None = None) -> Iterator[tuple[InputContain
     except (FFmpegError, OSError) as error:
         missing = missing_bytes(path) if isinstance(error, InvalidDataError) else 0
         what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
-        if isinstance(error, ArgumentError):
+        if error.errno == errno.EINVAL:
             what = "of a kind that is not read, or a list of other files; convert it to MP4 first"
         is_archive = path.suffix.lower() in ARCHIVES or zipfile.is_zipfile(path)
         what = "it is an archive; unpack it first" if is_archive else what
