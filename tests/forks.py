@@ -19,13 +19,13 @@ from guard import GUARD
 
 
 class Fork:
-    """Forks of this process that do this work, which returns a status, in these environments; they print nothing."""
+    """Forks of this process that do this work, which returns a status, in these environments; they print to `output`."""
 
-    def __init__(self, work: Callable[[], int], *environments: dict[str, str]) -> None:
-        self.pids = [self._start(work, environment) for environment in environments or ({},)]
+    def __init__(self, work: Callable[[], int], *environments: dict[str, str], output: int | None = None) -> None:
+        self.pids = [self._start(work, environment, output) for environment in environments or ({},)]
         self.status: list[int] = []
 
-    def _start(self, work: Callable[[], int], environment: dict[str, str]) -> int:
+    def _start(self, work: Callable[[], int], environment: dict[str, str], output: int | None) -> int:
         cv2.setNumThreads(1)  # 1 ends its pool of threads at once, none of which survives a fork
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which no child needs
@@ -34,7 +34,7 @@ class Fork:
         status = 70
         try:
             os.setsid()
-            status = _work(work, environment, os.open(os.devnull, os.O_RDWR))
+            status = _work(work, environment, os.open(os.devnull, os.O_RDWR) if output is None else output)
             sys.stdout.flush()
         except BaseException:
             traceback.print_exc()

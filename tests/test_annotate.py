@@ -594,7 +594,6 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "the first mask of a frame": lambda session: session.give(7, square((8, 8))),
     "another mask of a frame": lambda session: session.give(3, square((8, 8), (40, 20))),
     "an object": lambda session: session.add_object("bird"),
-    "another name": lambda session: session.change_object(1, name="puppy", locked=True),
     "objects with masks": lambda session: session.bring([4, 8], {t: (4 * square((8, t), (40, 20)), {4, 8}) for t in (3, 7)}),
     "without an object": lambda session: session.remove_object(2),
     "without a mask": lambda session: session.forget(3),

@@ -2,9 +2,10 @@
 
     PYTHONPATH=.:tests bash tests/robustness/sandbox.sh FOLDER python tests/robustness/kills.py FOLDER --times 100
 
-Each trial is killed one to three times before it may end.  After each kill, nothing may look finished that is not.  To be
-fast, the runs are forks of this process, which has imported everything; a run of two processes is two forks.  At the end it
-prints the counts of each.  (`tests/test_annotate.py` stops annotate.py before each change of a file as it saves.)
+Each trial is killed one to three times before it may end.  After each kill, nothing may look finished that is not.  The calls
+by which annotate.py saves are killed within; there must be then what was before the call or what is after it.  To be fast, the
+runs are forks of this process, which has imported everything; a run of two processes is two forks.  At the end it prints the
+counts of each.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import hashlib
 import http.client
 import http.server
 import importlib
+import io
 import json
 import os
 import random
@@ -42,6 +44,11 @@ from test_download_model import Server
 from test_train import assert_same_run
 from trials import TookTooLong, stop
 
+from annotation.export import KINDS, export, export_path, zipped
+from annotation.imported import import_masks, read_import
+from annotation.session import Session
+from dataset.frame_folder import FrameFolder
+from dataset.given_masks import read_given_masks
 from evaluation.propagate import Snapshots
 from model.released import RELEASED, Released
 from util.label_map import write_label_map
@@ -376,6 +383,157 @@ class Following(Running):
         time.sleep(seconds)
 
 
+Call = Callable[[Session], object]
+
+
+class Saving(Subject):
+    """A call of annotate.py's session, after another one; it says when it begins, and when it has returned."""
+
+    length = 12
+
+    def __init__(self, call: Call, first: Call, kind: str, root: Path) -> None:
+        """kind: what is exported, before and perhaps by the call"""
+        self.call, self.first, self.kind, self.seconds = call, first, kind, 0.0
+        super().__init__(root)
+
+    def build(self) -> None:
+        """A session with two objects, given masks, results that have been found, and an export from before."""
+        write_folder(Path("frames"), self.length, SIZE)
+        session = self.open()
+        self.fill(session)
+        session.close()
+        self.out.rename("template")
+
+    def fill(self, session: Session) -> None:
+        for name in ("dog", "cat"):
+            session.add_object(name)
+        for frame in (2, 5, 8):
+            session.give(frame, two_objects(frame))
+        for frame in range(self.length):
+            session.put_result(frame, two_objects(frame), 0.5, final=True, revision=session.revision)
+        exporting(self.kind)(session)
+        session.give(8, two_objects(1))
+
+    def open(self) -> Session:
+        return Session(self.out, FrameFolder(Path("frames")), "frames")
+
+    def words(self) -> tuple[str, ...]:
+        return ()
+
+    def begin(self) -> None:
+        super().begin()
+        shutil.copytree("template", self.out)
+
+    def start(self) -> Fork:
+        self.begin()
+        reading, writing = os.pipe()
+        run = Fork(self.work, output=writing)
+        os.close(writing)
+        run.told = os.fdopen(reading)  # type: ignore[attr-defined]
+        run.told.readline()  # type: ignore[attr-defined] (the call begins)
+        return run
+
+    def work(self) -> int:
+        session = self.open()
+        self.first(session)
+        print("begins", flush=True)
+        start = time.perf_counter()
+        self.call(session)
+        print(time.perf_counter() - start, flush=True)
+        return 0
+
+    def finish(self, run: Any) -> None:
+        super().finish(run)
+        self.seconds = float(run.told.read())
+
+    def attempt(self, expected: Path, seconds: float, chosen: random.Random) -> tuple[list[str], int]:
+        """Kill within the call, however often that has to be tried."""
+        self.begin()
+        session = self.open()
+        self.first(session)
+        session.close()
+        outcomes = [self.state()]
+        shutil.rmtree(self.out)
+        shutil.copytree(expected, self.out)
+        outcomes.append(self.state())
+        for _ in range(100):
+            run: Any = self.start()
+            self.kill_after(run, chosen.uniform(0, self.seconds))
+            has_returned = bool(run.told.read())
+            found = self.state()
+            if found not in (outcomes[1:] if has_returned else outcomes):
+                return ["neither as before nor as after"], 1
+            if not has_returned:
+                return [], 1
+        return ["was never killed within"], 0
+
+    def state(self) -> tuple:
+        """What the session says once it is opened again, and its export unless that is missing or the one from before."""
+        session = self.open()
+        frames = [(session.labels(t).tobytes(), session.results[t]) for t in range(self.length)]
+        given = {t: (mask.stated, mask.shown, session.given_labels(t).tobytes()) for t, mask in session.given.items()}
+        session.close()
+        exported = [self.exported(each) for each in (self.out, Path("template"))]
+        return session.objects, given, frames, {} if exported[0] == exported[1] else exported[0]
+
+    @staticmethod
+    def exported(root: Path) -> dict[str, str]:
+        files = contents(root / "export")
+        return {name: found for name, found in files.items() if "unfinished" not in name and "_replaced" not in name}
+
+
+class Starting(Saving):
+    """annotate.py begins a session with masks."""
+
+    def fill(self, session: Session) -> None:
+        pass
+
+
+def two_objects(frame: int) -> np.ndarray:
+    return square((4 + frame, 4), (20, 4 + 2 * frame), size=SIZE)
+
+
+def draw(session: Session) -> None:
+    session.draw(5, two_objects(0))
+
+
+def remove(session: Session) -> None:
+    session.remove_object(2)
+
+
+def undo(session: Session) -> None:
+    session.undo(0)
+
+
+def import_two(session: Session) -> None:
+    file = io.BytesIO()
+    Image.fromarray(two_objects(3) + np.uint8(2) * (two_objects(3) > 0)).save(file, "PNG")  # objects 3 and 4 are new
+    read_import(session, 5, [("bird.png", file.getvalue())], 0)
+
+
+def begin_with_masks(session: Session) -> None:
+    for frame in (2, 6):
+        write_label_map(f"{frame}.png", two_objects(frame), None)
+    paths = [(frame, Path(f"{frame}.png")) for frame in (2, 6)]
+    import_masks(session, read_given_masks(paths, session.video.names, session.video.size))
+
+
+def exporting(kind: str) -> Call:
+    def call(session: Session) -> None:
+        for _ in export(session, kind, lambda *_: None):
+            pass
+
+    return call
+
+
+def nothing(session: Session) -> None:
+    pass
+
+
+def saving(call: Call, *, after: Call = nothing, kind: str = "masks", of: type[Saving] = Saving) -> Callable[[Path], Subject]:
+    return partial(of, call, after, kind)
+
+
 def script(*words: str, whole: Sequence[str] = (), of: type[Script] = Script) -> Callable[[Path], Subject]:
     """A script with these arguments, or one of the generated trials."""
     return partial(of, trials.COMMANDS[words[0]].words if len(words) == 1 else words, whole)
@@ -418,6 +576,22 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "segment_video.py --cutout": WithCutout,
     "segment_video.py --cutout, later": OnlyCutout,
     "annotate.py": Page,
+    "beginning with masks": saving(begin_with_masks, of=Starting),
+    "adding an object": saving(lambda session: session.add_object("bird")),
+    "renaming and locking an object": saving(lambda session: session.change_object(1, name="puppy", locked=True)),
+    "giving a mask": saving(lambda session: session.give(5, two_objects(0))),
+    "drawing": saving(draw),
+    "importing a mask": saving(import_two),
+    "removing an object": saving(remove),
+    "cleaning the files": saving(lambda session: [session.clean(i) for i in range(session.length)], after=remove),
+    "taking a mask back": saving(lambda session: session.forget(5)),
+    "taking a step back": saving(undo, after=draw),
+    "taking a removal back": saving(undo, after=remove),
+    "doing a step again": saving(
+        lambda session: session.undo(0, again=True), after=lambda session: (draw(session), undo(session))
+    ),
+    **{f"exporting {kind}": saving(exporting(kind), kind=kind) for kind in KINDS},
+    "downloading an export": saving(lambda session: zipped(export_path(session, "masks"))),
 }
 
 

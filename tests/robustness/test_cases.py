@@ -50,6 +50,8 @@ def test_generated_requests_to_the_page_end_well(tmp_path):
         *[(name, 5) for name in ("training", "training with two processes", "eval_davis.py", "preparation")],
         *[(name, 5) for name in ("segment_video.py", "annotate.py")],
         *[(f"{name}.py", 3) for name in ("eval_youtube", "score", "from_coco", "train_scribble", "download_model")],
+        *[(name, 100) for name in ("beginning with masks", "importing a mask", "drawing", "removing an object")],
+        *[(name, 100) for name in ("taking a mask back", "taking a step back", "exporting masks", "exporting coco")],
     ],
 )
 def test_kills(subject, times, tmp_path):  # short, since the folder's name is in those of sockets, of at most 107 bytes
