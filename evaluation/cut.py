@@ -140,15 +140,17 @@ def _around_marks(region: np.ndarray, marks: np.ndarray) -> np.ndarray:
     which is no longer than the region is wide, does not say how long that is, and reaches further.  So a line on a missing arm
     does not move the whole outline that hangs together with the arm.
     """
-    region = region | marks
+    whole = region | marks
+    x, y, width, height = cv2.boundingRect(whole.astype(np.uint8))
+    part = np.s_[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]  # all that can matter, and its border
+    region, marks, result = whole[part], marks[part], np.zeros_like(whole)
     depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    result = np.zeros_like(region)
     count, numbers, statistics, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))
     for i in range(1, count):
-        mark, deep = numbers == i, depth[numbers == i].max()
+        mark, deep = numbers == i, min(float(depth[numbers == i].max()), sum(region.shape))  # huge where all is region
         length = max(statistics[i, cv2.CC_STAT_WIDTH], statistics[i, cv2.CC_STAT_HEIGHT])
         reach = deep if length > 2 * deep + 1 else DOT_REACH * deep
         away = cv2.distanceTransform((~mark).astype(np.uint8), cv2.DIST_L2, 5)
         parts = cv2.connectedComponents((region & (away <= reach)).astype(np.uint8))[1]
-        result |= np.isin(parts, np.unique(parts[mark]))
+        result[part] |= np.isin(parts, np.unique(parts[mark]))
     return result

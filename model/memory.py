@@ -284,7 +284,9 @@ class MemoryBank:
         return readouts
 
     def _more_similar(self, best: _TopK | None, part: _Part, query: Tensor, space: Tensor) -> _TopK:
-        """Update the running top-k of some query positions with a part of the memory."""
+        """Update the running top-k of some query positions (Q, C) with a part of the memory, of M rows; `space` has room for
+        Q M similarities.
+        """
         assert self.top_k is not None
         similarities = space[: len(query) * len(part.rows)].view(len(query), -1)
         for columns, keys in zip(similarities.split([len(keys) for keys in part.keys], dim=1), part.keys, strict=True):
