@@ -85,7 +85,7 @@ def test_mps_is_used_where_it_is_asked_for_alone(monkeypatch):
 
 
 def test_where_pytorch_does_not_tell_what_a_cpu_can_do_auto_is_float32(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # as in PyTorch 2.6
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # as in PyTorch 2.10
     assert not device.half_precision_chosen("auto", torch.device("cpu"))
     assert device.half_precision_chosen("on", torch.device("cpu"))
 

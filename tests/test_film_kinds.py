@@ -57,7 +57,7 @@ def write_tracks(path: Path, tracks: list[tuple[tuple[int, int], int, str]], sou
             stream = container.add_stream("mjpeg" if disposition == "attached_pic" else "libx264", rate=25)
             stream.height, stream.width = size
             stream.pix_fmt = "yuvj420p" if disposition == "attached_pic" else "yuv420p"
-            stream.disposition = getattr(av.stream.Disposition, disposition) if disposition else 0
+            stream.disposition = getattr(av.stream.Disposition, disposition).value if disposition else 0
             streams.append(stream)
         audio = add_silence(container, "aac") if sound else None
         for t in range(max(count for _, count, _ in tracks)):

@@ -60,7 +60,7 @@ def half_precision_chosen(choice: str, device: torch.device) -> bool:
         return choice == "on"
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (7, 0)
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # which PyTorch 2.6 does not have: then float32
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # which PyTorch 2.10 does not have: then float32
     return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
