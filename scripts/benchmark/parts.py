@@ -83,7 +83,7 @@ def _largest_extra(work: Callable[[], Any], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         result = work()
         return torch.cuda.max_memory_allocated(device) - before - result.nbytes
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         result = work()
     held = largest = 0  # the result is still held at the end, and is not extra
     recorded: Any = profiler.profiler
