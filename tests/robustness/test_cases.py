@@ -28,6 +28,14 @@ def test_a_few_cases_of_each_kind_end_well(tmp_path):
     run_in_sandbox(tmp_path, "quick.py")
 
 
+def test_each_command_that_is_tried_exists():
+    from trials import COMMANDS
+
+    for name in {command.words[0] for command in COMMANDS.values()}:
+        places = [ROOT.joinpath(folder, *name.split(".")) for folder in (".", "scripts", "scripts/data", "scripts/dev")]
+        assert any(place.with_suffix(".py").exists() for place in places), name
+
+
 @pytest.mark.slow
 def test_all_cases_end_as_they_say_and_touch_nothing_else(tmp_path):
     run_in_sandbox(tmp_path, "cases.py")
