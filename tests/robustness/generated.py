@@ -171,7 +171,8 @@ def mended(case: Case, root: Path) -> list[str]:
 def fresh(root: Path) -> None:
     here = root / "here"
     if here.exists():
-        subprocess.run(["umount", "-q", "-l", here / "out"], capture_output=True)
+        while subprocess.run(["umount", "-q", "-l", here / "out"], capture_output=True).returncode == 0:
+            pass  # two breaks may each have put a disk there
         shutil.rmtree(here)
     # links for the large files, which breaks replace and no script writes
     shutil.copytree(root / "good", here, copy_function=lambda a, b: os.link(a, b) if a.endswith(".pth") else shutil.copy(a, b))
