@@ -171,8 +171,10 @@ def mended(case: Case, root: Path) -> list[str]:
 def fresh(root: Path) -> None:
     here = root / "here"
     if here.exists():
-        while subprocess.run(["umount", "-q", "-l", here / "out"], capture_output=True).returncode == 0:
-            pass  # two breaks may each have put a disk there
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+        mounts = [line.split()[1].encode().decode("unicode_escape") for line in lines]
+        for mount in reversed([mount for mount in mounts if Path(mount).is_relative_to(here)]):  # also behind links
+            subprocess.run(["umount", "-l", mount], check=True)
         shutil.rmtree(here)
     # links for the large files, which breaks replace and no script writes
     shutil.copytree(root / "good", here, copy_function=lambda a, b: os.link(a, b) if a.endswith(".pth") else shutil.copy(a, b))
