@@ -339,7 +339,6 @@ COMMANDS = {
     ),
     "train_scribble": Command((*SCRIBBLES, *("-i", "1", "-b", "1", "--crop", "32")), ("static", *TRAINING), "", 1, soak=True),
     "affinity": experiment("affinity", soak=True),
-    "compare": experiment("compare", soak=True),
     "correspondences": experiment("correspondences", soak=True),
     "schedules": experiment("schedules", "--every", "2"),
     "timing": experiment("timing", soak=True),
