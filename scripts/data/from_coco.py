@@ -12,8 +12,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import cv2
-
 from dataset.frame_folder import FrameFolder
 from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
 from dataset.own_video import one_video, open_video
@@ -23,6 +21,7 @@ from util.files import one_line_for, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.guards import path_in, refuse_foreign
 from util.label_map import colour_map, write_label_map
+from util.picture import as_jpeg
 from util.progress import progress_bar
 
 
@@ -82,9 +81,7 @@ def write_frames(video: FrameFolder | VideoFile, folder: Path) -> Path:
             if isinstance(frame, Path):
                 shutil.copyfile(frame, hidden / names[index])
             else:
-                quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
-                encoded = cv2.imencode(".jpg", frame.image[..., ::-1], quality)[1].tobytes()
-                write_new(hidden / names[index], encoded)
+                write_new(hidden / names[index], as_jpeg(frame.image))
             bar.increment()
     return hidden
 
