@@ -11,7 +11,6 @@ import os
 import secrets
 import socket
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
@@ -21,8 +20,8 @@ from annotation.imported import import_masks
 from annotation.saved import RECORD
 from annotation.session import Session
 from annotation.worker import Worker
-from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.own_video import add_video_flags, one_video, open_video, videos_in
+from dataset.given_masks import add_mask_flags, open_with_masks
+from dataset.own_video import add_video_flags, one_video, videos_in
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, note_enlarged, segmenters_of
 from model.checkpoint import digest
@@ -73,18 +72,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def open_session(arguments: argparse.Namespace, source: str, output: Path) -> tuple[Session, Worker]:
     """The session of a video in a folder, with the masks of `--mask` if it is new."""
-    given = parse_masks(arguments.mask or ())
-    rate = Fraction(arguments.fps).limit_denominator(1001)
-    leave_out = masks_among_frames(given, source)
-    video = open_video(source, rate=rate, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
-    if video.note:
-        print_note(video.note)
+    video, masks = open_with_masks(arguments, source, rate=arguments.fps)
     note_enlarged(arguments, video.size, SIZE)
-    masks = (
-        read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
-        if given
-        else {}
-    )
     maker, settings = segmenters_of(arguments, output / RECORD)
     settings["device"] = device_of(arguments.device).type
     session = Session(output, video, source, settings)

@@ -17,7 +17,6 @@ import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from fractions import Fraction
 from pathlib import Path
 
 import util  # isort: skip, must come before PyTorch  # noqa: F401
@@ -30,9 +29,7 @@ from dataset.given_masks import (
     add_mask_flags,
     frame_number,
     keep_objects,
-    masks_among_frames,
-    parse_masks,
-    read_given_masks,
+    open_with_masks,
 )
 from dataset.own_video import add_video_flags, mean_rate, one_video, open_video, videos_in
 from dataset.video_file import VideoFile
@@ -151,17 +148,12 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
         raise InputError(f"{path}: is in the folder of the frames; choose another place")
     refuse_existing(path, overwrite=overwrite)
     video = open_video(source, allow_truncated=allow_truncated)
-    tell(video)
+    if video.note:
+        print_note(video.note)
     if not re.fullmatch("[0-9]{1,9}", number):
         raise InputError(f"--frame {shorten(number)}: the video has frames 0 to {len(video.names) - 1}")
     write_picture(path, video.frame(frame_number(number, video.names, f"--frame {number}")))
     print(path)
-
-
-def tell(video: FrameFolder | VideoFile) -> None:
-    """Print what the user should know of the video."""
-    if video.note:
-        print_note(video.note)
 
 
 def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, GivenMask]) -> dict:
@@ -293,17 +285,9 @@ def masks_of(name: str, folder: Path) -> Path | None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    given = parse_masks(arguments.mask)
     digest(arguments.model)  # fail early if it is missing, before the video is read
-    video = open_video(
-        arguments.video,
-        rate=Fraction(arguments.fps).limit_denominator(1001),
-        allow_truncated=arguments.allow_truncated,
-        leave_out=masks_among_frames(given, arguments.video),
-    )
-    tell(video)
+    video, found = open_with_masks(arguments, arguments.video, rate=arguments.fps)
     note_enlarged(arguments, video.size, SIZE)
-    found = read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
     masks = keep_objects(found, arguments.objects) if arguments.objects else found
     maker, chosen = segmenters_of(arguments, *records(arguments))
     labels = {frame: mask.labels for frame, mask in masks.items()}

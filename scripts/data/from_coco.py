@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from dataset.frame_folder import FrameFolder
-from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.own_video import one_video, open_video
+from dataset.given_masks import add_mask_flags, open_with_masks
+from dataset.own_video import one_video
 from dataset.video_file import VideoFile
-from util.errors import InputError, one_line_errors, print_note
+from util.errors import InputError, one_line_errors
 from util.files import one_line_for, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.guards import path_in, refuse_foreign
@@ -55,12 +55,7 @@ def main() -> None:
     for folder in (masks, *([] if in_place or killed else [images])):
         if folder.exists():
             raise InputError(f"{folder}: already exists; remove it, or give another --name")
-    given = parse_masks(arguments.mask)
-    leave_out = masks_among_frames(given, source)
-    video = open_video(source, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
-    if video.note:
-        print_note(video.note)
-    found = read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
+    video, found = open_with_masks(arguments, source)
     with one_line_for(output):
         hidden = hide(masks, {f"{each}.png" for each in video.names})
         for frame, mask in found.items():
