@@ -320,14 +320,6 @@ def test_bad_flags_are_told_in_one_line(flags, message, segment, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_checkpoint_leaves_the_output_folder_alone(segment, davis, script, tmp_path, capsys):
-    torch.save({"weight": torch.zeros(3)}, tmp_path / "wrong.pth")
-    flags = ("--model", tmp_path / "wrong.pth", "--davis_path", davis, "--output", tmp_path / "out")
-    assert script("eval_davis", *flags) == 2
-    assert "wrong.pth: not this STCN network: missing" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("year", [2016, 2017])
 def test_real_davis_sequences_run_through(year, real_data, script, tmp_path):
