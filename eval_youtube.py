@@ -35,7 +35,6 @@ def parser() -> argparse.ArgumentParser:
     splits = "; ".join(f"{name}: {', '.join(layout.splits)}" for name, layout in LAYOUTS.items() if len(layout.splits) > 1)
     result.add_argument("--split", help=f"set of videos, {' or '.join(SPLITS)}; {splits} (default: the first)")
     result.add_argument("--all_masks", action="store_true", help="use every mask, not only each object's first")
-    result.add_argument("--sparse", action="store_true", help="accept a data set without all_frames/ (every fifth frame only)")
     result.add_argument(
         "--output_all", action="store_true", help="write every frame, not only those in meta.json or with a mask"
     )
@@ -64,11 +63,9 @@ def main() -> int:
         videos = youtube_videos(arguments.yv_path, **which, **chosen)
         sparse = is_sparse(arguments.yv_path, split)
     results = ResultFolder(arguments.output, subfolder="Annotations" if layout is None else layout.archive)
-    if sparse and not arguments.sparse:
+    if sparse:
         apart = 5 * arguments.mem_every
-        warning = (
-            f"{arguments.yv_path}/all_frames: not found, so memory frames are {apart} frames apart (--sparse accepts that)"
-        )
+        warning = f"{arguments.yv_path}/all_frames: not found, so memory frames are {apart} frames apart"
     with Lock(results.root, "eval_youtube.py"):
         options = {**run_options(arguments), "warning": warning, "failed": left_out}
         summary = run_benchmark(videos, results, {**which, "sparse": sparse}, **options)

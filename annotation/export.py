@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 
 from annotation.formats import FORMATS, Annotated, yolo_data, yolo_lines
@@ -22,7 +21,7 @@ from util.files import make_folder, one_line_for, write_atomically, write_text
 from util.film import Film, alpha_suffix
 from util.guards import refuse_foreign, remove_folder
 from util.label_map import colour_map, write_label_map
-from util.picture import cut_out, overlay, write_picture
+from util.picture import as_jpeg, cut_out, overlay, write_picture
 
 Report = Callable[[int, int, int], object]  # frames done, all of them, the last one
 Steps = Generator[None, None, None]
@@ -158,7 +157,7 @@ def _folder(session: Session, path: Path, kind: str, report: Report) -> Steps:
             if image is not None and kind == "cutout":
                 write_picture(picture, cut_out(image, _shown(session, frame)))
             elif image is not None:
-                _write_jpeg(picture, image)
+                write_atomically(picture, lambda file, image=image: file.write(as_jpeg(image)))
             if kind == "masks" or (places[1] and session.has_mask(frame)):
                 labels = session.labels(frame)
                 if kind == "yolo":
@@ -182,8 +181,3 @@ def _objects(session: Session) -> dict[int, str]:
 def _name(session: Session) -> str:
     """The video's name, as one of a folder."""
     return re.sub(r"[^\w.-]+", "_", Path(session.identity["path"]).stem).strip(".") or "video"
-
-
-def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-    write_atomically(path, lambda file: file.write(encoded.tobytes()))

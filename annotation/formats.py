@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Mapping
 from fractions import Fraction
@@ -11,6 +10,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import cv2
 import numpy as np
+
+from dataset.shapes import runs
 
 
 class Annotated(NamedTuple):
@@ -116,14 +117,6 @@ class Areas:
 
 
 FORMATS = {"coco": Coco, "cvat": Cvat, "areas": Areas}
-
-
-def runs(mask: np.ndarray) -> list[int]:
-    """The lengths of the runs of equal values in a boolean array, row by row; the first is of `False`, and may be 0."""
-    flat = mask.reshape(-1)
-    ends = [0, *(np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist(), flat.size]
-    lengths = [stop - start for start, stop in itertools.pairwise(ends)]
-    return [0, *lengths] if flat[0] else lengths
 
 
 def yolo_lines(labels: np.ndarray, objects: Mapping[int, str]) -> str:

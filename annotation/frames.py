@@ -4,11 +4,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 
-import cv2
-import numpy as np
-
 from dataset.frame_folder import FrameFolder, IndexedFrame
 from dataset.video_file import VideoFile
+from util.picture import as_jpeg
 
 MOST_BYTES = 128 << 20  # of JPEGs
 SKIPPED = 48  # frames that are decoded on the way to a later one, rather than to start at a keyframe again
@@ -48,8 +46,7 @@ class Frames:
                 return
 
     def _keep(self, frame: IndexedFrame) -> None:
-        encoded = cv2.imencode(".jpg", np.ascontiguousarray(frame.image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-        self._kept[frame.index] = encoded.tobytes()
-        self._bytes += len(encoded)
+        self._kept[frame.index] = as_jpeg(frame.image, QUALITY)
+        self._bytes += len(self._kept[frame.index])
         while self._bytes > MOST_BYTES and len(self._kept) > KEPT + 1:
             self._bytes -= len(self._kept.popitem(last=False)[1])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from util.errors import InputError
@@ -16,6 +15,7 @@ from util.files import make_folder, one_line_for, read_json, read_text, within_t
 from util.flags import non_negative_int
 from util.guards import refuse_file_above, refuse_foreign, remove_folder
 from util.label_map import colour_map, write_label_map
+from util.picture import as_jpeg
 
 RECORD, LISTING = "demo.json", "files.txt"
 
@@ -67,8 +67,7 @@ class Writer:
 
     def picture(self, path: str, image: np.ndarray) -> None:
         """Write (H, W, 3) uint8 RGB as JPEG."""
-        encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-        self._place(path).write_bytes(encoded.tobytes())
+        self._place(path).write_bytes(as_jpeg(image))
 
     def mask(self, path: str, labels: np.ndarray, *, grey: bool) -> None:
         """Write (H, W) uint8 as PNG, paletted unless `grey`."""

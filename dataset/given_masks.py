@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,13 @@ import numpy as np
 from dataset.background import refuse_background
 from dataset.colours import parse_colour
 from dataset.film_packets import ARCHIVES
+from dataset.frame_folder import FrameFolder
 from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, layers_in_array, list_masks, mask_files, object_files
 from dataset.mask_reader import MaskReader
+from dataset.own_video import open_video
 from dataset.shapes import Masks, read_shapes
 from dataset.soft_edges import refuse_scattered
+from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
 from util.image_folder import natural_order
@@ -115,6 +119,28 @@ def frame_number(text: str, names: Sequence[str], flag: str) -> int:
             f"{text}? Write 0{frame} or 0{named}, which are no names"
         )
     return frame
+
+
+def open_with_masks(
+    arguments: argparse.Namespace, source: str | Path, *, rate: float = 24
+) -> tuple[FrameFolder | VideoFile, dict[int, GivenMask]]:
+    """A video, about which notes are printed, and the masks that `add_mask_flags`'s flags give for it, by frame.
+
+    `rate` is that of a folder of frames.  Raises `InputError` as `open_video` and `read_given_masks` do.
+    """
+    given = parse_masks(arguments.mask or ())
+    video = open_video(
+        source,
+        rate=Fraction(rate).limit_denominator(1001),
+        allow_truncated=arguments.allow_truncated,
+        leave_out=masks_among_frames(given, source),
+    )
+    if video.note:
+        print_note(video.note)
+    if not given:
+        return video, {}
+    options = {"background": arguments.background, "soft": arguments.soft_edges}
+    return video, read_given_masks(given, video.names, video.size, **options)
 
 
 def masks_among_frames(given: Iterable[tuple[str | None, Path]], video: str | Path) -> list[Path]:

@@ -140,8 +140,8 @@ def draw_clicks(
     return marks
 
 
-def draw_box(truth: np.ndarray, rng: np.random.Generator | None = None) -> tuple[int, int, int, int]:
-    """The box around a region (H, W) bool, not empty: first and last column, first and last row, (x0, y0, x1, y1).
+def draw_box(truth: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+    """What lies in the box around a region (H, W) bool, not empty.
 
     With `rng`, each side lies a little further out.
     """
@@ -151,8 +151,10 @@ def draw_box(truth: np.ndarray, rng: np.random.Generator | None = None) -> tuple
         extent = np.array([np.ptp(x), np.ptp(y)] * 2) + 1
         sides = np.round(sides + rng.uniform(0, LOOSE, 4) * extent * (-1, -1, 1, 1)).astype(int)
         sides = np.clip(sides, 0, np.array(truth.shape[::-1] * 2) - 1)
-    x0, y0, x1, y1 = sides.tolist()
-    return x0, y0, x1, y1
+    x0, y0, x1, y1 = sides
+    inside = np.zeros_like(truth)
+    inside[y0 : y1 + 1, x0 : x1 + 1] = True
+    return inside
 
 
 def longest_path(skeleton: np.ndarray) -> np.ndarray:

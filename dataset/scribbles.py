@@ -46,9 +46,8 @@ def draw_hints(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros_like(truth)
     marks = np.full_like(truth, UNMARKED)
     if truth.any() and rng.random() < BOXES:
-        x0, y0, x1, y1 = draw_box(truth > 0, rng)
-        mask[y0 : y1 + 1, x0 : x1 + 1] = 1
-        return np.stack([mask == 1, marks == 1, mask == 0])
+        inside = draw_box(truth > 0, rng)
+        return np.stack([inside, marks == 1, ~inside])
     count = int(rng.integers(1, 4))
     draw = partial(draw_clicks, clicks=count) if rng.random() < CLICKS else partial(draw_scribbles, strokes=count)
     corrects = rng.random() >= FROM_NOTHING

@@ -224,12 +224,16 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     return mask
 
 
+def runs(mask: np.ndarray) -> list[int]:
+    """The lengths of the runs of equal values in a boolean array, row by row; the first is of `False`, and may be 0."""
+    flat = mask.ravel()
+    edges = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist()
+    return np.diff([0, *([0] if flat[0] else []), *edges, len(flat)]).tolist()
+
+
 def encode_rle(mask: np.ndarray) -> str:
     """A mask (H, W) bool as COCO's compressed run lengths, which `decode_rle` reads."""
-    flat = mask.T.ravel()
-    edges = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist()
-    counts = np.diff(np.array([0, *([0] if flat[0] else []), *edges, len(flat)])).tolist()
-    text = ""
+    counts, text = runs(mask.T), ""
     for i, count in enumerate(counts):
         value, more = count - (counts[i - 2] if i > 2 else 0), True
         while more:

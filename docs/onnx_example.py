@@ -1,8 +1,6 @@
 """A video segmented with nothing but ONNX Runtime and NumPy: what to write again in another language.
 
-    python docs/onnx_example.py frames first.png      # JPEGs of one size, and the first one's mask with object numbers
-
-`segment` is also an example for `python -m scripts.benchmark --video --against docs/onnx_example.py`.
+python docs/onnx_example.py frames first.png      # JPEGs of one size, and the first one's mask with object numbers
 """
 
 import sys

@@ -1,13 +1,14 @@
 """Turn a box or scribbles into a mask, with GrabCut or the scribble network."""
 
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model.scribble import ScribbleNetwork
+from model.scribble import ScribbleNetwork, load_scribble_network
 from util.tensors import normalise, padding_to_stride, unpad
 
 Cut = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # as `cut_from_scribbles`
@@ -87,6 +88,11 @@ def cut_with_network(
         mask = found & ~off & ~others
     result = _look(network, image, mask, on, off, _around(mask | on))
     return (result & ~others | on) & ~off
+
+
+def network_cut(path: str, device: torch.device) -> Cut:
+    """`cut_with_network` with the network in a checkpoint; its corrections stay near the marks."""
+    return changing_locally(partial(cut_with_network, load_scribble_network(path, device)))
 
 
 def _around(marked: np.ndarray) -> tuple[slice, slice]:

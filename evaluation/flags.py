@@ -3,10 +3,14 @@
 import argparse
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from evaluation.results import RUN_RECORD
+from model import VideoSegmenter, segmenter_maker
+from model.checkpoint import digest
+from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, print_note
 from util.files import read_json
 from util.flags import DefaultsFormatter, Parser, count_or_all, int_between, positive_int, worker_count
@@ -162,6 +166,19 @@ def network_options(arguments: argparse.Namespace, *records: Path) -> dict[str, 
              `--tune on`, the first that tells how they chose (`winograd`) decides, so that the bits stay the same.
     """
     return {"winograd": recorded_winograd(*records) if arguments.tune == "on" else True, "compiled": arguments.compile}
+
+
+def segmenters_of(arguments: argparse.Namespace, *records: Path) -> tuple[Callable[[], VideoSegmenter], dict[str, Any]]:
+    """What makes a segmenter for each video as the flags say, and, as JSON values, what its results depend on.
+
+    `records` are as for `network_options`.  Raises `InputError` if the device or the checkpoint cannot be used.
+    """
+    device = device_of(arguments.device)
+    use_threads(arguments.threads)
+    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
+    maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments, *records)}, **options)
+    settings = {**options, "amp": amp, "winograd": maker().network.winograd, "model": digest(arguments.model)}
+    return maker, settings
 
 
 def recorded_winograd(*records: Path) -> bool | None:

@@ -11,8 +11,6 @@ import os
 import secrets
 import socket
 import sys
-from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
@@ -22,14 +20,12 @@ from annotation.imported import import_masks
 from annotation.saved import RECORD
 from annotation.session import Session
 from annotation.worker import Worker
-from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.own_video import add_video_flags, one_video, open_video, videos_in
-from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, note_enlarged, segmenter_options
-from model import segmenter_maker
+from dataset.given_masks import add_mask_flags, open_with_masks
+from dataset.own_video import add_video_flags, one_video, videos_in
+from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, note_enlarged, segmenters_of
 from model.checkpoint import digest
-from model.scribble import load_scribble_network
-from util.device import device_of, half_precision_chosen, use_threads
+from util.device import device_of
 from util.errors import InputError, one_line_errors, print_note
 from util.files import one_line_for
 from util.flags import DefaultsFormatter, Parser, first_line, int_between
@@ -62,7 +58,7 @@ def scribbles_by(model: str, device: torch.device) -> Cut:
     """What turns scribbles into masks."""
     if model == "none" or (model == SCRIBBLE_MODEL and not Path(model).is_file()):
         return changing_locally(cut_from_scribbles)
-    return changing_locally(partial(cut_with_network, load_scribble_network(model, device)))
+    return network_cut(model, device)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -74,26 +70,12 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"--host {host} --port {port}: {error.strerror or error}; --port 0 takes any free port") from error
 
 
-def open_session(arguments: argparse.Namespace, source: str, output: Path, device: torch.device) -> tuple[Session, Worker]:
+def open_session(arguments: argparse.Namespace, source: str, output: Path) -> tuple[Session, Worker]:
     """The session of a video in a folder, with the masks of `--mask` if it is new."""
-    given = parse_masks(arguments.mask or ())
-    rate = Fraction(arguments.fps).limit_denominator(1001)
-    leave_out = masks_among_frames(given, source)
-    video = open_video(source, rate=rate, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
-    if video.note:
-        print_note(video.note)
+    video, masks = open_with_masks(arguments, source, rate=arguments.fps)
     note_enlarged(arguments, video.size, SIZE)
-    masks = (
-        read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
-        if given
-        else {}
-    )
-    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
-    maker = segmenter_maker(
-        arguments.model, device, network={"amp": amp, **network_options(arguments, output / RECORD)}, **options
-    )
-    chosen = maker().network.winograd
-    settings = {**options, "amp": amp, "model": digest(arguments.model), "device": device.type, "winograd": chosen}
+    maker, settings = segmenters_of(arguments, output / RECORD)
+    settings["device"] = device_of(arguments.device).type
     session = Session(output, video, source, settings)
     if masks and not import_masks(session, masks):
         print_note(f"--mask is left out, since {output} has objects already")
@@ -116,9 +98,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[web]'") from error
     with one_line_for(arguments.output), listen(arguments.host, arguments.port) as listening:
-        device = device_of(arguments.device)
         digest(arguments.model)  # fail early if it is missing
-        use_threads(arguments.threads)
         folder, output = Path(arguments.video), Path(arguments.output)
         videos = videos_in(folder) if os.path.isdir(arguments.video) else {}
         if videos and arguments.mask:
@@ -126,10 +106,10 @@ def main() -> None:
         opened: list[tuple[Session, Worker]] = []
 
         def open_one(source: str | Path, root: Path) -> ASGIApp:
-            opened.append(open_session(arguments, str(source), root, device))
+            opened.append(open_session(arguments, str(source), root))
             return session_app(*opened[-1], cut_from, lambda: server.should_exit, listed=bool(videos))
 
-        cut_from = scribbles_by(arguments.scribble_model, device)
+        cut_from = scribbles_by(arguments.scribble_model, device_of(arguments.device))
         app = videos_app(folder, videos, output, open_one) if videos else open_one(arguments.video, output)
         token = secrets.token_urlsafe(24)
         port = listening.getsockname()[1]

@@ -27,15 +27,14 @@ from dataset.frame_folder import FrameFolder
 from dataset.robot import UNMARKED, draw_box
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
-from evaluation.cut import Cut, changing_locally, cut_with_network
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
+from evaluation.cut import Cut, network_cut
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, segmenters_of
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot
 from evaluation.tables import Row, over_videos, report
-from model import VideoSegmenter, segmenter_maker
+from model import VideoSegmenter
 from model.checkpoint import digest
-from model.scribble import load_scribble_network
-from util.device import device_of, half_precision_chosen, use_threads
+from util.device import device_of
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.label_map import object_ids
@@ -101,10 +100,7 @@ def annotate(
 
 def box(cut: Cut, image: np.ndarray, truth: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
     """The mask (H, W) uint8 after a box around an object (H, W) bool; an object that lies in another keeps its pixels."""
-    x0, y0, x1, y1 = draw_box(truth)
-    inside = np.zeros_like(truth)
-    inside[y0 : y1 + 1, x0 : x1 + 1] = True
-    nothing = np.zeros_like(truth)
+    inside, nothing = draw_box(truth), np.zeros_like(truth)
     found = cut(image, inside, nothing, nothing, ~inside)
     free = [i for i in object_ids(labels) if 2 * (found & (labels == i)).sum() <= (labels == i).sum()]
     return np.where(found & np.isin(labels, [0, *free]), np.uint8(number), labels)
@@ -142,17 +138,10 @@ def main() -> None:
         raise InputError(f"{names_some(absent)}: no ground truth")
     folder = Path(arguments.output)
     with Lock(folder, "eval_annotator.py"):
-        device = device_of(arguments.device)
-        use_threads(arguments.threads)
-        cut = changing_locally(partial(cut_with_network, load_scribble_network(arguments.scribble_model, device)))
-        options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
+        cut = network_cut(arguments.scribble_model, device_of(arguments.device))
         path = folder / "videos.json"
-        records = () if arguments.overwrite else (path,)
-        maker = segmenter_maker(
-            arguments.model, device, network={"amp": amp, **network_options(arguments, *records)}, **options
-        )
-        settings = {**options, "amp": amp, "winograd": maker().network.winograd, "frames": arguments.frames}
-        settings |= {"model": digest(arguments.model), "scribble_model": digest(arguments.scribble_model)}
+        maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
+        settings |= {"frames": arguments.frames, "scribble_model": digest(arguments.scribble_model)}
         settings |= {"data": str(Path(arguments.davis_path).resolve()), "year": arguments.year}
         found = over_videos(
             path,

@@ -22,6 +22,7 @@ from dataset.static import StaticClips
 from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, cut_with_network
 from evaluation.flags import SCRIBBLE_MODEL
+from evaluation.metrics import score_masks
 from evaluation.tables import Row, mean, report
 from model.scribble import load_scribble_network
 from util.device import device_of, use_threads
@@ -61,11 +62,6 @@ def objects_of(arguments: argparse.Namespace) -> tuple[int, Iterator[tuple[np.nd
     return len(videos), ((read_image(path), [labels == i for i in object_ids(labels)]) for path, labels in frames)
 
 
-def iou(truth: np.ndarray, found: np.ndarray) -> float:
-    """Intersection over union of two masks (H, W) bool, of which `truth` is not empty, in percent."""
-    return 100 * float((truth & found).sum() / (truth | found).sum())
-
-
 def click(cut: Cut, image: np.ndarray, truth: np.ndarray, clicks: int) -> list[float]:
     """The IoU after each click of the robot on an object (H, W) bool, in percent; clicks make the mask together."""
     mask, on, off, nothing = np.zeros((4, *truth.shape), bool)
@@ -74,17 +70,14 @@ def click(cut: Cut, image: np.ndarray, truth: np.ndarray, clicks: int) -> list[f
         marks = draw_clicks(truth.astype(np.uint8), mask.astype(np.uint8))
         on, off = on | (marks == 1), off | (marks == 0)
         mask = cut(image, nothing, nothing, on, off)
-        found.append(iou(truth, mask))
+        found.append(100 * score_masks(truth, mask)[0])
     return found
 
 
 def box(cut: Cut, image: np.ndarray, truth: np.ndarray) -> float:
     """The IoU of what is found in the box around an object (H, W) bool, in percent."""
-    x0, y0, x1, y1 = draw_box(truth)
-    inside = np.zeros_like(truth)
-    inside[y0 : y1 + 1, x0 : x1 + 1] = True
-    nothing = np.zeros_like(truth)
-    return iou(truth, cut(image, inside, nothing, nothing, ~inside))
+    inside, nothing = draw_box(truth), np.zeros_like(truth)
+    return 100 * score_masks(truth, cut(image, inside, nothing, nothing, ~inside))[0]
 
 
 @one_line_errors

@@ -20,15 +20,14 @@ from matplotlib.figure import Figure
 from dataset.davis import davis_videos
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
-from evaluation.cut import Cut, changing_locally, cut_with_network
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
+from evaluation.cut import Cut, network_cut
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, segmenters_of
 from evaluation.rounds import Robot, rounds_of
 from evaluation.tables import Row, over_videos, report
 from evaluation.track import AT, Start, draw_by_track, read_start, summary
-from model import VideoSegmenter, segmenter_maker
+from model import VideoSegmenter
 from model.checkpoint import digest
-from model.scribble import load_scribble_network
-from util.device import device_of, half_precision_chosen, use_threads
+from util.device import device_of
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.label_map import object_ids
@@ -112,15 +111,10 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace, videos: list[Video], starts: dict[str, list[Start | None]], folder: Path) -> None:
     """Go through all samples, and write the curve and its figures into `folder`."""
-    device = device_of(arguments.device)
-    use_threads(arguments.threads)
-    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
-    cut = changing_locally(partial(cut_with_network, load_scribble_network(arguments.scribble_model, device)))
+    cut = network_cut(arguments.scribble_model, device_of(arguments.device))
     record = folder / "samples.json"
-    network = {"amp": amp, **network_options(arguments, *(() if arguments.overwrite else (record,)))}
-    maker = segmenter_maker(arguments.model, device, network=network, **options)
+    maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (record,)))
     first = "the robot's, on first frames" if arguments.scribbles is None else str(Path(arguments.scribbles).resolve())
-    settings = {**options, "amp": amp, "winograd": maker().network.winograd, "model": digest(arguments.model)}
     settings |= {"scribble_model": digest(arguments.scribble_model), "interactions": arguments.interactions}
     settings |= {"data": str(Path(arguments.davis_path).resolve()), "first scribbles": first}
     found = over_videos(

@@ -21,15 +21,13 @@ from dataset.robot import UNMARKED
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
 from dataset.youtube import youtube_videos
-from evaluation.cut import Cut, changing_locally, cut_from_scribbles, cut_with_network
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, network_options, segmenter_options
+from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, segmenters_of
 from evaluation.metrics import score_masks
 from evaluation.rounds import Give, Robot, give_truth, rounds_of
 from evaluation.tables import Row, grey, mean, over_videos, report
-from model import segmenter_maker
 from model.checkpoint import digest
-from model.scribble import load_scribble_network
-from util.device import device_of, half_precision_chosen, use_threads
+from util.device import device_of
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.image import read_image
@@ -82,11 +80,10 @@ def cuts_of(arguments: argparse.Namespace) -> dict[str, Cut]:
     """What turns scribbles into masks, by source."""
     cuts: dict[str, Cut] = {}
     if "grabcut" in arguments.source:
-        cuts["grabcut"] = cut_from_scribbles
+        cuts["grabcut"] = changing_locally(cut_from_scribbles)
     if "network" in arguments.source:
-        network = load_scribble_network(arguments.scribble_model, device_of(arguments.device))
-        cuts["network"] = partial(cut_with_network, network)
-    return {name: changing_locally(cut) for name, cut in cuts.items()}
+        cuts["network"] = network_cut(arguments.scribble_model, device_of(arguments.device))
+    return cuts
 
 
 @one_line_errors
@@ -99,15 +96,11 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace, videos: list[Video], folder: Path) -> None:
     """Go through all sources, and write figures and pictures into `folder`."""
-    device = device_of(arguments.device)
-    use_threads(arguments.threads)
-    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
     cuts = cuts_of(arguments)
     records = () if arguments.overwrite else [folder / f"{source}.json" for source in SOURCES]
-    maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments, *records)}, **options)
+    maker, settings = segmenters_of(arguments, *records)
     data = str(Path(arguments.path or arguments.davis_path).resolve())
-    settings = {**options, "amp": amp, "model": digest(arguments.model), "rounds": arguments.rounds, "data": data}
-    settings |= {"year": arguments.year, "winograd": maker().network.winograd}
+    settings |= {"rounds": arguments.rounds, "data": data, "year": arguments.year}
     rows: list[Row] = []
     for source in dict.fromkeys(arguments.source):
         give: Give = give_truth

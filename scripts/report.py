@@ -24,7 +24,7 @@ from util.files import write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.guards import refuse_existing
 from util.label_map import colour_map
-from util.picture import draw_mask
+from util.picture import as_jpeg, draw_mask
 from util.progress import progress_bar
 
 COLUMNS = ("J&F", "J mean", "J recall", "J decay", "F mean", "F recall", "F decay")
@@ -259,8 +259,7 @@ def thumbnail(frame: Path, mask: Path, read: Callable[[Path], np.ndarray]) -> di
     height, width = picture.shape[:2]
     size = (THUMBNAIL_WIDTH, max(1, round(height * THUMBNAIL_WIDTH / width)))
     picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return {"width": size[0], "height": size[1], "data": base64.b64encode(jpeg.tobytes()).decode()}
+    return {"width": size[0], "height": size[1], "data": base64.b64encode(as_jpeg(picture, JPEG_QUALITY)).decode()}
 
 
 def percent(value: float) -> str:

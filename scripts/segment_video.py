@@ -17,13 +17,11 @@ import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from fractions import Fraction
 from pathlib import Path
 
 import util  # isort: skip, must come before PyTorch  # noqa: F401
 import cv2
 import numpy as np
-import torch
 
 from dataset.frame_folder import FrameFolder
 from dataset.given_masks import (
@@ -31,18 +29,15 @@ from dataset.given_masks import (
     add_mask_flags,
     frame_number,
     keep_objects,
-    masks_among_frames,
-    parse_masks,
-    read_given_masks,
+    open_with_masks,
 )
 from dataset.own_video import add_video_flags, mean_rate, one_video, open_video, videos_in
 from dataset.video_file import VideoFile
-from evaluation.flags import add_segmenter_flags, network_options, note_enlarged, segmenter_options
+from evaluation.flags import add_segmenter_flags, note_enlarged, segmenters_of
 from evaluation.propagate import Propagation, Snapshots
 from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoResults
-from model import segmenter_maker
 from model.checkpoint import digest
-from util.device import device_of, half_precision_chosen, use_threads
+from util.device import device_of
 from util.errors import InputError, WriteError, names_some, one_line, one_line_errors, print_note, shorten, warn
 from util.files import one_line_for, stamp
 from util.film import Film, alpha_suffix
@@ -153,35 +148,25 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
         raise InputError(f"{path}: is in the folder of the frames; choose another place")
     refuse_existing(path, overwrite=overwrite)
     video = open_video(source, allow_truncated=allow_truncated)
-    tell(video)
+    if video.note:
+        print_note(video.note)
     if not re.fullmatch("[0-9]{1,9}", number):
         raise InputError(f"--frame {shorten(number)}: the video has frames 0 to {len(video.names) - 1}")
     write_picture(path, video.frame(frame_number(number, video.names, f"--frame {number}")))
     print(path)
 
 
-def tell(video: FrameFolder | VideoFile) -> None:
-    """Print what the user should know of the video."""
-    if video.note:
-        print_note(video.note)
-
-
-def settings_of(
-    arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, GivenMask], device: torch.device
-) -> dict:
-    """All that the results depend on."""
+def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, GivenMask]) -> dict:
+    """All that the results depend on, besides the segmenter."""
     is_folder = isinstance(video, FrameFolder)
     return {
         "video": stamp(video.paths if is_folder else [video.path]),
         **{f"mask {frame}": stamp(mask.files) for frame, mask in masks.items()},
         **({"background": arguments.background} if arguments.background is not None else {}),
         **({"soft_edges": True} if arguments.soft_edges else {}),
-        "model": digest(arguments.model),
-        **segmenter_options(arguments),
-        "amp": half_precision_chosen(arguments.amp, device),
         "fps": arguments.fps if is_folder else None,
         "compile": arguments.compile,
-        "device": device.type,
+        "device": device_of(arguments.device).type,
         **({"objects": sorted(set(arguments.objects))} if arguments.objects else {}),
         **({"cutout": f"cutout{alpha_suffix()}"} if arguments.cutout else {}),
     }
@@ -300,28 +285,16 @@ def masks_of(name: str, folder: Path) -> Path | None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    device = device_of(arguments.device)
-    given = parse_masks(arguments.mask)
     digest(arguments.model)  # fail early if it is missing, before the video is read
-    video = open_video(
-        arguments.video,
-        rate=Fraction(arguments.fps).limit_denominator(1001),
-        allow_truncated=arguments.allow_truncated,
-        leave_out=masks_among_frames(given, arguments.video),
-    )
-    tell(video)
+    video, found = open_with_masks(arguments, arguments.video, rate=arguments.fps)
     note_enlarged(arguments, video.size, SIZE)
-    found = read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
     masks = keep_objects(found, arguments.objects) if arguments.objects else found
-    use_threads(arguments.threads)
-    network = {"amp": half_precision_chosen(arguments.amp, device), **network_options(arguments, *records(arguments))}
-    maker = segmenter_maker(arguments.model, device, network=network, **segmenter_options(arguments))
+    maker, chosen = segmenters_of(arguments, *records(arguments))
     labels = {frame: mask.labels for frame, mask in masks.items()}
     propagation = Propagation(video, labels, maker, stated={frame: mask.gone for frame, mask in masks.items()})
     if arguments.check_memory == "on":
         propagation.refuse_if_too_large()
-    settings = settings_of(arguments, video, found, device) | {"winograd": propagation.segmenter.network.winograd}
-    results = VideoResults(arguments.output, video.names, settings)
+    results = VideoResults(arguments.output, video.names, settings_of(arguments, video, found) | chosen)
     frames = video.paths if isinstance(video, FrameFolder) else []
     inputs = [Path(arguments.video), *frames, *(file for mask in found.values() for file in mask.files), Path(arguments.model)]
     with Lock(results.root, "segment_video.py"):

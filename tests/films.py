@@ -1,7 +1,9 @@
 """Small videos and masks for tests."""
 
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -60,6 +62,59 @@ def write_film(
         if audio is not None:
             mux_silence(container, audio, seconds=len(pictures) / 25 + 1)
     return path
+
+
+def encode_film(
+    path: Path,
+    frames: Iterable[np.ndarray | av.VideoFrame],
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    *,
+    options: dict[str, str] | None = None,
+    set_up: Callable[[Any], object] = lambda stream: None,
+    change: Callable[[int, av.VideoFrame], object] = lambda t, frame: None,
+    retime: Callable[[int, av.Packet], object] = lambda t, packet: None,
+    kind: str | None = None,
+) -> Path:
+    """A film of any codec at 25 frames a second, whose stream, frames before they are encoded, and packets can be changed."""
+    with av.open(str(path), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = pixels
+        set_up(stream)
+        for t, image in enumerate(frames):
+            made = isinstance(image, av.VideoFrame)
+            frame = image if made else av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+            frame.pts, frame.time_base = t, Fraction(1, 25)
+            change(t, frame)
+            for packet in stream.encode(frame):
+                retime(t, packet)
+                container.mux(packet)
+        container.mux(stream.encode())
+    return path
+
+
+def with_equal_times(path: Path, frames: Iterable[np.ndarray], kind: str | None = None) -> Path:
+    """A film whose frames 3 and 5 have the times of those before them."""
+
+    def set_up(stream) -> None:
+        stream.codec_context.time_base = Fraction(1, 1000)
+
+    def retime(t: int, packet: av.Packet) -> None:
+        packet.pts = packet.dts = 40 * (t - (t in (3, 5)))
+
+    return encode_film(path, frames, "mjpeg", "yuvj420p", set_up=set_up, retime=retime, kind=kind)
+
+
+def reordered_late(path: Path, frames: Iterable[np.ndarray], kind: str | None = None) -> Path:
+    """H.264 of which the first 70 frames are stored in their order."""
+    types, options = av.video.frame.PictureType, {"bf": "2", "g": "200", "crf": "4", "sc_threshold": "0", "b-adapt": "0"}
+
+    def change(t: int, frame: av.VideoFrame) -> None:
+        if t < 70:
+            frame.pict_type = types.P if t else types.I
+
+    return encode_film(path, frames, options=options, change=change, kind=kind)
 
 
 def add_silence(container, codec: str):

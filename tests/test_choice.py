@@ -7,10 +7,10 @@ import pytest
 from conftest import ROOT, run_script
 from films import square, write_folder
 from test_ranks import finish, torchrun
+from test_segment_video import stop_at
 from torch import nn
 
 import model.fast
-from model import VideoSegmenter
 from util.label_map import colour_map, write_label_map
 
 NARROW_TOO = """
@@ -112,19 +112,6 @@ def test_an_annotation_goes_on_as_it_began(pays, machine, flags, tmp_path, monke
     for now in (pays, not pays):
         assert machine.runs(now, run) == (0, pays)
         assert json.loads((tmp_path / "out/session.json").read_text())["settings"]["winograd"] is pays
-
-
-def stop_at(monkeypatch, number: int) -> None:
-    """Interrupt the segmenters at step `number`, from 0."""
-    step, counted = VideoSegmenter.step, []
-
-    def counting(self, *arguments, **options):
-        counted.append(1)
-        if len(counted) > number:
-            raise KeyboardInterrupt
-        return step(self, *arguments, **options)
-
-    monkeypatch.setattr(VideoSegmenter, "step", counting)
 
 
 @pytest.mark.slow

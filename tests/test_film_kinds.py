@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from films import SIZE, add_silence, mux_silence, picture, write_film
+from films import SIZE, add_silence, encode_film, mux_silence, picture, reordered_late, with_equal_times, write_film
 from PIL import Image
 
 from dataset.own_video import open_video
@@ -105,20 +105,12 @@ def test_sound_with_a_cover_is_no_film(tmp_path):
 )
 def test_frames_come_in_the_order_of_display_also_from_files_that_do_not_state_it(codec, name, tmp_path, monkeypatch):
     monkeypatch.setattr("dataset.video_file.LONG_CHUNK", 7)
-    path = tmp_path / name
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
-        stream.options = (
-            {"bf": "2", "g": "6", "crf": "4", "sc_threshold": "0"} if codec == "libx264" else {"bf": "2", "g": "6"}
-        )
+    options = {"bf": "2", "g": "6"} | ({"crf": "4", "sc_threshold": "0"} if codec == "libx264" else {})
+
+    def set_up(stream) -> None:
         stream.bit_rate = 2_000_000
-        for t in range(30):
-            frame = av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = t, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+
+    path = encode_film(tmp_path / name, [picture(t) for t in range(30)], codec, options=options, set_up=set_up)
     video = open_video(path)
     assert numbers(video.forwards()) == list(range(30))
     assert numbers(video.backwards(20)) == list(range(20, -1, -1))
@@ -141,15 +133,10 @@ def test_pixels_that_are_not_square_are_told_and_kept_in_films(tmp_path):
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG"), (1, "")])
 def test_hdr_is_told(transfer, name, tmp_path):
-    path = tmp_path / "film.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
+    def set_up(stream) -> None:
         stream.codec_context.color_trc = transfer
-        for t in range(3):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuv420p")))
-        container.mux(stream.encode())
+
+    path = encode_film(tmp_path / "film.mp4", [picture(t) for t in range(3)], set_up=set_up)
     note = VideoFile(path).note
     assert (f"is HDR ({name})" in note) if name else not note
 
@@ -158,13 +145,8 @@ def test_hdr_is_told(transfer, name, tmp_path):
 @pytest.mark.parametrize("high", [4095, 65535])
 def test_16_bits_of_which_a_film_uses_little_are_refused_with_the_way_out(high, pixels, tmp_path):
     values = np.linspace(0, high, SIZE[0] * SIZE[1]).astype(np.uint16).reshape(SIZE)
-    path = tmp_path / "film.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = pixels
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="gray16le").reformat(format=pixels)))
-        container.mux(stream.encode())
+    frame = av.VideoFrame.from_ndarray(values, format="gray16le").reformat(format=pixels)
+    path = encode_film(tmp_path / "film.mkv", [frame], "ffv1", pixels)
     if high == 65535:
         assert np.abs(open_video(path).frame(0)[..., 0].astype(int) - (values >> 8)).max() <= 1
     else:
@@ -194,15 +176,8 @@ def test_transparency_is_told(clear, name, tmp_path):
 
 @pytest.mark.parametrize("interlaced", [False, True])
 def test_interlaced_films_are_told_what_helps(interlaced, tmp_path):
-    path = tmp_path / "film.mpg"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg2video", rate=25)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"flags": "+ildct+ilme"} if interlaced else {}
-        for t in range(5):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuv420p")))
-        container.mux(stream.encode())
+    options = {"flags": "+ildct+ilme"} if interlaced else {}
+    path = encode_film(tmp_path / "film.mpg", [picture(t) for t in range(5)], "mpeg2video", options=options)
     assert ("is interlaced" in open_video(path).note) == interlaced
 
 
@@ -229,17 +204,13 @@ def test_an_archive_is_no_film(tmp_path):
 def test_a_paletted_film_keeps_its_palette_also_backwards(tmp_path):
     colours = np.zeros((256, 4), np.uint8)
     colours[:, 0], colours[:, 2], colours[:, 3] = np.arange(256), 255 - np.arange(256), 255  # blue, green, red, opacity
-    with av.open(str(tmp_path / "film.avi"), "w") as container:
-        stream = container.add_stream("rawvideo", rate=25)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "pal8"
-        for t in range(36):
-            frame = av.VideoFrame(SIZE[1], SIZE[0], "pal8")
-            frame.planes[0].update(bytes([7 * t]) * frame.planes[0].buffer_size)
-            frame.planes[1].update(colours.tobytes())
-            frame.pts, frame.time_base = t, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    frames = []
+    for t in range(36):
+        frame = av.VideoFrame(SIZE[1], SIZE[0], "pal8")
+        frame.planes[0].update(bytes([7 * t]) * frame.planes[0].buffer_size)
+        frame.planes[1].update(colours.tobytes())
+        frames.append(frame)
+    encode_film(tmp_path / "film.avi", frames, "rawvideo", "pal8")
     video = open_video(tmp_path / "film.avi")
     assert [tuple(frame.image[5, 5].tolist()) for frame in video.backwards(35)][::-1] == [
         (255 - 7 * t, 0, 7 * t) for t in range(36)
@@ -248,19 +219,7 @@ def test_a_paletted_film_keeps_its_palette_also_backwards(tmp_path):
 
 
 def test_frames_with_equal_times_are_all_taken(tmp_path):
-    path = tmp_path / "equal.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=25)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuvj420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for t in range(8):
-            frame = av.VideoFrame.from_ndarray(picture(t), format="rgb24").reformat(format="yuvj420p")
-            frame.pts, frame.time_base = 40 * t, Fraction(1, 1000)
-            for packet in stream.encode(frame):
-                packet.pts = packet.dts = 40 * (t - (t in (3, 5)))
-                container.mux(packet)
-    video = open_video(path)
+    video = open_video(with_equal_times(tmp_path / "equal.mkv", [picture(t) for t in range(8)]))
     assert numbers(video.forwards()) == list(range(8))
     assert numbers(video.backwards(7)) == list(range(8))[::-1]
     assert all(one < next for one, next in itertools.pairwise(video.times))
@@ -268,20 +227,8 @@ def test_frames_with_equal_times_are_all_taken(tmp_path):
 
 
 def test_frames_of_an_avi_may_change_their_order_late(tmp_path):
-    """The first 70 frames of this H.264 come in their order."""
-    with av.open(str(tmp_path / "late.avi"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"bf": "2", "g": "200", "crf": "4", "sc_threshold": "0", "b-adapt": "0"}
-        for t in range(90):
-            frame = av.VideoFrame.from_ndarray(picture(t % 50), format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = t, Fraction(1, 25)
-            if t < 70:
-                frame.pict_type = av.video.frame.PictureType.P if t else av.video.frame.PictureType.I
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    assert numbers(open_video(tmp_path / "late.avi").forwards()) == [t % 50 for t in range(90)]
+    path = reordered_late(tmp_path / "late.avi", [picture(t % 50) for t in range(90)])
+    assert numbers(open_video(path).forwards()) == [t % 50 for t in range(90)]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from conftest import PALETTE
-from films import noisy, square, write_film
+from films import encode_film, noisy, square, write_film
 
 from dataset.truncation import missing_bytes
 from dataset.video_file import DamagedVideoError, VideoFile
@@ -114,12 +114,8 @@ def test_a_damaged_middle_is_told_where_it_is_and_left_out_when_allowed(pictures
 
 
 def test_a_frame_whose_checksum_is_wrong_is_damaged(tmp_path):
-    with av.open(str(tmp_path / "film.mkv"), "w") as film:
-        stream = film.add_stream("ffv1", rate=25, options={"level": "3", "slicecrc": "1", "g": "1"})
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "bgr0"
-        for t in range(4):
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(noisy(t), format="rgb24").reformat(format="bgr0")))
-        film.mux(stream.encode())
+    options = {"level": "3", "slicecrc": "1", "g": "1"}
+    encode_film(tmp_path / "film.mkv", [noisy(t) for t in range(4)], "ffv1", "bgr0", options=options)
     assert len(list(VideoFile(tmp_path / "film.mkv").forwards())) == 4
     content = bytearray((tmp_path / "film.mkv").read_bytes())
     content[len(content) // 2] ^= 255

@@ -13,7 +13,6 @@ from dataset.davis import davis_videos
 from dataset.own_video import open_video
 from dataset.sources import own_videos
 from dataset.youtube import youtube_videos
-from evaluation.scoring_jobs import long_enough
 from util.errors import InputError
 from util.label_map import write_label_map
 
@@ -181,12 +180,3 @@ def test_chosen_videos_alone_are_looked_at(own, davis, script, tmp_path, capsys)
     for problem in (["--videos", "cat", "--list", tmp_path / "list.txt"], ["--list", tmp_path / "none"], ["--videos", "cow"]):
         assert script("score", "--results", tmp_path / "results", "--davis_path", davis, *problem) == 2
     assert "expected some of cat, dog" in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_only_sequences_of_three_frames_are_long_enough(own, capsys):
-    videos = youtube_videos(own, truth=own / "Annotations")
-    for path in sorted((own / "Annotations/dog").iterdir())[2:]:
-        path.unlink()
-    assert [video.name for video in long_enough(youtube_videos(own, truth=own / "Annotations"))] == ["cat"]
-    assert [video.name for video in long_enough(videos)] == ["cat", "dog"]
-    assert "dog" in capsys.readouterr().err

@@ -48,6 +48,12 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45, col
     return result
 
 
+def as_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """A picture (H, W, 3) uint8 RGB as a JPEG file."""
+    encoded = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return encoded.tobytes()
+
+
 def cut_out(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """A frame (H, W, 3) uint8 RGB without what is around its objects: (H, W, 4), transparent and black there."""
     alpha = np.where((labels != 0) & (labels != IGNORED), np.uint8(255), np.uint8(0))[..., None]

@@ -2,7 +2,6 @@
 
 python -m scripts.benchmark --read --size 480x854 --objects 3 --memory 40
 python -m scripts.benchmark --video --size 480x854 --objects 5 --late 2 --frames 50 --repeats 1
-python -m scripts.benchmark --video --against peer.py --model saves/stcn_light.pth --size 240x432 --repeats 3
 python -m scripts.benchmark --training --objects 2 --batch 4 --amp
 """
 
@@ -15,7 +14,6 @@ import torch
 
 from dataset.sources import add_crop_flag
 from model import STCN, load_for_inference, load_network, save_network
-from scripts.benchmark.against import measure_against
 from scripts.benchmark.made_up import STRIPES
 from scripts.benchmark.parts import measure_parts, measure_read, measure_training
 from scripts.benchmark.videos import PARTS, VideoJob, measure_long_video, measure_video
@@ -43,9 +41,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--late", type=non_negative_int, default=0, help="number of objects that enter halfway")
     result.add_argument("--memory", type=positive_int, default=10, help="synthetic memory frames for --parts and --read")
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
-    result.add_argument(
-        "--against", metavar="FILE", help="for --video: a Python file with another implementation (docs/performance.md)"
-    )
     result.add_argument("--amp", action="store_true", help="half precision, for all but --read")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
     result.add_argument("--output", metavar="PNG", help="plot of --long (default: none)")
@@ -70,8 +65,6 @@ def size_of(text: str) -> tuple[int, int]:
 def main() -> None:
     arguments = parser().parse_args()
     device, repeats, size = device_of(arguments.device), arguments.repeats, arguments.size
-    if arguments.against and not (arguments.video and not arguments.late):
-        raise InputError("--against: goes with --video, without --late")
     if arguments.objects > STRIPES[-1]:
         raise InputError(f"--objects: expected at most {STRIPES[-1]}, found {arguments.objects}")
     if arguments.long and arguments.frames < PARTS:
@@ -98,9 +91,7 @@ def main() -> None:
             same = ("frames", "objects", "late", "max_memory_frames", "amp", "threads")
             options = {name: getattr(arguments, name) for name in same}
             job = VideoJob(way="ours", model=str(model), size=size, device=str(device), **options)
-            if arguments.against:
-                print(measure_against(job, Path(arguments.against), repeats=repeats))
-            elif arguments.video:
+            if arguments.video:
                 print(measure_video(job, repeats=repeats))
             else:
                 print(measure_long_video(job, arguments.output and Path(arguments.output)))

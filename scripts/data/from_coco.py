@@ -12,17 +12,16 @@ import shutil
 import sys
 from pathlib import Path
 
-import cv2
-
 from dataset.frame_folder import FrameFolder
-from dataset.given_masks import add_mask_flags, masks_among_frames, parse_masks, read_given_masks
-from dataset.own_video import one_video, open_video
+from dataset.given_masks import add_mask_flags, open_with_masks
+from dataset.own_video import one_video
 from dataset.video_file import VideoFile
-from util.errors import InputError, one_line_errors, print_note
+from util.errors import InputError, one_line_errors
 from util.files import one_line_for, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.guards import path_in, refuse_foreign
 from util.label_map import colour_map, write_label_map
+from util.picture import as_jpeg
 from util.progress import progress_bar
 
 
@@ -56,12 +55,7 @@ def main() -> None:
     for folder in (masks, *([] if in_place or killed else [images])):
         if folder.exists():
             raise InputError(f"{folder}: already exists; remove it, or give another --name")
-    given = parse_masks(arguments.mask)
-    leave_out = masks_among_frames(given, source)
-    video = open_video(source, allow_truncated=arguments.allow_truncated, leave_out=leave_out)
-    if video.note:
-        print_note(video.note)
-    found = read_given_masks(given, video.names, video.size, background=arguments.background, soft=arguments.soft_edges)
+    video, found = open_with_masks(arguments, source)
     with one_line_for(output):
         hidden = hide(masks, {f"{each}.png" for each in video.names})
         for frame, mask in found.items():
@@ -82,9 +76,7 @@ def write_frames(video: FrameFolder | VideoFile, folder: Path) -> Path:
             if isinstance(frame, Path):
                 shutil.copyfile(frame, hidden / names[index])
             else:
-                quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
-                encoded = cv2.imencode(".jpg", frame.image[..., ::-1], quality)[1].tobytes()
-                write_new(hidden / names[index], encoded)
+                write_new(hidden / names[index], as_jpeg(frame.image))
             bar.increment()
     return hidden
 

@@ -12,16 +12,14 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import cv2
 import numpy as np
 import torch
-from films import noise, write_film
+from films import noise, reordered_late, with_equal_times, write_film
 from PIL import Image
 
 
@@ -159,24 +157,11 @@ def in_disguise(path: Path, kind: str) -> None:
 
 def films(path: Path, kind: str) -> None:
     """A film with equal times, or whose frames change their order late in an AVI."""
-    suffix, codec, count = {"equal": ("matroska", "mjpeg", 8), "late": ("avi", "libx264", 80)}[kind]
     replace(path, b"")
-    with av.open(str(path), "w", format=suffix) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = 48, 64
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        stream.options = {} if codec == "mjpeg" else {"bf": "2", "g": "200", "sc_threshold": "0", "b-adapt": "0"}
-        stream.codec_context.time_base = Fraction(1, 1000 if codec == "mjpeg" else 25)
-        for t in range(count):
-            frame = av.VideoFrame.from_ndarray(noise(t, (48, 64)), format="rgb24").reformat(format=stream.pix_fmt)
-            frame.pts, frame.time_base = t, Fraction(1, 25)
-            if kind == "late" and t < 70:
-                frame.pict_type = av.video.frame.PictureType.P if t else av.video.frame.PictureType.I
-            for packet in stream.encode(frame):
-                if kind == "equal":
-                    packet.pts = packet.dts = 40 * (t - (t in (3, 5)))
-                container.mux(packet)
-        container.mux(stream.encode())
+    if kind == "equal":
+        with_equal_times(path, [noise(t, (48, 64)) for t in range(8)], "matroska")
+    else:
+        reordered_late(path, [noise(t, (48, 64)) for t in range(80)], "avi")
 
 
 LISTS = {

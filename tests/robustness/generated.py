@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,7 +202,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--soak", action="store_true", help="many cases, also of slow commands")
     result.add_argument("--seed", type=int, default=0, help="of the cases")
     result.add_argument("--only", nargs="+", metavar="NAME", help="cases of these commands alone")
-    result.add_argument("--seconds", type=float, default=1e9, help="no more cases after this time")
     result.add_argument("--again", metavar="CASE", help="run one case, as printed")
     return result
 
@@ -223,11 +221,7 @@ def main(words: Sequence[str] | None = None) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))
         counts: Counter[str] = Counter()
 
-        end = time.monotonic() + arguments.seconds
-
         def attempt(case: Case) -> None:
-            if time.monotonic() > end:
-                return
             trial, problems = run(case, root)
             counts[f"status {trial.status}"] += 1
             counts[f"command {case.command}"] += 1
