@@ -67,7 +67,7 @@ def test_masks_and_scores_are_written(segment, tmp_path, capsys):
 
 @pytest.mark.parametrize("top_k", [7, None])
 def test_results_are_those_of_the_segmenter(top_k, segment, davis, light_network, tmp_path):
-    assert segment("--mem_every", 2, "--top", top_k or "all", "--include_last", "--amp", "off") == 0
+    assert segment("--mem_every", 2, "--top", top_k or "all", "--include_last", "--amp", "off", "--tune", "off") == 0
     segmenter = VideoSegmenter(light_network, memory_every=2, top_k=top_k, include_last=True)
     for t, path in enumerate(sorted((davis / "JPEGImages/480p/bee").iterdir())):
         mask = read_label_map(davis / "Annotations/480p/bee/00000.png").labels if t == 0 else None
