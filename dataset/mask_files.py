@@ -128,7 +128,7 @@ def _read_array(path: Path) -> np.ndarray:
                     f"expected masks of the objects in a frame, (N, H, W), found {what} in {values.shape}: are they of frames "
                     "or candidates for one object? Save those that count as PNG"
                 )
-            if areas.sum() == values[0].size and len(values) > 1:
+            if shown == values[0].size and len(values) > 1:
                 raise InputError(
                     f"expected masks of the objects in a frame, (N, H, W), found no pixel outside all {len(values)} of them; "
                     "leave out the one of the background"
