@@ -29,6 +29,11 @@ def drawn_on_nothing(codes: np.ndarray) -> np.ndarray:
     return np.where(codes == BLACK, PURE_WHITE, codes) if np.unique(codes).tolist() == [CLEAR, BLACK] else codes
 
 
+def border_of(values: np.ndarray) -> np.ndarray:
+    """The outermost values (2 H + 2 W,) of (H, W)."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+
+
 def refuse_background(
     path: str | Path, labels: np.ndarray, names: Mapping[int, int], palette: np.ndarray | None, *, hint: str
 ) -> None:
@@ -37,7 +42,7 @@ def refuse_background(
     names: by id, the colour or the number in the file
     hint:  what to do about it, with COLOUR for the object's colour
     """
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    border = border_of(labels)
     counts = count_values(border)
     most = int(counts.argmax())
     if most == 0 or most not in names or counts[0] * 10 >= len(border) or counts[most] * 2 < len(border):

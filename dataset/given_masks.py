@@ -233,7 +233,8 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
             raise InputError(f"{path}: expected masks named like frames, found none")
         return [source for name, file in masks.items() for source in _in_folder(name, file, path, names)]
     if path.suffix.lower() == ".json":
-        by_frame = read_shapes(path)
+        if not (by_frame := read_shapes(path)):
+            raise InputError(f"{path}: expected an object, found none")
         if frame is not None and len(by_frame) > 1:
             raise InputError(
                 f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; `--mask FILE` takes all"

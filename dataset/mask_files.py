@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from dataset.background import border_of
 from dataset.colours import BLACK, CLEAR, codes_of
 from dataset.soft_edges import BOX
 from util.errors import InputError
@@ -110,8 +111,9 @@ def _read_array(path: Path) -> np.ndarray:
     """The numbers in a NumPy file (H, W), or masks (N, H, W) of one object each, as uint8."""
     try:
         with open_file(path) as file:
-            values = np.load(file, allow_pickle=False)
+            values = np.lib.format.read_array(file)
         values = values.squeeze() if values.ndim > 2 else values
+        values = values.astype(np.float32) if values.dtype == np.float16 else values
         if values.ndim not in (2, 3) or values.dtype.kind not in "biuf" or 0 in values.shape:
             raise InputError(f"expected an array (H, W) of numbers, found {values.dtype} {values.shape}")
         if values.ndim == 3:
@@ -126,6 +128,11 @@ def _read_array(path: Path) -> np.ndarray:
                     f"expected masks of the objects in a frame, (N, H, W), found {what} in {values.shape}: are they of frames "
                     "or candidates for one object? Save those that count as PNG"
                 )
+            if shown == values[0].size and len(values) > 1:
+                raise InputError(
+                    f"expected masks of the objects in a frame, (N, H, W), found no pixel outside all {len(values)} of them; "
+                    "leave out the one of the background"
+                )
             values = in_front({i: mask != 0 for i, mask in enumerate(values, start=1)})
         return values.astype(np.uint8) * 255 if values.dtype == bool else _as_bytes(values)
     except InputError as error:
@@ -138,7 +145,7 @@ def _read_array(path: Path) -> np.ndarray:
 def layers_in_array(path: Path) -> int:
     """The number of masks in a NumPy file (N, H, W), 1 for any other file."""
     try:
-        shape = [side for side in np.load(path, mmap_mode="r", allow_pickle=False).shape if side > 1]
+        shape = [side for side in np.lib.format.open_memmap(path, mode="r").shape if side > 1]
     except (OSError, ValueError, EOFError):
         return 1  # it is told when it is read
     return shape[0] if len(shape) == 3 else 1
@@ -195,6 +202,9 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
     if (values == 65535).any() and not (values % 257).any():
         values = values // 257
     if values.dtype.kind == "i":
+        border = border_of(values)
+        if (values == 0).any() and 2 * np.count_nonzero(border == -1) > len(border):
+            raise InputError("expected 0 as background, found -1 along most of the border; add 1 to all numbers")
         values = np.where(values == -1, 0, values)  # which labelme writes for "ignored"
     if values.size and not (np.isfinite(values).all() and values.min() >= 0 and (values == np.floor(values)).all()):
         raise InputError("expected whole numbers from 0 to 254, found others; of probabilities, save what is above half")

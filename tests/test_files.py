@@ -58,7 +58,9 @@ def test_names_of_links_that_lead_out_are_refused_as_places_to_write(tmp_path):
             path_in(folder, *names, source="list.txt")
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "@eaDir", "lost+found", "Thumbs.db", "__MACOSX", ".hidden"])
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "Thumbs.db", "__MACOSX", ".hidden"]
+)
 def test_what_systems_leave_in_folders_is_clutter(name):
     assert is_clutter(name)
     assert not is_clutter(f"a{name}")

@@ -20,6 +20,7 @@ from util.image import read_image
 from util.label_map import object_ids, read_label_map, write_label_map
 
 ONE, TWO = square((4, 4)), square((4, 4), (30, 20))
+SMALL = np.pad(np.ones((5, 7), np.uint8), ((10, 33), (30, 27)))
 SECOND = (TWO == 2) * np.uint8(1)
 NAMES = [f"{t:05d}" for t in range(1, 13)]  # frame 0 is named 00001
 
@@ -159,6 +160,9 @@ def test_a_folder_of_masks_is_matched_to_frames_by_name(layout, drawn):
         (np.stack([ONE, 2 * SECOND]), "masks (N, H, W) of 0 and 1"),
         (ONE / 2, "whole numbers"),
         (np.where(ONE == 0, -1, 3), [3]),
+        (TWO.astype(int) - 1, "expected 0 as background, found -1 along most of the border; add 1 to all numbers"),
+        (TWO.astype(np.float16), [1, 2]),
+        (np.stack([i == TWO for i in range(3)]), "found no pixel outside all 3 of them; leave out the one of the background"),
         (np.array(["a"]), "expected an array (H, W) of numbers"),
         (ONE * 20.0 - 10, "of probabilities, save what is above half"),
         (np.stack([square((x, 4)) for x in (4, 6, 8)]), "(N, H, W), found some that overlap in (3, 48, 64)"),
@@ -177,6 +181,13 @@ def test_an_array_of_numbers_or_of_masks_is_read(array, expected, tmp_path):
     with pytest.raises(InputError) as caught:
         found_in(tmp_path / "a.npy")
     assert expected in str(caught.value)
+
+
+def test_several_arrays_called_an_array_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", ONE)
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(InputError, match=r"a.npy: cannot read this array \(the magic string is not correct"):
+        found_in(tmp_path / "a.npy")
 
 
 def test_a_given_mask_that_is_dithered_is_refused(tmp_path):
@@ -233,6 +244,15 @@ def coco(*annotations, images=("00005.jpg",)) -> dict:
     }
 
 
+def vis(*masks: np.ndarray | None, names=("00005.jpg",), **facts) -> dict:
+    """YouTube-VIS: one object's masks by frame."""
+    segmentations = [None if mask is None else annotation(mask)["segmentation"] for mask in masks]
+    return {
+        "videos": [{"id": 1, "file_names": [*names], "height": 48, "width": 64}],
+        "annotations": [{"id": 6, "video_id": 1, "segmentations": segmentations, **facts}],
+    }
+
+
 def labelme(*shapes, name="00005.jpg") -> dict:
     return {"imagePath": f"..\\frames\\{name}", "imageHeight": 48, "imageWidth": 64, "shapes": list(shapes)}
 
@@ -269,10 +289,7 @@ READ = [
     ),
     (
         "YouTube-VIS",
-        {
-            "videos": [{"id": 1, "file_names": ["v/00001.jpg", "v/00005.jpg"], "height": 48, "width": 64}],
-            "annotations": [{"id": 6, "video_id": 1, "segmentations": [None, annotation(ONE)["segmentation"]]}],
-        },
+        vis(None, ONE, names=("v/00001.jpg", "v/00005.jpg"), bboxes=[None, [4, 4, 16, 16]], areas=[None, 256]),
         {4: [1]},
     ),
 ]
@@ -321,6 +338,12 @@ REFUSED = [
     (coco(annotation(ONE) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE.T)}}), "runs down the columns, found some"),
     ([{"segmentation": {"size": [*SIZE], "counts": compressed(runs(SECOND.T))}}], "runs down the columns, found some"),
     (coco(annotation(1 - ONE, area=256)), "of 256 pixels, as its area says, found 2816; is it inverted"),
+    (coco(annotation(SMALL) | {"segmentation": {"size": [*SIZE], "counts": runs(SMALL.T)}}), "runs down the columns"),
+    (vis(0 * ONE + 1, bboxes=[[4, 4, 16, 16]]), "within their bbox, found one mostly outside"),
+    (vis(1 - ONE, areas=[256]), "of 256 pixels, as its area says, found 2816"),
+    (vis(ONE, ONE, names=("a/00001.jpg", "b/00001.jpg")), "each object once in a frame, found 6 twice in 00001"),
+    (vis(ONE, video_id=2), "annotations of video 1, found one of video 2"),
+    (vis(None), "expected an object, found none"),
     (coco(annotation(1 - ONE)), "object 1 covers 92% of the frame .* is it the background"),
     ([annotation(ONE), annotation(SECOND, image_id=2)], "found their image_id alone"),
 ]

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import PLANAR_CONFIGURATION, SAMPLEFORMAT, ImageFileDirectory_v2
 from torchvision import transforms
 from torchvision.models import ResNet50_Weights
 
@@ -242,6 +243,32 @@ def test_16_bits_are_scaled_to_8(channels, name, tmp_path):
 def test_a_16_bit_tiff_in_which_white_is_0_is_turned_over(tmp_path):
     Image.fromarray(RAMP.astype(np.uint16) * 257).save(tmp_path / "frame.tif", tiffinfo={262: 0})
     assert np.array_equal(image.read_image(tmp_path / "frame.tif")[..., 0], 255 - RAMP)
+
+
+@pytest.mark.parametrize(
+    ("values", "tags", "message"),
+    [
+        (RAMP.astype(np.int8), {SAMPLEFORMAT: 2}, "found a signed picture of unknown range"),
+        (np.stack([RAMP] * 2, axis=-1), {}, "found 2 channels; save the one that counts"),
+        (np.stack([RAMP] * 3).astype(np.uint16), {PLANAR_CONFIGURATION: 2}, "16-bit channels pixel by pixel, found one after"),
+    ],
+)
+def test_a_tiff_that_would_be_read_as_another_picture_is_refused(values, tags, message, tmp_path):
+    """As tifffile and ImageJ write them."""
+    channels, bits = values.size // RAMP.size, 8 * values.itemsize
+    planes = channels if tags.get(PLANAR_CONFIGURATION) == 2 else 1
+    starts = tuple(i * values.nbytes // planes for i in range(planes))
+    head = ImageFileDirectory_v2()
+    tags = {256: RAMP.shape[1], 257: RAMP.shape[0], 258: (bits,) * channels, 262: 2 if channels == 3 else 1} | tags
+    tags |= {273: starts, 277: channels, 278: RAMP.shape[0], 279: (values.nbytes // planes,) * planes}
+    tags |= {338: (0,)} if channels == 2 else {}
+    for tag, value in tags.items():
+        head[tag] = value
+    with open(tmp_path / "a.tif", "wb") as file:
+        head.save(file)
+        file.write(values.tobytes())
+    with pytest.raises(InputError, match=rf"a.tif: .*{message}"):
+        image.read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(

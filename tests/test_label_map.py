@@ -472,6 +472,17 @@ def test_a_given_mask_that_is_inverted_is_refused_also_after_one_that_is_not(rea
     assert np.array_equal(read(grey(255 * ONE), grey(INVERTED), careful=True, background=0)[1], INVERTED // 255)
 
 
+def test_a_later_mask_that_may_be_inverted_is_asked_about_where_the_object_has_moved_away(tmp_path, capsys):
+    far = square((44, 28))
+    masks = {"first.png": ONE, "inverted.png": 1 - far, "far.png": far, "lens.png": 0 * ONE + 1}
+    for name, labels in masks.items():
+        paletted(labels, [(0,) * 3, RED]).save(tmp_path / name)
+    for name, labels in masks.items():
+        assert np.array_equal(MaskReader.of([tmp_path / "first.png"]).read(tmp_path / name), labels)
+        told = "inverted.png: object 1 is 92% of the frame and nearly all of its border, and was 8% in"
+        assert (told in capsys.readouterr().err) == (name == "inverted.png")
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
 @pytest.mark.parametrize(
     ("opacity", "message"),

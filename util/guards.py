@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from util.errors import InputError, shorten
 from util.files import LONGEST_NAME, TEMPORARY, one_line_for, open_file, within_temporary
 
-CLUTTER = frozenset({"__MACOSX", "@eaDir", "lost+found", "Thumbs.db", "desktop.ini"})
+SYSTEMS = {"lost+found", "#recycle", "$RECYCLE.BIN", "System Volume Information"}  # folders
+CLUTTER = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", *SYSTEMS})
 
 
 def path_in(folder: str | Path, *names: object, source: str | Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from util.errors import InputError
 from util.files import open_file
@@ -33,13 +33,15 @@ def read_image(path: str | Path, levels: Levels | None = None) -> np.ndarray:
 def as_rgb(image: Image.Image, levels: Levels | None = None) -> Image.Image:
     """A loaded image of any mode as 8-bit RGB.  16-bit values are scaled from `levels`, or else from their full range.
 
-    Raises `InputError`, without the file's name, if the right result is unknown: floating-point and 32-bit images (unknown
-    range), 16-bit images that use little of their range (without `levels`), and transparent pixels (unknown background).
+    Raises `InputError`, without the file's name, if the right result is unknown: floating-point, 32-bit and signed images
+    (unknown range), 16-bit images that use little of their range (without `levels`), and transparent pixels (unknown
+    background).
     """
+    signed = image.mode == "L" and getattr(image, "tag_v2", {}).get(TiffImagePlugin.SAMPLEFORMAT) == (2,)
     if is_deep_grey(image):
         image = deep_as_8_bits(image, levels)
-    elif image.mode in ("I", "F"):
-        what = "floating-point" if image.mode == "F" else "32-bit"
+    elif image.mode in ("I", "F") or signed:
+        what = {"F": "floating-point", "I": "32-bit"}.get(image.mode, "signed")
         raise InputError(f"expected 8 or 16 bits per channel, found a {what} picture of unknown range; save it as 8-bit PNG")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -114,6 +116,17 @@ def refuse_lossy(image: Image.Image) -> None:
         raise InputError(f"expected a mask as PNG, found {kind}, which changes values; save the mask as PNG")
 
 
+def _refuse_misread(image: Image.Image) -> None:
+    """Raise `InputError`, without the file's name, for a TIFF of which Pillow and OpenCV make another picture."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        channels, bits = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1), tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]
+        if channels > 1 and image.mode == "L":
+            raise InputError(f"expected one channel or a colour picture, found {channels} channels; save the one that counts")
+        if channels > 1 and bits > 8 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:
+            raise InputError(f"expected {bits}-bit channels pixel by pixel, found one after the other; save it as PNG")
+
+
 def size_text(shape: tuple[int, ...]) -> str:
     """(H, W, ...) -> `HxW`, for messages."""
     return f"{shape[0]}x{shape[1]}"
@@ -147,6 +160,7 @@ def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
         try:
             if count > 1:
                 raise InputError(f"expected one picture in a file, found {count}; save each in its own file")
+            _refuse_misread(image)
             yield upright(image) if load else image
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
