@@ -100,7 +100,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     start = find_start(arguments, folder, record, processes)
     refuse_other_network(start.network, arguments)
     final = folder.with_name(f"{folder.name}.pth")
-    if processes.broadcast(final.is_dir() or (final.exists() and not start.content)):
+    if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
         raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
     network = start.network.to(device).to(memory_format=fastest_format(device, half=objective.amp_dtype is not None)).train()
     if not start.content and arguments.no_pretrained and arguments.load_network is None:
@@ -116,7 +116,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     if start.content:
         load_state(state, start)
     if processes.rank == 0:
-        set_aside_newer(folder, start.iteration)
+        set_aside_newer(folder, start.iteration if start.same_run else 0)
     if arguments.compile:
         network.compile()
     print_once(processes, describe(arguments.stage, config, sources, network, device, start, processes.world))

@@ -79,6 +79,30 @@ def from_released(state: StateDict) -> StateDict:
     return ours
 
 
+def optimizer_from_released(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Adam's state in a released training checkpoint, keyed by our parameter names.
+
+    Optimisers number parameters in the order of the network's tensors, without buffers.  The state of folded biases is
+    dropped.
+    """
+    released = [
+        name for name in content["network"] if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    ]
+    state = content["optimizer"].get("state", {})
+    by_name: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(released):
+        for entry, value in state.get(number, {}).items():
+            by_name.setdefault(entry, {})[name] = value
+    result: dict[str, dict[str, Any]] = {}
+    for entry, values in by_name.items():
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor) and value.dim()}
+        scalars = {_rename(name, 0, 1): value for name, value in values.items() if name not in tensors}
+        for name, value in (from_released(tensors) | scalars).items():
+            if not (name.startswith("value_encoder.stages.") and _is_conv_bias(name)):
+                result.setdefault(name, {})[entry] = value
+    return result
+
+
 def to_released(state: StateDict) -> StateDict:
     """Tensors under our names -> the same network as the release stores it, with zeros for the folded biases."""
     released = {}

@@ -110,7 +110,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
         config, record, folder, start.iteration, draws, schedule, arguments.num_workers, state, network, scribble_step,
         every, arguments.keep, processes, device,
     )  # fmt: skip
-    if run.final.exists() and not start.content:
+    if run.final.exists() and not start.same_run:
         raise InputError(f"{run.final}: already exists, but not the run it came from; move it, or give another --id")
     set_aside_newer(folder, start.iteration)
     print(f"{', '.join(f'{name} ({text})' for name, text in record['data'].items())}; from iteration {start.iteration}")
@@ -121,10 +121,10 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict) -> Sta
     """The newest checkpoint of this run, or a new network."""
     path = newest_readable(folder, warn)
     if path is None:
-        return Start(ScribbleNetwork(pretrained=not arguments.no_pretrained), 0, {})
+        return Start(ScribbleNetwork(pretrained=not arguments.no_pretrained), 0, {}, False)
     content = read(path)
     refuse_differences(path, content.get("arguments", {}), record)
-    return Start(scribble_network_from(content, path), iteration_of(content, path), content, path)
+    return Start(scribble_network_from(content, path), iteration_of(content, path), content, True, path)
 
 
 if __name__ == "__main__":

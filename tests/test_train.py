@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from model import checkpoint, load_network, save_network
+from model.released import from_released, to_released
 from training import step
 from training.flags import FINETUNING
 from training.loop import EXIT_DIVERGED
@@ -451,6 +452,13 @@ def test_a_later_stage_draws_the_filter_that_stage_0_had_no_use_for(run, tmp_pat
     torch.testing.assert_close(before, filters[0], atol=1e-5, rtol=0)
     prepare_others_filter(kept, stage=2, seed=5)
     assert torch.equal(kept.value_encoder.others_filter, before)
+    flags = ("--load_model", tmp_path / "x_s0/checkpoint_0000001.pth", "-b", 1)  # which takes the optimiser's state too
+    assert run(tmp_path / "other", "-i", 1, *flags) == 2
+    assert "has done 1 iterations of 1 already" in capsys.readouterr().err
+    assert run(tmp_path / "other", "-i", 2, *flags, "--lr", 1e-6, "--steps", 1) == 0
+    assert "resuming after 1 of 2" in capsys.readouterr().out
+    assert scalars(tmp_path / "other")["learning_rate"] == [(2, pytest.approx(1e-7))]
+    assert load_network(tmp_path / "other/x_s3.pth").value_encoder.others_filter.any()
 
 
 def test_without_imagenet_batch_norm_gets_the_statistics_of_data(run, tmp_path):
@@ -606,6 +614,43 @@ def test_bad_arguments_are_told_before_anything_is_written(run, tmp_path, monkey
     other = told("-b", 1, "--load_network", tmp_path / "net.pth", "--similarity", "dot")
     assert "--similarity dot: the network to start from has l2" in other
     assert "expected a training checkpoint" in told("-b", 1, "--resume", tmp_path / "net.pth")
+    assert "expected a training checkpoint" in told("-b", 1, "--load_model", tmp_path / "net.pth")
+
+
+def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
+    """Adam numbers parameters in the order of the released network, whose value ResNet has biases that ours lacks."""
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    parameters = [name for name in released_state if not name.endswith(buffers)]
+    state = {
+        number: {"step": 7, "exp_avg": released_state[name] + 1, "exp_avg_sq": released_state[name].abs()}
+        for number, name in enumerate(parameters)
+    }
+    content = {
+        "it": 7,
+        "network": released_state,
+        "optimizer": {"state": state, "param_groups": [{"params": list(range(len(parameters)))}]},
+        "scheduler": {},
+    }
+    torch.save(content, tmp_path / "x_checkpoint.pth")
+    arguments = train.parser().parse_args(["--id", "x", "-i", "9", "--load_model", str(tmp_path / "x_checkpoint.pth")])
+    found = train.find_start(arguments, tmp_path / "x_s3", {}, train.Processes())
+    assert found.iteration == 7
+    optimizer = train.make_optimizer(found.network, train.complete(arguments, world=1))
+    holder = train.State(found.network, None, optimizer, None, None)
+    holder.load(found.content, same_run=found.same_run)
+    released = to_released(found.network.state_dict())
+    for name in (
+        "key_proj.key_proj.weight",
+        "value_encoder.conv1.weight",
+        "decoder.pred.bias",
+        "key_encoder.layer2.0.bn1.weight",
+    ):
+        tensor = from_released({name: released[name]})
+        (ours,) = (n for n in tensor)
+        moments = optimizer.state[dict(found.network.named_parameters())[ours]]
+        assert torch.equal(moments["exp_avg"], released_state[name] + 1)
+        assert moments["step"] == 7
+    assert len(optimizer.state) == len(list(found.network.parameters()))
 
 
 def test_flags_that_change_how_and_not_what(run, tmp_path):

@@ -87,6 +87,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         help="start from this network with other defaults: "
         + ", ".join(f"--{name} {value}" for name, value in FINETUNING.items()),
     )
+    network.add_argument("--load_model", metavar="FILE", help="continue from this training checkpoint, ours or a released one")
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     kinds: dict[str, Any] = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
     kinds |= {"key_dim": {"type": positive_int}, "value_dim": {"type": positive_int}, "similarity": {"choices": SIMILARITIES}}
@@ -155,8 +156,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The flags, with other defaults for `--finetune`; raises `InputError` for flags that contradict each other."""
     arguments = parser.parse_args()
     if arguments.finetune is not None:
-        if arguments.load_network:
-            raise InputError("--finetune: cannot be combined with --load_network")
+        if arguments.load_network or arguments.load_model:
+            raise InputError("--finetune: cannot be combined with --load_network or --load_model")
         parser.set_defaults(**FINETUNING, load_network=arguments.finetune)
         arguments = parser.parse_args()
     if arguments.val_root is not None:

@@ -66,12 +66,13 @@ class Start(NamedTuple):
 
     network: Any
     iteration: int
-    content: dict[str, Any]  # of this run's checkpoint; empty if there is none
+    content: dict[str, Any]  # of the checkpoint; empty if there is none
+    same_run: bool  # whether the checkpoint is from this run
     path: Path | None = None  # of the checkpoint
 
 
 def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, Any], processes: Processes) -> Start:
-    """The first of these that applies: this run's checkpoint, `--load_network`, ImageNet, from scratch."""
+    """The first of these that applies: this run's checkpoint, `--load_model`, `--load_network`, ImageNet, from scratch."""
     path = arguments.resume
     if path == "auto":
         newest = None
@@ -90,7 +91,16 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
         extended = content["arguments"].get("iterations") == iteration < record["iterations"]  # it was finished
         before = content["arguments"] | ({"iterations": record["iterations"]} if extended else {})
         refuse_differences(Path(path), before, record)
-        return Start(network_from(content, path), iteration, content, Path(path))
+        return Start(network_from(content, path), iteration, content, True, Path(path))
+    if arguments.load_model is not None:
+        content = read(arguments.load_model)
+        if "optimizer" not in content:
+            raise InputError(f"{arguments.load_model}: expected a training checkpoint; --load_network starts from a network")
+        network, iteration = network_from(content, arguments.load_model), iteration_of(content, arguments.load_model)
+        if iteration >= arguments.iterations:
+            raise InputError(f"{arguments.load_model}: has done {iteration} iterations of {arguments.iterations} already")
+        prepare_others_filter(network, arguments.stage, arguments.seed)
+        return Start(network, iteration, content, False, Path(arguments.load_model))
     if arguments.load_network is not None:
         network = network_from(read(arguments.load_network), arguments.load_network, averaged=True)
     else:
@@ -100,12 +110,12 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
             raise InputError(f"--{error}") from error
         network = make_network(config, pretrained=not arguments.no_pretrained)
     prepare_others_filter(network, arguments.stage, arguments.seed)
-    return Start(network, 0, {})
+    return Start(network, 0, {}, False)
 
 
 def iteration_of(content: dict[str, Any], path: str | Path) -> int:
-    """The number of iterations that a training checkpoint has completed."""
-    found = content.get("iteration")
+    """The number of iterations that a training checkpoint, ours or the release's, has completed."""
+    found = content.get("iteration", content.get("it", 0))
     if type(found) is not int or not 0 <= found < MOST_ITERATIONS:
         raise InputError(f"{path}: expected a number of iterations, found {shorten(found)}")
     return found
@@ -114,7 +124,7 @@ def iteration_of(content: dict[str, Any], path: str | Path) -> int:
 def load_state(state: State, start: Start) -> None:
     """Load everything but the network from the checkpoint into `state`; raises `InputError` if it is not a run's state."""
     try:
-        state.load(start.content)
+        state.load(start.content, same_run=start.same_run)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise InputError(f"{start.path}: expected the state of a training run ({shorten(what)})") from error

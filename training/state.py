@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.checkpoint import network_content
+from model.released import optimizer_from_released
 from training.config import Objective
 from util.distributed import Processes
 
@@ -104,21 +105,34 @@ class State:
             "arguments": record,
         }
 
-    def load(self, content: dict[str, Any]) -> None:
-        """Load everything but the network from a training checkpoint of the same run."""
-        moments = content["optimizer"]["state"]
-        if content["amp_dtype"] == str(self.objective.amp_dtype):
-            self.scaler.load_state_dict(content["scaler"])
+    def load(self, content: dict[str, Any], *, same_run: bool) -> None:
+        """Load everything but the network from a training checkpoint, ours or the release's.
+
+        From another run's checkpoint, only the optimiser's moments and the loss scale are taken; learning rates and the like
+        are this run's.
+        """
+        if "format" in content:
+            moments = content["optimizer"]["state"]
+            if content["amp_dtype"] == str(self.objective.amp_dtype):
+                self.scaler.load_state_dict(content["scaler"])
+        else:
+            released = optimizer_from_released(content)
+            names = {id(parameter): name for name, parameter in self.network.named_parameters()}
+            ours = [released.get(names[id(p)], {}) for part in self.optimizer.param_groups for p in part["params"]]
+            moments = {number: entry for number, entry in enumerate(ours) if entry}
+            for entry in moments.values():
+                entry["step"] = torch.as_tensor(entry.get("step"), dtype=torch.float32)  # a number in old PyTorch
         groups = self.optimizer.state_dict()["param_groups"]
         _check_moments(moments, [parameter for group in self.optimizer.param_groups for parameter in group["params"]])
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        if self.averaged is not None:
-            self.averaged.load_state_dict(content["averaged"])
-        self.means.load_state_dict(content["means"])
-        if not math.isfinite(content["best"]):
-            raise ValueError(f"expected the best J&F, found {content['best']}")
-        self.best = content["best"]
-        torch.set_rng_state(content["random_state"])
+        if same_run:
+            if self.averaged is not None:
+                self.averaged.load_state_dict(content["averaged"])
+            self.means.load_state_dict(content["means"])
+            if not math.isfinite(content["best"]):
+                raise ValueError(f"expected the best J&F, found {content['best']}")
+            self.best = content["best"]
+            torch.set_rng_state(content["random_state"])
 
 
 def _check_moments(moments: dict[int, dict[str, Tensor]], parameters: list[nn.Parameter]) -> None:
