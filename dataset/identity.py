@@ -1,5 +1,6 @@
 """Which object each number and each colour is, in all masks of one video."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -46,18 +47,19 @@ class Identity:
         self.first: np.ndarray | None = None  # the first palette
         self.first_path: Path | str = ""
         self.shown: tuple[str | Path, np.ndarray] | None = None  # the first mask with objects, to which others are compared
-        self._noted = False
+        self._noted: set[str] = set()
 
     @property
     def white(self) -> bool | None:
         """Whether masks are white on black (`util.label_map.Numbering`)."""
         return self.numbering.white
 
-    def tell(self, text: str) -> None:
-        """Say something once for a video."""
-        if self.note and not self._noted:
-            self.note(text)
-            self._noted = True
+    def tell(self, path: str | Path, what: str) -> None:
+        """Say something of a mask, but for the numbers in it once for a video."""
+        kind = re.sub("[0-9]+", "", what)
+        if self.note and kind not in self._noted:
+            self.note(f"{path}: {what}")
+            self._noted.add(kind)
 
     def palette(self) -> bytes:
         """A palette for results, 768 bytes: the masks' own colours, completed with ours where they have none."""
@@ -92,11 +94,11 @@ class Identity:
         first, before = self.shown
         if before.shape != small.shape or np.mean(before == number) >= 0.5 or (share := np.mean(small == number)) <= 0.5:
             return
-        was, nothing, what = before == number, small == 0, f"{path}: object {number} is {share:.0%} of the frame"
+        was, nothing, what = before == number, small == 0, f"object {number} is {share:.0%} of the frame"
         if 2 * np.count_nonzero(was & nothing) > np.count_nonzero(was | nothing):
-            raise InputError(f"{what} and nothing of where it was in {first}; is it inverted?")
+            raise InputError(f"{path}: {what} and nothing of where it was in {first}; is it inverted?")
         if nothing.any() and np.mean(border_of(small) == number) >= 0.9:  # at most 0.53, in DAVIS and YouTube-VOS
-            self.tell(f"{what} and nearly all of its border, and was {was.mean():.0%} in {first}; is it inverted?")
+            self.tell(path, f"{what} and nearly all of its border, and was {was.mean():.0%} in {first}; is it inverted?")
 
     def refuse_unknown(self, path: str | Path, ids: set[int]) -> None:
         """Raise `InputError` for numbers where the masks before have colours, or where they are the brightness of these."""
@@ -111,7 +113,7 @@ class Identity:
                 "save it as PNG in colour"
             )
         if self.careful and self.ids and unknown == ids:
-            self.tell(f"{path}: shares no number with the masks before it, so its objects are new ones")
+            self.tell(path, "shares no number with the masks before it, so its objects are new ones")
 
     def of_colours(self, path: str | Path, objects: list[int], background: int) -> dict[int, int]:
         """An id for each colour; new ones are numbered only in a video that has its own colours."""
@@ -141,7 +143,7 @@ class Identity:
             )
         start = max(self.ids | set(self.colours.values()), default=0)
         if self.own and new == objects:
-            self.tell(f"{path}: shares no colour with the masks before it, so its objects are new ones")
+            self.tell(path, "shares no colour with the masks before it, so its objects are new ones")
         self.own = True
         return {code: self.colours[code] for code in objects if code in self.colours} | {
             code: start + i for i, code in enumerate(new, start=1)

@@ -217,7 +217,7 @@ class MaskReader:
         """Ids (H, W) uint8 of colours (H, W); 255 is white on black."""
         found = np.unique(codes)
         if len(found) > PHOTOGRAPH and found[0] == CLEAR:
-            self.known.tell(f"{path}: is a picture with transparent surroundings; what is not transparent is the object")
+            self.known.tell(path, "is a picture with transparent surroundings; what is not transparent is the object")
             codes = np.where(codes == CLEAR, CLEAR, PURE_WHITE)
             found = np.unique(codes)
         if len(found) > PHOTOGRAPH:
@@ -258,7 +258,7 @@ class MaskReader:
         is_edge = np.isin(values, edges)
         if is_edge.all():
             raise soft_edges_error(path, map(str, edges))
-        self.known.tell(f"{path}: {is_edge.sum()} pixels of soft edges became what is nearest")
+        self.known.tell(path, f"{is_edge.sum()} pixels of soft edges became what is nearest")
         return replaced_by_nearest(values, is_edge)
 
     def _cut_at_half(
@@ -272,7 +272,7 @@ class MaskReader:
             raise soft_edges_error(path, map(str, edges))
         if self.known.white is False and PURE_WHITE not in self.known.colours:
             raise InputError(f"{path}: expected numbered objects, as in the masks before it, found white with soft edges")
-        self.known.tell(f"{path}: the object has soft edges; above half is the object")
+        self.known.tell(path, "the object has soft edges; above half is the object")
         return np.where(values > 127, np.uint8(WHITE), np.uint8(0))
 
     def _doubt_white(self, path: str | Path, white: int, others: Mapping[int, int]) -> None:
@@ -282,4 +282,4 @@ class MaskReader:
                 f"{path}: expected numbered objects, or white on black, found 255 in {white} pixels and "
                 f"{names_some(map(str, others))} in {sum(others.values())}; make them all one of the two"
             )
-        self.known.tell(f"{path}: 255 beside other numbers means 'ignore'; if it is an object, give it a number below")
+        self.known.tell(path, "255 beside other numbers means 'ignore'; if it is an object, give it a number below")

@@ -97,11 +97,12 @@ def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
             raise InputError(f"expected annotations of video {video['id']}, found one of video {entry['video_id']}")
         facts = (entry.get(key) or [None] * len(names) for key in ("bboxes", "areas"))
         for name, segmentation, box, area in zip(names, entry["segmentations"], *facts, strict=True):
-            masks = result.setdefault(_stem(name), {}) if segmentation else {}
+            if not segmentation:
+                continue
+            masks = result.setdefault(_stem(name), {})
             if (title := str(entry["id"])) in masks:
                 raise InputError(f"expected each object once in a frame, found {title} twice in {_stem(name)}")
-            if segmentation:
-                masks[title] = _agreeing(_segmentation(segmentation, size), box, area)
+            masks[title] = _agreeing(_segmentation(segmentation, size), box, area)
     return result
 
 

@@ -483,6 +483,18 @@ def test_a_later_mask_that_may_be_inverted_is_asked_about_where_the_object_has_m
         assert (told in capsys.readouterr().err) == (name == "inverted.png")
 
 
+def test_a_note_on_one_mask_does_not_silence_another_kind_of_note_on_a_later_one(tmp_path, capsys):
+    masks = {"soft.png": disc(), "soft_too.png": disc(), "inverted.png": 255 * (1 - square((1, 1)))}
+    for name, values in masks.items():
+        grey(values).save(tmp_path / name)
+    reader = MaskReader.of([tmp_path / "soft.png"])
+    for name in masks:
+        reader.read(tmp_path / name)
+    told = capsys.readouterr().err
+    assert told.count("has soft edges; above half is the object") == 1
+    assert told.count("inverted.png: object 1 is 92% of the frame") == 1
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
 @pytest.mark.parametrize(
     ("opacity", "message"),

@@ -133,8 +133,8 @@ def run(case: Case, root: Path) -> tuple[Trial, list[str]]:
         problems.append(f"refused what is healthy: {trial.last[:300]}")
     changed = {name for name, _ in good.snapshot(here).items() ^ before.items() if not trials.may_change(name)}
     # the folder for the results may be a link, and so may the parts of a data set in it
-    parts = "link" if command.words[0].startswith("prepare_") else ""
-    if changed and not any(each.kind in ("output: a link", parts) and each.path.startswith("out") for each in case.breaks):
+    parts = ("link", "linked folder") if command.words[0].startswith("prepare_") else ()
+    if changed and not any(each.kind in ("output: a link", *parts) and each.path.startswith("out") for each in case.breaks):
         problems.append(f"touched outside: {sorted(changed)[:3]}")
     if (
         case.prior
