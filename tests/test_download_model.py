@@ -1,5 +1,6 @@
 """`download_model.py` against a server on this machine."""
 
+import contextlib
 import hashlib
 import http.server
 import threading
@@ -30,7 +31,8 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(self.content) - first))
         self.send_header("Content-Type", self.kind)
         self.end_headers()
-        self.wfile.write(self.content[first : self.breaks_after])
+        with contextlib.suppress(ConnectionError):  # whoever does not want it hangs up
+            self.wfile.write(self.content[first : self.breaks_after])
 
     def log_message(self, *_):
         pass
