@@ -1,13 +1,15 @@
-"""Turn a box or scribbles into a mask, with GrabCut or the scribble network."""
+"""Turn a box, clicks or scribbles into a mask, with GrabCut, the scribble network or Segment Anything."""
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from model.sam import BOTTOM_RIGHT, OFF, ON, TOP_LEFT, Sam
 from model.scribble import ScribbleNetwork, load_scribble_network
 from util.tensors import normalise, padding_to_stride, unpad
 
@@ -19,6 +21,7 @@ MOST_PIXELS = 40_000  # at which it works
 ROUNDS = 3
 SIDE = 256  # pixels, the shorter side of the part of the image at which the network works
 DOT_REACH = 3  # of a correction by a dot, in its depths
+MOST_POINTS, SPREAD = 4, 1 / 16  # of a mark for Segment Anything, and how far apart they are, as a part of the longer side
 MARGIN = 0.5  # around what is marked for the network, as a part of its extent
 
 
@@ -91,8 +94,46 @@ def cut_with_network(
 
 
 def network_cut(path: str, device: torch.device) -> Cut:
-    """`cut_with_network` with the network in a checkpoint; its corrections stay near the marks."""
+    """`cut_with_network` with the network in a checkpoint, or `cut_with_sam` with the files in a folder; corrections stay near
+    the marks.
+    """
+    if Path(path).is_dir():
+        return changing_locally(partial(cut_with_sam, Sam(path)))
     return changing_locally(partial(cut_with_network, load_scribble_network(path, device)))
+
+
+def cut_with_sam(
+    sam: Sam, image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray
+) -> np.ndarray:
+    """As `cut_with_network`, with Segment Anything, which sees a mask as a box around it and what is on."""
+    marked = mask | on
+    if not marked.any():
+        return marked
+    marks = [(on, ON)] if (mask | off).all() else [(on, ON), (off, OFF)]  # all around a box is off
+    told = [(point, label) for marks, label in marks for point in _points(marks)]
+    if mask.any():
+        y, x = np.nonzero(marked)
+        told += [((x.min(), y.min()), TOP_LEFT), ((x.max(), y.max()), BOTTOM_RIGHT)]
+    points, labels = zip(*told, strict=True)
+    found = sam(image, np.array(points, np.float32), np.array(labels))
+    return (found & ~others | on) & ~off
+
+
+def _points(marks: np.ndarray) -> list[tuple[int, int]]:
+    """Points (x, y) that stand for marks (H, W) bool: where each is deepest, and some along a line."""
+    points = []
+    depth = cv2.distanceTransform(marks.astype(np.uint8), cv2.DIST_L2, 5)
+    count, numbers = cv2.connectedComponents(marks.astype(np.uint8))
+    for number in range(1, count):
+        y, x = np.nonzero(numbers == number)
+        away, next_one = np.full(len(x), np.inf), int(depth[y, x].argmax())
+        for _ in range(MOST_POINTS):
+            points.append((x[next_one], y[next_one]))
+            away = np.minimum(away, np.hypot(x - x[next_one], y - y[next_one]))
+            next_one = int(away.argmax())
+            if away[next_one] < SPREAD * max(marks.shape):
+                break
+    return points
 
 
 def _around(marked: np.ndarray) -> tuple[slice, slice]:

@@ -142,6 +142,25 @@ def _length(text: str, lengths: dict[str, Any]) -> Any:
     return int(factor) * lengths[letter] if factor else lengths[letter]
 
 
+def open_onnx(path: Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int | None = None) -> Any:
+    """An ONNX file in ONNX Runtime; `providers` and `threads` as of `OnnxNetwork`, which raises `InputError` alike."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(f"{path}: reading it needs the package onnxruntime ({error}): {INSTALL}") from error
+    available = onnxruntime.get_available_providers()
+    if missing := [name for name in providers if name not in available]:
+        raise InputError(f"providers: expected some of {', '.join(available)}, found {', '.join(missing)}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as PyTorch's threads (`util`)
+    options.log_severity_level = 3  # errors; they are raised as well
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=list(providers))
+    except Exception as error:  # its exceptions have no common class of their own
+        raise InputError(f"{path}: expected an ONNX file, cannot read it ({shorten(str(error))})") from error
+
+
 class OnnxNetwork:
     """What `export_onnx` wrote, run by ONNX Runtime; `VideoSegmenter` takes it as its network.
 
@@ -159,27 +178,13 @@ class OnnxNetwork:
     def __init__(
         self, folder: str | Path, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int | None = None
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise InputError(f"{folder}: reading it needs the package onnxruntime ({error}): {INSTALL}") from error
-        available = onnxruntime.get_available_providers()
-        if missing := [name for name in providers if name not in available]:
-            raise InputError(f"providers: expected some of {', '.join(available)}, found {', '.join(missing)}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as PyTorch's threads (`util`)
-        options.log_severity_level = 3  # errors; they are raised as well
         records: dict[Path, str] = {}
         self._sessions: dict[str, Any] = {}
         for name in PARTS:
             path = Path(folder, f"{name}.onnx")
             if not path.is_file():
                 raise InputError(f"{path}: no such file; python scripts/export_onnx.py writes it")
-            try:
-                session = onnxruntime.InferenceSession(path, options, providers=list(providers))
-            except Exception as error:  # its exceptions have no common class of their own
-                raise InputError(f"{path}: expected an ONNX file, cannot read it ({shorten(str(error))})") from error
+            session = open_onnx(path, providers, threads)
             found = tuple(entry.name for entry in session.get_inputs())
             if found != PARTS[name].inputs:
                 raise InputError(f"{path}: expected inputs {', '.join(PARTS[name].inputs)}, found {shorten(', '.join(found))}")

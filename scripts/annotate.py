@@ -47,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--scribble_model",
         default=SCRIBBLE_MODEL,
-        metavar="FILE",
-        help="makes masks of clicks, boxes and scribbles; with 'none', or if the default is missing, GrabCut does",
+        metavar="PATH",
+        help="makes masks of clicks, boxes and scribbles: a checkpoint, or a folder with the encoder and decoder of SAM, "
+        "MobileSAM or EfficientSAM as ONNX files; with 'none', or if the default is missing, GrabCut does",
     )
     add_segmenter_flags(result, size=SIZE, max_memory_frames=20)
     return result

@@ -10,7 +10,6 @@ The robot clicks on photographs with a mask of one object, or on the objects of 
 import argparse
 import sys
 from collections.abc import Iterator
-from functools import partial
 
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 
@@ -20,11 +19,10 @@ from dataset.davis import davis_videos
 from dataset.robot import draw_box, draw_clicks
 from dataset.static import StaticClips
 from dataset.video_names import add_videos_flags
-from evaluation.cut import Cut, cut_with_network
+from evaluation.cut import Cut, network_cut
 from evaluation.flags import SCRIBBLE_MODEL
 from evaluation.metrics import score_masks
 from evaluation.tables import Row, mean, report
-from model.scribble import load_scribble_network
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
@@ -44,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument("--last", type=positive_int, metavar="N", help="only the last N photographs, by name")
     result.add_argument("--clicks", type=positive_int, default=20, metavar="N", help="clicks on an object at most")
-    result.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
+    result.add_argument(
+        "--scribble_model", default=SCRIBBLE_MODEL, metavar="PATH", help="scribble network, or a folder with SAM"
+    )
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
     result.add_argument("--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the table")
     add_videos_flags(result)
@@ -83,9 +83,8 @@ def box(cut: Cut, image: np.ndarray, truth: np.ndarray) -> float:
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    device = device_of(arguments.device)
     use_threads(None)
-    cut = partial(cut_with_network, load_scribble_network(arguments.scribble_model, device))
+    cut = network_cut(arguments.scribble_model, device_of(arguments.device))
     count, pictures = objects_of(arguments)
     by_click, by_box = [], []
     with progress_bar(count, "pictures") as bar:
