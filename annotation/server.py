@@ -10,7 +10,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,7 @@ class Api:
     def __init__(self, session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool], listed: bool) -> None:
         self.session, self.worker, self.cut_from, self.ending = session, worker, cut_from, ending
         self.frames = Frames(session.video)
+        self.image = lru_cache(maxsize=1)(session.video.frame)  # for one click after the other
         height, width = session.video.size
         self.size = height, width
         self.video = {
@@ -171,7 +172,7 @@ class Api:
         told, frame = await self._label_map(request), self._frame(request)
         if told.max() > 10:
             raise InputError(f"expected what marks say, from 0 to 10, found {told.max()}")
-        image = await run_in_threadpool(self.session.video.frame, frame)
+        image = await run_in_threadpool(self.image, frame)
         mask, others, on, off = (told & bit != 0 for bit in (1, 2, 4, 8))
         return _labels((await run_in_threadpool(self.cut_from, image, mask, others, on, off)).astype(np.uint8))
 

@@ -473,6 +473,42 @@ def test_clicks_find_an_object_together_and_a_box_takes_its_place(browser, start
     assert score() > 0.85
 
 
+@pytest.mark.slow
+def test_where_the_pointer_rests_the_mask_of_a_click_is_seen_before_it_counts(browser, start, discs, tmp_path):
+    page = Page(browser, start(discs[0], "--size", 96))
+    browser.execute_script(
+        "window.cuts = 0; const ask = window.fetch; window.fetch = (path, ...rest) => {"
+        "window.cuts += path.startsWith('api/cut'); return ask(path, ...rest); }"
+    )
+
+    def stripes() -> float:
+        return browser.execute_script(
+            "const c = document.getElementById('guides');"
+            "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((a, i) => i % 4 === 3 && a).length"
+            " / (c.width * c.height)"
+        )
+
+    def rest(point: tuple[int, int]) -> None:
+        actions = ActionChains(browser, duration=0)
+        page._move(actions, point)
+        actions.perform()
+
+    rest((40, 40))
+    page.until(lambda: stripes() > 0.02)
+    assert page.state["given"] == []
+    assert not page.seen().any()
+    page.keys(Keys.ESCAPE)
+    page.until(lambda: stripes() == 0)
+    rest((41, 40))
+    page.until(lambda: stripes() > 0.02)
+    asked = browser.execute_script("return window.cuts")
+    page.drag((41, 40))
+    page.until(lambda: page.seen().any())
+    assert browser.execute_script("return window.cuts") == asked  # what was seen is what counts
+    page.saved()
+    assert score_masks(discs[1][0] == 1, given(tmp_path / "out", 0) == 1)[0] > 0.7
+
+
 def test_undo_reaches_over_the_removing_of_an_object(page, browser, tmp_path):
     page.tool("brush", 4)
     page.drag((20, 20), (60, 20))

@@ -7,6 +7,7 @@ const KEYS = { c: 'click', b: 'brush', e: 'eraser', p: 'polygon', g: 'fill', x: 
 const SCRIBBLES = ['scribble', 'not'], MARKS = ['click', ...SCRIBBLES];
 const ROWS_PER_CLICK_RADIUS_PIXEL = 96; // as the robot clicks in training (dataset/robot.py)
 const LONG = 500; // milliseconds of a press that leaves out, as the right button does
+const REST = 150; // milliseconds that the pointer rests before the mask of a click there is shown
 const CLOSE = 8; // pixels of the screen from a polygon's first corner
 
 export class Tools {
@@ -22,7 +23,7 @@ export class Tools {
     stage.addEventListener('pointerdown', (event) => this.#down(event));
     stage.addEventListener('pointermove', (event) => this.#move(event));
     for (const kind of ['pointerup', 'pointercancel']) stage.addEventListener(kind, (event) => this.#up(event));
-    stage.addEventListener('pointerleave', () => { this.over = null; this.guide(); });
+    stage.addEventListener('pointerleave', () => { this.over = null; this.#expect(); this.guide(); });
     stage.addEventListener('contextmenu', (event) => event.preventDefault());
     stage.addEventListener('wheel', (event) => {
       event.preventDefault();
@@ -41,6 +42,7 @@ export class Tools {
   leave() {
     this.finish();
     Object.assign(this, { points: [], box: null, scribbles: [], hints: null, drawing: false, start: null });
+    this.#expect();
     this.guide();
   }
 
@@ -74,6 +76,7 @@ export class Tools {
       points: this.over && this.points.length ? [...this.points, this.over] : this.points,
       box: this.box,
       scribbles: this.scribbles,
+      expected: this.expected?.found,
       brush: round && { x: this.over[0], y: this.over[1], radius: this.#stroke },
       colour: object ? `rgb(${object.colour})` : '#fff',
     });
@@ -118,6 +121,7 @@ export class Tools {
     if (before && this.pointers.size === 2) { this.#pinch(event.pointerId, before); return; }
     if (before && this.panning) { this.view.move(event.clientX - before[0], event.clientY - before[1]); return; }
     this.over = this.view.pixel(event);
+    if (event.pointerType === 'mouse' && !event.buttons) this.#expect(this.over, event.altKey);
     if (this.drawing) for (const each of event.getCoalescedEvents?.() ?? []) this.#draw(...this.view.pixel(each));
     if (this.drawing) this.#draw(...this.over);
     this.guide();
@@ -213,12 +217,42 @@ export class Tools {
     this.scribbles.push({ points: [], radius, isObject: !isBackground });
   }
 
+  get #clickRadius() { return Math.max(2, Math.round(this.shown.labels.height / ROWS_PER_CLICK_RADIUS_PIXEL)); }
+
   #click(x, y, isOff) {
-    const radius = Math.max(2, Math.round(this.shown.labels.height / ROWS_PER_CLICK_RADIUS_PIXEL));
-    this.#beginScribble(isOff, radius);
+    this.#beginScribble(isOff, this.#clickRadius);
     this.scribbles.at(-1).points.push([x, y]);
-    this.hints.disc(x, y, radius, isOff ? OFF : ON);
+    this.hints.disc(x, y, this.#clickRadius, isOff ? OFF : ON);
     this.#cutMarks();
+  }
+
+  // Drops what a click would have found elsewhere; where the pointer rests, it is asked for and shown.
+  #expect(place, isOff) {
+    const same = place && this.rest?.isOff === isOff && place.every((each, i) => each === this.rest.place[i]);
+    if (same) return;
+    clearTimeout(this.timer);
+    this.rest = place && { place, isOff };
+    if (this.expected) { this.expected = null; this.guide(); }
+    if (place) this.timer = setTimeout(() => this.#foresee(), REST);
+  }
+
+  async #foresee() {
+    const { rest } = this, { labels, index } = this.shown, { object, job } = this.page;
+    if (this.tool !== 'click' || this.foreseeing || !rest || !labels || !object || job.running) return;
+    const [x, y] = rest.place, hasMask = labels.data.includes(object);
+    if (x < 0 || y < 0 || x >= labels.width || y >= labels.height || (rest.isOff && !this.hints && !hasMask)) return;
+    const hints = this.hints?.copy() ?? new Labels(labels.width, labels.height);
+    hints.disc(x, y, this.#clickRadius, rest.isOff ? OFF : ON);
+    const told = toldByMarks(labels, hints.data, object, this.hints ? this.anew : !hasMask);
+    this.foreseeing = true;
+    try {
+      const found = await api.cut(index, told);
+      if (rest === this.rest && index === this.shown.index) { this.expected = { told, found }; this.guide(); }
+    } catch { // a click will say why
+    } finally {
+      this.foreseeing = false;
+    }
+    if (rest !== this.rest) this.#foresee(); // it is elsewhere by now
   }
 
   async #cutBox() {
@@ -242,7 +276,9 @@ export class Tools {
     const { index } = this.shown, { object } = this.page;
     this.tell('Looking for the object…');
     try {
-      const found = await api.cut(index, told);
+      const { expected } = this;
+      this.#expect();
+      const found = expected?.told.every((each, i) => each === told[i]) ? expected.found : await api.cut(index, told);
       while (this.drawing && index === this.shown.index) await new Promise((resolve) => setTimeout(resolve, 50));
       if (!this.page.objects.some((each) => each.id === object)) return;
       let changes = 0;

@@ -78,8 +78,9 @@ export class View {
     this.canvas.getContext('2d').putImageData(picture, left, top);
   }
 
-  // What is not a label: a polygon or box in the making, scribbles, and the brush.  All in pixels of the frame.
-  showGuides({ points, box, scribbles = [], brush, colour }) {
+  // What is not a label: a polygon or box in the making, scribbles, the mask that a click would find, and the brush.  All in
+  // pixels of the frame.
+  showGuides({ points, box, scribbles = [], expected, brush, colour }) {
     const canvas = this.guides, ratio = window.devicePixelRatio || 1;
     const { clientWidth, clientHeight } = this.stage;
     if (canvas.width !== Math.round(clientWidth * ratio) || canvas.height !== Math.round(clientHeight * ratio)) {
@@ -94,6 +95,7 @@ export class View {
         context.strokeStyle = style; context.lineWidth = width / this.zoom; context.stroke(path);
       }
     };
+    if (expected) context.drawImage(this.#stripes(expected), 0, 0);
     for (const { points: drawn, radius, isObject } of scribbles) {
       context.strokeStyle = isObject ? colour : '#fff';
       context.lineWidth = 2 * radius + 1; context.lineCap = context.lineJoin = 'round'; context.globalAlpha = 0.5;
@@ -120,6 +122,18 @@ export class View {
       path.arc(brush.x + 0.5, brush.y + 0.5, brush.radius + 0.5, 0, 7);
       outlined(path);
     }
+  }
+
+  // A mask in white stripes, unlike any label.
+  #stripes(mask) {
+    const { width, height } = this.canvas, picture = new ImageData(width, height);
+    const packed = new Uint32Array(picture.data.buffer), apart = Math.max(4, Math.round(height / 60));
+    mask.forEach((inside, i) => {
+      if (inside) packed[i] = (i % width + Math.floor(i / width)) % (2 * apart) < apart ? 0x99ffffff : 0x33ffffff;
+    });
+    const canvas = new OffscreenCanvas(width, height);
+    canvas.getContext('2d').putImageData(picture, 0, 0);
+    return canvas;
   }
 
   #place() {
