@@ -446,8 +446,8 @@ def test_a_later_stage_draws_the_filter_that_stage_0_had_no_use_for(run, tmp_pat
     drawn = filters[0].flatten(1)
     torch.testing.assert_close(drawn.T @ drawn, torch.eye(49), atol=1e-5, rtol=0)
     assert torch.equal(*filters)
-    assert run(tmp_path / "a", "-i", 1, "-b", 1, "--load_network", tmp_path / "x_s0.pth", "--lr", 1e-6) == 0
-    kept = load_network(tmp_path / "a/x_s3.pth")
+    assert run(tmp_path, "-i", 1, "-b", 1, "--after", 0, "--lr", 1e-6) == 0
+    kept = load_network(tmp_path / "x_s3.pth")
     before = kept.value_encoder.others_filter.detach().clone()
     torch.testing.assert_close(before, filters[0], atol=1e-5, rtol=0)
     prepare_others_filter(kept, stage=2, seed=5)
