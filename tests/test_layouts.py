@@ -271,6 +271,8 @@ def test_burst_is_converted_to_masks_and_results_to_its_json(evaluate, script, t
     assert script("burst", "masks", root) == 0
     names = evaluate("burst", root)
     assert names == {f"LaSOT/{video}/frame{2 * t:04d}.png" for video in VIDEOS for t in range(MASKS)}
+    (tmp_path / "list.txt").write_text("LaSOT/cat\n")
+    assert len(evaluate("burst", root, "--list", tmp_path / "list.txt")) == MASKS
     (cat, _) = layout_videos(LAYOUTS["burst"], root, split="val")
     assert [sorted(np.unique(frame.mask)) for frame in cat.frames() if frame.mask is not None] == [[0, 1, 2], [0, 3]]
     write_masks("burst", tmp_path / "results/LaSOT", result, range(MASKS))
