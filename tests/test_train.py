@@ -531,11 +531,13 @@ def own_data(tiny_davis, tmp_path) -> Path:
 
 
 def test_own_videos_give_scores_as_it_trains_and_choose_the_best_network(run, own_data, script, tmp_path, capsys):
-    assert run(tmp_path / "out", "-i", 2, "-b", 1, "--val_root", own_data, "--save_every", 2) == 0
+    assert run(tmp_path / "out", "-i", 2, "-b", 1, "--val_root", own_data) == 0
     ((step, score),) = scalars(tmp_path / "out")["validation/J&F"]
     assert step == 2
-    assert f"J&F after 2 iterations: {100 * score:.1f}" in capsys.readouterr().out
     best, results = tmp_path / "out/x_s3/best.pth", tmp_path / "results"
+    out = capsys.readouterr().out
+    assert f"J&F after 2 iterations: {100 * score:.1f}" in out
+    assert f"best by validation, with J&F {100 * score:.1f}: {best}" in out
     assert script("eval_youtube", "--yv_path", own_data, "--model", best, "--output", results, "--amp", "off") == 0
     assert script("score", "--yv_path", own_data, "--results", results) == 0
     assert json.loads((results / "scores.json").read_text())["global"]["J&F"] == pytest.approx(score, abs=1e-3)

@@ -61,7 +61,8 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         "--val_every",
         type=positive_int,
         metavar="N",
-        help="iterations between validations on DAVIS val or --val_root (default: with --val_root as --save_every, else none)",
+        help="iterations between validations on DAVIS val or --val_root; the end is one, too (default: with --val_root as "
+        "--save_every, else none)",
     )
     run.add_argument(
         "--val_root",
