@@ -16,9 +16,9 @@ from evaluation.metrics import Statistics, statistics
 from evaluation.scores import FrameScores
 from util.files import write_json, write_text
 
-SPLITS = ("val", "testdev", "valid", "test", "train", "all")
+SPLITS = ("val", "testdev", "valid", "test", "train", "all", "favos-20", "favos-40")
 KINDS = ("global", "per-sequence", "per-object")
-ABSENCE = ("left_empty", "found", "F_adaptive", "J&F_adaptive", "J&F_gone", "J&F_back")  # the measures of `absence`
+ABSENCE = ("left_empty", "found", "J_volume", "F_adaptive", "J&F_adaptive", "J&F_gone", "J&F_back")  # of `absence`
 HOTA_THRESHOLDS = np.arange(1, 20) / 20
 SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in KINDS for split in SPLITS))
 
@@ -64,15 +64,17 @@ def absence(score: FrameScores) -> dict[str, float | None]:
     """How well an object's absence is told; `None` where there are no such frames.
 
     `left_empty` is the share of the frames without the object that were left empty, and `found` the share of the others where
-    something was found.  The others are MOSE v2's (arXiv:2508.05630, as in its tool's `score.py`), with its stricter F: over
-    all frames, over stretches in which the object has vanished, and over those that begin as it comes back.
+    something was found; `J_volume` is J of all frames as one volume, in which absence weighs nothing.  The others are MOSE
+    v2's (arXiv:2508.05630, as in its tool's `score.py`), with its stricter F: over all frames, over stretches in which the
+    object has vanished, and over those that begin as it comes back.
     """
     there = score.there
     both = (score.j + score.f_adaptive) / 2
     starts = np.flatnonzero(there[1:] != there[:-1]) + 1  # what lies before the first is neither gone nor back
     stretches = [(there[start], float(part.mean())) for start, part in zip(starts, np.split(both, starts)[1:], strict=True)]
     gone, back = ([value for seen, value in stretches if seen == wanted] for wanted in (False, True))
-    values = (~score.found[~there], score.found[there], score.f_adaptive, both, gone, back)
+    volume = [np.average(score.j, weights=score.union)] if score.union.any() else []
+    values = (~score.found[~there], score.found[there], volume, score.f_adaptive, both, gone, back)
     return {name: float(np.mean(value)) if len(value) else None for name, value in zip(ABSENCE, values, strict=True)}
 
 
@@ -134,11 +136,12 @@ def told_absence(scores: dict[str, Any]) -> str:
     if not vanishing:
         return ""
     total = _mean_entry(vanishing)
-    found, gone, back = ("none" if total[key] is None else f"{total[key]:.1%}" for key in ("found", "J&F_gone", "J&F_back"))
+    keys = ("found", "J_volume", "J&F_gone", "J&F_back")
+    found, volume, gone, back = ("none" if total[key] is None else f"{total[key]:.1%}" for key in keys)
     return (
         f"absence: {len(vanishing)} of {len(entries)} objects are absent from some frames, of which {total['left_empty']:.1%} "
         f"were left empty; something was found in {found} of their others (means over these objects)\n"
-        f"MOSE v2's J&F: {gone} where an object has vanished, {back} where it is back"
+        f"J of their frames as one volume: {volume}; MOSE v2's J&F: {gone} where one has vanished, {back} where it is back"
     )
 
 

@@ -44,7 +44,9 @@ class Truth(NamedTuple):
         if self.meta is None:
             return davis_jobs(long_enough(self.videos) or self.videos, folder)
         if self.layout is not None:
-            return youtube_jobs(self.videos, self.meta, folder, skip_last=True, when_seen=self.layout.scored == "seen")
+            return youtube_jobs(
+                self.videos, self.meta, folder, skip_last=not self.layout.last, when_seen=self.layout.scored == "seen"
+            )
         return youtube_jobs(self.videos, self.meta, folder)
 
 
