@@ -24,7 +24,7 @@ SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in KINDS 
 
 
 def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]], statistic: str = "") -> dict[str, Any]:
-    """The content of `scores.json`: `global`, and for each of the `sequences` its objects and their frames.
+    """The content of `scores.json`: `global`, and for each of the `sequences` its means (`all`), objects and their frames.
 
     Besides J and F, each object has the measures of `absence`, and the `statistic`, if one is named.
     """
@@ -41,8 +41,9 @@ def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]], statistic: str
             }
             for number, score in objects.items()
         }
-        j, f = ([entry[measure]["mean"] for entry in entries.values()] for measure in "JF")
-        sequences[name] = {"J&F": float(np.mean(j + f)), "J": float(np.mean(j)), "F": float(np.mean(f)), "objects": entries}
+        whole = _mean_entry(list(entries.values()))
+        j, f = (whole[measure]["mean"] for measure in "JF")
+        sequences[name] = {"J&F": (j + f) / 2, "J": j, "F": f, "all": whole, "objects": entries}
     total = _mean_entry([entry for sequence in sequences.values() for entry in sequence["objects"].values()])
     return {"global": {"J&F": (total["J"]["mean"] + total["F"]["mean"]) / 2, **total}, "sequences": sequences}
 
@@ -172,9 +173,9 @@ def write_davis_scores(scores: dict[str, Any], folder: Path, split: str) -> list
 
 def object_table(scores: dict[str, Any]) -> str:
     """A CSV table with all that `davis_scores` says of each object, and then of each sequence and of the set (`all`)."""
-    objects = {name: sequence["objects"] for name, sequence in scores["sequences"].items()}
-    rows = [(name, number, entry) for name, entries in objects.items() for number, entry in entries.items()]
-    rows += [(name, "all", _mean_entry(list(entries.values()))) for name, entries in objects.items()]
+    sequences = scores["sequences"].items()
+    rows = [(name, number, entry) for name, sequence in sequences for number, entry in sequence["objects"].items()]
+    rows += [(name, "all", sequence["all"]) for name, sequence in sequences]
     rows.append(("all", "all", scores["global"]))
     extra = [key for key in (*STATISTICS, *ABSENCE) if key in scores["global"]]
     header = [f"{measure}-{key.title()}" for measure in "JF" for key in Statistics._fields]

@@ -1,6 +1,7 @@
 """Scores against a naive scorer, and both protocols from masks on disk to tables."""
 
 import csv
+import itertools
 import json
 import math
 import shutil
@@ -332,6 +333,10 @@ def test_tables_and_tree_hold_the_same_davis_scores(results, short_davis, script
         for number, entry in sequence["objects"].items()
     ]
     assert [row[0] for row in rows] == ["val0_1", "val1_1", "val1_2", "val2_1", "val2_2", "val2_3", "val3_1"]
+    for sequence in tree["sequences"].values():
+        for measure, key in itertools.product("JF", ("mean", "recall", "decay")):
+            of_objects = [entry[measure][key] for entry in sequence["objects"].values()]
+            assert sequence["all"][measure][key] == pytest.approx(np.mean(of_objects))
 
 
 def test_two_processes_find_the_same_scores_as_one(results, short_davis, script):
