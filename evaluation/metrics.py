@@ -74,7 +74,7 @@ def measure_masks(truth: np.ndarray, result: np.ndarray) -> Measures:
     margin = 1  # the boundary reaches one pixel above and to the left of the masks, and F counts only boundary pixels
     window = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
     truth, result = truth[window], result[window]
-    union = np.count_nonzero(truth | result)
+    union = int(np.count_nonzero(truth | result))
     j = np.count_nonzero(truth & result) / union
     boundaries = boundary(truth), boundary(result)
     f = contour_accuracy(*boundaries, radius)
