@@ -23,7 +23,7 @@ from util.progress import progress_bar
 class Layout(NamedTuple):
     """A benchmark's folders and rules.
 
-    Scored are annotated frames without the first, which is given, and without the last, as in DAVIS: those of each object
+    Scored are annotated frames without the first, which is given, and, as in DAVIS, without the last: those of each object
     from where truth or result first show it (`seen`), all frames for the objects in the first mask (`first`), or those in
     each object's range in `ranges` (`range`).
     """
@@ -41,6 +41,7 @@ class Layout(NamedTuple):
     each_object: bool = False  # masks may overlap, so that each object has a folder, and is a run of its own
     sparse: bool = False  # results are needed only where there are masks
     scored: Literal["seen", "first", "range"] = "seen"
+    last: bool = False  # the last frame is scored, too
     statistic: Literal["", "J_last", "V"] = ""  # besides J and F
     hota: bool = False  # HOTA, too
     archive: str = ""  # folder of the results, in which the benchmark's server expects them
@@ -84,6 +85,7 @@ LAYOUTS = {
         sparse=True,
         hota=True,
     ),
+    "favos": Layout("FaVOS", ("favos-20", "favos-40"), folder="", listing="{split}.txt", scored="first", last=True),
 }
 
 

@@ -118,7 +118,8 @@ def soft_edges_error(path: str | Path, edges: Iterable[str]) -> InputError:
     edges = list(edges)
     return InputError(
         f"{path}: expected one plain number or colour for each object, found {len(edges)} that are only edges of others "
-        f"({names_some(edges)}); draw without antialiasing or outlines, resize with nearest, and save as PNG, not JPEG"
+        f"({names_some(edges)}); draw without antialiasing or outlines, resize with nearest, and save as PNG, not JPEG; "
+        "beside --mask, --soft_edges makes them part of what is nearest"
     )
 
 

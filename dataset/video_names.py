@@ -26,21 +26,25 @@ def add_videos_flags(parser: argparse.ArgumentParser) -> None:
 def _listed(path: str) -> list[str]:
     """The type of the flag `--list`."""
     try:
-        return read_image_set(Path(path))
+        return read_image_set(Path(path), nested=True)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def read_image_set(path: Path) -> list[str]:
+def read_image_set(path: Path, *, nested: bool = False) -> list[str]:
     """Video names, from a file with one name per line or one `/JPEGImages/480p/<video>/00000.jpg /Annotations/...` per frame.
 
-    Raises `InputError` if the file is not UTF-8 text, names no video, or holds a name that is not plain.
+    With `nested`, names may be `<data set>/<video>`, as in BURST.  Raises `InputError` if the file is not UTF-8 text, names no
+    video, or holds a name that is not plain.
     """
     names = {}
     for line in read_text(path).splitlines():
         image, *mask = re.split(r"\s+(?=\S*Annotations/)", line.strip(), maxsplit=1)
         if image:  # names may hold spaces
-            names[plain_name(PurePosixPath(image).parent.name if mask else image, source=path)] = None
+            name = PurePosixPath(image).parent.name if mask else image
+            for part in name.split("/") if nested else [name]:
+                plain_name(part, source=path)
+            names[name] = None
     if not names:
         raise InputError(f"{path}: expected names of videos, found an empty file")
     return list(names)

@@ -17,11 +17,12 @@ ADAPTIVE_TOLERANCE = 0.1  # of the square root of the area
 
 
 class Measures(NamedTuple):
-    """Of one object in one frame, in [0, 1]."""
+    """Of one object in one frame: J and both F, in [0, 1]."""
 
     j: float
     f: float
     f_adaptive: float  # MOSE v2's
+    union: int  # pixels that truth or result show
 
 
 class Statistics(NamedTuple):
@@ -69,15 +70,16 @@ def measure_masks(truth: np.ndarray, result: np.ndarray) -> Measures:
     radius = contour_radius(height, width)
     x, y, w, h = cv2.boundingRect((truth | result).view(np.uint8))
     if w == 0:
-        return Measures(1.0, 1.0, 1.0)
+        return Measures(1.0, 1.0, 1.0, 0)
     margin = 1  # the boundary reaches one pixel above and to the left of the masks, and F counts only boundary pixels
     window = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
     truth, result = truth[window], result[window]
-    j = np.count_nonzero(truth & result) / np.count_nonzero(truth | result)
+    union = int(np.count_nonzero(truth | result))
+    j = np.count_nonzero(truth & result) / union
     boundaries = boundary(truth), boundary(result)
     f = contour_accuracy(*boundaries, radius)
     adaptive = min(radius, math.ceil(ADAPTIVE_TOLERANCE * math.sqrt(np.count_nonzero(truth))))
-    return Measures(j, f, f if adaptive == radius else contour_accuracy(*boundaries, adaptive))
+    return Measures(j, f, f if adaptive == radius else contour_accuracy(*boundaries, adaptive), union)
 
 
 def contour_accuracy(truth_boundary: np.ndarray, result_boundary: np.ndarray, radius: int) -> float:

@@ -16,15 +16,15 @@ from evaluation.metrics import Statistics, statistics
 from evaluation.scores import FrameScores
 from util.files import write_json, write_text
 
-SPLITS = ("val", "testdev", "valid", "test", "train", "all")
+SPLITS = ("val", "testdev", "valid", "test", "train", "all", "favos-20", "favos-40")
 KINDS = ("global", "per-sequence", "per-object")
-ABSENCE = ("left_empty", "found", "F_adaptive", "J&F_adaptive", "J&F_gone", "J&F_back")  # the measures of `absence`
+ABSENCE = ("left_empty", "found", "J_volume", "F_adaptive", "J&F_adaptive", "J&F_gone", "J&F_back")  # of `absence`
 HOTA_THRESHOLDS = np.arange(1, 20) / 20
 SCORE_FILES = ("scores.json", *(f"{kind}_results-{split}.csv" for kind in KINDS for split in SPLITS))
 
 
 def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]], statistic: str = "") -> dict[str, Any]:
-    """The content of `scores.json`: `global`, and for each of the `sequences` its objects and their frames.
+    """The content of `scores.json`: `global`, and for each of the `sequences` its means (`all`), objects and their frames.
 
     Besides J and F, each object has the measures of `absence`, and the `statistic`, if one is named.
     """
@@ -41,8 +41,9 @@ def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]], statistic: str
             }
             for number, score in objects.items()
         }
-        j, f = ([entry[measure]["mean"] for entry in entries.values()] for measure in "JF")
-        sequences[name] = {"J&F": float(np.mean(j + f)), "J": float(np.mean(j)), "F": float(np.mean(f)), "objects": entries}
+        whole = _mean_entry(list(entries.values()))
+        j, f = (whole[measure]["mean"] for measure in "JF")
+        sequences[name] = {"J&F": (j + f) / 2, "J": j, "F": f, "all": whole, "objects": entries}
     total = _mean_entry([entry for sequence in sequences.values() for entry in sequence["objects"].values()])
     return {"global": {"J&F": (total["J"]["mean"] + total["F"]["mean"]) / 2, **total}, "sequences": sequences}
 
@@ -64,15 +65,17 @@ def absence(score: FrameScores) -> dict[str, float | None]:
     """How well an object's absence is told; `None` where there are no such frames.
 
     `left_empty` is the share of the frames without the object that were left empty, and `found` the share of the others where
-    something was found.  The others are MOSE v2's (arXiv:2508.05630, as in its tool's `score.py`), with its stricter F: over
-    all frames, over stretches in which the object has vanished, and over those that begin as it comes back.
+    something was found; `J_volume` is J of all frames as one volume, in which absence weighs nothing.  The others are MOSE
+    v2's (arXiv:2508.05630, as in its tool's `score.py`), with its stricter F: over all frames, over stretches in which the
+    object has vanished, and over those that begin as it comes back.
     """
     there = score.there
     both = (score.j + score.f_adaptive) / 2
     starts = np.flatnonzero(there[1:] != there[:-1]) + 1  # what lies before the first is neither gone nor back
     stretches = [(there[start], float(part.mean())) for start, part in zip(starts, np.split(both, starts)[1:], strict=True)]
     gone, back = ([value for seen, value in stretches if seen == wanted] for wanted in (False, True))
-    values = (~score.found[~there], score.found[there], score.f_adaptive, both, gone, back)
+    volume = [np.average(score.j, weights=score.union)] if score.union.any() else []
+    values = (~score.found[~there], score.found[there], volume, score.f_adaptive, both, gone, back)
     return {name: float(np.mean(value)) if len(value) else None for name, value in zip(ABSENCE, values, strict=True)}
 
 
@@ -134,11 +137,12 @@ def told_absence(scores: dict[str, Any]) -> str:
     if not vanishing:
         return ""
     total = _mean_entry(vanishing)
-    found, gone, back = ("none" if total[key] is None else f"{total[key]:.1%}" for key in ("found", "J&F_gone", "J&F_back"))
+    keys = ("found", "J_volume", "J&F_gone", "J&F_back")
+    found, volume, gone, back = ("none" if total[key] is None else f"{total[key]:.1%}" for key in keys)
     return (
         f"absence: {len(vanishing)} of {len(entries)} objects are absent from some frames, of which {total['left_empty']:.1%} "
         f"were left empty; something was found in {found} of their others (means over these objects)\n"
-        f"MOSE v2's J&F: {gone} where an object has vanished, {back} where it is back"
+        f"J of their frames as one volume: {volume}; MOSE v2's J&F: {gone} where one has vanished, {back} where it is back"
     )
 
 
@@ -169,9 +173,9 @@ def write_davis_scores(scores: dict[str, Any], folder: Path, split: str) -> list
 
 def object_table(scores: dict[str, Any]) -> str:
     """A CSV table with all that `davis_scores` says of each object, and then of each sequence and of the set (`all`)."""
-    objects = {name: sequence["objects"] for name, sequence in scores["sequences"].items()}
-    rows = [(name, number, entry) for name, entries in objects.items() for number, entry in entries.items()]
-    rows += [(name, "all", _mean_entry(list(entries.values()))) for name, entries in objects.items()]
+    sequences = scores["sequences"].items()
+    rows = [(name, number, entry) for name, sequence in sequences for number, entry in sequence["objects"].items()]
+    rows += [(name, "all", sequence["all"]) for name, sequence in sequences]
     rows.append(("all", "all", scores["global"]))
     extra = [key for key in (*STATISTICS, *ABSENCE) if key in scores["global"]]
     header = [f"{measure}-{key.title()}" for measure in "JF" for key in Statistics._fields]

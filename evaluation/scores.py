@@ -24,6 +24,7 @@ class FrameScores(NamedTuple):
     f_adaptive: np.ndarray  # (T,), MOSE v2's F
     there: np.ndarray  # (T,) bool, whether the truth shows the object
     found: np.ndarray  # (T,) bool, whether the result does
+    union: np.ndarray  # (T,) pixels that either shows
 
 
 class ScoringJob(NamedTuple):
@@ -41,7 +42,7 @@ class ScoringJob(NamedTuple):
 def score_video(job: ScoringJob) -> dict[int, FrameScores]:
     """J and F of each object in each frame of a video; raises `InputError` if a mask cannot be read or differs in size."""
     j = np.zeros((len(job.objects), len(job.truth)))
-    f, f_adaptive = np.zeros_like(j), np.zeros_like(j)
+    f, f_adaptive, union = np.zeros_like(j), np.zeros_like(j), np.zeros_like(j)
     there, found = np.zeros(j.shape, bool), np.zeros(j.shape, bool)
     of_truth = MaskReader(union=True) if job.union else job.reader or MaskReader()
     of_results = MaskReader(union=True) if job.union else MaskReader(colours=of_truth.known.colours)
@@ -54,13 +55,13 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
             )
         for row, number in enumerate(job.objects):
             masks = (truth != 0, result != 0) if job.union else (truth == number, result == number)
-            j[row, t], f[row, t], f_adaptive[row, t] = measure_masks(*masks)
+            j[row, t], f[row, t], f_adaptive[row, t], union[row, t] = measure_masks(*masks)
             there[row, t], found[row, t] = (mask.any() for mask in masks)
     scores = {}
     for row, number in enumerate(job.objects):
         start = int((there[row] | found[row]).argmax()) if job.when_seen else 0
         if there[row].any() or not job.when_seen:
-            scores[number] = FrameScores(*(values[row, start:] for values in (j, f, f_adaptive, there, found)))
+            scores[number] = FrameScores(*(values[row, start:] for values in (j, f, f_adaptive, there, found, union)))
     return scores
 
 

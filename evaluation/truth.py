@@ -13,6 +13,7 @@ from dataset.youtube import annotated_objects, is_own_data, read_youtube_meta, y
 from evaluation.scores import ScoringJob
 from evaluation.scoring_jobs import davis_jobs, long_enough, youtube_jobs
 from util.errors import InputError, names_some, warn
+from util.flags import positive_int
 
 
 class Truth(NamedTuple):
@@ -43,7 +44,9 @@ class Truth(NamedTuple):
         if self.meta is None:
             return davis_jobs(long_enough(self.videos) or self.videos, folder)
         if self.layout is not None:
-            return youtube_jobs(self.videos, self.meta, folder, skip_last=True, when_seen=self.layout.scored == "seen")
+            return youtube_jobs(
+                self.videos, self.meta, folder, skip_last=not self.layout.last, when_seen=self.layout.scored == "seen"
+            )
         return youtube_jobs(self.videos, self.meta, folder)
 
 
@@ -64,6 +67,10 @@ def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--truth", metavar="DIR", help="YouTube-VOS: folder with full annotations (default: <yv_path>/<split>/Annotations)"
     )
     add_videos_flags(parser)
+
+
+def add_processes_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=positive_int, help="number of scoring processes (default: one per core)")
 
 
 def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:

@@ -116,8 +116,11 @@ class ResBlock(nn.Module):
             hidden, shortcut = self.conv1(F.relu(x)), self.shortcut(x)
         else:
             hidden = conv_beside_shared(self.conv1, F.relu(x), F.relu(shared), present)
-            assert not isinstance(self.shortcut, nn.Identity)  # the result does not contain the shared channels
-            shortcut = conv_beside_shared(self.shortcut, x, shared, present)
+            if isinstance(self.shortcut, nn.Identity):  # the concatenation itself
+                before, behind = F.pad(x, (0, 0, 0, 0, 0, shared.shape[1])), F.pad(shared, (0, 0, 0, 0, x.shape[1], 0))
+                shortcut = add_to_each(before, behind, present)
+            else:
+                shortcut = conv_beside_shared(self.shortcut, x, shared, present)
         return shortcut + self.conv2(F.relu(hidden))
 
 

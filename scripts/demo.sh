@@ -45,9 +45,9 @@ train() {
         --bootstrap_start 0 --bootstrap_end 100 --num_workers 1 "$@"
 }
 train --stage 0 -i 250
-train --stage 1 -i 100 --load_network demo/saves/light_s0.pth
-train --stage 2 -i 200 --load_network demo/saves/light_s1.pth
-train --stage 3 -i 450 --load_network demo/saves/light_s2.pth
+train --stage 1 -i 100 --after 0
+train --stage 2 -i 200 --after 1
+train --stage 3 -i 450 --after 2
 
 echo "--- the network just trained, on synthetic data only"
 python eval_davis.py --model demo/saves/light_s3.pth --davis_path $davis --output demo/results --overwrite

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dataset.video import Video
 from evaluation.score_tables import davis_scores
 from evaluation.scores import ScoringJob, by_video, score_videos
-from evaluation.truth import add_truth_flags, frames_by_object, read_truth
+from evaluation.truth import add_processes_flag, add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of frames drawn per video: half the worst, half evenly spaced",
     )
+    add_processes_flag(result)
     result.add_argument("--output", default="report.html", metavar="HTML", help="file to write")
     result.add_argument("--overwrite", action="store_true", help="replace a file that is no report")
     return result
@@ -77,7 +78,7 @@ def main() -> None:
     jobs = [truth.jobs(folder) for folder in folders]  # check all folders before scoring any
     results = []
     for folder, of_folder in zip(folders, jobs, strict=True):
-        tree = davis_scores(by_video(score_videos(of_folder)))
+        tree = davis_scores(by_video(score_videos(of_folder, processes=arguments.processes)))
         results.append(Result(folder, tree["global"], tree["sequences"], of_folder))
     videos = [video for video in truth.videos if video.name in results[0].sequences]
     text = page(truth.title, videos, results, arguments.frames)

@@ -13,16 +13,16 @@ from pathlib import Path
 from dataset.youtube import read_youtube_meta
 from evaluation.score_tables import davis_scores, hota, seen_and_unseen, told_absence, write_davis_scores
 from evaluation.scores import by_video, score_videos
-from evaluation.truth import add_truth_flags, read_truth
+from evaluation.truth import add_processes_flag, add_truth_flags, read_truth
 from util.errors import InputError, WriteError, one_line_errors, warn
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import DefaultsFormatter, Parser, first_line
 
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
     result.add_argument("--results", required=True, metavar="DIR", help="folder with <video>/<frame>.png; scores go there")
     add_truth_flags(result, required=True)
-    result.add_argument("--processes", type=positive_int, help="number of scoring processes (default: one per core)")
+    add_processes_flag(result)
     return result
 
 

@@ -1,5 +1,6 @@
-"""demo.sh reads its arguments before it installs anything."""
+"""Scripts in bash, with a Python that only prints: demo.sh reads its arguments first, training checks all data first."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -75,3 +76,25 @@ def test_without_arguments_it_is_the_demo(project):
     assert "train.py" not in lines
     assert lines[-1].endswith("demo.sh --train")
     assert "train.py" in demo(project, "--train").stdout.splitlines()
+
+
+@pytest.mark.parametrize(("name", "stages"), [("s03", (0, 3)), ("s012", (0, 1, 2))])
+def test_all_stages_are_checked_before_the_first_begins_and_get_all_flags(name, stages, project):
+    shutil.copy(ROOT / f"scripts/train_{name}.sh", project / "scripts")
+    for command in ("python", "torchrun"):
+        (project / "bin" / command).write_text('#!/bin/sh\necho "$(basename "$0") $@"\n[ "$UNUSABLE" != "$*" ]\n')
+        (project / "bin" / command).chmod(0o755)
+    flags = "--id mine --save_dir out -i 7"
+    also = " ".join(map(str, stages))
+
+    def run(**variables: str) -> list[str]:
+        environment = os.environ | {"PATH": f"{project}/bin:{os.environ['PATH']}", **variables}
+        command = ["bash", str(project / f"scripts/train_{name}.sh"), *flags.split()]
+        return subprocess.run(command, env=environment, capture_output=True, text=True).stdout.splitlines()
+
+    common = f"train.py --id {name} --also_stages {also} {flags} --stage"
+    checks = [f"python {common} {stage} --check" for stage in stages]
+    begin = f"torchrun --standalone --nproc_per_node=2 {common}"
+    later = [f"{begin} {stage} --after {before}" for before, stage in itertools.pairwise(stages)]
+    assert run() == [*checks, f"{begin} {stages[0]}", *later]
+    assert run(UNUSABLE=checks[-1].removeprefix("python ")) == checks

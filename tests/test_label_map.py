@@ -175,7 +175,7 @@ FEW = ("numbers resized, one level", "dithered in two numbers")  # as few and sm
 
 @pytest.mark.parametrize(("name", "file"), MANY, ids=[case[0] for case in MANY])
 def test_values_that_only_lie_between_others_are_no_objects(name, file, read):
-    with pytest.raises(InputError, match=r"0.png: expected one plain number or colour .* only edges of others .* nearest"):
+    with pytest.raises(InputError, match=r"0.png: expected one plain number .* only edges of others .* --soft_edges"):
         read(file, careful=name in FEW)
 
 

@@ -70,7 +70,7 @@ def write_set(name: str, root: Path, split: str, masks: Iterable[int] = range(MA
             picture.save(base / layout.images / video / f"{stem(name, frame)}.jpg")
     write_masks(name, base / layout.masks, truth, masks)
     if layout.listing:
-        (base / layout.listing.format(split=split)).parent.mkdir()
+        (base / layout.listing.format(split=split)).parent.mkdir(exist_ok=True)
         (base / layout.listing.format(split=split)).write_text("\n".join(VIDEOS))
     if layout.ranges:
         ends = {1: (0, 7), 2: (0, 6), 3: (3, 7)}  # as `truth` shows them
@@ -150,6 +150,8 @@ def test_mose_gives_first_masks_and_scores_where_all_are_public(evaluate, score,
     assert "absence: 2 of 4 objects are absent from some frames, of which 25.0% were left empty" in capsys.readouterr().out
     entry = scores["sequences"]["cat"]["objects"]["2"]
     assert (entry["left_empty"], entry["found"]) == (0.5, 0.75)
+    truths, results = (np.array([draw(t) == 2 for t in range(1, 7)]) for draw in (truth, result))
+    assert entry["J_volume"] == pytest.approx((truths & results).sum() / (truths | results).sum())
     assert scores["global"]["J&F_gone"] is not None
     assert script("score", "--layout", "mose", "--path", first.parent, "--results", tmp_path, "--split", "val") == 2
     assert "--split: expected valid or train or test, found val" in capsys.readouterr().err
@@ -215,6 +217,13 @@ def test_pumavos_gives_first_masks_and_scores_every_frame_between(evaluate, scor
     assert "warning: not scored: expected masks of 3 frames or more" in capsys.readouterr().err
 
 
+def test_favos_scores_the_objects_of_the_first_mask_up_to_the_last_frame(evaluate, score, tmp_path):
+    root = tmp_path / "FaVOS"
+    write_set("favos", root, "favos-20")
+    assert len(evaluate("favos", root)) == len(VIDEOS) * MASKS
+    assert_scored(score("favos", root), {1: range(1, 8), 2: range(1, 8)})
+
+
 def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, score, script, tmp_path, capsys):
     root = tmp_path / "SA-V"
     masks = write_set("sav", root, "val")
@@ -271,6 +280,8 @@ def test_burst_is_converted_to_masks_and_results_to_its_json(evaluate, script, t
     assert script("burst", "masks", root) == 0
     names = evaluate("burst", root)
     assert names == {f"LaSOT/{video}/frame{2 * t:04d}.png" for video in VIDEOS for t in range(MASKS)}
+    (tmp_path / "list.txt").write_text("LaSOT/cat\n")
+    assert len(evaluate("burst", root, "--list", tmp_path / "list.txt")) == MASKS
     (cat, _) = layout_videos(LAYOUTS["burst"], root, split="val")
     assert [sorted(np.unique(frame.mask)) for frame in cat.frames() if frame.mask is not None] == [[0, 1, 2], [0, 3]]
     write_masks("burst", tmp_path / "results/LaSOT", result, range(MASKS))

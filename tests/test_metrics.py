@@ -1,6 +1,7 @@
 """Scores against a naive scorer, and both protocols from masks on disk to tables."""
 
 import csv
+import itertools
 import json
 import math
 import shutil
@@ -167,7 +168,7 @@ def test_vanished_and_returned_objects_are_scored_stretch_by_stretch(there):
     shown = np.array([letter == "1" for letter in there])
     rng = np.random.default_rng(0)
     j, f, adaptive = rng.random((3, len(shown)))
-    found = absence(FrameScores(j, f, adaptive, shown, rng.random(len(shown)) < 0.5))
+    found = absence(FrameScores(j, f, adaptive, shown, rng.random(len(shown)) < 0.5, shown))
     for name, value in zip(("gone", "back"), naive_gone_and_back(shown.tolist(), ((j + adaptive) / 2).tolist()), strict=True):
         assert found[f"J&F_{name}"] == (None if value is None else pytest.approx(value))
     assert found["J&F_adaptive"] == pytest.approx(np.mean([j, adaptive]))
@@ -196,9 +197,9 @@ def test_hota_counts_hits_misses_and_false_alarms():
     for length in (9, 5, 14):
         there, shown = rng.random((2, length)) < 0.7
         j = np.where(there & shown, rng.random(length), there == shown)
-        objects.append(FrameScores(j, j, j, there, shown))
+        objects.append(FrameScores(j, j, j, there, shown, shown))
     assert tuple(hota(objects).values()) == pytest.approx(naive_hota(objects))
-    perfect = FrameScores(*[np.ones(3)] * 3, *[np.full(3, True)] * 2)
+    perfect = FrameScores(*[np.ones(3)] * 3, *[np.full(3, True)] * 3)
     assert hota([perfect]) == {"HOTA": 1, "DetA": 1, "AssA": 1}
 
 
@@ -332,6 +333,10 @@ def test_tables_and_tree_hold_the_same_davis_scores(results, short_davis, script
         for number, entry in sequence["objects"].items()
     ]
     assert [row[0] for row in rows] == ["val0_1", "val1_1", "val1_2", "val2_1", "val2_2", "val2_3", "val3_1"]
+    for sequence in tree["sequences"].values():
+        for measure, key in itertools.product("JF", ("mean", "recall", "decay")):
+            of_objects = [entry[measure][key] for entry in sequence["objects"].values()]
+            assert sequence["all"][measure][key] == pytest.approx(np.mean(of_objects))
 
 
 def test_two_processes_find_the_same_scores_as_one(results, short_davis, script):
@@ -433,7 +438,7 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
 
 
 def test_a_youtube_part_that_scores_0_still_counts():
-    scores = {n: FrameScores(*[np.full(3, score)] * 3, *[np.full(3, True)] * 2) for n, score in ((2, 0.0), (7, 1.0))}
+    scores = {n: FrameScores(*[np.full(3, score)] * 3, *[np.full(3, True)] * 3) for n, score in ((2, 0.0), (7, 1.0))}
     assert seen_and_unseen(davis_scores({"a": scores}), YOUTUBE_META, {"gear"})["G"] == 0.5
 
 

@@ -131,14 +131,15 @@ def test_objects_are_independent_but_for_the_other_objects_channel(light_network
             torch.testing.assert_close(together[:, n], alone, atol=1e-5, rtol=1e-4)
 
 
-def test_a_residual_block_by_its_formula():
-    block = ResBlock(5, 4)
+@pytest.mark.parametrize("width", [4, 5])
+def test_a_residual_block_by_its_formula(width):
+    block = ResBlock(5, width)
+    assert isinstance(block.shortcut, torch.nn.Identity) == (width == 5)
     own, shared = torch.randn(6, 3, 6, 6), torch.randn(2, 2, 6, 6)  # two frames, three objects in each
     x = torch.cat([own, shared.repeat_interleave(3, dim=0)], dim=1)
     expected = block.shortcut(x) + block.conv2(F.relu(block.conv1(F.relu(x))))
     torch.testing.assert_close(block(x), expected)
     torch.testing.assert_close(block(own, shared), expected)
-    assert isinstance(ResBlock(4, 4).shortcut, torch.nn.Identity)
 
 
 def test_cbam_gates_lie_between_0_and_1():

@@ -122,7 +122,8 @@ def test_the_table_has_the_scores_of_each_object_the_worst_first(year, demo_data
 
 
 def test_plots_and_strips_show_the_frames_that_the_scores_say(copied, davis, script, tmp_path):
-    assert script("report", copied, "--davis_path", davis, "--frames", 6, "--output", tmp_path / "page.html") == 0
+    flags = ("--frames", 6, "--processes", 1, "--output", tmp_path / "page.html")
+    assert script("report", copied, "--davis_path", davis, *flags) == 0
     found = Page(tmp_path / "page.html")
     scores = scores_of(copied, davis)["sequences"]
     names = sorted(scores, key=lambda name: scores[name]["J&F"])

@@ -446,8 +446,8 @@ def test_a_later_stage_draws_the_filter_that_stage_0_had_no_use_for(run, tmp_pat
     drawn = filters[0].flatten(1)
     torch.testing.assert_close(drawn.T @ drawn, torch.eye(49), atol=1e-5, rtol=0)
     assert torch.equal(*filters)
-    assert run(tmp_path / "a", "-i", 1, "-b", 1, "--load_network", tmp_path / "x_s0.pth", "--lr", 1e-6) == 0
-    kept = load_network(tmp_path / "a/x_s3.pth")
+    assert run(tmp_path, "-i", 1, "-b", 1, "--after", 0, "--lr", 1e-6) == 0
+    kept = load_network(tmp_path / "x_s3.pth")
     before = kept.value_encoder.others_filter.detach().clone()
     torch.testing.assert_close(before, filters[0], atol=1e-5, rtol=0)
     prepare_others_filter(kept, stage=2, seed=5)
@@ -531,11 +531,13 @@ def own_data(tiny_davis, tmp_path) -> Path:
 
 
 def test_own_videos_give_scores_as_it_trains_and_choose_the_best_network(run, own_data, script, tmp_path, capsys):
-    assert run(tmp_path / "out", "-i", 2, "-b", 1, "--val_root", own_data, "--save_every", 2) == 0
+    assert run(tmp_path / "out", "-i", 2, "-b", 1, "--val_root", own_data) == 0
     ((step, score),) = scalars(tmp_path / "out")["validation/J&F"]
     assert step == 2
-    assert f"J&F after 2 iterations: {100 * score:.1f}" in capsys.readouterr().out
     best, results = tmp_path / "out/x_s3/best.pth", tmp_path / "results"
+    out = capsys.readouterr().out
+    assert f"J&F after 2 iterations: {100 * score:.1f}" in out
+    assert f"best by validation, with J&F {100 * score:.1f}: {best}" in out
     assert script("eval_youtube", "--yv_path", own_data, "--model", best, "--output", results, "--amp", "off") == 0
     assert script("score", "--yv_path", own_data, "--results", results) == 0
     assert json.loads((results / "scores.json").read_text())["global"]["J&F"] == pytest.approx(score, abs=1e-3)

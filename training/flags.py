@@ -61,7 +61,8 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         "--val_every",
         type=positive_int,
         metavar="N",
-        help="iterations between validations on DAVIS val or --val_root (default: with --val_root as --save_every, else none)",
+        help="iterations between validations on DAVIS val or --val_root; the end is one, too (default: with --val_root as "
+        "--save_every, else none)",
     )
     run.add_argument(
         "--val_root",
@@ -86,6 +87,9 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         metavar="FILE",
         help="start from this network with other defaults: "
         + ", ".join(f"--{name} {value}" for name, value in FINETUNING.items()),
+    )
+    network.add_argument(
+        "--after", type=int, choices=range(len(STAGES)), metavar="N", help="start from this run's network of stage N instead"
     )
     network.add_argument("--load_model", metavar="FILE", help="continue from this training checkpoint, ours or a released one")
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
@@ -160,6 +164,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
             raise InputError("--finetune: cannot be combined with --load_network or --load_model")
         parser.set_defaults(**FINETUNING, load_network=arguments.finetune)
         arguments = parser.parse_args()
+    if arguments.after is not None:
+        arguments.load_network = str(Path(arguments.save_dir, f"{arguments.id}_s{arguments.after}.pth"))
     if arguments.val_root is not None:
         if Path(arguments.val_root).resolve() in [Path(root).resolve() for root in arguments.own_root]:
             raise InputError(f"--val_root: {arguments.val_root} is trained on (--own_root), where scores mean little")

@@ -55,6 +55,10 @@ class Run(NamedTuple):
     def final(self) -> Path:
         return self.folder.with_name(f"{self.folder.name}.pth")
 
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.pth"
+
 
 def loop(run: Run, save: Callable[[Any, Path], None]) -> int:
     """Train to the end, or until asked to stop; returns the exit status.  `save(network, path)` writes a network."""
@@ -87,12 +91,12 @@ def loop(run: Run, save: Callable[[Any, Path], None]) -> int:
                 journal.figures(done, state.means.flush() | figures)
                 if state.means.longest_nonfinite >= NONFINITE_LIMIT:
                     return diverged(run, f"the loss was not finite in {state.means.longest_nonfinite} iterations in a row")
-            if run.validate is not None and every.validation and done % every.validation == 0:
+            if run.validate is not None and every.validation and (last or done % every.validation == 0):
                 score = processes.broadcast(run.validate())
                 if score is not None and score > state.best:
                     state.best = score
                     if processes.rank == 0:
-                        save(state.result, run.folder / "best.pth")
+                        save(state.result, run.best)
                 journal.validation(done, score)
             stopping = stop.agreed()
             if stopping or last or done % every.save == 0:
@@ -115,6 +119,8 @@ def finish(run: Run, save: Callable[[Any, Path], None]) -> int:
     if run.processes.rank == 0:
         save(run.state.result, run.final)
     print_once(run.processes, f"network: {run.final}")
+    if run.state.best >= 0:
+        print_once(run.processes, f"best by validation, with J&F {100 * run.state.best:.1f}: {run.best}")
     return 0
 
 
