@@ -1,4 +1,4 @@
-"""Turn a box or scribbles into a mask, with GrabCut or the scribble network."""
+"""Turn clicks, a box or scribbles into a mask, with GrabCut or the scribble network."""
 
 from collections.abc import Callable
 from functools import partial
