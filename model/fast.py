@@ -2,7 +2,7 @@
 
 Batch norm goes into the convolutions before it, and the network works channels last.  On the CPU the convolutions of the
 ResNets apply the ReLU behind them, the decoder takes one object at a time, and in float32 wide convolutions use Winograd's
-algorithm (`model.winograd`).  GPU libraries choose such algorithms by themselves.
+algorithm (`model.winograd`).
 """
 
 import copy

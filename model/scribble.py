@@ -1,6 +1,7 @@
-"""A small network that turns scribbles on one object into its mask; not part of the paper, and apart from STCN.
+"""A small network that turns clicks, a box or scribbles on one object into its mask.
 
-It takes the place of the scribble-to-mask network in the interactive evaluation (Table 6), which is a network of its own too.
+Not part of the paper: it takes the place of the scribble-to-mask network in the interactive evaluation (Table 6), which is a
+network of its own too.
 """
 
 from pathlib import Path

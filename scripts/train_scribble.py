@@ -1,9 +1,9 @@
-"""Train the scribble network (model/scribble.py), which turns scribbles on an object into its mask.
+"""Train the scribble network (model/scribble.py), which turns clicks, a box or scribbles into a mask.
 
 python scripts/train_scribble.py --id scribble --device cpu
 
 Not a stage of train.py, whose flags, starting points and validations are STCN's.  Samples are photographs with masks and
-frames of training videos, with scribbles by the robot.  The same command goes on from the newest checkpoint.
+frames of training videos, with marks by the robot.  The same command goes on from the newest checkpoint.
 """
 
 import argparse

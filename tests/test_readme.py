@@ -145,7 +145,6 @@ def test_the_commands_of_the_experiments_run_one_after_the_other(beside_data, mo
         "scripts.experiments.regions": [],
         "scripts.experiments.costs": [],
         "show_results": [],
-        "report": [],
     }
     ran = []
     for document, command in commands():

@@ -1,3 +1,3 @@
-"""Measurements of what the project does; they report and judge nothing."""
+"""Speed and memory of videos, frames and training steps: `python -m scripts.benchmark`."""
 
 import util  # noqa: F401 (before PyTorch is loaded)
