@@ -1,6 +1,7 @@
 """Image files as arrays: opened upright, with clear errors.  As tensors: `util.tensors`."""
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -13,6 +14,7 @@ from util.files import open_file
 from util.orientation import is_turned, upright, upright_size
 from util.sixteen_bit import NARROW, WHOLE_RANGE, Levels, as_8_bits, deep_as_8_bits, deep_colours, is_deep_grey, range_of
 
+warnings.filterwarnings("ignore", module=r"PIL\b")  # about pictures that it then reads, or that are refused
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names of all that is opened: EPS would start a program
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
