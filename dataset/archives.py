@@ -143,7 +143,12 @@ class Archive:
 
     @cached_property
     def _listing(self) -> dict[str, tuple[int, str]]:
-        return {member.name: (member.size, member.real or member.name) for member in self.members()}
+        found: dict[str, tuple[int, str]] = {}
+        for member in self.members():
+            if member.name in found:
+                raise InputError(f"{self.path}: holds two files called {shorten(repr(member.name))}; which counts?")
+            found[member.name] = (member.size, member.real or member.name)
+        return found
 
     def read_text(self, name: str) -> str:
         """The text of a file; raises `InputError` if it cannot be read."""

@@ -3,8 +3,11 @@
 import io
 import multiprocessing
 import os
+import signal
 import tarfile
+import warnings
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -534,6 +537,35 @@ def test_two_files_that_would_become_one_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["x/a.jpg", "x/a.JPG", "x/a.jpeg", "./x//a.jpg", "x\\a.jpg"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_an_archive_in_which_two_files_have_one_name_is_refused(suffix, name, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    with zipfile.ZipFile(path, "w") if suffix == ".zip" else tarfile.open(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for each, data in (("x/a.jpg", b"one"), (name, b"two")):
+            if isinstance(archive, zipfile.ZipFile):
+                archive.writestr(each, data)
+            else:
+                info = tarfile.TarInfo(each)
+                info.size = 3
+                archive.addfile(info, io.BytesIO(data))
+    with pytest.raises(InputError, match=r"two files called 'x/a.jpg'; which counts\?$"):
+        place_all(Archive(path), tmp_path / "out")
+
+
+def test_a_tar_that_is_too_large_to_list_may_hold_a_file_twice_but_not_two_of_one_name(script, tmp_path, capsys):
+    files = video("BL30K/{}", "a")
+    name, data = next((name, data) for name, data in files.items() if name.endswith(".jpg"))
+    for again, status in ((data, 0), (data[:-3] + b"\0" + data[-2:], 2)):
+        with tarfile.open(tarred(tmp_path / "a", files), "a") as archive:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(again))
+        assert script("prepare_bl30k", tmp_path / "a", "--output", tmp_path / str(status)) == status
+    assert "which is another file of this name" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("pack", [zipped, tarred, unpacked])
 def test_zip_tar_and_folder_hold_the_same_files(pack, tmp_path):
     files = {"top/b/1": b"one", "top/a": b"two", "top/.hidden": b"", "top/b/._1": b""}
@@ -594,6 +626,20 @@ def test_parallel_results_come_in_order_until_an_error_gets_through(workers):
 def test_a_dead_worker_is_told_in_one_line():
     with pytest.raises(InputError, match="a worker process died"):
         list(map_parallel(preparation.os._exit, [1], workers=1))
+
+
+def test_a_second_ctrl_c_ends_workers_that_still_begin(monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    lengths = map_parallel(len, ["a", "bb", "ccc"], workers=1)
+    assert next(lengths) == 1
+    monkeypatch.setattr(ProcessPoolExecutor, "shutdown", interrupted)
+    (worker,) = multiprocessing.active_children()
+    with pytest.raises(KeyboardInterrupt):
+        lengths.throw(KeyboardInterrupt)
+    worker.join(10)
+    assert worker.exitcode == -signal.SIGKILL
 
 
 def test_16_bits_become_8_in_photographs_and_in_masks():
