@@ -180,7 +180,7 @@ def place_stream(
             account(problem)
     print(f"{written} files written, {kept} already there")
     if problems:
-        raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:5])}")
+        raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:3])}")
     if little:
         raise UnusedError(f"{little[0]}; is it another archive, or are its folders called otherwise?")
 

@@ -102,7 +102,8 @@ def test_streams_that_the_caller_has_closed_lead_nowhere(monkeypatch):
         assert (sys.stdin.read(), sys.stdout.write("x"), sys.stderr.fileno() > 0) == ("", 1, True)
 
 
-def test_libraries_that_find_no_memory_when_they_are_imported_are_one_line(capsys):
+def test_what_ends_imports_is_one_line(capsys):
     error = ImportError("libtorch.so: failed to map segment from shared object")
     util._told(ImportError, error, None)
-    assert capsys.readouterr().err == f"error: not enough memory ({error})\n"
+    util._told(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == f"error: not enough memory ({error})\n\ninterrupted\n"

@@ -530,6 +530,21 @@ def test_names_in_archives_are_quoted_in_short(tmp_path):
     assert len(str(caught.value)) < 700
 
 
+def test_a_thousand_links_are_followed_in_a_moment(tmp_path):
+    links = {f"x/{i:03}": "../y/a" if i % 20 else f"{i + 1:03}" for i in range(1000)}
+    archive = Archive(with_links(tmp_path / "a", {"y/a": b"1"}, links, "tar"))
+    assert archive.sizes == {"y/a": 1, **dict.fromkeys(links, 1)}
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_nothing_is_written_through_a_link_called_like_a_temporary_file(link, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    getattr(tmp_path / ".a.jpg.partial", link)(tmp_path / "mine")
+    place_all(Archive(zipped(tmp_path / "a.zip", {"a.jpg": jpg()})), tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "a.jpg").read_bytes() == jpg()
+
+
 def test_two_files_that_would_become_one_are_refused(tmp_path):
     archive = Archive(zipped(tmp_path / "a", {"x": b"1", "y": b"2"}))
     with pytest.raises(InputError, match=r"y: would become .*, and so would .*: x"):
@@ -626,6 +641,15 @@ def test_parallel_results_come_in_order_until_an_error_gets_through(workers):
 def test_a_dead_worker_is_told_in_one_line():
     with pytest.raises(InputError, match="a worker process died"):
         list(map_parallel(preparation.os._exit, [1], workers=1))
+
+
+def test_workers_that_cannot_be_started_are_one_line(monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/dev/shm")
+
+    monkeypatch.setattr("util.ahead.ProcessPoolExecutor", refused)
+    with pytest.raises(InputError, match=r"^cannot start worker processes \(.*/dev/shm.*\); run without them$"):
+        next(map_parallel(len, ["a"], workers=1))
 
 
 def test_a_second_ctrl_c_ends_workers_that_still_begin(monkeypatch):

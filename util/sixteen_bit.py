@@ -1,6 +1,5 @@
 """Pictures with 16 bits per channel, or other depths above 8, as 8 bits."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +20,6 @@ class Levels(NamedTuple):
 
 
 WHOLE_RANGE = Levels(0, 65535)
-MUCH = 64 << 20  # bytes that a file may hold besides its pixels
 NARROW = 1 << 14  # 16-bit pictures whose values span less would be nearly black or grey in 8 bits
 
 
@@ -43,10 +41,7 @@ def is_deep_grey(image: Image.Image) -> bool:
 
 
 def deep_colours(path: str | Path, image: Image.Image) -> np.ndarray | None:
-    """The values (H, W, 3) uint16 of a colour picture with 16 bits per channel, of which Pillow keeps 8; else `None`.
-
-    Raises `InputError`, without the file's name, if the file is far larger than such a picture.
-    """
+    """The values (H, W, 3) uint16 of a colour picture with 16 bits per channel, of which Pillow keeps 8; else `None`."""
     if image.format not in ("PNG", "TIFF"):
         return None
     with open_file(path) as file:
@@ -56,9 +51,6 @@ def deep_colours(path: str | Path, image: Image.Image) -> np.ndarray | None:
             deep = getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0] == 16
         if not deep:
             return None
-        most = 16 * image.width * image.height + MUCH  # bytes, twice those of four channels
-        if (size := os.fstat(file.fileno()).st_size) > most:
-            raise InputError(f"expected a picture of at most {most >> 20} MiB, found {size >> 20} MiB")
         file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
