@@ -68,6 +68,7 @@ def main() -> int:
     path_in(arguments.save_dir, arguments.id, source="--id")
     folder = path_in(arguments.save_dir, f"{arguments.id}_s{arguments.stage}", source="--id")
     path_in(arguments.save_dir, f".{folder.name}.pth.01234567", source="--id")  # the temporary name in `write_atomically`
+    path_in(folder, "log", source="--id")
     refuse_file_above(folder)
     if arguments.check:
         sources, _ = read_data(arguments, complete(arguments, world=1))

@@ -101,6 +101,7 @@ def zipped(folder: Path) -> Path:
 def _unfinished(path: Path) -> Iterator[Path]:
     """A file that takes the place of `path` when the context ends well."""
     unfinished = path.with_name(f"unfinished{path.suffix}")
+    unfinished.unlink(missing_ok=True)  # else what it is another name of would be written
     try:
         yield unfinished
         unfinished.replace(path)

@@ -37,7 +37,7 @@ UNPACKERS: dict[bytes, Callable[..., Any]] = {
     b"\xfd7zXZ": lzma.open,
     b"\x5d\x00\x00": lzma.open,
 }  # by the first bytes of a file
-MOST_LINKS, LONGEST_TARGET = 1000, 4096  # in an archive; bytes
+MOST_LINKS, LONGEST_TARGET, LONGEST_CHAIN = 1000, 4096, 40  # in an archive; bytes; links one behind another, as in Linux
 DOCUMENT = re.compile(r"(readme|licen[cs]e|copying)\b.*", re.IGNORECASE)  # nobody needs it as data, so it may lead anywhere
 
 
@@ -118,17 +118,19 @@ class Archive:
         """The files that links lead to, in a second pass; each link by itself, or through one chain of others."""
         if len(links) > MOST_LINKS:
             raise InputError(f"{self.path}: expected at most {MOST_LINKS} links, found {len(links)}; unpack it first")
+        leading: dict[str, list[str]] = {}  # links by where they lead in the end
         for name, target in links.items():
-            for _ in range(len(links)):
-                at = next((link for link in links if f"{target}/".startswith(f"{link}/")), None)
-                target = target if at is None else links[at] + target[len(at) :]
-            links[name] = target
+            for _ in range(LONGEST_CHAIN):
+                if (at := next((place for place in _places(target) if place in links), None)) is None:
+                    break
+                target = links[at] + target[len(at) :]
+            leading.setdefault(target, []).append(name)
         empty = set(links)
         for member in self._plain_members(hidden=True):  # git-annex keeps files where links lead
-            for name, target in links.items():
-                if member.link is None and f"{member.name}/".startswith(f"{target}/"):
+            for place in _places(member.name) if member.link is None else ():
+                for name in leading.get(place, ()):
                     empty.discard(name)
-                    yield member._replace(name=name + member.name[len(target) :], real=member.real)
+                    yield member._replace(name=name + member.name[len(place) :], real=member.real)
         if empty:
             raise InputError(f"{self.path}: refused, its member {shorten(repr(min(empty)))} is a link to nothing in it")
 
@@ -143,7 +145,12 @@ class Archive:
 
     @cached_property
     def _listing(self) -> dict[str, tuple[int, str]]:
-        return {member.name: (member.size, member.real or member.name) for member in self.members()}
+        found: dict[str, tuple[int, str]] = {}
+        for member in self.members():
+            if member.name in found:
+                raise InputError(f"{self.path}: holds two files called {shorten(repr(member.name))}; which counts?")
+            found[member.name] = (member.size, member.real or member.name)
+        return found
 
     def read_text(self, name: str) -> str:
         """The text of a file; raises `InputError` if it cannot be read."""
@@ -153,6 +160,12 @@ class Archive:
     def content(self) -> str:
         """Some of the names in the top two levels, for messages."""
         return names_some({"/".join(name.split("/")[:2]) for name in self.sizes}) or "no file"
+
+
+def _places(name: str) -> list[str]:
+    """A name, and the folders that it is in."""
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def _usual(name: str) -> str:
@@ -168,7 +181,8 @@ def read_member(archive: Archive, member: Member) -> bytes:
     try:
         return member.read()
     except BROKEN_ARCHIVE as error:
-        raise InputError(f"{archive.path}: {shorten(member.name)}: cannot read ({shorten(str(error))})") from error
+        why = shorten(str(error)) or "it is cut off"
+        raise InputError(f"{archive.path}: {shorten(member.name)}: cannot read ({why})") from error
 
 
 def _kind_of(path: Path) -> Callable[[Path], Iterator[Member]] | None:

@@ -137,16 +137,19 @@ def _read_array(path: Path) -> np.ndarray:
         return values.astype(np.uint8) * 255 if values.dtype == bool else _as_bytes(values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # on damaged files NumPy raises almost any kind
         what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read this array ({error})"
         raise InputError(f"{path}: {what}") from error
 
 
 def layers_in_array(path: Path) -> int:
     """The number of masks in a NumPy file (N, H, W), 1 for any other file."""
+    if not path.is_file():  # a pipe would never end
+        return 1
     try:
-        shape = [side for side in np.lib.format.open_memmap(path, mode="r").shape if side > 1]
-    except (OSError, ValueError, EOFError):
+        with np.errstate(over="ignore"):
+            shape = [side for side in np.lib.format.open_memmap(path, mode="r").shape if side > 1]
+    except Exception:
         return 1  # it is told when it is read
     return shape[0] if len(shape) == 3 else 1
 

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import stat
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -127,6 +128,7 @@ def place_stream(
     problems: list[str] = []
     little: list[str] = []
     kept = written = done = 0
+    begun = time.time() - 1  # a second for file systems with coarse times
 
     def account(problem: str | None) -> None:
         nonlocal written
@@ -153,6 +155,10 @@ def place_stream(
                     if placement is None:
                         continue
                     if _is_placed(placement, member.size, source):
+                        there = placement.target(source)
+                        is_new = there.stat().st_mtime >= begun and placement.convert is None  # by an earlier member, perhaps
+                        if is_new and there.read_bytes() != read_member(archive, member):
+                            raise InputError(f"{there}: differs from {_told(source)}, which is another file of this name")
                         kept += 1
                         continue
                     try:
@@ -174,7 +180,7 @@ def place_stream(
             account(problem)
     print(f"{written} files written, {kept} already there")
     if problems:
-        raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:5])}")
+        raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:3])}")
     if little:
         raise UnusedError(f"{little[0]}; is it another archive, or are its folders called otherwise?")
 

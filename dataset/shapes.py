@@ -17,7 +17,7 @@ from util.files import read_json
 from util.image import open_picture, size_text
 
 Masks = dict[str, np.ndarray]  # (H, W) bool by the object's name
-LARGEST = 2**28  # pixels
+LARGEST, LONGEST = 2**28, 2**16  # pixels; of a side
 JAGGED = 16  # steps of an outline that may be by chance: 8 at most, in objects of 3 to 40 pixels
 LAYOUT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, Image.DecompressionBombError)
 NO_OBJECT = ("__ignore__", "_background_")  # labelme's names
@@ -47,6 +47,8 @@ def read_shapes(path: Path) -> dict[str, Masks]:
             return {"": {str(i): mask for i, mask in enumerate(agreeing, start=1)}}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: expected masks that fit into memory, found more ({error})") from error
     except LAYOUT_ERRORS as error:
         raise InputError(f"{path}: expected COCO or labelme JSON, found another layout ({shorten(error)})") from error
     raise InputError(f"{path}: expected COCO or labelme JSON, found another layout; export PNG masks or COCO JSON")
@@ -128,7 +130,7 @@ def _labelme(content: dict[str, Any]) -> Masks:
 
 def _labelme_shape(shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     points, kind = np.array(shape["points"], float), shape.get("shape_type") or "polygon"
-    _refuse_shares(points)
+    _refuse_no_pixels(points)
     if kind == "polygon":
         return fill_polygon(points, size)
     if kind == "rectangle":
@@ -162,11 +164,13 @@ def _segmentation(found: Any, size: tuple[int, int]) -> np.ndarray:
         raise InputError("expected a segmentation of each object, found none; boxes are not enough")
     found = [found] if isinstance(found[0], int | float) else found
     polygons = [np.array(polygon, float).reshape(-1, 2) for polygon in found]
-    _refuse_shares(np.concatenate(polygons))
+    _refuse_no_pixels(np.concatenate(polygons))
     return _not_empty(np.logical_or.reduce([fill_polygon(points, size) for points in polygons]))
 
 
-def _refuse_shares(points: np.ndarray) -> None:
+def _refuse_no_pixels(points: np.ndarray) -> None:
+    if not (abs(points) <= LARGEST).all():
+        raise InputError("expected coordinates in pixels, found others")
     if points.max() <= 1:
         raise InputError("expected coordinates in pixels, found numbers from 0 to 1")
 
@@ -205,8 +209,6 @@ def _not_empty(mask: np.ndarray) -> np.ndarray:
 
 def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The pixels (H, W) bool whose centres lie in a polygon of (x, y), (N, 2); where it crosses itself, the even-odd rule."""
-    if not np.isfinite(points).all():
-        raise InputError("expected finite coordinates")
     result = np.zeros(size, bool)
     x, y = points.T
     next_x, next_y = np.roll(x, -1), np.roll(y, -1)
@@ -229,8 +231,9 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     height, width = _size(*rle["size"])
     counts = rle["counts"]
     counts = np.array(_uncompressed(counts) if isinstance(counts, str) else counts, np.int64)
-    if (counts < 0).any() or counts.sum() != height * width:
-        raise InputError(f"expected run lengths of {height}x{width} pixels, found {counts.sum()}")
+    total = counts.sum(dtype=float)  # of integers, it would begin anew beyond the largest
+    if (counts < 0).any() or total != height * width:
+        raise InputError(f"expected run lengths of {height}x{width} pixels, found {total:.0f}")
     flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     mask, by_rows = flat.reshape(width, height).T, flat.reshape(height, width)
     jags, jags_by_rows = np.count_nonzero(mask[:, 1:] != mask[:, :-1]), np.count_nonzero(by_rows[1:] != by_rows[:-1])
@@ -266,7 +269,7 @@ def _uncompressed(text: str) -> list[int]:
     value = shift = 0
     for character in text:
         bits = ord(character) - 48
-        if not 0 <= bits < 64:
+        if not 0 <= bits < 64 or shift > 60:
             raise InputError(f"expected compressed run lengths, found {shorten(text)}")
         value |= (bits & 31) << shift
         shift += 5
@@ -279,7 +282,7 @@ def _uncompressed(text: str) -> list[int]:
 
 def _size(height: Any, width: Any) -> tuple[int, int]:
     height, width = int(height), int(width)
-    if height < 1 or width < 1 or height * width > LARGEST:
+    if height < 1 or width < 1 or max(height, width) > LONGEST or height * width > LARGEST:
         raise InputError(f"expected the size of a picture, found {height}x{width}")
     return height, width
 

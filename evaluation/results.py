@@ -181,9 +181,11 @@ class ResultFolder:
 def refuse_damaged(mask: Path) -> None:
     """Raise `InputError` if a PNG that this project wrote is missing, emptied or cut."""
     with one_line_for(mask), open_file(mask) as file:
-        data = file.read()
-    if not (data.startswith(PNG_START) and data.endswith(PNG_END)):
-        raise InputError(f"{mask}: expected a whole PNG, found {len(data)} bytes that are none; remove it to make it again")
+        head, size = file.read(len(PNG_START)), os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - len(PNG_END)))
+        tail = file.read()
+    if (head, tail) != (PNG_START, PNG_END):
+        raise InputError(f"{mask}: expected a whole PNG, found {size} bytes that are none; remove it to make it again")
 
 
 def read_record(path: Path) -> Record:

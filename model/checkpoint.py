@@ -7,7 +7,8 @@ names); training adds its state (`training.state`).  Those of the paper's releas
 import dataclasses
 import json
 import pickle
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
@@ -25,6 +26,8 @@ from util.files import write_atomically
 FORMAT = "stcn"
 VERSION = 1
 PLACES = ("network", "state_dict", "model_state_dict", "model")  # of a network in a checkpoint
+LARGEST = 2**34  # bytes of a file
+MOST_SHARED = 16  # times the file's size that its tensors may take, which share memory there
 WRAPPERS = ("module.", "_orig_mod.")
 KINDS: dict[str, type | tuple[type, ...]] = {
     "format": str,
@@ -56,15 +59,18 @@ def read(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise _missing(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about kinds of tensors that are refused
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damage happens to trip over
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        why = shorten((str(error).splitlines() or [type(error).__name__])[0], 160)
         if isinstance(error, pickle.UnpicklingError):  # of which PyTorch's explanation is a page long
             why = "it is something else, or holds code, which is never run"
         raise InputError(f"{path}: expected a checkpoint written by torch.save, cannot read it ({why})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
     try:
+        _refuse_odd_tensors(path, content)
         content = _without_sharing({str(key): value for key, value in content.items()}, set())
     except RecursionError as error:
         raise InputError(f"{path}: expected a dictionary of tensors, found one that is nested too deeply") from error
@@ -90,6 +96,25 @@ def _check_kinds(path: Path, content: dict[str, Any]) -> None:
         json.dumps(content.get("arguments"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected arguments as numbers and texts, found others ({shorten(str(error))})") from error
+
+
+def _refuse_odd_tensors(path: Path, content: dict[Any, Any]) -> None:
+    """Raise `InputError` for nested tensors, and for tensors that take far more memory than the file has."""
+    size = 0
+    for tensor in _tensors(content):
+        if tensor.is_nested:
+            raise InputError(f"{path}: expected plain tensors, found a nested one")
+        size += 0 if tensor.is_meta or tensor.layout is not torch.strided else tensor.numel() * tensor.element_size()
+    if size > MOST_SHARED * max(path.stat().st_size, 1 << 20):
+        raise InputError(f"{path}: expected tensors of about the file's size, found {size / 2**30:.1f} GiB that repeat")
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(entry)
 
 
 def _without_sharing(value: Any, seen: set[int]) -> Any:
@@ -120,9 +145,11 @@ def _without_wrappers(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def digest(path: str | Path) -> str:
-    """The SHA-256 of a checkpoint file, in hexadecimal; raises `InputError` when there is no such file."""
+    """The SHA-256 of a checkpoint file, in hexadecimal; raises `InputError` when there is none, or one of absurd size."""
     if not Path(path).is_file():
         raise _missing(Path(path))
+    if (size := Path(path).stat().st_size) > LARGEST:  # which would take minutes to read, or days
+        raise InputError(f"{path}: expected a checkpoint of at most {LARGEST >> 30} GiB, found {size >> 30} GiB")
     return files.digest([path])
 
 
@@ -243,4 +270,4 @@ def _check_tensors(path: str | Path, *, expected: dict[str, Tensor], found: dict
 def _is_plain(tensor: Tensor, *, like: Tensor) -> bool:
     """Whether it holds numbers one by one, real ones where the network computes with them."""
     kind = (tensor.is_floating_point(), tensor.is_complex(), tensor.layout)
-    return kind == (like.is_floating_point(), False, torch.strided) and not tensor.is_meta
+    return kind == (like.is_floating_point(), False, torch.strided) and not tensor.is_meta and not tensor.is_quantized

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -270,6 +271,31 @@ def test_entries_of_another_kind_are_one_short_line(where, name, value, light_fi
     with pytest.raises(InputError, match=r"a.pth: (expected|not)") as told:
         load_network(tmp_path / "a.pth")
     assert len(str(told.value)) < 500
+
+
+def test_a_file_of_absurd_size_is_no_checkpoint(tmp_path):
+    with open(tmp_path / "a.pth", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match=r"a.pth: expected a checkpoint of at most 16 GiB, found 1024 GiB$"):
+        checkpoint.digest(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("conv1.weight", lambda: torch.zeros(1).expand(10**12), "of about the file's size, found 3725.3 GiB that repeat"),
+        ("conv1.weight", lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "found a nested one"),
+        ("num_batches_tracked", lambda: torch.quantize_per_tensor(torch.tensor(1.0), 0.1, 0, torch.qint8), "torch.qint8"),
+    ],
+)
+def test_tensors_that_cannot_be_used_are_one_line(name, tensor, message, light_file, tmp_path):
+    content = torch.load(light_file, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such tensors are new or old to PyTorch
+        content["network"][next(each for each in content["network"] if each.endswith(name))] = tensor()
+        torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=rf"a.pth: (expected|not) .*{message}"):
+        load_network(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(

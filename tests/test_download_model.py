@@ -104,7 +104,7 @@ def test_without_a_network_the_message_says_what_to_do_and_a_file_is_taken(
 ):
     monkeypatch.setitem(RELEASED, "stcn", Released("http://127.0.0.1:9/stcn", "nothing"))
     assert run_script("download_model", "stcn", "--output", tmp_path) == 2
-    assert "fetch http://127.0.0.1:9/stcn with a browser, then pass --from FILE" in capsys.readouterr().err
+    assert "or fetch it with a browser, then pass --from FILE" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
     assert run_script("download_model") == 0
     assert "stcn      trained on nothing\n  http://127.0.0.1:9/stcn\n" in capsys.readouterr().out
@@ -119,3 +119,12 @@ def test_the_message_of_a_missing_checkpoint_names_the_command(tmp_path):
         load_network(tmp_path / "stcn.pth")
     with pytest.raises(InputError, match=r"mine.pth: no such checkpoint$"):
         load_network(tmp_path / "mine.pth")
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_nothing_is_written_through_a_link_in_the_place_of_the_part(link, server, light_network, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    getattr(tmp_path / "stcn.pth.part", link)(tmp_path / "mine")
+    assert run_script("download_model", "stcn", "--output", tmp_path) == 0
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert is_like(tmp_path / "stcn.pth", light_network)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import util
 from util.errors import InputError, names_some, one_line_errors
 
 PRINTS_FOR_EVER = """
@@ -29,13 +30,17 @@ def test_many_names_are_cut_short():
     ("error", "status", "line"),
     [(InputError("a.png: no such file"), 2, "error: a.png: no such file"), (KeyboardInterrupt(), 130, "interrupted")],
 )
-def test_an_error_of_the_user_is_one_line_and_a_status(error, status, line, capsys):
+def test_an_error_of_the_user_is_one_line_and_a_status(error, status, line, capsys, monkeypatch):
+    handled: list[tuple] = []
+    monkeypatch.setattr(signal, "signal", lambda *given: handled.append(given))
+
     @one_line_errors
     def main():
         raise error
 
     assert main() == status
     assert capsys.readouterr().err.strip() == line
+    assert handled == [(signal.SIGINT, signal.SIG_DFL)] * (status == 130)  # a second Ctrl-C ends it at once
 
 
 def test_a_reader_that_goes_away_ends_a_script_quietly():
@@ -75,3 +80,30 @@ def test_output_that_cannot_be_written_is_an_error_not_a_success(capfd):
     with open("/dev/full", "w") as full:
         assert subprocess.run([sys.executable, "-c", script], stdout=full).returncode == 2
     assert capfd.readouterr().err == "error: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"), [(MemoryError("Unable to allocate 4 TiB"), "Unable to allocate 4 TiB"), (MemoryError(), "")]
+)
+def test_too_little_memory_is_one_line(error, why, capsys):
+    @one_line_errors
+    def main():
+        raise error
+
+    assert main() == 2
+    assert capsys.readouterr().err.startswith(f"error: not enough memory ({why}")
+
+
+def test_streams_that_the_caller_has_closed_lead_nowhere(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    util.open_closed_streams()
+    with sys.stdin, sys.stdout, sys.stderr:
+        assert (sys.stdin.read(), sys.stdout.write("x"), sys.stderr.fileno() > 0) == ("", 1, True)
+
+
+def test_what_ends_imports_is_one_line(capsys):
+    error = ImportError("libtorch.so: failed to map segment from shared object")
+    util._told(ImportError, error, None)
+    util._told(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == f"error: not enough memory ({error})\n\ninterrupted\n"

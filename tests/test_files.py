@@ -201,3 +201,10 @@ def test_temporary_files_of_killed_runs_go_with_the_next_write_of_the_same_file(
         assert files._lock(held)
         write_atomically(tmp_path / "a.json", lambda file: file.write(b"again"))
     assert left.exists()
+
+
+def test_a_text_replaces_a_file_of_any_size(tmp_path):
+    with open(tmp_path / "a.txt", "wb") as file:
+        file.truncate(1 << 40)
+    files.write_text(tmp_path / "a.txt", "hello")
+    assert (tmp_path / "a.txt").read_text() == "hello"

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -409,6 +410,43 @@ def test_run_lengths_come_back_whatever_their_text():
         mask = rng.random((37, 41)) < density
         for counts in (runs(mask), compressed(runs(mask))):
             assert np.array_equal(decode_rle({"size": [37, 41], "counts": counts}), mask)
+
+
+HUGE = {"shapes": [{"label": "a", "points": [[0, 0], [1, 0], [1, 9]]}], "imageHeight": 1 << 28, "imageWidth": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"size": [37, 41], "counts": [1 << 62, 1 << 62, 1 << 62, (1 << 62) + 37 * 41]}, "expected run lengths of 37x41"),
+        ({"size": [37, 41], "counts": "o" * 100_000}, "expected compressed run lengths, found ooo"),
+        (HUGE, "expected the size of a picture, found 268435456x1"),
+        (HUGE | {"imageHeight": 9, "shapes": [{"label": "a", "points": [[-1e308, 0], [1e308, 0], [1, 9]]}]}, "in pixels"),
+        (HUGE | {"imageHeight": 9, "shapes": [{"label": "a", "points": [[float("nan"), 0], [1, 9]]}]}, "in pixels"),
+    ],
+)
+def test_numbers_that_no_picture_has_are_told_before_they_are_used(content, message, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message) as told:
+        found_in(tmp_path / "a.json")
+    assert len(str(told.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "shape", ["(48, 64", "((((", "(1 << 40, 1)", "(9223372036854775807, 9223372036854775807)", "(3.5, 4)"]
+)
+def test_an_array_with_an_odd_header_is_one_line(shape, tmp_path):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}".encode()
+    header += b"" if shape.count("(") > shape.count(")") else b"}"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(InputError, match=r"a.npy: cannot read this array \(.+\)$"):
+        found_in(tmp_path / "a.npy")
+
+
+def test_a_pipe_is_no_array(tmp_path):
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(InputError, match=r"a.npy: .*it is a pipe or a device"):
+        found_in(tmp_path / "a.npy")
 
 
 def test_a_mask_among_the_frames_is_no_frame(light_file, script, tmp_path, capsys):

@@ -240,6 +240,14 @@ def test_16_bits_are_scaled_to_8(channels, name, tmp_path):
     assert not written(tmp_path / name, 0 * values).any()
 
 
+def test_a_file_of_absurd_size_is_no_picture(tmp_path):
+    written(tmp_path / "a.png", np.stack([RAMP] * 3, axis=-1).astype(np.uint16) * 257)
+    with open(tmp_path / "a.png", "r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match=r"a.png: .*\(it has 1024 GiB, more than 2\)$"):
+        image.read_image(tmp_path / "a.png")
+
+
 def test_a_16_bit_tiff_in_which_white_is_0_is_turned_over(tmp_path):
     Image.fromarray(RAMP.astype(np.uint16) * 257).save(tmp_path / "frame.tif", tiffinfo={262: 0})
     assert np.array_equal(image.read_image(tmp_path / "frame.tif")[..., 0], 255 - RAMP)

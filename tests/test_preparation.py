@@ -3,8 +3,11 @@
 import io
 import multiprocessing
 import os
+import signal
 import tarfile
+import warnings
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -527,11 +530,55 @@ def test_names_in_archives_are_quoted_in_short(tmp_path):
     assert len(str(caught.value)) < 700
 
 
+def test_a_thousand_links_are_followed_in_a_moment(tmp_path):
+    links = {f"x/{i:03}": "../y/a" if i % 20 else f"{i + 1:03}" for i in range(1000)}
+    archive = Archive(with_links(tmp_path / "a", {"y/a": b"1"}, links, "tar"))
+    assert archive.sizes == {"y/a": 1, **dict.fromkeys(links, 1)}
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_nothing_is_written_through_a_link_called_like_a_temporary_file(link, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    getattr(tmp_path / ".a.jpg.partial", link)(tmp_path / "mine")
+    place_all(Archive(zipped(tmp_path / "a.zip", {"a.jpg": jpg()})), tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "a.jpg").read_bytes() == jpg()
+
+
 def test_two_files_that_would_become_one_are_refused(tmp_path):
     archive = Archive(zipped(tmp_path / "a", {"x": b"1", "y": b"2"}))
     with pytest.raises(InputError, match=r"y: would become .*, and so would .*: x"):
         place([(archive, {name: Placement(tmp_path, "out") for name in "xy"})])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["x/a.jpg", "x/a.JPG", "x/a.jpeg", "./x//a.jpg", "x\\a.jpg"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_an_archive_in_which_two_files_have_one_name_is_refused(suffix, name, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    with zipfile.ZipFile(path, "w") if suffix == ".zip" else tarfile.open(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for each, data in (("x/a.jpg", b"one"), (name, b"two")):
+            if isinstance(archive, zipfile.ZipFile):
+                archive.writestr(each, data)
+            else:
+                info = tarfile.TarInfo(each)
+                info.size = 3
+                archive.addfile(info, io.BytesIO(data))
+    with pytest.raises(InputError, match=r"two files called 'x/a.jpg'; which counts\?$"):
+        place_all(Archive(path), tmp_path / "out")
+
+
+def test_a_tar_that_is_too_large_to_list_may_hold_a_file_twice_but_not_two_of_one_name(script, tmp_path, capsys):
+    files = video("BL30K/{}", "a")
+    name, data = next((name, data) for name, data in files.items() if name.endswith(".jpg"))
+    for again, status in ((data, 0), (data[:-3] + b"\0" + data[-2:], 2)):
+        with tarfile.open(tarred(tmp_path / "a", files), "a") as archive:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(again))
+        assert script("prepare_bl30k", tmp_path / "a", "--output", tmp_path / str(status)) == status
+    assert "which is another file of this name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred, unpacked])
@@ -594,6 +641,29 @@ def test_parallel_results_come_in_order_until_an_error_gets_through(workers):
 def test_a_dead_worker_is_told_in_one_line():
     with pytest.raises(InputError, match="a worker process died"):
         list(map_parallel(preparation.os._exit, [1], workers=1))
+
+
+def test_workers_that_cannot_be_started_are_one_line(monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/dev/shm")
+
+    monkeypatch.setattr("util.ahead.ProcessPoolExecutor", refused)
+    with pytest.raises(InputError, match=r"^cannot start worker processes \(.*/dev/shm.*\); run without them$"):
+        next(map_parallel(len, ["a"], workers=1))
+
+
+def test_a_second_ctrl_c_ends_workers_that_still_begin(monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    lengths = map_parallel(len, ["a", "bb", "ccc"], workers=1)
+    assert next(lengths) == 1
+    monkeypatch.setattr(ProcessPoolExecutor, "shutdown", interrupted)
+    (worker,) = multiprocessing.active_children()
+    with pytest.raises(KeyboardInterrupt):
+        lengths.throw(KeyboardInterrupt)
+    worker.join(10)
+    assert worker.exitcode == -signal.SIGKILL
 
 
 def test_16_bits_become_8_in_photographs_and_in_masks():

@@ -19,7 +19,9 @@ from conftest import PALETTE, content
 from films import SIZE, noise, picture, square, write_film, write_folder
 from PIL import Image
 
+from dataset.own_video import open_video
 from evaluation.propagate import Propagation
+from evaluation.video_results import VideoResults
 from model import VideoSegmenter, load_for_inference
 from util.errors import InputError
 from util.film import Film
@@ -313,6 +315,28 @@ def until_none_is_left(function, left: list[int]):
         return function(*arguments, **options)
 
     return limited
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_run_is_not_finished_without_one_of_its_masks(damage, tmp_path):
+    results = VideoResults(tmp_path, ["a", "b"], {})
+    results.claim([], overwrite=False)
+    for index in range(2):
+        results.write_mask(index, square((4, 4)))
+    damage(tmp_path / "unfinished/masks/b.png")
+    with pytest.raises(InputError, match=r"b.png: (No such file|expected a whole PNG)"):
+        results.finish()
+    assert not (tmp_path / "masks").exists()
+
+
+def test_a_film_is_not_written_into_a_file_that_has_its_name_as_well(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "film.mp4").hardlink_to(tmp_path / "mine")
+    with Film(tmp_path / "film.mp4", SIZE, Fraction(25)) as film:
+        film.add(picture(0), Fraction(0))
+        film.close()
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert len(open_video(tmp_path / "film.mp4").names) == 1
 
 
 @pytest.mark.parametrize("share", [0.3, 0.999])

@@ -447,7 +447,7 @@ class Killed:
         if torch.utils.data.get_worker_info() is not None:
             if self.how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            torch.Tensor.share_memory_ = no_room
+            torch.Tensor.share_memory_ = {"full": no_room, "limited": no_large_file}[self.how]
         return self.clip
 
 
@@ -455,7 +455,11 @@ def no_room(tensor: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)")
 
 
-@pytest.mark.parametrize("how", ["killed", "full"])
+def no_large_file(tensor: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("unable to resize file </torch_1_2> to the right size: File too large (27)")
+
+
+@pytest.mark.parametrize("how", ["killed", "full", "limited"])
 def test_a_lost_worker_ends_the_run_with_one_line(how, videos):
     draws = Draws({"a": (Killed(how, video_draws(videos)[0]), 1)}, seed=0)
     batches = load(draws, Schedule(iterations=4, batch=1), rank=0, start=0, workers=1)

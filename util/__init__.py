@@ -35,13 +35,24 @@ _default = sys.excepthook
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C while our scripts import, before `util.errors.one_line_errors` handles it, is one line too."""
-    if not issubclass(kind, KeyboardInterrupt):
+    """What ends our scripts while they import, before `util.errors.one_line_errors` handles it, is one line too: Ctrl-C, and
+    libraries that find no memory (`ulimit -v`)."""
+    if issubclass(kind, MemoryError) or "failed to map" in str(error):
+        print(f"error: not enough memory ({error})", file=sys.stderr)
+    elif not issubclass(kind, KeyboardInterrupt):
         _default(kind, error, trace)
     elif multiprocessing.parent_process() is None:
         print("\ninterrupted", file=sys.stderr)
 
 
+def open_closed_streams() -> None:
+    """Let what the caller has closed (`>&-`) lead nowhere; else the next file that is opened would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (to the end), the lowest number that is free
+
+
 _script = getattr(sys.modules["__main__"], "__file__", None)
 if _script and os.path.realpath(_script).startswith(os.path.dirname(os.path.dirname(os.path.realpath(__file__))) + os.sep):
     sys.excepthook = _told
+    open_closed_streams()

@@ -50,11 +50,15 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item], *, w
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker)
     except (OSError, ImportError) as error:  # no /dev/shm, no open files left
         raise InputError(f"cannot start worker processes ({error}); run without them") from error
-    with pool:
-        try:
+    try:
+        with pool:
             yield from map_ahead(pool, function, items, limit=8 * workers)
-        except BrokenProcessPool as error:
-            raise InputError("a worker process died; out of memory or open files? Run it again with fewer") from error
+    except BrokenProcessPool as error:
+        raise InputError("a worker process died; out of memory or open files? Run it again with fewer") from error
+    except KeyboardInterrupt:  # a second one, perhaps, while the pool waits for its workers
+        for worker in (pool._processes or {}).values():
+            worker.kill()
+        raise
 
 
 def read_ahead(pool: Executor, items: Iterable[Item]) -> Iterator[Item]:

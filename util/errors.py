@@ -104,11 +104,16 @@ def one_line_errors(main: Callable[[], int | None]) -> Callable[[], int]:
             print(f"error: {one_line(str(error))}", file=sys.stderr)
             return error.status
         except KeyboardInterrupt:
+            with contextlib.suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends it at once, with no word on what is left
             print("\ninterrupted", file=sys.stderr)
             return 128 + signal.SIGINT
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
             return 128 + SIGPIPE
+        except MemoryError as error:
+            print(f"error: not enough memory ({one_line(str(error)) or 'for Python itself'})", file=sys.stderr)
+            return 2
         except OSError as error:  # a full disk, a folder without permission, no folder for temporary files
             if error.strerror is None:
                 raise

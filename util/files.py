@@ -148,7 +148,7 @@ def write_new(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> Path:
     """`write_atomically`, unless the file has this content already, as in a finished folder, which may be read-only."""
     content = text.encode(errors="backslashreplace")
-    if not path.is_file() or path.read_bytes() != content:
+    if not path.is_file() or path.stat().st_size != len(content) or path.read_bytes() != content:
         write_atomically(path, lambda file: file.write(content))
     return path
 

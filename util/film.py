@@ -65,6 +65,7 @@ class Film:
         kind = FORMATS[path.suffix if alpha else ".mp4"]
         self._pixels = "rgba" if alpha else "rgb24"
         with self._one_line():
+            path.unlink(missing_ok=True)  # FFmpeg would write into a file that it is another name of
             self._container = av.open(os.path.abspath(path), "w", format=kind.container, options=kind.container_options)
             rate = min(max(rate, SLOWEST), FASTEST).limit_denominator(1001)
             self._stream = cast(VideoStream, self._container.add_stream(kind.codec, rate=rate))

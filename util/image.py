@@ -1,6 +1,8 @@
 """Image files as arrays: opened upright, with clear errors.  As tensors: `util.tensors`."""
 
 import contextlib
+import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -13,6 +15,8 @@ from util.files import open_file
 from util.orientation import is_turned, upright, upright_size
 from util.sixteen_bit import NARROW, WHOLE_RANGE, Levels, as_8_bits, deep_as_8_bits, deep_colours, is_deep_grey, range_of
 
+warnings.filterwarnings("ignore", module=r"PIL\b")  # about pictures that it then reads, or that are refused
+LARGEST = 2**31  # bytes of a file
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names of all that is opened: EPS would start a program
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
@@ -149,7 +153,10 @@ def open_image(path: str | Path, *, load: bool = True) -> Iterator[Image.Image]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            image = stack.enter_context(open_picture(stack.enter_context(open_file(path))))
+            file = stack.enter_context(open_file(path))
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST:  # which may be read, or copied, as a whole
+                raise OSError(f"it has {size >> 30} GiB, more than {LARGEST >> 30}")
+            image = stack.enter_context(open_picture(file))
             count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # cameras append a preview
             if load:
                 image.load()  # truncation is detected only here

@@ -7,11 +7,13 @@ After an interruption, the same command goes on where the download stopped.
 """
 
 import argparse
+import contextlib
 import hashlib
 import http.client
 import os
 import re
 import shutil
+import stat
 import sys
 import urllib.error
 import urllib.request
@@ -80,7 +82,11 @@ def main() -> None:
 
 def fetch(address: str, part: Path) -> None:
     """Download a file, the rest of it if `part` holds its beginning; raises `InputError` if it cannot be had whole."""
-    advice = f"fetch {address} with a browser, then pass --from FILE"
+    advice = "fetch it with a browser, then pass --from FILE"
+    with contextlib.suppress(FileNotFoundError):
+        found = part.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            part.unlink()  # a link: what it leads to would be written
     with open(part, "ab") as file:
         done, total = file.tell(), None
         try:

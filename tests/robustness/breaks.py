@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -310,6 +311,8 @@ def weights(path: Path, seed: int) -> None:
                 torch.Tensor.tolist,
             ),
             *(lambda t: torch.zeros(1).expand(t.shape), lambda t: t.requires_grad_() if t.is_floating_point() else t),
+            *(lambda t: torch.zeros(1).expand(10**12), lambda t: torch.nested.nested_tensor([t.flatten(), t.flatten()[:1]])),
+            lambda t: torch.quantize_per_tensor(t.float(), 0.1, 0, torch.qint8),
             *(lambda t: t.reshape(-1)[:1], lambda t: t.bfloat16(), lambda t: t.t() if t.ndim == 2 else t.transpose(0, -1)),
         )
         table[name] = chosen.choice(changes)(old)
@@ -375,6 +378,36 @@ def headers(path: Path, argument: tuple[str, str]) -> None:
     replace(path, file.getvalue())
 
 
+def twice(path: Path, name: str) -> None:
+    """A second file of the same name and size, but another content; or of a name that becomes the same one."""
+    if zipfile.is_zipfile(path):
+        replace(path, path.read_bytes())
+        with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            first = next(each for each in archive.namelist() if each.endswith(".jpg"))
+            archive.writestr(_like(first, name), _other(archive.read(first)))
+        return
+    data = path.read_bytes()
+    replace(path, gzip.decompress(data) if path.suffix == ".gz" else data)
+    with tarfile.open(path) as archive:
+        first = next(each for each in archive if each.name.endswith(".jpg"))
+        content = _other(archive.extractfile(first).read())  # type: ignore[union-attr]
+    with tarfile.open(path, "a:") as archive:
+        first.name = _like(first.name, name)
+        archive.addfile(first, BytesIO(content))
+    if path.suffix == ".gz":
+        replace(path, gzip.compress(path.read_bytes()))
+
+
+def _like(name: str, kind: str) -> str:
+    changes = {"same": name, "upper": name[:-4] + ".JPG", "jpeg": name[:-4] + ".jpeg", "dots": f"./{name}"}
+    return changes.get(kind, name.replace("/", "\\"))
+
+
+def _other(content: bytes) -> bytes:
+    return content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
+
+
 def dates(path: Path, date: int) -> None:
     os.utime(path, (date, date))
 
@@ -410,6 +443,30 @@ def behind_a_link(path: Path, kind: str) -> None:
         path.symlink_to(place.resolve() / path.name if kind == "absolute" else target)
 
 
+def large(path: Path, size: int) -> None:
+    """The file goes on with nothing, which takes no room on the disk, but would in memory."""
+    replace(path, path.read_bytes())
+    os.truncate(path, size)
+
+
+def second_name(path: Path, _: object) -> None:
+    """The file is one of the user's, under a second name: who writes into it writes into that."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.hardlink_to("notes.txt")
+
+
+def array(path: Path, header: str) -> None:
+    """An array of NumPy's with this header."""
+    data = header.replace("DICT", "'descr': '|u1', 'fortran_order': False, 'shape'").encode()
+    replace(path, b"\x93NUMPY\1\0" + len(data).to_bytes(2, "little") + data + bytes(48 * 64))
+
+
+def shapes(path: Path, kind: str) -> None:
+    """Masks in JSON with numbers that no picture has."""
+    replace(path, json.dumps(SHAPES[kind]))
+
+
 def film(path: Path, frames: int) -> None:
     replace(path, b"")
     write_film(path, [noise(t, (48, 64)) for t in range(frames)])
@@ -425,6 +482,25 @@ def disk(path: Path, size: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
 
 
+def _polygon(*points: tuple[float, float], height: int = 48, width: int = 64) -> dict[str, Any]:
+    return {"imageHeight": height, "imageWidth": width, "shapes": [{"label": "a", "points": points}]}
+
+
+SHAPES: dict[str, Any] = {
+    "sum that wraps": {"size": [48, 64], "counts": [1 << 62, 1 << 62, 1 << 62, (1 << 62) + 48 * 64]},
+    "no end": {"size": [48, 64], "counts": "o" * 4_000_000},
+    "one column": _polygon((0, 0), (1, 0), (1, 1 << 28), height=1 << 28, width=1),
+    "far away": _polygon((-1e308, 0), (1e308, 0), (9, 9)),
+    "not finite": _polygon((float("nan"), 0), (float("inf"), 0), (9, 9)),
+    "many large": {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 1 << 14, "width": 1 << 14} for i in range(30)],
+        "annotations": [{"image_id": i, "segmentation": [[1, 1, 90, 1, 90, 90]]} for i in range(30)],
+    },
+}
+HEADERS = (
+    *("{DICT: (48, 64", "((((", "{DICT: (1000000, 100000000)}", f"{{DICT: ({2**63 - 1}, {2**63 - 1})}}", "{DICT: (-1, 64)}"),
+    *("{DICT: (48, 64)}", "{DICT: 7}", "{}", "", "\0", "{DICT: (True, 3072)}"),
+)
 PICTURES: dict[str, tuple[Callable[[Path, Any], None], tuple]] = {
     "16 bits": (sixteen, (None,)),
     "grey": (mode("L", "PNG"), (None,)),
@@ -456,6 +532,7 @@ FILES = {
     "text": (lambda path, _: replace(path, "hello\n"), (None,)),
     "removed": (lambda path, _: path.unlink(), (None,)),
     "as a folder": (as_folder, (None,)),
+    "large": (large, (1 << 40,)),
     "copied": (copied, NAMES),
     "renamed": (renamed, NAMES),
     "pipe": (pipe, (None,)),
@@ -493,6 +570,7 @@ JSONS = {
 CHECKPOINTS = {"weights": (weights, tuple(range(400))), "code": (code, ("pickle", "zip", "old"))}
 ARCHIVES = {
     "one bit": (bit, tuple(range(200))),
+    "twice": (twice, ("same", "upper", "jpeg", "dots", "backslashes")),
     "raw names": (raw_names, (b"\xff\xfe\xfd01", b"0\xf6\xdf01", b"\xc3(001")),
     "headers": (
         headers,
@@ -526,9 +604,15 @@ OUTPUTS: dict[str, tuple[Callable[[Path, Any], None], tuple]] = {
             for text in ("", "{}", "[]", "null", '{"format": "STCN results", "version": 1}', "[" * 100_000, "\xff", "1e999")
         ),
     ),
+    "output: a second name": (
+        lambda path, name: second_name(path / name, None),
+        ("unfinished/overlay.mp4", "unfinished/masks/00001.png", "scores.json", "x_s3.pth", "x_s3/log", "f.png", "run.json"),
+    ),
     "output: a disk": (disk, ("4k", "16k", "64k", "1m", "ro")),
 }
-TABLES = (PICTURES, MASKS, FILES, FOLDERS, TEXTS, JSONS, CHECKPOINTS, ARCHIVES, FILMS, OUTPUTS)
+ARRAYS = {"array": (array, HEADERS)}
+DRAWN = {"shapes": (shapes, tuple(SHAPES))}
+TABLES = (PICTURES, MASKS, FILES, FOLDERS, TEXTS, JSONS, CHECKPOINTS, ARCHIVES, FILMS, ARRAYS, DRAWN, OUTPUTS)
 KINDS = {}
 for table in TABLES:
     for kind, (do, _) in table.items():
@@ -540,5 +624,8 @@ def tables_for(path: str, *, folder: bool) -> list[dict]:
     if folder:
         return [FOLDERS]
     own = {".jpg": [PICTURES], ".png": [PICTURES, MASKS], ".txt": [TEXTS], ".json": [JSONS, JSONS], ".pth": [CHECKPOINTS] * 3}
+    own |= {".npy": [ARRAYS] * 3}
+    if Path(path).name == "mask.json":
+        return [FILES, JSONS, DRAWN, DRAWN]
     own |= {".zip": [ARCHIVES] * 2, ".tar": [ARCHIVES] * 2, ".gz": [ARCHIVES] * 2, ".mp4": [FILMS] * 2}
     return [FILES, *own.get(Path(path).suffix, [])]

@@ -44,8 +44,8 @@ def own(*flags: object) -> tuple:
     return ("eval_youtube", "--yv_path", "own", "--output", "out", *NET, *flags)
 
 
-def film(*flags: object, video: str = "film.mp4") -> tuple:
-    return ("segment_video", video, "--mask", "mask.png", "--output", "out", *NET, *flags)
+def film(*flags: object, video: str = "film.mp4", mask: str = "mask.png") -> tuple:
+    return ("segment_video", video, "--mask", mask, "--output", "out", *NET, *flags)
 
 
 def train(*flags: object) -> tuple:
@@ -96,6 +96,15 @@ def build(root: Path) -> None:
     for t in range(4):
         picture(t).save(frames / f"{t}.png")
     write_label_map(root / "mask.png", labels(1), None)
+    np.save(root / "mask.npy", labels(1))
+    box = {"label": "a", "points": [[6, 8], [16, 8], [16, 40], [6, 40]]}
+    shape = {
+        "imagePath": "00000.png",
+        "imageHeight": SIZE[0],
+        "imageWidth": SIZE[1],
+        "shapes": [{"label": "a", "points": box}],
+    }
+    (root / "mask.json").write_text(json.dumps(shape))
     write_film(root / "film.mp4", [np.asarray(picture(t)) for t in range(8)])
     with zipfile.ZipFile(root / "davis.zip", "w") as archive:
         for path in sorted(davis.rglob("*")):

@@ -67,6 +67,8 @@ class Trial(NamedTuple):
         found = []
         if self.status not in (0, 1, 2) and not (self.status == 77 and self.command.kind == "network"):
             found.append(f"status: {self.status}")
+        if warned := re.search(r".*(PIL/\S+|Runtime)Warning: .*", self.err):
+            found.append(f"warning: of a library, {warned[0][:300]}")
         if "Traceback" in self.out + self.err:
             found.append(f"traceback printed: {self.err[-600:]}")
         errors = [line for line in self.err.replace("\r", "\n").split("\n") if re.match(r"((python -m )?\S+: )?error: ", line)]
@@ -310,6 +312,8 @@ COMMANDS = {
     "eval_youtube own": Command(own("--output_all", "--zip"), ("own", "net.pth"), "masks", 6, resumes=True),
     "segment_video": Command(film(), ("film.mp4", "mask.png", "net.pth"), "film", 5, resumes=True),
     "segment_video frames": Command(film(video="frames"), ("frames", "mask.png", "net.pth"), "film", 5, resumes=True),
+    "segment_video array": Command(film(mask="mask.npy"), ("mask.npy",), "film", 2),
+    "segment_video JSON": Command(film(mask="mask.json"), ("mask.json",), "film", 2),
     "segment_video --frame": Command(("segment_video", "film.mp4", "--frame", "1", "out/f.png"), ("film.mp4",), "picture"),
     "train": Command(train(), TRAINING, "network", 1),
     "train from a network": Command(train("--load_network", "net.pth"), ("net.pth",), "network", 1),
