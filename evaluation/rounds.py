@@ -81,6 +81,18 @@ class Robot(NamedTuple):
         return looked
 
 
+def true_masks(video: Video, frames: FrameFolder) -> list[np.ndarray]:
+    """The true masks of frames (H, W) uint8, of the objects in the first; raises `InputError` if one has another size."""
+    truth = []
+    for name in frames.names:
+        labels = video.read_mask(video.truth[name])
+        if labels.shape != frames.size:
+            path = video.truth[name]
+            raise InputError(f"{path}: expected a mask of {size_text(frames.size)}, found {size_text(labels.shape)}")
+        truth.append(labels)
+    return [np.where(np.isin(labels, object_ids(truth[0])), labels, np.uint8(0)) for labels in truth]
+
+
 def rounds_of(
     make_segmenter: Callable[[], VideoSegmenter],
     video: Video,
@@ -102,11 +114,8 @@ def rounds_of(
     `InputError` if the sizes of masks and frames differ.
     """
     frames = FrameFolder(video.images[0].parent)
-    truth = [video.read_mask(video.truth[name]) for name in frames.names]
-    if truth[0].shape != frames.size:
-        raise InputError(f"{video.name}: expected masks of {size_text(frames.size)}, found {size_text(truth[0].shape)}")
+    truth = true_masks(video, frames)
     objects = object_ids(truth[0])
-    truth = [np.where(np.isin(labels, objects), labels, np.uint8(0)) for labels in truth]
     labels = [np.zeros_like(truth[0]) for _ in truth]
     scores = np.zeros(len(truth))
     given: dict[int, np.ndarray] = {}

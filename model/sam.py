@@ -17,7 +17,7 @@ from model.onnx import open_onnx
 from util.errors import InputError, names_some, shorten
 
 SIDE = 1024  # pixels, the longer side at which SAM and MobileSAM look
-MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, of 255
+MEAN, DEVIATION = np.array([[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]], np.float32)  # ImageNet's, of 255
 KEPT = 8  # images whose embeddings are kept, 4 MB each
 OFF, ON, TOP_LEFT, BOTTOM_RIGHT, NO_POINT = 0, 1, 2, 3, -1  # labels of points
 SAM_INPUTS = {"image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size"}
@@ -111,7 +111,7 @@ class Sam:
         if len(self._image.shape) == 3:  # `--use-preprocess`: the rest is in the file
             return small
         padded = np.zeros((SIDE, SIDE, 3), np.float32)
-        padded[:height, :width] = (small - np.float32(MEAN)) / np.float32(DEVIATION)
+        padded[:height, :width] = (small - MEAN) / DEVIATION
         return np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
 
 

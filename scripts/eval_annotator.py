@@ -30,7 +30,7 @@ from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, network_cut
 from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, segmenters_of
 from evaluation.metrics import score_masks
-from evaluation.rounds import Robot
+from evaluation.rounds import Robot, true_masks
 from evaluation.tables import Row, over_videos, report
 from model import VideoSegmenter
 from model.checkpoint import digest
@@ -65,9 +65,8 @@ def annotate(
     worse.  All but counts and frames in percent.
     """
     folder = FrameFolder(video.images[0].parent, list(video.images[:frames]))
-    truth = [video.read_mask(video.truth[name]) for name in folder.names]
+    truth = true_masks(video, folder)
     objects = object_ids(truth[0])
-    truth = [np.where(np.isin(labels, objects), labels, np.uint8(0)) for labels in truth]
     image = folder.frame(0)
     boxed = np.zeros_like(truth[0])
     for i in objects:

@@ -17,6 +17,7 @@ from evaluation.metrics import score_masks
 from evaluation.rounds import Robot, give_truth, rounds_of
 from model import VideoSegmenter
 from model.scribble import ScribbleNetwork, save_scribble_network
+from util.errors import InputError
 
 
 def test_rounds_correct_the_worst_frame_and_compute_its_interval_alone(tiny_davis, light_network):
@@ -181,3 +182,12 @@ def test_rounds_need_the_truth_of_every_frame_and_take_any_folder(tiny_davis, li
     next((data / "Annotations").glob("*/00003.png")).unlink()
     assert run_script("eval_rounds", *flags) == 2
     assert "00003: no ground truth" in capsys.readouterr().err
+
+
+def test_a_true_mask_of_another_size_is_refused_before_anything_is_followed(tiny_davis, light_network, tmp_path):
+    root = shutil.copytree(tiny_davis, tmp_path / "davis")
+    (video,) = davis_videos(root)
+    path = video.truth[sorted(video.truth)[3]]
+    Image.open(path).resize((10, 20), 0).save(path)
+    with pytest.raises(InputError, match=rf"{path.name}: expected a mask of .*, found 20x10"):
+        rounds_of(partial(VideoSegmenter, light_network), video, lambda: None, give=give_truth, rounds=1)
