@@ -97,7 +97,7 @@ def build(root: Path) -> None:
         picture(t).save(frames / f"{t}.png")
     write_label_map(root / "mask.png", labels(1), None)
     np.save(root / "mask.npy", labels(1))
-    box = {"label": "a", "points": [[6, 8], [16, 8], [16, 40], [6, 40]]}
+    box = [[6, 8], [16, 8], [16, 40], [6, 40]]
     shape = {
         "imagePath": "00000.png",
         "imageHeight": SIZE[0],
