@@ -570,6 +570,8 @@ def test_fine_tuning_has_defaults_of_its_own_that_flags_override(light_file, own
     assert parsed("--load_network", light_file).schedule == "step"
     with pytest.raises(train.InputError, match="--finetune: cannot be combined with --load_network"):
         parsed("--finetune", light_file, "--load_network", light_file)
+    with pytest.raises(train.InputError, match="or --after"):
+        parsed("--finetune", light_file, "--after", 0)
     flags = ("--own_root", own_data, "-i", 1, "-b", 1, "--crop", 64, "--num_workers", 0, "--device", "cpu")
     assert script("train", "--id", "x", "--save_dir", tmp_path, "--finetune", light_file, *flags) == 0
     assert "stage 3 on own (1 x 5)" in capsys.readouterr().out

@@ -160,8 +160,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The flags, with other defaults for `--finetune`; raises `InputError` for flags that contradict each other."""
     arguments = parser.parse_args()
     if arguments.finetune is not None:
-        if arguments.load_network or arguments.load_model:
-            raise InputError("--finetune: cannot be combined with --load_network or --load_model")
+        if arguments.load_network or arguments.load_model or arguments.after is not None:
+            raise InputError("--finetune: cannot be combined with --load_network, --load_model or --after")
         parser.set_defaults(**FINETUNING, load_network=arguments.finetune)
         arguments = parser.parse_args()
     if arguments.after is not None:

@@ -16,8 +16,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 # The system clears new memory page by page, so glibc keeps some of what is freed instead of giving each large block back.  The
-# first GiB of its heap is in huge pages (2 MiB), without which looking up addresses takes a fifth of the network's time where
-# the system gives them on request only.
+# first GiB of its heap is in huge pages (2 MiB), which some systems give on request only: without them, looking up addresses
+# can make a training step half as long again (docs/performance.md).
 with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
     _libc = ctypes.CDLL(None)
     _libc.malloc.restype, _libc.malloc.argtypes, _libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
