@@ -101,11 +101,21 @@ class SavedState(State):
     # what the worker does
 
     def put_result(self, frame: int, labels: np.ndarray, sureness: float | None, *, final: bool, revision: int) -> bool:
-        """Store the result of a frame; returns false, and stores nothing, if masks have changed since `revision`."""
+        """Store the result of a frame; returns false, and stores nothing, if masks have changed since `revision`.
+
+        In an old result, locked objects stay as they were found.
+        """
         with self.lock:
             if revision != self.revision:
                 return False
+            locked = [each.id for each in self.objects if each.locked] if self.results[frame] == Result.OLD else []
+            if locked and not final:
+                return True  # the pass that comes last must still find them
             if self.results[frame] != Result.FINAL:
+                if locked:
+                    before = self._read(MASKS, frame)
+                    labels = np.where(np.isin(labels, locked), np.uint8(0), labels)
+                    labels = np.where(np.isin(before, locked), before, labels)
                 labels = self._with_given(frame, labels)
                 write_label_map(self._path(MASKS, frame), labels, colour_map())
                 self.shows[frame] = object_ids(labels)

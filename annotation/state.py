@@ -28,7 +28,7 @@ class Object:
     id: int  # 1 to 254, never used again
     name: str
     hidden: bool = False
-    locked: bool = False  # the page changes it only while it is chosen
+    locked: bool = False  # drawing others does not change it, nor does following where it was found before
     colour: str = ""  # as #rrggbb, on the page and in films; else one follows from the id
 
     @property

@@ -10,7 +10,6 @@ from dataset.davis import davis_videos
 from dataset.video import Video
 from evaluation.results import ResultFolder
 from util.errors import InputError, one_line_errors
-from util.files import write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.lock import Lock
 
@@ -26,10 +25,10 @@ def parser() -> argparse.ArgumentParser:
 
 def copy(video: Video, results: ResultFolder) -> None:
     (first,) = video.masks.values()
-    content, folder = first.read_bytes(), results.start(video)
+    labels, folder = video.read_mask(first), results.start(video)
     try:
         for name in video.wanted:
-            write_atomically(folder / f"{name}.png", lambda file: file.write(content))
+            video.write_mask(folder / f"{name}.png", labels)
     except InputError:
         results.discard(video, folder)
         raise

@@ -428,6 +428,26 @@ def test_a_mask_that_is_drawn_while_it_follows_ends_that(bench, monkeypatch):
     np.testing.assert_array_equal(bench.session.labels(4), square((30, 20)))
 
 
+def test_following_again_leaves_locked_objects_as_they_were_found(bench):
+    session = bench.session
+    session.add_object("cat")
+    session.draw(0, square((4, 4), (40, 20)))
+    for frame in range(LENGTH - 1):
+        session.put_result(frame, square((frame, 4), (40, 20)), 0.5, final=True, revision=session.revision)
+    before = [session.labels(frame) for frame in range(LENGTH)]
+    session.change_object(1, locked=True)
+    session.draw(5, stroke((20, 30), 2))  # from here, both passes go to the first frame
+    bench.follow()
+    assert session.results == bytearray([Result.FINAL]) * LENGTH
+    for frame in range(1, LENGTH - 1):
+        np.testing.assert_array_equal(session.labels(frame) == 1, before[frame] == 1)
+    assert any((session.labels(frame) != before[frame]).any() for frame in range(1, 5))
+    session.change_object(1, locked=False)
+    session.draw(5, stroke((30, 20), 2))
+    bench.follow()
+    assert any(((session.labels(frame) == 1) != (before[frame] == 1)).any() for frame in range(1, LENGTH - 1))
+
+
 def test_pages_hear_which_objects_each_frame_shows_and_which_are_said_to_be_gone(bench):
     session = bench.session
     session.add_object("cat")

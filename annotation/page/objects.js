@@ -30,11 +30,11 @@ export function showObjects(list, page, { choose, changed, tell }) {
       changed();
       await api.changeObject(each.id, { hidden: each.hidden });
     }));
-    const lock = button('Lock', `Drawing other objects ${each.locked ? 'does not change' : 'changes'} ${each.name}`, () => trying(async () => {
+    const lock = button('Lock', `Drawing other objects and following ${each.locked ? 'do not change' : 'change'} ${each.name}`, () => trying(async () => {
       each.locked = !each.locked;
       changed();
       await api.changeObject(each.id, { locked: each.locked });
-      tell(each.locked ? `Drawing other objects leaves ${each.name} as it is.` : `Drawing other objects changes ${each.name} again.`);
+      tell(each.locked ? `${each.name} stays where it was found, whatever you draw or follow.` : `Drawing and following change ${each.name} again.`);
     }));
     lock.setAttribute('aria-pressed', each.locked);
     const remove = button('✕', `Remove ${each.name}, with all its masks`, () => {
