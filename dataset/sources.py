@@ -36,6 +36,9 @@ class Source(Protocol):
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None: ...
 
 
+Sources = dict[str, tuple[Source, int]]  # by name, each with its repeats per epoch
+
+
 def stage_sources(
     stage: int,
     roots: Mapping[str, str | None],
@@ -48,8 +51,8 @@ def stage_sources(
     min_area: float = MIN_AREA,
     crop: int = 384,
     also: Collection[int] = (),
-) -> dict[str, tuple[Source, int]]:
-    """The data sets of a stage, each with its repeats per epoch; `roots` holds the flags `static_root`, `bl_root`, etc.
+) -> Sources:
+    """The data sets of a stage; `roots` holds the flags `static_root`, `bl_root`, etc.
 
     `own`, `photos` and `mix` may also name data of the stages in `also`, which is left out.
     Raises `InputError` if data that the stage needs is missing.
@@ -58,19 +61,19 @@ def stage_sources(
         if given and not {stage, *also} & {*stages}:
             raise InputError(f"--{flag}: expected stage {' or '.join(map(str, stages))}, found {stage}")
     elsewhere = set().union(*(names_of(other, own, photos) for other in also)) - names_of(stage, own, photos)
-    mix = {name: often for name, often in (mix or {}).items() if name not in elsewhere}
-    if stage >= 2:
-        options: Any = {"own": own, "youtube_list": youtube_list, "spacing": spacing, "min_area": min_area, "crop": crop}
-        return mixed(video_sources(roots["yv_root"], roots["davis_root"], **options), mix)
-    if stage == 1:
+    if stage == 0:
+        if (root := roots["static_root"]) is None and not photos:
+            raise InputError("--static_root: stage 0 needs it, or --photo_root")
+        found = {} if root is None else static_sources(root, crop=crop)
+        found = with_own(found, "photo_root", photos, partial(own_photographs, crop=crop))
+    elif stage == 1:
         if (root := roots["bl_root"]) is None:
             raise InputError("--bl_root: stage 1 needs it")
-        return mixed(bl30k_sources(root, spacing=spacing, crop=crop), mix)
-    root = roots["static_root"]
-    if root is None and not photos:
-        raise InputError("--static_root: stage 0 needs it, or --photo_root")
-    found = {} if root is None else static_sources(root, crop=crop)
-    return mixed(with_own(found, "photo_root", photos, partial(own_photographs, crop=crop)), mix)
+        found = bl30k_sources(root, spacing=spacing, crop=crop)
+    else:
+        options: Any = {"youtube_list": youtube_list, "spacing": spacing, "min_area": min_area, "crop": crop}
+        found = video_sources(roots["yv_root"], roots["davis_root"], own=own, **options)
+    return mixed(found, {name: often for name, often in (mix or {}).items() if name not in elsewhere})
 
 
 def names_of(stage: int, own: Sequence[str | Path], photos: Sequence[str | Path]) -> set[str]:
@@ -81,8 +84,8 @@ def names_of(stage: int, own: Sequence[str | Path], photos: Sequence[str | Path]
     return usual | {Path(root).resolve().name for root in (photos if stage == 0 else own)}
 
 
-def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
-    """Stage 0: the static data sets found below `root`, each with its repeats per epoch."""
+def static_sources(root: str | Path, *, crop: int = 384) -> Sources:
+    """Stage 0: the static data sets found below `root`."""
     known = STATIC_FOLDERS | MORE_STATIC_FOLDERS
     present = {name: often for name, often in known.items() if (Path(root) / name).is_dir()}
     if not present:
@@ -92,7 +95,7 @@ def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Sour
     return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
 
 
-def bl30k_sources(root: str | Path, *, spacing: str = "released", crop: int = 384) -> dict[str, tuple[Source, int]]:
+def bl30k_sources(root: str | Path, *, spacing: str = "released", crop: int = 384) -> Sources:
     """Stage 1; `spacing` is a key of `dataset.vos.SPACINGS`."""
     root = Path(root)
     options: Any = {"scale": (0.25, 1.0), "followed": stays_in_size, "spacing": spacing, "crop": crop}
@@ -113,14 +116,14 @@ def video_sources(
     spacing: str = "released",
     min_area: float = MIN_AREA,
     crop: int = 384,
-) -> dict[str, tuple[Source, int]]:
+) -> Sources:
     """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
 
     `own` are folders of the user's own videos (`own_videos`).
     `youtube_list` is a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
     `min_area` is the least part of a frame's area that a crop shows.
     """
-    sources: dict[str, tuple[Source, int]] = {}
+    sources: Sources = {}
     options: Any = {"scale": (min_area, 1.0), "spacing": spacing, "crop": crop}
     if youtube_root is not None:
         images, masks = (Path(youtube_root) / "train_480p" / part for part in ("JPEGImages", "Annotations"))
@@ -140,9 +143,7 @@ def video_sources(
     return sources
 
 
-def with_own(
-    sources: dict[str, tuple[Source, int]], flag: str, roots: Sequence[str | Path], read: Callable[[Path], Source]
-) -> dict[str, tuple[Source, int]]:
+def with_own(sources: Sources, flag: str, roots: Sequence[str | Path], read: Callable[[Path], Source]) -> Sources:
     """The sources, and the user's own by the name of their folder; raises `InputError` if two have the same name."""
     for root in map(Path, roots):
         name = root.resolve().name
@@ -165,7 +166,7 @@ def own_photographs(root: Path, *, crop: int) -> StaticClips:
     return found
 
 
-def mixed(sources: dict[str, tuple[Source, int]], mix: Mapping[str, int]) -> dict[str, tuple[Source, int]]:
+def mixed(sources: Sources, mix: Mapping[str, int]) -> Sources:
     """The sources with other repeats per epoch, by name; 0 leaves a source out.
 
     Raises `InputError` for an unknown name, or if no source is left.
@@ -193,26 +194,23 @@ def listed_videos(path: Path, masks: Path) -> list[str] | None:
     return present
 
 
+ROOTS = {
+    "static_root": ("../static", "stage 0: folder with fss/, DUTS-TR/, ecssd/, ...; 'none' trains without"),
+    "bl_root": ("../BL30K", "stage 1: folder with JPEGImages/ and Annotations/"),
+    "yv_root": ("../YouTube", "folder with train_480p/; 'none' trains without YouTube-VOS"),
+    "davis_root": ("../DAVIS/2017", "folder with trainval/ or 2017/; 'none' trains without DAVIS"),
+}  # flags, with their defaults
+
+
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
     """Add the flags that locate the training data."""
-    parser.add_argument(
-        "--static_root",
-        default="../static",
-        metavar="DIR",
-        help="stage 0: folder with fss/, DUTS-TR/, ecssd/, ...; 'none' trains without",
-    )
-    parser.add_argument(
-        "--bl_root", default="../BL30K", metavar="DIR", help="stage 1: folder with JPEGImages/ and Annotations/"
-    )
-    parser.add_argument(
-        "--yv_root", default="../YouTube", metavar="DIR", help="folder with train_480p/; 'none' trains without YouTube-VOS"
-    )
-    parser.add_argument(
-        "--davis_root",
-        default="../DAVIS/2017",
-        metavar="DIR",
-        help="folder with trainval/ or 2017/; 'none' trains without DAVIS",
-    )
+    for name, (default, text) in ROOTS.items():
+        parser.add_argument(f"--{name}", default=default, metavar="DIR", help=text)
+
+
+def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """The values of `add_data_flags` as the `roots` of `stage_sources`."""
+    return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in ROOTS}
 
 
 def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
@@ -290,9 +288,3 @@ def add_crop_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--crop", type=int_between(16, 4096), default=384, metavar="PIXELS", help="side length of training frames"
     )
-
-
-def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """The values of `add_data_flags` as the `roots` of `stage_sources`."""
-    names = ("static_root", "bl_root", "yv_root", "davis_root")
-    return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in names}
