@@ -32,42 +32,23 @@ CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with
 ONE_FILE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
-class FilmPackets(NamedTuple):
-    """What the packets of a film tell."""
-
-    stream: int
-    stamps: list[int | None]  # times in units of `time_base`, in the order of the file
-    keys: list[int]  # times of keyframes
-    doubtful: list[int]  # times of packets that FFmpeg marks as damaged
-    goes_back: bool  # times of decoding do, and far, as where films were joined
-    time_base: Fraction
-    rate: Fraction  # nominal frames per second
-    reorders: bool  # frames may be shown in another order than they are decoded
-    paletted: bool  # FFmpeg forgets the palette when it seeks
-    pixel: Fraction  # a pixel's width divided by its height
-    container: str  # FFmpeg's name of the kind of file
-    cut: str | None  # why the file seems to end too early
-    errors: list[str]  # what FFmpeg says
-    notes: list[str]  # for the user
-
-
 @dataclass
-class _Track:
-    """One of a film's video streams."""
+class Track:
+    """What the packets of one of a film's video streams tell."""
 
     index: int
     area: int  # pixels
     is_picture: bool  # a cover or a thumbnail
     is_default: bool
-    stamps: list[int | None] = field(default_factory=list)
-    keys: list[int] = field(default_factory=list)
-    doubtful: list[int] = field(default_factory=list)
+    stamps: list[int | None] = field(default_factory=list)  # times in units of `time_base`, in the order of the file
+    keys: list[int] = field(default_factory=list)  # times of keyframes
+    doubtful: list[int] = field(default_factory=list)  # times of packets that FFmpeg marks as damaged
     first: float = math.inf  # times of decoding
     last: float = -math.inf
-    goes_back: bool = False
+    goes_back: bool = False  # times of decoding do, and far, as where films were joined
 
     @classmethod
-    def of(cls, stream: av.VideoStream) -> "_Track":
+    def of(cls, stream: av.VideoStream) -> "Track":
         has = {kind.name for kind in Disposition if stream.disposition & kind}
         area = stream.codec_context.width * stream.codec_context.height
         return cls(stream.index, area, bool(has & PICTURES), "default" in has)
@@ -83,11 +64,26 @@ class _Track:
             self.keys += [packet.pts] if packet.is_keyframe else []
 
 
+class FilmPackets(NamedTuple):
+    """What the packets of a film tell."""
+
+    track: Track  # the one that a viewer would call the video
+    time_base: Fraction
+    rate: Fraction  # nominal frames per second
+    reorders: bool  # frames may be shown in another order than they are decoded
+    paletted: bool  # FFmpeg forgets the palette when it seeks
+    pixel: Fraction  # a pixel's width divided by its height
+    container: str  # FFmpeg's name of the kind of file
+    cut: str | None  # why the file seems to end too early
+    errors: list[str]  # what FFmpeg says
+    notes: list[str]  # for the user
+
+
 def read_packets(path: Path) -> FilmPackets:
     """Read all packets of a film.  Raises `InputError` naming the file if FFmpeg finds no video in it."""
     with errors_of_ffmpeg() as errors, opened(path) as (container, _):
         streams = _decodable(container)
-        tracks = {index: _Track.of(stream) for index, stream in streams.items()}
+        tracks = {index: Track.of(stream) for index, stream in streams.items()}
         end = None
         for packet in container.demux(*streams.values()):
             if packet.size and not packet.is_discard:
@@ -105,13 +101,13 @@ def read_packets(path: Path) -> FilmPackets:
         pixel = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
         notes = [f"holds {1 + others} videos; this is the largest, stream {track.index}"] if others else []
         notes += [CLEAR] if {"alpha_mode", "ALPHA_MODE"} & {*stream.metadata} else []  # VP8 and VP9 hide it from FFmpeg
-        notes += _what_is_lost(stream.codec_context.color_trc, pixel)
+        if (transfer := stream.codec_context.color_trc) in HDR:
+            notes.append(f"is HDR ({HDR[transfer]}) and read without tone mapping, so its colours are pale")
+        if pixel != 1:
+            shape = f"{pixel.numerator}:{pixel.denominator}"
+            notes.append(f"has pixels of {shape}: frames and masks have their own shape, films look right")
         return FilmPackets(
-            stream=track.index,
-            stamps=track.stamps,
-            keys=track.keys,
-            doubtful=track.doubtful,
-            goes_back=track.goes_back,
+            track=track,
             time_base=stream.time_base or 1 / rate,
             rate=rate,
             reorders=stream.codec_context.has_b_frames,
@@ -124,7 +120,7 @@ def read_packets(path: Path) -> FilmPackets:
         )
 
 
-def _main_track(tracks: Iterable[_Track], path: Path) -> tuple[_Track, int]:
+def _main_track(tracks: Iterable[Track], path: Path) -> tuple[Track, int]:
     """The track that a viewer would call the video, and the number of others that are as long."""
     films = [track for track in tracks if not track.is_picture]
     if not films:
@@ -143,13 +139,6 @@ def _cut(path: Path, container: str, last_packet: int | None) -> str | None:
         if all(rest % size for size in TS_PACKETS):
             return "the file is cut short (it ends within a packet)"
     return None
-
-
-def _what_is_lost(transfer: int, pixel: Fraction) -> list[str]:
-    """Notes on what frames in 8-bit RGB do not say."""
-    hdr = [f"is HDR ({HDR[transfer]}) and read without tone mapping, so its colours are pale"] if transfer in HDR else []
-    shape = f"has pixels of {pixel.numerator}:{pixel.denominator}: frames and masks have their own shape, films look right"
-    return [*hdr, *([shape] if pixel != 1 else [])]
 
 
 @contextlib.contextmanager
