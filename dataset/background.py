@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from dataset.colours import BLACK, CLEAR, PURE_WHITE, are_grey, colour_name
-from dataset.soft_edges import count_values
 from util.errors import InputError
-from util.label_map import WHITE
+from util.label_map import WHITE, count_values
 
 
 def without_background(values: np.ndarray, background: int) -> np.ndarray:

@@ -22,7 +22,6 @@ from dataset.colours import BLACK, CLEAR, IGNORED_COLOUR, OURS, PURE_WHITE, are_
 from dataset.identity import Identity
 from dataset.mask_files import EACH_OBJECT, Stored, in_front, load_mask, object_files
 from dataset.soft_edges import (
-    count_values,
     edge_values,
     is_thick,
     refuse_scattered,
@@ -32,7 +31,7 @@ from dataset.soft_edges import (
 )
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
-from util.label_map import WHITE
+from util.label_map import WHITE, count_values
 
 PHOTOGRAPH = 4096  # colours
 HANDFUL = 8  # values
