@@ -59,18 +59,18 @@ def davis_videos(
 
 def _davis_root(path: Path, split: str, year: int) -> Path:
     part = "test-dev" if split == "testdev" else "trainval"
-    for root in davis_places(path, part, year):
-        if (root / "JPEGImages").is_dir():
-            return root
+    if root := davis_folder(path, part, year):
+        return root
     raise InputError(
         f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {what_is_in(path)}"
         f"{meant_instead(path, 'JPEGImages', 'ImageSets')}"
     )
 
 
-def davis_places(path: Path, part: str, year: int) -> list[Path]:
-    """Where DAVIS may be for a path that is the release's root (`../DAVIS`) or one year's folder (`../DAVIS/2017`)."""
-    return [path / str(year) / part, path / str(year), path / part, path]
+def davis_folder(path: Path, part: str, year: int) -> Path | None:
+    """Where DAVIS is, for the release's root (`../DAVIS`) or one year's folder (`../DAVIS/2017`); `None` if it is nowhere."""
+    places = (path / str(year) / part, path / str(year), path / part, path)
+    return next((place for place in places if (place / "JPEGImages").is_dir()), None)
 
 
 def _davis_image_set(root: Path, split: str, year: int) -> Path:

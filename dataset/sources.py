@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dataset.clip import Clip
-from dataset.davis import davis_places
+from dataset.davis import davis_folder
 from dataset.stages import STAGES
 from dataset.static import StaticClips
 from dataset.video_names import read_image_set
@@ -130,8 +130,7 @@ def video_sources(
         names = None if youtube_list is None else listed_videos(Path(youtube_list), masks)
         sources["YouTube-VOS"] = VideoClips(images, masks, names, stride=YOUTUBE_STRIDE, **options), 1
     if davis_root is not None:
-        places = davis_places(Path(davis_root), "trainval", 2017)
-        root = next((place for place in places if (place / "JPEGImages").is_dir()), places[-1])
+        root = davis_folder(Path(davis_root), "trainval", 2017) or Path(davis_root)
         image_set = root / "ImageSets" / "2017" / "train.txt"
         if not image_set.is_file():
             raise InputError(f"{image_set}: no such image set")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.davis import davis_places, davis_videos
+from dataset.davis import davis_folder, davis_videos
 from dataset.layouts import LAYOUTS, Layout, layout_names, layout_videos
 from dataset.mask_files import list_masks, mask_size
 from dataset.mask_reader import MaskReader
@@ -136,7 +136,7 @@ def data_sets(roots: dict[str, Path], *, decode: bool) -> Iterator[DataSet]:
         ("davis_root", 2017, "test-dev", "test-dev", 30),
     ):
         if root := roots.get(flag):
-            root = next((place for place in davis_places(root, part, year) if (place / "JPEGImages").is_dir()), root)
+            root = davis_folder(root, part, year) or root
             name, names = f"DAVIS {year} {image_set}" if image_set else f"DAVIS {year}", None
             if image_set:
                 listing = root / "ImageSets" / str(year) / f"{image_set}.txt"
