@@ -52,7 +52,10 @@ class FrameFolder:
         headers = [read_header(path) for path in self.paths]
         self.size = _common_size(self.paths, headers)
         refuse_strangers(self.paths, [header.kind for header in headers])
-        notes = _several_kinds(self.paths)
+        notes = []
+        kinds = Counter(map(name_pattern, self.paths)).most_common(2)
+        if len(kinds) == 2 and kinds[1][1] > 1:  # of several videos, perhaps
+            notes.append(f"frames called {kinds[0][0]} and {kinds[1][0]} are one video, one after the other")
         if masks := masks_among(self.paths):
             notes.append(f"{names_some(path.name for path in masks)} among the frames: is it a mask? Then move it away")
         self.levels = WHOLE_RANGE
@@ -102,14 +105,6 @@ def _refuse_unread(folder: Path, frames: list[Path]) -> None:
     unread = [path for path in folder.iterdir() if path.suffix.lower() in UNREAD_SUFFIXES and name_pattern(path) in patterns]
     if unread:
         raise InputError(f"{folder}: cannot read {names_some(path.name for path in unread)}; save all frames as PNG or JPEG")
-
-
-def _several_kinds(frames: list[Path]) -> list[str]:
-    """A note if names tell that frames are of several videos, perhaps."""
-    found = Counter(map(name_pattern, frames)).most_common(2)
-    if len(found) == 2 and found[1][1] > 1:
-        return [f"frames called {found[0][0]} and {found[1][0]} are one video, one after the other"]
-    return []
 
 
 def _common_size(paths: list[Path], headers: list[Header]) -> tuple[int, int]:
