@@ -14,6 +14,8 @@ from scipy.stats import binom
 from skimage.graph import pixel_graph
 from skimage.morphology import medial_axis, skeletonize
 
+from util.picture import disk
+
 UNMARKED = 255  # in a map of scribbles: nothing was said about this pixel
 ROWS_PER_RADIUS_PIXEL = 240  # rows of the frame for each pixel of the brush's radius: 2 at 480p
 STROKES = 3  # for each label at most
@@ -44,7 +46,7 @@ def draw_scribbles(
     random part of their path.  Scribbles never contradict the truth.
     """
     scribbles = np.full(truth.shape, UNMARKED, np.uint8)
-    brush = _disk(_brush_radius(truth.shape))
+    brush = disk(_brush_radius(truth.shape))
     for label in np.unique(truth).tolist():
         if found is not None:
             wrong = ((truth == label) & (found != label)).astype(np.uint8)
@@ -71,10 +73,6 @@ def _brush_radius(shape: tuple[int, ...]) -> int:
     return max(1, round(shape[0] / ROWS_PER_RADIUS_PIXEL))
 
 
-def _disk(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-
-
 def track_scribbles(truth: np.ndarray, found: np.ndarray) -> list[Scribble]:
     """What the robot of DAVIS's interactive track draws on a result (H, W) of which it knows the truth.
 
@@ -86,7 +84,7 @@ def track_scribbles(truth: np.ndarray, found: np.ndarray) -> list[Scribble]:
     for label in np.unique(truth[truth != found]).tolist():
         wrong = ((truth == label) & (found != label)).astype(np.uint8)
         radius = min(LARGEST_OPENED, int(OPENED * np.sqrt(wrong.sum())))
-        axis = np.asarray(medial_axis(cv2.morphologyEx(wrong, cv2.MORPH_OPEN, _disk(radius)), rng=0))
+        axis = np.asarray(medial_axis(cv2.morphologyEx(wrong, cv2.MORPH_OPEN, disk(radius)), rng=0))
         count, parts = cv2.connectedComponents(axis.astype(np.uint8), connectivity=8)
         for part in range(1, count):
             if (parts == part).sum() >= SHORTEST_PATH:
