@@ -182,7 +182,7 @@ def warp(
     total = np.eye(3)  # from the crop back to each warp's input
     for warp in reversed(view.warps):
         total = np.vstack([warp.matrix, [0, 0, 1]]) @ total
-        given_x, given_y = _transform(total, x, y)
+        given_x, given_y = (a * x + b * y + c for a, b, c in total[:2].astype(np.float32))
         outside |= _outside(given_x, given_y, warp.canvas)
     shrink = np.maximum(1, np.linalg.norm(total[:2, :2], axis=1))
     frame = _sample(image, given_x, given_y, shrink=shrink)
@@ -212,11 +212,6 @@ def apply_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
             hsv[..., 0] += np.uint8(round(jitter.hue * 255) % 256)  # a full turn is 256, so uint8 wraps correctly
             image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     return image
-
-
-def _transform(matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    (a, b, c), (d, e, f) = matrix[:2].astype(np.float32)
-    return a * x + b * y + c, d * x + e * y + f
 
 
 def _outside(x: np.ndarray, y: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
