@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +18,6 @@ from util.label_map import colour_map, write_label_map
 from util.picture import as_jpeg
 
 RECORD, LISTING = "demo.json", "files.txt"
-
-
-class Rendered(Protocol):
-    """A generated video."""
-
-    def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8."""
-        ...
 
 
 class Writer:
@@ -44,7 +36,7 @@ class Writer:
 
     def frames(
         self,
-        scene: Rendered,
+        render: Callable[[int], tuple[np.ndarray, np.ndarray]],
         images: str,
         masks: str | None,
         frames: range,
@@ -53,10 +45,13 @@ class Writer:
         grey: bool = False,
         first_only: bool = False,
     ) -> None:
-        """Write a video as `<images>/NNNNN.jpg` and `<masks>/NNNNN.png`; object i gets the id `ids[i]`."""
+        """Write a video as `<images>/NNNNN.jpg` and `<masks>/NNNNN.png`; object i gets the id `ids[i]`.
+
+        `render` makes frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8.
+        """
         lookup = np.array(ids, dtype=np.uint8)
         for t in frames:
-            image, labels = scene.render(t)
+            image, labels = render(t)
             self.picture(f"{images}/{t:05d}.jpg", image)
             if masks is not None and not (first_only and t != frames[0]):
                 labels = (labels != 0) * np.uint8(255) if grey else lookup[labels]

@@ -221,7 +221,7 @@ def write_clips(root: Path, *, seed: int, photographs: Sequence[tuple[Path, Path
                 scene = PhotoScene(rng, photographs, length=PHOTO_LENGTH)
             else:
                 scene = VideoScene(rng, photographs, real[int(rng.integers(len(real)))], length=PHOTO_LENGTH)
-            writer.frames(scene, f"BL30K/JPEGImages/{name}", f"BL30K/Annotations/{name}", range(PHOTO_LENGTH))
+            writer.frames(scene.render, f"BL30K/JPEGImages/{name}", f"BL30K/Annotations/{name}", range(PHOTO_LENGTH))
             bar.increment()
     return writer
 

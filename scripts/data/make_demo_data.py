@@ -140,19 +140,12 @@ class DemoWriter(Writer):
         enters = [0] * (objects - late) + [FPS_STRIDE * (i + 2) for i in range(late)]
         return Scene(rng, categories=chosen, enters=enters, length=length)
 
-    def entries(self, scene: Scene, path: str, ids: list[int], length: int) -> dict:
-        """Write masks like YouTube-VOS's, of the frames where objects enter; returns the video's entry in `meta.json`."""
-        objects = {}
-        annotated = range(0, length, FPS_STRIDE)
-        for enter in sorted({sprite.enters for sprite in scene.sprites}):
-            entering = [i for i, sprite in enumerate(scene.sprites, start=1) if sprite.enters == enter]
-            lookup = np.zeros(256, dtype=np.uint8)
-            lookup[entering] = [ids[i] for i in entering]
-            self.mask(f"{path}/{enter:05d}.png", lookup[scene.render(enter)[1]], grey=False)
-            for i in entering:
-                frames = [f"{t:05d}" for t in annotated if t >= enter]
-                objects[str(ids[i])] = {"category": scene.sprites[i - 1].category, "frames": frames}
-        return {"objects": objects}
+
+def described(scene: Scene, ids: list[int], length: int) -> dict:
+    """A video's entry in YouTube-VOS's `meta.json`: each object from the frame where it enters."""
+    frames = [f"{t:05d}" for t in range(0, length, FPS_STRIDE)]
+    objects = zip(ids[1:], scene.sprites, strict=False)
+    return {"objects": {str(i): {"category": s.category, "frames": frames[s.enters // FPS_STRIDE :]} for i, s in objects}}
 
 
 def write_static(writer: DemoWriter) -> None:
@@ -167,7 +160,7 @@ def write_static(writer: DemoWriter) -> None:
 def write_bl30k(writer: DemoWriter) -> None:
     for i in range(6):
         scene = writer.scene(f"bl{i}", 3 + i % 3, length=30)
-        writer.frames(scene, f"BL30K/JPEGImages/bl{i}", f"BL30K/Annotations/bl{i}", range(30))
+        writer.frames(scene.render, f"BL30K/JPEGImages/bl{i}", f"BL30K/Annotations/bl{i}", range(30))
 
 
 def write_davis(writer: DemoWriter) -> None:
@@ -183,7 +176,7 @@ def write_davis(writer: DemoWriter) -> None:
             for i, name in enumerate(names):
                 scene = writer.scene(f"{year}{name}", 1 + i % 3, length=30)
                 writer.frames(
-                    scene,
+                    scene.render,
                     f"{root}JPEGImages/480p/{name}",
                     f"{root}Annotations/480p/{name}",
                     range(30),
@@ -201,22 +194,20 @@ def write_youtube(writer: DemoWriter) -> None:
         scene = writer.scene(name, 1 + i % 3, length=length, categories=seen, late=int(i % 3 == 2))
         root = "YouTube/train_480p"
         writer.frames(
-            scene, f"{root}/JPEGImages/{name}", f"{root}/Annotations/{name}", range(0, length, FPS_STRIDE), ids=sparse
+            scene.render, f"{root}/JPEGImages/{name}", f"{root}/Annotations/{name}", range(0, length, FPS_STRIDE), ids=sparse
         )
-        frames = [f"{t:05d}" for t in range(0, length, FPS_STRIDE)]
-        train[name] = {
-            "objects": {
-                str(sparse[i]): {"category": sprite.category, "frames": frames[sprite.enters // FPS_STRIDE :]}
-                for i, sprite in enumerate(scene.sprites, start=1)
-            }
-        }
+        train[name] = described(scene, sparse, length)
     writer.text("YouTube/train_480p/meta.json", json.dumps({"videos": train}, indent=1))
     for i in range(3):
         name = f"yt-valid{i}"
         scene = writer.scene(name, 2 + i % 2, length=length, late=1 + i // 2)
-        writer.frames(scene, f"YouTube/all_frames/valid_all_frames/JPEGImages/{name}", None, range(length))
-        writer.frames(scene, f"YouTube/valid/JPEGImages/{name}", None, range(0, length, FPS_STRIDE))
-        valid[name] = writer.entries(scene, f"YouTube/valid/Annotations/{name}", sparse, length)
+        writer.frames(scene.render, f"YouTube/all_frames/valid_all_frames/JPEGImages/{name}", None, range(length))
+        writer.frames(scene.render, f"YouTube/valid/JPEGImages/{name}", None, range(0, length, FPS_STRIDE))
+        for enter in sorted({sprite.enters for sprite in scene.sprites}):  # a mask of those that enter alone
+            entering = [i if sprite.enters == enter else 0 for i, sprite in zip(sparse[1:], scene.sprites, strict=False)]
+            labels = np.array([0, *entering], np.uint8)[scene.render(enter)[1]]
+            writer.mask(f"YouTube/valid/Annotations/{name}/{enter:05d}.png", labels, grey=False)
+        valid[name] = described(scene, sparse, length)
     writer.text("YouTube/valid/meta.json", json.dumps({"videos": valid}, indent=1))
 
 
