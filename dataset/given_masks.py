@@ -130,27 +130,18 @@ def open_with_masks(
     `rate` is that of a folder of frames.  Raises `InputError` as `open_video` and `read_given_masks` do.
     """
     given = parse_masks(arguments.mask or ())
-    video = open_video(
-        source,
-        rate=Fraction(rate).limit_denominator(1001),
-        allow_truncated=arguments.allow_truncated,
-        leave_out=masks_among_frames(given, source),
-    )
+    folder = Path(source).resolve()
+    among = [path for _, path in given if path.is_file() and path.resolve().parent == folder]
+    for path in among:
+        print_note(f"{path} is a mask, so it is left out of the frames")
+    exact = Fraction(rate).limit_denominator(1001)
+    video = open_video(source, rate=exact, allow_truncated=arguments.allow_truncated, leave_out=among)
     if video.note:
         print_note(video.note)
     if not given:
         return video, {}
     options = {"background": arguments.background, "soft": arguments.soft_edges}
     return video, read_given_masks(given, video.names, video.size, **options)
-
-
-def masks_among_frames(given: Iterable[tuple[str | None, Path]], video: str | Path) -> list[Path]:
-    """The files given that lie in the folder of the video's frames, which are no frames; prints a note for each."""
-    folder = Path(video).resolve()
-    result = [path for _, path in given if path.is_file() and path.resolve().parent == folder]
-    for path in result:
-        print_note(f"{path} is a mask, so it is left out of the frames")
-    return result
 
 
 def read_given_masks(
@@ -161,12 +152,11 @@ def read_given_masks(
     background: int | None = None,
     soft: bool = False,
 ) -> dict[int, GivenMask]:
-    """The masks by frame, ascending, of a video whose frames have these names and this size.
+    """The masks by frame, ascending, of a video whose frames have these names and this size; `soft` is as for `MaskReader`.
 
     An empty mask after the first object says that no object is in its frame; empty ones before it are left out.  Several files
     for one frame are masks of one object each, the same object at the same place in every frame.  A file without a frame is
-    for the frame of its name, else for frame 0.  `soft` is as for `MaskReader`.  Raises
-    `InputError` naming the file if a mask is invalid, or all are empty.
+    for the frame of its name, else for frame 0.  Raises `InputError` naming the file if a mask is invalid, or all are empty.
     """
     sources: dict[int, list[Source]] = {}
     for text, path in given:
