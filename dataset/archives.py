@@ -53,11 +53,9 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """A zip, a tar (compressed or not), or a folder with the unpacked files.  The type is detected from the content.
+    """A zip, a tar (compressed or not), or a folder with the unpacked files, by its content; raises `InputError` for others.
 
     Pictures called `.JPG`, `.jpeg` or `.PNG` are listed as `.jpg` and `.png`.
-
-    Raises `InputError` if it is none of these.
     """
 
     def __init__(self, path: str | Path) -> None:

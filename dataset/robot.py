@@ -77,8 +77,7 @@ def track_scribbles(truth: np.ndarray, found: np.ndarray) -> list[Scribble]:
     """What the robot of DAVIS's interactive track draws on a result (H, W) of which it knows the truth.
 
     For each label that is missing somewhere, 0 included: the region is opened, with a disk in proportion to the square root
-    of its area; each part of its medial axis gives its longest path as a scribble, smoothed by a Bezier curve
-    whose control points are the path's pixels.
+    of its area; each part of its medial axis gives its longest path, as a Bezier curve whose control points are its pixels.
     """
     scribbles = []
     for label in np.unique(truth[truth != found]).tolist():
@@ -88,15 +87,10 @@ def track_scribbles(truth: np.ndarray, found: np.ndarray) -> list[Scribble]:
         count, parts = cv2.connectedComponents(axis.astype(np.uint8), connectivity=8)
         for part in range(1, count):
             if (parts == part).sum() >= SHORTEST_PATH:
-                curve = _bezier(longest_path(parts == part)[:, ::-1])
-                scribbles.append(Scribble(label, curve / truth.shape[::-1]))
+                control = longest_path(parts == part)[:, ::-1]
+                weights = binom.pmf(np.arange(len(control)), len(control) - 1, np.linspace(0, 1, CURVE_POINTS)[:, None])
+                scribbles.append(Scribble(label, weights @ control / truth.shape[::-1]))
     return scribbles
-
-
-def _bezier(control: np.ndarray) -> np.ndarray:
-    """`CURVE_POINTS` points (n, 2) of the Bezier curve of control points (m, 2)."""
-    along = np.linspace(0, 1, CURVE_POINTS)[:, None]
-    return binom.pmf(np.arange(len(control)), len(control) - 1, along) @ control
 
 
 def mark(scribbles: list[Scribble], shape: tuple[int, int]) -> np.ndarray:
@@ -139,10 +133,7 @@ def draw_clicks(
 
 
 def draw_box(truth: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-    """What lies in the box around a region (H, W) bool, not empty.
-
-    With `rng`, each side lies a little further out.
-    """
+    """What lies in the box around a region (H, W) bool, not empty; with `rng`, each side lies a little further out."""
     y, x = np.nonzero(truth)
     sides = np.array([x.min(), y.min(), x.max(), y.max()])
     if rng is not None:

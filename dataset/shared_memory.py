@@ -40,11 +40,8 @@ def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
 
 
 def refuse_if_few_files(tensors: int, *, workers: int, held: int) -> None:
-    """Raise `InputError` if this process may not open as many files as tensors are under way, of which each is one; else it
-    would wait for ever.
-
-    tensors: of a batch
-    held:    number of batches in the hands of the training
+    """Raise `InputError` if this process may not open as many files as tensors are under way (`tensors` of a batch), of which
+    each is one; else it would wait for ever.
     """
     if not workers or sys.platform != "linux":
         return

@@ -69,10 +69,7 @@ class VideoClips:
         return str(self.masks / self.names[index])
 
     def annotated(self, index: int) -> list[tuple[Path, Path]]:
-        """The annotated frames of a video in order, as (frame, mask).
-
-        Raises `InputError` if there are none, or if two files have the same stem.
-        """
+        """A video's annotated frames, (frame, mask), in order; raises `InputError` for none, or two files of one stem."""
         video = self.names[index]
         masks = list_masks(self.masks / video)
         frames = [(path, masks[path.stem]) for path in list_frames(self.images / video) if path.stem in masks]
@@ -81,9 +78,8 @@ class VideoClips:
         return frames
 
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
-        """Three frames drawn with the curriculum's `max_skip`; `None` if there is no object to follow in the first.
-
-        Raises `InputError` naming the file if a frame or mask cannot be read or their sizes differ.
+        """Three frames drawn with the curriculum's `max_skip`; `None` if there is no object to follow in the first.  Raises
+        `InputError` naming the file if a frame or mask cannot be read or their sizes differ.
         """
         frames = self.annotated(index)
         chosen = [frames[i] for i in self.draw_frames(rng, len(frames), max_skip // self.stride)]
