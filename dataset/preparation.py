@@ -11,8 +11,8 @@ import io
 import os
 import stat
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -45,20 +45,6 @@ class UnusedError(InputError):
     """Little of an archive could be used."""
 
     status = 1
-
-
-@dataclass
-class _Used:
-    """How many files of an archive had a place, and some that had none."""
-
-    used: int = 0
-    total: int = 0
-    others: list[str] = field(default_factory=list)
-
-    def count(self, name: str, is_used: bool) -> None:
-        self.total += 1
-        self.used += is_used
-        self.others += [] if is_used or len(self.others) == 3 else [name]
 
 
 class Placement(NamedTuple):
@@ -125,33 +111,27 @@ def place_stream(
     have been written, if some files could not be read, or (`UnusedError`) few pictures of an archive had a place.
     """
     plans = list(plans)
-    problems: list[str] = []
+    outcomes: list[str | None] = []  # of what was to be written: `None`, or the problem
     little: list[str] = []
-    kept = written = done = 0
+    kept = 0
     begun = time.time() - 1  # a second for file systems with coarse times
-
-    def account(problem: str | None) -> None:
-        nonlocal written
-        if problem:
-            problems.append(problem)
-        else:
-            written += 1
-
     size = 1 + sum(archive.size for archive, _ in plans) // 1_000_000
     with progress_bar(size, "MB") as bar:
 
         def jobs() -> Iterator[_Job]:
-            nonlocal kept, done
+            nonlocal kept
+            done = 0
             for archive, placement_of in plans:
-                pictures, frames = _Used(), _Used()
+                used, total, others = Counter(), Counter(), defaultdict(list)  # by kind of file
                 for member in archive.members():
                     bar.update(min(size, (done + member.position) // 1_000_000))  # a damaged archive may say anything
                     placement, source = placement_of(member.name), f"{archive.path}: {member.name}"
                     if PurePosixPath(member.name).suffix.lower() in PICTURES:
                         is_used = placement is not None or source in again
-                        pictures.count(member.name, is_used)
-                        if "JPEGImages/" in member.name:
-                            frames.count(member.name, is_used)
+                        for kind in ("pictures", "frames") if "JPEGImages/" in member.name else ("pictures",):
+                            total[kind] += 1
+                            used[kind] += is_used
+                            others[kind] += [] if is_used or len(others[kind]) == 3 else [member.name]
                     if placement is None:
                         continue
                     if _is_placed(placement, member.size, source):
@@ -164,20 +144,22 @@ def place_stream(
                     try:
                         job = _Job(source, read_member(archive, member), placement)
                     except InputError as error:
-                        account(str(error))
+                        outcomes.append(str(error))
                         continue
                     if placement.convert:
                         yield job
                     else:  # copying is not worth another process
-                        account(_write(job))
+                        outcomes.append(_write(job))
                 done += archive.size
-                for found, kind in ((pictures, "pictures"), (frames, "frames")):
-                    if SMALL_PART * found.used < found.total:
-                        what = f"used {found.used} of {found.total} {kind}, not {', '.join(found.others)}"
+                for kind in total:
+                    if SMALL_PART * used[kind] < total[kind]:
+                        what = f"used {used[kind]} of {total[kind]} {kind}, not {', '.join(others[kind])}"
                         little.append(f"{archive.path}: {what}")
 
-        for problem in map_parallel(_write, jobs(), workers=workers):
-            account(problem)
+        for outcome in map_parallel(_write, jobs(), workers=workers):
+            outcomes.append(outcome)
+    problems = [problem for problem in outcomes if problem]
+    written = len(outcomes) - len(problems)
     print(f"{written} files written, {kept} already there")
     if problems:
         raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:3])}")
