@@ -40,12 +40,12 @@ def youtube_videos(
     """
     root = Path(path)
     own = is_own_data(root)
-    annotations = root / "Annotations" if own else root / split / "Annotations"
+    base = root if own else root / split
+    annotations, images = base / "Annotations", base / "JPEGImages"
     every_frame = root / "all_frames" / f"{split}_all_frames" / "JPEGImages"
-    images = every_frame
-    if own or not every_frame.is_dir():
-        images = root / "JPEGImages" if own else root / split / "JPEGImages"
-    if not own and not (root / split).is_dir():
+    if not own and every_frame.is_dir():
+        images = every_frame
+    if not base.is_dir():
         raise InputError(
             f"{root}: expected JPEGImages/ and Annotations/ in it (your own videos) or {split}/ (YouTube-VOS), "
             f"found {what_is_in(root)}{meant_instead(root, 'JPEGImages', 'Annotations')}"
