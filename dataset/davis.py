@@ -23,10 +23,9 @@ def davis_videos(
     """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` is `val` or `testdev`).
 
     `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  `resolution` names the subfolder of `JPEGImages`
-    with the frames; masks and results always have 480p.  `only` names the videos that are wanted, in this order; no others
-    are looked at.  Raises `InputError` if anything that the image set lists is missing or wrong, or `only`
-    names a video that it does not list; an `UnusableVideoError` becomes a line in `left_out` instead, if that is a list and
-    others are left.
+    with the frames; masks and results always have 480p.  `only` names the videos that are wanted, in this order.  Raises
+    `InputError` if anything that is listed is missing or wrong, or `only` names another video; an `UnusableVideoError`
+    becomes a line in `left_out` instead, if that is a list and others are left.
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")

@@ -25,11 +25,10 @@ class IndexedFrame(NamedTuple):
 
 
 class FrameFolder:
-    """The pictures in a folder, or `paths`, as a video, in natural order (2.jpg before 10.jpg).
+    """The pictures in a folder, or `paths`, as a video, in natural order (2.jpg before 10.jpg), without those in `leave_out`.
 
-    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Files in `leave_out`
-    are no frames.  Raises `InputError` if there are no pictures, if two have the same stem, if one cannot be read or differs
-    in size from the first, or if one is no frame (`util.image_folder.refuse_strangers`).
+    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Raises `InputError`
+    if there are no pictures, two have one stem, or one cannot be read, has another size, or is no frame (`refuse_strangers`).
     """
 
     pixel = Fraction(1)

@@ -21,10 +21,7 @@ RECORD, LISTING = "demo.json", "files.txt"
 
 
 class Writer:
-    """Writes files below a folder.  Each name has its own random generator, from the seed and the name.
-
-    Each file is listed in the folder's `files.txt` before it is written, so the remains of a stopped run can be identified.
-    """
+    """Writes files below a folder, each of which `files.txt` lists before, so that the remains of a stopped run are known."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root = root
@@ -32,6 +29,7 @@ class Writer:
         make_folder(root)
 
     def rng(self, name: str) -> np.random.Generator:
+        """The random generator of a name."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
     def frames(

@@ -73,9 +73,8 @@ class Identity(Numbering):
         return labels
 
     def refuse_inverted(self, path: str | Path, labels: np.ndarray) -> None:
-        """Raise `InputError` if an object of the first mask is what was around it then; may keep the first one.
-
-        If it has moved away from there as well, this may be so, and a note asks.
+        """Raise `InputError` if an object of the first mask, which is kept, is what was around it then; if it has moved away
+        from there as well, this may be so, and a note asks.
         """
         number = int(np.bincount(labels[[0, 0, -1, -1], [0, -1, 0, -1]]).argmax())
         if self.shown is not None and not number:  # most often

@@ -69,8 +69,7 @@ class MaskReader:
     def of(cls, paths: Iterable[str | Path], *, drawn: bool = True, **options) -> "MaskReader":
         """The reader for a video's mask files, given in frame order, which then may be read in any order, by any thread.
 
-        It reads up to the first file that is not empty, and all of them if that one is coloured.  Unless they were `drawn`,
-        as results are not, numbers may surround others.
+        It reads up to the first file that is not empty, all if that is coloured.  If not `drawn`, numbers may surround others.
         """
         result = cls(**options)
         for path in paths:
@@ -90,10 +89,7 @@ class MaskReader:
         return MaskReader.of(paths, drawn=False, colours=self.known.colours)
 
     def read(self, path: str | Path) -> np.ndarray:
-        """A label map (H, W) uint8 of ids, which may be empty.
-
-        Raises `InputError` naming the file if it is not a mask, or what it means is unknown.
-        """
+        """A label map (H, W) uint8 of ids, perhaps empty; raises `InputError` naming a file that is no mask, or unclear."""
         if Path(path).parent.name == EACH_OBJECT:
             return self.known.numbered(self.merge(object_files(Path(path)))[0], path)
         return self._meaning(path, load_mask(path))
@@ -119,10 +115,8 @@ class MaskReader:
         return (values > (127 if soft and edge_values(values, counts) else 0)).astype(np.uint8)
 
     def merge(self, files: Mapping[Path, int]) -> tuple[np.ndarray, set[int]]:
-        """A label map (H, W) uint8 of masks of one object each, by file, and the objects whose masks are empty.
-
-        Where they overlap, the smaller one is in front.  Raises `InputError` naming a file that is not one object's mask, or
-        differs from the others in size.
+        """A label map (H, W) uint8 of masks of one object each, by file, and the objects whose masks are empty; see `in_front`.
+        Raises `InputError` naming a file that is not one object's mask, or differs from the others in size.
         """
         masks: dict[int, np.ndarray] = {}
         for path, number in files.items():

@@ -56,10 +56,7 @@ def open_video(
 
 
 def one_video(words: Sequence[str]) -> str:
-    """The video that the words of a command name: one word, or all files that match a pattern, as shells expand it.
-
-    Raises `InputError` for any other words.
-    """
+    """The video that the words of a command name: one, or all files of a pattern, as shells expand it; else `InputError`."""
     if len(words) == 1:
         return words[0]
     folder, suffixes = Path(words[0]).parent, {Path(word).suffix for word in words}

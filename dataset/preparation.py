@@ -106,9 +106,9 @@ def place_stream(
     """Place the files of archives in one pass, with progress; a function maps each name to its place (`None`: skip).
 
     Existing files are kept.  `workers` processes convert and write (0: this process).  What is in `again`, as `<archive>:
-    <name>`, is placed under another name, and so is used.  Prints a summary.  Raises
-    `InputError` if a target exists that is not the archive's file, if an archive is damaged, and, after all other files
-    have been written, if some files could not be read, or (`UnusedError`) few pictures of an archive had a place.
+    <name>`, is placed under another name, and so is used.  Raises `InputError` if a target exists that is not the archive's
+    file, if an archive is damaged, and, after all else is written, if some files could not be read, or (`UnusedError`) few
+    pictures of an archive had a place.
     """
     plans = list(plans)
     outcomes: list[str | None] = []  # of what was to be written: `None`, or the problem
@@ -171,12 +171,9 @@ Plan = Callable[[list[Archive], Path], Iterable[tuple[Archive, Any]]]
 
 
 def prepare(arguments: argparse.Namespace, sources: str, plan: Plan, *, put: Callable[..., None] = place) -> None:
-    """The body of a `prepare_*.py` script: place the archives given on the command line as `plan` says.
+    """The body of a `prepare_*.py` script: place the archives given on the command line as `plan` says, or print `sources`.
 
-    arguments: from a `preparation_parser`
-    sources:   where to get the archives; printed if none are given
-    plan:      maps archives and the output folder to the placements that `put` takes
-    put:       `place`, or `place_stream` for archives too large to list first
+    put: `place`, or `place_stream` for archives too large to list first; `plan` makes what it takes
     """
     if not arguments.archives:
         print(sources)
@@ -192,10 +189,8 @@ def one_by_one(plan: Callable[[Archive, Path], Any]) -> Plan:
 
 
 def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None = None) -> bytes:
-    """A photograph as JPEG, shrunk (bicubic, antialiased) until its shorter or longer side has the given number of pixels.
-
-    A JPEG that is small enough is returned unchanged.  Raises `InputError`, without the file's name, if the image is broken
-    or cannot be converted to 8-bit RGB (`util.image.as_rgb`).
+    """A photograph as JPEG, shrunk (bicubic, antialiased) until its shorter or longer side has the given number of pixels; a
+    JPEG that is small enough stays as it is.  Raises `InputError`, without the file's name, as `util.image.as_rgb`.
     """
     image = _decoded(data)
     size = _shrunk(image.size, shorter, longer)
@@ -205,10 +200,8 @@ def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None
 
 
 def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None = None, grey: bool = False) -> bytes:
-    """A mask as PNG, shrunk like `convert_image` but with nearest interpolation.
-
-    Ids and palette are kept, unless `grey` converts it to greyscale.  Raises `InputError`, without the file's name, if the
-    mask is broken, lossy or, without `grey`, not a label map.
+    """A mask as PNG, shrunk like `convert_image` but with nearest interpolation; ids and palette are kept, unless `grey`.
+    Raises `InputError`, without the file's name, if it is broken, lossy or, without `grey`, not a label map.
     """
     image = _decoded(data)
     refuse_lossy(image)

@@ -213,10 +213,8 @@ def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first.
-
-    Raises `InputError` if they seem to go along the rows, which leaves an outline that is far less jagged; of a square, both
-    readings are as smooth.
+    """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first; raises
+    `InputError` if they seem to go along the rows, since that outline is far less jagged.
     """
     height, width = _size(*rle["size"])
     counts = rle["counts"]

@@ -119,9 +119,9 @@ def video_sources(
 ) -> Sources:
     """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
 
-    `own` are folders of the user's own videos (`own_videos`).
-    `youtube_list` is a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
-    `min_area` is the least part of a frame's area that a crop shows.
+    own:          folders of the user's own videos (`own_videos`)
+    youtube_list: a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all
+    min_area:     the least part of a frame's area that a crop shows
     """
     sources: Sources = {}
     options: Any = {"scale": (min_area, 1.0), "spacing": spacing, "crop": crop}
@@ -166,10 +166,7 @@ def own_photographs(root: Path, *, crop: int) -> StaticClips:
 
 
 def mixed(sources: Sources, mix: Mapping[str, int]) -> Sources:
-    """The sources with other repeats per epoch, by name; 0 leaves a source out.
-
-    Raises `InputError` for an unknown name, or if no source is left.
-    """
+    """The sources with other repeats per epoch, 0 for none; raises `InputError` for an unknown name, or if none is left."""
     if unknown := mix.keys() - sources.keys():
         raise InputError(f"--mix: expected some of {', '.join(sources)}, found {', '.join(sorted(unknown))}")
     found = {name: (source, mix.get(name, often)) for name, (source, often) in sources.items()}
@@ -179,10 +176,7 @@ def mixed(sources: Sources, mix: Mapping[str, int]) -> Sources:
 
 
 def listed_videos(path: Path, masks: Path) -> list[str] | None:
-    """The listed videos that exist; `None` (meaning all videos) if none of them does, as in the user's own data set.
-
-    Warns if listed videos are missing.  Raises `InputError` if the list cannot be read.
-    """
+    """The listed videos that exist, with a warning if not all do; `None` (meaning all videos) if none does."""
     names = read_image_set(path)
     present = [name for name in names if (masks / name).is_dir()]
     if not present:

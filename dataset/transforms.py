@@ -124,10 +124,7 @@ def cut_out(size: tuple[int, int], corner: tuple[float, float], region: tuple[fl
 def draw_region(
     rng: np.random.Generator, size: tuple[int, int], *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Corner (top, left) and size of torchvision's random resized crop.
-
-    `scale` is the range of its fraction of the area, `ratio` the range of its aspect ratio (width / height).
-    """
+    """Corner (top, left) and size of torchvision's random resized crop, with these ranges of area and width / height."""
     height, width = size
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
@@ -154,9 +151,8 @@ def draw_spline(rng: np.random.Generator) -> Spline:
 def apply_view(
     view: View, image: np.ndarray, labels: np.ndarray, crop: int, *, soft: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8 and label map (H, W) uint8 -> training frame (crop, crop, 3) and its label map (crop, crop).
-
-    With `soft`, the label map is a grey mask, interpolated like the image.
+    """Image (H, W, 3) uint8 and label map (H, W) uint8, with `soft` a grey mask, interpolated like the image -> training frame
+    (crop, crop, 3) and its label map (crop, crop).
     """
     assert image.shape[:2] == labels.shape == view.warps[0].canvas
     image, labels, outside = warp(view, image, labels, crop, soft=soft)

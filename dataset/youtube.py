@@ -29,14 +29,12 @@ def youtube_videos(
 ) -> list[Video]:
     """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
 
-    Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`; masks from
-    `<split>/Annotations`.  The wanted frames are those named in `<split>/meta.json`, or all of them with `output_all` (then
-    `meta.json` is not needed).  A `path` that holds `JPEGImages` and `Annotations` itself is the user's own data set; all
-    its frames are wanted.
+    Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`.  The wanted ones are those named
+    in `<split>/meta.json`, or with `output_all`, which does not need it, all.  A `path` that holds `JPEGImages` and
+    `Annotations` itself is the user's own data set; all its frames are wanted.
 
-    Masks before the first object may be empty.  `truth` is a folder of annotations for scoring.  With `all_masks`, every
-    mask is input in full, not only each object's first.  `only` is as for `davis_videos`.  Raises `InputError` like it, and
-    also if a video has masks but no frames.
+    Masks before the first object may be empty.  `truth` and `all_masks` are as for `read_videos`, `only` and `left_out` as for
+    `davis_videos`.  Raises `InputError` like it, and also if a video has masks but no frames.
     """
     root = Path(path)
     own = is_own_data(root)

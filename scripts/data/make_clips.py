@@ -106,10 +106,8 @@ class PhotoScene(Collage):
 
 
 class VideoScene(Collage):
-    """Up to two cut-outs in front of a part of a real video, whose objects keep their labels.
-
-    It adds what `PhotoScene` lacks: motion blur (also of the cut-outs), two objects that look the same, and large changes of
-    size.
+    """Up to two cut-outs in front of a part of a real video, whose objects keep their labels; with what `PhotoScene` lacks:
+    motion blur (also of the cut-outs), two objects that look the same, and large changes of size.
     """
 
     def __init__(
