@@ -100,8 +100,7 @@ def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Write
             what = "something else" if found is None else "demo data from another seed or version; --overwrite replaces it"
             raise InputError(f"{folder}: expected an empty or new folder, found {what}")
     partial = folder.with_name(f".{within_temporary(folder.name)}.partial")
-    for place in (partial, folder):
-        refuse_foreign(place, _listed(place))
+    refuse_foreign(folder, _listed(folder))
     remove_folder(partial, _listed(partial))
     with one_line_for(folder):
         try:

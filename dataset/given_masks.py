@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.background import refuse_background
-from dataset.colours import parse_colour
+from dataset.colours import parse_colour, refuse_background
 from dataset.film_packets import ARCHIVES
 from dataset.frame_folder import FrameFolder
 from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, layers_in_array, list_masks, mask_files, object_files

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.background import border_of
 from dataset.colours import (
     BLACK,
     NEAR,
     OURS,
     PURE_WHITE,
+    border_of,
     brightness_range,
     colour_distance,
     colour_name,

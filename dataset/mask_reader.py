@@ -17,8 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.background import drawn_on_nothing, refuse_background, without_background
-from dataset.colours import BLACK, CLEAR, IGNORED_COLOUR, OURS, PURE_WHITE, are_grey, colour_name, says_more_than_indices
+from dataset.colours import (
+    BLACK,
+    CLEAR,
+    IGNORED_COLOUR,
+    OURS,
+    PURE_WHITE,
+    are_grey,
+    colour_name,
+    drawn_on_nothing,
+    refuse_background,
+    says_more_than_indices,
+    without_background,
+)
 from dataset.identity import Identity
 from dataset.mask_files import EACH_OBJECT, Stored, in_front, load_mask, object_files
 from dataset.soft_edges import (
@@ -115,7 +126,7 @@ class MaskReader:
         return (values > (127 if soft and edge_values(values, counts) else 0)).astype(np.uint8)
 
     def merge(self, files: Mapping[Path, int]) -> tuple[np.ndarray, set[int]]:
-        """A label map (H, W) uint8 of masks of one object each, by file, and the objects whose masks are empty; see `in_front`.
+        """A label map (H, W) uint8 of masks of one object each, by file, as `in_front` does, and the objects with empty masks.
         Raises `InputError` naming a file that is not one object's mask, or differs from the others in size.
         """
         masks: dict[int, np.ndarray] = {}

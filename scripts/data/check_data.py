@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ def main() -> int:
                 benchmarks.append(found[1])
     jobs = [(entry, job) for entry in sets for job in entry.jobs]
     with progress_bar(len(jobs), "folders", shown=bool(jobs)) as bar:
-        found = map_parallel(_run, [job for _, job in jobs], workers=arguments.num_workers)
+        found = map_parallel(methodcaller("__call__"), [job for _, job in jobs], workers=arguments.num_workers)
         for (entry, _), problems in zip(jobs, found, strict=True):
             entry.problems.extend(problems)
             bar.increment()
@@ -308,10 +309,6 @@ def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
     chunks = [pairs[i : i + PHOTOGRAPHS_A_JOB] for i in range(0, len(pairs), PHOTOGRAPHS_A_JOB)]
     jobs = [partial(check_pairs, chunk, read_grey if decode else None, image_size, one_size=False) for chunk in chunks]
     return DataSet(name, STATIC_PAIRS[name], len(pairs), jobs, problems)
-
-
-def _run(job: Job) -> list[str]:
-    return job()
 
 
 def _number(count: int | None) -> str:
