@@ -49,14 +49,11 @@ class Draws(Dataset):
         self.sources = [source for source, _ in sources.values()]
         self.seed = seed
         self._max_skip = max_skip
-        self.entries = np.array(
-            [
-                (number, index)
-                for number, (source, often) in enumerate(sources.values())
-                for _ in range(often)
-                for index in range(len(source))
-            ]
-        )  # (L, 2): source and index in it
+        repeats = [
+            np.tile(np.stack([np.full(len(source), number), np.arange(len(source))], axis=1), (often, 1))
+            for number, (source, often) in enumerate(sources.values())
+        ]
+        self.entries = np.concatenate(repeats)  # (L, 2): source and index in it
         self._epoch = -1
         self._order = np.empty(0, dtype=int)
 

@@ -11,7 +11,6 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,21 +26,45 @@ UNSEEN = ("gear", "urchin")  # categories that YouTube's training videos lack
 FPS_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 
 
-class Sprite(NamedTuple):
+class Sprite:
     """An object's appearance and motion.  Lengths are in pixels, angles in radians, times in frames."""
 
-    category: str
-    texture: np.ndarray  # (S, S, 3) float32
-    radius: float
-    bumps: int
-    bump_height: float  # as a fraction of the radius
-    centre: np.ndarray  # (2,) x, y of the path's centre
-    swing: np.ndarray  # (2,) x, y
-    frequency: np.ndarray  # (2,)
-    phase: np.ndarray  # (2,)
-    spin: float
-    pulse: float  # how fast the outline deforms
-    enters: int  # the first frame with it
+    def __init__(self, rng: np.random.Generator, category: str, enters: int, length: int) -> None:
+        """enters: the first frame with it; length: that of the video"""
+        size = np.array([WIDTH, HEIGHT])
+        self.category, self.enters = category, enters
+        self.bumps = 2 + CATEGORIES.index(category)
+        self.radius = rng.uniform(0.17, 0.26) * HEIGHT
+        self.texture = _texture(rng, 128, contrast=1.0)
+        self.bump_height = rng.uniform(0.15, 0.3)  # as a fraction of the radius
+        self.centre = size * rng.uniform(0.4, 0.6, 2)  # of the path
+        self.swing = size * rng.uniform(0.2, 0.36, 2)
+        self.frequency = rng.choice([-1, 1], 2) * rng.uniform(0.2, 0.45, 2) * 2 * np.pi / length
+        self.phase = rng.uniform(0, 2 * np.pi, 2)
+        self.spin = rng.uniform(-1, 1) * 2 * np.pi / length
+        self.pulse = rng.uniform(1, 3) * 2 * np.pi / length  # how fast the outline deforms
+
+    def draw(self, t: int, image: np.ndarray, labels: np.ndarray, number: int) -> None:
+        """Draw frame t over a picture (H, W, 3) float32 and its label map (H, W), where the object gets this number."""
+        cx, cy = self.centre + self.swing * np.sin(self.frequency * t + self.phase)
+        reach = self.radius * (1 + 1.5 * self.bump_height) + 1
+        left, right = max(0, int(cx - reach)), min(WIDTH, int(cx + reach) + 2)
+        top, bottom = max(0, int(cy - reach)), min(HEIGHT, int(cy + reach) + 2)
+        if left >= right or top >= bottom:
+            return
+        image, labels = image[top:bottom, left:right], labels[top:bottom, left:right]
+        dy, dx = np.mgrid[top:bottom, left:right].astype(np.float32)
+        dx, dy = dx - np.float32(cx), dy - np.float32(cy)
+        angle = np.float32(self.spin * t)
+        u = np.cos(angle) * dx + np.sin(angle) * dy
+        v = np.cos(angle) * dy - np.sin(angle) * dx
+        bumps = np.cos(self.bumps * np.arctan2(v, u) + 0.5 * np.sin(self.pulse * t))
+        height = self.bump_height * (1 + 0.5 * np.sin(1.7 * self.pulse * t))
+        inside = self.radius * (1 + height * bumps) - np.hypot(u, v)  # pixels to the outline
+        opacity = np.clip(inside + 0.5, 0, 1)[..., None]  # antialiased over one pixel
+        middle = self.texture.shape[0] / 2
+        image += opacity * (_sample(self.texture, u + middle, v + middle) - image)
+        labels[inside > 0] = number
 
 
 class Scene:
@@ -51,7 +74,7 @@ class Scene:
         self.background = _texture(rng, 2 * WIDTH, contrast=0.5)
         self.pan = rng.uniform(-1, 1, 2) * np.array([WIDTH, HEIGHT]) * 0.4 / length
         self.pan_start = np.array([WIDTH, WIDTH]) / 2 + rng.uniform(-20, 20, 2)
-        self.sprites = [_sprite(rng, category, enter, length) for category, enter in zip(categories, enters, strict=True)]
+        self.sprites = [Sprite(rng, category, enter, length) for category, enter in zip(categories, enters, strict=True)]
 
     def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8, sprites numbered from 1."""
@@ -61,49 +84,8 @@ class Scene:
         labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
         for number, sprite in enumerate(self.sprites, start=1):
             if t >= sprite.enters:
-                _draw(sprite, t, image, labels, number)
+                sprite.draw(t, image, labels, number)
         return np.clip(image, 0, 255).astype(np.uint8), labels
-
-
-def _sprite(rng: np.random.Generator, category: str, enters: int, length: int) -> Sprite:
-    bumps = 2 + CATEGORIES.index(category)
-    radius = rng.uniform(0.17, 0.26) * HEIGHT
-    return Sprite(
-        category=category,
-        texture=_texture(rng, 128, contrast=1.0),
-        radius=radius,
-        bumps=bumps,
-        bump_height=rng.uniform(0.15, 0.3),
-        centre=np.array([WIDTH, HEIGHT]) * rng.uniform(0.4, 0.6, 2),
-        swing=np.array([WIDTH, HEIGHT]) * rng.uniform(0.2, 0.36, 2),
-        frequency=rng.choice([-1, 1], 2) * rng.uniform(0.2, 0.45, 2) * 2 * np.pi / length,
-        phase=rng.uniform(0, 2 * np.pi, 2),
-        spin=rng.uniform(-1, 1) * 2 * np.pi / length,
-        pulse=rng.uniform(1, 3) * 2 * np.pi / length,
-        enters=enters,
-    )
-
-
-def _draw(sprite: Sprite, t: int, image: np.ndarray, labels: np.ndarray, number: int) -> None:
-    cx, cy = sprite.centre + sprite.swing * np.sin(sprite.frequency * t + sprite.phase)
-    reach = sprite.radius * (1 + 1.5 * sprite.bump_height) + 1
-    left, right = max(0, int(cx - reach)), min(WIDTH, int(cx + reach) + 2)
-    top, bottom = max(0, int(cy - reach)), min(HEIGHT, int(cy + reach) + 2)
-    if left >= right or top >= bottom:
-        return
-    image, labels = image[top:bottom, left:right], labels[top:bottom, left:right]
-    dy, dx = np.mgrid[top:bottom, left:right].astype(np.float32)
-    dx, dy = dx - np.float32(cx), dy - np.float32(cy)
-    angle = np.float32(sprite.spin * t)
-    u = np.cos(angle) * dx + np.sin(angle) * dy
-    v = np.cos(angle) * dy - np.sin(angle) * dx
-    bumps = np.cos(sprite.bumps * np.arctan2(v, u) + 0.5 * np.sin(sprite.pulse * t))
-    height = sprite.bump_height * (1 + 0.5 * np.sin(1.7 * sprite.pulse * t))
-    inside = sprite.radius * (1 + height * bumps) - np.hypot(u, v)  # pixels to the outline
-    opacity = np.clip(inside + 0.5, 0, 1)[..., None]  # antialiased over one pixel
-    middle = sprite.texture.shape[0] / 2
-    image += opacity * (_sample(sprite.texture, u + middle, v + middle) - image)
-    labels[inside > 0] = number
 
 
 def _texture(rng: np.random.Generator, size: int, *, contrast: float) -> np.ndarray:
