@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 from av.container import InputContainer
@@ -64,60 +63,40 @@ class Track:
             self.keys += [packet.pts] if packet.is_keyframe else []
 
 
-class FilmPackets(NamedTuple):
-    """What the packets of a film tell."""
+class FilmPackets:
+    """What all packets of a film tell.  Raises `InputError` naming the file if FFmpeg finds no video in it."""
 
-    track: Track  # the one that a viewer would call the video
-    time_base: Fraction
-    rate: Fraction  # nominal frames per second
-    reorders: bool  # frames may be shown in another order than they are decoded
-    paletted: bool  # FFmpeg forgets the palette when it seeks
-    pixel: Fraction  # a pixel's width divided by its height
-    container: str  # FFmpeg's name of the kind of file
-    cut: str | None  # why the file seems to end too early
-    errors: list[str]  # what FFmpeg says
-    notes: list[str]  # for the user
-
-
-def read_packets(path: Path) -> FilmPackets:
-    """Read all packets of a film.  Raises `InputError` naming the file if FFmpeg finds no video in it."""
-    with errors_of_ffmpeg() as errors, opened(path) as (container, _):
-        streams = _decodable(container)
-        tracks = {index: Track.of(stream) for index, stream in streams.items()}
-        end = None
-        for packet in container.demux(*streams.values()):
-            if packet.size and not packet.is_discard:
-                tracks[packet.stream.index].add(packet)
-                end = packet.pos
-        track, others = _main_track(tracks.values(), path)
-        stream, kind = streams[track.index], container.format.name
-        cut = _cut(path, kind, end)
-        if kind == "gif" and len(track.stamps) < stream.frames:  # FFmpeg joins those without a delay
-            cut = f"{len(track.stamps)} of {stream.frames} pictures have a time; save it with a delay for each"
-        stamped = any(stamp is not None for stamp in track.stamps)
-        if stamped and track.doubtful[-1:] == track.stamps[-1:]:
-            cut = cut or "the file is cut short"
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        pixel = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
-        notes = [f"holds {1 + others} videos; this is the largest, stream {track.index}"] if others else []
-        notes += [CLEAR] if {"alpha_mode", "ALPHA_MODE"} & {*stream.metadata} else []  # VP8 and VP9 hide it from FFmpeg
-        if (transfer := stream.codec_context.color_trc) in HDR:
-            notes.append(f"is HDR ({HDR[transfer]}) and read without tone mapping, so its colours are pale")
-        if pixel != 1:
-            shape = f"{pixel.numerator}:{pixel.denominator}"
-            notes.append(f"has pixels of {shape}: frames and masks have their own shape, films look right")
-        return FilmPackets(
-            track=track,
-            time_base=stream.time_base or 1 / rate,
-            rate=rate,
-            reorders=stream.codec_context.has_b_frames,
-            paletted=stream.codec_context.pix_fmt == "pal8",
-            pixel=pixel,
-            container=kind,
-            cut=cut,
-            errors=[text.strip() for _, source, text in errors if source == kind],
-            notes=notes,
-        )
+    def __init__(self, path: Path) -> None:
+        with errors_of_ffmpeg() as errors, opened(path) as (container, _):
+            streams = _decodable(container)
+            tracks = {index: Track.of(stream) for index, stream in streams.items()}
+            end = None
+            for packet in container.demux(*streams.values()):
+                if packet.size and not packet.is_discard:
+                    tracks[packet.stream.index].add(packet)
+                    end = packet.pos
+            self.track, others = _main_track(tracks.values(), path)
+            track, stream, kind = self.track, streams[self.track.index], container.format.name
+            codec = stream.codec_context
+            self.container = kind  # FFmpeg's name of the kind of file
+            self.cut = _cut(path, kind, end)  # why the file seems to end too early
+            if kind == "gif" and len(track.stamps) < stream.frames:  # FFmpeg joins those without a delay
+                self.cut = f"{len(track.stamps)} of {stream.frames} pictures have a time; save it with a delay for each"
+            if any(stamp is not None for stamp in track.stamps) and track.doubtful[-1:] == track.stamps[-1:]:
+                self.cut = self.cut or "the file is cut short"
+            self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)  # nominal frames per second
+            self.time_base = stream.time_base or 1 / self.rate
+            self.reorders = codec.has_b_frames  # frames may be shown in another order than they are decoded
+            self.paletted = codec.pix_fmt == "pal8"  # FFmpeg forgets the palette when it seeks
+            self.pixel = stream.sample_aspect_ratio or codec.sample_aspect_ratio or Fraction(1)  # width divided by height
+            self.errors = [text.strip() for _, source, text in errors if source == kind]  # what FFmpeg says
+            self.notes = [f"holds {1 + others} videos; this is the largest, stream {track.index}"] if others else []
+            self.notes += [CLEAR] if {"alpha_mode", "ALPHA_MODE"} & {*stream.metadata} else []  # VP8 and VP9 hide it
+            if codec.color_trc in HDR:
+                self.notes.append(f"is HDR ({HDR[codec.color_trc]}) and read without tone mapping, so its colours are pale")
+            if self.pixel != 1:
+                shape = f"{self.pixel.numerator}:{self.pixel.denominator}"
+                self.notes.append(f"has pixels of {shape}: frames and masks have their own shape, films look right")
 
 
 def _main_track(tracks: Iterable[Track], path: Path) -> tuple[Track, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from av.error import InvalidDataError
 from av.video.reformatter import Colorspace
 
-from dataset.film_packets import CLEAR, errors_of_ffmpeg, opened, read_packets
+from dataset.film_packets import CLEAR, FilmPackets, errors_of_ffmpeg, opened
 from dataset.frame_folder import IndexedFrame
 from util.errors import InputError
 from util.image import size_text
@@ -50,7 +50,7 @@ class VideoFile:
         self.path, self.allow_truncated = path, allow_truncated
         self._size: tuple[int, int] | None = None
         self._first_notes: list[str] = []  # of the first frame
-        packets = read_packets(path)
+        packets = FilmPackets(path)
         track, time_base, notes = packets.track, packets.time_base, packets.notes
         self.stream, self.pixel = track.index, packets.pixel
         stamps = [stamp for stamp in track.stamps if stamp is not None]
