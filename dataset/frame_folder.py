@@ -11,7 +11,7 @@ import numpy as np
 from dataset.folders import frames_below
 from util.errors import InputError, names_some
 from util.guards import is_clutter
-from util.image import Header, common_levels, read_header, read_image, size_text
+from util.image import Header, common_levels, read_header, read_image, refuse_other_size, size_text
 from util.image_folder import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_frames, masks_among, name_pattern, refuse_strangers
 from util.progress import progress_bar
 from util.sixteen_bit import WHOLE_RANGE
@@ -112,6 +112,5 @@ def _common_size(paths: list[Path], headers: list[Header]) -> tuple[int, int]:
     if len(sizes) > 2 and sizes[0] not in sizes[1:] and len({*sizes}) == 2:
         raise InputError(f"{paths[0]}: frame is {size_text(sizes[0])}, all others are {size_text(sizes[1])}")
     for path, size in zip(paths, sizes, strict=True):
-        if size != sizes[0]:
-            raise InputError(f"{path}: frame is {size_text(size)}, the first one is {size_text(sizes[0])}")
+        refuse_other_size(path, size, sizes[0], what="frame", other="the first one")
     return sizes[0]

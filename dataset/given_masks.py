@@ -19,7 +19,7 @@ from dataset.shapes import Masks, read_shapes
 from dataset.soft_edges import refuse_scattered
 from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
-from util.image import size_text
+from util.image import refuse_other_size
 from util.image_folder import natural_order
 from util.label_map import object_ids
 
@@ -189,8 +189,7 @@ def read_given_masks(
             if shapes:
                 refuse_background(path, labels, {i: i for i in object_ids(labels)}, None, hint=BLACK_HINT)
             reader.known.refuse_inverted(path, labels)
-        if labels.shape != size:
-            raise InputError(f"{path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
+        refuse_other_size(path, labels.shape, size)
         if labels.any() or masks:
             files = tuple(file for source in of_frame for file in mask_files(source.path))
             numbered = len(of_frame) == 1 and not shapes and not reader.known.white and not reader.known.own

@@ -10,8 +10,7 @@ import numpy as np
 
 from dataset.mask_reader import MaskReader
 from util.ahead import map_ahead
-from util.errors import InputError
-from util.image import read_image, size_text
+from util.image import read_image, refuse_other_size
 from util.label_map import object_ids, resize_labels, write_label_map
 
 LOOKED_AT = 20  # number of masks
@@ -73,15 +72,11 @@ class Video:
         shape = None
         for path, image, mask in self._read_all(self.images[:end], workers):
             shape = shape or image.shape
-            if image.shape != shape:
-                raise InputError(f"{path}: frame is {size_text(image.shape)}, the first one is {size_text(shape)}")
+            refuse_other_size(path, image.shape, shape, what="frame", other="the first one")
             if mask is not None:
                 if self.result_size is not None and mask.shape == self.result_size:
                     mask = resize_labels(mask, image.shape[:2])
-                if mask.shape != image.shape[:2]:
-                    raise InputError(
-                        f"{self.masks[path.stem]}: mask is {size_text(mask.shape)}, its frame is {size_text(image.shape)}"
-                    )
+                refuse_other_size(self.masks[path.stem], mask.shape, image.shape)
                 if not self.all_masks:
                     entering = set(object_ids(mask)) - known
                     known |= entering

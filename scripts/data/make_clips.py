@@ -24,7 +24,7 @@ from dataset.sources import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
-from util.image import read_grey, read_image, size_text
+from util.image import read_grey, read_image, refuse_other_size
 from util.progress import progress_bar
 
 VERSION = 2  # of the data; increase it with every change to the output
@@ -166,7 +166,7 @@ class VideoScene(Collage):
     def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         picture, mask = self.video[t]
         image, labels, size = read_image(picture), self.reader.read(mask), PHOTO_SIZE[::-1]
-        _refuse_other_size(mask, labels, image)
+        refuse_other_size(mask, labels.shape, image.shape, other="its picture")
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC)
         return image, cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
 
@@ -174,13 +174,8 @@ class VideoScene(Collage):
 def _photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
     """The picture (H, W, 3) uint8 RGB and its mask (H, W) uint8, 0 and 1."""
     image, grey = read_image(picture), read_grey(mask)
-    _refuse_other_size(mask, grey, image)
+    refuse_other_size(mask, grey.shape, image.shape, other="its picture")
     return image, (grey > 127).astype(np.uint8)
-
-
-def _refuse_other_size(mask: Path, labels: np.ndarray, image: np.ndarray) -> None:
-    if labels.shape != image.shape[:2]:
-        raise InputError(f"{mask}: mask is {size_text(labels.shape)}, its picture is {size_text(image.shape)}")
 
 
 def _placement(where: np.ndarray, middle: np.ndarray, scale: float, angle: float) -> np.ndarray:
