@@ -29,7 +29,12 @@ def davis_videos(
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
-    root = _davis_root(Path(path), split, year)
+    part = "test-dev" if split == "testdev" else "trainval"
+    if (root := davis_folder(Path(path), part, year)) is None:
+        raise InputError(
+            f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {what_is_in(Path(path))}"
+            f"{meant_instead(Path(path), 'JPEGImages', 'ImageSets')}"
+        )
     images = root / "JPEGImages" / plain_name(resolution, source="--resolution")
     annotations = root / "Annotations" / "480p"
     if resolution != "480p" and not images.is_dir():
@@ -54,16 +59,6 @@ def davis_videos(
                 )
             )
     return refuse_none(videos, left_out)
-
-
-def _davis_root(path: Path, split: str, year: int) -> Path:
-    part = "test-dev" if split == "testdev" else "trainval"
-    if root := davis_folder(path, part, year):
-        return root
-    raise InputError(
-        f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {what_is_in(path)}"
-        f"{meant_instead(path, 'JPEGImages', 'ImageSets')}"
-    )
 
 
 def davis_folder(path: Path, part: str, year: int) -> Path | None:
