@@ -13,7 +13,7 @@ from dataset.davis import davis_folder
 from dataset.stages import STAGES
 from dataset.static import StaticClips
 from dataset.video_names import read_image_set
-from dataset.vos import SPACINGS, VideoClips
+from dataset.vos import MIN_AREA, SPACINGS, VideoClips
 from util.errors import InputError, warn
 from util.flags import float_between, int_between, name_and_count
 from util.image import read_grey
@@ -24,7 +24,6 @@ MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Pa
 YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
-MIN_AREA = 0.36  # of a video frame, the least that a crop shows (the released code's)
 MASKS_LOOKED_AT = 20  # of own photographs
 
 
@@ -71,8 +70,8 @@ def stage_sources(
             raise InputError("--bl_root: stage 1 needs it")
         found = bl30k_sources(root, spacing=spacing, crop=crop)
     else:
-        options: Any = {"youtube_list": youtube_list, "spacing": spacing, "min_area": min_area, "crop": crop}
-        found = video_sources(roots["yv_root"], roots["davis_root"], own=own, **options)
+        options: Any = {"scale": (min_area, 1.0), "spacing": spacing, "crop": crop}
+        found = video_sources(roots["yv_root"], roots["davis_root"], own=own, youtube_list=youtube_list, **options)
     return mixed(found, {name: often for name, often in (mix or {}).items() if name not in elsewhere})
 
 
@@ -95,11 +94,9 @@ def static_sources(root: str | Path, *, crop: int = 384) -> Sources:
     return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
 
 
-def bl30k_sources(root: str | Path, *, spacing: str = "released", crop: int = 384) -> Sources:
-    """Stage 1; `spacing` is a key of `dataset.vos.SPACINGS`."""
-    root = Path(root)
-    options: Any = {"scale": (0.25, 1.0), "followed": stays_in_size, "spacing": spacing, "crop": crop}
-    return {"BL30K": (VideoClips(root / "JPEGImages", root / "Annotations", **options), 1)}
+def bl30k_sources(root: str | Path, **options: Any) -> Sources:
+    """Stage 1; `options` are `VideoClips`'s."""
+    return {"BL30K": (own_videos(Path(root), scale=(0.25, 1.0), followed=stays_in_size, **options), 1)}
 
 
 def stays_in_size(pixels: np.ndarray) -> bool:
@@ -113,18 +110,15 @@ def video_sources(
     *,
     own: Sequence[str | Path] = (),
     youtube_list: str | Path | None = None,
-    spacing: str = "released",
-    min_area: float = MIN_AREA,
-    crop: int = 384,
+    **options: Any,
 ) -> Sources:
     """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
 
     own:          folders of the user's own videos (`own_videos`)
     youtube_list: a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all
-    min_area:     the least part of a frame's area that a crop shows
+    options:      `VideoClips`'s
     """
     sources: Sources = {}
-    options: Any = {"scale": (min_area, 1.0), "spacing": spacing, "crop": crop}
     if youtube_root is not None:
         images, masks = (Path(youtube_root) / "train_480p" / part for part in ("JPEGImages", "Annotations"))
         names = None if youtube_list is None else listed_videos(Path(youtube_list), masks)
@@ -153,7 +147,7 @@ def with_own(sources: Sources, flag: str, roots: Sequence[str | Path], read: Cal
 
 
 def own_videos(root: Path, **options: Any) -> VideoClips:
-    """The user's own videos, `JPEGImages/<video>/` and `Annotations/<video>/`; frames without a mask are left out."""
+    """Videos as `JPEGImages/<video>/` and `Annotations/<video>/`, as the user's own are."""
     return VideoClips(root / "JPEGImages", root / "Annotations", **options)
 
 

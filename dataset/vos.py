@@ -16,6 +16,7 @@ from util.image import read_image
 from util.image_folder import list_frames
 
 SLOTS = 2  # objects per clip at most
+MIN_AREA = 0.36  # of a video frame, the least that a crop shows (the released code's)
 
 
 class VideoClips:
@@ -38,7 +39,7 @@ class VideoClips:
         *,
         stride: int = 1,
         spacing: str = "released",
-        scale: tuple[float, float] = (0.36, 1.0),
+        scale: tuple[float, float] = (MIN_AREA, 1.0),
         followed: Callable[[np.ndarray], bool] = appears_first,
         crop: int = 384,
     ) -> None:
