@@ -1,15 +1,9 @@
-"""The one reader of masks: what the numbers and colours in a video's mask files mean.
+"""The one reader of masks: what the numbers and colours in a video's mask files mean.  docs/videos.md has all of its rules.
 
-- Numbers are ids: the values of a greyscale file (1 to 32 bits), or the indices of a paletted one.  0 is background.  White on
-  black is object 1 (`util.label_map.Numbering`).
+- Numbers (greyscale values, indices of a palette) are ids, 0 is background, white on black is object 1 (`Numbering`).
 - A palette is read by its colours instead if index 0 is not black, but another index that occurs is: tools reorder palettes.
-- Colours are objects, black and transparent pixels are background.  Colours of our palette (DAVIS's), or of the video's first
-  palette, mean those ids.  If the video's first mask has others, they are numbered in order of appearance.  Grey colours are
-  numbers.  One colour is one object in all masks of a video, whatever its index (`dataset.identity`).
-- Where black is not sure to be background (a greyscale, coloured or oddly paletted mask that comes first), it must not be rare
-  along the border of the frame while an object covers most of it.
-- Values that only lie between others are edges, not objects.  A single white object with soft edges is cut at half.  In the
-  mask that decides, a number around an object is looked for as well: 1 between 0 and 2, where something has interpolated.
+- Colours are objects, the same in all masks of a video, whatever their indices (`dataset.identity`); grey ones are numbers.
+- Values that only lie between others are edges, not objects (`dataset.soft_edges`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
