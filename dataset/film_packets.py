@@ -6,7 +6,6 @@ import math
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,26 +30,18 @@ CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with
 ONE_FILE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
-@dataclass
 class Track:
     """What the packets of one of a film's video streams tell."""
 
-    index: int
-    area: int  # pixels
-    is_picture: bool  # a cover or a thumbnail
-    is_default: bool
-    stamps: list[int | None] = field(default_factory=list)  # times in units of `time_base`, in the order of the file
-    keys: list[int] = field(default_factory=list)  # times of keyframes
-    doubtful: list[int] = field(default_factory=list)  # times of packets that FFmpeg marks as damaged
-    first: float = math.inf  # times of decoding
-    last: float = -math.inf
-    goes_back: bool = False  # times of decoding do, and far, as where films were joined
-
-    @classmethod
-    def of(cls, stream: av.VideoStream) -> "Track":
+    def __init__(self, stream: av.VideoStream) -> None:
         has = {kind.name for kind in Disposition if stream.disposition & kind}
-        area = stream.codec_context.width * stream.codec_context.height
-        return cls(stream.index, area, bool(has & PICTURES), "default" in has)
+        self.index, self.area = stream.index, stream.codec_context.width * stream.codec_context.height  # pixels
+        self.is_picture, self.is_default = bool(has & PICTURES), "default" in has  # of pictures, a cover or a thumbnail
+        self.stamps: list[int | None] = []  # times in units of `time_base`, in the order of the file
+        self.keys: list[int] = []  # times of keyframes
+        self.doubtful: list[int] = []  # times of packets that FFmpeg marks as damaged
+        self.first, self.last = math.inf, -math.inf  # times of decoding
+        self.goes_back = False  # times of decoding do, and far, as where films were joined
 
     def add(self, packet: av.Packet) -> None:
         self.stamps.append(packet.pts)
@@ -69,7 +60,7 @@ class FilmPackets:
     def __init__(self, path: Path) -> None:
         with errors_of_ffmpeg() as errors, opened(path) as (container, _):
             streams = _decodable(container)
-            tracks = {index: Track.of(stream) for index, stream in streams.items()}
+            tracks = {index: Track(stream) for index, stream in streams.items()}
             end = None
             for packet in container.demux(*streams.values()):
                 if packet.size and not packet.is_discard:

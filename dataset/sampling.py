@@ -157,12 +157,13 @@ def _quietly() -> Iterator[None]:
 
 
 def _collate(clips: list[Clip]) -> Batch:
-    frames, labels, valid = (_stacked([getattr(clip, field) for clip in clips]) for field in ("frames", "labels", "valid"))
-    names = tuple(clip.name for clip in clips)
-    problems = tuple(problem for clip in clips for problem in clip.problems)
-    objectless = sum(clip.objectless for clip in clips)
-    masks, hints = _stacked([clip.masks for clip in clips]), _stacked([clip.hints for clip in clips])
-    return Batch(frames, labels, valid, names, problems, objectless, masks, hints)
+    fields = ("frames", "labels", "valid", "masks", "hints")
+    return Batch(
+        **{field: _stacked([getattr(clip, field) for clip in clips]) for field in fields},
+        names=tuple(clip.name for clip in clips),
+        problems=tuple(problem for clip in clips for problem in clip.problems),
+        objectless=sum(clip.objectless for clip in clips),
+    )
 
 
 def _stacked(arrays: list[Any]) -> Any:
