@@ -81,11 +81,12 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
 
     A file to which several names lead is placed once.  Also raises `InputError` if two files would get the same target.
     """
-    checked: list[tuple[Archive, dict[str, Placement]]] = []
+    checked: list[tuple[Archive, Callable[[str], Placement | None]]] = []
     sources: dict[Path, tuple[str, Path]] = {}
     again: set[str] = set()
     for archive, placements in plans:
-        checked.append((archive, {}))
+        once: dict[str, Placement] = {}
+        checked.append((archive, once.get))
         for name, placement in placements.items():
             source, real = f"{archive.path}: {name}", archive.real(name)
             target = placement.target(source)
@@ -93,11 +94,11 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
             if real != same:
                 raise InputError(f"{_told(source)}: would become {target}, and so would {_told(other)}")
             if source == other:
-                checked[-1][1][name] = placement
+                once[name] = placement
                 _is_placed(placement, archive.sizes[name], source)
             else:
                 again.add(source)
-    place_stream(((archive, placements.get) for archive, placements in checked), workers=workers, again=again)
+    place_stream(checked, workers=workers, again=again)
 
 
 def place_stream(
