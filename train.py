@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dataset.davis import davis_videos
 from dataset.sampling import Draws, Schedule, load
-from dataset.sources import Source, data_roots, sampling_options, stage_sources
+from dataset.sources import Sources, data_roots, sampling_options, stage_sources
 from dataset.stages import STAGES, Stage, max_skip
 from dataset.youtube import annotated_objects, youtube_videos
 from evaluation.results import ResultFolder
@@ -141,7 +141,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     )
 
 
-def read_data(arguments: argparse.Namespace, config: TrainConfig) -> tuple[dict[str, tuple[Source, int]], Truth | None]:
+def read_data(arguments: argparse.Namespace, config: TrainConfig) -> tuple[Sources, Truth | None]:
     """The stage's data sets, and what to validate on; raises `InputError` if something in them is missing or wrong."""
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling_options(arguments), crop=config.crop)
     if not arguments.val_every:
@@ -190,7 +190,7 @@ def validate(state: State, truth: Truth, folder: Path, processes: Processes) -> 
     return davis_scores(by_video(scores))["global"]["J&F"]
 
 
-def data_text(stage: int, sources: dict[str, tuple[Source, int]]) -> str:
+def data_text(stage: int, sources: Sources) -> str:
     """The data sets of a stage, each with its number of samples and repeats."""
     often = {name: f" x {repeats}" if repeats > 1 else "" for name, (_, repeats) in sources.items()}
     return f"stage {stage} on {', '.join(f'{name} ({len(source)}{often[name]})' for name, (source, _) in sources.items())}"

@@ -53,17 +53,15 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """A zip, a tar (compressed or not), or a folder with the unpacked files.  The type is detected from the content.
+    """A zip, a tar (compressed or not), or a folder with the unpacked files, by its content; raises `InputError` for others.
 
     Pictures called `.JPG`, `.jpeg` or `.PNG` are listed as `.jpg` and `.png`.
-
-    Raises `InputError` if it is none of these.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if self.path.is_dir():
-            self._members, self.size = _folder_members, sum(size for *_, size in _walk(self.path))
+            self._members, self.size = _folder_members, sum(size for *_, size in _walk(self.path.resolve()))
         elif not self.path.is_file():
             raise InputError(f"{path}: no such archive")
         elif (members := _kind_of(self.path)) is not None:
@@ -188,7 +186,7 @@ def read_member(archive: Archive, member: Member) -> bytes:
 def _kind_of(path: Path) -> Callable[[Path], Iterator[Member]] | None:
     """What lists the members of a tar or zip; `None` for other files."""
     try:
-        with open_file(path) as raw, contextlib.suppress(*BROKEN_ARCHIVE), _Tar(raw):
+        with open_file(path) as raw, contextlib.suppress(*BROKEN_ARCHIVE), contextlib.closing(_Tar(raw)):
             return _tar_members
         return _zip_members if zipfile.is_zipfile(path) else None
     except OSError as error:
@@ -221,15 +219,10 @@ class _Tar:
         head = raw.read(8)
         raw.seek(0)
         self.stream = next((opener(raw) for magic, opener in UNPACKERS.items() if head.startswith(magic)), raw)
+        self.seek, self.tell, self.close = self.stream.seek, self.stream.tell, self.stream.close
         self._left, self._last = LONGEST_HEADER, b""
         file: Any = self  # of a file, tarfile needs three methods
         self._file = tarfile.TarFile(fileobj=file)
-
-    def __enter__(self) -> "_Tar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stream.close()
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
         """The members; raises one of `BROKEN_ARCHIVE` if the tar or its checksum shows any damage."""
@@ -259,15 +252,9 @@ class _Tar:
         self._last = self.stream.read(size)
         return self._last
 
-    def seek(self, position: int) -> int:
-        return self.stream.seek(position)
-
-    def tell(self) -> int:
-        return self.stream.tell()
-
 
 def _tar_members(path: Path) -> Iterator[Member]:
-    with open_file(path) as raw, _Tar(raw) as file:
+    with open_file(path) as raw, contextlib.closing(_Tar(raw)) as file:
         for info in file:
             if not (info.isfile() or info.isdir() or info.issym() or info.islnk()):
                 what = f"its member {shorten(repr(info.name))} is a device, not a file, folder or link"
@@ -275,41 +262,34 @@ def _tar_members(path: Path) -> Iterator[Member]:
             if info.issparse() or info.size < 0:
                 what = "a sparse file; unpack it first" if info.issparse() else f"of {info.size} bytes"
                 raise InputError(f"{path}: its member {shorten(repr(info.name))} is {what}")
-            if info.issym():
-                target = posixpath.join(posixpath.dirname(info.name), info.linkname)
+            if info.issym() or info.islnk():  # which is a second name of an earlier member
+                target = posixpath.join(posixpath.dirname(info.name) if info.issym() else "", info.linkname)
                 yield Member(info.name, 0, raw.tell(), bytes, target)
-            elif info.islnk():  # a second name of an earlier member
-                yield Member(info.name, 0, raw.tell(), bytes, info.linkname)
             elif info.isfile():
                 yield Member(info.name, info.size, raw.tell(), partial(file.content, info))
 
 
 def _folder_members(path: Path) -> Iterator[Member]:
     position = 0
-    for name, place, size in _walk(path):
+    for name, place, size in _walk(path.resolve()):
         position += size
         yield Member(name, size, position, place.read_bytes, real=os.path.realpath(place))
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, Path, int]]:
-    """(name, path, size) of each file below a folder; names begin with the folder's own.
+def _walk(folder: Path, top: Path | None = None, above: tuple[str, ...] = ()) -> Iterator[tuple[str, Path, int]]:
+    """(name, path, size) of each file below a folder; names begin with the name of `top`, by default the folder itself.
 
     Skips links to a folder that is above, by its path or through links.  Raises `InputError` if a folder cannot be read.
     """
-    folder = folder.resolve()
-
-    def below(place: Path, above: tuple[str, ...]) -> Iterator[tuple[str, Path, int]]:
-        above = (*above, os.path.realpath(place) + "/")
-        with one_line_for(place):
-            entries = sorted(os.scandir(place), key=lambda entry: (entry.is_dir(), entry.name))
-        for entry in entries:
-            path = place / entry.name
-            if entry.is_dir():
-                if not is_clutter(entry.name) and not any(each.startswith(os.path.realpath(path) + "/") for each in above):
-                    yield from below(path, above)
-            elif entry.is_file():
-                yield path.relative_to(folder.parent).as_posix(), path, entry.stat().st_size
-            elif entry.is_symlink() and not path.exists() and not DOCUMENT.fullmatch(entry.name):
-                raise InputError(f"{path}: expected a file, found a dangling link")
-
-    yield from below(folder, ())
+    top, above = top or folder, (*above, os.path.realpath(folder) + "/")
+    with one_line_for(folder):
+        entries = sorted(os.scandir(folder), key=lambda entry: (entry.is_dir(), entry.name))
+    for entry in entries:
+        path = folder / entry.name
+        if entry.is_dir():
+            if not is_clutter(entry.name) and not any(each.startswith(os.path.realpath(path) + "/") for each in above):
+                yield from _walk(path, top, above)
+        elif entry.is_file():
+            yield path.relative_to(top.parent).as_posix(), path, entry.stat().st_size
+        elif entry.is_symlink() and not path.exists() and not DOCUMENT.fullmatch(entry.name):
+            raise InputError(f"{path}: expected a file, found a dangling link")

@@ -23,14 +23,18 @@ def davis_videos(
     """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` is `val` or `testdev`).
 
     `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  `resolution` names the subfolder of `JPEGImages`
-    with the frames; masks and results always have 480p.  `only` names the videos that are wanted, in this order; no others
-    are looked at.  Raises `InputError` if anything that the image set lists is missing or wrong, or `only`
-    names a video that it does not list; an `UnusableVideoError` becomes a line in `left_out` instead, if that is a list and
-    others are left.
+    with the frames; masks and results always have 480p.  `only` names the videos that are wanted, in this order.  Raises
+    `InputError` if anything that is listed is missing or wrong, or `only` names another video; an `UnusableVideoError`
+    becomes a line in `left_out` instead, if that is a list and others are left.
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")
-    root = _davis_root(Path(path), split, year)
+    part = "test-dev" if split == "testdev" else "trainval"
+    if (root := davis_folder(Path(path), part, year)) is None:
+        raise InputError(
+            f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {what_is_in(Path(path))}"
+            f"{meant_instead(Path(path), 'JPEGImages', 'ImageSets')}"
+        )
     images = root / "JPEGImages" / plain_name(resolution, source="--resolution")
     annotations = root / "Annotations" / "480p"
     if resolution != "480p" and not images.is_dir():
@@ -57,20 +61,10 @@ def davis_videos(
     return refuse_none(videos, left_out)
 
 
-def _davis_root(path: Path, split: str, year: int) -> Path:
-    part = "test-dev" if split == "testdev" else "trainval"
-    for root in davis_places(path, part, year):
-        if (root / "JPEGImages").is_dir():
-            return root
-    raise InputError(
-        f"{path}: expected {part}/JPEGImages/ or JPEGImages/ in it or in {year}/, found {what_is_in(path)}"
-        f"{meant_instead(path, 'JPEGImages', 'ImageSets')}"
-    )
-
-
-def davis_places(path: Path, part: str, year: int) -> list[Path]:
-    """Where DAVIS may be for a path that is the release's root (`../DAVIS`) or one year's folder (`../DAVIS/2017`)."""
-    return [path / str(year) / part, path / str(year), path / part, path]
+def davis_folder(path: Path, part: str, year: int) -> Path | None:
+    """Where DAVIS is, for the release's root (`../DAVIS`) or one year's folder (`../DAVIS/2017`); `None` if it is nowhere."""
+    places = (path / str(year) / part, path / str(year), path / part, path)
+    return next((place for place in places if (place / "JPEGImages").is_dir()), None)
 
 
 def _davis_image_set(root: Path, split: str, year: int) -> Path:

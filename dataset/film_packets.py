@@ -6,10 +6,8 @@ import math
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 from av.container import InputContainer
@@ -32,45 +30,18 @@ CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with
 ONE_FILE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
-class FilmPackets(NamedTuple):
-    """What the packets of a film tell."""
+class Track:
+    """What the packets of one of a film's video streams tell."""
 
-    stream: int
-    stamps: list[int | None]  # times in units of `time_base`, in the order of the file
-    keys: list[int]  # times of keyframes
-    doubtful: list[int]  # times of packets that FFmpeg marks as damaged
-    goes_back: bool  # times of decoding do, and far, as where films were joined
-    time_base: Fraction
-    rate: Fraction  # nominal frames per second
-    reorders: bool  # frames may be shown in another order than they are decoded
-    paletted: bool  # FFmpeg forgets the palette when it seeks
-    pixel: Fraction  # a pixel's width divided by its height
-    container: str  # FFmpeg's name of the kind of file
-    cut: str | None  # why the file seems to end too early
-    errors: list[str]  # what FFmpeg says
-    notes: list[str]  # for the user
-
-
-@dataclass
-class _Track:
-    """One of a film's video streams."""
-
-    index: int
-    area: int  # pixels
-    is_picture: bool  # a cover or a thumbnail
-    is_default: bool
-    stamps: list[int | None] = field(default_factory=list)
-    keys: list[int] = field(default_factory=list)
-    doubtful: list[int] = field(default_factory=list)
-    first: float = math.inf  # times of decoding
-    last: float = -math.inf
-    goes_back: bool = False
-
-    @classmethod
-    def of(cls, stream: av.VideoStream) -> "_Track":
+    def __init__(self, stream: av.VideoStream) -> None:
         has = {kind.name for kind in Disposition if stream.disposition & kind}
-        area = stream.codec_context.width * stream.codec_context.height
-        return cls(stream.index, area, bool(has & PICTURES), "default" in has)
+        self.index, self.area = stream.index, stream.codec_context.width * stream.codec_context.height  # pixels
+        self.is_picture, self.is_default = bool(has & PICTURES), "default" in has  # of pictures, a cover or a thumbnail
+        self.stamps: list[int | None] = []  # times in units of `time_base`, in the order of the file
+        self.keys: list[int] = []  # times of keyframes
+        self.doubtful: list[int] = []  # times of packets that FFmpeg marks as damaged
+        self.first, self.last = math.inf, -math.inf  # times of decoding
+        self.goes_back = False  # times of decoding do, and far, as where films were joined
 
     def add(self, packet: av.Packet) -> None:
         self.stamps.append(packet.pts)
@@ -83,48 +54,43 @@ class _Track:
             self.keys += [packet.pts] if packet.is_keyframe else []
 
 
-def read_packets(path: Path) -> FilmPackets:
-    """Read all packets of a film.  Raises `InputError` naming the file if FFmpeg finds no video in it."""
-    with errors_of_ffmpeg() as errors, opened(path) as (container, _):
-        streams = _decodable(container)
-        tracks = {index: _Track.of(stream) for index, stream in streams.items()}
-        end = None
-        for packet in container.demux(*streams.values()):
-            if packet.size and not packet.is_discard:
-                tracks[packet.stream.index].add(packet)
-                end = packet.pos
-        track, others = _main_track(tracks.values(), path)
-        stream, kind = streams[track.index], container.format.name
-        cut = _cut(path, kind, end)
-        if kind == "gif" and len(track.stamps) < stream.frames:  # FFmpeg joins those without a delay
-            cut = f"{len(track.stamps)} of {stream.frames} pictures have a time; save it with a delay for each"
-        stamped = any(stamp is not None for stamp in track.stamps)
-        if stamped and track.doubtful[-1:] == track.stamps[-1:]:
-            cut = cut or "the file is cut short"
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        pixel = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
-        notes = [f"holds {1 + others} videos; this is the largest, stream {track.index}"] if others else []
-        notes += [CLEAR] if {"alpha_mode", "ALPHA_MODE"} & {*stream.metadata} else []  # VP8 and VP9 hide it from FFmpeg
-        notes += _what_is_lost(stream.codec_context.color_trc, pixel)
-        return FilmPackets(
-            stream=track.index,
-            stamps=track.stamps,
-            keys=track.keys,
-            doubtful=track.doubtful,
-            goes_back=track.goes_back,
-            time_base=stream.time_base or 1 / rate,
-            rate=rate,
-            reorders=stream.codec_context.has_b_frames,
-            paletted=stream.codec_context.pix_fmt == "pal8",
-            pixel=pixel,
-            container=kind,
-            cut=cut,
-            errors=[text.strip() for _, source, text in errors if source == kind],
-            notes=notes,
-        )
+class FilmPackets:
+    """What all packets of a film tell.  Raises `InputError` naming the file if FFmpeg finds no video in it."""
+
+    def __init__(self, path: Path) -> None:
+        with errors_of_ffmpeg() as errors, opened(path) as (container, _):
+            streams = _decodable(container)
+            tracks = {index: Track(stream) for index, stream in streams.items()}
+            end = None
+            for packet in container.demux(*streams.values()):
+                if packet.size and not packet.is_discard:
+                    tracks[packet.stream.index].add(packet)
+                    end = packet.pos
+            self.track, others = _main_track(tracks.values(), path)
+            track, stream, kind = self.track, streams[self.track.index], container.format.name
+            codec = stream.codec_context
+            self.container = kind  # FFmpeg's name of the kind of file
+            self.cut = _cut(path, kind, end)  # why the file seems to end too early
+            if kind == "gif" and len(track.stamps) < stream.frames:  # FFmpeg joins those without a delay
+                self.cut = f"{len(track.stamps)} of {stream.frames} pictures have a time; save it with a delay for each"
+            if any(stamp is not None for stamp in track.stamps) and track.doubtful[-1:] == track.stamps[-1:]:
+                self.cut = self.cut or "the file is cut short"
+            self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)  # nominal frames per second
+            self.time_base = stream.time_base or 1 / self.rate
+            self.reorders = codec.has_b_frames  # frames may be shown in another order than they are decoded
+            self.paletted = codec.pix_fmt == "pal8"  # FFmpeg forgets the palette when it seeks
+            self.pixel = stream.sample_aspect_ratio or codec.sample_aspect_ratio or Fraction(1)  # width divided by height
+            self.errors = [text.strip() for _, source, text in errors if source == kind]  # what FFmpeg says
+            self.notes = [f"holds {1 + others} videos; this is the largest, stream {track.index}"] if others else []
+            self.notes += [CLEAR] if {"alpha_mode", "ALPHA_MODE"} & {*stream.metadata} else []  # VP8 and VP9 hide it
+            if codec.color_trc in HDR:
+                self.notes.append(f"is HDR ({HDR[codec.color_trc]}) and read without tone mapping, so its colours are pale")
+            if self.pixel != 1:
+                shape = f"{self.pixel.numerator}:{self.pixel.denominator}"
+                self.notes.append(f"has pixels of {shape}: frames and masks have their own shape, films look right")
 
 
-def _main_track(tracks: Iterable[_Track], path: Path) -> tuple[_Track, int]:
+def _main_track(tracks: Iterable[Track], path: Path) -> tuple[Track, int]:
     """The track that a viewer would call the video, and the number of others that are as long."""
     films = [track for track in tracks if not track.is_picture]
     if not films:
@@ -143,13 +109,6 @@ def _cut(path: Path, container: str, last_packet: int | None) -> str | None:
         if all(rest % size for size in TS_PACKETS):
             return "the file is cut short (it ends within a packet)"
     return None
-
-
-def _what_is_lost(transfer: int, pixel: Fraction) -> list[str]:
-    """Notes on what frames in 8-bit RGB do not say."""
-    hdr = [f"is HDR ({HDR[transfer]}) and read without tone mapping, so its colours are pale"] if transfer in HDR else []
-    shape = f"has pixels of {pixel.numerator}:{pixel.denominator}: frames and masks have their own shape, films look right"
-    return [*hdr, *([shape] if pixel != 1 else [])]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from dataset.folders import frames_below
 from util.errors import InputError, names_some
 from util.guards import is_clutter
-from util.image import Header, common_levels, read_header, read_image, size_text
+from util.image import Header, common_levels, read_header, read_image, refuse_other_size, size_text
 from util.image_folder import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_frames, masks_among, name_pattern, refuse_strangers
 from util.progress import progress_bar
 from util.sixteen_bit import WHOLE_RANGE
@@ -25,11 +25,10 @@ class IndexedFrame(NamedTuple):
 
 
 class FrameFolder:
-    """The pictures in a folder, or `paths`, as a video, in natural order (2.jpg before 10.jpg).
+    """The pictures in a folder, or `paths`, as a video, in natural order (2.jpg before 10.jpg), without those in `leave_out`.
 
-    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Files in `leave_out`
-    are no frames.  Raises `InputError` if there are no pictures, if two have the same stem, if one cannot be read or differs
-    in size from the first, or if one is no frame (`util.image_folder.refuse_strangers`).
+    `times` are seconds from the first frame at `rate` frames per second; `names` are the files' stems.  Raises `InputError`
+    if there are no pictures, two have one stem, or one cannot be read, has another size, or is no frame (`refuse_strangers`).
     """
 
     pixel = Fraction(1)
@@ -52,7 +51,10 @@ class FrameFolder:
         headers = [read_header(path) for path in self.paths]
         self.size = _common_size(self.paths, headers)
         refuse_strangers(self.paths, [header.kind for header in headers])
-        notes = _several_kinds(self.paths)
+        notes = []
+        kinds = Counter(map(name_pattern, self.paths)).most_common(2)
+        if len(kinds) == 2 and kinds[1][1] > 1:  # of several videos, perhaps
+            notes.append(f"frames called {kinds[0][0]} and {kinds[1][0]} are one video, one after the other")
         if masks := masks_among(self.paths):
             notes.append(f"{names_some(path.name for path in masks)} among the frames: is it a mask? Then move it away")
         self.levels = WHOLE_RANGE
@@ -104,20 +106,11 @@ def _refuse_unread(folder: Path, frames: list[Path]) -> None:
         raise InputError(f"{folder}: cannot read {names_some(path.name for path in unread)}; save all frames as PNG or JPEG")
 
 
-def _several_kinds(frames: list[Path]) -> list[str]:
-    """A note if names tell that frames are of several videos, perhaps."""
-    found = Counter(map(name_pattern, frames)).most_common(2)
-    if len(found) == 2 and found[1][1] > 1:
-        return [f"frames called {found[0][0]} and {found[1][0]} are one video, one after the other"]
-    return []
-
-
 def _common_size(paths: list[Path], headers: list[Header]) -> tuple[int, int]:
     """The frames' size; raises `InputError` naming the first that differs, or the first of all if it is the only one."""
     sizes = [header.size for header in headers]
     if len(sizes) > 2 and sizes[0] not in sizes[1:] and len({*sizes}) == 2:
         raise InputError(f"{paths[0]}: frame is {size_text(sizes[0])}, all others are {size_text(sizes[1])}")
     for path, size in zip(paths, sizes, strict=True):
-        if size != sizes[0]:
-            raise InputError(f"{path}: frame is {size_text(size)}, the first one is {size_text(sizes[0])}")
+        refuse_other_size(path, size, sizes[0], what="frame", other="the first one")
     return sizes[0]

@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,19 +20,8 @@ from util.picture import as_jpeg
 RECORD, LISTING = "demo.json", "files.txt"
 
 
-class Rendered(Protocol):
-    """A generated video."""
-
-    def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8."""
-        ...
-
-
 class Writer:
-    """Writes files below a folder.  Each name has its own random generator, from the seed and the name.
-
-    Each file is listed in the folder's `files.txt` before it is written, so the remains of a stopped run can be identified.
-    """
+    """Writes files below a folder, each of which `files.txt` lists before, so that the remains of a stopped run are known."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root = root
@@ -40,11 +29,12 @@ class Writer:
         make_folder(root)
 
     def rng(self, name: str) -> np.random.Generator:
+        """The random generator of a name."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
     def frames(
         self,
-        scene: Rendered,
+        render: Callable[[int], tuple[np.ndarray, np.ndarray]],
         images: str,
         masks: str | None,
         frames: range,
@@ -53,10 +43,13 @@ class Writer:
         grey: bool = False,
         first_only: bool = False,
     ) -> None:
-        """Write a video as `<images>/NNNNN.jpg` and `<masks>/NNNNN.png`; object i gets the id `ids[i]`."""
+        """Write a video as `<images>/NNNNN.jpg` and `<masks>/NNNNN.png`; object i gets the id `ids[i]`.
+
+        `render` makes frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8.
+        """
         lookup = np.array(ids, dtype=np.uint8)
         for t in frames:
-            image, labels = scene.render(t)
+            image, labels = render(t)
             self.picture(f"{images}/{t:05d}.jpg", image)
             if masks is not None and not (first_only and t != frames[0]):
                 labels = (labels != 0) * np.uint8(255) if grey else lookup[labels]
@@ -107,8 +100,7 @@ def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Write
             what = "something else" if found is None else "demo data from another seed or version; --overwrite replaces it"
             raise InputError(f"{folder}: expected an empty or new folder, found {what}")
     partial = folder.with_name(f".{within_temporary(folder.name)}.partial")
-    for place in (partial, folder):
-        refuse_foreign(place, _listed(place))
+    refuse_foreign(folder, _listed(folder))
     remove_folder(partial, _listed(partial))
     with one_line_for(folder):
         try:

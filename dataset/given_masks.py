@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.background import refuse_background
-from dataset.colours import parse_colour
+from dataset.colours import parse_colour, refuse_background
 from dataset.film_packets import ARCHIVES
 from dataset.frame_folder import FrameFolder
 from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, layers_in_array, list_masks, mask_files, object_files
@@ -20,10 +19,11 @@ from dataset.shapes import Masks, read_shapes
 from dataset.soft_edges import refuse_scattered
 from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
-from util.image import size_text
+from util.image import refuse_other_size
 from util.image_folder import natural_order
 from util.label_map import object_ids
 
+BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
 NOT_READ = {
     ".txt": "a YOLO text file",
@@ -129,27 +129,18 @@ def open_with_masks(
     `rate` is that of a folder of frames.  Raises `InputError` as `open_video` and `read_given_masks` do.
     """
     given = parse_masks(arguments.mask or ())
-    video = open_video(
-        source,
-        rate=Fraction(rate).limit_denominator(1001),
-        allow_truncated=arguments.allow_truncated,
-        leave_out=masks_among_frames(given, source),
-    )
+    folder = Path(source).resolve()
+    among = [path for _, path in given if path.is_file() and path.resolve().parent == folder]
+    for path in among:
+        print_note(f"{path} is a mask, so it is left out of the frames")
+    exact = Fraction(rate).limit_denominator(1001)
+    video = open_video(source, rate=exact, allow_truncated=arguments.allow_truncated, leave_out=among)
     if video.note:
         print_note(video.note)
     if not given:
         return video, {}
     options = {"background": arguments.background, "soft": arguments.soft_edges}
     return video, read_given_masks(given, video.names, video.size, **options)
-
-
-def masks_among_frames(given: Iterable[tuple[str | None, Path]], video: str | Path) -> list[Path]:
-    """The files given that lie in the folder of the video's frames, which are no frames; prints a note for each."""
-    folder = Path(video).resolve()
-    result = [path for _, path in given if path.is_file() and path.resolve().parent == folder]
-    for path in result:
-        print_note(f"{path} is a mask, so it is left out of the frames")
-    return result
 
 
 def read_given_masks(
@@ -160,12 +151,11 @@ def read_given_masks(
     background: int | None = None,
     soft: bool = False,
 ) -> dict[int, GivenMask]:
-    """The masks by frame, ascending, of a video whose frames have these names and this size.
+    """The masks by frame, ascending, of a video whose frames have these names and this size; `soft` is as for `MaskReader`.
 
     An empty mask after the first object says that no object is in its frame; empty ones before it are left out.  Several files
     for one frame are masks of one object each, the same object at the same place in every frame.  A file without a frame is
-    for the frame of its name, else for frame 0.  `soft` is as for `MaskReader`.  Raises
-    `InputError` naming the file if a mask is invalid, or all are empty.
+    for the frame of its name, else for frame 0.  Raises `InputError` naming the file if a mask is invalid, or all are empty.
     """
     sources: dict[int, list[Source]] = {}
     for text, path in given:
@@ -174,7 +164,10 @@ def read_given_masks(
             sources.setdefault(source.frame, []).append(source)
     sources = dict(sorted(sources.items()))
     everything = [source for of_frame in sources.values() for source in of_frame]
-    _refuse_other_names(sources, names)
+    for frame, (first, *others) in sources.items():
+        name = first.path.stem
+        if not others and first.shapes is None and name in names and (like := names.index(name)) != frame:
+            raise InputError(f"--mask: {first.path} is named like frame {like} ({name}), but given for frame {frame}")
     with_shapes = [source for source in everything if source.shapes is not None]
     if with_shapes and len(with_shapes) < len(everything):
         raise InputError(f"{with_shapes[0].path}: expected JSON files or pictures, found both; which objects are the same?")
@@ -189,18 +182,17 @@ def read_given_masks(
     titles: dict[str, int] = {}
     masks: dict[int, GivenMask] = {}
     for frame, of_frame in sources.items():
-        labels, empty = _read(of_frame, reader, titles)
-        refuse_scattered(of_frame[0].path, labels)
+        path, shapes = of_frame[0].path, of_frame[0].shapes is not None
+        labels, empty = _of_shapes(of_frame, titles) if shapes else _of_files(of_frame, reader)
+        refuse_scattered(path, labels)
         if background is None:
-            if of_frame[0].shapes is not None:
-                ids = {number: number for number in object_ids(labels)}
-                refuse_background(of_frame[0].path, labels, ids, None, hint="(if it is an object, --background black)")
-            reader.known.refuse_inverted(of_frame[0].path, labels)
-        files = tuple(file for source in of_frame for file in mask_files(source.path))
-        if labels.shape != size:
-            raise InputError(f"{of_frame[0].path}: mask is {size_text(labels.shape)}, its frame is {size_text(size)}")
+            if shapes:
+                refuse_background(path, labels, {i: i for i in object_ids(labels)}, None, hint=BLACK_HINT)
+            reader.known.refuse_inverted(path, labels)
+        refuse_other_size(path, labels.shape, size)
         if labels.any() or masks:
-            numbered = len(of_frame) == 1 and of_frame[0].shapes is None and not reader.known.white and not reader.known.own
+            files = tuple(file for source in of_frame for file in mask_files(source.path))
+            numbered = len(of_frame) == 1 and not shapes and not reader.known.white and not reader.known.own
             masks[frame] = GivenMask(labels, frozenset(empty), files, numbered)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
@@ -231,7 +223,11 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
         masks |= {file.stem: file for file in sorted(path.glob("*.json"), key=lambda file: natural_order(file.name))}
         if not masks:
             raise InputError(f"{path}: expected masks named like frames, found none")
-        return [source for name, file in masks.items() for source in _in_folder(name, file, path, names)]
+        result = []
+        for name, file in masks.items():
+            json = file.suffix.lower() == ".json"
+            result += _sources(None, file, names) if json else [Source(_frame_of(name, path, names), file)]
+        return result
     if path.suffix.lower() == ".json":
         if not (by_frame := read_shapes(path)):
             raise InputError(f"{path}: expected an object, found none")
@@ -258,12 +254,6 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
     return [Source(frame or 0, path)]
 
 
-def _in_folder(name: str, file: Path, folder: Path, names: Sequence[str]) -> list[Source]:
-    if file.suffix.lower() == ".json":
-        return _sources(None, file, names)
-    return [Source(_frame_of(name, folder, names), file)]
-
-
 def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str]) -> int | None:
     """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
     told = {each: names.index(each) for each in (name, path.stem) if each in names}
@@ -286,34 +276,27 @@ def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
     return same[0]
 
 
-def _refuse_other_names(sources: dict[int, list[Source]], names: Sequence[str]) -> None:
-    for frame, of_frame in sources.items():
-        name = of_frame[0].path.stem
-        if len(of_frame) == 1 and name in names and names.index(name) != frame and of_frame[0].shapes is None:
-            like = names.index(name)
-            raise InputError(f"--mask: {of_frame[0].path} is named like frame {like} ({name}), but given for frame {frame}")
+def _of_shapes(sources: list[Source], titles: dict[str, int]) -> tuple[np.ndarray, set[int]]:
+    """A frame's label map of shapes, whose numbers `titles` keeps by name, and the objects whose masks are empty."""
+    found: dict[int, np.ndarray] = {}
+    for source in sources:
+        for title, mask in (source.shapes or {}).items():
+            number = titles.setdefault(title, len(titles) + 1)
+            if number > MOST_OBJECTS:
+                raise InputError(f"{source.path}: expected at most {MOST_OBJECTS} objects in all masks, found more")
+            found[number] = found[number] | mask if number in found else mask
+    if not found:
+        raise InputError(f"{sources[0].path}: expected an object, found none")
+    labels, empty = in_front(found), {number for number, mask in found.items() if not mask.any()}
+    if covered := found.keys() - empty - {*object_ids(labels)}:
+        which = names_some(title for title, number in titles.items() if number in covered)
+        print_note(f"{sources[0].path}: {which} left out, since other objects cover it")
+    return labels, empty
 
 
-def _read(sources: list[Source], reader: MaskReader, titles: dict[str, int]) -> tuple[np.ndarray, set[int]]:
-    """A frame's label map, and the objects whose masks are empty."""
-    if sources[0].shapes is not None:
-        found: dict[int, np.ndarray] = {}
-        for source in sources:
-            for title, mask in (source.shapes or {}).items():
-                number = titles.setdefault(title, len(titles) + 1)
-                if number > MOST_OBJECTS:
-                    raise InputError(f"{source.path}: expected at most {MOST_OBJECTS} objects in all masks, found more")
-                found[number] = found[number] | mask if number in found else mask
-        if not found:
-            raise InputError(f"{sources[0].path}: expected an object, found none")
-        labels = in_front(found)
-        empty = {number for number, mask in found.items() if not mask.any()}
-        if covered := found.keys() - empty - {*object_ids(labels)}:
-            which = names_some(title for title, number in titles.items() if number in covered)
-            print_note(f"{sources[0].path}: {which} left out, since other objects cover it")
-        return labels, empty
-    if len(sources) == 1 and sources[0].path.parent.name == EACH_OBJECT:
-        return reader.merge(object_files(sources[0].path))
+def _of_files(sources: list[Source], reader: MaskReader) -> tuple[np.ndarray, set[int]]:
+    """As `_of_shapes`, of pictures and arrays."""
     if len(sources) > 1:
         return reader.merge({source.path: number for number, source in enumerate(sources, start=1)})
-    return reader.read(sources[0].path), set()
+    path = sources[0].path
+    return reader.merge(object_files(path)) if path.parent.name == EACH_OBJECT else (reader.read(path), set())

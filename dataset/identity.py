@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.background import border_of
 from dataset.colours import (
     BLACK,
     NEAR,
     OURS,
     PURE_WHITE,
+    border_of,
     brightness_range,
     colour_distance,
     colour_name,
@@ -20,14 +20,13 @@ from dataset.colours import (
     red_and_blue_swapped,
 )
 from dataset.mask_files import MOST_OBJECTS
-from dataset.soft_edges import count_values
 from util.errors import InputError
-from util.label_map import WHITE, Numbering
+from util.label_map import WHITE, Numbering, object_ids
 
 SAMPLES = 64  # rows and columns of a mask that others are compared to
 
 
-class Identity:
+class Identity(Numbering):
     """What the masks of a video have said so far; once `frozen`, they may come in any order, and say nothing new.
 
     Parameters are as for `dataset.mask_reader.MaskReader`.
@@ -36,7 +35,7 @@ class Identity:
     def __init__(
         self, *, strict: bool, careful: bool, colours: Mapping[int, int] | None, note: Callable[[str], object] | None
     ) -> None:
-        self.numbering = Numbering(strict=strict)
+        super().__init__(strict=strict)
         self.careful, self.note = careful, note
         self.told = {**OURS, **(colours or {})}  # ids by colour, unless the masks say otherwise
         self.colours: dict[int, int] = {}  # ids by colour, in the masks so far
@@ -48,11 +47,6 @@ class Identity:
         self.first_path: Path | str = ""
         self.shown: tuple[str | Path, np.ndarray] | None = None  # the first mask with objects, to which others are compared
         self._noted: set[str] = set()
-
-    @property
-    def white(self) -> bool | None:
-        """Whether masks are white on black (`util.label_map.Numbering`)."""
-        return self.numbering.white
 
     def tell(self, path: str | Path, what: str) -> None:
         """Say something of a mask, but for the numbers in it once for a video."""
@@ -71,17 +65,16 @@ class Identity:
 
     def numbered(self, labels: np.ndarray, path: str | Path) -> np.ndarray:
         """A mask's ids (H, W) uint8, of which 255 is object 1 or nothing; they are known from now on."""
-        labels = self.numbering.read(labels, path)
+        labels = self.read(labels, path)
         if not self.frozen:
-            self.ids |= {int(i) for i in np.flatnonzero(count_values(labels)) if i not in (0, WHITE)}
+            self.ids.update(object_ids(labels))
             if self.white:
                 self.colours.setdefault(PURE_WHITE, 1)
         return labels
 
     def refuse_inverted(self, path: str | Path, labels: np.ndarray) -> None:
-        """Raise `InputError` if an object of the first mask is what was around it then; may keep the first one.
-
-        If it has moved away from there as well, this may be so, and a note asks.
+        """Raise `InputError` if an object of the first mask, which is kept, is what was around it then; if it has moved away
+        from there as well, this may be so, and a note asks.
         """
         number = int(np.bincount(labels[[0, 0, -1, -1], [0, -1, 0, -1]]).argmax())
         if self.shown is not None and not number:  # most often

@@ -104,10 +104,7 @@ def layout_folder(layout: Layout, path: str | Path, split: str) -> Path:
 def layout_names(
     layout: Layout, path: str | Path, split: str, only: Sequence[str] | None = None
 ) -> tuple[list[str], Path, Path, Path]:
-    """The names of a benchmark's videos as for `read_videos`, the folders with their frames and masks, and what lists them.
-
-    Raises `InputError` if there are none.
-    """
+    """The names of a benchmark's videos as for `read_videos`, the folders with their frames and masks, and what lists them."""
     base = layout_folder(layout, path, split)
     images, masks = base / layout.images.format(split=split), base / layout.masks.format(split=split)
     refuse_flat(images, masks)
@@ -135,10 +132,9 @@ def layout_videos(
     only: Sequence[str] | None = None,
     left_out: list[str] | None = None,
 ) -> list[Video]:
-    """The videos of a benchmark, with all its masks as ground truth.
+    """The videos of a benchmark, with all its masks as ground truth; with `output_all`, every frame is wanted.
 
-    With `output_all`, every frame is wanted, also where results are needed only at some.  `only` and `left_out` are as for
-    `dataset.davis.davis_videos`.  Raises `InputError` if anything is missing or wrong.
+    `only` and `left_out` are as for `dataset.davis.davis_videos`.  Raises `InputError` if anything is missing or wrong.
     """
     names, images, masks, listing = layout_names(layout, path, split, only)
     videos = read_videos(
@@ -159,10 +155,8 @@ def layout_videos(
 def scored_objects(
     layout: Layout, path: str | Path, split: str, videos: Sequence[Video]
 ) -> dict[str, dict[int, ScoredObject]]:
-    """Each video's objects and their annotated frames, of which the first and the last are not scored.
-
-    Their categories are `seen` and `unseen` where the data set says so, else empty.  Raises `InputError` if masks to score
-    with are missing, as where only a server has them.
+    """Each video's objects and their annotated frames, of which the first and the last are not scored; their categories are
+    `seen` and `unseen` where the data set says so, else empty.  Raises `InputError` if masks to score with are missing.
     """
     base = layout_folder(layout, path, split)
     meta = base / layout.ranges.format(split=split)

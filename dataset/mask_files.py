@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from dataset.background import border_of
-from dataset.colours import BLACK, CLEAR, codes_of
+from dataset.colours import BLACK, CLEAR, border_of, codes_of
 from dataset.soft_edges import BOX
 from util.errors import InputError
 from util.files import open_file

@@ -1,15 +1,9 @@
-"""The one reader of masks: what the numbers and colours in a video's mask files mean.
+"""The one reader of masks: what the numbers and colours in a video's mask files mean.  docs/videos.md has all of its rules.
 
-- Numbers are ids: the values of a greyscale file (1 to 32 bits), or the indices of a paletted one.  0 is background.  White on
-  black is object 1 (`util.label_map.Numbering`).
+- Numbers (greyscale values, indices of a palette) are ids, 0 is background, white on black is object 1 (`Numbering`).
 - A palette is read by its colours instead if index 0 is not black, but another index that occurs is: tools reorder palettes.
-- Colours are objects, black and transparent pixels are background.  Colours of our palette (DAVIS's), or of the video's first
-  palette, mean those ids.  If the video's first mask has others, they are numbered in order of appearance.  Grey colours are
-  numbers.  One colour is one object in all masks of a video, whatever its index (`dataset.identity`).
-- Where black is not sure to be background (a greyscale, coloured or oddly paletted mask that comes first), it must not be rare
-  along the border of the frame while an object covers most of it.
-- Values that only lie between others are edges, not objects.  A single white object with soft edges is cut at half.  In the
-  mask that decides, a number around an object is looked for as well: 1 between 0 and 2, where something has interpolated.
+- Colours are objects, the same in all masks of a video, whatever their indices (`dataset.identity`); grey ones are numbers.
+- Values that only lie between others are edges, not objects (`dataset.soft_edges`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,12 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.background import drawn_on_nothing, refuse_background, without_background
-from dataset.colours import BLACK, CLEAR, IGNORED_COLOUR, OURS, PURE_WHITE, are_grey, colour_name, says_more_than_indices
+from dataset.colours import (
+    BLACK,
+    CLEAR,
+    IGNORED_COLOUR,
+    OURS,
+    PURE_WHITE,
+    are_grey,
+    colour_name,
+    drawn_on_nothing,
+    refuse_background,
+    says_more_than_indices,
+    without_background,
+)
 from dataset.identity import Identity
 from dataset.mask_files import EACH_OBJECT, Stored, in_front, load_mask, object_files
 from dataset.soft_edges import (
-    count_values,
     edge_values,
     is_thick,
     refuse_scattered,
@@ -32,7 +36,7 @@ from dataset.soft_edges import (
 )
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
-from util.label_map import WHITE
+from util.label_map import WHITE, count_values
 
 PHOTOGRAPH = 4096  # colours
 HANDFUL = 8  # values
@@ -70,8 +74,7 @@ class MaskReader:
     def of(cls, paths: Iterable[str | Path], *, drawn: bool = True, **options) -> "MaskReader":
         """The reader for a video's mask files, given in frame order, which then may be read in any order, by any thread.
 
-        It reads up to the first file that is not empty, and all of them if that one is coloured.  Unless they were `drawn`,
-        as results are not, numbers may surround others.
+        It reads up to the first file that is not empty, all if that is coloured.  If not `drawn`, numbers may surround others.
         """
         result = cls(**options)
         for path in paths:
@@ -91,10 +94,7 @@ class MaskReader:
         return MaskReader.of(paths, drawn=False, colours=self.known.colours)
 
     def read(self, path: str | Path) -> np.ndarray:
-        """A label map (H, W) uint8 of ids, which may be empty.
-
-        Raises `InputError` naming the file if it is not a mask, or what it means is unknown.
-        """
+        """A label map (H, W) uint8 of ids, perhaps empty; raises `InputError` naming a file that is no mask, or unclear."""
         if Path(path).parent.name == EACH_OBJECT:
             return self.known.numbered(self.merge(object_files(Path(path)))[0], path)
         return self._meaning(path, load_mask(path))
@@ -120,10 +120,8 @@ class MaskReader:
         return (values > (127 if soft and edge_values(values, counts) else 0)).astype(np.uint8)
 
     def merge(self, files: Mapping[Path, int]) -> tuple[np.ndarray, set[int]]:
-        """A label map (H, W) uint8 of masks of one object each, by file, and the objects whose masks are empty.
-
-        Where they overlap, the smaller one is in front.  Raises `InputError` naming a file that is not one object's mask, or
-        differs from the others in size.
+        """A label map (H, W) uint8 of masks of one object each, by file, as `in_front` does, and the objects with empty masks.
+        Raises `InputError` naming a file that is not one object's mask, or differs from the others in size.
         """
         masks: dict[int, np.ndarray] = {}
         for path, number in files.items():

@@ -21,15 +21,15 @@ FILM_SUFFIXES = frozenset(
 
 def add_video_flags(parser: argparse.ArgumentParser, *, several: str) -> None:
     """Add `video`, `--fps` and `--allow_truncated`; `several` tells what becomes of a folder of videos."""
-    parser.add_argument(
-        "video",
-        nargs="+",
-        help="a video file, a folder of frames, or frames such as frames/*.jpg; or a folder of videos and folders of frames, "
-        f"{several}",
-    )
+    add_one_video_flags(parser, f"; or a folder of videos and folders of frames, {several}")
     parser.add_argument(
         "--fps", type=float_between(0.01, 1000), default=24, help="frames per second of a folder of frames, 0.01 to 1000"
     )
+
+
+def add_one_video_flags(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add `video` and `--allow_truncated`."""
+    parser.add_argument("video", nargs="+", help=f"a video file, a folder of frames, or frames such as frames/*.jpg{more}")
     parser.add_argument(
         "--allow_truncated",
         action="store_true",
@@ -40,10 +40,8 @@ def add_video_flags(parser: argparse.ArgumentParser, *, several: str) -> None:
 def open_video(
     path: str | Path, *, rate: Fraction = Fraction(24), allow_truncated: bool = False, leave_out: Collection[Path] = ()
 ) -> FrameFolder | VideoFile:
-    """Open a folder of frames (at `rate` frames per second, without the files in `leave_out`) or a video file; raises
-    `InputError` if it is neither.
-
-    A pattern such as `frames/*.jpg` or `frames/%05d.jpg` is a folder of the frames that match it.
+    """A folder of frames (at `rate` frames per second, without the files in `leave_out`), a pattern such as `frames/*.jpg` or
+    `frames/%05d.jpg` for some of its frames, or a video file.  Raises `InputError` if it is none of these.
     """
     path = Path(path)
     if path.is_dir():
@@ -58,10 +56,7 @@ def open_video(
 
 
 def one_video(words: Sequence[str]) -> str:
-    """The video that the words of a command name: one word, or all files that match a pattern, as shells expand it.
-
-    Raises `InputError` for any other words.
-    """
+    """The video that the words of a command name: one, or all files of a pattern, as shells expand it; else `InputError`."""
     if len(words) == 1:
         return words[0]
     folder, suffixes = Path(words[0]).parent, {Path(word).suffix for word in words}
@@ -87,8 +82,7 @@ def _matching(pattern: Path) -> list[Path]:
 def videos_in(folder: Path, *, leave_out: Path | None = None) -> dict[str, Path]:
     """The films and folders of frames in a folder that holds no frames itself, by name; empty if it is no such folder.
 
-    `leave_out` is a folder of masks, which may be in it.
-    Raises `InputError` if two have the same name.
+    `leave_out` is a folder of masks, which may be in it.  Raises `InputError` if two have the same name.
     """
     found: dict[str, Path] = {}
     if not folder.is_dir() or list_frames(folder):

@@ -11,8 +11,8 @@ import io
 import os
 import stat
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -45,20 +45,6 @@ class UnusedError(InputError):
     """Little of an archive could be used."""
 
     status = 1
-
-
-@dataclass
-class _Used:
-    """How many files of an archive had a place, and some that had none."""
-
-    used: int = 0
-    total: int = 0
-    others: list[str] = field(default_factory=list)
-
-    def count(self, name: str, is_used: bool) -> None:
-        self.total += 1
-        self.used += is_used
-        self.others += [] if is_used or len(self.others) == 3 else [name]
 
 
 class Placement(NamedTuple):
@@ -95,11 +81,12 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
 
     A file to which several names lead is placed once.  Also raises `InputError` if two files would get the same target.
     """
-    checked: list[tuple[Archive, dict[str, Placement]]] = []
+    checked: list[tuple[Archive, Callable[[str], Placement | None]]] = []
     sources: dict[Path, tuple[str, Path]] = {}
     again: set[str] = set()
     for archive, placements in plans:
-        checked.append((archive, {}))
+        once: dict[str, Placement] = {}
+        checked.append((archive, once.get))
         for name, placement in placements.items():
             source, real = f"{archive.path}: {name}", archive.real(name)
             target = placement.target(source)
@@ -107,11 +94,11 @@ def place(plans: Iterable[tuple[Archive, Mapping[str, Placement]]], *, workers: 
             if real != same:
                 raise InputError(f"{_told(source)}: would become {target}, and so would {_told(other)}")
             if source == other:
-                checked[-1][1][name] = placement
+                once[name] = placement
                 _is_placed(placement, archive.sizes[name], source)
             else:
                 again.add(source)
-    place_stream(((archive, placements.get) for archive, placements in checked), workers=workers, again=again)
+    place_stream(checked, workers=workers, again=again)
 
 
 def place_stream(
@@ -120,38 +107,32 @@ def place_stream(
     """Place the files of archives in one pass, with progress; a function maps each name to its place (`None`: skip).
 
     Existing files are kept.  `workers` processes convert and write (0: this process).  What is in `again`, as `<archive>:
-    <name>`, is placed under another name, and so is used.  Prints a summary.  Raises
-    `InputError` if a target exists that is not the archive's file, if an archive is damaged, and, after all other files
-    have been written, if some files could not be read, or (`UnusedError`) few pictures of an archive had a place.
+    <name>`, is placed under another name, and so is used.  Raises `InputError` if a target exists that is not the archive's
+    file, if an archive is damaged, and, after all else is written, if some files could not be read, or (`UnusedError`) few
+    pictures of an archive had a place.
     """
     plans = list(plans)
-    problems: list[str] = []
+    outcomes: list[str | None] = []  # of what was to be written: `None`, or the problem
     little: list[str] = []
-    kept = written = done = 0
+    kept = 0
     begun = time.time() - 1  # a second for file systems with coarse times
-
-    def account(problem: str | None) -> None:
-        nonlocal written
-        if problem:
-            problems.append(problem)
-        else:
-            written += 1
-
     size = 1 + sum(archive.size for archive, _ in plans) // 1_000_000
     with progress_bar(size, "MB") as bar:
 
         def jobs() -> Iterator[_Job]:
-            nonlocal kept, done
+            nonlocal kept
+            done = 0
             for archive, placement_of in plans:
-                pictures, frames = _Used(), _Used()
+                used, total, others = Counter(), Counter(), defaultdict(list)  # by kind of file
                 for member in archive.members():
                     bar.update(min(size, (done + member.position) // 1_000_000))  # a damaged archive may say anything
                     placement, source = placement_of(member.name), f"{archive.path}: {member.name}"
                     if PurePosixPath(member.name).suffix.lower() in PICTURES:
                         is_used = placement is not None or source in again
-                        pictures.count(member.name, is_used)
-                        if "JPEGImages/" in member.name:
-                            frames.count(member.name, is_used)
+                        for kind in ("pictures", "frames") if "JPEGImages/" in member.name else ("pictures",):
+                            total[kind] += 1
+                            used[kind] += is_used
+                            others[kind] += [] if is_used or len(others[kind]) == 3 else [member.name]
                     if placement is None:
                         continue
                     if _is_placed(placement, member.size, source):
@@ -164,20 +145,22 @@ def place_stream(
                     try:
                         job = _Job(source, read_member(archive, member), placement)
                     except InputError as error:
-                        account(str(error))
+                        outcomes.append(str(error))
                         continue
                     if placement.convert:
                         yield job
                     else:  # copying is not worth another process
-                        account(_write(job))
+                        outcomes.append(_write(job))
                 done += archive.size
-                for found, kind in ((pictures, "pictures"), (frames, "frames")):
-                    if SMALL_PART * found.used < found.total:
-                        what = f"used {found.used} of {found.total} {kind}, not {', '.join(found.others)}"
+                for kind in total:
+                    if SMALL_PART * used[kind] < total[kind]:
+                        what = f"used {used[kind]} of {total[kind]} {kind}, not {', '.join(others[kind])}"
                         little.append(f"{archive.path}: {what}")
 
-        for problem in map_parallel(_write, jobs(), workers=workers):
-            account(problem)
+        for outcome in map_parallel(_write, jobs(), workers=workers):
+            outcomes.append(outcome)
+    problems = [problem for problem in outcomes if problem]
+    written = len(outcomes) - len(problems)
     print(f"{written} files written, {kept} already there")
     if problems:
         raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:3])}")
@@ -189,12 +172,9 @@ Plan = Callable[[list[Archive], Path], Iterable[tuple[Archive, Any]]]
 
 
 def prepare(arguments: argparse.Namespace, sources: str, plan: Plan, *, put: Callable[..., None] = place) -> None:
-    """The body of a `prepare_*.py` script: place the archives given on the command line as `plan` says.
+    """The body of a `prepare_*.py` script: place the archives given on the command line as `plan` says, or print `sources`.
 
-    arguments: from a `preparation_parser`
-    sources:   where to get the archives; printed if none are given
-    plan:      maps archives and the output folder to the placements that `put` takes
-    put:       `place`, or `place_stream` for archives too large to list first
+    put: `place`, or `place_stream` for archives too large to list first; `plan` makes what it takes
     """
     if not arguments.archives:
         print(sources)
@@ -210,10 +190,8 @@ def one_by_one(plan: Callable[[Archive, Path], Any]) -> Plan:
 
 
 def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None = None) -> bytes:
-    """A photograph as JPEG, shrunk (bicubic, antialiased) until its shorter or longer side has the given number of pixels.
-
-    A JPEG that is small enough is returned unchanged.  Raises `InputError`, without the file's name, if the image is broken
-    or cannot be converted to 8-bit RGB (`util.image.as_rgb`).
+    """A photograph as JPEG, shrunk (bicubic, antialiased) until its shorter or longer side has the given number of pixels; a
+    JPEG that is small enough stays as it is.  Raises `InputError`, without the file's name, as `util.image.as_rgb`.
     """
     image = _decoded(data)
     size = _shrunk(image.size, shorter, longer)
@@ -223,10 +201,8 @@ def convert_image(data: bytes, *, shorter: int | None = None, longer: int | None
 
 
 def convert_mask(data: bytes, *, shorter: int | None = None, longer: int | None = None, grey: bool = False) -> bytes:
-    """A mask as PNG, shrunk like `convert_image` but with nearest interpolation.
-
-    Ids and palette are kept, unless `grey` converts it to greyscale.  Raises `InputError`, without the file's name, if the
-    mask is broken, lossy or, without `grey`, not a label map.
+    """A mask as PNG, shrunk like `convert_image` but with nearest interpolation; ids and palette are kept, unless `grey`.
+    Raises `InputError`, without the file's name, if it is broken, lossy or, without `grey`, not a label map.
     """
     image = _decoded(data)
     refuse_lossy(image)

@@ -11,7 +11,7 @@ from dataset.mask_files import list_masks, mask_files, mask_size
 from dataset.mask_reader import MaskReader
 from dataset.video import Video
 from util.errors import InputError, names_some
-from util.image import image_size, read_image, size_text
+from util.image import image_size, read_image, refuse_other_size
 from util.image_folder import list_frames, list_images, refuse_strangers
 
 SAME = {".jpeg": ".jpg", ".tiff": ".tif"}  # suffixes
@@ -102,8 +102,8 @@ def checked_video(
         if not mask_files(mask):
             raise UnusableVideoError(f"{mask}: no such mask; {_instead_of(mask) or f'{name} has none for its first frame'}")
         size, frame_size = mask_size(mask), image_size(frame_of[stem])
-        if one_size and size != frame_size:
-            raise InputError(f"{mask}: mask is {size_text(size)}, its frame is {size_text(frame_size)}")
+        if one_size:
+            refuse_other_size(mask, size, frame_size)
     ordered = [masks[stem] for stem in frame_of if stem in masks]
     shown = [truth[stem] for stem in frame_of if stem in truth]
     reader = MaskReader.of(ordered, strict=all_masks)

@@ -14,6 +14,8 @@ from scipy.stats import binom
 from skimage.graph import pixel_graph
 from skimage.morphology import medial_axis, skeletonize
 
+from util.picture import disk
+
 UNMARKED = 255  # in a map of scribbles: nothing was said about this pixel
 ROWS_PER_RADIUS_PIXEL = 240  # rows of the frame for each pixel of the brush's radius: 2 at 480p
 STROKES = 3  # for each label at most
@@ -44,7 +46,7 @@ def draw_scribbles(
     random part of their path.  Scribbles never contradict the truth.
     """
     scribbles = np.full(truth.shape, UNMARKED, np.uint8)
-    brush = _disk(_brush_radius(truth.shape))
+    brush = disk(_brush_radius(truth.shape))
     for label in np.unique(truth).tolist():
         if found is not None:
             wrong = ((truth == label) & (found != label)).astype(np.uint8)
@@ -71,34 +73,24 @@ def _brush_radius(shape: tuple[int, ...]) -> int:
     return max(1, round(shape[0] / ROWS_PER_RADIUS_PIXEL))
 
 
-def _disk(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-
-
 def track_scribbles(truth: np.ndarray, found: np.ndarray) -> list[Scribble]:
     """What the robot of DAVIS's interactive track draws on a result (H, W) of which it knows the truth.
 
     For each label that is missing somewhere, 0 included: the region is opened, with a disk in proportion to the square root
-    of its area; each part of its medial axis gives its longest path as a scribble, smoothed by a Bezier curve
-    whose control points are the path's pixels.
+    of its area; each part of its medial axis gives its longest path, as a Bezier curve whose control points are its pixels.
     """
     scribbles = []
     for label in np.unique(truth[truth != found]).tolist():
         wrong = ((truth == label) & (found != label)).astype(np.uint8)
         radius = min(LARGEST_OPENED, int(OPENED * np.sqrt(wrong.sum())))
-        axis = np.asarray(medial_axis(cv2.morphologyEx(wrong, cv2.MORPH_OPEN, _disk(radius)), rng=0))
+        axis = np.asarray(medial_axis(cv2.morphologyEx(wrong, cv2.MORPH_OPEN, disk(radius)), rng=0))
         count, parts = cv2.connectedComponents(axis.astype(np.uint8), connectivity=8)
         for part in range(1, count):
             if (parts == part).sum() >= SHORTEST_PATH:
-                curve = _bezier(longest_path(parts == part)[:, ::-1])
-                scribbles.append(Scribble(label, curve / truth.shape[::-1]))
+                control = longest_path(parts == part)[:, ::-1]
+                weights = binom.pmf(np.arange(len(control)), len(control) - 1, np.linspace(0, 1, CURVE_POINTS)[:, None])
+                scribbles.append(Scribble(label, weights @ control / truth.shape[::-1]))
     return scribbles
-
-
-def _bezier(control: np.ndarray) -> np.ndarray:
-    """`CURVE_POINTS` points (n, 2) of the Bezier curve of control points (m, 2)."""
-    along = np.linspace(0, 1, CURVE_POINTS)[:, None]
-    return binom.pmf(np.arange(len(control)), len(control) - 1, along) @ control
 
 
 def mark(scribbles: list[Scribble], shape: tuple[int, int]) -> np.ndarray:
@@ -141,10 +133,7 @@ def draw_clicks(
 
 
 def draw_box(truth: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-    """What lies in the box around a region (H, W) bool, not empty.
-
-    With `rng`, each side lies a little further out.
-    """
+    """What lies in the box around a region (H, W) bool, not empty; with `rng`, each side lies a little further out."""
     y, x = np.nonzero(truth)
     sides = np.array([x.min(), y.min(), x.max(), y.max()])
     if rng is not None:

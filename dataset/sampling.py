@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dataset.clip import Clip
 from dataset.shared_memory import is_of_memory, lost_worker, refuse_if_few_files, refuse_if_short
-from dataset.sources import Source
-from dataset.stages import NEAR
+from dataset.sources import Sources
 from util.errors import InputError
 
 TRIES = 5  # draws of an entry that shows no object before another entry is tried
@@ -43,14 +42,13 @@ class Batch(NamedTuple):
 class Draws(Dataset):
     """All samples of a training run, indexed by draw number.
 
-    sources:  data sets by name, each with its repeats per epoch
-    max_skip: maps a draw number to the largest distance between its frames (the curriculum)
+    max_skip: the largest distance between a draw's frames, the same for all, or by the draw's number (the curriculum)
     """
 
-    def __init__(self, sources: dict[str, tuple[Source, int]], *, seed: int, max_skip: Callable[[int], int] = NEAR) -> None:
+    def __init__(self, sources: Sources, *, seed: int, max_skip: int | Callable[[int], int] = 5) -> None:
         self.sources = [source for source, _ in sources.values()]
         self.seed = seed
-        self.max_skip = max_skip
+        self._max_skip = max_skip
         repeats = [
             np.tile(np.stack([np.full(len(source), number), np.arange(len(source))], axis=1), (often, 1))
             for number, (source, often) in enumerate(sources.values())
@@ -64,10 +62,8 @@ class Draws(Dataset):
         return len(self.entries)
 
     def __getitem__(self, draw: int) -> Clip:
-        """The clip of a draw.
-
-        An entry that cannot be read, or shows no object to follow, is replaced by another; the clip names the former in
-        `problems` and counts the latter in `objectless`.  Raises `InputError` after too many unusable entries in a row.
+        """The clip of a draw.  An entry that cannot be read, or shows no object to follow, is replaced by another: see
+        `Clip.problems` and `Clip.objectless`.  Raises `InputError` after too many unusable entries in a row.
         """
         rng = np.random.Generator(np.random.Philox(key=[self.seed, draw]))
         entry = self._permutation(draw // len(self))[draw % len(self)]
@@ -88,6 +84,10 @@ class Draws(Dataset):
                 problems.append(last)
             entry = rng.integers(len(self))
         raise InputError(f"{OTHER_ENTRIES} samples in a row cannot be used, the last: {last}")
+
+    def max_skip(self, draw: int) -> int:
+        """The largest distance, in frames, between a draw's frames."""
+        return self._max_skip(draw) if callable(self._max_skip) else self._max_skip
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
@@ -115,9 +115,8 @@ class Schedule(NamedTuple):
 
 
 def load(draws: Draws, schedule: Schedule, *, rank: int, start: int, workers: int, pin: bool = False) -> Iterator[Batch]:
-    """The batches of one rank, prepared ahead by `workers` processes (0: on demand).
-
-    Raises `InputError` after too many unusable samples in a row, or if a worker is lost or has no shared memory.
+    """The batches of one rank, prepared ahead by `workers` processes (0: on demand).  Raises `InputError` after too many
+    unusable samples in a row, or if a worker is lost or has no shared memory.
     """
     if workers and start < schedule.iterations:
         threads = cv2.getNumThreads()
@@ -158,12 +157,13 @@ def _quietly() -> Iterator[None]:
 
 
 def _collate(clips: list[Clip]) -> Batch:
-    frames, labels, valid = (_stacked([getattr(clip, field) for clip in clips]) for field in ("frames", "labels", "valid"))
-    names = tuple(clip.name for clip in clips)
-    problems = tuple(problem for clip in clips for problem in clip.problems)
-    objectless = sum(clip.objectless for clip in clips)
-    masks, hints = _stacked([clip.masks for clip in clips]), _stacked([clip.hints for clip in clips])
-    return Batch(frames, labels, valid, names, problems, objectless, masks, hints)
+    fields = ("frames", "labels", "valid", "masks", "hints")
+    return Batch(
+        **{field: _stacked([getattr(clip, field) for clip in clips]) for field in fields},
+        names=tuple(clip.name for clip in clips),
+        problems=tuple(problem for clip in clips for problem in clip.problems),
+        objectless=sum(clip.objectless for clip in clips),
+    )
 
 
 def _stacked(arrays: list[Any]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from dataset.clip import Clip
 from dataset.robot import UNMARKED, draw_box, draw_clicks, draw_scribbles
 from dataset.sources import Source
+from util.picture import disk
 
 BOXES = 0.15  # share of samples that start from a box
 CLICKS = 0.5  # share of the others whose marks are clicks
@@ -78,8 +79,7 @@ def corrupt(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         mask = cv2.warpAffine(mask, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), mask.shape[::-1], flags=cv2.INTER_NEAREST)
     if rng.random() < 0.5:
         radius = 1 + int(rng.integers(max(1, round(0.08 * extent))))
-        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        mask = (cv2.erode if rng.random() < 0.5 else cv2.dilate)(mask, disk)
+        mask = (cv2.erode if rng.random() < 0.5 else cv2.dilate)(mask, disk(radius))
     for _ in range(rng.integers(MOST_WRONG + 1)):
         at = int(rng.integers(len(x)))
         centre = int(x[at] + rng.normal(0, 0.2 * extent)), int(y[at] + rng.normal(0, 0.2 * extent))

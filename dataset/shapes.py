@@ -42,8 +42,7 @@ def read_shapes(path: Path) -> dict[str, Masks]:
             raise InputError("expected the names of images, found their image_id alone; add the list of images")
         masks = [entry.get("segmentation", entry) for entry in each]
         if masks and all("counts" in mask for mask in masks):
-            found = zip(each, map(decode_rle, masks), strict=True)
-            agreeing = (_agreeing(mask, entry.get("bbox"), entry.get("area")) for entry, mask in found)
+            agreeing = map(_agreeing, map(decode_rle, masks), each)
             return {"": {str(i): mask for i, mask in enumerate(agreeing, start=1)}}
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -80,7 +79,7 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
                 several.append(f"several '{category}' in {name}")
             title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
             size = _size(image["height"], image["width"])
-            mask = _agreeing(_segmentation(entry.get("segmentation"), size), entry.get("bbox"), entry.get("area"))
+            mask = _agreeing(_segmentation(entry.get("segmentation"), size), entry)
             masks[title] = masks[title] | mask if title in masks else mask
         if entries:
             result[name] = masks
@@ -104,7 +103,7 @@ def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
             masks = result.setdefault(_stem(name), {})
             if (title := str(entry["id"])) in masks:
                 raise InputError(f"expected each object once in a frame, found {title} twice in {_stem(name)}")
-            masks[title] = _agreeing(_segmentation(segmentation, size), box, area)
+            masks[title] = _agreeing(_segmentation(segmentation, size), {"bbox": box, "area": area})
     return result
 
 
@@ -175,30 +174,21 @@ def _refuse_no_pixels(points: np.ndarray) -> None:
         raise InputError("expected coordinates in pixels, found numbers from 0 to 1")
 
 
-def _agreeing(mask: np.ndarray, box: Any, area: Any) -> np.ndarray:
-    """The same mask; raises `InputError` if its box or its area, where told, is another one's."""
-    _refuse_inverted(mask, area)
-    _refuse_outside(mask, box)
-    return mask
-
-
-def _refuse_outside(mask: np.ndarray, box: Any) -> None:
-    """Raise `InputError` if most of a mask (H, W) lies outside its box (x, y, width, height), as if rows were columns."""
-    if not box or min(box[2:]) <= 1 or not mask.any():
-        return
-    left, top = (max(0, math.floor(corner)) for corner in box[:2])
-    inside = mask[top : math.ceil(box[1] + box[3]), left : math.ceil(box[0] + box[2])]
-    if 2 * np.count_nonzero(inside) < np.count_nonzero(mask):
-        raise InputError(
-            f"expected masks within their bbox, found one mostly outside {shorten(box)}: do its runs go along rows?"
-        )
-
-
-def _refuse_inverted(mask: np.ndarray, area: Any) -> None:
-    """Raise `InputError` if a mask (H, W) leaves about as many pixels as the annotation says that it has."""
-    shown = np.count_nonzero(mask)
+def _agreeing(mask: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
+    """The same mask (H, W); raises `InputError` if it leaves about as many pixels as its `area` says, where told, or lies
+    mostly outside its `bbox` (x, y, width, height), as if rows were columns.
+    """
+    box, area, shown = facts.get("bbox"), facts.get("area"), np.count_nonzero(mask)
     if isinstance(area, int | float) and abs(mask.size - shown - area) < 0.1 * area < abs(shown - area):
         raise InputError(f"expected a mask of {area:g} pixels, as its area says, found {shown}; is it inverted?")
+    if box and min(box[2:]) > 1:
+        left, top = (max(0, math.floor(corner)) for corner in box[:2])
+        inside = mask[top : math.ceil(box[1] + box[3]), left : math.ceil(box[0] + box[2])]
+        if 2 * np.count_nonzero(inside) < shown:
+            raise InputError(
+                f"expected masks within their bbox, found one mostly outside {shorten(box)}: do its runs go along rows?"
+            )
+    return mask
 
 
 def _not_empty(mask: np.ndarray) -> np.ndarray:
@@ -223,10 +213,8 @@ def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first.
-
-    Raises `InputError` if they seem to go along the rows, which leaves an outline that is far less jagged; of a square, both
-    readings are as smooth.
+    """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first; raises
+    `InputError` if they seem to go along the rows, since that outline is far less jagged.
     """
     height, width = _size(*rle["size"])
     counts = rle["counts"]

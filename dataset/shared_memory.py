@@ -13,12 +13,10 @@ PREFETCH = 2  # batches that each worker prepares ahead
 ADVICE = "pass --num_workers 0, or give a container more (docker run --shm-size 1g)"
 ADVICE_FILES = "pass fewer --num_workers, 0 for none, or raise it"
 FILES_OF_WORKER, SPARE_FILES = 8, 16
-SAID = (
-    *("exited unexpectedly", "killed by signal", "shared memory", "No space left", "items of ancdata", "Too many open files"),
-    "File too large",
-)
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM, errno.EAGAIN)
-LOST = re.compile("|".join(SAID))
+LOST = re.compile(
+    "exited unexpectedly|killed by signal|shared memory|No space left|items of ancdata|Too many open files|File too large"
+)
 
 
 def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
@@ -42,11 +40,8 @@ def refuse_if_short(batch: int, *, workers: int, held: int) -> None:
 
 
 def refuse_if_few_files(tensors: int, *, workers: int, held: int) -> None:
-    """Raise `InputError` if this process may not open as many files as tensors are under way, of which each is one; else it
-    would wait for ever.
-
-    tensors: of a batch
-    held:    number of batches in the hands of the training
+    """Raise `InputError` if this process may not open as many files as tensors are under way (`tensors` of a batch), of which
+    each is one; else it would wait for ever.
     """
     if not workers or sys.platform != "linux":
         return

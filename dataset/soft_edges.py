@@ -5,10 +5,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from util.errors import InputError, names_some
-from util.label_map import WHITE
+from util.label_map import WHITE, count_values
 
 BOX, BIG_BOX = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
 SHORTEST_OUTLINE, FEW = 24, 32  # pixels
@@ -81,7 +80,9 @@ def rim_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
     """The numbers that surround another one as a line along the background, where something has interpolated."""
     found: set[int] = set()
     near = None
-    for number, box in list(_boxes(values, counts).items())[2:]:
+    for number in np.flatnonzero(counts)[2:].tolist():
+        x, y, width, height = cv2.boundingRect((values == number).view(np.uint8))
+        box = slice(max(0, y - 1), y + height + 1), slice(max(0, x - 1), x + width + 1)  # the whole takes too long
         region = (values[box] == number).astype(np.uint8)
         outline = cv2.dilate(region, BOX) > region
         if number == WHITE or (length := np.count_nonzero(outline)) < SHORTEST_OUTLINE:
@@ -91,18 +92,6 @@ def rim_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
         if len(between) * 3 > length:  # a fifth at most, in DAVIS and YouTube-VOS
             found |= set(between.tolist())
     return sorted(found)
-
-
-def _boxes(values: np.ndarray, counts: np.ndarray) -> dict[int, tuple[slice, slice]]:
-    """The rows and columns of each number, and one more on each side: with hundreds of objects, the whole takes too long."""
-    present = np.flatnonzero(counts)
-    starts = (np.cumsum(counts) - counts)[present]
-    places = np.divmod(np.argsort(values, axis=None, kind="stable"), values.shape[1])
-    lows, highs = ([way.reduceat(place, starts).tolist() for place in places] for way in (np.minimum, np.maximum))
-    sides = (
-        [slice(max(0, low - 1), high + 2) for low, high in zip(*each, strict=True)] for each in zip(lows, highs, strict=True)
-    )
-    return dict(zip(present.tolist(), zip(*sides, strict=True), strict=True))
 
 
 def replaced_by_nearest(values: np.ndarray, is_edge: np.ndarray) -> np.ndarray:
@@ -121,13 +110,6 @@ def soft_edges_error(path: str | Path, edges: Iterable[str]) -> InputError:
         f"({names_some(edges)}); draw without antialiasing or outlines, resize with nearest, and save as PNG, not JPEG; "
         "beside --mask, --soft_edges makes them part of what is nearest"
     )
-
-
-def count_values(values: np.ndarray) -> np.ndarray:
-    """How often each number occurs, (256,) or more; Pillow counts bytes four times as fast as NumPy."""
-    if values.dtype == np.uint8 and values.ndim == 2:
-        return np.array(Image.fromarray(values).histogram())
-    return np.bincount(values.ravel(), minlength=256)
 
 
 def _counts_in(values: np.ndarray, region: np.ndarray) -> np.ndarray:

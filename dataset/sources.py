@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from dataset.clip import Clip
-from dataset.davis import davis_places
+from dataset.davis import davis_folder
 from dataset.stages import STAGES
 from dataset.static import StaticClips
 from dataset.video_names import read_image_set
-from dataset.vos import SPACINGS, VideoClips
+from dataset.vos import MIN_AREA, SPACINGS, VideoClips
 from util.errors import InputError, warn
 from util.flags import float_between, int_between, name_and_count
 from util.image import read_grey
@@ -24,7 +24,6 @@ MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Pa
 YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
-MIN_AREA = 0.36  # of a video frame, the least that a crop shows (the released code's)
 MASKS_LOOKED_AT = 20  # of own photographs
 
 
@@ -34,6 +33,9 @@ class Source(Protocol):
     def __len__(self) -> int: ...
     def name(self, index: int) -> str: ...
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None: ...
+
+
+Sources = dict[str, tuple[Source, int]]  # by name, each with its repeats per epoch
 
 
 def stage_sources(
@@ -48,8 +50,8 @@ def stage_sources(
     min_area: float = MIN_AREA,
     crop: int = 384,
     also: Collection[int] = (),
-) -> dict[str, tuple[Source, int]]:
-    """The data sets of a stage, each with its repeats per epoch; `roots` holds the flags `static_root`, `bl_root`, etc.
+) -> Sources:
+    """The data sets of a stage; `roots` holds the flags `static_root`, `bl_root`, etc.
 
     `own`, `photos` and `mix` may also name data of the stages in `also`, which is left out.
     Raises `InputError` if data that the stage needs is missing.
@@ -58,19 +60,19 @@ def stage_sources(
         if given and not {stage, *also} & {*stages}:
             raise InputError(f"--{flag}: expected stage {' or '.join(map(str, stages))}, found {stage}")
     elsewhere = set().union(*(names_of(other, own, photos) for other in also)) - names_of(stage, own, photos)
-    mix = {name: often for name, often in (mix or {}).items() if name not in elsewhere}
-    if stage >= 2:
-        options: Any = {"own": own, "youtube_list": youtube_list, "spacing": spacing, "min_area": min_area, "crop": crop}
-        return mixed(video_sources(roots["yv_root"], roots["davis_root"], **options), mix)
-    if stage == 1:
+    if stage == 0:
+        if (root := roots["static_root"]) is None and not photos:
+            raise InputError("--static_root: stage 0 needs it, or --photo_root")
+        found = {} if root is None else static_sources(root, crop=crop)
+        found = with_own(found, "photo_root", photos, partial(own_photographs, crop=crop))
+    elif stage == 1:
         if (root := roots["bl_root"]) is None:
             raise InputError("--bl_root: stage 1 needs it")
-        return mixed(bl30k_sources(root, spacing=spacing, crop=crop), mix)
-    root = roots["static_root"]
-    if root is None and not photos:
-        raise InputError("--static_root: stage 0 needs it, or --photo_root")
-    found = {} if root is None else static_sources(root, crop=crop)
-    return mixed(with_own(found, "photo_root", photos, partial(own_photographs, crop=crop)), mix)
+        found = bl30k_sources(root, spacing=spacing, crop=crop)
+    else:
+        options: Any = {"scale": (min_area, 1.0), "spacing": spacing, "crop": crop}
+        found = video_sources(roots["yv_root"], roots["davis_root"], own=own, youtube_list=youtube_list, **options)
+    return mixed(found, {name: often for name, often in (mix or {}).items() if name not in elsewhere})
 
 
 def names_of(stage: int, own: Sequence[str | Path], photos: Sequence[str | Path]) -> set[str]:
@@ -81,8 +83,8 @@ def names_of(stage: int, own: Sequence[str | Path], photos: Sequence[str | Path]
     return usual | {Path(root).resolve().name for root in (photos if stage == 0 else own)}
 
 
-def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Source, int]]:
-    """Stage 0: the static data sets found below `root`, each with its repeats per epoch."""
+def static_sources(root: str | Path, *, crop: int = 384) -> Sources:
+    """Stage 0: the static data sets found below `root`."""
     known = STATIC_FOLDERS | MORE_STATIC_FOLDERS
     present = {name: often for name, often in known.items() if (Path(root) / name).is_dir()}
     if not present:
@@ -92,11 +94,9 @@ def static_sources(root: str | Path, *, crop: int = 384) -> dict[str, tuple[Sour
     return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
 
 
-def bl30k_sources(root: str | Path, *, spacing: str = "released", crop: int = 384) -> dict[str, tuple[Source, int]]:
-    """Stage 1; `spacing` is a key of `dataset.vos.SPACINGS`."""
-    root = Path(root)
-    options: Any = {"scale": (0.25, 1.0), "followed": stays_in_size, "spacing": spacing, "crop": crop}
-    return {"BL30K": (VideoClips(root / "JPEGImages", root / "Annotations", **options), 1)}
+def bl30k_sources(root: str | Path, **options: Any) -> Sources:
+    """Stage 1; `options` are `VideoClips`'s."""
+    return {"BL30K": (own_videos(Path(root), scale=(0.25, 1.0), followed=stays_in_size, **options), 1)}
 
 
 def stays_in_size(pixels: np.ndarray) -> bool:
@@ -110,25 +110,21 @@ def video_sources(
     *,
     own: Sequence[str | Path] = (),
     youtube_list: str | Path | None = None,
-    spacing: str = "released",
-    min_area: float = MIN_AREA,
-    crop: int = 384,
-) -> dict[str, tuple[Source, int]]:
+    **options: Any,
+) -> Sources:
     """Stages 2 and 3: YouTube-VOS and, five times per epoch, DAVIS 2017; a root of `None` leaves the data set out.
 
-    `own` are folders of the user's own videos (`own_videos`).
-    `youtube_list` is a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all.
-    `min_area` is the least part of a frame's area that a crop shows.
+    own:          folders of the user's own videos (`own_videos`)
+    youtube_list: a file with the videos of YouTube-VOS to train on (`listed_videos`); `None` takes all
+    options:      `VideoClips`'s
     """
-    sources: dict[str, tuple[Source, int]] = {}
-    options: Any = {"scale": (min_area, 1.0), "spacing": spacing, "crop": crop}
+    sources: Sources = {}
     if youtube_root is not None:
         images, masks = (Path(youtube_root) / "train_480p" / part for part in ("JPEGImages", "Annotations"))
         names = None if youtube_list is None else listed_videos(Path(youtube_list), masks)
         sources["YouTube-VOS"] = VideoClips(images, masks, names, stride=YOUTUBE_STRIDE, **options), 1
     if davis_root is not None:
-        places = davis_places(Path(davis_root), "trainval", 2017)
-        root = next((place for place in places if (place / "JPEGImages").is_dir()), places[-1])
+        root = davis_folder(Path(davis_root), "trainval", 2017) or Path(davis_root)
         image_set = root / "ImageSets" / "2017" / "train.txt"
         if not image_set.is_file():
             raise InputError(f"{image_set}: no such image set")
@@ -140,9 +136,7 @@ def video_sources(
     return sources
 
 
-def with_own(
-    sources: dict[str, tuple[Source, int]], flag: str, roots: Sequence[str | Path], read: Callable[[Path], Source]
-) -> dict[str, tuple[Source, int]]:
+def with_own(sources: Sources, flag: str, roots: Sequence[str | Path], read: Callable[[Path], Source]) -> Sources:
     """The sources, and the user's own by the name of their folder; raises `InputError` if two have the same name."""
     for root in map(Path, roots):
         name = root.resolve().name
@@ -153,7 +147,7 @@ def with_own(
 
 
 def own_videos(root: Path, **options: Any) -> VideoClips:
-    """The user's own videos, `JPEGImages/<video>/` and `Annotations/<video>/`; frames without a mask are left out."""
+    """Videos as `JPEGImages/<video>/` and `Annotations/<video>/`, as the user's own are."""
     return VideoClips(root / "JPEGImages", root / "Annotations", **options)
 
 
@@ -165,11 +159,8 @@ def own_photographs(root: Path, *, crop: int) -> StaticClips:
     return found
 
 
-def mixed(sources: dict[str, tuple[Source, int]], mix: Mapping[str, int]) -> dict[str, tuple[Source, int]]:
-    """The sources with other repeats per epoch, by name; 0 leaves a source out.
-
-    Raises `InputError` for an unknown name, or if no source is left.
-    """
+def mixed(sources: Sources, mix: Mapping[str, int]) -> Sources:
+    """The sources with other repeats per epoch, 0 for none; raises `InputError` for an unknown name, or if none is left."""
     if unknown := mix.keys() - sources.keys():
         raise InputError(f"--mix: expected some of {', '.join(sources)}, found {', '.join(sorted(unknown))}")
     found = {name: (source, mix.get(name, often)) for name, (source, often) in sources.items()}
@@ -179,10 +170,7 @@ def mixed(sources: dict[str, tuple[Source, int]], mix: Mapping[str, int]) -> dic
 
 
 def listed_videos(path: Path, masks: Path) -> list[str] | None:
-    """The listed videos that exist; `None` (meaning all videos) if none of them does, as in the user's own data set.
-
-    Warns if listed videos are missing.  Raises `InputError` if the list cannot be read.
-    """
+    """The listed videos that exist, with a warning if not all do; `None` (meaning all videos) if none does."""
     names = read_image_set(path)
     present = [name for name in names if (masks / name).is_dir()]
     if not present:
@@ -193,26 +181,23 @@ def listed_videos(path: Path, masks: Path) -> list[str] | None:
     return present
 
 
+ROOTS = {
+    "static_root": ("../static", "stage 0: folder with fss/, DUTS-TR/, ecssd/, ...; 'none' trains without"),
+    "bl_root": ("../BL30K", "stage 1: folder with JPEGImages/ and Annotations/"),
+    "yv_root": ("../YouTube", "folder with train_480p/; 'none' trains without YouTube-VOS"),
+    "davis_root": ("../DAVIS/2017", "folder with trainval/ or 2017/; 'none' trains without DAVIS"),
+}  # flags, with their defaults
+
+
 def add_data_flags(parser: argparse._ActionsContainer) -> None:
     """Add the flags that locate the training data."""
-    parser.add_argument(
-        "--static_root",
-        default="../static",
-        metavar="DIR",
-        help="stage 0: folder with fss/, DUTS-TR/, ecssd/, ...; 'none' trains without",
-    )
-    parser.add_argument(
-        "--bl_root", default="../BL30K", metavar="DIR", help="stage 1: folder with JPEGImages/ and Annotations/"
-    )
-    parser.add_argument(
-        "--yv_root", default="../YouTube", metavar="DIR", help="folder with train_480p/; 'none' trains without YouTube-VOS"
-    )
-    parser.add_argument(
-        "--davis_root",
-        default="../DAVIS/2017",
-        metavar="DIR",
-        help="folder with trainval/ or 2017/; 'none' trains without DAVIS",
-    )
+    for name, (default, text) in ROOTS.items():
+        parser.add_argument(f"--{name}", default=default, metavar="DIR", help=text)
+
+
+def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """The values of `add_data_flags` as the `roots` of `stage_sources`."""
+    return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in ROOTS}
 
 
 def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
@@ -290,9 +275,3 @@ def add_crop_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--crop", type=int_between(16, 4096), default=384, metavar="PIXELS", help="side length of training frames"
     )
-
-
-def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """The values of `add_data_flags` as the `roots` of `stage_sources`."""
-    names = ("static_root", "bl_root", "yv_root", "davis_root")
-    return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in names}

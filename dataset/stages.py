@@ -1,6 +1,5 @@
 """The table of training stages: how long each is, and how far apart a sample's frames are (sections 5, F.1 and F.4)."""
 
-from functools import partial
 from typing import NamedTuple
 
 
@@ -28,11 +27,3 @@ STAGES = (
 def max_skip(stage: Stage, progress: float) -> int:
     """The largest distance, in frames, between a sample's frames after this fraction of the iterations."""
     return next(skip for start, skip in reversed(stage.skips) if progress >= start)
-
-
-def same_skip(skip: int, draw: int) -> int:
-    """`skip` for every draw: `partial(same_skip, 25)` can go to a worker that is started by `spawn`, a lambda cannot."""
-    return skip
-
-
-NEAR = partial(same_skip, 5)  # where the curriculum begins

@@ -124,10 +124,7 @@ def cut_out(size: tuple[int, int], corner: tuple[float, float], region: tuple[fl
 def draw_region(
     rng: np.random.Generator, size: tuple[int, int], *, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Corner (top, left) and size of torchvision's random resized crop.
-
-    `scale` is the range of its fraction of the area, `ratio` the range of its aspect ratio (width / height).
-    """
+    """Corner (top, left) and size of torchvision's random resized crop, with these ranges of area and width / height."""
     height, width = size
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
@@ -154,9 +151,8 @@ def draw_spline(rng: np.random.Generator) -> Spline:
 def apply_view(
     view: View, image: np.ndarray, labels: np.ndarray, crop: int, *, soft: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8 and label map (H, W) uint8 -> training frame (crop, crop, 3) and its label map (crop, crop).
-
-    With `soft`, the label map is a grey mask, interpolated like the image.
+    """Image (H, W, 3) uint8 and label map (H, W) uint8, with `soft` a grey mask, interpolated like the image -> training frame
+    (crop, crop, 3) and its label map (crop, crop).
     """
     assert image.shape[:2] == labels.shape == view.warps[0].canvas
     image, labels, outside = warp(view, image, labels, crop, soft=soft)
@@ -182,7 +178,7 @@ def warp(
     total = np.eye(3)  # from the crop back to each warp's input
     for warp in reversed(view.warps):
         total = np.vstack([warp.matrix, [0, 0, 1]]) @ total
-        given_x, given_y = _transform(total, x, y)
+        given_x, given_y = (a * x + b * y + c for a, b, c in total[:2].astype(np.float32))
         outside |= _outside(given_x, given_y, warp.canvas)
     shrink = np.maximum(1, np.linalg.norm(total[:2, :2], axis=1))
     frame = _sample(image, given_x, given_y, shrink=shrink)
@@ -212,11 +208,6 @@ def apply_jitter(image: np.ndarray, jitter: Jitter) -> np.ndarray:
             hsv[..., 0] += np.uint8(round(jitter.hue * 255) % 256)  # a full turn is 256, so uint8 wraps correctly
             image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
     return image
-
-
-def _transform(matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    (a, b, c), (d, e, f) = matrix[:2].astype(np.float32)
-    return a * x + b * y + c, d * x + e * y + f
 
 
 def _outside(x: np.ndarray, y: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:

@@ -10,10 +10,8 @@ RIFF_SLACK = 8  # bytes: some cameras count the header twice
 
 
 def missing_bytes(path: Path) -> int:
-    """The number of bytes that a Matroska, WebM, MP4, MOV or AVI file lacks at its end.
-
-    Returns 0 for a complete file and for one that does not state its length (other formats, and recordings that were never
-    finished).  Raises `OSError` if the file cannot be read.
+    """The number of bytes that a Matroska, WebM, MP4, MOV or AVI file lacks at its end; 0 for a complete file and one that
+    does not state its length (other formats, recordings never finished).  Raises `OSError` if it cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size

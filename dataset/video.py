@@ -10,9 +10,10 @@ import numpy as np
 
 from dataset.mask_reader import MaskReader
 from util.ahead import map_ahead
-from util.errors import InputError
-from util.image import read_image, size_text
+from util.image import read_image, refuse_other_size
 from util.label_map import object_ids, resize_labels, write_label_map
+
+LOOKED_AT = 20  # number of masks
 
 
 class Frame(NamedTuple):
@@ -52,38 +53,30 @@ class Video:
         """The frames without ground truth, as `<video>/<frame>`."""
         return [f"{self.name}/{path.stem}" for path in self.images if path.stem not in self.truth]
 
-    def count_objects(self, *, limit: int = 20) -> tuple[int, int]:
-        """The number of objects, and of frames that state any, in the first `limit` masks.
-
-        Raises `InputError` if one of them cannot be read.
-        """
+    def count_objects(self) -> tuple[int, int]:
+        """The number of objects, and of frames that state any, in the first `LOOKED_AT` masks; `InputError` for a bad one."""
         known: set[int] = set()
         given = 0
-        for frame in sorted(self.masks)[:limit]:
+        for frame in sorted(self.masks)[:LOOKED_AT]:
             ids = set(object_ids(self.read_mask(self.masks[frame])))
             given += bool(ids if self.all_masks else ids - known)
             known |= ids
         return len(known), given
 
     def frames(self, *, workers: int = 2) -> Iterator[Frame]:
-        """The frames in order, up to the last wanted one, decoded ahead by `workers` threads (0: on demand).
-
-        Raises `InputError` naming the file if a frame cannot be read or its size differs from the first.
+        """The frames in order, up to the last wanted one, decoded ahead by `workers` threads (0: on demand).  Raises
+        `InputError` naming the file if a frame cannot be read or its size differs from the first.
         """
         end = 1 + max(i for i, path in enumerate(self.images) if path.stem in self.wanted)
         known: set[int] = set()
         shape = None
         for path, image, mask in self._read_all(self.images[:end], workers):
             shape = shape or image.shape
-            if image.shape != shape:
-                raise InputError(f"{path}: frame is {size_text(image.shape)}, the first one is {size_text(shape)}")
+            refuse_other_size(path, image.shape, shape, what="frame", other="the first one")
             if mask is not None:
                 if self.result_size is not None and mask.shape == self.result_size:
                     mask = resize_labels(mask, image.shape[:2])
-                if mask.shape != image.shape[:2]:
-                    raise InputError(
-                        f"{self.masks[path.stem]}: mask is {size_text(mask.shape)}, its frame is {size_text(image.shape)}"
-                    )
+                refuse_other_size(self.masks[path.stem], mask.shape, image.shape)
                 if not self.all_masks:
                     entering = set(object_ids(mask)) - known
                     known |= entering
@@ -91,10 +84,8 @@ class Video:
             yield Frame(path.stem, image, mask, path.stem in self.wanted)
 
     def read_mask(self, path: Path, reader: MaskReader | None = None) -> np.ndarray:
-        """A mask as a label map of ids, (H, W) uint8; a union or white-on-black mask holds object 1.
-
-        `reader` is for masks that may be numbered differently from this video's own, such as results.  Raises
-        `InputError` naming the file if it cannot be read or is not numbered like the others.
+        """A mask as a label map of ids, (H, W) uint8; a union or white-on-black mask holds object 1.  `reader` is for masks
+        that may be numbered otherwise, such as results.  Raises `InputError` naming the file if it cannot be read so.
         """
         return (MaskReader(union=True) if self.union else reader or self.reader).read(path)
 

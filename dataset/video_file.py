@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import struct
 import tempfile
 from bisect import bisect_right
@@ -14,7 +15,7 @@ import numpy as np
 from av.error import InvalidDataError
 from av.video.reformatter import Colorspace
 
-from dataset.film_packets import CLEAR, errors_of_ffmpeg, opened, read_packets
+from dataset.film_packets import CLEAR, FilmPackets, errors_of_ffmpeg, opened
 from dataset.frame_folder import IndexedFrame
 from util.errors import InputError
 from util.image import size_text
@@ -39,31 +40,30 @@ class VideoFile:
     Of several video streams, it is the largest; attached pictures and streams with less than a tenth of the frames do not
     count.  Frames are numbered in the order of their times, or, where the file has none or wrong ones, as they are decoded.
 
-    Raises `InputError` naming the file if FFmpeg finds no video in it, and `DamagedVideoError` if the file is cut short or
-    its last frames cannot be decoded.  With `allow_truncated`, the whole file is decoded first and the video consists of
-    the intact frames.  Frames at the start that cannot be decoded are always left out, since a recording may begin between
-    two keyframes.  `note` is a line for the user, or empty; `pixel` is a pixel's width divided by its height.
+    Raises `InputError` naming the file if FFmpeg finds no video in it, and `DamagedVideoError` if it is cut short or its last
+    frames cannot be decoded; with `allow_truncated`, it is decoded first, and consists of the intact frames.  Frames before
+    the first that can be decoded are left out, since a recording may begin between two keyframes.  `note` is a line for the
+    user, or empty; `pixel` is a pixel's width divided by its height.
     """
 
     def __init__(self, path: Path, *, allow_truncated: bool = False) -> None:
         self.path, self.allow_truncated = path, allow_truncated
         self._size: tuple[int, int] | None = None
         self._first_notes: list[str] = []  # of the first frame
-        packets = read_packets(path)
-        self.stream, self.pixel = packets.stream, packets.pixel
-        notes = [*packets.notes]
-        stamps = [stamp for stamp in packets.stamps if stamp is not None]
+        packets = FilmPackets(path)
+        track, time_base, notes = packets.track, packets.time_base, packets.notes
+        self.stream, self.pixel = track.index, packets.pixel
+        stamps = [stamp for stamp in track.stamps if stamp is not None]
         self.stamps = sorted(set(stamps))
-        self.counted = len(self.stamps) < len(packets.stamps) or packets.goes_back
-        time_base = packets.time_base
+        self.counted = len(self.stamps) < len(track.stamps) or track.goes_back
         if self.counted:
-            if (equal := len(stamps) - len(self.stamps)) and not packets.goes_back:
+            if (equal := len(stamps) - len(self.stamps)) and not track.goes_back:
                 notes.append(f"gives {equal} frames the time of another; all are taken, evenly spaced")
-            self.stamps, time_base = list(range(len(packets.stamps))), 1 / packets.rate
+            self.stamps, time_base = list(range(len(track.stamps))), 1 / packets.rate
         elif packets.reorders and self.stamps == stamps:  # an AVI states the order of the file, not that of display
             self.counted = self._is_out_of_order(None if packets.container == "avi" else LOOKED_AT)
         self.seeks = not (self.counted or packets.paletted)
-        first = next(self._decode(0), None) if packets.stamps else None
+        first = next(self._decode(0), None) if track.stamps else None
         if first is None:
             raise InputError(f"{path}: {packets.cut or 'expected a video'}, found no frame that can be decoded")
         if packets.cut and not allow_truncated:
@@ -73,7 +73,7 @@ class VideoFile:
         self.stamps = self.stamps[first.index :]
         if allow_truncated or self.counted:
             notes += self._leave_out_what_is_damaged(packets.cut)
-        elif bad := sorted(set(packets.doubtful).intersection(self.stamps)):
+        elif bad := sorted(set(track.doubtful).intersection(self.stamps)):
             notes.append(f"data may be missing at frame {self.stamps.index(bad[0])}")
         elif packets.errors:
             notes.append(f"frames may be missing; FFmpeg says: {packets.errors[0]}")
@@ -81,7 +81,7 @@ class VideoFile:
         self.note = f"{path}: {'; '.join(notes)}" if notes else ""
         self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
         self.names = [f"{i:05d}" for i in range(len(self.stamps))]
-        self.chunks = self._chunks(packets.keys)
+        self.chunks = self._chunks(track.keys)
         if not self.counted:
             for _ in self._part(self.chunks[-1], len(self.stamps)):
                 pass  # check the last frames, which a truncated file lacks
@@ -113,16 +113,13 @@ class VideoFile:
         end = start + 1
         for chunk in reversed(self.chunks[: bisect_right(self.chunks, start)]):
             with tempfile.TemporaryFile(dir=folder) as waiting:
-                indices = []
                 for frame in self._part(chunk, end):
-                    image = frame.image
-                    waiting.write(image.tobytes())
-                    indices.append(frame.index)
-                for place in range(len(indices) - 1, -1, -1):
-                    waiting.seek(place * image.nbytes)
-                    yield IndexedFrame(
-                        indices[place], np.frombuffer(waiting.read(image.nbytes), np.uint8).reshape(image.shape)
-                    )
+                    waiting.write(frame.image.tobytes())
+                shape = (*self.size, 3)
+                for index in range(end - 1, chunk - 1, -1):
+                    waiting.seek((index - chunk) * math.prod(shape))
+                    pixels = np.frombuffer(waiting.read(math.prod(shape)), np.uint8)
+                    yield IndexedFrame(index, pixels.reshape(shape))
             end = chunk
 
     def frame(self, index: int) -> np.ndarray:
@@ -186,10 +183,12 @@ class VideoFile:
                 "frames as pictures, which are scaled alike: ffmpeg -i VIDEO FOLDER/%05d.png"
             )
         has_alpha = any(part.is_alpha for part in frame.format.components)
-        clear = has_alpha and frame.to_ndarray(format="rgba")[..., 3].min() < 255
-        notes = [CLEAR] if clear else []
-        comb = "is interlaced, so what moves looks like a comb; convert it first: ffmpeg -i VIDEO -vf bwdif converted.mp4"
-        return [*notes, *([comb] if frame.interlaced_frame else [])]
+        notes = [CLEAR] if has_alpha and frame.to_ndarray(format="rgba")[..., 3].min() < 255 else []
+        if frame.interlaced_frame:
+            notes.append(
+                "is interlaced, so what moves looks like a comb; convert it first: ffmpeg -i VIDEO -vf bwdif converted.mp4"
+            )
+        return notes
 
     def _is_out_of_order(self, looked_at: int | None) -> bool:
         """Whether the first frames, or all, are decoded in another order than that of their times."""

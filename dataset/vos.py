@@ -16,6 +16,7 @@ from util.image import read_image
 from util.image_folder import list_frames
 
 SLOTS = 2  # objects per clip at most
+MIN_AREA = 0.36  # of a video frame, the least that a crop shows (the released code's)
 
 
 class VideoClips:
@@ -38,7 +39,7 @@ class VideoClips:
         *,
         stride: int = 1,
         spacing: str = "released",
-        scale: tuple[float, float] = (0.36, 1.0),
+        scale: tuple[float, float] = (MIN_AREA, 1.0),
         followed: Callable[[np.ndarray], bool] = appears_first,
         crop: int = 384,
     ) -> None:
@@ -69,10 +70,7 @@ class VideoClips:
         return str(self.masks / self.names[index])
 
     def annotated(self, index: int) -> list[tuple[Path, Path]]:
-        """The annotated frames of a video in order, as (frame, mask).
-
-        Raises `InputError` if there are none, or if two files have the same stem.
-        """
+        """A video's annotated frames, (frame, mask), in order; raises `InputError` for none, or two files of one stem."""
         video = self.names[index]
         masks = list_masks(self.masks / video)
         frames = [(path, masks[path.stem]) for path in list_frames(self.images / video) if path.stem in masks]
@@ -81,9 +79,8 @@ class VideoClips:
         return frames
 
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
-        """Three frames drawn with the curriculum's `max_skip`; `None` if there is no object to follow in the first.
-
-        Raises `InputError` naming the file if a frame or mask cannot be read or their sizes differ.
+        """Three frames drawn with the curriculum's `max_skip`; `None` if there is no object to follow in the first.  Raises
+        `InputError` naming the file if a frame or mask cannot be read or their sizes differ.
         """
         frames = self.annotated(index)
         chosen = [frames[i] for i in self.draw_frames(rng, len(frames), max_skip // self.stride)]

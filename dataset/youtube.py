@@ -29,23 +29,21 @@ def youtube_videos(
 ) -> list[Video]:
     """The videos of YouTube-VOS `valid` or `test`, with sparse ids and objects that enter later.
 
-    Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`; masks from
-    `<split>/Annotations`.  The wanted frames are those named in `<split>/meta.json`, or all of them with `output_all` (then
-    `meta.json` is not needed).  A `path` that holds `JPEGImages` and `Annotations` itself is the user's own data set; all
-    its frames are wanted.
+    Frames come from `all_frames/<split>_all_frames/JPEGImages`, or else `<split>/JPEGImages`.  The wanted ones are those named
+    in `<split>/meta.json`, or with `output_all`, which does not need it, all.  A `path` that holds `JPEGImages` and
+    `Annotations` itself is the user's own data set; all its frames are wanted.
 
-    Masks before the first object may be empty.  `truth` is a folder of annotations for scoring.  With `all_masks`, every
-    mask is input in full, not only each object's first.  `only` is as for `davis_videos`.  Raises `InputError` like it, and
-    also if a video has masks but no frames.
+    Masks before the first object may be empty.  `truth` and `all_masks` are as for `read_videos`, `only` and `left_out` as for
+    `davis_videos`.  Raises `InputError` like it, and also if a video has masks but no frames.
     """
     root = Path(path)
     own = is_own_data(root)
-    annotations = root / "Annotations" if own else root / split / "Annotations"
+    base = root if own else root / split
+    annotations, images = base / "Annotations", base / "JPEGImages"
     every_frame = root / "all_frames" / f"{split}_all_frames" / "JPEGImages"
-    images = every_frame
-    if own or not every_frame.is_dir():
-        images = root / "JPEGImages" if own else root / split / "JPEGImages"
-    if not own and not (root / split).is_dir():
+    if not own and every_frame.is_dir():
+        images = every_frame
+    if not base.is_dir():
         raise InputError(
             f"{root}: expected JPEGImages/ and Annotations/ in it (your own videos) or {split}/ (YouTube-VOS), "
             f"found {what_is_in(root)}{meant_instead(root, 'JPEGImages', 'Annotations')}"

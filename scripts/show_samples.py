@@ -5,12 +5,11 @@ python scripts/show_samples.py --stage 0 --static_root ../static --output sample
 
 import argparse
 import sys
-from functools import partial
 
 from dataset.clip import FRAMES
 from dataset.sampling import Draws
 from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags, data_roots, sampling_options, stage_sources
-from dataset.stages import STAGES, max_skip, same_skip
+from dataset.stages import STAGES, max_skip
 from util.errors import one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int, seed_int
 from util.picture import overlay, refuse_picture, sheet, write_picture
@@ -37,7 +36,7 @@ def main() -> None:
     refuse_picture(arguments.output, overwrite=arguments.overwrite)
     skip = max_skip(STAGES[arguments.stage], 0.4)  # where the curriculum has the largest
     sources = stage_sources(arguments.stage, data_roots(arguments), **sampling_options(arguments), crop=arguments.crop)
-    draws = Draws(sources, seed=arguments.seed, max_skip=partial(same_skip, skip))
+    draws = Draws(sources, seed=arguments.seed, max_skip=skip)
     clips = [draws[draw] for draw in range(arguments.samples)]
     numbered = list(enumerate(clips, start=1))
     parts = [numbered[i : i + COLUMNS] for i in range(0, len(clips), COLUMNS)]

@@ -16,8 +16,7 @@ import torch
 
 from dataset.sampling import Draws, Schedule
 from dataset.scribbles import ScribbleSource
-from dataset.sources import YOUTUBE_LIST, Source, add_crop_flag, add_data_flags, data_roots, stage_sources
-from dataset.stages import same_skip
+from dataset.sources import YOUTUBE_LIST, Sources, add_crop_flag, add_data_flags, data_roots, stage_sources
 from model.checkpoint import read
 from model.scribble import ScribbleNetwork, save_scribble_network, scribble_network_from
 from training.config import TrainConfig
@@ -60,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def sources_of(arguments: argparse.Namespace) -> dict[str, tuple[Source, int]]:
+def sources_of(arguments: argparse.Namespace) -> Sources:
     """Photographs and training videos, as far as they are there, with scribbles."""
     roots = data_roots(arguments)
-    found: dict[str, tuple[Source, int]] = {}
+    found: Sources = {}
     if roots["static_root"] is not None:
         found |= stage_sources(0, roots, crop=arguments.crop)
     if roots["yv_root"] is not None or roots["davis_root"] is not None:
@@ -94,7 +93,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     config = TrainConfig.of(arguments)
     sources = sources_of(arguments)
     schedule = Schedule(config.iterations, config.batch_size)
-    draws = Draws(sources, seed=config.seed, max_skip=partial(same_skip, FAR))
+    draws = Draws(sources, seed=config.seed, max_skip=FAR)
     record = {**config.record(), "no_pretrained": arguments.no_pretrained, **drawn(sources, schedule)}
     objective = config.objective(device)
     torch.manual_seed(config.seed)

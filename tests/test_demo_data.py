@@ -41,7 +41,7 @@ def seeds(request, demo_data, tmp_path_factory) -> Iterator[tuple[Path, Path]]:
 
 def write_short_video(writer: make_demo_data.DemoWriter) -> None:
     scene = writer.scene("bl0", 3, length=3)
-    writer.frames(scene, "BL30K/JPEGImages/bl0", "BL30K/Annotations/bl0", range(3))
+    writer.frames(scene.render, "BL30K/JPEGImages/bl0", "BL30K/Annotations/bl0", range(3))
 
 
 def test_another_seed_gives_other_pictures_and_masks_in_the_same_places(seeds):

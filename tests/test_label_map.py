@@ -13,9 +13,9 @@ from PIL import Image, ImageColor, ImageDraw
 from dataset.colours import NEAR, colour_distance, first_near_pair, parse_colour
 from dataset.mask_files import list_masks, mask_size
 from dataset.mask_reader import MaskReader
-from dataset.soft_edges import count_values, rim_values
+from dataset.soft_edges import rim_values
 from util.errors import InputError
-from util.label_map import colour_map, write_label_map
+from util.label_map import colour_map, count_values, write_label_map
 
 ONE, TWO, THREE = square((4, 4)), square((4, 4), (30, 20)), square((4, 4), (30, 20), (44, 4))
 OURS = np.frombuffer(colour_map(), np.uint8).reshape(256, 3)

@@ -136,6 +136,14 @@ def size_text(shape: tuple[int, ...]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
+def refuse_other_size(
+    path: str | Path, found: tuple[int, ...], wanted: tuple[int, ...], *, what: str = "mask", other: str = "its frame"
+) -> None:
+    """Raise `InputError` if the shape (H, W, ...) of what a file holds is not as high and wide as that of the other."""
+    if found[:2] != wanted[:2]:
+        raise InputError(f"{path}: {what} is {size_text(found)}, {other} is {size_text(wanted)}")
+
+
 def open_picture(file: BinaryIO) -> Image.Image:
     """Pillow's image of an open file, not loaded; raises what Pillow does, and `OSError` unless it is of `FORMATS`."""
     try:

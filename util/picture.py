@@ -34,11 +34,11 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45, col
     labels = np.where(labels == IGNORED, np.uint8(0), labels.astype(np.uint8))
     objects = np.asarray(labels != 0)
     width = max(1, round(min(labels.shape) / 300))
-    near, far = _disk(width), _disk(width + 1)
+    near, far = disk(width), disk(width + 1)
     grown = cv2.dilate(labels, near)
     rim = objects & (grown != cv2.erode(labels, near))  # pixels near another label
     core = objects & (cv2.dilate(labels, far) == cv2.erode(labels, far))
-    thick = cv2.dilate(core.astype(np.uint8), _disk(2 * width + 3)) != 0  # the core and its surroundings
+    thick = cv2.dilate(core.astype(np.uint8), disk(2 * width + 3)) != 0  # the core and its surroundings
     outline = ~objects & (grown != 0)
     result = image.copy()
     result[objects] = ((1 - opacity) * image[objects] + opacity * colours[labels[objects]]).astype(np.uint8)
@@ -46,6 +46,11 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45, col
     white = np.full(3, 255, dtype=np.uint8)
     result[outline] = np.where(thick[outline, None], white, colours[grown[outline].astype(np.intp)])
     return result
+
+
+def disk(radius: int) -> np.ndarray:
+    """A disk (D, D) uint8, D = 2 radius + 1 pixels, for OpenCV's morphology."""
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
 def as_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
@@ -66,10 +71,6 @@ def draw_mask(frame: Path, mask: Path, read: Callable[[Path], np.ndarray]) -> np
     if labels.shape != image.shape[:2]:
         raise InputError(f"{mask}: expected the size of {frame}, {size_text(image.shape)}, found {size_text(labels.shape)}")
     return overlay(image, labels)
-
-
-def _disk(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
 def sheet(

@@ -9,9 +9,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,33 +27,28 @@ from util.label_map import colour_map, write_label_map
 from util.progress import progress_bar
 
 
-class Annotated(NamedTuple):
+class Annotated:
     """A video's annotations."""
 
-    entry: dict[str, Any]  # as in the file
-    name: tuple[str, str]  # data set and video
-    size: tuple[int, int]
-    frames: list[str]  # annotated ones
-    masks: list[dict[str, str]]  # run lengths by track, for each of them
-    numbers: dict[str, int]  # label of each track: the order of the tracks' numbers
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.entry = entry  # as in the file
+        self.name = str(entry["dataset"]), str(entry["seq_name"])
+        self.frames = [PurePosixPath(name).stem for name in entry["annotated_image_paths"]]
+        self.masks = [{track: mask["rle"] for track, mask in of.items()} for of in entry["segmentations"]]  # by track
+        tracks = sorted({track for of in self.masks for track in of}, key=int)
+        if len(self.frames) != len(self.masks) or len(tracks) > MOST_OBJECTS:
+            found = f"{len(self.masks)} for {len(self.frames)} frames and {len(tracks)} tracks"
+            raise InputError(f"expected masks of each frame, of at most {MOST_OBJECTS} tracks, found {found}")
+        self.size = int(entry["height"]), int(entry["width"])
+        if min(self.size) < 1 or self.size[0] * self.size[1] > LARGEST:
+            raise InputError(f"expected the size of a picture, found {size_text(self.size)}")
+        self.numbers = {track: number for number, track in enumerate(tracks, start=1)}  # labels of the tracks
 
 
-def sequences(content: Any, path: Path) -> Iterator[Annotated]:
+def sequences(content: Any, path: Path) -> list[Annotated]:
     """The videos of a file in BURST's format; raises `InputError` if it is none."""
     try:
-        for entry in content["sequences"]:
-            frames = [PurePosixPath(name).stem for name in entry["annotated_image_paths"]]
-            masks = [{track: mask["rle"] for track, mask in of.items()} for of in entry["segmentations"]]
-            tracks = sorted({track for of in masks for track in of}, key=int)
-            if len(frames) != len(masks) or len(tracks) > MOST_OBJECTS:
-                found = f"{len(masks)} for {len(frames)} frames and {len(tracks)} tracks"
-                raise InputError(f"expected masks of each frame, of at most {MOST_OBJECTS} tracks, found {found}")
-            size = int(entry["height"]), int(entry["width"])
-            if min(size) < 1 or size[0] * size[1] > LARGEST:
-                raise InputError(f"expected the size of a picture, found {size_text(size)}")
-            numbers = {track: number for number, track in enumerate(tracks, start=1)}
-            name = str(entry["dataset"]), str(entry["seq_name"])
-            yield Annotated(entry, name, size, frames, masks, numbers)
+        return [Annotated(entry) for entry in content["sequences"]]
     except LAYOUT_ERRORS as error:
         raise InputError(f"{path}: expected annotations of BURST, found another layout ({shorten(error)})") from error
 
@@ -113,7 +107,7 @@ def main() -> None:
     if arguments.output:
         refuse_existing(arguments.output, overwrite=arguments.overwrite, inputs=[source])
     content = read_json(source)
-    every = list(sequences(content, source))
+    every = sequences(content, source)
     if arguments.what == "masks":
         folder = root / LAYOUTS["burst"].masks.format(split=arguments.split)
         write_masks(every, folder, source)

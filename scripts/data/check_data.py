@@ -13,14 +13,16 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from dataset.davis import davis_places, davis_videos
+from dataset.davis import davis_folder, davis_videos
 from dataset.layouts import LAYOUTS, Layout, layout_names, layout_videos
 from dataset.mask_files import list_masks, mask_size
 from dataset.mask_reader import MaskReader
@@ -41,14 +43,15 @@ PHOTOGRAPHS_A_JOB = 100
 Job = Callable[[], list[str]]  # returns problems, one line each
 
 
-class DataSet(NamedTuple):
+@dataclass
+class DataSet:
     """The state of a data set or of a part of one.  Counts are pairs or videos."""
 
     name: str
-    published: int | None  # `None`: not known
-    found: int | None  # `None`: the data set is absent
-    jobs: list[Job]
-    problems: list[str]
+    published: int | None = None  # `None`: not known
+    found: int | None = None  # `None`: the data set is absent
+    jobs: list[Job] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 class Use(NamedTuple):
@@ -86,18 +89,20 @@ def main() -> int:
     arguments = parser().parse_args()
     roots = data_roots(arguments)
     roots |= {name: None if (root := getattr(arguments, name)) == "none" else root for name in ("davis16_root", "yv18_root")}
-    sets = data_sets({name: Path(root) for name, root in roots.items() if root is not None}, decode=arguments.decode)
-    benchmarks = [
-        _benchmark(layout, root, split, arguments.decode) for layout, root in arguments.layout for split in layout.splits
-    ]
-    sets += [entry for entry, _ in filter(None, benchmarks)]
+    places = {name: Path(root) for name, root in roots.items() if root is not None}
+    sets, benchmarks = [*data_sets(places, decode=arguments.decode)], uses(roots)
+    for layout, root in arguments.layout:
+        for split in layout.splits:
+            if found := _benchmark(layout, root, split, arguments.decode):
+                sets.append(found[0])
+                benchmarks.append(found[1])
     jobs = [(entry, job) for entry in sets for job in entry.jobs]
     with progress_bar(len(jobs), "folders", shown=bool(jobs)) as bar:
-        found = map_parallel(_run, [job for _, job in jobs], workers=arguments.num_workers)
+        found = map_parallel(methodcaller("__call__"), [job for _, job in jobs], workers=arguments.num_workers)
         for (entry, _), problems in zip(jobs, found, strict=True):
             entry.problems.extend(problems)
             bar.increment()
-    lines = [readiness(use, sets) for use in [*uses(roots), *(use for _, use in filter(None, benchmarks))]]
+    lines = [readiness(use, sets) for use in benchmarks]
     print(f"{'data set':24}{'found':>10}{'published':>11}  problems")
     for entry in sets:
         state = "absent" if entry.found is None else len(entry.problems) or "-"
@@ -112,45 +117,40 @@ def main() -> int:
     return int(any(entry.problems for entry in sets))
 
 
-def data_sets(roots: dict[str, Path], *, decode: bool) -> list[DataSet]:
+def data_sets(roots: dict[str, Path], *, decode: bool) -> Iterator[DataSet]:
     """The data sets below the given roots, with the jobs that check them; this lists folders but reads no image."""
-    result = []
     if root := roots.get("static_root"):
-        result += [_photographs(name, root / name, decode=decode) for name in STATIC_FOLDERS]
+        yield from (_photographs(name, root / name, decode=decode) for name in STATIC_FOLDERS)
     if root := roots.get("bl_root"):
-        result.append(_videos("BL30K", 29_989, root / "JPEGImages", root / "Annotations", every_frame=True, decode=decode))
+        yield _videos("BL30K", 29_989, root / "JPEGImages", root / "Annotations", every_frame=True, decode=decode)
     for flag, year, valid in (("yv_root", 2019, 507), ("yv18_root", 2018, 474)):
         if root := roots.get(flag):
             for part, published in (("train_480p", 3_471), ("valid", valid), ("test", None)):
                 every = root / "all_frames" / f"{part}_all_frames" / "JPEGImages"
                 images = every if every.is_dir() else root / part / "JPEGImages"
                 name = f"YouTube-VOS {year} {part.removesuffix('_480p')}"
-                result.append(_videos(name, published, images, root / part / "Annotations", decode=decode))
-    if root := roots.get("davis16_root"):
-        root = _davis_part(root, "trainval", 2016)
-        images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
-        result.append(_videos("DAVIS 2016", 50, images, masks, every_frame=True, decode=decode))
-    if root := roots.get("davis_root"):
-        for image_set, folder, published in (("train", "trainval", 60), ("val", "trainval", 30), ("test-dev", "test-dev", 30)):
-            part = _davis_part(root, folder, 2017)
-            listed = part / "ImageSets" / "2017" / f"{image_set}.txt"
-            name = f"DAVIS 2017 {image_set}"
-            if not listed.is_file():
-                result.append(DataSet(name, published, None, [], []))
-                continue
-            images, masks = part / "JPEGImages" / "480p", part / "Annotations" / "480p"
-            try:
-                names = read_image_set(listed)
-            except InputError as error:
-                result.append(DataSet(name, published, 0, [], [str(error)]))
-                continue
-            result.append(_videos(name, published, images, masks, names, every_frame=image_set != "test-dev", decode=decode))
-    return result
-
-
-def _davis_part(root: Path, part: str, year: int) -> Path:
-    places = davis_places(root, part, year)
-    return next((place for place in places if (place / "JPEGImages").is_dir()), root)
+                yield _videos(name, published, images, root / part / "Annotations", decode=decode)
+    for flag, year, image_set, part, published in (
+        ("davis16_root", 2016, None, "trainval", 50),
+        ("davis_root", 2017, "train", "trainval", 60),
+        ("davis_root", 2017, "val", "trainval", 30),
+        ("davis_root", 2017, "test-dev", "test-dev", 30),
+    ):
+        if root := roots.get(flag):
+            root = davis_folder(root, part, year) or root
+            name, names = f"DAVIS {year} {image_set}" if image_set else f"DAVIS {year}", None
+            if image_set:
+                listing = root / "ImageSets" / str(year) / f"{image_set}.txt"
+                if not listing.is_file():
+                    yield DataSet(name, published)
+                    continue
+                try:
+                    names = read_image_set(listing)
+                except InputError as error:
+                    yield DataSet(name, published, 0, problems=[str(error)])
+                    continue
+            images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
+            yield _videos(name, published, images, masks, names, every_frame=image_set != "test-dev", decode=decode)
 
 
 def uses(roots: dict[str, str | None]) -> list[Use]:
@@ -164,11 +164,9 @@ def uses(roots: dict[str, str | None]) -> list[Use]:
         result.append(Use("DAVIS 2017 val", ["DAVIS 2017 val"], partial(davis_videos, davis)))
         result.append(Use("DAVIS 2017 test-dev", ["DAVIS 2017 test-dev"], partial(davis_videos, davis, split="testdev")))
     for year, root in ((2018, roots["yv18_root"]), (2019, roots["yv_root"])):
-        if root is None:
-            continue
-        sparse = is_sparse(root, "valid")
-        note = "every fifth frame only, without all_frames/" if sparse else ""
-        result.append(Use(f"YouTube-VOS {year} valid", [f"YouTube-VOS {year} valid"], partial(youtube_videos, root), note))
+        if root is not None:
+            name, note = f"YouTube-VOS {year} valid", "every fifth frame only, without all_frames/"
+            result.append(Use(name, [name], partial(youtube_videos, root), note if is_sparse(root, "valid") else ""))
     return result
 
 
@@ -191,10 +189,8 @@ def readiness(use: Use, sets: list[DataSet]) -> str:
             reads[-1].problems.append(str(error))
         return f"{use.name}: cannot start: {error}"
     problems = sum(len(entry.problems) for entry in reads)
-    without = f", without {', '.join(absent)}" if absent else ""
-    if use.note:
-        without += f", {use.note}"
-    return f"{use.name}: ready{without}" + (f"; {problems} problems, see below" if problems else "")
+    notes = ([f"without {', '.join(absent)}"] if absent else []) + ([use.note] if use.note else [])
+    return ", ".join([f"{use.name}: ready", *notes]) + (f"; {problems} problems, see below" if problems else "")
 
 
 def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -> list[str]:
@@ -215,7 +211,7 @@ def check_video(images: Path, masks: Path, *, every_frame: bool, decode: bool) -
         read = MaskReader.of((mask for _, mask in pairs if mask is not None), note=None).read if decode else None
     except InputError as error:
         return [*problems, str(error)]
-    return problems + check_pairs(pairs, read, mask_size, one_size=True, decode=decode)
+    return problems + check_pairs(pairs, read, mask_size, one_size=True)
 
 
 def check_pairs(
@@ -224,20 +220,19 @@ def check_pairs(
     size_of: Callable[[Path], tuple[int, int]],
     *,
     one_size: bool,
-    decode: bool,
 ) -> list[str]:
-    """Problems of images and their masks, as `read` decodes these or `size_of` reads their headers; with `one_size`, all
-    images must have the same size.
+    """Problems of images and their masks: of their content, if there is something to `read` masks, else of their headers,
+    where `size_of` finds a mask's size.  With `one_size`, all images must have the same size.
     """
     problems, first = [], None
     for image, mask in pairs:
         try:
-            size = read_image(image).shape[:2] if decode else image_size(image)
+            size = read_image(image).shape[:2] if read else image_size(image)
             first = first or size
             if one_size and size != first:
                 problems.append(f"{image}: frame is {size_text(size)}, the first one is {size_text(first)}")
             if mask is not None:
-                found = (read(mask).shape if decode and read else size_of(mask))[:2]
+                found = read(mask).shape if read else size_of(mask)
                 if found != size:
                     problems.append(f"{mask}: mask is {size_text(found)}, its image is {size_text(size)}")
         except InputError as error:
@@ -258,7 +253,7 @@ def _videos(
     """Videos as folders below `images` and `masks`: those in `names`, or all."""
     folders = [folder for folder in (images, masks) if folder.is_dir()]
     if not folders:
-        return DataSet(name, published, None, [], [])
+        return DataSet(name, published)
     if names is None:
         names = sorted({path.name for folder in folders for path in subfolders(folder)})
     problems = [] if names else [f"{images}: expected videos, found none"]
@@ -284,19 +279,19 @@ def _benchmark(layout: Layout, root: Path, split: str, decode: bool) -> tuple[Da
     try:
         names, images, masks, _ = layout_names(layout, root, split)
     except InputError as error:
-        return DataSet(name, None, 0 if there else None, [], [str(error)] if there else []), use
+        return DataSet(name, found=0 if there else None, problems=[str(error)] if there else []), use
     frames = (images / (n.rsplit("/", 1)[0] if layout.each_object else n) for n in names)
     jobs: list[Job] = [
         partial(check_video, folder, masks / n, every_frame=False, decode=decode)
         for n, folder in zip(names, frames, strict=True)
     ]
-    return DataSet(name, None, len(names), jobs, []), use
+    return DataSet(name, None, len(names), jobs), use
 
 
 def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
     """Pairs name.jpg and name.png in a folder or its subfolders, as `StaticClips` finds them."""
     if not folder.is_dir():
-        return DataSet(name, STATIC_PAIRS.get(name), None, [], [])
+        return DataSet(name, STATIC_PAIRS[name])
     images, masks, problems = {}, {}, []
     for place in [folder, *subfolders(folder)]:
         found = list_images(place)
@@ -312,12 +307,8 @@ def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
     if not pairs:
         problems.append(f"{folder}: expected photographs name.jpg with masks name.png, found none")
     chunks = [pairs[i : i + PHOTOGRAPHS_A_JOB] for i in range(0, len(pairs), PHOTOGRAPHS_A_JOB)]
-    jobs = [partial(check_pairs, chunk, read_grey, image_size, one_size=False, decode=decode) for chunk in chunks]
-    return DataSet(name, STATIC_PAIRS.get(name), len(pairs), jobs, problems)
-
-
-def _run(job: Job) -> list[str]:
-    return job()
+    jobs = [partial(check_pairs, chunk, read_grey if decode else None, image_size, one_size=False) for chunk in chunks]
+    return DataSet(name, STATIC_PAIRS[name], len(pairs), jobs, problems)
 
 
 def _number(count: int | None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dataset.frame_folder import FrameFolder
 from dataset.given_masks import add_mask_flags, open_with_masks
-from dataset.own_video import one_video
+from dataset.own_video import add_one_video_flags, one_video
 from dataset.video_file import VideoFile
 from util.errors import InputError, one_line_errors
 from util.files import one_line_for, within_temporary, write_new
@@ -27,16 +27,11 @@ from util.progress import progress_bar
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("video", nargs="+", help="a video file, a folder of frames, or frames such as frames/*.jpg")
+    add_one_video_flags(result)
     add_mask_flags(result)
     result.add_argument("--name", help="the video's name in --output (default: that of the file or folder)")
     result.add_argument(
         "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder to add to (required)"
-    )
-    result.add_argument(
-        "--allow_truncated",
-        action="store_true",
-        help="if the video file is cut short or damaged, use the frames that can be decoded",
     )
     return result
 

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -25,7 +24,7 @@ from dataset.sources import static_sources, video_sources
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
-from util.image import read_grey, read_image, size_text
+from util.image import read_grey, read_image, refuse_other_size
 from util.progress import progress_bar
 
 VERSION = 2  # of the data; increase it with every change to the output
@@ -33,18 +32,49 @@ PHOTO_SIZE = (320, 480)  # height and width of videos made from photographs
 PHOTO_LENGTH = 12
 
 
-class CutOut(NamedTuple):
+class CutOut:
     """An object cut out of a photograph, and its motion.  Lengths are in frame heights, angles in radians."""
 
-    texture: np.ndarray  # (h, w, 4) float32: RGB and opacity
-    size: float  # square root of its area
-    centre: np.ndarray  # (2,) x, y in the middle of the video
-    drift: np.ndarray  # (2,) over the whole video
-    swing: np.ndarray  # (2, 2) amplitude and phase of x, y
-    turn: tuple[float, float]  # angle in the middle of the video, and rotation over the whole video
-    growth: float  # logarithm of the growth factor over the whole video
-    wave: tuple[float, float]  # of a wobble: relative amplitude, and turns over the whole video
-    light: tuple[float, float]  # gain at the start and at the end
+    def __init__(self, rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
+        """image: (H, W, 3) uint8 RGB; mask: (H, W) uint8, 0 and 1"""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not len(rows):
+            rows = columns = np.array([0])
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        opacity = cv2.copyMakeBorder(mask[box].astype(np.float32), 4, 4, 4, 4, cv2.BORDER_CONSTANT)
+        opacity = cv2.GaussianBlur(opacity, (0, 0), 0.7)
+        texture = np.dstack([cv2.copyMakeBorder(image[box], 4, 4, 4, 4, cv2.BORDER_REPLICATE), opacity]).astype(np.float32)
+        self.texture = np.ascontiguousarray(texture[:, ::-1]) if rng.random() < 0.5 else texture  # (h, w, 4) RGB and opacity
+        self.size = rng.uniform(0.15, 0.5)  # square root of its area
+        self.centre = rng.uniform([0.25, 0.25], [PHOTO_SIZE[1] / PHOTO_SIZE[0] - 0.25, 0.75])  # in the middle of the video
+        self.drift = rng.normal(0, 0.35, 2)  # over the whole video
+        self.swing, self.phase = rng.uniform(0, 0.1, 2), rng.uniform(0, 2 * np.pi, 2)
+        self.angle, self.turn = rng.normal(0, 0.15), rng.normal(0, 0.5)  # in the middle of the video; over all of it
+        self.growth = rng.normal(0, 0.35)  # logarithm of the growth factor over the whole video
+        self.wobble, self.turns = rng.uniform(0, 0.05), rng.uniform(-2, 2)  # relative amplitude; over the whole video
+        self.light = rng.uniform(0.75, 1.25) * rng.uniform(0.85, 1.15, 2)  # gain at the start and at the end
+
+    def layer(self, time: float) -> np.ndarray:
+        """The object at a time from -0.5 to 0.5: RGB and opacity, (H, W, 4), on an empty frame."""
+        texture, (height, width) = self.texture, PHOTO_SIZE
+        middle = np.array(texture.shape[1::-1]) / 2
+        scale = self.size * height / np.sqrt(max(1, texture[..., 3].sum())) * np.exp(self.growth * time)
+        swing = self.swing * np.sin(2 * np.pi * time + self.phase)
+        where = height * (self.centre + self.drift * time + swing)
+        back = cv2.invertAffineTransform(_placement(where, middle, scale, self.angle + self.turn * time))
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+        u, v = (a * x + b * y + c for a, b, c in back.astype(np.float32))
+        phase = np.float32(2 * np.pi * self.turns * time)
+        u = u + np.float32(self.wobble * middle[0]) * np.sin(np.float32(np.pi / middle[1]) * v + phase)
+        v = v + np.float32(self.wobble * middle[1]) * np.sin(np.float32(np.pi / middle[0]) * u - phase)
+        if scale < 0.7:  # average first, since remap reads only four pixels
+            smaller = [max(1, round(scale * side)) for side in texture.shape[1::-1]]
+            u, v = u * np.float32(smaller[0] / texture.shape[1]), v * np.float32(smaller[1] / texture.shape[0])
+            texture = cv2.resize(texture, smaller, interpolation=cv2.INTER_AREA)
+        layer = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        start, end = self.light
+        layer[..., :3] *= np.float32(start + (end - start) * (time + 0.5))
+        return layer
 
 
 class Collage(ABC):
@@ -71,8 +101,8 @@ class Collage(ABC):
 
     def _layer(self, cut_out: CutOut, t: int) -> np.ndarray:
         if not self.shutter:
-            return _layer(cut_out, self._time(t))
-        layers = [_layer(cut_out, self._time(t + self.shutter * part)) for part in (-0.5, -0.25, 0, 0.25, 0.5)]
+            return cut_out.layer(self._time(t))
+        layers = [cut_out.layer(self._time(t + self.shutter * part)) for part in (-0.5, -0.25, 0, 0.25, 0.5)]
         opacity = sum(layer[..., 3:] for layer in layers)
         colour = sum(layer[..., :3] * layer[..., 3:] for layer in layers) / np.maximum(opacity, 1e-6)
         return np.dstack([colour, opacity / len(layers)])
@@ -90,7 +120,7 @@ class PhotoScene(Collage):
         self.picture, mask = _photograph(*photographs[chosen[0]])
         self.mask = mask * np.uint8(rng.random() < 0.5)
         self.camera = rng.uniform([-0.2, -0.1, -0.12, -0.2], [0.2, 0.1, 0.12, 0.2])  # x, y, angle, log zoom over the video
-        super().__init__([_cut_out(rng, *_photograph(*photographs[i])) for i in chosen[1:]], behind=1, length=length)
+        super().__init__([CutOut(rng, *_photograph(*photographs[i])) for i in chosen[1:]], behind=1, length=length)
 
     def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         time = self._time(t)
@@ -106,10 +136,8 @@ class PhotoScene(Collage):
 
 
 class VideoScene(Collage):
-    """Up to two cut-outs in front of a part of a real video, whose objects keep their labels.
-
-    It adds what `PhotoScene` lacks: motion blur (also of the cut-outs), two objects that look the same, and large changes of
-    size.
+    """Up to two cut-outs in front of a part of a real video, whose objects keep their labels; with what `PhotoScene` lacks:
+    motion blur (also of the cut-outs), two objects that look the same, and large changes of size.
     """
 
     def __init__(
@@ -129,15 +157,16 @@ class VideoScene(Collage):
         chosen = rng.choice(len(photographs), int(rng.integers(0, 3)), replace=False)
         if len(chosen) == 2 and rng.random() < 0.4:
             chosen[1] = chosen[0]
-        cut_outs = [_cut_out(rng, *_photograph(*photographs[i])) for i in chosen]
-        cut_outs = [c._replace(size=c.size * rng.uniform(0.5, 1), growth=1.7 * c.growth) for c in cut_outs]
+        cut_outs = [CutOut(rng, *_photograph(*photographs[i])) for i in chosen]
+        for cut_out in cut_outs:
+            cut_out.size, cut_out.growth = cut_out.size * rng.uniform(0.5, 1), 1.7 * cut_out.growth
         shutter = rng.uniform(0, 0.8) if rng.random() < 0.5 else 0
         super().__init__(cut_outs[: MOST_OBJECTS - behind], behind=behind, length=length, shutter=shutter)
 
     def _background(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         picture, mask = self.video[t]
         image, labels, size = read_image(picture), self.reader.read(mask), PHOTO_SIZE[::-1]
-        _refuse_other_size(mask, labels, image)
+        refuse_other_size(mask, labels.shape, image.shape, other="its picture")
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.shape[0] > size[1] else cv2.INTER_CUBIC)
         return image, cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
 
@@ -145,59 +174,8 @@ class VideoScene(Collage):
 def _photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
     """The picture (H, W, 3) uint8 RGB and its mask (H, W) uint8, 0 and 1."""
     image, grey = read_image(picture), read_grey(mask)
-    _refuse_other_size(mask, grey, image)
+    refuse_other_size(mask, grey.shape, image.shape, other="its picture")
     return image, (grey > 127).astype(np.uint8)
-
-
-def _refuse_other_size(mask: Path, labels: np.ndarray, image: np.ndarray) -> None:
-    if labels.shape != image.shape[:2]:
-        raise InputError(f"{mask}: mask is {size_text(labels.shape)}, its picture is {size_text(image.shape)}")
-
-
-def _cut_out(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> CutOut:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        rows = columns = np.array([0])
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    opacity = cv2.GaussianBlur(cv2.copyMakeBorder(mask[box].astype(np.float32), 4, 4, 4, 4, cv2.BORDER_CONSTANT), (0, 0), 0.7)
-    texture = np.dstack([cv2.copyMakeBorder(image[box], 4, 4, 4, 4, cv2.BORDER_REPLICATE), opacity]).astype(np.float32)
-    if rng.random() < 0.5:
-        texture = np.ascontiguousarray(texture[:, ::-1])
-    return CutOut(
-        texture=texture,
-        size=rng.uniform(0.15, 0.5),
-        centre=rng.uniform([0.25, 0.25], [PHOTO_SIZE[1] / PHOTO_SIZE[0] - 0.25, 0.75]),
-        drift=rng.normal(0, 0.35, 2),
-        swing=np.stack([rng.uniform(0, 0.1, 2), rng.uniform(0, 2 * np.pi, 2)]),
-        turn=(rng.normal(0, 0.15), rng.normal(0, 0.5)),
-        growth=rng.normal(0, 0.35),
-        wave=(rng.uniform(0, 0.05), rng.uniform(-2, 2)),
-        light=tuple(rng.uniform(0.75, 1.25) * rng.uniform(0.85, 1.15, 2)),
-    )
-
-
-def _layer(cut_out: CutOut, time: float) -> np.ndarray:
-    """The object at a time from -0.5 to 0.5: RGB and opacity, (H, W, 4), on an empty frame."""
-    texture, (height, width) = cut_out.texture, PHOTO_SIZE
-    middle = np.array(texture.shape[1::-1]) / 2
-    scale = cut_out.size * height / np.sqrt(max(1, texture[..., 3].sum())) * np.exp(cut_out.growth * time)
-    swing = cut_out.swing[0] * np.sin(2 * np.pi * time + cut_out.swing[1])
-    where = height * (cut_out.centre + cut_out.drift * time + swing)
-    back = cv2.invertAffineTransform(_placement(where, middle, scale, cut_out.turn[0] + cut_out.turn[1] * time))
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    u, v = (a * x + b * y + c for a, b, c in back.astype(np.float32))
-    amplitude, turns = cut_out.wave
-    phase = np.float32(2 * np.pi * turns * time)
-    u = u + np.float32(amplitude * middle[0]) * np.sin(np.float32(np.pi / middle[1]) * v + phase)
-    v = v + np.float32(amplitude * middle[1]) * np.sin(np.float32(np.pi / middle[0]) * u - phase)
-    if scale < 0.7:  # average first, since remap reads only four pixels
-        smaller = [max(1, round(scale * side)) for side in texture.shape[1::-1]]
-        u, v = u * np.float32(smaller[0] / texture.shape[1]), v * np.float32(smaller[1] / texture.shape[0])
-        texture = cv2.resize(texture, smaller, interpolation=cv2.INTER_AREA)
-    layer = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    start, end = cut_out.light
-    layer[..., :3] *= np.float32(start + (end - start) * (time + 0.5))
-    return layer
 
 
 def _placement(where: np.ndarray, middle: np.ndarray, scale: float, angle: float) -> np.ndarray:
@@ -221,7 +199,7 @@ def write_clips(root: Path, *, seed: int, photographs: Sequence[tuple[Path, Path
                 scene = PhotoScene(rng, photographs, length=PHOTO_LENGTH)
             else:
                 scene = VideoScene(rng, photographs, real[int(rng.integers(len(real)))], length=PHOTO_LENGTH)
-            writer.frames(scene, f"BL30K/JPEGImages/{name}", f"BL30K/Annotations/{name}", range(PHOTO_LENGTH))
+            writer.frames(scene.render, f"BL30K/JPEGImages/{name}", f"BL30K/Annotations/{name}", range(PHOTO_LENGTH))
             bar.increment()
     return writer
 

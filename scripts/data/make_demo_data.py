@@ -11,7 +11,6 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,21 +26,45 @@ UNSEEN = ("gear", "urchin")  # categories that YouTube's training videos lack
 FPS_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 
 
-class Sprite(NamedTuple):
+class Sprite:
     """An object's appearance and motion.  Lengths are in pixels, angles in radians, times in frames."""
 
-    category: str
-    texture: np.ndarray  # (S, S, 3) float32
-    radius: float
-    bumps: int
-    bump_height: float  # as a fraction of the radius
-    centre: np.ndarray  # (2,) x, y of the path's centre
-    swing: np.ndarray  # (2,) x, y
-    frequency: np.ndarray  # (2,)
-    phase: np.ndarray  # (2,)
-    spin: float
-    pulse: float  # how fast the outline deforms
-    enters: int  # the first frame with it
+    def __init__(self, rng: np.random.Generator, category: str, enters: int, length: int) -> None:
+        """enters: the first frame with it; length: that of the video"""
+        size = np.array([WIDTH, HEIGHT])
+        self.category, self.enters = category, enters
+        self.bumps = 2 + CATEGORIES.index(category)
+        self.radius = rng.uniform(0.17, 0.26) * HEIGHT
+        self.texture = _texture(rng, 128, contrast=1.0)
+        self.bump_height = rng.uniform(0.15, 0.3)  # as a fraction of the radius
+        self.centre = size * rng.uniform(0.4, 0.6, 2)  # of the path
+        self.swing = size * rng.uniform(0.2, 0.36, 2)
+        self.frequency = rng.choice([-1, 1], 2) * rng.uniform(0.2, 0.45, 2) * 2 * np.pi / length
+        self.phase = rng.uniform(0, 2 * np.pi, 2)
+        self.spin = rng.uniform(-1, 1) * 2 * np.pi / length
+        self.pulse = rng.uniform(1, 3) * 2 * np.pi / length  # how fast the outline deforms
+
+    def draw(self, t: int, image: np.ndarray, labels: np.ndarray, number: int) -> None:
+        """Draw frame t over a picture (H, W, 3) float32 and its label map (H, W), where the object gets this number."""
+        cx, cy = self.centre + self.swing * np.sin(self.frequency * t + self.phase)
+        reach = self.radius * (1 + 1.5 * self.bump_height) + 1
+        left, right = max(0, int(cx - reach)), min(WIDTH, int(cx + reach) + 2)
+        top, bottom = max(0, int(cy - reach)), min(HEIGHT, int(cy + reach) + 2)
+        if left >= right or top >= bottom:
+            return
+        image, labels = image[top:bottom, left:right], labels[top:bottom, left:right]
+        dy, dx = np.mgrid[top:bottom, left:right].astype(np.float32)
+        dx, dy = dx - np.float32(cx), dy - np.float32(cy)
+        angle = np.float32(self.spin * t)
+        u = np.cos(angle) * dx + np.sin(angle) * dy
+        v = np.cos(angle) * dy - np.sin(angle) * dx
+        bumps = np.cos(self.bumps * np.arctan2(v, u) + 0.5 * np.sin(self.pulse * t))
+        height = self.bump_height * (1 + 0.5 * np.sin(1.7 * self.pulse * t))
+        inside = self.radius * (1 + height * bumps) - np.hypot(u, v)  # pixels to the outline
+        opacity = np.clip(inside + 0.5, 0, 1)[..., None]  # antialiased over one pixel
+        middle = self.texture.shape[0] / 2
+        image += opacity * (_sample(self.texture, u + middle, v + middle) - image)
+        labels[inside > 0] = number
 
 
 class Scene:
@@ -51,7 +74,7 @@ class Scene:
         self.background = _texture(rng, 2 * WIDTH, contrast=0.5)
         self.pan = rng.uniform(-1, 1, 2) * np.array([WIDTH, HEIGHT]) * 0.4 / length
         self.pan_start = np.array([WIDTH, WIDTH]) / 2 + rng.uniform(-20, 20, 2)
-        self.sprites = [_sprite(rng, category, enter, length) for category, enter in zip(categories, enters, strict=True)]
+        self.sprites = [Sprite(rng, category, enter, length) for category, enter in zip(categories, enters, strict=True)]
 
     def render(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame t: picture (H, W, 3) uint8 RGB and label map (H, W) uint8, sprites numbered from 1."""
@@ -61,49 +84,8 @@ class Scene:
         labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
         for number, sprite in enumerate(self.sprites, start=1):
             if t >= sprite.enters:
-                _draw(sprite, t, image, labels, number)
+                sprite.draw(t, image, labels, number)
         return np.clip(image, 0, 255).astype(np.uint8), labels
-
-
-def _sprite(rng: np.random.Generator, category: str, enters: int, length: int) -> Sprite:
-    bumps = 2 + CATEGORIES.index(category)
-    radius = rng.uniform(0.17, 0.26) * HEIGHT
-    return Sprite(
-        category=category,
-        texture=_texture(rng, 128, contrast=1.0),
-        radius=radius,
-        bumps=bumps,
-        bump_height=rng.uniform(0.15, 0.3),
-        centre=np.array([WIDTH, HEIGHT]) * rng.uniform(0.4, 0.6, 2),
-        swing=np.array([WIDTH, HEIGHT]) * rng.uniform(0.2, 0.36, 2),
-        frequency=rng.choice([-1, 1], 2) * rng.uniform(0.2, 0.45, 2) * 2 * np.pi / length,
-        phase=rng.uniform(0, 2 * np.pi, 2),
-        spin=rng.uniform(-1, 1) * 2 * np.pi / length,
-        pulse=rng.uniform(1, 3) * 2 * np.pi / length,
-        enters=enters,
-    )
-
-
-def _draw(sprite: Sprite, t: int, image: np.ndarray, labels: np.ndarray, number: int) -> None:
-    cx, cy = sprite.centre + sprite.swing * np.sin(sprite.frequency * t + sprite.phase)
-    reach = sprite.radius * (1 + 1.5 * sprite.bump_height) + 1
-    left, right = max(0, int(cx - reach)), min(WIDTH, int(cx + reach) + 2)
-    top, bottom = max(0, int(cy - reach)), min(HEIGHT, int(cy + reach) + 2)
-    if left >= right or top >= bottom:
-        return
-    image, labels = image[top:bottom, left:right], labels[top:bottom, left:right]
-    dy, dx = np.mgrid[top:bottom, left:right].astype(np.float32)
-    dx, dy = dx - np.float32(cx), dy - np.float32(cy)
-    angle = np.float32(sprite.spin * t)
-    u = np.cos(angle) * dx + np.sin(angle) * dy
-    v = np.cos(angle) * dy - np.sin(angle) * dx
-    bumps = np.cos(sprite.bumps * np.arctan2(v, u) + 0.5 * np.sin(sprite.pulse * t))
-    height = sprite.bump_height * (1 + 0.5 * np.sin(1.7 * sprite.pulse * t))
-    inside = sprite.radius * (1 + height * bumps) - np.hypot(u, v)  # pixels to the outline
-    opacity = np.clip(inside + 0.5, 0, 1)[..., None]  # antialiased over one pixel
-    middle = sprite.texture.shape[0] / 2
-    image += opacity * (_sample(sprite.texture, u + middle, v + middle) - image)
-    labels[inside > 0] = number
 
 
 def _texture(rng: np.random.Generator, size: int, *, contrast: float) -> np.ndarray:
@@ -140,19 +122,12 @@ class DemoWriter(Writer):
         enters = [0] * (objects - late) + [FPS_STRIDE * (i + 2) for i in range(late)]
         return Scene(rng, categories=chosen, enters=enters, length=length)
 
-    def entries(self, scene: Scene, path: str, ids: list[int], length: int) -> dict:
-        """Write masks like YouTube-VOS's, of the frames where objects enter; returns the video's entry in `meta.json`."""
-        objects = {}
-        annotated = range(0, length, FPS_STRIDE)
-        for enter in sorted({sprite.enters for sprite in scene.sprites}):
-            entering = [i for i, sprite in enumerate(scene.sprites, start=1) if sprite.enters == enter]
-            lookup = np.zeros(256, dtype=np.uint8)
-            lookup[entering] = [ids[i] for i in entering]
-            self.mask(f"{path}/{enter:05d}.png", lookup[scene.render(enter)[1]], grey=False)
-            for i in entering:
-                frames = [f"{t:05d}" for t in annotated if t >= enter]
-                objects[str(ids[i])] = {"category": scene.sprites[i - 1].category, "frames": frames}
-        return {"objects": objects}
+
+def described(scene: Scene, ids: list[int], length: int) -> dict:
+    """A video's entry in YouTube-VOS's `meta.json`: each object from the frame where it enters."""
+    frames = [f"{t:05d}" for t in range(0, length, FPS_STRIDE)]
+    objects = zip(ids[1:], scene.sprites, strict=False)
+    return {"objects": {str(i): {"category": s.category, "frames": frames[s.enters // FPS_STRIDE :]} for i, s in objects}}
 
 
 def write_static(writer: DemoWriter) -> None:
@@ -167,7 +142,7 @@ def write_static(writer: DemoWriter) -> None:
 def write_bl30k(writer: DemoWriter) -> None:
     for i in range(6):
         scene = writer.scene(f"bl{i}", 3 + i % 3, length=30)
-        writer.frames(scene, f"BL30K/JPEGImages/bl{i}", f"BL30K/Annotations/bl{i}", range(30))
+        writer.frames(scene.render, f"BL30K/JPEGImages/bl{i}", f"BL30K/Annotations/bl{i}", range(30))
 
 
 def write_davis(writer: DemoWriter) -> None:
@@ -183,7 +158,7 @@ def write_davis(writer: DemoWriter) -> None:
             for i, name in enumerate(names):
                 scene = writer.scene(f"{year}{name}", 1 + i % 3, length=30)
                 writer.frames(
-                    scene,
+                    scene.render,
                     f"{root}JPEGImages/480p/{name}",
                     f"{root}Annotations/480p/{name}",
                     range(30),
@@ -201,22 +176,20 @@ def write_youtube(writer: DemoWriter) -> None:
         scene = writer.scene(name, 1 + i % 3, length=length, categories=seen, late=int(i % 3 == 2))
         root = "YouTube/train_480p"
         writer.frames(
-            scene, f"{root}/JPEGImages/{name}", f"{root}/Annotations/{name}", range(0, length, FPS_STRIDE), ids=sparse
+            scene.render, f"{root}/JPEGImages/{name}", f"{root}/Annotations/{name}", range(0, length, FPS_STRIDE), ids=sparse
         )
-        frames = [f"{t:05d}" for t in range(0, length, FPS_STRIDE)]
-        train[name] = {
-            "objects": {
-                str(sparse[i]): {"category": sprite.category, "frames": frames[sprite.enters // FPS_STRIDE :]}
-                for i, sprite in enumerate(scene.sprites, start=1)
-            }
-        }
+        train[name] = described(scene, sparse, length)
     writer.text("YouTube/train_480p/meta.json", json.dumps({"videos": train}, indent=1))
     for i in range(3):
         name = f"yt-valid{i}"
         scene = writer.scene(name, 2 + i % 2, length=length, late=1 + i // 2)
-        writer.frames(scene, f"YouTube/all_frames/valid_all_frames/JPEGImages/{name}", None, range(length))
-        writer.frames(scene, f"YouTube/valid/JPEGImages/{name}", None, range(0, length, FPS_STRIDE))
-        valid[name] = writer.entries(scene, f"YouTube/valid/Annotations/{name}", sparse, length)
+        writer.frames(scene.render, f"YouTube/all_frames/valid_all_frames/JPEGImages/{name}", None, range(length))
+        writer.frames(scene.render, f"YouTube/valid/JPEGImages/{name}", None, range(0, length, FPS_STRIDE))
+        for enter in sorted({sprite.enters for sprite in scene.sprites}):  # a mask of those that enter alone
+            entering = [i if sprite.enters == enter else 0 for i, sprite in zip(sparse[1:], scene.sprites, strict=False)]
+            labels = np.array([0, *entering], np.uint8)[scene.render(enter)[1]]
+            writer.mask(f"YouTube/valid/Annotations/{name}/{enter:05d}.png", labels, grey=False)
+        valid[name] = described(scene, sparse, length)
     writer.text("YouTube/valid/meta.json", json.dumps({"videos": valid}, indent=1))
 
 

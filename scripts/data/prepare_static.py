@@ -30,6 +30,7 @@ BIG: https://github.com/hkchengrex/CascadePSP
   the archive with <name>_im.jpg and <name>_gt.png
 Read the terms there, download the files, and pass them (or the folders that they were unpacked to) to this script."""
 
+CONVERT: dict[str, Convert] = {".jpg": convert_image, ".png": partial(convert_mask, grey=True)}
 SHRUNK, LONGER = ("BIG_small", "HRSOD_small"), 512  # section F.3.1
 # data set, its images, its masks; group 1 is their common name; the first match counts
 PATTERNS = [
@@ -74,7 +75,7 @@ def plan(archives: list[Archive], output: Path, *, shorter: int | None = None) -
     plans = []
     for archive, files in zip(archives, known, strict=True):
         placements = {
-            member: Placement(output / name, f"{stem}{suffix}", _convert(suffix, size if name in SHRUNK else {}))
+            member: Placement(output / name, f"{stem}{suffix}", partial(CONVERT[suffix], **(size if name in SHRUNK else {})))
             for member, (name, stem, suffix) in files.items()
             if f"{name}/{stem}" not in alone
         }
@@ -87,12 +88,6 @@ def plan(archives: list[Archive], output: Path, *, shorter: int | None = None) -
     if alone:
         print(f"left out, because the photograph or the mask is missing: {names_some(alone)}")
     return plans
-
-
-def _convert(suffix: str, size: dict[str, int]) -> Convert:
-    if suffix == ".jpg":
-        return partial(convert_image, **size)
-    return partial(convert_mask, **size, grey=True)
 
 
 def parser() -> argparse.ArgumentParser:
