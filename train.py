@@ -26,7 +26,7 @@ from evaluation.score_tables import davis_scores
 from evaluation.scores import by_video, score_videos
 from evaluation.scoring_jobs import long_enough
 from evaluation.truth import Truth
-from model import STCN, VideoSegmenter, save_network
+from model import STCN, VideoSegmenter
 from training.config import TrainConfig
 from training.flags import complete, parse, training_parser
 from training.journal import print_once
@@ -77,9 +77,9 @@ def main() -> int:
     with Lock(folder, "train.py"), Processes(cuda=device.type == "cuda") as processes, one_line_for(arguments.save_dir):
         run = prepare(arguments, folder, processes, device)
         if run.start < run.config.iterations:
-            return loop(run, save_network)
+            return loop(run)
         print_once(processes, f"{run.final}: already finished, after {run.start} iterations")
-        return 0 if run.final.exists() else finish(run, save_network)
+        return 0 if run.final.exists() else finish(run)
 
 
 def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> Run:

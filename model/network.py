@@ -16,6 +16,7 @@ from model.similarity import SIMILARITIES, affinity, readout, similarity
 from util.device import upload
 from util.errors import shorten
 
+FORMAT, VERSION = "stcn", 1  # of checkpoints
 ARCHITECTURES = ("stcn", "stm")
 PROBABILITY_MARGIN = 1e-7
 WIDEST = 8192  # channels; the paper has up to 512
@@ -171,6 +172,13 @@ class STCN(FrozenBatchNorm):
     def for_inference(self, *, amp: bool = False, winograd: bool | None = True, compiled: bool = False) -> "STCN":
         """A faster copy for inference only (`model.fast.for_inference`)."""
         return fast.for_inference(self, amp=amp, winograd=winograd, compiled=compiled)
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint says of the network; training adds the rest.  `ValueError` for one that `for_inference` made."""
+        if self.is_folded:
+            raise ValueError("a network made by for_inference() cannot be saved; save the one that it was made from")
+        config = dataclasses.asdict(self.config)
+        return {"format": FORMAT, "version": VERSION, "config": config, "network": self.state_dict()}
 
     @torch.no_grad()
     def set_statistics(self, clips: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:

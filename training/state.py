@@ -2,14 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from model.checkpoint import network_content
 from model.released import optimizer_from_released
 from training.config import Objective
 from util.distributed import Processes
@@ -76,13 +74,12 @@ class RunningMeans:
 class State:
     """Everything that changes during training."""
 
-    network: nn.Module
+    network: Any  # `STCN` or `ScribbleNetwork`
     objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     means: RunningMeans
     best: float = -1.0  # J&F of the best validation so far
-    content_of: Callable[[Any], dict[str, Any]] = network_content  # what a checkpoint says of the network
     averaged: AveragedModel | None = None  # the moving average of the weights
 
     @property
@@ -93,7 +90,7 @@ class State:
     def content(self, iteration: int, record: dict[str, Any]) -> dict[str, Any]:
         """The content of a checkpoint.  Samples and learning rates depend only on the iteration and need no state."""
         return {
-            **self.content_of(self.network),
+            **self.network.content(),
             **({} if self.averaged is None else {"averaged": self.averaged.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
