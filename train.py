@@ -23,7 +23,7 @@ from dataset.youtube import annotated_objects, youtube_videos
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from evaluation.score_tables import davis_scores
-from evaluation.scores import by_video, score_videos
+from evaluation.scores import score_videos
 from evaluation.scoring_jobs import long_enough
 from evaluation.truth import Truth
 from model import STCN, VideoSegmenter
@@ -187,7 +187,7 @@ def validate(state: State, truth: Truth, folder: Path, processes: Processes) -> 
         print(f"\nwarning: no validation: {one_line(summary.failures[0])}", file=sys.stderr)
         return None
     scores = score_videos(truth.jobs(results.masks), processes=1, shown=False)
-    return davis_scores(by_video(scores))["global"]["J&F"]
+    return davis_scores(scores)["global"]["J&F"]
 
 
 def data_text(stage: int, sources: dict[str, tuple[Source, int]]) -> str:

@@ -1,7 +1,7 @@
 """J and F of the objects of videos, frame by frame."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +28,9 @@ class FrameScores(NamedTuple):
 
 
 class ScoringJob(NamedTuple):
-    """The masks of one video to compare, frame by frame."""
+    """Masks of one video to compare, frame by frame; objects with other frames are another job."""
 
-    name: str
+    name: str  # of the video
     truth: Sequence[Path]
     results: Sequence[Path]
     union: bool  # all non-zero pixels are one object
@@ -68,34 +68,25 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
 def score_videos(
     jobs: Sequence[ScoringJob], *, processes: int | None = None, shown: bool = True
 ) -> dict[str, dict[int, FrameScores]]:
-    """`score_video` for each job, in parallel, longest first; returns the results by name, in the order of `jobs`."""
+    """The scores of each video's objects, by jobs in parallel, longest first; videos and objects are in the order of `jobs`.
+
+    Raises `InputError` as `score_video` does, and if there is nothing to score.
+    """
     frames = sum(len(job.truth) for job in jobs)
     if processes is None:
         processes = max(1, min(os.cpu_count() or 1, 1 + frames // FRAMES_WORTH_A_PROCESS))
     processes = min(processes, len(jobs))
-    ordered = sorted(jobs, key=lambda job: -len(job.truth) * len(job.objects))
-    scores = {}
+    order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].truth) * len(jobs[i].objects))
+    workers = processes if processes > 1 else 0  # 0: in this process
+    found = {}
     with progress_bar(frames, "frames scored", shown=shown) as bar:
-        if processes == 1:
-            for job in ordered:
-                scores[job.name] = score_video(job)
-                bar.increment(len(job.truth))
-        else:
-            for job, result in zip(ordered, map_parallel(score_video, ordered, workers=processes), strict=True):
-                scores[job.name] = result
-                bar.increment(len(job.truth))
-    return {job.name: scores[job.name] for job in jobs}
-
-
-def by_video(scores: Mapping[str, Mapping[int, FrameScores]]) -> dict[str, dict[int, FrameScores]]:
-    """The scores of each video's objects, from those of jobs, of which `youtube_jobs` may have several for a video.
-
-    Raises `InputError` if there are none.
-    """
-    found: dict[str, dict[int, FrameScores]] = {}
-    for job, objects in scores.items():
-        if objects:
-            found.setdefault(job.rsplit("/", 1)[0], {}).update(objects)
-    if not found:
+        for i, objects in zip(order, map_parallel(score_video, [jobs[i] for i in order], workers=workers), strict=True):
+            found[i] = objects
+            bar.increment(len(jobs[i].truth))
+    scores: dict[str, dict[int, FrameScores]] = {}
+    for i, job in enumerate(jobs):
+        if found[i]:
+            scores.setdefault(job.name, {}).update(found[i])
+    if not scores:
         raise InputError("nothing to score: the truth shows no object between its first and its last frame")
-    return {name: dict(sorted(objects.items())) for name, objects in found.items()}
+    return scores

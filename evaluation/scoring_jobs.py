@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dataset.mask_reader import MaskReader
+from dataset.video import Video
+from dataset.youtube import ScoredObject
 from evaluation.scores import ScoringJob
 from util.errors import InputError, names_some, warn
 from util.image_folder import natural_order
@@ -13,54 +14,48 @@ from util.label_map import object_ids
 SHORTEST = 3  # frames with ground truth, of which DAVIS does not score the first and the last
 
 
-def long_enough(videos: Sequence[Any]) -> list[Any]:
-    """The `Video`s that `davis_jobs` can score; warns of the others."""
+def long_enough(videos: Sequence[Video]) -> list[Video]:
+    """The videos that `davis_jobs` can score; warns of the others."""
     for video in videos:
         if len(video.truth) < SHORTEST:
             warn(f"not scored: {_too_short(video)}")
     return [video for video in videos if len(video.truth) >= SHORTEST]
 
 
-def _too_short(video: Any) -> str:
+def _too_short(video: Video) -> str:
     return f"{video.name}: expected ground truth of at least {SHORTEST} frames, found {len(video.truth)}"
 
 
-def davis_jobs(videos: Sequence[Any], results: Path) -> list[ScoringJob]:
+def davis_jobs(videos: Sequence[Video], results: Path) -> list[ScoringJob]:
     """DAVIS's scoring jobs: all frames but the first and the last, for the objects in the first frame's ground truth.
 
-    `videos` are `dataset.video.Video`s; results are at `results/<video>/<frame>.png`.  Raises `InputError` if a frame has
-    no ground truth or no result, or a video is too short.
+    Raises `InputError` if a frame has no ground truth or no result, or a video is too short.
     """
-    jobs = []
+    meta = {}
     for video in videos:
         if absent := video.without_truth:
             raise InputError(f"{names_some(absent)}: no ground truth")
         if len(video.truth) < SHORTEST:
             raise InputError(_too_short(video))
-        frames = natural_order(video.truth)  # one for each image
-        first = video.read_mask(video.truth[frames[0]])
-        scored = frames[1:-1]
-        paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), scored)
-        objects = [1] if video.union else object_ids(first)
-        _warn_of_objects(video, paths, objects)
-        truth = [video.truth[frame] for frame in scored]
-        jobs.append(ScoringJob(video.name, truth, paths, video.union, objects, video.reader))
-    return jobs
+        frames = tuple(natural_order(video.truth))
+        objects = [1] if video.union else object_ids(video.read_mask(video.truth[frames[0]]))
+        meta[video.name] = {number: ScoredObject("", frames) for number in objects}
+    return scoring_jobs(videos, meta, results, skip_last=True)
 
 
-def youtube_jobs(
-    videos: Sequence[Any],
-    meta: Mapping[str, Mapping[int, Any]],
+def scoring_jobs(
+    videos: Sequence[Video],
+    meta: Mapping[str, Mapping[int, ScoredObject]],
     results: Path,
     *,
     skip_last: bool = False,
     when_seen: bool = False,
 ) -> list[ScoringJob]:
-    """YouTube-VOS's scoring jobs: for each object, the frames that `meta.json` lists after its first.
+    """For each object, the frames that `meta` lists after its first, with `skip_last` without the last.
 
-    `meta` is the result of `dataset.youtube.read_youtube_meta` or `dataset.layouts.scored_objects`, of which the last
-    frame is not scored either (`skip_last`).  `when_seen` is for the jobs.  Objects with the same frames share a job, named
-    `<video>/<id>,<id>`.  Raises `InputError` if ground truth or a result is missing, or there is nothing to score.
+    `meta` is the result of `dataset.youtube.read_youtube_meta` or `dataset.layouts.scored_objects`, `when_seen` is for the
+    jobs; results are at `results/<video>/<frame>.png` (`result_folder`).  Objects with the same frames share a job.  Raises
+    `InputError` if ground truth or a result is missing, or there is nothing to score.
     """
     jobs = []
     for video in videos:
@@ -71,11 +66,10 @@ def youtube_jobs(
             if absent := [frame for frame in frames if frame not in video.truth]:
                 raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
             if frames:
-                name = f"{video.name}/{','.join(map(str, numbers))}"
                 paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), frames)
                 _warn_of_objects(video, paths, list(meta[video.name]))
                 truth = [video.truth[frame] for frame in frames]
-                jobs.append(ScoringJob(name, truth, paths, video.union, numbers, video.reader, when_seen))
+                jobs.append(ScoringJob(video.name, truth, paths, video.union, numbers, video.reader, when_seen))
     if not jobs:
         raise InputError(
             f"nothing to score: no object has a frame after its first{' and before its last' if skip_last else ''}"
@@ -92,7 +86,7 @@ def result_folder(results: Path, name: str, *, alone: bool) -> Path:
     return next((place for place in places if place.is_dir()), results / name)
 
 
-def _warn_of_objects(video: Any, results: Sequence[Path], objects: Sequence[int]) -> None:
+def _warn_of_objects(video: Video, results: Sequence[Path], objects: Sequence[int]) -> None:
     """Warn if results do not tell the objects of their truth apart, or hold others, as the first that is not empty shows."""
     if video.union:
         return
