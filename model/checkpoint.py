@@ -234,27 +234,17 @@ def _config(path: str | Path, content: dict) -> NetworkConfig:
 
 
 def _check_tensors(path: str | Path, *, expected: dict[str, Tensor], found: dict) -> None:
-    differences = []
-    if missing := expected.keys() - found.keys():
-        differences.append(f"missing {names_some(missing)}")
-    if unexpected := found.keys() - expected.keys():
-        differences.append(f"unexpected {names_some(unexpected)}")
-    shapes = {
-        f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
+    both = [(name, found[name], like) for name, like in expected.items() if name in found]
+    differences = {
+        "missing": expected.keys() - found.keys(),
+        "unexpected": found.keys() - expected.keys(),
+        "shapes": {f"{name} {tuple(x.shape)} for {tuple(like.shape)}" for name, x, like in both if x.shape != like.shape},
+        "tensors of another kind": {
+            f"{name} {x.dtype} {x.layout} on {x.device}" for name, x, like in both if not _is_plain(x, like=like)
+        },
     }
-    kinds = {
-        f"{name} {found[name].dtype} {found[name].layout} on {found[name].device}"
-        for name, tensor in expected.items()
-        if name in found and not _is_plain(found[name], like=tensor)
-    }
-    if shapes:
-        differences.append(f"shapes {names_some(shapes)}")
-    if kinds:
-        differences.append(f"tensors of another kind {names_some(kinds)}")
-    if differences:
-        raise InputError(f"{path}: not this STCN network: {'; '.join(differences)}")
+    if told := [f"{what} {names_some(names)}" for what, names in differences.items() if names]:
+        raise InputError(f"{path}: not this STCN network: {'; '.join(told)}")
 
 
 def _is_plain(tensor: Tensor, *, like: Tensor) -> bool:
