@@ -95,7 +95,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
         **sampled(arguments.stage, sampling_options(arguments)),
         **drawn(sources, schedule),
     }
-    objective = config.objective(device)
+    amp_dtype = config.autocast_dtype(device)
     torch.manual_seed(config.seed)
 
     start = find_start(arguments, folder, record, processes)
@@ -103,14 +103,14 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     final = folder.with_name(f"{folder.name}.pth")
     if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
         raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
-    network = start.network.to(device).to(memory_format=fastest_format(device, half=objective.amp_dtype is not None)).train()
+    network = start.network.to(device).to(memory_format=fastest_format(device, half=amp_dtype is not None)).train()
     if not start.content and arguments.no_pretrained and arguments.load_network is None:
         network.set_statistics(calibration_clips(draws, device))
     state = State(
         network,
-        objective,
+        amp_dtype,
         make_optimizer(network, config),
-        make_scaler(objective, device),
+        make_scaler(amp_dtype, device),
         RunningMeans(figure_names(1 if arguments.stage == 0 else 2), processes),
         averaged=None if config.ema is None else moving_average(network, config.ema),
     )

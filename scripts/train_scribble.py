@@ -96,13 +96,13 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     schedule = Schedule(config.iterations, config.batch_size)
     draws = Draws(sources, seed=config.seed, max_skip=partial(same_skip, FAR))
     record = {**config.record(), "no_pretrained": arguments.no_pretrained, **drawn(sources, schedule)}
-    objective = config.objective(device)
+    amp_dtype = config.autocast_dtype(device)
     torch.manual_seed(config.seed)
     start = find_start(arguments, folder, record)
     network = start.network.to(device).to(memory_format=torch.channels_last).train()
-    optimizer, scaler = make_optimizer(network, config), make_scaler(objective, device)
+    optimizer, scaler = make_optimizer(network, config), make_scaler(amp_dtype, device)
     means = RunningMeans(SCRIBBLE_FIGURES, processes)
-    state = State(network, objective, optimizer, scaler, means)
+    state = State(network, amp_dtype, optimizer, scaler, means)
     if start.content:
         load_state(state, start)
     every = Intervals(arguments.save_every, arguments.log_every)

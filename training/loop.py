@@ -77,7 +77,8 @@ def loop(run: Run) -> int:
             with journal.waiting():
                 passes = [next(batches) for _ in range(config.accumulate)]
             journal.warn(passes)
-            predicted = iterate(state, run.model, passes, iteration, config.clip_grad, run.device, run.step)
+            kept_pixels = config.kept_pixels(iteration)
+            predicted = iterate(state, run.model, passes, kept_pixels, config.clip_grad, run.device, run.step)
 
             done = iteration + 1
             last = done == config.iterations
@@ -87,7 +88,7 @@ def loop(run: Run) -> int:
                 figures = {
                     "learning_rate": state.optimizer.param_groups[-1]["lr"],
                     "max_skip": run.draws.max_skip(iteration * run.schedule.total),
-                    "kept_pixels": state.objective.fraction(iteration),
+                    "kept_pixels": kept_pixels,
                 }
                 journal.figures(done, state.means.flush() | figures)
                 if state.means.longest_nonfinite >= NONFINITE_LIMIT:

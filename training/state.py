@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.released import optimizer_from_released
-from training.config import Objective
 from util.distributed import Processes
 
 Figures = dict[str, Tensor]  # by name: (2,), the sum and the count of a value that is averaged over iterations
@@ -75,7 +74,7 @@ class State:
     """Everything that changes during training."""
 
     network: Any  # `STCN` or `ScribbleNetwork`
-    objective: Objective
+    amp_dtype: torch.dtype | None  # `None`: no mixed precision
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     means: RunningMeans
@@ -94,7 +93,7 @@ class State:
             **({} if self.averaged is None else {"averaged": self.averaged.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "amp_dtype": str(self.objective.amp_dtype),
+            "amp_dtype": str(self.amp_dtype),
             "means": self.means.state_dict(),
             "best": self.best,
             "random_state": torch.get_rng_state(),
@@ -110,7 +109,7 @@ class State:
         """
         if "format" in content:
             moments = content["optimizer"]["state"]
-            if content["amp_dtype"] == str(self.objective.amp_dtype):
+            if content["amp_dtype"] == str(self.amp_dtype):
                 self.scaler.load_state_dict(content["scaler"])
         else:
             released = optimizer_from_released(content)
