@@ -23,8 +23,7 @@ from dataset.youtube import annotated_objects, youtube_videos
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from evaluation.score_tables import davis_scores
-from evaluation.scores import score_videos
-from evaluation.scoring_jobs import long_enough
+from evaluation.scores import long_enough, score_videos
 from evaluation.truth import Truth
 from model import STCN, VideoSegmenter
 from training.config import TrainConfig

@@ -10,8 +10,7 @@ from dataset.layouts import LAYOUTS, Layout, chosen_split, layout_videos, scored
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
 from dataset.youtube import annotated_objects, is_own_data, read_youtube_meta, youtube_videos
-from evaluation.scores import ScoringJob
-from evaluation.scoring_jobs import davis_jobs, long_enough, scoring_jobs
+from evaluation.scores import ScoringJob, davis_jobs, long_enough, scoring_jobs
 from util.errors import InputError, names_some, warn
 from util.flags import positive_int
 

@@ -16,8 +16,7 @@ from dataset.video import Video
 from dataset.youtube import ScoredObject
 from evaluation import metrics
 from evaluation.score_tables import absence, davis_scores, hota, seen_and_unseen
-from evaluation.scores import FrameScores, score_videos
-from evaluation.scoring_jobs import davis_jobs, scoring_jobs
+from evaluation.scores import FrameScores, davis_jobs, score_videos, scoring_jobs
 from util.errors import InputError
 from util.label_map import colour_map, write_label_map
 
