@@ -100,7 +100,7 @@ class ResNetStages(nn.Module):
             EOFError,
             KeyError,
             pickle.UnpicklingError,
-        ) as error:  # no connection; a damaged or half-downloaded file
+        ) as error:  # no connection, a damaged file
             path = f"{torch.hub.get_dir()}/checkpoints/{weights.url.rsplit('/', 1)[1]}"
             raise InputError(
                 f"{path}: cannot load the ImageNet weights of {name} ({error}); put {weights.url} there, "

@@ -77,11 +77,6 @@ class ObjectBanks:
         make_bank()  # whose options are checked before the first object
         self._banks: list[MemoryBank] = []
 
-    @property
-    def frames(self) -> int:
-        """How many frames the objects' memories hold, a temporary one included: the largest of them."""
-        return max((bank.frames for bank in self._banks), default=0)
-
     def add(self, keys: Tensor, values: Tensor, *, annotated: bool = False, temporary: bool = False) -> None:
         """Remember a frame: the objects' keys (N, Ck, h, w) and values (N, Cv, h, w); new objects come last.
 
