@@ -10,11 +10,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.modules import Network
 from model.network import FORMAT, STCN, VERSION, NetworkConfig
 from model.released import RELEASED, from_released, is_released
 from model.stm import make_network
@@ -40,7 +41,6 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "random_state": Tensor,
     "averaged": dict,
 }  # of the entries of a checkpoint of ours; a plain value is of exactly that type
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from model.losses import hard_pixel_fraction
 from util.errors import InputError
 
 
@@ -51,10 +50,6 @@ class TrainConfig:
         if self.schedule == "cosine":
             return base * 0.5 * (1 + math.cos(math.pi * iteration / self.iterations))
         return base * self.gamma ** sum(step <= iteration for step in self.steps)
-
-    def kept_pixels(self, iteration: int) -> float:
-        """The fraction of pixels, the hardest ones, that the loss counts."""
-        return hard_pixel_fraction(iteration, start=self.bootstrap_start, end=self.bootstrap_end)
 
     def autocast_dtype(self, device: torch.device) -> torch.dtype | None:
         """For mixed precision, if there is any.  Raises `InputError` if the device cannot compute in `amp_dtype`."""

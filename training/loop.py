@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dataset.sampling import Draws, Schedule, load
 from model.checkpoint import infinite_tensors, save_network
+from model.losses import hard_pixel_fraction
 from training.config import TrainConfig
 from training.journal import Journal, print_once
 from training.start import newest_readable, save_checkpoint
@@ -77,7 +78,7 @@ def loop(run: Run) -> int:
             with journal.waiting():
                 passes = [next(batches) for _ in range(config.accumulate)]
             journal.warn(passes)
-            kept_pixels = config.kept_pixels(iteration)
+            kept_pixels = hard_pixel_fraction(iteration, start=config.bootstrap_start, end=config.bootstrap_end)
             predicted = iterate(state, run.model, passes, kept_pixels, config.clip_grad, run.device, run.step)
 
             done = iteration + 1

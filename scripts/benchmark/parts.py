@@ -109,7 +109,7 @@ def measure_training(
     content = Batch(frames, labels, torch.ones(batch, objects, dtype=torch.bool), ("",) * batch, (), 0)
 
     def step(turn: int) -> None:
-        iterate(state, network, [content], config.kept_pixels(turn), None, device, training_step)
+        iterate(state, network, [content], 1.0, None, device, training_step)
 
     (seconds,) = Stopwatch(device, warmup=1).compare({"step": step}, repeats, "training steps")
     kind, peak = peak_memory()
