@@ -17,7 +17,12 @@ from util.device import upload
 from util.errors import shorten
 
 FORMAT, VERSION = "stcn", 1  # of checkpoints
-ARCHITECTURES = ("stcn", "stm")
+CHOICES = {
+    "arch": ("stcn", "stm"),
+    "key_backbone": tuple(BACKBONES),
+    "value_backbone": tuple(BACKBONES),
+    "similarity": SIMILARITIES,
+}  # of fields of `NetworkConfig`
 PROBABILITY_MARGIN = 1e-7
 WIDEST = 8192  # channels; the paper has up to 512
 
@@ -56,12 +61,7 @@ class NetworkConfig:
         for field in dataclasses.fields(self):
             if type(value := getattr(self, field.name)) is not (kind := type(field.default)):
                 raise ValueError(f"{field.name}: expected {kind.__name__}, found {shorten(value)}")
-        for field, choices in (
-            ("arch", ARCHITECTURES),
-            ("key_backbone", BACKBONES),
-            ("value_backbone", BACKBONES),
-            ("similarity", SIMILARITIES),
-        ):
+        for field, choices in CHOICES.items():
             if getattr(self, field) not in choices:
                 raise ValueError(f"{field}: expected one of {', '.join(choices)}, found {shorten(getattr(self, field))!r}")
         if self.key_dim < 1:
