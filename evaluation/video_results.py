@@ -35,8 +35,7 @@ class VideoResults:
     Until a run is finished, all that it makes, with its record, is in `unfinished/`.  A finished run renames that to
     `complete/`, and moves what is in it to its place, the record last; after a crash, `claim` goes on with that.  Only files
     with known names are ever removed, and links are not followed.  Of a finished run without a film of cut-outs, only this
-    film is made (`only_cutout`).  All methods raise `InputError` if the disk is full or
-    something cannot be read or written.
+    film is made (`only_cutout`).  All methods raise `InputError` if the disk is full or something cannot be read or written.
     """
 
     def __init__(self, root: str | Path, frames: list[str], settings: dict[str, Any]) -> None:
