@@ -12,8 +12,7 @@ from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
 from evaluation.score_tables import davis_scores, davis_tables, write_davis_scores
-from evaluation.scores import score_videos
-from evaluation.scoring_jobs import davis_jobs, long_enough
+from evaluation.scores import davis_jobs, long_enough, score_videos
 from util.errors import names_some, one_line_errors
 from util.flags import first_line
 from util.lock import Lock

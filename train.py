@@ -23,10 +23,9 @@ from dataset.youtube import annotated_objects, youtube_videos
 from evaluation.results import ResultFolder
 from evaluation.run import evaluate
 from evaluation.score_tables import davis_scores
-from evaluation.scores import by_video, score_videos
-from evaluation.scoring_jobs import long_enough
+from evaluation.scores import long_enough, score_videos
 from evaluation.truth import Truth
-from model import STCN, VideoSegmenter, save_network
+from model import STCN, VideoSegmenter
 from training.config import TrainConfig
 from training.flags import complete, parse, training_parser
 from training.journal import print_once
@@ -77,9 +76,9 @@ def main() -> int:
     with Lock(folder, "train.py"), Processes(cuda=device.type == "cuda") as processes, one_line_for(arguments.save_dir):
         run = prepare(arguments, folder, processes, device)
         if run.start < run.config.iterations:
-            return loop(run, save_network)
+            return loop(run)
         print_once(processes, f"{run.final}: already finished, after {run.start} iterations")
-        return 0 if run.final.exists() else finish(run, save_network)
+        return 0 if run.final.exists() else finish(run)
 
 
 def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> Run:
@@ -95,7 +94,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
         **sampled(arguments.stage, sampling_options(arguments)),
         **drawn(sources, schedule),
     }
-    objective = config.objective(device)
+    amp_dtype = config.autocast_dtype(device)
     torch.manual_seed(config.seed)
 
     start = find_start(arguments, folder, record, processes)
@@ -103,14 +102,14 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     final = folder.with_name(f"{folder.name}.pth")
     if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
         raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
-    network = start.network.to(device).to(memory_format=fastest_format(device, half=objective.amp_dtype is not None)).train()
+    network = start.network.to(device).to(memory_format=fastest_format(device, half=amp_dtype is not None)).train()
     if not start.content and arguments.no_pretrained and arguments.load_network is None:
         network.set_statistics(calibration_clips(draws, device))
     state = State(
         network,
-        objective,
+        amp_dtype,
         make_optimizer(network, config),
-        make_scaler(objective, device),
+        make_scaler(amp_dtype, device),
         RunningMeans(figure_names(1 if arguments.stage == 0 else 2), processes),
         averaged=None if config.ema is None else moving_average(network, config.ema),
     )
@@ -187,7 +186,7 @@ def validate(state: State, truth: Truth, folder: Path, processes: Processes) -> 
         print(f"\nwarning: no validation: {one_line(summary.failures[0])}", file=sys.stderr)
         return None
     scores = score_videos(truth.jobs(results.masks), processes=1, shown=False)
-    return davis_scores(by_video(scores))["global"]["J&F"]
+    return davis_scores(scores)["global"]["J&F"]
 
 
 def data_text(stage: int, sources: Sources) -> str:

@@ -31,29 +31,31 @@ def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
     Works on the region that may show the object, scaled down if it is large.  If the hints lack background or object, there
     is nothing to separate, and the mask is what they say.
     """
-    maybe = np.isin(hints, (OBJECT, MAYBE_OBJECT))
+    maybe = _maybe_object(hints)
     if not maybe.any() or maybe.all():
         return maybe
-    y, x = np.nonzero(hints != BACKGROUND)
-    margin = 10 + max(int(np.ptp(y)), int(np.ptp(x))) // 4  # for colours of the background
-    window = np.s_[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1]
-    part, told = image[window], hints[window]
+    window = _around(hints != BACKGROUND, lambda extent: 10 + extent // 4)  # for colours of the background
+    told = hints[window]
     height, width = told.shape
     scale = min(1.0, (MOST_PIXELS / (height * width)) ** 0.5)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA)
     labels = cv2.resize(told, size, interpolation=cv2.INTER_NEAREST)
     for certain in (BACKGROUND, OBJECT):  # a thin line must not fall between the pixels
         area = cv2.resize((told == certain).astype(np.float32), size, interpolation=cv2.INTER_AREA)
         labels[area > 0.5 if certain == BACKGROUND else area > 0] = certain
-    if np.isin(labels, (OBJECT, MAYBE_OBJECT)).all() or not np.isin(labels, (OBJECT, MAYBE_OBJECT)).any():
+    if _maybe_object(labels).all() or not _maybe_object(labels).any():
         return maybe
     cv2.setRNGSeed(0)
     cv2.grabCut(small, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
-    soft = np.isin(labels, (OBJECT, MAYBE_OBJECT)).astype(np.float32)
+    soft = _maybe_object(labels).astype(np.float32)
     result = np.zeros(hints.shape, bool)
     result[window] = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
     return (result & (hints != BACKGROUND)) | (hints == OBJECT)
+
+
+def _maybe_object(hints: np.ndarray) -> np.ndarray:
+    return np.isin(hints, (OBJECT, MAYBE_OBJECT))
 
 
 def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
@@ -64,10 +66,8 @@ def cut_from_scribbles(image: np.ndarray, mask: np.ndarray, others: np.ndarray, 
     marked = mask | on
     if not marked.any():
         return marked
-    y, x = np.nonzero(marked)
-    margin = round(NEAR * max(int(np.ptp(y)), int(np.ptp(x))))
     hints = np.full(mask.shape, BACKGROUND, np.uint8)
-    hints[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1] = MAYBE_BACKGROUND
+    hints[_around(marked, lambda extent: round(NEAR * extent))] = MAYBE_BACKGROUND
     hints[mask] = MAYBE_OBJECT
     hints[others | off] = BACKGROUND
     hints[on] = OBJECT
@@ -89,7 +89,7 @@ def cut_with_network(
     if not mask.any():
         found = _look(network, image, mask, on, off, np.s_[:, :])
         mask = found & ~off & ~others
-    result = _look(network, image, mask, on, off, _around(mask | on))
+    result = _look(network, image, mask, on, off, _around(mask | on, lambda extent: 16 + round(MARGIN * extent)))
     return (result & ~others | on) & ~off
 
 
@@ -136,11 +136,11 @@ def _points(marks: np.ndarray) -> list[tuple[int, int]]:
     return points
 
 
-def _around(marked: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns around a region (H, W) bool that is not empty."""
-    y, x = np.nonzero(marked)
-    margin = 16 + round(MARGIN * max(int(np.ptp(y)), int(np.ptp(x))))
-    return np.s_[max(0, y.min() - margin) : y.max() + margin + 1, max(0, x.min() - margin) : x.max() + margin + 1]
+def _around(marked: np.ndarray, margin_of: Callable[[int], int]) -> tuple[slice, slice]:
+    """The rows and columns of a region (H, W) bool, with a margin that its extent says; all in pixels."""
+    x, y, width, height = cv2.boundingRect(marked.astype(np.uint8))
+    margin = margin_of(max(width, height) - 1)
+    return np.s_[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
 
 
 def _look(
@@ -188,8 +188,7 @@ def _around_marks(region: np.ndarray, marks: np.ndarray) -> np.ndarray:
     does not move the whole outline that hangs together with the arm.
     """
     whole = region | marks
-    x, y, width, height = cv2.boundingRect(whole.astype(np.uint8))
-    part = np.s_[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]  # all that can matter, and its border
+    part = _around(whole, lambda extent: 1)  # all that can matter, and its border
     region, marks, result = whole[part], marks[part], np.zeros_like(whole)
     depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1]
     count, numbers, statistics, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))

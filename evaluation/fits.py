@@ -62,8 +62,7 @@ def refuse_too_large(
     size:   (H, W) of its frames; there are masks at `given` of them
     claims: of other jobs, which are counted too
 
-    The estimate is rather too low, so what barely fits is
-    let through.  Returns it, in bytes.
+    The estimate is rather too low, so what barely fits is let through.  Returns it, in bytes.
     """
     there = available_memory(segmenter.device) if claims is None else claims.left(segmenter.device)
     video: dict[str, Any] = {"objects": objects, "frames": frames, "given": given}

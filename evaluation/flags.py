@@ -4,11 +4,12 @@ import argparse
 import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evaluation.results import RUN_RECORD
-from model import VideoSegmenter, segmenter_maker
+from model import VideoSegmenter, load_for_inference
 from model.checkpoint import digest
 from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, print_note
@@ -176,9 +177,9 @@ def segmenters_of(arguments: argparse.Namespace, *records: Path) -> tuple[Callab
     device = device_of(arguments.device)
     use_threads(arguments.threads)
     options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
-    maker = segmenter_maker(arguments.model, device, network={"amp": amp, **network_options(arguments, *records)}, **options)
-    settings = {**options, "amp": amp, "winograd": maker().network.winograd, "model": digest(arguments.model)}
-    return maker, settings
+    network = load_for_inference(arguments.model, device, amp=amp, **network_options(arguments, *records))
+    settings = {**options, "amp": amp, "winograd": network.winograd, "model": digest(arguments.model)}
+    return partial(VideoSegmenter, network, **options), settings
 
 
 def recorded_winograd(*records: Path) -> bool | None:

@@ -1,14 +1,14 @@
 """Propagate masks given at some frames to the whole video: forwards, backwards, and both ways in between."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from dataset.frame_folder import FrameFolder, IndexedFrame
+from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from evaluation.fits import Claims, refuse_too_large
 from evaluation.sureness import agreement, edge_margin
@@ -126,31 +126,26 @@ class Propagation:
         start = self.first + self.done - self.backward_steps
         frames = self.video.forwards(self.span.start if from_the_start else start)
         with ThreadPoolExecutor(1) as pool:
-            yield from self._forwards(read_ahead(pool, frames), start, estimate_of)
-
-    def _forwards(
-        self, frames: Iterable[IndexedFrame], start: int, estimate_of: Callable[[int], Estimate]
-    ) -> Iterator[Forward]:
-        for index, image in frames:
-            if index >= self.span.stop:
-                return
-            if index < start:
-                yield Forward(index, image, None)
-                continue
-            probabilities, ids = self._step(index, image, [t for t in self.masks if t < index])
-            sureness = edge_margin(probabilities) if self.detailed else None
-            if index < self.last:
-                before = max(frame for frame in self.given if frame <= index)
-                behind = min(frame for frame in self.given if frame > index)
-                estimate = estimate_of(index)
-                other = torch.from_numpy(estimate.probabilities).to(probabilities.device, probabilities.dtype)
-                share, other_ids = (index - before) / (behind - before), estimate.ids.tolist()
-                followed = self._followed(probabilities, ids, [t for t in self.masks if t <= index])
-                if self.detailed:
-                    one, two = labels_of(*followed), labels_of(other, other_ids)
-                    sureness = agreement(one.cpu().numpy(), two.cpu().numpy(), share)
-                probabilities, ids = blend(*followed, other, other_ids, share)
-            yield Forward(index, image, self._labels(probabilities, ids), sureness)
+            for index, image in read_ahead(pool, frames):
+                if index >= self.span.stop:
+                    return
+                if index < start:
+                    yield Forward(index, image, None)
+                    continue
+                probabilities, ids = self._step(index, image, [t for t in self.masks if t < index])
+                sureness = edge_margin(probabilities) if self.detailed else None
+                if index < self.last:
+                    before = max(frame for frame in self.given if frame <= index)
+                    behind = min(frame for frame in self.given if frame > index)
+                    estimate = estimate_of(index)
+                    other = torch.from_numpy(estimate.probabilities).to(probabilities.device, probabilities.dtype)
+                    share, other_ids = (index - before) / (behind - before), estimate.ids.tolist()
+                    followed = self._followed(probabilities, ids, [t for t in self.masks if t <= index])
+                    if self.detailed:
+                        one, two = labels_of(*followed), labels_of(other, other_ids)
+                        sureness = agreement(one.cpu().numpy(), two.cpu().numpy(), share)
+                    probabilities, ids = blend(*followed, other, other_ids, share)
+                yield Forward(index, image, self._labels(probabilities, ids), sureness)
 
     def state_dict(self) -> dict[str, Any]:
         """The position and the segmenter's state, for `torch.save`; the tensors are not copied."""

@@ -191,30 +191,22 @@ def refuse_damaged(mask: Path) -> None:
 def read_record(path: Path) -> Record:
     """Read `run.json`; raises `InputError` if anything in it is not as `ResultFolder` writes it."""
     content = read_json(path)
-
-    def expect(good: bool, what: str, found: object) -> None:
-        if not good:
-            raise InputError(f"{path}: expected {what}, found {shorten(found)}; move the folder or give another --output")
-
-    expect(
-        isinstance(content, dict) and content.get("format") == RECORD_FORMAT,
-        f"a record with format {RECORD_FORMAT!r}",
-        content,
-    )
-    expect(content.get("version") == RECORD_VERSION, f"version {RECORD_VERSION}", content.get("version"))
-    settings, videos = content.get("settings", []), content.get("videos", [])
-    expect(isinstance(settings, dict), "settings by name", settings)
-    expect(isinstance(videos, dict), "videos by name", videos)
+    record = content if isinstance(content, dict) else {}
+    settings, videos = record.get("settings"), record.get("videos")
+    is_ours = (record.get("format"), record.get("version")) == (RECORD_FORMAT, RECORD_VERSION) and isinstance(settings, dict)
+    if not is_ours or not isinstance(videos, dict):
+        what = f"a record with format {RECORD_FORMAT!r}, version {RECORD_VERSION}, settings and videos"
+        raise InputError(f"{path}: expected {what}, found {shorten(content)}; move the folder or give another --output")
     recorded = {}
     for name, entry in videos.items():
         path_in(path.parent, *name.split("/"), source=path)
-        expect(isinstance(entry, dict) and entry.keys() == set(Recorded._fields), f"inputs and frames of {name}", entry)
-        inputs, frames = entry["inputs"], entry["frames"]
-        expect(inputs is None or isinstance(inputs, str), f"a stamp of {name}", inputs)
-        expect(isinstance(frames, list), f"a list of the frames of {name}", frames)
-        for frame in frames:
+        kinds = {key: type(value) for key, value in entry.items()} if isinstance(entry, dict) else {}
+        if kinds not in ({"inputs": str, "frames": list}, {"inputs": type(None), "frames": list}):
+            what = f"a stamp of the inputs and a list of frames of {shorten(name)}"
+            raise InputError(f"{path}: expected {what}, found {shorten(entry)}; move the folder or give another --output")
+        for frame in entry["frames"]:
             path_in(path.parent, frame, source=path)
-        recorded[name] = Recorded(inputs, tuple(frames))
+        recorded[name] = Recorded(entry["inputs"], tuple(entry["frames"]))
     return Record(settings, recorded)
 
 

@@ -39,7 +39,7 @@ def davis_scores(scores: Mapping[str, Mapping[int, FrameScores]], statistic: str
                 "J_frames": np.round(score.j, 4).tolist(),
                 "F_frames": np.round(score.f, 4).tolist(),
             }
-            for number, score in objects.items()
+            for number, score in sorted(objects.items())
         }
         whole = _mean_entry(list(entries.values()))
         j, f = (whole[measure]["mean"] for measure in "JF")

@@ -1,4 +1,4 @@
-"""J and F of the objects of videos, frame by frame."""
+"""What is scored, and how: the masks that DAVIS and YouTube-VOS compare, for which objects, and their J and F by frame."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset.mask_reader import MaskReader
+from dataset.video import Video
+from dataset.youtube import ScoredObject
 from evaluation.metrics import measure_masks
 from util.ahead import map_parallel
-from util.errors import InputError
+from util.errors import InputError, names_some, warn
+from util.image_folder import natural_order
+from util.label_map import object_ids
 from util.progress import progress_bar
 
 FRAMES_WORTH_A_PROCESS = 200  # scoring this many frames takes about as long as starting a process
+SHORTEST = 3  # frames with ground truth, of which DAVIS does not score the first and the last
 
 
 class FrameScores(NamedTuple):
@@ -28,15 +33,107 @@ class FrameScores(NamedTuple):
 
 
 class ScoringJob(NamedTuple):
-    """The masks of one video to compare, frame by frame."""
+    """Masks of one video to compare, frame by frame; objects with other frames are another job."""
 
-    name: str
+    name: str  # of the video
     truth: Sequence[Path]
     results: Sequence[Path]
     union: bool  # all non-zero pixels are one object
     objects: Sequence[int]
     reader: MaskReader | None = None  # of the truth; results decide for themselves what their numbers mean
     when_seen: bool = False  # an object counts from the frame on where truth or result first show it, if the truth ever does
+
+
+def long_enough(videos: Sequence[Video]) -> list[Video]:
+    """The videos that `davis_jobs` can score; warns of the others."""
+    for video in videos:
+        if len(video.truth) < SHORTEST:
+            warn(f"not scored: {_too_short(video)}")
+    return [video for video in videos if len(video.truth) >= SHORTEST]
+
+
+def _too_short(video: Video) -> str:
+    return f"{video.name}: expected ground truth of at least {SHORTEST} frames, found {len(video.truth)}"
+
+
+def davis_jobs(videos: Sequence[Video], results: Path) -> list[ScoringJob]:
+    """DAVIS's scoring jobs: all frames but the first and the last, for the objects in the first frame's ground truth.
+
+    Raises `InputError` if a frame has no ground truth or no result, or a video is too short.
+    """
+    meta = {}
+    for video in videos:
+        if absent := video.without_truth:
+            raise InputError(f"{names_some(absent)}: no ground truth")
+        if len(video.truth) < SHORTEST:
+            raise InputError(_too_short(video))
+        frames = tuple(natural_order(video.truth))
+        objects = [1] if video.union else object_ids(video.read_mask(video.truth[frames[0]]))
+        meta[video.name] = {number: ScoredObject("", frames) for number in objects}
+    return scoring_jobs(videos, meta, results, skip_last=True)
+
+
+def scoring_jobs(
+    videos: Sequence[Video],
+    meta: Mapping[str, Mapping[int, ScoredObject]],
+    results: Path,
+    *,
+    skip_last: bool = False,
+    when_seen: bool = False,
+) -> list[ScoringJob]:
+    """For each object, the frames that `meta` lists after its first, with `skip_last` without the last.
+
+    `meta` is the result of `dataset.youtube.read_youtube_meta` or `dataset.layouts.scored_objects`, `when_seen` is for the
+    jobs; results are at `results/<video>/<frame>.png` (`result_folder`).  Objects with the same frames share a job.  Raises
+    `InputError` if ground truth or a result is missing, or there is nothing to score.
+    """
+    jobs = []
+    for video in videos:
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for number, scored in meta[video.name].items():
+            groups.setdefault(scored.frames[1 : -1 if skip_last else None], []).append(number)
+        for frames, numbers in groups.items():
+            if absent := [frame for frame in frames if frame not in video.truth]:
+                raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
+            if frames:
+                paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), frames)
+                _warn_of_objects(video, paths, list(meta[video.name]))
+                truth = [video.truth[frame] for frame in frames]
+                jobs.append(ScoringJob(video.name, truth, paths, video.union, numbers, video.reader, when_seen))
+    if not jobs:
+        raise InputError(
+            f"nothing to score: no object has a frame after its first{' and before its last' if skip_last else ''}"
+        )
+    return jobs
+
+
+def result_folder(results: Path, name: str, *, alone: bool) -> Path:
+    """Where a video's masks are: in `<results>/<name>`, in `masks` there or, if it is `alone`, in `<results>/masks`.
+
+    `segment_video.py` writes such folders `masks`.
+    """
+    places = [results / name / "masks", results / name, *([results / "masks"] if alone else [])]
+    return next((place for place in places if place.is_dir()), results / name)
+
+
+def _warn_of_objects(video: Video, results: Sequence[Path], objects: Sequence[int]) -> None:
+    """Warn if results do not tell the objects of their truth apart, or hold others, as the first that is not empty shows."""
+    if video.union:
+        return
+    reader = MaskReader.of(results, drawn=False, note=None, colours=video.reader.known.colours)
+    numbers = ", ".join(map(str, objects))
+    if reader.known.white and len(objects) > 1:
+        warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
+    elif not reader.known.own and (others := sorted(reader.known.ids - {*objects})):
+        warn(f"{results[0].parent}: results hold object {others[0]}, but the truth has only {numbers}")
+
+
+def _existing(folder: Path, frames: Sequence[str]) -> list[Path]:
+    paths = [folder / f"{frame}.png" for frame in frames]
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        raise InputError(f"{absent[0]}: no such result; {len(absent)} of {len(paths)} are missing there")
+    return paths
 
 
 def score_video(job: ScoringJob) -> dict[int, FrameScores]:
@@ -68,34 +165,25 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
 def score_videos(
     jobs: Sequence[ScoringJob], *, processes: int | None = None, shown: bool = True
 ) -> dict[str, dict[int, FrameScores]]:
-    """`score_video` for each job, in parallel, longest first; returns the results by name, in the order of `jobs`."""
+    """The scores of each video's objects, by jobs in parallel, longest first; videos and objects are in the order of `jobs`.
+
+    Raises `InputError` as `score_video` does, and if there is nothing to score.
+    """
     frames = sum(len(job.truth) for job in jobs)
     if processes is None:
         processes = max(1, min(os.cpu_count() or 1, 1 + frames // FRAMES_WORTH_A_PROCESS))
     processes = min(processes, len(jobs))
-    ordered = sorted(jobs, key=lambda job: -len(job.truth) * len(job.objects))
-    scores = {}
+    order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].truth) * len(jobs[i].objects))
+    workers = processes if processes > 1 else 0  # 0: in this process
+    found = {}
     with progress_bar(frames, "frames scored", shown=shown) as bar:
-        if processes == 1:
-            for job in ordered:
-                scores[job.name] = score_video(job)
-                bar.increment(len(job.truth))
-        else:
-            for job, result in zip(ordered, map_parallel(score_video, ordered, workers=processes), strict=True):
-                scores[job.name] = result
-                bar.increment(len(job.truth))
-    return {job.name: scores[job.name] for job in jobs}
-
-
-def by_video(scores: Mapping[str, Mapping[int, FrameScores]]) -> dict[str, dict[int, FrameScores]]:
-    """The scores of each video's objects, from those of jobs, of which `youtube_jobs` may have several for a video.
-
-    Raises `InputError` if there are none.
-    """
-    found: dict[str, dict[int, FrameScores]] = {}
-    for job, objects in scores.items():
-        if objects:
-            found.setdefault(job.rsplit("/", 1)[0], {}).update(objects)
-    if not found:
+        for i, objects in zip(order, map_parallel(score_video, [jobs[i] for i in order], workers=workers), strict=True):
+            found[i] = objects
+            bar.increment(len(jobs[i].truth))
+    scores: dict[str, dict[int, FrameScores]] = {}
+    for i, job in enumerate(jobs):
+        if found[i]:
+            scores.setdefault(job.name, {}).update(found[i])
+    if not scores:
         raise InputError("nothing to score: the truth shows no object between its first and its last frame")
-    return {name: dict(sorted(objects.items())) for name, objects in found.items()}
+    return scores

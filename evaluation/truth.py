@@ -10,8 +10,7 @@ from dataset.layouts import LAYOUTS, Layout, chosen_split, layout_videos, scored
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
 from dataset.youtube import annotated_objects, is_own_data, read_youtube_meta, youtube_videos
-from evaluation.scores import ScoringJob
-from evaluation.scoring_jobs import davis_jobs, long_enough, youtube_jobs
+from evaluation.scores import ScoringJob, davis_jobs, long_enough, scoring_jobs
 from util.errors import InputError, names_some, warn
 from util.flags import positive_int
 
@@ -39,15 +38,11 @@ class Truth(NamedTuple):
 
     def jobs(self, results: Path) -> list[ScoringJob]:
         """What is to be scored; raises `InputError` if a result is missing."""
-        folder = results / "Annotations"
-        folder = folder if self.meta is not None and folder.is_dir() else results
         if self.meta is None:
-            return davis_jobs(long_enough(self.videos) or self.videos, folder)
-        if self.layout is not None:
-            return youtube_jobs(
-                self.videos, self.meta, folder, skip_last=not self.layout.last, when_seen=self.layout.scored == "seen"
-            )
-        return youtube_jobs(self.videos, self.meta, folder)
+            return davis_jobs(long_enough(self.videos) or self.videos, results)
+        folder = results / "Annotations"
+        rules = {} if self.layout is None else {"skip_last": not self.layout.last, "when_seen": self.layout.scored == "seen"}
+        return scoring_jobs(self.videos, self.meta, folder if folder.is_dir() else results, **rules)
 
 
 def add_truth_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -115,6 +110,6 @@ def frames_by_object(jobs: Sequence[ScoringJob]) -> dict[str, dict[int, list[str
     """The scored frames of each object of each video."""
     found: dict[str, dict[int, list[str]]] = {}
     for job in jobs:
-        of_video = found.setdefault(job.name.rsplit("/", 1)[0], {})
+        of_video = found.setdefault(job.name, {})
         of_video.update({number: [path.stem for path in job.results] for number in job.objects})
     return found

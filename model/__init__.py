@@ -2,7 +2,7 @@
 
 import util  # noqa: F401 (before PyTorch is loaded)
 from model.checkpoint import load_for_inference, load_network, save_network
-from model.inference import VideoSegmenter, blend, segmenter_maker
+from model.inference import VideoSegmenter, blend
 from model.memory import MemoryBank
 from model.network import STCN, NetworkConfig
 from model.stm import STM, make_network
@@ -18,5 +18,4 @@ __all__ = [
     "load_network",
     "make_network",
     "save_network",
-    "segmenter_maker",
 ]

@@ -4,27 +4,25 @@ Ours is a dictionary with `format`, `version`, `config` (the fields of `NetworkC
 names); training adds its state (`training.state`).  Those of the paper's release are read as well (`model.released`).
 """
 
-import dataclasses
 import json
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.network import STCN, NetworkConfig
+from model.modules import Network
+from model.network import FORMAT, STCN, VERSION, NetworkConfig
 from model.released import RELEASED, from_released, is_released
 from model.stm import make_network
 from util import files
 from util.errors import InputError, names_some, shorten
 from util.files import write_atomically
 
-FORMAT = "stcn"
-VERSION = 1
 PLACES = ("network", "state_dict", "model_state_dict", "model")  # of a network in a checkpoint
 LARGEST = 2**34  # bytes of a file
 MOST_SHARED = 16  # times the file's size that its tensors may take, which share memory there
@@ -43,7 +41,6 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "random_state": Tensor,
     "averaged": dict,
 }  # of the entries of a checkpoint of ours; a plain value is of exactly that type
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -210,25 +207,18 @@ def infinite_tensors(state: dict[str, Tensor]) -> list[str]:
     return [name for name, tensor in state.items() if not tensor.isfinite().all()]
 
 
-def save_network(network: STCN, path: str | Path) -> None:
-    """Write a checkpoint that holds the network and its configuration, atomically.
+def save_network(network: Any, path: str | Path, *, half: bool = False) -> None:
+    """Write the checkpoint of a network that has a `content`, atomically; with `half` its weights are float16.
 
-    Raises `ValueError` for a network that `for_inference` made, `InputError` when the path cannot be written.
+    Raises `ValueError` for a network that `for_inference` made, `InputError` when the path cannot be written, or float16
+    cannot hold the weights.
     """
-    content = network_content(network)
+    content = network.content()
+    if half:
+        content["network"] = {name: x.half() if x.is_floating_point() else x for name, x in content["network"].items()}
+        if broken := infinite_tensors(content["network"]):
+            raise InputError(f"{path}: not written, since these are not finite or too large: {names_some(broken)}")
     write_atomically(path, lambda file: torch.save(content, file))
-
-
-def network_content(network: STCN) -> dict:
-    """What a checkpoint of ours says of a network; training adds the rest."""
-    if network.is_folded:
-        raise ValueError("a network made by for_inference() cannot be saved; save the one that it was made from")
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "config": dataclasses.asdict(network.config),
-        "network": network.state_dict(),
-    }
 
 
 def _config(path: str | Path, content: dict) -> NetworkConfig:
@@ -244,27 +234,17 @@ def _config(path: str | Path, content: dict) -> NetworkConfig:
 
 
 def _check_tensors(path: str | Path, *, expected: dict[str, Tensor], found: dict) -> None:
-    differences = []
-    if missing := expected.keys() - found.keys():
-        differences.append(f"missing {names_some(missing)}")
-    if unexpected := found.keys() - expected.keys():
-        differences.append(f"unexpected {names_some(unexpected)}")
-    shapes = {
-        f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
+    both = [(name, found[name], like) for name, like in expected.items() if name in found]
+    differences = {
+        "missing": expected.keys() - found.keys(),
+        "unexpected": found.keys() - expected.keys(),
+        "shapes": {f"{name} {tuple(x.shape)} for {tuple(like.shape)}" for name, x, like in both if x.shape != like.shape},
+        "tensors of another kind": {
+            f"{name} {x.dtype} {x.layout} on {x.device}" for name, x, like in both if not _is_plain(x, like=like)
+        },
     }
-    kinds = {
-        f"{name} {found[name].dtype} {found[name].layout} on {found[name].device}"
-        for name, tensor in expected.items()
-        if name in found and not _is_plain(found[name], like=tensor)
-    }
-    if shapes:
-        differences.append(f"shapes {names_some(shapes)}")
-    if kinds:
-        differences.append(f"tensors of another kind {names_some(kinds)}")
-    if differences:
-        raise InputError(f"{path}: not this STCN network: {'; '.join(differences)}")
+    if told := [f"{what} {names_some(names)}" for what, names in differences.items() if names]:
+        raise InputError(f"{path}: not this STCN network: {'; '.join(told)}")
 
 
 def _is_plain(tensor: Tensor, *, like: Tensor) -> bool:

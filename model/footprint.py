@@ -50,9 +50,8 @@ def footprint(
     if max_memory_frames is not None:
         kept = min(kept, max(max_memory_frames, given) + 1)  # one more until the least used one is dropped
     kept += include_last
-    stored = -(-kept // SLAB) * SLAB * positions * (FLOAT * (config.key_dim + 1) + item * objects * config.value_dim)
-    if config.arch == "stm":  # a key for each object
-        stored += -(-kept // SLAB) * SLAB * positions * FLOAT * (config.key_dim + 1) * (objects - 1)
+    keys = objects if config.arch == "stm" else 1
+    stored = -(-kept // SLAB) * SLAB * positions * (FLOAT * (config.key_dim + 1) * keys + item * objects * config.value_dim)
     read = kept * positions * FLOAT * config.key_dim * kernel  # the keys with their Gaussians
     if top_k is None:  # keys and values in one piece, the similarities and their softmax
         read += kept * positions * (FLOAT * config.key_dim + item * objects * config.value_dim + 2 * FLOAT * positions)

@@ -1,8 +1,6 @@
 """Segmenting a video frame by frame (sections 3.2, 3.3 and 5)."""
 
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.checkpoint import load_for_inference
 from model.footprint import Footprint, footprint
 from model.modules import KeyFeatures
 from model.network import STCN, aggregate
@@ -171,19 +168,6 @@ class VideoSegmenter:
     def footprint(self, size: tuple[int, int], **video_and_changes: Any) -> Footprint:
         """The memory that a video takes (`model.footprint`); options given here replace the segmenter's."""
         return footprint(self.network, size, **(self._options | video_and_changes))
-
-    @torch.inference_mode()
-    def remove(self, object_id: int) -> None:
-        """Forget an object: the next step no longer has it.  The memory's other objects stay as they were encoded, beside it.
-
-        Raises `ValueError` when there is no such object.
-        """
-        if object_id not in self.object_ids:
-            raise ValueError(f"object_id: expected one of {self.object_ids}, found {object_id}")
-        row = self.object_ids.index(object_id)
-        self._store_pending()  # first, since an object that has just entered is not in the memory yet
-        self.bank.remove(row)
-        self.object_ids.pop(row)
 
     def state_dict(self) -> dict[str, Any]:
         """The segmenter's state between two steps as tensors, numbers and lists, for `torch.save`.
@@ -351,13 +335,3 @@ def _complete(own: Tensor, own_ids: list[int], foreign: Tensor, foreign_ids: lis
     if len(own_ids) == len(ids):
         return torch.stack([own[0], *rows])
     return aggregate(torch.stack(rows))
-
-
-def segmenter_maker(
-    path: str | Path, device: torch.device, *, network: dict[str, Any], **options: Any
-) -> Callable[[], VideoSegmenter]:
-    """Load a checkpoint and return a function that makes a `VideoSegmenter` with these options, one for each video.
-
-    `network` are the options of `STCN.for_inference`.  Raises `InputError` at once if the checkpoint cannot be read.
-    """
-    return partial(VideoSegmenter, load_for_inference(path, device, **network), **options)

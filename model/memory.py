@@ -41,14 +41,6 @@ class _Frame:
     usage: Any = 0.0  # sum of its affinities in these reads; a scalar tensor if the bank is bounded
 
 
-class _Run(NamedTuple):
-    """Consecutive frames in a slab, in cells `first` to `last`."""
-
-    first: int
-    last: int
-    entering: range  # groups whose memory starts with the first of these frames
-
-
 class _Part(NamedTuple):
     """The frames from one at which objects enter up to the next such one, or the newest."""
 
@@ -155,34 +147,6 @@ class MemoryBank:
         together = objects[0] if len(objects) == 1 else torch.cat(objects, dim=1)
         return together.permute(1, 2, 0).unflatten(2, query_key.shape[1:])
 
-    def remove(self, index: int) -> None:
-        """Remove object `index` (from 0, in the order of the values).  Without objects, the bank is empty.
-
-        Raises `ValueError` if there is no such object.
-        """
-        if not 0 <= index < sum(self._group_sizes):
-            raise ValueError(f"index: expected one of {sum(self._group_sizes)} objects, found {index}")
-        group = 0
-        while index >= self._group_sizes[group]:
-            index -= self._group_sizes[group]
-            group += 1
-        size = self._group_sizes[group]
-        if sum(self._group_sizes) == 1:
-            self._slabs, self._frames, self._free, self._group_sizes = [], [], [], []
-            self._newest_is_temporary, self._fetched = False, None
-        elif size > 1:
-            self._group_sizes[group] -= 1
-            kept = [i for i in range(size) if i != index]
-            for slab in self._slabs:
-                if group in slab.values:
-                    slab.values[group] = slab.values[group].unflatten(1, (size, -1))[:, kept].flatten(1)
-        else:
-            self._group_sizes.pop(group)
-            for slab in self._slabs:
-                slab.values = {i - (i > group): rows for i, rows in slab.values.items() if i != group}
-            for frame in self._frames:
-                frame.groups -= frame.groups > group
-
     def state_dict(self) -> dict[str, Any]:
         """The bank's content as tensors, numbers and lists, for `torch.save`.
 
@@ -234,31 +198,22 @@ class MemoryBank:
         used = dict(zip(read, usage.get().tolist(), strict=True))  # without frames added after the last read
         return min(frames, key=lambda frame: used.get(frame, 0.0) / max(1, frame.reads))
 
-    def _runs(self) -> list[_Run]:
-        """The frames from the newest to the oldest, in the longest possible runs."""
-        runs: list[_Run] = []
+    def _parts(self, keys: list[Tensor]) -> list[_Part]:
+        """The memory from its newest part to its oldest, given the keys of each slab."""
+        parts = []
+        runs: list[range] = []  # of cells that follow each other in a slab, as long as possible
         for index in reversed(range(len(self._frames))):
             frame = self._frames[index]
             entering = range(self._frames[index - 1].groups if index > 0 else 0, frame.groups)
-            newer = runs[-1] if runs else None
-            if newer and newer.first == frame.cell + 1 and newer.first % SLAB and not newer.entering:
-                runs[-1] = _Run(frame.cell, newer.last, entering)
+            if runs and runs[-1].start == frame.cell + 1 and runs[-1].start % SLAB:
+                runs[-1] = range(frame.cell, runs[-1].stop)
             else:
-                runs.append(_Run(frame.cell, frame.cell, entering))
-        return runs
-
-    def _parts(self, keys: list[Tensor]) -> list[_Part]:
-        """The memory from its newest part to its oldest, given the keys of each slab."""
-        parts, rows, stored = [], [], []
-        for run in self._runs():
-            first, end = (cell * self._positions for cell in (run.first, run.last + 1))
-            slab = run.first // SLAB
-            start = slab * SLAB * self._positions
-            rows.append(torch.arange(first, end, device=keys[slab].device))
-            stored.append(keys[slab][first - start : end - start])
-            if run.entering:
-                parts.append(_Part(torch.cat(rows), stored, run.entering))
-                rows, stored = [], []
+                runs.append(range(frame.cell, frame.cell + 1))
+            if entering:
+                ends = [(run.start * self._positions, run.stop * self._positions) for run in runs]
+                rows = torch.cat([torch.arange(*of_run, device=keys[0].device) for of_run in ends])
+                parts.append(_Part(rows, [self._rows(keys[run.start // SLAB], run.start, len(run)) for run in runs], entering))
+                runs = []
         return parts
 
     def _read_top_k(self, query: Tensor, keys: list[Tensor]) -> list[Tensor]:
@@ -338,9 +293,9 @@ class MemoryBank:
                 self._note_usage(cells, weight.sum(dim=0).unflatten(0, (len(frames), -1)).sum(dim=1))
         return readouts
 
-    def _rows(self, store: Tensor, cell: int) -> Tensor:
-        """The rows (hw, C) of one frame in a slab's store."""
-        return store[cell % SLAB * self._positions :][: self._positions]
+    def _rows(self, store: Tensor, cell: int, frames: int = 1) -> Tensor:
+        """The rows (frames * hw, C) of the frame in a cell of a slab's store, and of those in the next cells."""
+        return store[cell % SLAB * self._positions :][: frames * self._positions]
 
     def _note_usage(self, cells: Tensor, affinities: Tensor) -> None:
         """Add a group's affinities (n,) for cells (n,) to the usage of their frames."""

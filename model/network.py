@@ -16,7 +16,13 @@ from model.similarity import SIMILARITIES, affinity, readout, similarity
 from util.device import upload
 from util.errors import shorten
 
-ARCHITECTURES = ("stcn", "stm")
+FORMAT, VERSION = "stcn", 1  # of checkpoints
+CHOICES = {
+    "arch": ("stcn", "stm"),
+    "key_backbone": tuple(BACKBONES),
+    "value_backbone": tuple(BACKBONES),
+    "similarity": SIMILARITIES,
+}  # of fields of `NetworkConfig`
 PROBABILITY_MARGIN = 1e-7
 WIDEST = 8192  # channels; the paper has up to 512
 
@@ -55,12 +61,7 @@ class NetworkConfig:
         for field in dataclasses.fields(self):
             if type(value := getattr(self, field.name)) is not (kind := type(field.default)):
                 raise ValueError(f"{field.name}: expected {kind.__name__}, found {shorten(value)}")
-        for field, choices in (
-            ("arch", ARCHITECTURES),
-            ("key_backbone", BACKBONES),
-            ("value_backbone", BACKBONES),
-            ("similarity", SIMILARITIES),
-        ):
+        for field, choices in CHOICES.items():
             if getattr(self, field) not in choices:
                 raise ValueError(f"{field}: expected one of {', '.join(choices)}, found {shorten(getattr(self, field))!r}")
         if self.key_dim < 1:
@@ -171,6 +172,13 @@ class STCN(FrozenBatchNorm):
     def for_inference(self, *, amp: bool = False, winograd: bool | None = True, compiled: bool = False) -> "STCN":
         """A faster copy for inference only (`model.fast.for_inference`)."""
         return fast.for_inference(self, amp=amp, winograd=winograd, compiled=compiled)
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint says of the network; training adds the rest.  `ValueError` for one that `for_inference` made."""
+        if self.is_folded:
+            raise ValueError("a network made by for_inference() cannot be saved; save the one that it was made from")
+        config = dataclasses.asdict(self.config)
+        return {"format": FORMAT, "version": VERSION, "config": config, "network": self.state_dict()}
 
     @torch.no_grad()
     def set_statistics(self, clips: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:

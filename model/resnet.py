@@ -94,13 +94,8 @@ class ResNetStages(nn.Module):
             theirs = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
             renamed = {re.sub(r"^layer(\d)", lambda found: f"res{int(found[1]) + 1}", name): x for name, x in theirs.items()}
             self.load_state_dict({name: x for name, x in renamed.items() if not name.startswith(("res5", "fc"))})
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            KeyError,
-            pickle.UnpicklingError,
-        ) as error:  # no connection; a damaged or half-downloaded file
+        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            # no connection; a damaged or half-downloaded file
             path = f"{torch.hub.get_dir()}/checkpoints/{weights.url.rsplit('/', 1)[1]}"
             raise InputError(
                 f"{path}: cannot load the ImageNet weights of {name} ({error}); put {weights.url} there, "

@@ -41,11 +41,8 @@ class Sam:
             raise InputError(
                 f"{folder}: expected a decoder of SAM, MobileSAM or EfficientSAM, found inputs {names_some(inputs)}"
             )
-        self._answers = (
-            [entry.name for entry in self._decoder.get_outputs()][:2]
-            if self.efficient
-            else ["low_res_masks", "iou_predictions"]
-        )
+        outputs = [entry.name for entry in self._decoder.get_outputs()]
+        self._answers = outputs[:2] if self.efficient else ["low_res_masks", "iou_predictions"]
         self._image = self._encoder.get_inputs()[0]
         if len(self._image.shape) not in (3, 4):
             raise InputError(f"{folder}: expected an encoder of images, found input {self._image.name} of {self._image.shape}")
@@ -58,14 +55,13 @@ class Sam:
         image: (H, W, 3) uint8 RGB; returns (H, W) bool.  Of several answers, it is the one that the network thinks best.
         """
         size = image.shape[:2]
-        embedding = self._embedding(image)
         if self.efficient:
             given = {
                 "batched_point_coords": points[None, None].astype(np.float32),
                 "batched_point_labels": labels[None, None].astype(np.float32),
                 "orig_im_size": np.array(size, np.int64),
             }
-            masks, quality = self._run(self._decoder, self._answers, {"image_embeddings": embedding, **given})
+            masks, quality = self._decode(image, given)
             return masks[0, 0, quality[0, 0].argmax()] > 0
         height, width = _inner_size(*size)
         points = (points * (width / size[1], height / size[0])).astype(np.float32)
@@ -78,14 +74,15 @@ class Sam:
             "has_mask_input": np.zeros(1, np.float32),
             "orig_im_size": np.array(size, np.float32),
         }
-        masks, quality = (
-            found[0] for found in self._run(self._decoder, self._answers, {"image_embeddings": embedding, **given})
-        )
+        masks, quality = (found[0] for found in self._decode(image, given))
         if len(masks) > 1:  # the first answer is for several points, the others for a single one, which may mean a part
             masks, quality = (masks[:1], quality[:1]) if len(labels) > 2 else (masks[1:], quality[1:])
         # the decoder's own enlarging keeps the proportions of the image with which it was exported
         logits = cv2.resize(masks[quality.argmax()], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)[:height, :width]
         return cv2.resize(logits, size[::-1], interpolation=cv2.INTER_LINEAR) > 0
+
+    def _decode(self, image: np.ndarray, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return self._run(self._decoder, self._answers, {"image_embeddings": self._embedding(image), **given})
 
     def _embedding(self, image: np.ndarray) -> np.ndarray:
         key = hashlib.sha256(image.tobytes() + str(image.shape).encode()).digest()

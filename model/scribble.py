@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.checkpoint import VERSION, filled, infinite_tensors, read
+from model.checkpoint import filled, read
 from model.modules import ASPP, FrozenBatchNorm, UpsampleBlock
+from model.network import VERSION
 from model.resnet import ResNetStages
-from util.errors import InputError, names_some, shorten
-from util.files import write_atomically
+from util.errors import InputError, shorten
 
 FORMAT = "stcn scribbles"
 HINTS = 3  # channels: the mask to correct, scribbles on the object, scribbles off it
@@ -47,17 +47,6 @@ class ScribbleNetwork(FrozenBatchNorm):
     def content(self) -> dict[str, Any]:
         """What a checkpoint says of the network."""
         return {"format": FORMAT, "version": VERSION, "network": self.state_dict()}
-
-
-def save_scribble_network(network: ScribbleNetwork, path: str | Path, *, half: bool = False) -> None:
-    """Write a checkpoint, atomically; with `half` its weights are float16.  Raises `InputError` when that is impossible."""
-    content = network.content()
-    if half:
-        state = content["network"]
-        content["network"] = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
-    if broken := infinite_tensors(content["network"]):
-        raise InputError(f"{path}: not written, since these are not finite or too large: {names_some(broken)}")
-    write_atomically(path, lambda file: torch.save(content, file))
 
 
 def load_scribble_network(path: str | Path, device: str | torch.device = "cpu") -> ScribbleNetwork:

@@ -77,11 +77,6 @@ class ObjectBanks:
         make_bank()  # whose options are checked before the first object
         self._banks: list[MemoryBank] = []
 
-    @property
-    def frames(self) -> int:
-        """How many frames the objects' memories hold, a temporary one included: the largest of them."""
-        return max((bank.frames for bank in self._banks), default=0)
-
     def add(self, keys: Tensor, values: Tensor, *, annotated: bool = False, temporary: bool = False) -> None:
         """Remember a frame: the objects' keys (N, Ck, h, w) and values (N, Cv, h, w); new objects come last.
 
@@ -104,12 +99,6 @@ class ObjectBanks:
         if not self._banks:
             raise ValueError("the memory is empty")
         return torch.cat([bank.read(query_key) for bank in self._banks])
-
-    def remove(self, index: int) -> None:
-        """As `MemoryBank.remove`."""
-        if not 0 <= index < len(self._banks):
-            raise ValueError(f"index: expected one of {len(self._banks)} objects, found {index}")
-        self._banks.pop(index)
 
     def state_dict(self) -> dict[str, Any]:
         """As `MemoryBank.state_dict`."""

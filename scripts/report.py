@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dataset.video import Video
 from evaluation.score_tables import davis_scores
-from evaluation.scores import ScoringJob, by_video, score_videos
+from evaluation.scores import ScoringJob, score_videos
 from evaluation.truth import add_processes_flag, add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
@@ -78,7 +78,7 @@ def main() -> None:
     jobs = [truth.jobs(folder) for folder in folders]  # check all folders before scoring any
     results = []
     for folder, of_folder in zip(folders, jobs, strict=True):
-        tree = davis_scores(by_video(score_videos(of_folder, processes=arguments.processes)))
+        tree = davis_scores(score_videos(of_folder, processes=arguments.processes))
         results.append(Result(folder, tree["global"], tree["sequences"], of_folder))
     videos = [video for video in truth.videos if video.name in results[0].sequences]
     text = page(truth.title, videos, results, arguments.frames)
@@ -238,7 +238,7 @@ def strip(
     images = {path.stem: path for path in video.images}
     sources: list[tuple[str, Mapping[str, Path], np.ndarray | None]] = []
     for result, scores in zip(results, means, strict=True):
-        paths = {path.stem: path for job in result.jobs if job.name.rsplit("/", 1)[0] == video.name for path in job.results}
+        paths = {path.stem: path for job in result.jobs if job.name == video.name for path in job.results}
         masks = {names[t]: paths[names[t]] for t in chosen}
         sources.append((str(result.folder), masks, scores))
     rows = []

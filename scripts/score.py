@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dataset.youtube import read_youtube_meta
 from evaluation.score_tables import davis_scores, hota, seen_and_unseen, told_absence, write_davis_scores
-from evaluation.scores import by_video, score_videos
+from evaluation.scores import score_videos
 from evaluation.truth import add_processes_flag, add_truth_flags, read_truth
 from util.errors import InputError, WriteError, one_line_errors, warn
 from util.flags import DefaultsFormatter, Parser, first_line
@@ -37,7 +37,7 @@ def main() -> None:
         if results.resolve() in path.resolve().parents:
             raise InputError(f"--results {results}: holds the ground truth ({path}), where no scores are written")
     scores = score_videos(truth.jobs(results), processes=arguments.processes)
-    tree = davis_scores(by_video(scores), truth.layout.statistic if truth.layout else "")
+    tree = davis_scores(scores, truth.layout.statistic if truth.layout else "")
     if truth.layout and truth.layout.hota:
         tree["global"] |= hota(score for objects in scores.values() for score in objects.values())
     meta = truth.meta or {}

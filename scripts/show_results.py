@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.mask_reader import MaskReader
-from evaluation.scoring_jobs import result_folder
+from evaluation.scores import result_folder
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int

@@ -18,7 +18,7 @@ from dataset.sampling import Draws, Schedule
 from dataset.scribbles import ScribbleSource
 from dataset.sources import YOUTUBE_LIST, Sources, add_crop_flag, add_data_flags, data_roots, stage_sources
 from model.checkpoint import read
-from model.scribble import ScribbleNetwork, save_scribble_network, scribble_network_from
+from model.scribble import ScribbleNetwork, scribble_network_from
 from training.config import TrainConfig
 from training.loop import Intervals, Run, loop
 from training.start import Start, drawn, iteration_of, load_state, newest_readable, refuse_differences, set_aside_newer
@@ -85,7 +85,7 @@ def main() -> int:
     with Lock(folder, "train_scribble.py"), Processes() as processes, one_line_for(arguments.save_dir):
         if processes.world > 1:
             raise InputError(f"torchrun: expected one process, found {processes.world}")
-        return loop(prepare(arguments, folder, processes, device), partial(save_scribble_network, half=True))
+        return loop(prepare(arguments, folder, processes, device))
 
 
 def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, device: torch.device) -> Run:
@@ -95,19 +95,19 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     schedule = Schedule(config.iterations, config.batch_size)
     draws = Draws(sources, seed=config.seed, max_skip=FAR)
     record = {**config.record(), "no_pretrained": arguments.no_pretrained, **drawn(sources, schedule)}
-    objective = config.objective(device)
+    amp_dtype = config.autocast_dtype(device)
     torch.manual_seed(config.seed)
     start = find_start(arguments, folder, record)
     network = start.network.to(device).to(memory_format=torch.channels_last).train()
-    optimizer, scaler = make_optimizer(network, config), make_scaler(objective, device)
+    optimizer, scaler = make_optimizer(network, config), make_scaler(amp_dtype, device)
     means = RunningMeans(SCRIBBLE_FIGURES, processes)
-    state = State(network, objective, optimizer, scaler, means, content_of=ScribbleNetwork.content)
+    state = State(network, amp_dtype, optimizer, scaler, means)
     if start.content:
         load_state(state, start)
     every = Intervals(arguments.save_every, arguments.log_every)
     run = Run(
         config, record, folder, start.iteration, draws, schedule, arguments.num_workers, state, network, scribble_step,
-        every, arguments.keep, processes, device,
+        every, arguments.keep, processes, device, half=True,
     )  # fmt: skip
     if run.final.exists() and not start.same_run:
         raise InputError(f"{run.final}: already exists, but not the run it came from; move it, or give another --id")

@@ -12,8 +12,8 @@ from conftest import ROOT, run_script
 from dataset.davis import davis_videos
 from dataset.robot import UNMARKED
 from evaluation.metrics import score_masks
-from model import VideoSegmenter
-from model.scribble import ScribbleNetwork, save_scribble_network
+from model import VideoSegmenter, save_network
+from model.scribble import ScribbleNetwork
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_strokes_are_counted_once(script):
 
 def test_the_script_writes_a_table_and_goes_on(tiny_davis, light_file, tmp_path, capsys):
     torch.manual_seed(0)
-    save_scribble_network(ScribbleNetwork(), tmp_path / "scribbles.pth")
+    save_network(ScribbleNetwork(), tmp_path / "scribbles.pth")
     flags = [
         "--model",
         light_file,

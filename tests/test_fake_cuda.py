@@ -21,7 +21,6 @@ from torch.utils._pytree import tree_leaves
 from dataset.sampling import Batch
 from model import STCN, MemoryBank, NetworkConfig, VideoSegmenter
 from scripts.benchmark.made_up import made_up_frame, made_up_mask
-from training.config import Objective
 from training.state import RunningMeans, State
 from training.step import figure_names, iterate, make_scaler, training_step
 from util.distributed import Processes
@@ -177,7 +176,7 @@ def test_a_forward_pass_of_training_waits_for_nothing(dtype, waits):
     model = STCN(LIGHT).to(CUDA).train()
     content = batch()
     waits.found.clear()
-    loss, figures, predicted = training_step(model, content, 1, Objective(dtype, 0, 2), CUDA)
+    loss, figures, predicted = training_step(model, content, 0.575, dtype, CUDA)
     assert {x.device.type for x in (loss, predicted, *figures.values())} == {"cuda"}
     assert loss.dtype == torch.float32
     assert not waits.found
@@ -186,9 +185,8 @@ def test_a_forward_pass_of_training_waits_for_nothing(dtype, waits):
 def test_a_training_step_asks_for_numbers_only_where_they_are_on_the_cpu_or_to_see_whether_gradients_are_finite():
     """With real tensors on the CPU, since gradients cannot be computed on fake ones on CUDA."""
     network = build_light_network().train()
-    objective = Objective(None, 0, 2)
-    optimizer, scaler = torch.optim.SGD(network.parameters(), 0.1), make_scaler(objective, CPU)
-    state = State(network, objective, optimizer, scaler, RunningMeans(figure_names(2), Processes()))
+    optimizer, scaler = torch.optim.SGD(network.parameters(), 0.1), make_scaler(None, CPU)
+    state = State(network, None, optimizer, scaler, RunningMeans(figure_names(2), Processes()))
     with Waits("cpu") as waits:
-        iterate(state, network, [batch()], 1, None, CPU, training_step)
+        iterate(state, network, [batch()], 0.575, None, CPU, training_step)
     assert waits.found == {"model/modules.py of": 1, "training/step.py iterate": 1}

@@ -16,8 +16,7 @@ from dataset.video import Video
 from dataset.youtube import ScoredObject
 from evaluation import metrics
 from evaluation.score_tables import absence, davis_scores, hota, seen_and_unseen
-from evaluation.scores import FrameScores, by_video, score_videos
-from evaluation.scoring_jobs import davis_jobs, youtube_jobs
+from evaluation.scores import FrameScores, davis_jobs, score_videos, scoring_jobs
 from util.errors import InputError
 from util.label_map import colour_map, write_label_map
 
@@ -420,8 +419,8 @@ def test_youtube_scores_the_frames_behind_each_objects_first_and_averages_the_pa
                 pairs = [naive_scores(truth[frame] == number, masks[frame] == number) for frame in entry.frames[1:]]
                 expected[f"{name}_{number}"] = (entry.category, *np.mean(pairs, axis=0))
 
-    jobs = youtube_jobs(videos, YOUTUBE_META, tmp_path / "results")
-    found = davis_scores(by_video(score_videos(jobs, processes=1)))
+    jobs = scoring_jobs(videos, YOUTUBE_META, tmp_path / "results")
+    found = davis_scores(score_videos(jobs, processes=1))
     total = seen_and_unseen(found, YOUTUBE_META, seen)
     objects = {f"{name}_{n}": entry for name, video in found["sequences"].items() for n, entry in video["objects"].items()}
     assert objects.keys() == expected.keys()
@@ -445,7 +444,7 @@ def test_a_youtube_part_that_scores_0_still_counts():
 def test_youtube_truth_that_lacks_a_scored_frame_is_named(tmp_path):
     truth = write_masks(tmp_path / "truth", by_number(patches(0, 4, [0, 1])))
     with pytest.raises(InputError, match="b: expected ground truth for frame 00020, found none"):
-        youtube_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
+        scoring_jobs([Video("b", (), {}, frozenset(), truth)], YOUTUBE_META, tmp_path)
 
 
 @pytest.fixture

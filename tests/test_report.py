@@ -16,8 +16,7 @@ from PIL import Image
 from dataset.davis import davis_videos
 from evaluation.metrics import score_masks
 from evaluation.score_tables import davis_scores
-from evaluation.scores import score_videos
-from evaluation.scoring_jobs import davis_jobs
+from evaluation.scores import davis_jobs, score_videos
 from util.image import read_image
 from util.label_map import write_label_map
 

@@ -15,8 +15,8 @@ from dataset.robot import UNMARKED
 from evaluation.cut import cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot, give_truth, rounds_of
-from model import VideoSegmenter
-from model.scribble import ScribbleNetwork, save_scribble_network
+from model import VideoSegmenter, save_network
+from model.scribble import ScribbleNetwork
 from util.errors import InputError
 
 
@@ -118,7 +118,7 @@ def test_an_object_takes_nothing_of_another_one_except_by_scribbles():
 def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(tiny_davis, light_file, tmp_path, capsys):
     scribbles = tmp_path / "scribbles.pth"
     torch.manual_seed(0)
-    save_scribble_network(ScribbleNetwork(), scribbles)
+    save_network(ScribbleNetwork(), scribbles)
     out = tmp_path / "out"
     flags = [
         "--model",

@@ -14,10 +14,10 @@ from dataset.scribbles import ScribbleSource, corrupt, draw_hints
 from evaluation.cut import changing_locally, cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot
-from model import load_network
+from model import load_network, save_network
 from model.checkpoint import read
 from model.losses import overlap_loss
-from model.scribble import ScribbleNetwork, load_scribble_network, save_scribble_network
+from model.scribble import ScribbleNetwork, load_scribble_network
 from util.errors import InputError
 from util.image import read_grey, read_image
 
@@ -165,10 +165,10 @@ def test_a_line_on_a_part_leaves_the_outline_that_the_part_is_connected_to_and_a
 
 def test_checkpoints_give_the_same_network_and_others_are_refused(network, light_file, tmp_path):
     path = tmp_path / "scribble.pth"
-    save_scribble_network(network, path)
+    save_network(network, path)
     state = load_scribble_network(path).state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())
-    save_scribble_network(network, path, half=True)
+    save_network(network, path, half=True)
     assert read(path)["network"]["prediction.weight"].dtype == torch.float16
     half = load_scribble_network(path)
     assert half.prediction.weight.dtype == torch.float32
@@ -225,7 +225,7 @@ def test_weights_that_float16_cannot_hold_are_not_written(tmp_path):
     with torch.no_grad():
         network.prediction.weight.fill_(1e6)
     with pytest.raises(InputError, match=r"a.pth: not written, since these are not finite or too large: prediction.weight"):
-        save_scribble_network(network, tmp_path / "a.pth", half=True)
+        save_network(network, tmp_path / "a.pth", half=True)
     assert not list(tmp_path.iterdir())
 
 

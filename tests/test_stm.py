@@ -6,10 +6,9 @@ import torch
 from conftest import build_light_network, run_script
 from naive import naive_read
 
-from model import STCN, STM, MemoryBank, VideoSegmenter, load_network, make_network, save_network
+from model import STCN, STM, VideoSegmenter, load_network, make_network, save_network
 from model.network import NetworkConfig, soft_aggregate
 from model.plain import aggregate_plainly, decode_plainly, read_plainly
-from model.stm import ObjectBanks
 
 SIZE = (64, 80)
 
@@ -171,7 +170,7 @@ def test_objects_neither_vanish_nor_enter_at_a_temporary_frame():
         bank.add(torch.randn(1, 8, 2, 2), torch.randn(1, 32, 2, 2))
     with pytest.raises(ValueError, match="expected 2 objects, found 3"):
         bank.add(torch.randn(3, 8, 2, 2), torch.randn(3, 32, 2, 2), temporary=True)
-    assert bank.frames == 1
+    assert [of_object.frames for of_object in bank._banks] == [1, 1]
 
 
 def test_it_is_trained_and_evaluated_by_the_same_scripts(demo_data, tiny_davis, tmp_path, capsys):
@@ -188,17 +187,3 @@ def test_it_is_trained_and_evaluated_by_the_same_scripts(demo_data, tiny_davis, 
     assert "J&F-Mean" in out
     assert run_script("train", "--arch", "stcn", *second, *data, *run[:-4], "--id", "other", "--device", "cpu") == 2
     assert "--arch stcn: the network to start from has stm" in capsys.readouterr().err
-
-
-def test_a_forgotten_object_leaves_the_others_as_they_were():
-    generator = torch.Generator().manual_seed(0)
-    keys, values = (torch.randn(2, 3, channels, 4, 5, generator=generator) for channels in (8, 16))  # (T, N, C, h, w)
-    query = torch.randn(8, 4, 5, generator=generator)
-    bank, without = (ObjectBanks(MemoryBank) for _ in range(2))
-    for key, value in zip(keys, values, strict=True):
-        bank.add(key, value)
-        without.add(key[[0, 2]], value[[0, 2]])
-    bank.remove(1)
-    assert torch.equal(bank.read(query), without.read(query))
-    with pytest.raises(ValueError, match="expected one of 2 objects, found 2"):
-        bank.remove(2)

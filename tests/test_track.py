@@ -13,7 +13,8 @@ from scipy.spatial.distance import cdist
 
 from dataset.robot import UNMARKED, mark, track_scribbles
 from evaluation.track import draw_by_track, read_start, summary
-from model.scribble import ScribbleNetwork, save_scribble_network
+from model import save_network
+from model.scribble import ScribbleNetwork
 from util.errors import InputError
 
 # what davisinteractive 1.0.4 drew on `two_ellipses`: points of its curves at 0, 1/4, 1/2, 3/4 and 1, by label
@@ -98,7 +99,7 @@ def test_a_persons_scribbles_come_first_and_anything_else_is_refused(tmp_path):
 def test_the_script_starts_in_the_middle_goes_on_and_says_who_drew_first(tiny_davis, light_file, tmp_path, capsys):
     network = tmp_path / "scribbles.pth"
     torch.manual_seed(0)
-    save_scribble_network(ScribbleNetwork(), network)
+    save_network(ScribbleNetwork(), network)
     out = tmp_path / "out"
     flags = ["--model", light_file, "--davis_path", tiny_davis, "--scribble_model", network, "--device", "cpu", "--size", 48]
     flags += ["--interactions", 2, "--output"]

@@ -25,7 +25,6 @@ from dataset.stages import STAGES, max_skip
 from dataset.static import StaticClips
 from dataset.video_names import read_image_set
 from dataset.vos import VideoClips, paper_frames, released_frames
-from training.config import Objective
 from training.step import training_step
 from util.errors import InputError
 
@@ -522,7 +521,7 @@ def test_the_training_step_gets_soft_masks_where_there_are_some_and_else_those_o
             raise Stop
 
         with contextlib.suppress(Stop):
-            training_step(network, batch, 0, Objective(None, 0, 0), torch.device("cpu"))
+            training_step(network, batch, 0.15, None, torch.device("cpu"))
         return given[0]
 
     batch, masks = masks_of({"photographs": (grey_photograph(tmp_path), 1)})

@@ -3,24 +3,11 @@
 import argparse
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from model.losses import hard_pixel_fraction
 from util.errors import InputError
-
-
-class Objective(NamedTuple):
-    """What the gradients depend on besides network and data."""
-
-    amp_dtype: torch.dtype | None  # `None`: no mixed precision
-    bootstrap_start: int
-    bootstrap_end: int
-
-    def fraction(self, iteration: int) -> float:
-        """The fraction of pixels, the hardest ones, that the loss counts."""
-        return hard_pixel_fraction(iteration, start=self.bootstrap_start, end=self.bootstrap_end)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +51,11 @@ class TrainConfig:
             return base * 0.5 * (1 + math.cos(math.pi * iteration / self.iterations))
         return base * self.gamma ** sum(step <= iteration for step in self.steps)
 
-    def objective(self, device: torch.device) -> Objective:
-        """Raises `InputError` if the device cannot compute in `amp_dtype`."""
+    def autocast_dtype(self, device: torch.device) -> torch.dtype | None:
+        """For mixed precision, if there is any.  Raises `InputError` if the device cannot compute in `amp_dtype`."""
         name = self.amp_dtype or ("float16" if device.type == "cuda" else None)
         if name == "float16" and device.type == "cpu":
             raise InputError("--amp_dtype: float16 needs CUDA; use bfloat16 on the CPU")
         if name == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
             raise InputError("--amp_dtype bfloat16: this GPU has no bfloat16 convolutions (they need compute capability 8.0)")
-        dtype = None if self.no_amp or name is None else getattr(torch, name)
-        return Objective(dtype, self.bootstrap_start, self.bootstrap_end)
+        return None if self.no_amp or name is None else getattr(torch, name)

@@ -3,14 +3,11 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags
 from dataset.stages import STAGES
 from model import NetworkConfig
-from model.network import ARCHITECTURES
-from model.resnet import BACKBONES
-from model.similarity import SIMILARITIES
+from model.network import CHOICES
 from training.config import TrainConfig
 from util.errors import InputError
 from util.flags import (
@@ -93,13 +90,10 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     )
     network.add_argument("--load_model", metavar="FILE", help="continue from this training checkpoint, ours or a released one")
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
-    kinds: dict[str, Any] = {"key_backbone": {"choices": BACKBONES}, "value_backbone": {"choices": BACKBONES}}
-    kinds |= {"key_dim": {"type": positive_int}, "value_dim": {"type": positive_int}, "similarity": {"choices": SIMILARITIES}}
-    kinds |= {"arch": {"choices": ARCHITECTURES}}
     for field in dataclasses.fields(NetworkConfig):
-        paper = f"of a new network (default: the paper's, {field.default})"
-        if field.name in kinds:
-            network.add_argument(f"--{field.name}", help=paper, **kinds[field.name])
+        if type(field.default) is not bool:
+            kind = {"choices": CHOICES[field.name]} if field.name in CHOICES else {"type": positive_int}
+            network.add_argument(f"--{field.name}", help=f"of a new network (default: the paper's, {field.default})", **kind)
     network.add_argument(
         "--no_attention", dest="attention", action="store_false", default=None, help="leave CBAM out of a new network"
     )

@@ -1,6 +1,7 @@
 """Reporting of a training run: progress bar, TensorBoard log, pictures, and unusable samples."""
 
 import contextlib
+import itertools
 import sys
 import threading
 import time
@@ -121,9 +122,8 @@ def _without_full_disks(failure: threading.ExceptHookArgs) -> None:
 def training_picture(batch: Batch, predicted: Tensor) -> np.ndarray:
     """Two rows for each of the first four clips of a batch: the ground truth, and the first mask with the predictions."""
     rows = []
-    for frames, labels, found in list(zip(batch.frames.numpy(), batch.labels.numpy(), predicted.cpu().numpy(), strict=True))[
-        :4
-    ]:
+    clips = zip(batch.frames.numpy(), batch.labels.numpy(), predicted.cpu().numpy(), strict=True)
+    for frames, labels, found in itertools.islice(clips, 4):
         rows.append([overlay(*pair) for pair in zip(frames, labels, strict=True)])
         rows.append([overlay(*pair) for pair in zip(frames, [labels[0], *found.astype(np.uint8)], strict=True)])
     return sheet(rows)

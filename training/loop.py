@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dataset.sampling import Draws, Schedule, load
-from model.checkpoint import infinite_tensors
+from model.checkpoint import infinite_tensors, save_network
+from model.losses import hard_pixel_fraction
 from training.config import TrainConfig
 from training.journal import Journal, print_once
 from training.start import newest_readable, save_checkpoint
@@ -50,6 +51,7 @@ class Run(NamedTuple):
     processes: Processes
     device: torch.device
     validate: Callable[[], float | None] | None = None  # returns J&F; `None` where there is none
+    half: bool = False  # whether the finished network is written in float16
 
     @property
     def final(self) -> Path:
@@ -60,8 +62,8 @@ class Run(NamedTuple):
         return self.folder / "best.pth"
 
 
-def loop(run: Run, save: Callable[[Any, Path], None]) -> int:
-    """Train to the end, or until asked to stop; returns the exit status.  `save(network, path)` writes a network."""
+def loop(run: Run) -> int:
+    """Train to the end, or until asked to stop; returns the exit status."""
     config, state, every, processes = run.config, run.state, run.every, run.processes
     pin = run.device.type == "cuda"
     batches = load(run.draws, run.schedule, rank=processes.rank, start=run.start, workers=run.workers, pin=pin)
@@ -76,7 +78,8 @@ def loop(run: Run, save: Callable[[Any, Path], None]) -> int:
             with journal.waiting():
                 passes = [next(batches) for _ in range(config.accumulate)]
             journal.warn(passes)
-            predicted = iterate(state, run.model, passes, iteration, config.clip_grad, run.device, run.step)
+            kept_pixels = hard_pixel_fraction(iteration, start=config.bootstrap_start, end=config.bootstrap_end)
+            predicted = iterate(state, run.model, passes, kept_pixels, config.clip_grad, run.device, run.step)
 
             done = iteration + 1
             last = done == config.iterations
@@ -86,7 +89,7 @@ def loop(run: Run, save: Callable[[Any, Path], None]) -> int:
                 figures = {
                     "learning_rate": state.optimizer.param_groups[-1]["lr"],
                     "max_skip": run.draws.max_skip(iteration * run.schedule.total),
-                    "kept_pixels": state.objective.fraction(iteration),
+                    "kept_pixels": kept_pixels,
                 }
                 journal.figures(done, state.means.flush() | figures)
                 if state.means.longest_nonfinite >= NONFINITE_LIMIT:
@@ -96,7 +99,7 @@ def loop(run: Run, save: Callable[[Any, Path], None]) -> int:
                 if score is not None and score > state.best:
                     state.best = score
                     if processes.rank == 0:
-                        save(state.result, run.best)
+                        save_network(state.result, run.best)
                 journal.validation(done, score)
             stopping = stop.agreed()
             if stopping or last or done % every.save == 0:
@@ -107,17 +110,17 @@ def loop(run: Run, save: Callable[[Any, Path], None]) -> int:
                 return EXIT_STOPPED
             journal.step(done)
     journal.report_problems()
-    return finish(run, save)
+    return finish(run)
 
 
-def finish(run: Run, save: Callable[[Any, Path], None]) -> int:
+def finish(run: Run) -> int:
     """Write the network of a run that has done all its iterations; returns the exit status."""
     if broken := infinite_tensors(run.state.result.state_dict()):
         return diverged(run, f"weights are not finite at the end, in {names_some(broken)}")
     if run.state.means.nonfinite:
         return diverged(run, f"the loss was not finite in the last {run.state.means.nonfinite} iterations")
     if run.processes.rank == 0:
-        save(run.state.result, run.final)
+        save_network(run.state.result, run.final, half=run.half)
     print_once(run.processes, f"network: {run.final}")
     if run.state.best >= 0:
         print_once(run.processes, f"best by validation, with J&F {100 * run.state.best:.1f}: {run.best}")

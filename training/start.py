@@ -75,10 +75,8 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
     """The first of these that applies: this run's checkpoint, `--load_model`, `--load_network`, ImageNet, from scratch."""
     path = arguments.resume
     if path == "auto":
-        newest = None
-        if processes.rank == 0:
-            newest = newest_readable(folder, warn)
-        path = processes.broadcast(newest)  # all ranks must use the same one
+        # all ranks must use the same one
+        path = processes.broadcast(newest_readable(folder, warn) if processes.rank == 0 else None)
     elif path == "never":
         if processes.broadcast(bool(checkpoints_in(folder))):
             raise InputError(f"{folder}: holds a run; --resume auto continues it, another --id starts a new one")

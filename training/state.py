@@ -2,16 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from model.checkpoint import network_content
 from model.released import optimizer_from_released
-from training.config import Objective
 from util.distributed import Processes
 
 Figures = dict[str, Tensor]  # by name: (2,), the sum and the count of a value that is averaged over iterations
@@ -76,13 +73,12 @@ class RunningMeans:
 class State:
     """Everything that changes during training."""
 
-    network: nn.Module
-    objective: Objective
+    network: Any  # `STCN` or `ScribbleNetwork`
+    amp_dtype: torch.dtype | None  # `None`: no mixed precision
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     means: RunningMeans
     best: float = -1.0  # J&F of the best validation so far
-    content_of: Callable[[Any], dict[str, Any]] = network_content  # what a checkpoint says of the network
     averaged: AveragedModel | None = None  # the moving average of the weights
 
     @property
@@ -93,11 +89,11 @@ class State:
     def content(self, iteration: int, record: dict[str, Any]) -> dict[str, Any]:
         """The content of a checkpoint.  Samples and learning rates depend only on the iteration and need no state."""
         return {
-            **self.content_of(self.network),
+            **self.network.content(),
             **({} if self.averaged is None else {"averaged": self.averaged.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "amp_dtype": str(self.objective.amp_dtype),
+            "amp_dtype": str(self.amp_dtype),
             "means": self.means.state_dict(),
             "best": self.best,
             "random_state": torch.get_rng_state(),
@@ -113,7 +109,7 @@ class State:
         """
         if "format" in content:
             moments = content["optimizer"]["state"]
-            if content["amp_dtype"] == str(self.objective.amp_dtype):
+            if content["amp_dtype"] == str(self.amp_dtype):
                 self.scaler.load_state_dict(content["scaler"])
         else:
             released = optimizer_from_released(content)

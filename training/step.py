@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dataset.sampling import Batch
 from model.losses import clip_losses, overlap_loss
-from training.config import Objective, TrainConfig
+from training.config import TrainConfig
 from training.state import Figures, State
 from util.device import upload
 from util.tensors import normalise
@@ -19,9 +19,9 @@ from util.tensors import normalise
 WEIGHT_DECAY = 1e-7  # section F.1
 
 
-def make_scaler(objective: Objective, device: torch.device) -> torch.amp.GradScaler:
+def make_scaler(amp_dtype: torch.dtype | None, device: torch.device) -> torch.amp.GradScaler:
     """A loss scaler.  Only float16 needs scaling; otherwise the scale stays 1, but non-finite steps are still skipped."""
-    scale = 2.0**16 if objective.amp_dtype is torch.float16 else 1.0
+    scale = 2.0**16 if amp_dtype is torch.float16 else 1.0
     return torch.amp.GradScaler(device.type, init_scale=scale)
 
 
@@ -48,7 +48,7 @@ def iterate(
     state: State,
     model: nn.Module,
     passes: list[Batch],
-    iteration: int,
+    kept_pixels: float,
     clip_grad: float | None,
     device: torch.device,
     step: Callable[..., tuple[Tensor, Figures, Tensor]],
@@ -60,7 +60,7 @@ def iterate(
     for number, batch in enumerate(passes, start=1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(passes)  # once per iteration
-        loss, measured, predicted = step(model, batch, iteration, state.objective, device)
+        loss, measured, predicted = step(model, batch, kept_pixels, state.amp_dtype, device)
         state.scaler.scale(loss / len(passes)).backward()
         figures = {name: figures.get(name, 0) + pair for name, pair in measured.items()}
         names += batch.names
@@ -69,7 +69,7 @@ def iterate(
     if clip_grad is not None:
         nn.utils.clip_grads_with_norm_(state.network.parameters(), clip_grad, norm)
     state.scaler.step(state.optimizer)
-    state.scaler.update(None if state.objective.amp_dtype is torch.float16 else 1.0)
+    state.scaler.update(None if state.amp_dtype is torch.float16 else 1.0)
     if state.averaged is not None:
         state.averaged.update_parameters(state.network)
     # a step that the scaler skips does not count
@@ -94,15 +94,15 @@ def figure_names(slots: int) -> tuple[str, ...]:
 
 
 def training_step(
-    model: nn.Module, batch: Batch, iteration: int, objective: Objective, device: torch.device
+    model: nn.Module, batch: Batch, kept_pixels: float, amp_dtype: torch.dtype | None, device: torch.device
 ) -> tuple[Tensor, Figures, Tensor]:
     """One forward pass: the loss, the figures, and the predicted labels (B, T-1, H, W)."""
     frames = normalise(batch.frames.to(device, non_blocking=True))  # (B, T, 3, H, W)
     labels, valid = batch.labels.to(device, non_blocking=True), batch.valid.to(device, non_blocking=True)
     masks = first_masks(labels, valid.shape[1]) if batch.masks is None else batch.masks.to(device) / 255
-    with torch.autocast(device.type, objective.amp_dtype, enabled=objective.amp_dtype is not None):
+    with torch.autocast(device.type, amp_dtype, enabled=amp_dtype is not None):
         logits = model(frames, masks, batch.valid)  # on the CPU still
-    losses = clip_losses(logits, labels, valid, objective.fraction(iteration))
+    losses = clip_losses(logits, labels, valid, kept_pixels)
     with torch.no_grad():
         predicted = logits.max(dim=2).indices  # `argmax` along an inner dimension is slow on the CPU
         one = torch.ones_like(losses[0])
@@ -116,13 +116,13 @@ SCRIBBLE_FIGURES = ("loss/pixels", "loss/overlap", "loss/total", "iou/object_1",
 
 
 def scribble_step(
-    model: nn.Module, batch: Batch, iteration: int, objective: Objective, device: torch.device
+    model: nn.Module, batch: Batch, kept_pixels: float, amp_dtype: torch.dtype | None, device: torch.device
 ) -> tuple[Tensor, Figures, Tensor]:
     """`training_step` of the scribble network, for which each frame is a sample; the predicted masks are (B, T, H, W)."""
     assert batch.hints is not None
     frames, hints = normalise(batch.frames.to(device).flatten(0, 1)), batch.hints.to(device).flatten(0, 1).float()
     labels = batch.labels.to(device).flatten(0, 1)
-    with torch.autocast(device.type, objective.amp_dtype, enabled=objective.amp_dtype is not None):
+    with torch.autocast(device.type, amp_dtype, enabled=amp_dtype is not None):
         logits = model(frames, hints)
     pixels = F.binary_cross_entropy_with_logits(logits, labels.float())
     overlap = overlap_loss(logits, labels)

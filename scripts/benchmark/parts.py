@@ -101,15 +101,15 @@ def measure_training(
     dtype = None if not half else "float16" if device.type == "cuda" else "bfloat16"
     config = TrainConfig(repeats, batch, amp_dtype=dtype, no_amp=not half)
     network = network.to(device).to(memory_format=fastest_format(device, half=half)).train()
-    objective = config.objective(device)
+    amp_dtype = config.autocast_dtype(device)
     means = RunningMeans(figure_names(objects), Processes())
-    state = State(network, objective, make_optimizer(network, config), make_scaler(objective, device), means)
+    state = State(network, amp_dtype, make_optimizer(network, config), make_scaler(amp_dtype, device), means)
     frames = torch.randint(0, 256, (batch, 3, crop, crop, 3), dtype=torch.uint8)
     labels = torch.randint(0, 1 + objects, (batch, 3, crop, crop), dtype=torch.uint8)
     content = Batch(frames, labels, torch.ones(batch, objects, dtype=torch.bool), ("",) * batch, (), 0)
 
     def step(turn: int) -> None:
-        iterate(state, network, [content], turn, None, device, training_step)
+        iterate(state, network, [content], 1.0, None, device, training_step)
 
     (seconds,) = Stopwatch(device, warmup=1).compare({"step": step}, repeats, "training steps")
     kind, peak = peak_memory()

@@ -17,8 +17,7 @@ from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
 from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
 from evaluation.score_tables import davis_scores
-from evaluation.scores import score_videos
-from evaluation.scoring_jobs import davis_jobs, long_enough
+from evaluation.scores import davis_jobs, long_enough, score_videos
 from evaluation.tables import Row
 from model import STCN, load_for_inference
 from model.checkpoint import digest

@@ -26,8 +26,8 @@ from annotation.session import Session
 from dataset.own_video import open_video, videos_in
 from dataset.video_file import VideoFile
 from evaluation.results import read_record
-from model import load_network
-from model.scribble import ScribbleNetwork, save_scribble_network
+from model import load_network, save_network
+from model.scribble import ScribbleNetwork
 from util.image import read_image
 
 LIMIT = 120  # seconds for a run, on a busy machine
@@ -282,7 +282,7 @@ def begin_session() -> None:
 
 def build_more(root: Path) -> None:
     """Archives and a network beyond those of `good.build`."""
-    save_scribble_network(ScribbleNetwork(), root / "scribble.pth", half=True)
+    save_network(ScribbleNetwork(), root / "scribble.pth", half=True)
     with zipfile.ZipFile(root / "youtube.zip", "w") as archive:
         for part in ("valid", "all_frames"):
             for path in sorted((root / "YouTube" / part).rglob("*.*")):
