@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from annotation.export import KINDS, export, export_path, zipped
 from annotation.frames import Frames
 from annotation.imported import read_import
-from annotation.schema import FILE, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
+from annotation.schema import BYTES, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.own_video import mean_rate
@@ -259,7 +259,7 @@ class Api:
         if kind not in KINDS or not (path := export_path(self.session, kind)).exists() or path.is_symlink():
             raise InputError("export it first")
         path = zipped(path) if path.is_dir() else path
-        return FileResponse(path, filename=path.name, media_type=FILE, headers={"Cache-Control": "no-store"})
+        return FileResponse(path, filename=path.name, media_type=BYTES, headers={"Cache-Control": "no-store"})
 
     def _frame(self, request: Request) -> int:
         frame = request.path_params["frame"]
@@ -280,21 +280,14 @@ class TooLargeError(Exception):
     """The request's body is larger than such a request can need."""
 
 
-def _refusal(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": one_line(str(error))}, 400)
-
-
-def _unsaved(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": one_line(str(error))}, 507 if isinstance(error, WriteError) else 500)
-
-
-def _absent(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
-def _too_large(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "too large"}, 413)
+def _failed(request: Request, error: Exception) -> Response:
+    """What became of a request, in one line."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    if isinstance(error, TooLargeError | ClientDisconnect):
+        return JSONResponse({"error": "too large"}, 413)
+    status = 507 if isinstance(error, WriteError) else 400 if isinstance(error, InputError) else 500
+    return JSONResponse({"error": one_line(str(error))}, status)
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -337,18 +330,11 @@ def _number(text: str) -> int:
 def _labels(labels: np.ndarray) -> Response:
     """(H, W) uint8 as compressed bytes."""
     headers = {"Content-Encoding": "gzip", "Cache-Control": "no-store"}
-    return Response(gzip.compress(labels.tobytes(), 1), media_type="application/octet-stream", headers=headers)
+    return Response(gzip.compress(labels.tobytes(), 1), media_type=BYTES, headers=headers)
 
 
 STATIC = Mount("/page", StaticFiles(directory=PAGE))
-ERROR_HANDLERS: dict[Any, Any] = {
-    InputError: _refusal,
-    WriteError: _unsaved,
-    OSError: _unsaved,
-    HTTPException: _absent,
-    TooLargeError: _too_large,
-    ClientDisconnect: _too_large,
-}
+ERROR_HANDLERS: dict[Any, Any] = dict.fromkeys((InputError, OSError, HTTPException, TooLargeError, ClientDisconnect), _failed)
 
 
 def session_app(
