@@ -41,25 +41,17 @@ class Session(SavedState):
                 self._new(number, "")
             self._put(masks.items(), "import", objects=sorted(numbers))
 
-    def change_object(
-        self,
-        number: int,
-        *,
-        name: str | None = None,
-        hidden: bool | None = None,
-        locked: bool | None = None,
-        colour: str | None = None,
-    ) -> None:
-        """Change what is not `None`; a colour is `#rrggbb`, and empty for that of the number."""
+    def change_object(self, number: int, **changes: str | bool | None) -> None:
+        """Change `name`, `hidden`, `locked` or `colour`, unless it is `None`; a colour is `#rrggbb`, or empty."""
         with self.lock:
             changed = self._object(number)
-            if colour and not re.fullmatch(COLOUR, colour):
+            if (colour := changes.get("colour")) and not re.fullmatch(COLOUR, str(colour)):
                 raise InputError(f"colour: expected #rrggbb, found {shorten(colour)}")
+            changes["name"] = _name(str(changes.get("name") or "")) or None
             with self._all_or_nothing():
-                changed.name = (name and _name(name)) or changed.name
-                changed.hidden = changed.hidden if hidden is None else hidden
-                changed.locked = changed.locked if locked is None else locked
-                changed.colour = changed.colour if colour is None else colour
+                for field, value in changes.items():
+                    if value is not None:
+                        setattr(changed, field, value)
                 self._save()
 
     def remove_object(self, number: int, *, by: int = 0) -> None:
