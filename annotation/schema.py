@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from annotation.export import KINDS
 from annotation.state import MOST_OBJECTS
-from util.errors import InputError
 
 LARGEST_NUMBER = 10**9 - 1  # in a path: a longer one is no frame
 LARGEST_VERSION = 10**18 - 1
@@ -43,19 +42,6 @@ OPERATIONS = {
     ("POST", "/api/export"): Operation("export", {"kind": str}),
     ("GET", "/api/export/{kind}"): Operation("download"),
 }
-
-
-def check_fields(name: str, found: object) -> dict[str, Any]:
-    """The JSON body of an operation; fields may be missing or null.  Raises `InputError` if anything else is in it."""
-    if not isinstance(found, dict):
-        raise InputError("expected an object of JSON")
-    fields = next(operation.body for operation in OPERATIONS.values() if operation.name == name) or {}
-    for key, value in found.items():
-        if key not in fields:
-            raise InputError(f"expected {' or '.join(fields)}, found another field")
-        if value is not None and type(value) is not fields[key]:
-            raise InputError(f"{key}: expected a {TYPES[fields[key]]}")
-    return found
 
 
 def openapi(length: int, size: tuple[int, int]) -> dict[str, Any]:
