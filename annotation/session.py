@@ -82,14 +82,11 @@ class Session(SavedState):
                 labels = np.where(np.isin(labels, list(stated)), labels, np.uint8(0))
             self.history.add(Step(by, self._put([(frame, (labels, stated))], "draw", frame=frame)))
 
-    def give(self, frame: int, labels: np.ndarray, *, stated: Collection[int] | None = None) -> None:
-        """Set (H, W) uint8 as the mask of a frame, which states all objects, or those in `stated`.
-
-        Results that depend on it become old.
-        """
+    def give(self, frame: int, labels: np.ndarray) -> None:
+        """Set (H, W) uint8 as the mask of a frame, which states all objects; results that depend on it become old."""
         with self.lock:
             self._refuse_unknown(labels)
-            self._put([(frame, (labels, stated))], "draw", frame=frame)
+            self._put([(frame, (labels, None))], "draw", frame=frame)
 
     def forget(self, frame: int, *, by: int = 0) -> None:
         """Remove a given mask."""
