@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from annotation.history import Change, History, Packed, Step
+from annotation.history import Change, History, Step, packed
 from annotation.saved import GIVEN, WORKING, SavedState, digest_of
 from annotation.state import COLOUR, MOST_OBJECTS, Given, Object
 from util.errors import InputError, shorten
@@ -149,12 +149,12 @@ class Session(SavedState):
         restored: an object that comes back by it, and its place
         """
         self.remember_results()
-        before: dict[int, tuple[Given | None, Packed]] = {}
+        before: dict[int, tuple[Given | None, bytes]] = {}
         with self._all_or_nothing():
             if restored is not None:
                 self.objects.insert(*restored)
             for frame, mask in masks:
-                before[frame] = self.given.get(frame), Packed(showed := self.labels(frame))
+                before[frame] = self.given.get(frame), packed(showed := self.labels(frame))
                 if mask is None:
                     shown = self.given.pop(frame).shown
                     reached = {*shown, *object_ids(self.labels(frame))}
@@ -171,7 +171,7 @@ class Session(SavedState):
                 os.replace(self._path(WORKING, frame), self._path(GIVEN, frame))
         remove_files(self._path(GIVEN, frame) for frame in before if frame not in self.given)
         return {
-            frame: Change(given, self.given.get(frame), showed, Packed(self.labels(frame)))
+            frame: Change(given, self.given.get(frame), showed, packed(self.labels(frame)))
             for frame, (given, showed) in before.items()
         }
 
@@ -190,7 +190,7 @@ class Session(SavedState):
                     self.given[frame] = Given(stated, shown, digest_of(shows))
                 else:
                     del self.given[frame]
-                changes[frame] = Change(mask, self.given.get(frame), Packed(showed), Packed(shows))
+                changes[frame] = Change(mask, self.given.get(frame), packed(showed), packed(shows))
             self.revision += 1
             self.forget_results()
             self.unclean = True
