@@ -37,7 +37,7 @@ KINDS = (*FILMS, *FOLDERS, *FORMATS)
 
 
 def export(session: Session, kind: str, report: Report) -> Generator[None, None, Path]:
-    """Write one of `KINDS` into the session's export folder; yields after each frame, calls `report`, and returns the path.
+    """Write one of `KINDS` into the session's export folder; yields on the way, calls `report`, and returns the path.
 
     overlay:     overlay.mp4, all frames with the objects tinted
     masks:       masks/NNNNN.png, a paletted label map for every frame

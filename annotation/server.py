@@ -153,15 +153,15 @@ class Api:
     async def _answer(self, operation: Operation, request: Request) -> Response:
         """Read what an operation takes, and call the method of its name with that, in a thread."""
         given: dict[str, Any] = dict(request.path_params)
-        if given.get("frame", 0) >= self.session.length:
-            raise InputError(f"the frames are 0 to {self.session.length - 1}")
-        given |= {name: _number(request.query_params.get(name, "0")) for name in operation.query}
         if operation.takes_labels:
             given["labels"] = await self._label_map(request)
         elif operation.takes_files:
             given["files"] = await _files(request)
         elif operation.body is not None:
             given |= await _fields(request, operation.body)
+        if given.get("frame", 0) >= self.session.length:
+            raise InputError(f"the frames are 0 to {self.session.length - 1}")
+        given |= {name: _number(request.query_params.get(name, "0")) for name in operation.query}
         answer = await run_in_threadpool(getattr(self, operation.name), **given)
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
