@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from annotation.formats import FORMATS, Annotated, yolo_data, yolo_lines
+from annotation.formats import FILES, FORMATS, Annotated, yolo_data, yolo_lines
 from annotation.saved import EXPORT
 from annotation.session import Session
 from dataset.frame_folder import FrameFolder
@@ -37,7 +37,7 @@ KINDS = (*FILMS, *FOLDERS, *FORMATS)
 
 
 def export(session: Session, kind: str, report: Report) -> Generator[None, None, Path]:
-    """Write one of `KINDS` into the session's export folder; yields after each frame, calls `report`, and returns the path.
+    """Write one of `KINDS` into the session's export folder; yields on the way, calls `report`, and returns the path.
 
     overlay:     overlay.mp4, all frames with the objects tinted
     masks:       masks/NNNNN.png, a paletted label map for every frame
@@ -79,9 +79,8 @@ def _replacing(path: Path, names: Collection[str]) -> Iterator[Path]:
 
 def export_path(session: Session, kind: str) -> Path:
     """The file or folder that `export` writes for one of `KINDS`."""
-    films = {"overlay": "overlay.mp4", "cutout_film": f"cutout{alpha_suffix()}"}
-    file = FORMATS[kind].file if kind in FORMATS else films.get(kind, kind)
-    return session.root / EXPORT / file
+    files = {"overlay": "overlay.mp4", "cutout_film": f"cutout{alpha_suffix()}", **FILES}
+    return session.root / EXPORT / files.get(kind, kind)
 
 
 def zipped(folder: Path) -> Path:
@@ -131,17 +130,18 @@ def _text(session: Session, path: Path, kind: str, report: Report) -> Steps:
     """A file that tells the masks of all frames that have one."""
     video = session.video
     files = [each.name for each in video.paths] if isinstance(video, FrameFolder) else [f"{n}.jpg" for n in video.names]
-    text = FORMATS[kind](
-        Annotated(_name(session), [printable(name) for name in files], video.times, video.size, _objects(session))
-    )
-    with one_line_for(path), _unfinished(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-        file.write(text.head())
+    what = Annotated(_name(session), [printable(name) for name in files], video.times, video.size, _objects(session))
+
+    def masks() -> Iterator[tuple[int, np.ndarray]]:
         for frame in range(session.length):
             if session.has_mask(frame):
-                file.write(text.frame(frame, session.labels(frame)))
+                yield frame, session.labels(frame)
             report(frame + 1, session.length, frame)
+
+    with one_line_for(path), _unfinished(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        for text in FORMATS[kind](what, masks()):
+            file.write(text)
             yield
-        file.write(text.tail())
 
 
 def _folder(session: Session, path: Path, kind: str, report: Report) -> Steps:

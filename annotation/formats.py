@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 
 from dataset.shapes import runs
+
+Masks = Iterable[tuple[int, np.ndarray]]  # numbers of frames, and their label maps (H, W)
 
 
 class Annotated(NamedTuple):
@@ -24,99 +26,59 @@ class Annotated(NamedTuple):
     objects: Mapping[int, str]  # names by number
 
 
-class Coco:
+def coco(what: Annotated, masks: Masks) -> Iterator[str]:
     """COCO's JSON with uncompressed RLE: runs down the columns, of background first.  `track_id` is the object's number."""
-
-    file = "coco.json"
-
-    def __init__(self, what: Annotated) -> None:
-        self.what, self.written = what, 0
-
-    def head(self) -> str:
-        height, width = self.what.size
-        images = [{"id": i + 1, "file_name": name, "width": width, "height": height} for i, name in enumerate(self.what.files)]
-        categories = [{"id": number, "name": name} for number, name in self.what.objects.items()]
-        top = json.dumps({"images": images, "categories": categories}, ensure_ascii=False)
-        return f'{top[:-1]}, "annotations": [\n'
-
-    def frame(self, index: int, labels: np.ndarray) -> str:
-        lines = []
-        for number in self.what.objects:
-            mask = labels == number
+    height, width = what.size
+    images = [{"id": i + 1, "file_name": name, "width": width, "height": height} for i, name in enumerate(what.files)]
+    categories = [{"id": number, "name": name} for number, name in what.objects.items()]
+    top = json.dumps({"images": images, "categories": categories}, ensure_ascii=False)
+    yield f'{top[:-1]}, "annotations": [\n'
+    written = 0
+    for index, labels in masks:
+        for number, _, mask in _parts(what, labels):
             if mask.any():
-                self.written += 1
-                entry: dict[str, Any] = {"id": self.written, "image_id": index + 1, "category_id": number, "track_id": number}
+                yield ",\n" if written else ""
+                written += 1
+                entry: dict[str, Any] = {"id": written, "image_id": index + 1, "category_id": number, "track_id": number}
                 entry |= {"iscrowd": 0, "area": int(mask.sum()), "bbox": _box(mask)}
-                entry["segmentation"] = {"size": list(mask.shape), "counts": runs(mask.T)}
-                lines.append((",\n" if self.written > 1 else "") + json.dumps(entry))
-        return "".join(lines)
-
-    def tail(self) -> str:
-        return "\n]}\n"
+                yield json.dumps(entry | {"segmentation": {"size": list(mask.shape), "counts": runs(mask.T)}})
+    yield "\n]}\n"
 
 
-class Cvat:
+def cvat(what: Annotated, masks: Masks) -> Iterator[str]:
     """CVAT for images 1.1: masks as runs along the rows of their box, of background first."""
-
-    file = "cvat.xml"
-
-    def __init__(self, what: Annotated) -> None:
-        self.what = what
-
-    def head(self) -> str:
-        labels = "".join(f"<label><name>{escape(name)}</name><type>mask</type></label>" for name in self.what.objects.values())
-        task = f"<name>{escape(self.what.video)}</name><size>{len(self.what.files)}</size><labels>{labels}</labels>"
-        return (
-            '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
-            f"<meta><task>{task}</task></meta>\n"
-        )
-
-    def frame(self, index: int, labels: np.ndarray) -> str:
-        height, width = labels.shape
-        lines = [f'<image id="{index}" name={quoteattr(self.what.files[index])} width="{width}" height="{height}">']
-        for number, name in self.what.objects.items():
-            mask = labels == number
+    labels = "".join(f"<label><name>{escape(name)}</name><type>mask</type></label>" for name in what.objects.values())
+    task = f"<name>{escape(what.video)}</name><size>{len(what.files)}</size><labels>{labels}</labels>"
+    yield '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
+    yield f"<meta><task>{task}</task></meta>\n"
+    height, width = what.size
+    for index, labels in masks:
+        yield f'<image id="{index}" name={quoteattr(what.files[index])} width="{width}" height="{height}">\n'
+        for _, name, mask in _parts(what, labels):
             if mask.any():
                 left, top, wide, high = _box(mask)
                 counts = ", ".join(map(str, runs(mask[top : top + high, left : left + wide])))
-                lines.append(
-                    f'<mask label={quoteattr(name)} source="semi-auto" occluded="0" rle="{counts}" '
-                    f'left="{left}" top="{top}" width="{wide}" height="{high}" z_order="0"></mask>'
-                )
-        return "\n".join([*lines, "</image>\n"])
-
-    def tail(self) -> str:
-        return "</annotations>\n"
+                yield f'<mask label={quoteattr(name)} source="semi-auto" occluded="0" rle="{counts}" '
+                yield f'left="{left}" top="{top}" width="{wide}" height="{high}" z_order="0"></mask>\n'
+        yield "</image>\n"
+    yield "</annotations>\n"
 
 
-class Areas:
+def areas(what: Annotated, masks: Masks) -> Iterator[str]:
     """A table of areas, centroids and boxes in pixels, a line for each frame and object; an absent object has area 0."""
-
-    file = "areas.csv"
-
-    def __init__(self, what: Annotated) -> None:
-        self.what = what
-
-    def head(self) -> str:
-        columns = "frame file seconds object name area share centroid_x centroid_y left top width height"
-        return _row(columns.split())
-
-    def frame(self, index: int, labels: np.ndarray) -> str:
-        lines = []
-        for number, name in self.what.objects.items():
-            mask = labels == number
+    columns = "frame file seconds object name area share centroid_x centroid_y left top width height"
+    yield _row(columns.split())
+    for index, labels in masks:
+        seconds = f"{float(what.times[index]):.4f}"
+        for number, name, mask in _parts(what, labels):
             ys, xs = np.nonzero(mask)
             place = [f"{xs.mean():.2f}", f"{ys.mean():.2f}", *_box(mask)] if len(xs) else [""] * 6
-            seconds = f"{float(self.what.times[index]):.4f}"
             share = f"{len(xs) / labels.size:.6f}"
-            lines.append(_row([index, self.what.files[index], seconds, number, name, len(xs), share, *place]))
-        return "".join(lines)
-
-    def tail(self) -> str:
-        return ""
+            yield _row([index, what.files[index], seconds, number, name, len(xs), share, *place])
 
 
-FORMATS = {"coco": Coco, "cvat": Cvat, "areas": Areas}
+FORMATS = {"coco": coco, "cvat": cvat, "areas": areas}
+FILES = {"coco": "coco.json", "cvat": "cvat.xml", "areas": "areas.csv"}
 
 
 def yolo_lines(labels: np.ndarray, objects: Mapping[int, str]) -> str:
@@ -139,6 +101,11 @@ def yolo_data(objects: Mapping[int, str]) -> str:
     """`data.yaml` of a YOLO data set: the folder of the pictures, and the classes."""
     names = "".join(f"  {place}: {json.dumps(name)}\n" for place, name in enumerate(objects.values()))
     return f"train: images\nval: images\nnames:\n{names}"
+
+
+def _parts(what: Annotated, labels: np.ndarray) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Number, name and mask (H, W) bool of each object."""
+    return ((number, name, labels == number) for number, name in what.objects.items())
 
 
 def _box(mask: np.ndarray) -> list[int]:

@@ -12,14 +12,9 @@ from annotation.state import Given, Object
 KEPT_STEPS = 200
 
 
-class Packed:
+def packed(labels: np.ndarray) -> bytes:
     """A mask (H, W) uint8 that takes little memory."""
-
-    def __init__(self, labels: np.ndarray) -> None:
-        self.shape, self._bytes = labels.shape, zlib.compress(labels.tobytes(), 1)
-
-    def labels(self) -> np.ndarray:
-        return np.frombuffer(zlib.decompress(self._bytes), np.uint8).reshape(self.shape)
+    return zlib.compress(labels.tobytes(), 1)
 
 
 class Change(NamedTuple):
@@ -27,19 +22,21 @@ class Change(NamedTuple):
 
     before: Given | None
     after: Given | None
-    showed: Packed
-    shows: Packed
+    showed: bytes  # packed
+    shows: bytes
 
     def taken_back(self, now: Given | None, labels: np.ndarray, known: set[int]) -> tuple[np.ndarray, list[int]] | None:
         """The mask to give, (H, W) uint8, and the objects that it states, if `now` is given and `labels` are shown; or none.
 
         What others have changed since stays.  `known` are the objects that there are.
         """
+        showed, shows = (
+            np.frombuffer(zlib.decompress(each), np.uint8).reshape(labels.shape) for each in (self.showed, self.shows)
+        )
         before, after = (mask.stated if mask else [] for mask in (self.before, self.after))
         if _same(now, self.after, known):
-            labels, stated = self.showed.labels(), {*before}
+            labels, stated = showed, {*before}
         else:
-            showed, shows = self.showed.labels(), self.shows.labels()
             labels = np.where((showed != shows) & (labels == shows), showed, labels)
             stated = {*(now.stated if now else ())} | ({*before} - {*after})
         told = sorted(stated & known)

@@ -9,7 +9,7 @@ import json
 import re
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from annotation.export import KINDS, export, export_path, zipped
 from annotation.frames import Frames
 from annotation.imported import read_import
-from annotation.schema import FILE, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, check_fields
+from annotation.schema import BYTES, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, TYPES, Operation
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.own_video import mean_rate
@@ -120,7 +120,6 @@ class Api:
         self.frames = Frames(session.video)
         self.image = lru_cache(maxsize=1)(session.video.frame)  # for one click after the other
         height, width = session.video.size
-        self.size = height, width
         self.video = {
             "name": Path(session.identity["path"]).name,
             "length": session.length,
@@ -137,12 +136,13 @@ class Api:
         found = []
         for (method, path), operation in OPERATIONS.items():
             place = re.sub(r"\{(frame|object)\}", r"{\1:number}", path)
-            found.append(Route(place, getattr(self, operation.name), methods=[method]))
+            endpoint = self.state if operation.name == "state" else partial(self._answer, operation)
+            found.append(Route(place, endpoint, methods=[method]))
         return found
 
     async def state(self, request: Request) -> Response:
         """Wait for changes after a version, and return them."""
-        since = _query(request, "since")
+        since = _number(request.query_params.get("since", "0"))
         for _ in range(int(WAIT / 0.05)):
             if self.session.version != since or self.ending() or await request.is_disconnected():
                 break
@@ -150,82 +150,82 @@ class Api:
         news = {**await run_in_threadpool(self.session.changes, since), "job": self.worker.state()}
         return JSONResponse({**news, "video": self.video} if since == 0 else news)
 
-    def frame(self, request: Request) -> Response:
-        headers = {"Cache-Control": "private, max-age=86400"}
-        return Response(self.frames.jpeg(self._frame(request)), media_type="image/jpeg", headers=headers)
+    async def _answer(self, operation: Operation, request: Request) -> Response:
+        """Read what an operation takes, and call the method of its name with that, in a thread."""
+        given: dict[str, Any] = dict(request.path_params)
+        if operation.takes_labels:
+            given["labels"] = await self._label_map(request)
+        elif operation.takes_files:
+            given["files"] = await _files(request)
+        elif operation.body is not None:
+            given |= await _fields(request, operation.body)
+        if given.get("frame", 0) >= self.session.length:
+            raise InputError(f"the frames are 0 to {self.session.length - 1}")
+        given |= {name: _number(request.query_params.get(name, "0")) for name in operation.query}
+        answer = await run_in_threadpool(getattr(self, operation.name), **given)
+        return answer if isinstance(answer, Response) else JSONResponse(answer)
 
-    def mask(self, request: Request) -> Response:
-        return _labels(self.session.labels(self._frame(request)))
+    async def _label_map(self, request: Request) -> np.ndarray:
+        """Read a body with exactly one byte per pixel."""
+        size = self.session.video.size
+        count = size[0] * size[1]
+        body = await _body(request, count)
+        if len(body) != count:
+            raise InputError(f"expected {count} bytes, found {len(body)}")
+        return np.frombuffer(body, np.uint8).reshape(size)
 
-    async def give(self, request: Request) -> Response:
-        labels, frame = await self._label_map(request), self._frame(request)
-        by, gone = _query(request, "page"), _query(request, "gone")
-        await run_in_threadpool(self.session.draw, frame, labels, gone=gone, by=by)
-        return JSONResponse({"version": self.session.version})
+    def frame(self, frame: int) -> Response:
+        return Response(self.frames.jpeg(frame), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
-    def forget(self, request: Request) -> Response:
-        self.session.forget(self._frame(request), by=_query(request, "page"))
-        return JSONResponse({"version": self.session.version})
+    def mask(self, frame: int) -> Response:
+        return _labels(self.session.labels(frame))
 
-    async def cut(self, request: Request) -> Response:
+    def give(self, frame: int, labels: np.ndarray, page: int, gone: int) -> dict[str, int]:
+        self.session.draw(frame, labels, gone=gone, by=page)
+        return {"version": self.session.version}
+
+    def forget(self, frame: int, page: int) -> dict[str, int]:
+        self.session.forget(frame, by=page)
+        return {"version": self.session.version}
+
+    def cut(self, frame: int, labels: np.ndarray) -> Response:
         """The mask that marks ask for; a pixel is 1 in the object's mask or box, 2 in another's, plus 4 or 8 on and off it."""
-        told, frame = await self._label_map(request), self._frame(request)
-        if told.max() > 10:
-            raise InputError(f"expected what marks say, from 0 to 10, found {told.max()}")
-        image = await run_in_threadpool(self.image, frame)
-        mask, others, on, off = (told & bit != 0 for bit in (1, 2, 4, 8))
-        return _labels((await run_in_threadpool(self.cut_from, image, mask, others, on, off)).astype(np.uint8))
+        if labels.max() > 10:
+            raise InputError(f"expected what marks say, from 0 to 10, found {labels.max()}")
+        return _labels(self.cut_from(self.image(frame), *(labels & bit != 0 for bit in (1, 2, 4, 8))).astype(np.uint8))
 
-    async def import_files(self, request: Request) -> Response:
-        """The frame's mask with the objects in files: each a `name` and a `size` of the query, and its part of the body."""
-        frame, query = self._frame(request), request.query_params
-        names, sizes = query.getlist("name"), [_number(size) for size in query.getlist("size")]
-        body = await _body(request, LARGEST_IMPORT)
-        if not names or len(names) != len(sizes) or sum(sizes) != len(body):
-            raise InputError("expected files, each with its name and size")
-        stops = list(itertools.accumulate(sizes))
-        files = [(name, body[stop - size : stop]) for name, size, stop in zip(names, sizes, stops, strict=True)]
-        chosen = _query(request, "object")
-        if chosen and all(each.id != chosen for each in self.session.objects):
-            raise InputError(f"there is no object {chosen}")
-        return _labels(await run_in_threadpool(read_import, self.session, frame, files, chosen))
+    def import_files(self, frame: int, files: list[tuple[str, bytes]], object: int) -> Response:
+        """The frame's mask with the objects in files; what has no number is `object`."""
+        if object and all(each.id != object for each in self.session.objects):
+            raise InputError(f"there is no object {object}")
+        return _labels(read_import(self.session, frame, files, object))
 
-    async def add(self, request: Request) -> Response:
-        asked = await _json(request, "add")
-        added = await run_in_threadpool(self.session.add_object, asked.get("name") or "")
-        return JSONResponse({"id": added.id})
+    def add(self, name: str | None = None) -> dict[str, int]:
+        return {"id": self.session.add_object(name or "").id}
 
-    async def change(self, request: Request) -> Response:
-        asked = await _json(request, "change")
-        await run_in_threadpool(self.session.change_object, request.path_params["object"], **asked)
-        return JSONResponse({})
+    def change(self, object: int, **changes: Any) -> dict:
+        self.session.change_object(object, **changes)
+        return {}
 
-    def remove(self, request: Request) -> Response:
+    def remove(self, object: int, page: int) -> dict:
         if self.worker.job.running:
             raise InputError("busy: stop first, then remove the object")
-        self.session.remove_object(request.path_params["object"], by=_query(request, "page"))
+        self.session.remove_object(object, by=page)
         with contextlib.suppress(InputError):  # another job has begun meanwhile; the object's pixels are never read
             self.worker.start("clean")
-        return JSONResponse({})
+        return {}
 
-    async def undo(self, request: Request) -> Response:
-        asked = await _json(request, "undo")
-        again = bool(asked.get("again"))
-        step = await run_in_threadpool(self.session.undo, asked.get("page") or 0, again=again)
-        frame = None
+    def undo(self, page: int | None = None, again: bool | None = None) -> dict[str, Any]:
+        step = self.session.undo(page or 0, again=bool(again))
         if step.removed is not None:
-            told = f"{step.removed[1].name} is there again; follow again"
-        elif step.restored is not None:
-            told = f"{step.restored.name} is removed again"
-        else:
-            frame = min(step.changes)
-            told = f"{'done again' if again else 'taken back'}, in frame {frame}"
-        return JSONResponse({"told": told, "frame": frame})
+            return {"told": f"{step.removed[1].name} is there again; follow again", "frame": None}
+        if step.restored is not None:
+            return {"told": f"{step.restored.name} is removed again", "frame": None}
+        frame = min(step.changes)
+        return {"told": f"{'done again' if again else 'taken back'}, in frame {frame}", "frame": frame}
 
-    async def follow(self, request: Request) -> Response:
+    def follow(self, first: int | None = None, last: int | None = None) -> dict:
         """Follow all, or what the frames `first` to `last` need."""
-        asked = await _json(request, "follow")
-        first, last = asked.get("first"), asked.get("last")
         if first is None and last is None:
             self.worker.start("follow")
         else:
@@ -233,18 +233,17 @@ class Api:
             if not 0 <= first <= last < self.session.length:
                 raise InputError(f"expected frames from 0 to {self.session.length - 1}, the first one first")
             self.worker.start("follow", partial(self.worker.follow, range(first, last + 1)))
-        return JSONResponse({})
+        return {}
 
-    def stop(self, request: Request) -> Response:
+    def stop(self) -> dict:
         self.worker.stop()
-        return JSONResponse({})
+        return {}
 
-    async def export(self, request: Request) -> Response:
-        kind = (await _json(request, "export")).get("kind")
+    def export(self, kind: str | None = None) -> dict:
         if kind not in KINDS:
             raise InputError(f"kind: expected one of {', '.join(KINDS)}")
-        self.worker.start("export", lambda: self._export(kind))
-        return JSONResponse({})
+        self.worker.start("export", partial(self._export, kind))
+        return {}
 
     def _export(self, kind: str):
         path = yield from export(self.session, kind, self.worker.progress)
@@ -253,48 +252,26 @@ class Api:
         self.worker.job.message = f"written: {path}" + (f" (of {self.session.length} frames, {lacks})" if lacks else "")
         self.worker.job.link = f"api/export/{kind}"
 
-    def download(self, request: Request) -> Response:
+    def download(self, kind: str) -> Response:
         """What was exported; a folder as a zip."""
-        kind = request.path_params["kind"]
         if kind not in KINDS or not (path := export_path(self.session, kind)).exists() or path.is_symlink():
             raise InputError("export it first")
         path = zipped(path) if path.is_dir() else path
-        return FileResponse(path, filename=path.name, media_type=FILE, headers={"Cache-Control": "no-store"})
-
-    def _frame(self, request: Request) -> int:
-        frame = request.path_params["frame"]
-        if frame >= self.session.length:
-            raise InputError(f"the frames are 0 to {self.session.length - 1}")
-        return frame
-
-    async def _label_map(self, request: Request) -> np.ndarray:
-        """Read a body with exactly one byte per pixel."""
-        count = self.size[0] * self.size[1]
-        body = await _body(request, count)
-        if len(body) != count:
-            raise InputError(f"expected {count} bytes, found {len(body)}")
-        return np.frombuffer(body, np.uint8).reshape(self.size)
+        return FileResponse(path, filename=path.name, media_type=BYTES, headers={"Cache-Control": "no-store"})
 
 
 class TooLargeError(Exception):
     """The request's body is larger than such a request can need."""
 
 
-def _refusal(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": one_line(str(error))}, 400)
-
-
-def _unsaved(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": one_line(str(error))}, 507 if isinstance(error, WriteError) else 500)
-
-
-def _absent(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
-def _too_large(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "too large"}, 413)
+def _failed(request: Request, error: Exception) -> Response:
+    """What became of a request, in one line."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    if isinstance(error, TooLargeError | ClientDisconnect):
+        return JSONResponse({"error": "too large"}, 413)
+    status = 507 if isinstance(error, WriteError) else 400 if isinstance(error, InputError) else 500
+    return JSONResponse({"error": one_line(str(error))}, status)
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -306,12 +283,31 @@ async def _body(request: Request, most: int) -> bytes:
     return bytes(result)
 
 
-async def _json(request: Request, operation: str) -> dict[str, Any]:
+async def _fields(request: Request, types: Mapping[str, type]) -> dict[str, Any]:
+    """Read a body of JSON with these fields, each of which may be missing or null."""
     try:
         found = json.loads(await _body(request, LONGEST_JSON))
     except (ValueError, RecursionError) as error:
         raise InputError("expected JSON") from error
-    return check_fields(operation, found)
+    if not isinstance(found, dict):
+        raise InputError("expected an object of JSON")
+    for key, value in found.items():
+        if key not in types:
+            raise InputError(f"expected {' or '.join(types)}, found another field")
+        if value is not None and type(value) is not types[key]:
+            raise InputError(f"{key}: expected a {TYPES[types[key]]}")
+    return found
+
+
+async def _files(request: Request) -> list[tuple[str, bytes]]:
+    """Read files: each a `name` and a `size` of the query, and its part of the body."""
+    query = request.query_params
+    names, sizes = query.getlist("name"), [_number(size) for size in query.getlist("size")]
+    body = await _body(request, LARGEST_IMPORT)
+    if not names or len(names) != len(sizes) or sum(sizes) != len(body):
+        raise InputError("expected files, each with its name and size")
+    stops = itertools.accumulate(sizes)
+    return [(name, body[stop - size : stop]) for name, size, stop in zip(names, sizes, stops, strict=True)]
 
 
 class _Number(IntegerConvertor):
@@ -323,11 +319,6 @@ class _Number(IntegerConvertor):
 register_url_convertor("number", _Number())
 
 
-def _query(request: Request, name: str) -> int:
-    """A number of the query, 0 if it is not there."""
-    return _number(request.query_params.get(name, "0"))
-
-
 def _number(text: str) -> int:
     if not text.isdecimal() or len(text) > len(str(LARGEST_VERSION)):
         raise InputError("expected a number")
@@ -337,18 +328,11 @@ def _number(text: str) -> int:
 def _labels(labels: np.ndarray) -> Response:
     """(H, W) uint8 as compressed bytes."""
     headers = {"Content-Encoding": "gzip", "Cache-Control": "no-store"}
-    return Response(gzip.compress(labels.tobytes(), 1), media_type="application/octet-stream", headers=headers)
+    return Response(gzip.compress(labels.tobytes(), 1), media_type=BYTES, headers=headers)
 
 
 STATIC = Mount("/page", StaticFiles(directory=PAGE))
-ERROR_HANDLERS: dict[Any, Any] = {
-    InputError: _refusal,
-    WriteError: _unsaved,
-    OSError: _unsaved,
-    HTTPException: _absent,
-    TooLargeError: _too_large,
-    ClientDisconnect: _too_large,
-}
+ERROR_HANDLERS: dict[Any, Any] = dict.fromkeys((InputError, OSError, HTTPException, TooLargeError, ClientDisconnect), _failed)
 
 
 def session_app(

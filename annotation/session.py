@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from annotation.history import Change, History, Packed, Step
+from annotation.history import Change, History, Step, packed
 from annotation.saved import GIVEN, WORKING, SavedState, digest_of
 from annotation.state import COLOUR, MOST_OBJECTS, Given, Object
 from util.errors import InputError, shorten
@@ -41,25 +41,17 @@ class Session(SavedState):
                 self._new(number, "")
             self._put(masks.items(), "import", objects=sorted(numbers))
 
-    def change_object(
-        self,
-        number: int,
-        *,
-        name: str | None = None,
-        hidden: bool | None = None,
-        locked: bool | None = None,
-        colour: str | None = None,
-    ) -> None:
-        """Change what is not `None`; a colour is `#rrggbb`, and empty for that of the number."""
+    def change_object(self, number: int, **changes: str | bool | None) -> None:
+        """Change `name`, `hidden`, `locked` or `colour`, unless it is `None`; a colour is `#rrggbb`, or empty."""
         with self.lock:
             changed = self._object(number)
-            if colour and not re.fullmatch(COLOUR, colour):
+            if (colour := changes.get("colour")) and not re.fullmatch(COLOUR, str(colour)):
                 raise InputError(f"colour: expected #rrggbb, found {shorten(colour)}")
+            changes["name"] = _name(str(changes.get("name") or "")) or None
             with self._all_or_nothing():
-                changed.name = (name and _name(name)) or changed.name
-                changed.hidden = changed.hidden if hidden is None else hidden
-                changed.locked = changed.locked if locked is None else locked
-                changed.colour = changed.colour if colour is None else colour
+                for field, value in changes.items():
+                    if value is not None:
+                        setattr(changed, field, value)
                 self._save()
 
     def remove_object(self, number: int, *, by: int = 0) -> None:
@@ -90,14 +82,11 @@ class Session(SavedState):
                 labels = np.where(np.isin(labels, list(stated)), labels, np.uint8(0))
             self.history.add(Step(by, self._put([(frame, (labels, stated))], "draw", frame=frame)))
 
-    def give(self, frame: int, labels: np.ndarray, *, stated: Collection[int] | None = None) -> None:
-        """Set (H, W) uint8 as the mask of a frame, which states all objects, or those in `stated`.
-
-        Results that depend on it become old.
-        """
+    def give(self, frame: int, labels: np.ndarray) -> None:
+        """Set (H, W) uint8 as the mask of a frame, which states all objects; results that depend on it become old."""
         with self.lock:
             self._refuse_unknown(labels)
-            self._put([(frame, (labels, stated))], "draw", frame=frame)
+            self._put([(frame, (labels, None))], "draw", frame=frame)
 
     def forget(self, frame: int, *, by: int = 0) -> None:
         """Remove a given mask."""
@@ -160,12 +149,12 @@ class Session(SavedState):
         restored: an object that comes back by it, and its place
         """
         self.remember_results()
-        before: dict[int, tuple[Given | None, Packed]] = {}
+        before: dict[int, tuple[Given | None, bytes]] = {}
         with self._all_or_nothing():
             if restored is not None:
                 self.objects.insert(*restored)
             for frame, mask in masks:
-                before[frame] = self.given.get(frame), Packed(showed := self.labels(frame))
+                before[frame] = self.given.get(frame), packed(showed := self.labels(frame))
                 if mask is None:
                     shown = self.given.pop(frame).shown
                     reached = {*shown, *object_ids(self.labels(frame))}
@@ -182,7 +171,7 @@ class Session(SavedState):
                 os.replace(self._path(WORKING, frame), self._path(GIVEN, frame))
         remove_files(self._path(GIVEN, frame) for frame in before if frame not in self.given)
         return {
-            frame: Change(given, self.given.get(frame), showed, Packed(self.labels(frame)))
+            frame: Change(given, self.given.get(frame), showed, packed(self.labels(frame)))
             for frame, (given, showed) in before.items()
         }
 
@@ -201,7 +190,7 @@ class Session(SavedState):
                     self.given[frame] = Given(stated, shown, digest_of(shows))
                 else:
                     del self.given[frame]
-                changes[frame] = Change(mask, self.given.get(frame), Packed(showed), Packed(shows))
+                changes[frame] = Change(mask, self.given.get(frame), packed(showed), packed(shows))
             self.revision += 1
             self.forget_results()
             self.unclean = True

@@ -76,27 +76,28 @@ def videos_of(arguments: argparse.Namespace) -> list[Video]:
     return videos
 
 
-def cuts_of(arguments: argparse.Namespace) -> dict[str, Cut]:
-    """What turns scribbles into masks, by source."""
-    cuts: dict[str, Cut] = {}
-    if "grabcut" in arguments.source:
-        cuts["grabcut"] = changing_locally(cut_from_scribbles)
-    if "network" in arguments.source:
-        cuts["network"] = network_cut(arguments.scribble_model, device_of(arguments.device))
-    return cuts
-
-
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
-    videos = videos_of(arguments)
-    with Lock(arguments.output, "eval_rounds.py"):
-        run(arguments, videos, Path(arguments.output))
+    videos, folder = videos_of(arguments), Path(arguments.output)
+    with Lock(folder, "eval_rounds.py"):
+        cuts: dict[str, Cut] = {}
+        if "grabcut" in arguments.source:
+            cuts["grabcut"] = changing_locally(cut_from_scribbles)
+        if "network" in arguments.source:
+            cuts["network"] = network_cut(arguments.scribble_model, device_of(arguments.device))
+        rows = rounds_by_source(arguments, videos, cuts, folder)
+        sources = {row["source"] for row in rows}
+        areas = {source: mean(row["J&F"] for row in rows if row["source"] == source) for source in sources}
+        if cuts:
+            looked, picture = look_at_first_frames(videos, cuts, arguments.looks)
+            write_picture(folder / "scribbles.png", picture)
+            report(folder, "scribbles", "Masks of first frames from scribbles, by look", looked)
+        report(folder, "rounds", "Rounds of corrections: J&F by round", rows, draw(rows), area=areas)
 
 
-def run(arguments: argparse.Namespace, videos: list[Video], folder: Path) -> None:
-    """Go through all sources, and write figures and pictures into `folder`."""
-    cuts = cuts_of(arguments)
+def rounds_by_source(arguments: argparse.Namespace, videos: list[Video], cuts: dict[str, Cut], folder: Path) -> list[Row]:
+    """A row for each source of masks and round, of means over the videos."""
     records = () if arguments.overwrite else [folder / f"{source}.json" for source in SOURCES]
     maker, settings = segmenters_of(arguments, *records)
     data = str(Path(arguments.path or arguments.davis_path).resolve())
@@ -123,12 +124,7 @@ def run(arguments: argparse.Namespace, videos: list[Video], folder: Path) -> Non
             done = [of_video[min(number, len(of_video) - 1)] for of_video in found.values()]
             means = {name: mean(of_round[name] for of_round in done) for name in ("J&F", "mask", "seconds", "frames")}
             rows.append({"source": source, "round": number + 1, **means})
-    areas = {source: mean(row["J&F"] for row in rows if row["source"] == source) for source in {row["source"] for row in rows}}
-    if cuts:
-        looked, picture = look_at_first_frames(videos, cuts, arguments.looks)
-        write_picture(folder / "scribbles.png", picture)
-        report(folder, "scribbles", "Masks of first frames from scribbles, by look", looked)
-    report(folder, "rounds", "Rounds of corrections: J&F by round", rows, draw(rows), area=areas)
+    return rows
 
 
 def draw(rows: list[Row]) -> Figure:

@@ -261,11 +261,8 @@ def run_each(arguments: argparse.Namespace, videos: dict[str, Path], masks: Path
         print(f"{name} ({number} of {len(videos)})", flush=True)
         output = path_in(arguments.output, name, source=video)
         try:
-            run(
-                argparse.Namespace(
-                    **{**vars(arguments), "video": str(video), "mask": [str(given[name])], "output": str(output)}
-                )
-            )
+            own = {"video": str(video), "mask": [str(given[name])], "output": str(output)}
+            run(argparse.Namespace(**vars(arguments) | own))
         except WriteError:
             raise
         except InputError as error:

@@ -139,7 +139,7 @@ def test_odd_requests_are_told_what_is_expected(method, path, body, status, serv
 
 
 def test_what_cannot_be_saved_is_told_apart_from_what_cannot_be():
-    answers = [server_module._unsaved(cast(Any, None), error) for error in (WriteError("a: full"), OSError(5, "broken", "b"))]
+    answers = [server_module._failed(cast(Any, None), error) for error in (WriteError("a: full"), OSError(5, "broken", "b"))]
     assert [answer.status_code for answer in answers] == [507, 500]
     assert [json.loads(bytes(answer.body))["error"] for answer in answers] == ["a: full", "[Errno 5] broken: 'b'"]
 

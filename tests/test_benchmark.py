@@ -12,7 +12,6 @@ SMALL = ("--size", "48x64", "--repeats", 1, "--device", "cpu")
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (("--read", "--objects", 2, "--memory", 3), r"ms"),
         (("--parts", "--objects", 2, "--memory", 3), r"decoding"),
         (
             ("--training", "--objects", 2, "--batch", 1, "--crop", 32, "--amp"),

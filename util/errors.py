@@ -30,11 +30,11 @@ class WriteError(InputError):
     """A file or folder cannot be written: the disk is full, or there is no permission."""
 
 
-def names_some(names: Iterable[str], limit: int = 3) -> str:
-    """`a, b, c and 4 more`: the first `limit` names in sorted order, for a one-line message."""
+def names_some(names: Iterable[str]) -> str:
+    """`a, b, c and 4 more`: the first three names in sorted order, for a one-line message."""
     names = [shorten(name, LONGEST_QUOTE) for name in sorted(names)]
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -179,12 +179,12 @@ def make_folder(path: Path) -> None:
         raise WriteError(f"{path}: cannot make this folder ({error.strerror})") from error
 
 
-def digest(paths: Iterable[str | Path], *, salt: str = "") -> str:
-    """The hexadecimal SHA-256 of `salt` followed by each file's size and content.
+def digest(paths: Iterable[str | Path]) -> str:
+    """The hexadecimal SHA-256 of each file's size and content.
 
     Raises `InputError` if a file cannot be read.
     """
-    result = hashlib.sha256(salt.encode())
+    result = hashlib.sha256()
     for path in paths:
         try:
             with open_file(path) as file:

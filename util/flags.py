@@ -8,7 +8,6 @@ from typing import NoReturn
 from util.errors import one_line, shorten, wait_for_rank_0
 
 LARGEST = 1e6  # for learning rates and the like: far beyond any useful value, and safe in float32
-MOST_WORKERS = 256
 
 
 class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -36,29 +35,26 @@ def first_line(doc: str | None) -> str:
     return (doc or "").strip().split("\n")[0]
 
 
-def positive_int(text: str) -> int:
-    """For argparse: an integer of at least 1."""
-    return _int_from(1, text)
+def int_between(least: int, most: int | None = None) -> Callable[[str], int]:
+    """For argparse: an integer from `least` to `most`, or of at least `least`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or (most is not None and value > most):
+            expected = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"expected an integer {expected}, found {shorten(text)!r}")
+        return value
+
+    return read
 
 
-def non_negative_int(text: str) -> int:
-    """For argparse: an integer of at least 0."""
-    return _int_from(0, text)
-
-
-def seed_int(text: str) -> int:
-    """For argparse: a seed that both PyTorch and NumPy accept."""
-    return _int_from(0, text, 2**63 - 1)
-
-
-def worker_count(text: str) -> int:
-    """For argparse: a number of processes or threads, 0 for none."""
-    return _int_from(0, text, MOST_WORKERS)
-
-
-def int_between(least: int, most: int) -> Callable[[str], int]:
-    """For argparse: an integer from `least` to `most`."""
-    return lambda text: _int_from(least, text, most)
+positive_int = int_between(1)
+non_negative_int = int_between(0)
+seed_int = int_between(0, 2**63 - 1)  # which both PyTorch and NumPy accept
+worker_count = int_between(0, 256)  # processes or threads, 0 for none
 
 
 def positive_float(text: str) -> float:
@@ -78,17 +74,6 @@ def _float(text: str, fits: Callable[[float], bool], expected: str) -> float:
         value = math.nan
     if not fits(value):
         raise argparse.ArgumentTypeError(f"expected a number {expected}, found {shorten(text)!r}")
-    return value
-
-
-def _int_from(least: int, text: str, most: int | None = None) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least or (most is not None and value > most):
-        expected = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise argparse.ArgumentTypeError(f"expected an integer {expected}, found {shorten(text)!r}")
     return value
 
 

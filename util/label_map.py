@@ -99,8 +99,8 @@ class Numbering:
     label map that holds only 0 and 255 after one with ids raises `InputError` instead of being ignored.
     """
 
-    def __init__(self, white: bool | None = None, *, strict: bool = False) -> None:
-        self.white = white
+    def __init__(self, *, strict: bool = False) -> None:
+        self.white: bool | None = None
         self.strict = strict
 
     def read(self, labels: np.ndarray, source: str | Path) -> np.ndarray:

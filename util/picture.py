@@ -1,13 +1,13 @@
 """Visualisation: label maps drawn over frames, and contact sheets."""
 
-import struct
-import zlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from util.errors import InputError
 from util.files import write_atomically
@@ -15,12 +15,13 @@ from util.guards import refuse_existing
 from util.image import read_image, size_text
 from util.label_map import IGNORED, colour_map
 
-MARK, AFTER_HEADER = b"Software\0STCN", 33  # a text in our PNGs, and the bytes before it
+MARK = b"Software\0STCN"  # a text in our PNGs
+OPACITY = 0.45  # of the tint
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 LONGEST_LINE = 24  # characters per line of a row's name
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45, colours: np.ndarray | None = None) -> np.ndarray:
+def overlay(image: np.ndarray, labels: np.ndarray, *, colours: np.ndarray | None = None) -> np.ndarray:
     """A copy of a frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined.
 
     Outlines lie outside all objects, so they hide none.  They are white, or the object's own colour next to parts of it
@@ -41,7 +42,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, opacity: float = 0.45, col
     thick = cv2.dilate(core.astype(np.uint8), disk(2 * width + 3)) != 0  # the core and its surroundings
     outline = ~objects & (grown != 0)
     result = image.copy()
-    result[objects] = ((1 - opacity) * image[objects] + opacity * colours[labels[objects]]).astype(np.uint8)
+    result[objects] = ((1 - OPACITY) * image[objects] + OPACITY * colours[labels[objects]]).astype(np.uint8)
     result[rim] = colours[labels[rim]]
     white = np.full(3, 255, dtype=np.uint8)
     result[outline] = np.where(thick[outline, None], white, colours[grown[outline].astype(np.intp)])
@@ -122,7 +123,8 @@ def refuse_picture(path: str | Path, *, overwrite: bool) -> None:
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB, or (H, W, 4) with alpha, as a PNG with `MARK`, atomically."""
-    encoded = cv2.imencode(".png", picture[..., [2, 1, 0, 3][: picture.shape[2]]])[1].tobytes()
-    signed = b"tEXt" + MARK
-    chunk = struct.pack(">I", len(MARK)) + signed + struct.pack(">I", zlib.crc32(signed))
-    write_atomically(path, lambda file: file.write(encoded[:AFTER_HEADER] + chunk + encoded[AFTER_HEADER:]))
+    texts = PngInfo()
+    texts.add_text(*MARK.decode().split("\0"))
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, format="PNG", pnginfo=texts, compress_level=1)
+    write_atomically(path, lambda file: file.write(encoded.getbuffer()))

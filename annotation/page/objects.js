@@ -25,15 +25,14 @@ export function showObjects(list, page, { choose, changed, tell }) {
     name.addEventListener('focus', () => { if (page.object !== each.id) { page.object = each.id; row.parentNode.querySelectorAll('li').forEach((other) => other.classList.toggle('chosen', other === row)); } });
     name.addEventListener('change', () => trying(() => api.changeObject(each.id, { name: name.value })));
     name.addEventListener('keydown', (event) => { if (event.key === 'Enter') name.blur(); });
-    const hide = button(each.hidden ? 'Show' : 'Hide', 'Hidden objects are left out of films and cut-outs', () => trying(async () => {
-      each.hidden = !each.hidden;
+    const turn = async (field) => {
+      each[field] = !each[field];
       changed();
-      await api.changeObject(each.id, { hidden: each.hidden });
-    }));
+      await api.changeObject(each.id, { [field]: each[field] });
+    };
+    const hide = button(each.hidden ? 'Show' : 'Hide', 'Hidden objects are left out of films and cut-outs', () => trying(() => turn('hidden')));
     const lock = button('Lock', `Drawing other objects and following ${each.locked ? 'do not change' : 'change'} ${each.name}`, () => trying(async () => {
-      each.locked = !each.locked;
-      changed();
-      await api.changeObject(each.id, { locked: each.locked });
+      await turn('locked');
       tell(each.locked ? `${each.name} stays where it was found, whatever you draw or follow.` : `Drawing and following change ${each.name} again.`);
     }));
     lock.setAttribute('aria-pressed', each.locked);

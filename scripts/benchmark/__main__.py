@@ -1,6 +1,6 @@
 """Measure what the project does; it reports and judges nothing.
 
-python -m scripts.benchmark --read --size 480x854 --objects 3 --memory 40
+python -m scripts.benchmark --parts --size 480x854 --objects 3 --memory 40
 python -m scripts.benchmark --video --size 480x854 --objects 5 --late 2 --frames 50 --repeats 1
 python -m scripts.benchmark --training --objects 2 --batch 4 --amp
 """
@@ -15,7 +15,7 @@ import torch
 from dataset.sources import add_crop_flag
 from model import STCN, load_for_inference, load_network, save_network
 from scripts.benchmark.made_up import STRIPES
-from scripts.benchmark.parts import measure_parts, measure_read, measure_training
+from scripts.benchmark.parts import measure_parts, measure_training
 from scripts.benchmark.videos import PARTS, VideoJob, measure_long_video, measure_video
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
@@ -27,7 +27,6 @@ def parser() -> argparse.ArgumentParser:
     result = Parser(program, description=description, formatter_class=DefaultsFormatter)
     what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
     what.add_argument("--parts", action="store_true", help="time of each part of a frame")
-    what.add_argument("--read", action="store_true", help="time reading the memory, ours and the plain version")
     what.add_argument("--video", action="store_true", help="time a whole synthetic video, ours and the plain version")
     what.add_argument("--long", action="store_true", help="time and memory over a long video")
     what.add_argument("--training", action="store_true", help="time and memory of training steps")
@@ -39,9 +38,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--frames", type=positive_int, default=50, help="number of frames")
     result.add_argument("--objects", type=positive_int, default=1, help="number of objects")
     result.add_argument("--late", type=non_negative_int, default=0, help="number of objects that enter halfway")
-    result.add_argument("--memory", type=positive_int, default=10, help="synthetic memory frames for --parts and --read")
+    result.add_argument("--memory", type=positive_int, default=10, help="synthetic memory frames for --parts")
     result.add_argument("--max_memory_frames", type=positive_int, help="for --long and --video (default: no bound)")
-    result.add_argument("--amp", action="store_true", help="half precision, for all but --read")
+    result.add_argument("--amp", action="store_true", help="half precision")
     result.add_argument("--batch", type=positive_int, default=4, help="for --training")
     result.add_argument("--output", metavar="PNG", help="plot of --long (default: none)")
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
@@ -74,9 +73,7 @@ def main() -> None:
     if arguments.max_memory_frames and not (arguments.long or arguments.video):
         raise InputError("--max_memory_frames: goes with --long or --video")
     use_threads(arguments.threads)
-    if arguments.read:
-        print(measure_read(size=size, objects=arguments.objects, memory=arguments.memory, repeats=repeats, device=device))
-    elif arguments.training:
+    if arguments.training:
         network = load_network(arguments.model) if arguments.model else STCN()
         shape = {"crop": arguments.crop, "batch": arguments.batch, "objects": arguments.objects}
         print(measure_training(network, **shape, repeats=repeats, half=arguments.amp, device=device))

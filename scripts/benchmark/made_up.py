@@ -2,23 +2,19 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from util.progress import progress_bar
-from util.tensors import STRIDE
-
 STRIPES = (10, 100)  # in a made-up mask: narrower ones if there are more than ten objects, and a hundred at most
 
 
-def made_up_frame(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+def made_up_frame(size: tuple[int, int]) -> np.ndarray:
     """Smooth noise, (H, W, 3) uint8."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
@@ -43,17 +39,11 @@ def made_up_mask(size: tuple[int, int], ids: range) -> np.ndarray:
     return labels
 
 
-def grid_of(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the key of such a frame."""
-    return -(-size[0] // STRIDE), -(-size[1] // STRIDE)
-
-
 class Stopwatch:
-    """Seconds that work takes, by name; on CUDA between events.  The first `warmup` measurements of a name do not count."""
+    """Seconds that work takes, by name; on CUDA between events.  The first measurement of a name does not count."""
 
-    def __init__(self, device: torch.device, *, warmup: int = 0) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
-        self.warmup = warmup
         self.seconds: dict[str, list[float]] = {}
 
     def time(self, name: str, work: Callable[[], Any]) -> Any:
@@ -72,14 +62,5 @@ class Stopwatch:
         self.seconds.setdefault(name, []).append(seconds)
         return result
 
-    def compare(self, ways: Mapping[str, Callable[[int], Any]], turns: int, unit: str) -> tuple[float, ...]:
-        """The median seconds of each way.  They take turns, since the machine is shared; each is given the turn's number."""
-        with progress_bar(len(ways) * (turns + self.warmup), unit) as bar:
-            for turn in range(turns + self.warmup):
-                for name, work in ways.items():
-                    self.time(name, partial(work, turn))
-                    bar.increment()
-        return tuple(self.median(name) for name in ways)
-
     def median(self, name: str) -> float:
-        return statistics.median(self.seconds[name][self.warmup :])
+        return statistics.median(self.seconds[name][1:])

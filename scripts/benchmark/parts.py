@@ -1,23 +1,20 @@
-"""The parts of a frame (the paper's Figure 5), reading the memory beside the plain formulas, and training steps."""
+"""The parts of a frame (the paper's Figure 5), and training steps."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.profiler import ProfilerActivity, profile
 
 from dataset.sampling import Batch
 from model import STCN, MemoryBank
 from model.network import aggregate
-from model.plain import read_plainly
-from scripts.benchmark.made_up import Stopwatch, grid_of, made_up_frame
+from scripts.benchmark.made_up import Stopwatch, made_up_frame
 from training.config import TrainConfig
 from training.state import RunningMeans, State
 from training.step import figure_names, iterate, make_optimizer, make_scaler, training_step
 from util.device import fastest_format, peak_memory
 from util.distributed import Processes
+from util.progress import progress_bar
 from util.tensors import normalise, padding_to_stride
 
 
@@ -26,7 +23,7 @@ def measure_parts(network: STCN, *, size: tuple[int, int], objects: int, memory:
     """The paper's Figure 5: milliseconds of each part of a frame."""
     weight = next(network.parameters())
     device = weight.device
-    watch = Stopwatch(device, warmup=1)
+    watch = Stopwatch(device)
     frame = normalise(torch.from_numpy(made_up_frame(size)).to(device))
     padded = F.pad(frame, padding_to_stride(*size))[None].to(weight.dtype)
     masks = torch.rand(1, objects, *padded.shape[2:], device=device).to(weight.dtype)
@@ -49,51 +46,6 @@ def _labels(logits: torch.Tensor) -> torch.Tensor:
     return aggregate(torch.sigmoid(logits)).max(dim=0).indices
 
 
-@torch.inference_mode()
-def measure_read(*, size: tuple[int, int], objects: int, memory: int, repeats: int, device: torch.device) -> str:
-    """Reading the memory, ours and plainly: time, and the memory that it needs besides its input and result."""
-    grid, generator = grid_of(size), torch.Generator().manual_seed(0)
-    keys = torch.randn(memory, 64, *grid, generator=generator).to(device)
-    values = torch.randn(memory, objects, 512, *grid, generator=generator).to(device)
-    query = torch.randn(64, *grid, generator=generator).to(device)
-    bank = MemoryBank()
-    for key, value in zip(keys, values, strict=True):
-        bank.add(key, value)
-    flat_keys = keys.flatten(2).transpose(0, 1).flatten(1)  # (Ck, M)
-    flat_values = values.flatten(3).permute(1, 2, 0, 3).flatten(2)  # (N, Cv, M)
-    ways = {
-        "ours": partial(bank.read, query),
-        "plain": partial(read_plainly, flat_keys, flat_values, query.flatten(1), 20),
-    }
-    torch.testing.assert_close(ways["ours"]().flatten(2), ways["plain"](), atol=1e-3, rtol=0)
-    extra = {way: _largest_extra(work, device) for way, work in ways.items()}
-    timed = {way: lambda turn, work=work: work() for way, work in ways.items()}
-    ours, plain = Stopwatch(device).compare(timed, repeats, "reads")
-    return (
-        f"{size[0]}x{size[1]}, {objects} objects, {memory:>3} memory frames: {1000 * ours:.0f} ms, plainly "
-        f"{1000 * plain:.0f} ms, {plain / ours:.1f} times as fast; extra memory {extra['ours'] / 2**20:.0f} MiB, plainly "
-        f"{extra['plain'] / 2**20:.0f} MiB, 1/{extra['plain'] / extra['ours']:.0f}"
-    )
-
-
-def _largest_extra(work: Callable[[], Any], device: torch.device) -> int:
-    """Bytes allocated at once while it runs, beside its result."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        result = work()
-        return torch.cuda.max_memory_allocated(device) - before - result.nbytes
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-        result = work()
-    held = largest = 0  # the result is still held at the end, and is not extra
-    recorded: Any = profiler.profiler
-    for event in recorded.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            largest = max(largest, held)
-    return largest - result.nbytes
-
-
 def measure_training(
     network: STCN, *, crop: int, batch: int, objects: int, repeats: int, half: bool, device: torch.device
 ) -> str:
@@ -107,13 +59,13 @@ def measure_training(
     frames = torch.randint(0, 256, (batch, 3, crop, crop, 3), dtype=torch.uint8)
     labels = torch.randint(0, 1 + objects, (batch, 3, crop, crop), dtype=torch.uint8)
     content = Batch(frames, labels, torch.ones(batch, objects, dtype=torch.bool), ("",) * batch, (), 0)
-
-    def step(turn: int) -> None:
-        iterate(state, network, [content], 1.0, None, device, training_step)
-
-    (seconds,) = Stopwatch(device, warmup=1).compare({"step": step}, repeats, "training steps")
+    watch = Stopwatch(device)
+    with progress_bar(repeats + 1, "training steps") as bar:
+        for turn in range(repeats + 1):
+            watch.time("step", partial(iterate, state, network, [content], 1.0, None, device, training_step))
+            bar.increment()
     kind, peak = peak_memory()
     return (
-        f"training, {objects} objects, batch {batch}, crop {crop}, {dtype or 'float32'}: {seconds:.3f} s a step, "
+        f"training, {objects} objects, batch {batch}, crop {crop}, {dtype or 'float32'}: {watch.median('step'):.3f} s a step, "
         f"median of {repeats}; peak memory {peak / 2**20:.0f} MiB ({kind})"
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from dataset.davis import davis_videos
 from dataset.video import Video
@@ -18,7 +18,7 @@ from evaluation.results import ResultFolder
 from evaluation.run import run_benchmark
 from evaluation.score_tables import davis_scores
 from evaluation.scores import davis_jobs, long_enough, score_videos
-from evaluation.tables import Row
+from evaluation.tables import Row, grey
 from model import STCN, load_for_inference
 from model.checkpoint import digest
 from util.device import device_of, use_threads
@@ -29,6 +29,7 @@ from util.guards import path_in
 
 LIGHT = "saves/stcn_light.pth"
 ROOT = Path(__file__).parents[2]
+MARKERS = "o^sDvP*X"
 
 
 def experiment_parser(name: str, doc: str | None, *, data: bool = True) -> argparse.ArgumentParser:
@@ -100,12 +101,25 @@ def settings_of(model: str, arguments: argparse.Namespace, *names: str) -> dict[
     return {"model": digest(model), **{name: getattr(arguments, name) for name in ("year", "size", *names)}}
 
 
-def draw_curve(axes: Axes, rows: Sequence[Row], number: str, **look: Any) -> None:
-    """A curve of J&F over frames per second, each of whose points says this number of its row."""
-    points = [(row["frames/s"], row["J&F"]) for row in rows]
-    axes.plot(*zip(*points, strict=True), **look)
-    for row, point in zip(rows, points, strict=True):
-        axes.annotate(str(row[number]), point, textcoords="offset points", xytext=(6, 5))
+def draw_tradeoff(rows: Sequence[Row], number: str, title: str) -> Figure:
+    """J&F against frames per second: a curve for each network, also with the last frame, whose points say `number`."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    for network, last in dict.fromkeys((row["network"], row.get("last", False)) for row in rows):
+        found = [row for row in rows if (row["network"], row.get("last", False)) == (network, last)]
+        points = [(row["frames/s"], row["J&F"]) for row in found]
+        i = networks.index(network)
+        look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 8, "markerfacecolor": "white" if last else None}
+        axes.plot(*zip(*points, strict=True), label=f"{network}{' + last' if last else ''}", **look, **grey(i))
+        for row, point in zip(found, points, strict=True):
+            axes.annotate(str(row[number]), point, textcoords="offset points", xytext=(6, 5))
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 2, high + 2)  # else a tenth of a point looks like a cliff
+    axes.set(xlabel="frames per second", ylabel="J&F, %", title=title)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper")
+    return figure
 
 
 def score(

@@ -67,11 +67,12 @@ def claims_of(folder: Path) -> tuple[str, set[Path]]:
     results = read_json(path)
     text = ["<p><strong>A quick run on made-up data: its numbers mean nothing.</strong></p>"] * (results["grade"] == "quick")
     recipe = results["recipe"]
+    videos = "; ".join(f"{name}: {', '.join(names)}" for name, names in results["videos"].items())
     text.append(
         "<p>A small replication of the paper's claims. Networks of ResNet-18, which differ in what a claim is about and in "
         f"nothing else, were trained for {recipe['iterations'][0]} iterations on photographs and {recipe['iterations'][1]} on "
         f"videos, with {recipe['batch_size']} crops of {recipe['crop']} pixels each, and scored at "
-        f"{escape(cell(results['size'] or 'the own size'))} pixels on {escape(videos_text(results['videos']))}. "
+        f"{escape(cell(results['size'] or 'the own size'))} pixels on {escape(videos)}. "
         f"Processor: {escape(results['processor'])}, {results['threads']} threads. "
         "The paper's networks are larger and were trained hundreds of times longer, so its figures and ours differ: what is "
         "compared is the direction of each difference.</p>"
@@ -86,10 +87,6 @@ def claims_of(folder: Path) -> tuple[str, set[Path]]:
     pictures = [picture_of(folder, section) for section in dict.fromkeys(claim["section"] for claim in results["claims"])]
     pictures = [picture for picture in pictures if picture.is_file()]
     return "\n".join([*text, table(rows), *(image(picture, folder) for picture in pictures)]), set(pictures)
-
-
-def videos_text(videos: dict[str, list[str]]) -> str:
-    return "; ".join(f"{name}: {', '.join(names)}" for name, names in videos.items())
 
 
 def table(rows: list[dict[str, Any]]) -> str:

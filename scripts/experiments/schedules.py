@@ -6,14 +6,10 @@ python -m scripts.experiments.schedules --model saves/stcn.pth saves/stm.pth --e
 import sys
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from evaluation.tables import Row, grey, report
-from scripts.experiments.common import draw_curve, experiment_parser, file_of, labels_of, network_of, score, videos_of
+from evaluation.tables import Row, report
+from scripts.experiments.common import draw_tradeoff, experiment_parser, file_of, labels_of, network_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import positive_int
-
-MARKERS = "o^sDvP*X"
 
 
 def parser():
@@ -37,23 +33,8 @@ def main() -> None:
                 found = score([model], videos, place, arguments, memory_every=every, include_last=last)
                 run = {"network": label, "arch": config.arch, "similarity": config.similarity, "every": every, "last": last}
                 rows.append({**run, **found, **file_of(model)})
-    report(folder, "schedules", "networks, and what is remembered", rows, draw(rows))
-
-
-def draw(rows: list[Row]) -> Figure:
-    """J&F against frames per second, a curve for each network with and without the last frame, a point for each `every`."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-    for i, network in enumerate(networks):
-        for last in (True, False):  # open marks and filled ones
-            found = [row for row in rows if (row["network"], row["last"]) == (network, last)]
-            look = {"marker": MARKERS[i % len(MARKERS)], "markersize": 8, "markerfacecolor": "white" if last else None}
-            draw_curve(axes, found, "every", label=f"{network}{' + last' if last else ''}", **look, **grey(i))
-    axes.set(xlabel="frames per second", ylabel="J&F, %", title="numbers: a memory frame every so many frames")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper")
-    return figure
+    figure = draw_tradeoff(rows, "every", "numbers: a memory frame every so many frames")
+    report(folder, "schedules", "networks, and what is remembered", rows, figure)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from evaluation.flags import LARGEST_SIZE, SMALLEST_SIZE
-from evaluation.tables import Row, grey, report
-from scripts.experiments.common import draw_curve, experiment_parser, labels_of, score, videos_of
+from evaluation.tables import Row, report
+from scripts.experiments.common import draw_tradeoff, experiment_parser, labels_of, score, videos_of
 from util.errors import one_line_errors
 from util.flags import int_between
 
@@ -38,23 +36,7 @@ def main() -> None:
         for size in sorted(set(arguments.sizes)):
             arguments.size = size
             rows.append({"network": label, "size": size, **score([model], videos, folder / label / f"size_{size}", arguments)})
-    report(folder, "sizes", "J&F and speed by size", rows, draw(rows))
-
-
-def draw(rows: list[Row]) -> Figure:
-    """A curve for each network, a point for each size."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for i, network in enumerate(dict.fromkeys(row["network"] for row in rows)):
-        found = [row for row in rows if row["network"] == network]
-        draw_curve(axes, found, "size", marker="o", label=network, **grey(i))
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 2, high + 2)  # else a tenth of a point looks like a cliff
-    axes.margins(x=0.1)  # room for the last number
-    axes.set(xlabel="frames per second", ylabel="J&F, %", title="numbers: pixels of the shorter side")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
+    report(folder, "sizes", "J&F and speed by size", rows, draw_tradeoff(rows, "size", "numbers: pixels of the shorter side"))
 
 
 if __name__ == "__main__":
