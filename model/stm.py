@@ -100,6 +100,12 @@ class ObjectBanks:
             raise ValueError("the memory is empty")
         return torch.cat([bank.read(query_key) for bank in self._banks])
 
+    def remove(self, index: int) -> None:
+        """As `MemoryBank.remove`."""
+        if not 0 <= index < len(self._banks):
+            raise ValueError(f"index: expected one of {len(self._banks)} objects, found {index}")
+        self._banks.pop(index)
+
     def state_dict(self) -> dict[str, Any]:
         """As `MemoryBank.state_dict`."""
         return {"objects": [bank.state_dict() for bank in self._banks]}
