@@ -8,7 +8,6 @@ frames of training videos, with marks by the robot.  The same command goes on fr
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 import util  # isort: skip, must come before PyTorch  # noqa: F401

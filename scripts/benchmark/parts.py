@@ -61,7 +61,7 @@ def measure_training(
     content = Batch(frames, labels, torch.ones(batch, objects, dtype=torch.bool), ("",) * batch, (), 0)
     watch = Stopwatch(device)
     with progress_bar(repeats + 1, "training steps") as bar:
-        for turn in range(repeats + 1):
+        for _ in range(repeats + 1):
             watch.time("step", partial(iterate, state, network, [content], 1.0, None, device, training_step))
             bar.increment()
     kind, peak = peak_memory()
