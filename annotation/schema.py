@@ -77,7 +77,8 @@ def _parameters(path: str, length: int, operation: Operation) -> list[dict[str, 
 
 
 def _body(operation: Operation, pixels: int) -> dict[str, Any]:
-    kind, schema = BYTES, {"type": "string", "format": "binary"}
+    kind = BYTES
+    schema: dict[str, Any] = {"type": "string", "format": "binary"}
     if operation.takes_labels:
         schema |= {"minLength": pixels, "maxLength": pixels}
     elif operation.body is not None:

@@ -124,7 +124,7 @@ def refuse_picture(path: str | Path, *, overwrite: bool) -> None:
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB, or (H, W, 4) with alpha, as a PNG with `MARK`, atomically."""
     texts = PngInfo()
-    texts.add_text(*MARK.decode().split("\0"))
+    texts.add_text("Software", "STCN")  # which is `MARK`
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, format="PNG", pnginfo=texts, compress_level=1)
     write_atomically(path, lambda file: file.write(encoded.getbuffer()))
