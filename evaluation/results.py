@@ -193,8 +193,8 @@ def read_record(path: Path) -> Record:
     content = read_json(path)
     record = content if isinstance(content, dict) else {}
     settings, videos = record.get("settings"), record.get("videos")
-    is_ours = (record.get("format"), record.get("version")) == (RECORD_FORMAT, RECORD_VERSION) and isinstance(settings, dict)
-    if not is_ours or not isinstance(videos, dict):
+    is_ours = (record.get("format"), record.get("version")) == (RECORD_FORMAT, RECORD_VERSION)
+    if not is_ours or not isinstance(settings, dict) or not isinstance(videos, dict):
         what = f"a record with format {RECORD_FORMAT!r}, version {RECORD_VERSION}, settings and videos"
         raise InputError(f"{path}: expected {what}, found {shorten(content)}; move the folder or give another --output")
     recorded = {}

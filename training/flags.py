@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from typing import Any
 from pathlib import Path
 
 from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags
@@ -92,7 +93,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     network.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     for field in dataclasses.fields(NetworkConfig):
         if type(field.default) is not bool:
-            kind = {"choices": CHOICES[field.name]} if field.name in CHOICES else {"type": positive_int}
+            kind: dict[str, Any] = {"choices": CHOICES[field.name]} if field.name in CHOICES else {"type": positive_int}
             network.add_argument(f"--{field.name}", help=f"of a new network (default: the paper's, {field.default})", **kind)
     network.add_argument(
         "--no_attention", dest="attention", action="store_false", default=None, help="leave CBAM out of a new network"
