@@ -2,8 +2,8 @@
 
 import argparse
 import dataclasses
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags
 from dataset.stages import STAGES
