@@ -43,7 +43,7 @@ def test_the_samples_of_every_training_can_go_to_such_a_worker(what, demo_data, 
 
     runs = []
     for module in (train, train_scribble):
-        monkeypatch.setattr(module, "loop", lambda run, save: runs.append(run) or 0)
+        monkeypatch.setattr(module, "loop", lambda run: runs.append(run) or 0)
     script, flags = commands(demo_data, tmp_path)[what]
     assert run_script(script.rsplit("/")[-1], *flags) == 0
     assert_survives(runs[0].draws)
