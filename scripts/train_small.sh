@@ -8,7 +8,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 SAVES=${SAVES:-saves/small} CLIPS=${CLIPS:-$SAVES/clips} OUT=${OUT:-out} DAVIS_2016=${DAVIS_2016:-}
 source scripts/small_data.sh
-ITERATIONS_0=${ITERATIONS_0:-1200} ITERATIONS_3=${ITERATIONS_3:-4000} ITERATIONS_LARGE=${ITERATIONS_LARGE:-3400}
+ITERATIONS_0=${ITERATIONS_0:-1200} ITERATIONS_3=${ITERATIONS_3:-4000} ITERATIONS_LARGE=${ITERATIONS_LARGE:-12000}
 AMP=${AMP:-}    # bfloat16 where the processor has it
 
 train() {
