@@ -22,7 +22,6 @@ from util.label_map import colour_map, read_label_map, write_label_map
 MASKS, FILM, SHEET, RECORD, SNAPSHOT = "masks", "overlay.mp4", "sheet.png", "segment_video.json", "snapshot.pth"
 UNFINISHED, COMPLETE = "unfinished", "complete"
 CUTOUTS = ("cutout.mov", "cutout.webm")
-FILES = (FILM, SHEET, RECORD, *CUTOUTS)  # beside the masks
 
 
 class VideoResults:
@@ -62,7 +61,7 @@ class VideoResults:
         sources = zip((self.record, *records), ("the frames", *paths), strict=True)
         masks = {f"{name}.png": source for record, source in sources if record for name in record["frames"]}
         estimates = (f"{index}.npz" for index in range(len(masks)))
-        working = {SNAPSHOT, *FILES, *estimates, *(f"{MASKS}/{name}" for name in masks)}
+        working = {RECORD, SNAPSHOT, FILM, SHEET, *CUTOUTS, *estimates, *(f"{MASKS}/{name}" for name in masks)}
         self._removable = {self.masks: set(masks), self.unfinished: working, self.complete: working}
         for folder, names in self._removable.items():
             refuse_foreign(folder, names)
@@ -178,12 +177,15 @@ class VideoResults:
 
     def _refuse_to_replace(self, inputs: Iterable[Path]) -> None:
         """Raise `InputError` if an input lies where results go, also through links."""
-        root = os.path.realpath(self.root)
-        taken = {os.path.realpath(self.root / name) for name in (MASKS, UNFINISHED, COMPLETE, *FILES)}
+        inputs = list(inputs)
+        folders = [path for path in (self.masks, self.unfinished, self.complete) if path.exists()]
+        files = [self.root / name for name in (FILM, SHEET, RECORD, *CUTOUTS)]
+        looked_at: set[Path] = set()
         for path in inputs:
-            place = os.path.realpath(path)
-            places = map(Path, (place, os.path.join(os.path.realpath(path.parent), path.name)))  # a link counts as well
-            if place == root or any(str(part) in taken for where in places for part in (where, *where.parents)):
+            around = {path.resolve(), path.resolve().parent, path.parent.resolve()} - looked_at
+            looked_at |= around
+            inside = any(_same(parent, folder) for place in around for parent in (place, *place.parents) for folder in folders)
+            if inside or any(_same(path, file) for file in files) or (path.is_dir() and _same(path, self.root)):
                 raise InputError(f"{path}: lies where the results go; give another --output")
 
     def _read_record(self, path: Path) -> dict[str, Any] | None:
@@ -203,3 +205,11 @@ class VideoResults:
     def _differences(self, other: dict[str, Any]) -> str:
         old, new = ({"frames": len(record["frames"]), **record["settings"]} for record in (other, self.record))
         return differences(old, new) or "other names of frames"
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are the same file or folder."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
