@@ -30,6 +30,7 @@ BROKEN_ARCHIVE = (  # what reading one may raise; `InputError` is one of these t
 )
 SUFFIX = re.compile(r"\.(jpe?g|png)\Z", re.IGNORECASE)
 LARGEST = 2**28  # bytes of a file in an archive
+LONGEST_PADDING = 2**20  # bytes of zeros at the end of a compressed tar
 LONGEST_HEADER = 2**20  # bytes that describe a file in a tar, which are kept in memory
 UNPACKERS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -219,6 +220,11 @@ class _Tar:
         head = raw.read(8)
         raw.seek(0)
         self.stream = next((opener(raw) for magic, opener in UNPACKERS.items() if head.startswith(magic)), raw)
+        if self.stream is not raw and raw.seek(0, os.SEEK_END) > LONGEST_PADDING:
+            raw.seek(-LONGEST_PADDING, os.SEEK_END)
+            if not any(raw.read(LONGEST_PADDING)):
+                raise tarfile.ReadError("it ends in zeros")  # which gzip would skip one by one, be it a TB
+        raw.seek(0)
         self.seek, self.tell, self.close = self.stream.seek, self.stream.tell, self.stream.close
         self._left, self._last = LONGEST_HEADER, b""
         file: Any = self  # of a file, tarfile needs three methods

@@ -11,7 +11,7 @@ import torch
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from evaluation.fits import Claims, refuse_too_large
-from evaluation.sureness import agreement, edge_margin
+from evaluation.sureness import expected_iou
 from model import VideoSegmenter, blend
 from model.inference import labels_of, of_objects
 from util.ahead import read_ahead
@@ -83,10 +83,10 @@ class Propagation:
         detailed: bool = False,
     ) -> None:
         self.video, self.masks, self.detailed = video, masks, detailed
-        shown = {frame: set(object_ids(labels)) for frame, labels in masks.items()}
-        objects = set().union(*shown.values())
+        self.shown = {frame: set(object_ids(labels)) for frame, labels in masks.items()}
+        objects = set().union(*self.shown.values())
         self.stated = {frame: objects.intersection((stated or {}).get(frame, ())) for frame in masks}
-        self.told = {frame: shown[frame] | self.stated[frame] for frame in masks}  # the objects of which a mask says something
+        self.told = {frame: self.shown[frame] | self.stated[frame] for frame in masks}  # the objects of which a mask says something
         self.span = range(len(video.names)) if span is None else span
         self.make_segmenter, self.segmenter = make_segmenter, make_segmenter()
         self.given = sorted(frame for frame in masks if frame in self.span)
@@ -116,7 +116,7 @@ class Propagation:
             if self.first <= frame.index < self.last:
                 followed = self._followed(probabilities, ids, [t for t in self.masks if t >= frame.index])
                 estimate = Estimate(followed[0].half().cpu().numpy(), np.array(followed[1], dtype=np.uint8))
-            yield Backward(frame.index, labels, estimate, edge_margin(probabilities) if self.detailed else None)
+            yield Backward(frame.index, labels, estimate, self._sureness(frame.index, probabilities, ids))
 
     def forwards(self, estimate_of: Callable[[int], Estimate], *, from_the_start: bool = True) -> Iterator[Forward]:
         """All frames of the span in order, after `backwards` is done; `estimate_of` returns its estimate for a frame index.
@@ -133,7 +133,6 @@ class Propagation:
                     yield Forward(index, image, None)
                     continue
                 probabilities, ids = self._step(index, image, [t for t in self.masks if t < index])
-                sureness = edge_margin(probabilities) if self.detailed else None
                 if index < self.last:
                     before = max(frame for frame in self.given if frame <= index)
                     behind = min(frame for frame in self.given if frame > index)
@@ -141,11 +140,8 @@ class Propagation:
                     other = torch.from_numpy(estimate.probabilities).to(probabilities.device, probabilities.dtype)
                     share, other_ids = (index - before) / (behind - before), estimate.ids.tolist()
                     followed = self._followed(probabilities, ids, [t for t in self.masks if t <= index])
-                    if self.detailed:
-                        one, two = labels_of(*followed), labels_of(other, other_ids)
-                        sureness = agreement(one.cpu().numpy(), two.cpu().numpy(), share)
                     probabilities, ids = blend(*followed, other, other_ids, share)
-                yield Forward(index, image, self._labels(probabilities, ids), sureness)
+                yield Forward(index, image, self._labels(probabilities, ids), self._sureness(index, probabilities, ids))
 
     def state_dict(self) -> dict[str, Any]:
         """The position and the segmenter's state, for `torch.save`; the tensors are not copied."""
@@ -192,6 +188,21 @@ class Propagation:
     def _followed(self, probabilities: torch.Tensor, ids: list[int], met: list[int]) -> tuple[torch.Tensor, list[int]]:
         """The probabilities of the objects of which the masks that a pass has met, those at these frames, say something."""
         return of_objects(probabilities, ids, self._told_by(met))
+
+    def _sureness(self, index: int, probabilities: torch.Tensor, ids: list[int]) -> float | None:
+        """How sure the labels of a frame are, if that was asked for."""
+        return expected_iou(probabilities, ids, self._around(index)) if self.detailed else None
+
+    def _around(self, index: int) -> set[int]:
+        """The objects in the next mask before a frame and in the next behind it that tell of them, or in the only one."""
+        sides = [[t for t in self.masks if t <= index], [t for t in self.masks if t >= index]]
+        found = self._told_by(list(self.masks))
+        for side in sides:
+            for number in self._told_by(side):
+                nearest = min((t for t in side if number in self.told[t]), key=lambda t: abs(t - index))
+                if number not in self.shown[nearest]:
+                    found.discard(number)
+        return found
 
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:
         """(N+1, h, w) -> (H, W) uint8."""

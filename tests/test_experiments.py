@@ -229,6 +229,14 @@ def test_the_source_frame_and_later_ones_are_drawn_for_each_video(tiny_davis, li
         assert Image.open(picture).width > 240 * 2
 
 
+def test_correspondences_are_marked_in_frames_of_another_size(tiny_davis, light_file, tmp_path):
+    davis = Path(shutil.copytree(tiny_davis, tmp_path / "DAVIS"))
+    last = max(davis.glob("JPEGImages/480p/*/*.jpg"))
+    Image.new("RGB", (300, 20)).save(last)
+    flags = ["--davis_path", davis, *TINY, "--model", light_file, "--output", tmp_path]
+    assert experiment("correspondences", *flags, "--points", "30,20") == 0
+
+
 def test_what_has_no_correspondence_is_told(tiny_davis, light_file, stm_file, tmp_path, capsys):
     flags = ["--davis_path", tiny_davis, *TINY, "--output", tmp_path]
     for more, message in (

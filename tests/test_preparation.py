@@ -694,6 +694,18 @@ def test_one_bit_that_changed_in_a_compressed_archive_is_told_before_anything_is
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_zeros_behind_a_compressed_archive_are_padding_or_a_hole(mode, tmp_path):
+    path = tarred(tmp_path / "a", {f"images/{i}.jpg": jpg(40 + i, 40) for i in range(5)}, mode)
+    with path.open("r+b") as file:
+        if mode == "w:gz":
+            file.truncate(path.stat().st_size + 4096)
+            place_all(Archive(path), tmp_path / "out")
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match=r"a: expected a whole zip or tar"):
+        Archive(path)
+
+
 def place_all(archive: Archive, out: Path) -> None:
     place([(archive, {name: Placement(out, name) for name in archive.sizes})])
 

@@ -11,7 +11,7 @@ from PIL import Image
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from evaluation.propagate import Propagation
-from evaluation.sureness import EDGE, agreement, edge_margin
+from evaluation.sureness import expected_iou
 from model import VideoSegmenter, blend
 
 LENGTH = 10
@@ -214,39 +214,37 @@ def test_only_who_asks_gets_details(video, maker):
             assert 0 <= frame.sureness <= 1
 
 
-def test_the_margin_near_edges_is_that_of_a_loop_over_pixels():
-    probabilities = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(0)) * 0.1
+def test_sureness_is_the_j_of_the_object_that_is_expected_to_be_worst():
+    """Against masks that are drawn from the probabilities again and again."""
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(3, 40, 50, generator=generator) * 0.1
     probabilities[0] += 1
-    probabilities[1, 4:12, 5:15] += 2
+    probabilities[1, 4:24, 5:15] += 4
+    probabilities[2, 20:36, 25:45] += 2
     probabilities /= probabilities.sum(dim=0)
-    labels, margins = probabilities.argmax(dim=0), []
-    for y in range(20):
-        for x in range(24):
-            near = labels[max(0, y - EDGE) : y + EDGE + 1, max(0, x - EDGE) : x + EDGE + 1]
-            if near.min() != near.max():
-                worst, best = probabilities[:, y, x].sort().values[-2:]
-                margins.append(float(best - worst))
-    assert edge_margin(probabilities) == pytest.approx(np.mean(margins))
+    labels, expected = probabilities.argmax(dim=0), []
+    for number in (1, 2):
+        drawn = torch.rand(200, 40, 50, generator=generator) < probabilities[number]
+        mask = labels == number
+        expected.append(float(((drawn & mask).sum((1, 2)) / (drawn | mask).sum((1, 2))).mean()))
+    assert expected_iou(probabilities, [4, 7]) == pytest.approx(min(expected), abs=2e-3)
+    assert abs(expected[0] - expected[1]) > 0.02
 
 
-def test_where_nothing_is_found_the_margin_is_that_of_the_least_sure_pixel():
-    probabilities = torch.full((2, 8, 8), 0.1)
-    probabilities[0] = 0.9
-    assert edge_margin(probabilities) == pytest.approx(0.8)
-    probabilities[:, 3, 3] = torch.tensor([0.6, 0.4])
-    assert edge_margin(probabilities) == pytest.approx(0.2)
-    assert edge_margin(probabilities[:1]) == 1
+def test_an_object_that_must_be_there_and_is_lost_is_not_sure_at_all():
+    probabilities = torch.zeros(3, 8, 8)
+    probabilities[0], probabilities[0, 2:5, 2:5], probabilities[1, 2:5, 2:5] = 1, 0, 1
+    assert expected_iou(probabilities, [4, 7]) == expected_iou(probabilities, [4, 7], there=[4]) == 1
+    assert expected_iou(probabilities, [4, 7], there=[4, 7]) == 0
+    assert expected_iou(probabilities[:1], []) == 1
 
 
-def test_agreement_is_that_of_the_objects_weighted_by_the_blend():
-    one, other = np.zeros((4, 8), np.uint8), np.zeros((4, 8), np.uint8)
-    assert agreement(one, other, 0.5) == 1
-    one[:, :4], other[:, 2:6] = 5, 5  # a third
-    one[0, 7] = 2  # which the other does not see
-    assert agreement(one, other, 0.5) == pytest.approx((1 / 3 + 0) / 2)
-    assert agreement(one, other, 0.1) == pytest.approx(agreement(one, other, 0.9))
-    assert agreement(one, other, 0.1) == pytest.approx(1 - 0.2 * (1 - 1 / 6))
-    assert agreement(one, other, 0) == 1
+def test_an_object_must_be_there_unless_a_mask_beside_it_says_that_it_is_gone(video, maker):
+    masks = {0: square((4, 4), (40, 20)), 4: square((8, 8)), 7: square((8, 8), (40, 20))}
+    around = Propagation(video, masks, maker, stated={0: [1, 2], 4: [1, 2], 7: [1, 2]})._around
+    assert [sorted(around(t)) for t in range(9)] == [[1, 2], *[[1]] * 6, [1, 2], [1, 2]]
+    around = Propagation(video, masks, maker, stated={0: [1, 2], 4: [1], 7: [1]})._around  # it does not say so of 2
+    assert [sorted(around(t)) for t in range(9)] == [[1, 2]] * 9
 
 
 def test_a_pass_that_starts_where_an_object_is_absent_has_its_say_about_it(video, maker):

@@ -125,8 +125,10 @@ def draw(network: STCN, video: Video, arguments: argparse.Namespace) -> np.ndarr
     cells = [(int(np.abs(y - py).argmin()), int(np.abs(x - px).argmin())) for px, py in places]
     pictures = [marked(frames[0], [[(int(x[column]), int(y[row]))] for row, column in cells])]
     for frame in frames[1:]:
-        weights = weights_of(network, source, keys_of(network, frame, arguments.size)).cpu()
+        query = keys_of(network, frame, arguments.size)
+        weights = weights_of(network, source, query).cpu()
         maps = [weights[row * source.shape[2] + column] for row, column in cells]
+        x, y = centres(frame, arguments.size, query.shape[1:])  # frames may differ in size
         found = [[(int(x[j]), int(y[i])) for i, j in peaks_of(weight, FLAT)] for weight in maps]
         pictures.append(marked(frame, found))
     return sheet([pictures], captions=[[video.images[i].stem for i in chosen]], height=240)
