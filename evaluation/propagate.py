@@ -86,7 +86,8 @@ class Propagation:
         self.shown = {frame: set(object_ids(labels)) for frame, labels in masks.items()}
         objects = set().union(*self.shown.values())
         self.stated = {frame: objects.intersection((stated or {}).get(frame, ())) for frame in masks}
-        self.told = {frame: self.shown[frame] | self.stated[frame] for frame in masks}  # the objects of which a mask says something
+        # the objects of which a mask says something
+        self.told = {frame: self.shown[frame] | self.stated[frame] for frame in masks}
         self.span = range(len(video.names)) if span is None else span
         self.make_segmenter, self.segmenter = make_segmenter, make_segmenter()
         self.given = sorted(frame for frame in masks if frame in self.span)
