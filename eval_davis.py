@@ -10,7 +10,6 @@ from dataset.davis import davis_videos
 from dataset.video_names import add_videos_flags
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
-from evaluation.run import run_benchmark
 from evaluation.score_tables import davis_scores, davis_tables, write_davis_scores
 from evaluation.scores import davis_jobs, long_enough, score_videos
 from util.errors import names_some, one_line_errors
@@ -43,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
+    from evaluation.run import run_benchmark  # here, since --help need not wait for PyTorch
+
     which = {"split": arguments.split, "year": arguments.year, "resolution": arguments.resolution}
     left_out: list[str] = []
     videos = davis_videos(arguments.davis_path, **which, only=arguments.videos, left_out=left_out)

@@ -13,7 +13,6 @@ from dataset.video_names import add_videos_flags
 from dataset.youtube import SPLITS, is_sparse, youtube_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
-from evaluation.run import run_benchmark
 from util.errors import InputError, one_line_errors
 from util.flags import first_line
 from util.lock import Lock
@@ -45,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
+    from evaluation.run import run_benchmark  # here, since --help need not wait for PyTorch
+
     layout = LAYOUTS[arguments.layout] if arguments.layout else None
     split = chosen_split(arguments.split, SPLITS if layout is None else layout.splits)
     which: dict[str, Any] = {"split": split, "output_all": arguments.output_all}

@@ -1,17 +1,12 @@
-"""The flags of all scripts that segment videos, named as in the paper's release."""
+"""The flags of all scripts that segment videos, named as in the paper's release.  PyTorch is not imported for them."""
 
 import argparse
 import contextlib
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evaluation.results import RUN_RECORD
-from model import VideoSegmenter, load_for_inference
-from model.checkpoint import digest
-from util.device import device_of, half_precision_chosen, use_threads
 from util.errors import InputError, print_note
 from util.files import read_json
 from util.flags import DefaultsFormatter, Parser, count_or_all, int_between, positive_int, worker_count
@@ -167,19 +162,6 @@ def network_options(arguments: argparse.Namespace, *records: Path) -> dict[str, 
              `--tune on`, the first that tells how they chose (`winograd`) decides, so that the bits stay the same.
     """
     return {"winograd": recorded_winograd(*records) if arguments.tune == "on" else True, "compiled": arguments.compile}
-
-
-def segmenters_of(arguments: argparse.Namespace, *records: Path) -> tuple[Callable[[], VideoSegmenter], dict[str, Any]]:
-    """What makes a segmenter for each video as the flags say, and, as JSON values, what its results depend on.
-
-    `records` are as for `network_options`.  Raises `InputError` if the device or the checkpoint cannot be used.
-    """
-    device = device_of(arguments.device)
-    use_threads(arguments.threads)
-    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
-    network = load_for_inference(arguments.model, device, amp=amp, **network_options(arguments, *records))
-    settings = {**options, "amp": amp, "winograd": network.winograd, "model": digest(arguments.model)}
-    return partial(VideoSegmenter, network, **options), settings
 
 
 def recorded_winograd(*records: Path) -> bool | None:

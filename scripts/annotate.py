@@ -23,7 +23,8 @@ from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, open_with_masks
 from dataset.own_video import add_video_flags, one_video, videos_in
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, note_enlarged, segmenters_of
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, note_enlarged
+from evaluation.segmenters import segmenters_of
 from model.checkpoint import digest
 from util.device import device_of
 from util.errors import InputError, one_line_errors, print_note

@@ -28,9 +28,10 @@ from dataset.robot import UNMARKED, draw_box
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, network_cut
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, segmenters_of
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot, true_masks
+from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, over_videos, report
 from model import VideoSegmenter
 from model.checkpoint import digest

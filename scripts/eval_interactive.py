@@ -21,8 +21,9 @@ from dataset.davis import davis_videos
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, network_cut
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, segmenters_of
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags
 from evaluation.rounds import Robot, rounds_of
+from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, over_videos, report
 from evaluation.track import AT, Start, draw_by_track, read_start, summary
 from model import VideoSegmenter

@@ -22,9 +22,10 @@ from dataset.video import Video
 from dataset.video_names import add_videos_flags
 from dataset.youtube import youtube_videos
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, segmenters_of
+from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Give, Robot, give_truth, rounds_of
+from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, grey, mean, over_videos, report
 from model.checkpoint import digest
 from util.device import device_of

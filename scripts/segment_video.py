@@ -33,8 +33,9 @@ from dataset.given_masks import (
 )
 from dataset.own_video import add_video_flags, mean_rate, one_video, open_video, videos_in
 from dataset.video_file import VideoFile
-from evaluation.flags import add_segmenter_flags, note_enlarged, segmenters_of
+from evaluation.flags import add_segmenter_flags, note_enlarged
 from evaluation.propagate import Propagation, Snapshots
+from evaluation.segmenters import segmenters_of
 from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoResults
 from model.checkpoint import digest
 from util.device import device_of

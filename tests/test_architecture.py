@@ -46,10 +46,12 @@ def test_a_room_imports_only_what_lies_below_it(room):
         assert ours_imported_by(path) <= MAY_IMPORT[room], path
 
 
-def test_scoring_needs_no_pytorch():
+@pytest.mark.parametrize("name", ["scripts/score", "eval_davis", "eval_youtube"])
+def test_scoring_and_the_help_of_evaluation_need_no_pytorch(name):
     """It takes seconds to load."""
-    command = "import sys, score; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", command], cwd=ROOT / "scripts", check=True)
+    folder, _, module = f"./{name}".rpartition("/")
+    command = f"import sys, {module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", command], cwd=ROOT / folder, check=True)
 
 
 def test_nothing_imports_the_scripts_but_tests():

@@ -37,7 +37,7 @@ LOADED_ONCE = functools.cache(load_for_inference)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr("evaluation.flags.load_for_inference", LOADED_ONCE)
+    monkeypatch.setattr("evaluation.segmenters.load_for_inference", LOADED_ONCE)
 
 
 @pytest.fixture
