@@ -80,7 +80,7 @@ def add_segmenter_flags(
         "--tune",
         choices=("on", "off"),
         default="on",
-        help="measure whether Winograd's algorithm is faster on this CPU, once: what was found is recorded with the results; "
+        help="measure once whether Winograd's algorithm is faster on this machine, and record it with the results; "
         "off: use it always",
     )
     parser.add_argument(

@@ -7,15 +7,22 @@ products of channels are matrix products, which a CPU does best.  Rounding error
 convolution (about 1e-6 of the result).  GPU libraries choose such algorithms by themselves.
 """
 
+import contextlib
 import functools
 import math
+import os
 import time
+from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from util.device import processor_name
+from util.errors import InputError
+from util.files import read_json, write_json
 
 TILE = 4  # output pixels on a side
 SPAN = TILE + 2  # input pixels on a side, and points
@@ -97,9 +104,28 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @functools.cache
-@torch.inference_mode()
 def winograd_pays() -> bool:
-    """Whether Winograd's algorithm is faster on this machine by more than a tenth; measured once, in about 0.2 s.
+    """Whether Winograd's algorithm is faster on this machine, by what was measured the first time, so that bits stay the same.
+
+    `winograd.json` in the user's cache folder has it by processor, number of threads and version of PyTorch.
+    """
+    path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stcn" / "winograd.json"
+    machine = f"{processor_name()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    known: dict[str, bool] = {}
+    with contextlib.suppress(InputError, RuntimeError):  # there is none, or no home folder
+        if isinstance(found := read_json(path), dict):
+            known = {name: pays for name, pays in found.items() if isinstance(pays, bool)}
+    if machine not in known:
+        known[machine] = _is_faster()
+        with contextlib.suppress(InputError, OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, known)
+    return known[machine]
+
+
+@torch.inference_mode()
+def _is_faster() -> bool:
+    """Whether Winograd's algorithm is faster by more than a tenth; takes about 0.2 s.
 
     It depends on how fast the library's convolutions and matrix products are.  One convolution is enough to tell: the
     ratio differs between machines (0.9 to 2) far more than between the decoder's convolutions.

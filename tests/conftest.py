@@ -40,7 +40,8 @@ def nothing_outside(tmp_path_factory) -> Iterator[None]:
     """Makes sure that no test writes or removes anything outside pytest's temporary folder."""
     base = tmp_path_factory.getbasetemp().resolve()
     (base / "tmp").mkdir(exist_ok=True)
-    for name in ("TMPDIR", "MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+    jupyter = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    for name in ("TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", *jupyter):
         os.environ[name] = str(base / "tmp")
     tempfile.tempdir = str(base / "tmp")
     GUARD.allowed = [base, _shared(tmp_path_factory)]

@@ -11,6 +11,7 @@ from test_segment_video import stop_at
 from torch import nn
 
 import model.fast
+from model import winograd
 from util.label_map import colour_map, write_label_map
 
 NARROW_TOO = """
@@ -129,3 +130,26 @@ def test_all_ranks_convolve_as_rank_0_found_best(flags, tiny_davis, tmp_path):
     )
     finish(torchrun(wrapper, "--davis_path", tiny_davis, "--output", tmp_path / "out", *flags))
     assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["False", "False"]
+
+
+@pytest.mark.parametrize("damage", [None, "{", "[]", "7", '{"a": 1}'])
+def test_what_was_measured_is_remembered_for_this_machine_and_number_of_threads(damage, tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("model.winograd._is_faster", lambda: measured.append(1) or len(measured) == 1)
+    pays = winograd.winograd_pays.__wrapped__  # in a new process
+    if damage is not None:
+        (tmp_path / "stcn").mkdir()
+        (tmp_path / "stcn/winograd.json").write_text(damage)
+    assert [pays(), pays()] == [True, True]
+    monkeypatch.setattr("torch.get_num_threads", lambda: 99)
+    assert [pays(), pays()] == [False, False]
+    assert len(measured) == 2
+    assert set(json.loads((tmp_path / "stcn/winograd.json").read_text()).values()) == {True, False}
+
+
+def test_where_nothing_can_be_remembered_it_is_measured_each_time(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("model.winograd._is_faster", lambda: True)
+    assert winograd.winograd_pays.__wrapped__()
