@@ -17,6 +17,7 @@ from filelock import FileLock
 from guard import GUARD
 from PIL import Image
 
+import train
 import util.progress  # noqa: F401 (progressbar keeps the standard error at import, which must not be a test's)
 from model import STCN, NetworkConfig, load_network, make_network, save_network
 from util.label_map import colour_map, write_label_map
@@ -58,6 +59,16 @@ def _shared(tmp_path_factory) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def calibrate_briefly() -> None:
+    """Without ImageNet weights, `train.py` sets batch norm by 96 frames, which here would take longer than training."""
+    train.CALIBRATION_BATCHES, train.CALIBRATION_BATCH = 1, 2
+
+
+@pytest.fixture(scope="session", autouse=True)
+def brief_calibration() -> None:
+    calibrate_briefly()
 
 
 @pytest.fixture(scope="session")

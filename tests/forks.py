@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from conftest import run_script
+from conftest import calibrate_briefly, run_script
 from guard import GUARD
 
 
@@ -111,6 +111,7 @@ class ForkedScript:
 def _run(log: Path, environment: dict[str, str], allowed: list[Path], first: Callable | None, words: list[str]) -> None:
     os.setsid()
     multiprocessing.set_start_method(None, force=True)  # as outside; else workers would outlive a script that is killed
+    calibrate_briefly()
     if first is not None:
         first()
     GUARD.allowed = allowed

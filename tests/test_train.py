@@ -192,12 +192,13 @@ def test_worker_processes_change_no_bit(stage, workers, run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_is_restarted_and_the_weights_are_the_same(undisturbed, demo_data, tmp_path):
-    process = start(flags_of(demo_data, tmp_path, *SIX), processes=2, restarts=2)
-    wait_for(tmp_path / "x_s3/checkpoint_0000003.pth", process)
+def test_a_rank_that_dies_is_restarted_and_the_weights_are_the_same(demo_data, tmp_path):
+    finish(start(flags_of(demo_data, tmp_path / "undisturbed", *SIX), processes=2))
+    process = start(flags_of(demo_data, tmp_path / "disturbed", *SIX), processes=2, restarts=2)
+    wait_for(tmp_path / "disturbed/x_s3/checkpoint_0000003.pth", process)
     os.kill(children(process.pid)[-1], signal.SIGKILL)
     assert "resuming after 3 of 6 iterations" in finish(process)
-    assert_same_run(tmp_path, undisturbed(2))
+    assert_same_run(tmp_path / "disturbed", tmp_path / "undisturbed")
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on(fork, demo_data, tmp_path):
