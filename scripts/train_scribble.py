@@ -80,6 +80,7 @@ def main() -> int:
     device = device_of(arguments.device)
     use_threads(None)
     folder = path_in(arguments.save_dir, arguments.id, source="--id")
+    path_in(folder, "log", source="--id")
     refuse_file_above(folder)
     with Lock(folder, "train_scribble.py"), Processes() as processes, one_line_for(arguments.save_dir):
         if processes.world > 1:

@@ -436,12 +436,14 @@ def test_an_id_that_is_a_path_is_refused(name, script, demo_data, tmp_path, caps
     assert not (tmp_path / "saves").exists()
 
 
-def test_a_log_is_not_written_through_a_link(script, demo_data, tmp_path, capsys):
-    (tmp_path / "saves/x_s3").mkdir(parents=True)
+@pytest.mark.parametrize(("name", "folder"), [("train", "x_s3"), ("train_scribble", "x")])
+def test_a_log_is_not_written_through_a_link(name, folder, script, demo_data, tmp_path, capsys):
+    (tmp_path / "saves" / folder).mkdir(parents=True)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "saves/x_s3/log").symlink_to(tmp_path / "mine")
+    (tmp_path / "saves" / folder / "log").symlink_to(tmp_path / "mine")
     flags = ("--davis_root", demo_data / "DAVIS/2017", "--yv_root", "none", "--no_pretrained", "--device", "cpu")
-    assert script("train", "--id", "x", "--save_dir", tmp_path / "saves", "--stage", 3, "-i", 1, "-b", 1, *flags) == 2
+    stage = ("--stage", 3) if name == "train" else ()
+    assert script(name, "--id", "x", "--save_dir", tmp_path / "saves", *stage, "-i", 1, "-b", 1, *flags) == 2
     assert "expected a plain name, inside" in capsys.readouterr().err
     assert not [*(tmp_path / "mine").iterdir()]
 
