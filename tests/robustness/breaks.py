@@ -209,7 +209,10 @@ def garbled(path: Path, seed: int) -> None:
 def copied(path: Path, name: str) -> None:
     new = path.parent / name
     if not os.path.lexists(new):
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, new)
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new, symlinks=True)  # an earlier break may have put a link to / into it
+        else:
+            shutil.copy(path, new, follow_symlinks=False)
 
 
 def renamed(path: Path, name: str) -> None:
