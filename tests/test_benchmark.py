@@ -1,9 +1,11 @@
 """The benchmark reports on every subject, with little data."""
 
+import json
 import re
+import subprocess
 
 import pytest
-from conftest import run_script
+from conftest import ROOT, run_script
 from PIL import Image
 
 SMALL = ("--size", "48x64", "--repeats", 1, "--device", "cpu")
@@ -54,3 +56,17 @@ def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, cap
 def test_what_cannot_be_measured_is_told_at_once(flags, message, capsys):
     assert run_script("scripts.benchmark.__main__", *flags, *SMALL) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_a_gpu_shall_tell_runs_on_the_cpu_and_goes_on(tmp_path):
+    command = ["bash", ROOT / "scripts/benchmark/gpu.sh", "--quick", "--device", "cpu", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert {step["status"] for step in found.values()} == {0}
+    assert any("same bits" in line for line in found["resume"]["told"])
+    (tmp_path / "resume.txt").write_text("== resume: cut off\n")
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.stdout.count("done before") == len(found) - 1
+    assert json.loads((tmp_path / "summary.json").read_text())["resume"]["status"] == 0

@@ -1,48 +1,99 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell: golden results and tests on it, training steps of the paper's sizes, frames per second
-# and peak memory.  Each step's output goes to a file of its own in FOLDER; a step that fails does not end the others.
+# Everything that only a GPU can tell: golden results and tests on it, scores in each precision, training that stops and goes
+# on, two processes, training steps of the paper's sizes, frames per second and peak memory.
 #
-#   bash scripts/benchmark/gpu.sh [FOLDER]                          # default: $OUT, or gpu
-#   DEVICE=cpu SMALL=1 bash scripts/benchmark/gpu.sh [FOLDER]       # the same commands on the CPU with small sizes
+#   bash scripts/benchmark/gpu.sh [FOLDER]                          # default: $OUT, or gpu; about 25 minutes
+#   bash scripts/benchmark/gpu.sh --quick --device cpu [FOLDER]     # the same commands with small sizes, on the CPU
+#
+# Each step's output goes to a file of its own in FOLDER, and summary.json says how each ended; a step that fails does not end
+# the others.  If cut off, run it again to continue; a step whose file is removed is done again.  Needs no network.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+device=cuda quick=
+while [ "${1:-}" != "${1#--}" ]; do
+    case "$1" in
+        --quick) quick=1; shift ;;
+        --device) device=$2; shift 2 ;;
+        *) echo "error: $1: expected --quick, --device NAME or a folder" >&2; exit 2 ;;
+    esac
+done
 folder=$(realpath -m "${1:-${OUT:-gpu}}")
-device=${DEVICE:-cuda}
 mkdir -p "$folder"
-failed=()
+python=${PYTHON:-python}
 
 step() {
-    local name=$1
+    local name=$1 file=$folder/$1.txt start=$SECONDS
     shift
-    echo "== $name: $*" | tee "$folder/$name.txt"
-    "$@" 2>&1 | tee -a "$folder/$name.txt" || failed+=("$name")
+    if tail -n 1 "$file" 2> /dev/null | grep -q "^== status"; then
+        echo "== $name: done before"
+        return
+    fi
+    echo "== $name: $*" | tee "$file"
+    "$@" 2>&1 | tee -a "$file"
+    echo "== status ${PIPESTATUS[0]} after $((SECONDS - start)) s" >> "$file"
 }
 
-python=${PYTHON:-python}
-if [ -n "${SMALL:-}" ]; then
-    tests=(tests/test_losses.py) stages=("1 1" "1 2") crop=32 repeats=1 size=48x64 frames=6
-    model=(--model saves/stcn_light.pth)
+if [ -n "$quick" ]; then
+    stages=("0 1 1" "3 1 2") crop=32 repeats=1 size=48x64 frames=6 model=(--model saves/stcn_light.pth) counts=(1 3)
+    tests=(tests/test_losses.py) golden=(-k intermediates)
 else
-    tests=(-m "not slow" tests) stages=("8 1" "4 2") crop=384 repeats=20 size=480x854 frames=100 # of one of the paper's two GPUs
-    model=()
+    stages=("0 8 1" "3 4 2") crop=384 repeats=20 size=480x854 frames=100 model=() counts=(1 5 10) # of one of the paper's two GPUs
+    tests=(-m "not slow" tests) golden=(-k command_line)
 fi
-measure=("$python" -m scripts.benchmark --device "$device" --repeats "$repeats" "${model[@]}")
+measure=("$python" -m scripts.benchmark --device "$device" --repeats "$repeats")
+data=$folder/data davis=$folder/data/DAVIS/2017
+evaluate=("$python" eval_davis.py --davis_path "$davis" --device "$device" --overwrite)
+train=(--stage 3 --yv_root none --davis_root "$davis" --no_pretrained --key_backbone resnet18 --key_dim 16 --value_dim 32 --crop 64
+    -b 2 -i 4 --save_every 2 --num_workers 1 --device "$device")
+
+resume() { # the last two of four iterations are done again: the network must have the same bits
+    rm -rf "$folder/resumed"
+    "$python" train.py --id a --save_dir "$folder/resumed" --deterministic "${train[@]}" || return
+    mv "$folder/resumed/a_s3.pth" "$folder/resumed/whole.pth" && rm "$folder/resumed/a_s3/checkpoint_0000004.pth"
+    "$python" train.py --id a --save_dir "$folder/resumed" --deterministic "${train[@]}" || return
+    "$python" -c "
+import sys
+from model import load_network
+one, other = (load_network(path).state_dict() for path in sys.argv[1:])
+assert all(one[name].equal(other[name]) for name in one), 'the bits differ'
+print('the same bits')" "$folder/resumed/whole.pth" "$folder/resumed/a_s3.pth"
+}
 
 step machine "$python" -c "import torch; print(torch.__version__, *map(torch.cuda.get_device_properties, range(torch.cuda.device_count())))"
+step data "$python" scripts/data/make_demo_data.py "$data" --overwrite
 # on a machine with CUDA, the command line and one network run there
-step golden "$python" -m pytest -q tests/test_golden.py -k command_line
+step golden "$python" -m pytest -q tests/test_golden.py "${golden[@]}"
 step same_as_cpu "$python" -m pytest -q tests/test_inference.py -k cuda
+step scores_float32 "${evaluate[@]}" --output "$folder/scores" --amp off
+step scores_half "${evaluate[@]}" --output "$folder/scores" --amp on
+step scores_compiled "${evaluate[@]}" --output "$folder/scores" --compile
+step resume resume
+step two_processes "$python" -m torch.distributed.run --standalone --nproc_per_node=2 train.py --id two --save_dir "$folder/two" \
+    --resume never "${train[@]}"
 for half in "" --amp; do
     for stage in "${stages[@]}"; do
-        read -r batch objects <<< "$stage"
-        step "training_${objects}_objects$half" "${measure[@]}" --training --crop "$crop" --batch "$batch" --objects "$objects" $half
+        read -r number batch objects <<< "$stage"
+        step "training_stage_$number$half" "${measure[@]}" "${model[@]}" --training --crop "$crop" --batch "$batch" --objects "$objects" $half
     done
-    for objects in 1 3 5; do
-        step "video_${objects}_objects$half" "${measure[@]}" --video --size "$size" --frames "$frames" --objects "$objects" $half
+    for objects in "${counts[@]}"; do
+        step "video_${objects}_objects$half" "${measure[@]}" "${model[@]}" --video --size "$size" --frames "$frames" --objects "$objects" $half
     done
-    step "parts$half" "${measure[@]}" --parts --size "$size" $half
+    step "parts$half" "${measure[@]}" "${model[@]}" --parts --size "$size" $half
+    step "light_parts$half" "${measure[@]}" --model saves/stcn_light.pth --parts --size "$size" $half
 done
 step tests "$python" -m pytest -q "${tests[@]}"
-echo "failed: ${failed[*]:-none}" | tee "$folder/summary.txt"
-grep -hE "frames/s|s a step" "$folder"/*.txt | tee -a "$folder/summary.txt"
-[ ${#failed[@]} -eq 0 ]
+"$python" - "$folder" << 'END'
+import json, re, sys
+from pathlib import Path
+
+found = {}
+for path in sorted(Path(sys.argv[1]).glob("*.txt")):
+    lines = path.read_text().splitlines()
+    status, seconds = map(int, re.findall(r"\d+", lines[-1]))
+    told = [line for line in lines[1:-1] if re.search(r"frames/s|s a step|MiB|passed|failed|same bits|^[01]\.\d+,", line)]
+    found[path.stem] = {"status": status, "seconds": seconds, "command": lines[0].partition(": ")[2], "told": told}
+Path(sys.argv[1], "summary.json").write_text(json.dumps(found, indent=1) + "\n")
+failed = [name for name, step in found.items() if step["status"]]
+print(f"{len(found)} steps; failed: {', '.join(failed) or 'none'}; see {sys.argv[1]}/summary.json")
+sys.exit(bool(failed))
+END
