@@ -88,10 +88,9 @@ from pathlib import Path
 
 found = {}
 for path in sorted(Path(sys.argv[1]).glob("*.txt")):
-    lines = path.read_text().splitlines()
+    lines = [line for line in re.split(r"[\r\n]+", path.read_text()) if line and not re.match(r" *\d+% ", line)]
     status, seconds = map(int, re.findall(r"\d+", lines[-1]))
-    told = [line for line in lines[1:-1] if re.search(r"frames/s|s a step|MiB|passed|failed|same bits|^[01]\.\d+,", line)]
-    found[path.stem] = {"status": status, "seconds": seconds, "command": lines[0].partition(": ")[2], "told": told}
+    found[path.stem] = {"status": status, "seconds": seconds, "command": lines[0].partition(": ")[2], "told": lines[1:-1][-12:]}
 Path(sys.argv[1], "summary.json").write_text(json.dumps(found, indent=1) + "\n")
 failed = [name for name, step in found.items() if step["status"]]
 print(f"{len(found)} steps; failed: {', '.join(failed) or 'none'}; see {sys.argv[1]}/summary.json")
