@@ -160,7 +160,7 @@ def mended(case: Case, root: Path) -> list[str]:
         (root / "kept").rename(root / "here/out")
     os.chdir(root / "here")
     trial = call(COMMANDS[case.command])
-    if "holds an unfinished run (" in trial.last:  # of the broken data
+    if re.search(r"holds an unfinished run \(|holds results of another run \(model was", trial.last):  # of the broken data
         trial = call(COMMANDS[case.command], ("--overwrite",))
     if trial.status != 0:
         return [f"the mended data give status {trial.status}: {trial.trouble or trial.last}"]
