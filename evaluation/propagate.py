@@ -192,17 +192,17 @@ class Propagation:
 
     def _sureness(self, index: int, probabilities: torch.Tensor, ids: list[int]) -> float | None:
         """How sure the labels of a frame are, if that was asked for."""
-        return expected_iou(probabilities, ids, self._around(index)) if self.detailed else None
+        return expected_iou(probabilities, ids, self._must_be_there(index)) if self.detailed else None
 
-    def _around(self, index: int) -> set[int]:
-        """The objects in the next mask before a frame and in the next behind it that tell of them, or in the only one."""
-        sides = [[t for t in self.masks if t <= index], [t for t in self.masks if t >= index]]
-        found = self._told_by(list(self.masks))
-        for side in sides:
-            for number in self._told_by(side):
-                nearest = min((t for t in side if number in self.told[t]), key=lambda t: abs(t - index))
-                if number not in self.shown[nearest]:
-                    found.discard(number)
+    def _must_be_there(self, index: int) -> set[int]:
+        """The objects in the last mask up to a frame that tells of them, unless the next one says that they are gone."""
+        found = set()
+        for number in self._told_by([t for t in self.masks if t <= index]):
+            telling = [t for t in self.masks if number in self.told[t]]
+            before = max(t for t in telling if t <= index)
+            behind = min((t for t in telling if t >= index), default=before)
+            if number in self.shown[before] & self.shown[behind]:
+                found.add(number)
         return found
 
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:

@@ -109,10 +109,13 @@ def winograd_pays() -> bool:
 
     `winograd.json` in the user's cache folder has it by processor, number of threads and version of PyTorch.
     """
-    path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stcn" / "winograd.json"
+    try:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stcn" / "winograd.json"
+    except RuntimeError:  # this user has no home
+        return _is_faster()
     machine = f"{processor_name()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
     known: dict[str, bool] = {}
-    with contextlib.suppress(InputError, RuntimeError):  # there is none, or no home folder
+    with contextlib.suppress(InputError):  # there is none
         if isinstance(found := read_json(path), dict):
             known = {name: pays for name, pays in found.items() if isinstance(pays, bool)}
     if machine not in known:

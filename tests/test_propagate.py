@@ -239,12 +239,14 @@ def test_an_object_that_must_be_there_and_is_lost_is_not_sure_at_all():
     assert expected_iou(probabilities[:1], []) == 1
 
 
-def test_an_object_must_be_there_unless_a_mask_beside_it_says_that_it_is_gone(video, maker):
+def test_an_object_must_be_there_from_its_first_mask_on_unless_the_next_one_says_that_it_is_gone(video, maker):
     masks = {0: square((4, 4), (40, 20)), 4: square((8, 8)), 7: square((8, 8), (40, 20))}
-    around = Propagation(video, masks, maker, stated={0: [1, 2], 4: [1, 2], 7: [1, 2]})._around
-    assert [sorted(around(t)) for t in range(9)] == [[1, 2], *[[1]] * 6, [1, 2], [1, 2]]
-    around = Propagation(video, masks, maker, stated={0: [1, 2], 4: [1], 7: [1]})._around  # it does not say so of 2
-    assert [sorted(around(t)) for t in range(9)] == [[1, 2]] * 9
+    must = Propagation(video, masks, maker, stated={0: [1, 2], 4: [1, 2], 7: [1, 2]})._must_be_there
+    assert [sorted(must(t)) for t in range(9)] == [[1, 2], *[[1]] * 6, [1, 2], [1, 2]]
+    must = Propagation(video, masks, maker, stated={0: [1, 2], 4: [1], 7: [1]})._must_be_there  # 4 does not say so of 2
+    assert [sorted(must(t)) for t in range(9)] == [[1, 2]] * 9
+    must = Propagation(video, {4: masks[4]}, maker)._must_be_there
+    assert [sorted(must(t)) for t in range(9)] == [[]] * 4 + [[1]] * 5
 
 
 def test_a_pass_that_starts_where_an_object_is_absent_has_its_say_about_it(video, maker):
