@@ -206,12 +206,15 @@ def garbled(path: Path, seed: int) -> None:
     replace(path, bytes(content))
 
 
+MUCH = 1 << 30  # bytes
+
+
 def copied(path: Path, name: str) -> None:
     new = path.parent / name
     if not os.path.lexists(new):
         if path.is_dir() and not path.is_symlink():
             shutil.copytree(path, new, symlinks=True)  # an earlier break may have put a link to / into it
-        else:
+        elif path.is_symlink() or path.stat().st_size < MUCH:  # a copy of a hole would fill the disk
             shutil.copy(path, new, follow_symlinks=False)
 
 
