@@ -226,7 +226,8 @@ def main() -> int | None:
     if arguments.frame and (arguments.mask or arguments.output):
         raise InputError("--frame: saves a frame to draw a mask on, without --mask or --output")
     if not (arguments.frame or (arguments.mask and arguments.output)):
-        raise InputError("expected --mask and --output, or --frame; see --help")
+        missing = "--output" if arguments.mask else "--mask" if arguments.output else "--mask and --output, or --frame"
+        raise InputError(f"expected {missing}; see --help")
     with one_line_for(arguments.output or arguments.video):
         if arguments.frame:
             write_frame(arguments.video, arguments.frame[0], Path(arguments.frame[1]), **options)
