@@ -77,6 +77,7 @@ def test_sizes_are_compared(tiny_davis, light_file, tmp_path):
     assert Image.open(tmp_path / "sizes.png").width > 300
 
 
+@pytest.mark.slow  # others of these scripts are among the quick tests
 def test_networks_and_schedules_are_compared(tiny_davis, light_file, stm_file, tmp_path):
     flags = ["--davis_path", tiny_davis, *TINY, "--every", 2, 3, "--output", tmp_path]
     assert experiment("schedules", "--model", stm_file, light_file, *flags) == 0
@@ -94,6 +95,7 @@ def test_networks_and_schedules_are_compared(tiny_davis, light_file, stm_file, t
     assert found_in(tmp_path, "schedules") == rows
 
 
+@pytest.mark.slow
 def test_a_network_is_read_in_several_ways_and_several_together(tiny_davis, light_file, tmp_path):
     flags = ["--davis_path", tiny_davis, *TINY]
     assert experiment("variants", "--model", light_file, *flags, "--output", tmp_path / "a") == 0
