@@ -47,16 +47,17 @@ train=(--stage 3 --yv_root none --davis_root "$davis" --no_pretrained --key_back
     -b 2 -i 4 --save_every 2 --num_workers 1 --device "$device")
 
 resume() { # the last two of four iterations are done again: the network must have the same bits
-    rm -rf "$folder/resumed"
-    "$python" train.py --id a --save_dir "$folder/resumed" --deterministic "${train[@]}" || return
-    mv "$folder/resumed/a_s3.pth" "$folder/resumed/whole.pth" && rm "$folder/resumed/a_s3/checkpoint_0000004.pth"
-    "$python" train.py --id a --save_dir "$folder/resumed" --deterministic "${train[@]}" || return
+    local saves
+    saves=$(mktemp -d "$folder/resumed.XXXXXX") || return
+    "$python" train.py --id a --save_dir "$saves" --deterministic "${train[@]}" || return
+    mv "$saves/a_s3.pth" "$saves/whole.pth" && rm "$saves/a_s3/checkpoint_0000004.pth"
+    "$python" train.py --id a --save_dir "$saves" --deterministic "${train[@]}" || return
     "$python" -c "
 import sys
 from model import load_network
 one, other = (load_network(path).state_dict() for path in sys.argv[1:])
 assert all(one[name].equal(other[name]) for name in one), 'the bits differ'
-print('the same bits')" "$folder/resumed/whole.pth" "$folder/resumed/a_s3.pth"
+print('the same bits')" "$saves/whole.pth" "$saves/a_s3.pth"
 }
 
 step machine "$python" -c "import torch; print(torch.__version__, *map(torch.cuda.get_device_properties, range(torch.cuda.device_count())))"
