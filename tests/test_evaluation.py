@@ -39,7 +39,8 @@ def segment(davis, light_file, script, tmp_path):
     """`eval_davis.py` on the three videos; returns the exit status."""
 
     def run(*flags: object, output: Path = tmp_path / "out") -> int:
-        return script("eval_davis", "--model", light_file, "--davis_path", davis, "--output", output, *flags)
+        flags = ("--davis_path", davis, "--output", output, "--device", "cpu", *flags)
+        return script("eval_davis", "--model", light_file, *flags)
 
     return run
 

@@ -31,8 +31,9 @@ COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
 INDEXING = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 on_fake_cuda = pytest.mark.skipif(
-    not torch.backends.cuda.is_built() or torch.__version__ < (2, 10),  # before, fake tensors want a driver
-    reason="needs PyTorch 2.10 or newer, built with CUDA",
+    # before 2.10, fake tensors want a driver; a real GPU gets those from pinned memory
+    not torch.backends.cuda.is_built() or torch.__version__ < (2, 10) or torch.cuda.is_available(),
+    reason="needs PyTorch 2.10 or newer, built with CUDA, and no GPU",
 )
 
 

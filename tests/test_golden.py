@@ -45,7 +45,7 @@ class Recording:
         self.recorded = []
 
     def to_labels(self, probabilities):
-        self.recorded.append(probabilities)
+        self.recorded.append(probabilities.cpu())
         return super().to_labels(probabilities)
 
 

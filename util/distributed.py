@@ -31,7 +31,7 @@ def is_lost_connection(error: object) -> bool:
 class Processes:
     """The processes that torchrun started, as a context; without torchrun, this process alone.
 
-    They communicate over gloo; with `cuda`, gradients go over NCCL.
+    They communicate over gloo; with `cuda`, gradients go over NCCL if each has a GPU of its own.
     """
 
     def __init__(self, *, cuda: bool = False) -> None:
@@ -52,7 +52,7 @@ class Processes:
             # torchrun keeps its store when it restarts processes; they must not find the addresses of the dead ones there
             store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             common = {"store": store, "rank": rank, "world_size": world}
-            if self.cuda:
+            if self.cuda and torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", world)):
                 dist.init_process_group("nccl", **common)
                 self._talk = dist.new_group(backend="gloo", timeout=PATIENCE)
             else:

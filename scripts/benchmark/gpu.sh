@@ -3,18 +3,20 @@
 # on, two processes, training steps of the paper's sizes, frames per second and peak memory.
 #
 #   bash scripts/benchmark/gpu.sh [FOLDER]                          # default: $OUT, or gpu; about 25 minutes
+#   bash scripts/benchmark/gpu.sh --only 'video|parts' [FOLDER]     # the steps whose names match
 #   bash scripts/benchmark/gpu.sh --quick --device cpu [FOLDER]     # the same commands with small sizes, on the CPU
 #
 # Each step's output goes to a file of its own in FOLDER, and summary.json says how each ended; a step that fails does not end
 # the others.  If cut off, run it again to continue; a step whose file is removed is done again.  Needs no network.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-device=cuda quick=
+device=cuda quick= only=
 while [ "${1:-}" != "${1#--}" ]; do
     case "$1" in
         --quick) quick=1; shift ;;
         --device) device=$2; shift 2 ;;
-        *) echo "error: $1: expected --quick, --device NAME or a folder" >&2; exit 2 ;;
+        --only) only=$2; shift 2 ;;
+        *) echo "error: $1: expected --quick, --device NAME, --only PATTERN or a folder" >&2; exit 2 ;;
     esac
 done
 folder=$(realpath -m "${1:-${OUT:-gpu}}")
@@ -24,6 +26,7 @@ python=${PYTHON:-python}
 step() {
     local name=$1 file=$folder/$1.txt start=$SECONDS
     shift
+    [[ $name =~ $only ]] || return
     if tail -n 1 "$file" 2> /dev/null | grep -q "^== status"; then
         echo "== $name: done before"
         return
@@ -38,8 +41,10 @@ if [ -n "$quick" ]; then
     tests=(tests/test_losses.py) golden=(-k intermediates)
 else
     stages=("0 8 1" "3 4 2") crop=384 repeats=20 size=480x854 frames=100 model=() counts=(1 5 10) # of one of the paper's two GPUs
-    tests=(-m "not slow" tests) golden=(-k command_line)
+    tests=(-n auto -m "not slow" tests) golden=(-k command_line)
 fi
+first=$device # of two processes, which share it
+[ "$device" != cuda ] || first=cuda:0
 measure=("$python" -m scripts.benchmark --device "$device" --repeats "$repeats")
 data=$folder/data davis=$folder/data/DAVIS/2017
 evaluate=("$python" eval_davis.py --davis_path "$davis" --device "$device" --overwrite)
@@ -65,19 +70,19 @@ step data "$python" scripts/data/make_demo_data.py "$data" --overwrite
 # on a machine with CUDA, the command line and one network run there
 step golden "$python" -m pytest -q tests/test_golden.py "${golden[@]}"
 step same_as_cpu "$python" -m pytest -q tests/test_inference.py -k cuda
-step scores_float32 "${evaluate[@]}" --output "$folder/scores" --amp off
-step scores_half "${evaluate[@]}" --output "$folder/scores" --amp on
-step scores_compiled "${evaluate[@]}" --output "$folder/scores" --compile
+step scores_float32 "${evaluate[@]}" --output "$folder/float32" --amp off
+step scores_half "${evaluate[@]}" --output "$folder/half" --amp on
+step scores_compiled "${evaluate[@]}" --output "$folder/compiled" --compile
 step resume resume
 step two_processes "$python" -m torch.distributed.run --standalone --nproc_per_node=2 train.py --id two --save_dir "$folder/two" \
-    --resume never "${train[@]}"
+    --resume never "${train[@]}" --device "$first"
 for half in "" --amp; do
     for stage in "${stages[@]}"; do
         read -r number batch objects <<< "$stage"
         step "training_stage_$number$half" "${measure[@]}" "${model[@]}" --training --crop "$crop" --batch "$batch" --objects "$objects" $half
     done
     for objects in "${counts[@]}"; do
-        step "video_${objects}_objects$half" "${measure[@]}" "${model[@]}" --video --size "$size" --frames "$frames" --objects "$objects" $half
+        step "video_${objects}_objects$half" "${measure[@]}" --repeats 1 "${model[@]}" --video --size "$size" --frames "$frames" --objects "$objects" $half
     done
     step "parts$half" "${measure[@]}" "${model[@]}" --parts --size "$size" $half
     step "light_parts$half" "${measure[@]}" --model saves/stcn_light.pth --parts --size "$size" $half
@@ -90,6 +95,8 @@ from pathlib import Path
 found = {}
 for path in sorted(Path(sys.argv[1]).glob("*.txt")):
     lines = [line for line in re.split(r"[\r\n]+", path.read_text()) if line and not re.match(r" *\d+% ", line)]
+    if not lines[-1].startswith("== status"):
+        continue  # still running, or cut off
     status, seconds = map(int, re.findall(r"\d+", lines[-1]))
     found[path.stem] = {"status": status, "seconds": seconds, "command": lines[0].partition(": ")[2], "told": lines[1:-1][-12:]}
 Path(sys.argv[1], "summary.json").write_text(json.dumps(found, indent=1) + "\n")
