@@ -17,6 +17,11 @@ def packed(labels: np.ndarray) -> bytes:
     return zlib.compress(labels.tobytes(), 1)
 
 
+def unpacked(content: bytes, size: tuple[int, int]) -> np.ndarray:
+    """`packed`'s mask of this size (H, W)."""
+    return np.frombuffer(zlib.decompress(content), np.uint8).reshape(size)
+
+
 class Change(NamedTuple):
     """What was given at a frame, if anything, and the mask that it showed: before a step and after it."""
 
@@ -30,9 +35,7 @@ class Change(NamedTuple):
 
         What others have changed since stays.  `known` are the objects that there are.
         """
-        showed, shows = (
-            np.frombuffer(zlib.decompress(each), np.uint8).reshape(labels.shape) for each in (self.showed, self.shows)
-        )
+        showed, shows = (unpacked(each, labels.shape) for each in (self.showed, self.shows))
         before, after = (mask.stated if mask else [] for mask in (self.before, self.after))
         if _same(now, self.after, known):
             labels, stated = showed, {*before}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from annotation.history import packed, unpacked
 from annotation.state import Given, Result, State
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
@@ -25,6 +26,7 @@ from util.lock import LOCK, Lock
 
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
 FORMAT, VERSION = "STCN annotation", 1
+LESS_SURE = 0.1  # by which a result is worse than the one before
 
 
 class SavedState(State):
@@ -52,6 +54,9 @@ class SavedState(State):
         self.lock = threading.RLock()
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
+        self._replaced: dict[
+            int, tuple[float, bytes]
+        ] = {}  # old results, with how sure they were, until the session is closed
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),
@@ -79,16 +84,28 @@ class SavedState(State):
         """A given mask (H, W) uint8, at the size of the video."""
         return self._without_removed(self._read(GIVEN, frame))
 
+    def was_sure(self, frame: int) -> float | None:
+        """How sure the result was that the present one has replaced, if it was much surer; else `None`."""
+        is_worse = self.results[frame] == Result.FINAL and frame not in self.given and frame in self._replaced
+        return self._replaced[frame][0] if is_worse else None
+
+    def replaced(self, frame: int) -> np.ndarray:
+        """That result, (H, W) uint8."""
+        with self.lock:
+            if self.was_sure(frame) is None:
+                raise InputError(f"frame {frame} is no worse than before")
+            return self._without_removed(unpacked(self._replaced[frame][1], self.video.size))
+
     def changes(self, since: int) -> dict[str, Any]:
         """What a page must know that knows version `since`, 0 for nothing: each changed frame as [index, result, sureness,
-        version, the objects that it shows (`None` if unknown), those that a person has said to be gone]."""
+        version, the objects that it shows (`None` if unknown), those that a person has said to be gone, `was_sure`]."""
         with self.lock:
             return {
                 "version": self.version,
                 "objects": [{**asdict(each), "colour": each.rgb} for each in self.objects],
                 "given": sorted(self.given),
                 "frames": [
-                    [i, chr(self.results[i]), self.sureness[i], int(self.changed_at[i]), *self._seen(i)]
+                    [i, chr(self.results[i]), self.sureness[i], int(self.changed_at[i]), *self._seen(i), self.was_sure(i)]
                     for i in np.flatnonzero(self.changed_at > since).tolist()
                 ],
                 "behind": bool(self.parts()),
@@ -112,6 +129,10 @@ class SavedState(State):
             if locked and not final:
                 return True  # the pass that comes last must still find them
             if self.results[frame] != Result.FINAL:
+                if self.results[frame] == Result.OLD:
+                    self._replaced[frame] = self.sureness[frame] or 0, packed(self.labels(frame))
+                if final and (sureness is None or sureness > self._replaced.get(frame, (0, b""))[0] - LESS_SURE):
+                    self._replaced.pop(frame, None)
                 if locked:
                     before = self._read(MASKS, frame)
                     labels = np.where(np.isin(labels, locked), np.uint8(0), labels)

@@ -31,6 +31,8 @@ OPERATIONS = {
     ("GET", "/api/mask/{frame}"): Operation("mask"),
     ("PUT", "/api/mask/{frame}"): Operation("give", takes_labels=True, query=("page", "gone")),
     ("DELETE", "/api/mask/{frame}"): Operation("forget", query=("page",)),
+    ("GET", "/api/replaced/{frame}"): Operation("replaced"),
+    ("POST", "/api/replaced/{frame}"): Operation("restore", query=("page",)),
     ("POST", "/api/cut/{frame}"): Operation("cut", takes_labels=True),
     ("POST", "/api/import/{frame}"): Operation("import_files", takes_files=True, query=("object",)),
     ("POST", "/api/object"): Operation("add", {"name": str}),

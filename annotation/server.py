@@ -188,6 +188,13 @@ class Api:
         self.session.forget(frame, by=page)
         return {"version": self.session.version}
 
+    def replaced(self, frame: int) -> Response:
+        return _labels(self.session.replaced(frame))
+
+    def restore(self, frame: int, page: int) -> dict[str, int]:
+        self.session.restore(frame, by=page)
+        return {"version": self.session.version}
+
     def cut(self, frame: int, labels: np.ndarray) -> Response:
         """The mask that marks ask for; a pixel is 1 in the object's mask or box, 2 in another's, plus 4 or 8 on and off it."""
         if labels.max() > 10:

@@ -88,6 +88,11 @@ class Session(SavedState):
             self._refuse_unknown(labels)
             self._put([(frame, (labels, None))], "draw", frame=frame)
 
+    def restore(self, frame: int, *, by: int = 0) -> None:
+        """Give a frame the result that its present one, which is worse, has replaced."""
+        with self.lock:
+            self.history.add(Step(by, self._put([(frame, (self.replaced(frame), None))], "restore", frame=frame)))
+
     def forget(self, frame: int, *, by: int = 0) -> None:
         """Remove a given mask."""
         with self.lock:

@@ -448,6 +448,40 @@ def test_following_again_leaves_locked_objects_as_they_were_found(bench):
     assert any(((session.labels(frame) == 1) != (before[frame] == 1)).any() for frame in range(1, LENGTH - 1))
 
 
+def test_a_result_that_is_less_sure_than_the_one_before_can_be_taken_back(bench):
+    session = bench.session
+
+    def follow(found: dict[int, tuple[float, tuple[int, int]]]) -> None:
+        for final in (False, True):  # the pass backwards, and then forwards
+            for frame, (sureness, corner) in found.items():
+                assert session.put_result(frame, square(corner), sureness, final=final, revision=session.revision)
+
+    def worse() -> dict[int, float]:
+        return {entry[0]: entry[6] for entry in session.changes(0)["frames"] if entry[6] is not None}
+
+    session.draw(0, square((4, 4)))
+    follow({frame: (0.8, (frame, 4)) for frame in range(1, LENGTH)})
+    assert not worse()
+    session.draw(5, stroke((20, 30), 1))
+    session.draw(7, stroke((20, 30), 1))
+    assert not worse()  # what is old has not been followed again
+    follow({1: (0.9, (4, 8)), 2: (0.71, (4, 8)), 3: (0.3, (4, 8)), 4: (0.1, (4, 8))})
+    assert worse() == {3: 0.8, 4: 0.8}
+    np.testing.assert_array_equal(session.replaced(3), square((3, 4)))
+    with pytest.raises(InputError, match="frame 2 is no worse than before"):
+        session.restore(2)
+    version = session.version
+    session.restore(3)
+    np.testing.assert_array_equal(session.given_labels(3), square((3, 4)))
+    assert session.given[3].stated == [1]
+    assert {entry[0] for entry in session.changes(version)["frames"]} >= {1, 2, 3, 4}
+    assert not worse()  # frame 4 follows from it
+    follow(dict.fromkeys((1, 2, 4), (0.1, (4, 4))))
+    assert worse() == {1: 0.9, 2: 0.71}  # frame 4 was no surer
+    session.undo(0)
+    assert 3 not in session.given
+
+
 def test_pages_hear_which_objects_each_frame_shows_and_which_are_said_to_be_gone(bench):
     session = bench.session
     session.add_object("cat")
@@ -456,7 +490,7 @@ def test_pages_hear_which_objects_each_frame_shows_and_which_are_said_to_be_gone
         session.put_result(frame, square((4, 4)), 0.5, final=True, revision=session.revision)
     session.draw(2, NOTHING, gone=2)
     session.draw(3, stroke((40, 20), 2))
-    assert [entry[4:] for entry in session.changes(0)["frames"][:5]] == [
+    assert [entry[4:6] for entry in session.changes(0)["frames"][:5]] == [
         [[1, 2], []],
         [[1], []],
         [[1], [2]],

@@ -12,6 +12,7 @@ from annotate_server import Running
 from films import noise, write_folder
 from PIL import Image
 
+from annotation import saved
 from evaluation.metrics import disk, score_masks
 from util.label_map import read_label_map
 
@@ -162,8 +163,8 @@ def browser() -> Iterator:
 def start(light_file, tmp_path) -> Iterator[Callable[..., Running]]:
     started = []
 
-    def begin(video: Path, *flags: object) -> Running:
-        started.append(Running(video, tmp_path / "out", *(flags or ("--model", light_file, "--size", 48))))
+    def begin(video: Path, *flags: object, first: Callable[[], object] | None = None) -> Running:
+        started.append(Running(video, tmp_path / "out", *(flags or ("--model", light_file, "--size", 48)), first=first))
         return started[-1]
 
     yield begin
@@ -309,6 +310,41 @@ def test_zoomed_and_moved_the_pixels_are_the_same(page, tmp_path):
     expected[55, 75] = 1
     expected[61, 80:86] = 1
     np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+
+
+def call_all_worse() -> None:
+    saved.LESS_SURE = -2  # no frame is so much surer
+
+
+def test_frames_that_are_less_sure_than_before_are_shown_as_they_were_and_can_be_kept_so(browser, start, tmp_path):
+    frames = write_folder(tmp_path / "frames", LENGTH, SIZE)
+    page = Page(browser, start(frames, first=call_all_worse))
+    page.tool("brush", 12)
+    page.drag((40, 40), (60, 40))
+    page.follow()
+    old = read_label_map(tmp_path / "out/masks/2.png").labels
+    page.go(4)
+    page.tool("eraser", 12)
+    page.drag((40, 40), (60, 40))  # which the network has found
+    page.follow()
+    page.until(lambda: page.message.endswith("6 frames are less sure than before: look (W)."))
+    assert browser.find_element("id", "worse").text == "6 less sure"  # but not the one that is given
+    page.go(1)
+    page.keys("w")
+    page.until(lambda: page.ready == 2)
+    new = page.seen()
+    for expected in (old != 0, new, old != 0):
+        page.click("#before")
+        page.until(lambda expected=expected: (page.seen() == expected).all())
+    page.keys(Keys.ARROW_RIGHT, Keys.ARROW_LEFT)
+    page.until(lambda: page.ready == 2 and (page.seen() == new).all())
+    page.click("#restore")
+    page.saved()
+    np.testing.assert_array_equal(given(tmp_path / "out", 2), old)
+    page.until(lambda: page.ready == 2 and (page.seen() == (old != 0)).all())
+    assert not browser.find_element("id", "restore").is_displayed()
+    page.undo()
+    page.until(lambda: page.state["given"] == [0, 4])
 
 
 @pytest.fixture(scope="module")

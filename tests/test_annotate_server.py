@@ -106,6 +106,8 @@ def test_no_path_leads_out_of_the_page(path, server):
         ("PUT", "/api/mask/0", b"\x09" * (SIZE[0] * SIZE[1]), 400),
         ("PUT", "/api/mask/0?gone=9", b"\xff" * (SIZE[0] * SIZE[1]), 400),
         ("PUT", "/api/mask/0?page=x", b"\xff" * (SIZE[0] * SIZE[1]), 400),
+        ("GET", "/api/replaced/0", None, 400),
+        ("POST", "/api/replaced/0", b"", 400),
         ("POST", "/api/undo", {"page": 5}, 400),
         ("POST", "/api/follow", {"first": 3, "last": LENGTH}, 400),
         ("POST", "/api/follow", {"first": 3, "last": 2}, 400),

@@ -21,6 +21,8 @@ export const frame = async (index, run) => createImageBitmap(await (await ask('G
 export const mask = (index) => bytes('GET', `api/mask/${index}`);
 export const give = async (index, labels, gone) => (await ask('PUT', `api/mask/${index}?page=${page}&gone=${gone}`, labels)).json();
 export const forget = async (index) => (await ask('DELETE', `api/mask/${index}?page=${page}`)).json();
+export const replaced = (index) => bytes('GET', `api/replaced/${index}`);
+export const restore = async (index) => (await ask('POST', `api/replaced/${index}?page=${page}`)).json();
 export const undo = (again) => json('POST', 'api/undo', { page, again });
 export const cut = (index, told) => bytes('POST', `api/cut/${index}`, told);
 export const importFiles = (index, object, files) => {

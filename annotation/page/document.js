@@ -99,6 +99,13 @@ export class Document {
     this.#send(index, () => api.forget(index));
   }
 
+  // Gives the frame the result that a worse one has replaced.
+  restore() {
+    const index = this.index;
+    this.given.add(index);
+    this.#send(index, () => api.restore(index));
+  }
+
   // Takes back this page's last step, or does it again: { told, frame }.  Then `go` somewhere.
   async undo(again) {
     if (this.lost) throw new Error('Not saved yet, since there is no connection to the server; undo it later.');

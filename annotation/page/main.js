@@ -2,6 +2,7 @@
 
 import * as api from './api.js';
 import { Document } from './document.js';
+import { Labels } from './labels.js';
 import { showObjects } from './objects.js';
 import { TimeLine } from './timeline.js';
 import { Tools } from './tools.js';
@@ -9,8 +10,8 @@ import { View } from './view.js';
 
 const $ = (id) => document.getElementById(id);
 const view = new View($('stage'));
-const page = { objects: [], object: 0, added: null, video: null, job: { done: 0 }, behind: false, watching: false, playing: false };
-const shown = new Document({ changed: show, failed: (text) => tell(text, true), saving, locked });
+const page = { objects: [], object: 0, added: null, video: null, job: { done: 0 }, behind: false, watching: false, playing: false, replaced: null };
+const shown = new Document({ changed: () => { page.replaced = null; show(); }, failed: (text) => tell(text, true), saving, locked });
 const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
 const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
 
@@ -39,7 +40,7 @@ const trying = (action) => async (...given) => {
 function show() {
   view.colours = new Map(page.objects.filter((each) => !each.hidden).map((each) => [each.id, each.colour]));
   if (shown.bitmap) view.showFrame(shown.bitmap);
-  if (shown.labels) view.showLabels(shown.labels);
+  if (shown.labels) view.showLabels(page.replaced ?? shown.labels);
   document.body.dataset.ready = shown.labels ? shown.index : '';
   showState();
 }
@@ -50,6 +51,11 @@ function showState() {
   $('forget').disabled = !given; $('keep').disabled = !shown.labels;
   const sure = line.sureness[shown.index];
   $('sure').textContent = given || sure === null || sure === undefined ? '' : `sure: ${Math.round(100 * sure)} %`;
+  const { worse } = line, wasSure = worse.includes(shown.index) ? line.wasSure[shown.index] : null;
+  $('worse').hidden = !worse.length; $('worse').textContent = `${worse.length} less sure`;
+  $('before').hidden = $('restore').hidden = wasSure === null;
+  $('before').setAttribute('aria-pressed', page.replaced !== null);
+  if (wasSure !== null) $('sure').textContent += `, was ${Math.round(100 * wasSure)} %`;
   const { running, kind, done, total, link } = page.job;
   $('progress').hidden = !running; $('progress').max = total || 1; $('progress').value = done;
   $('stop').hidden = !running; $('follow').hidden = $('reach').hidden = running;
@@ -70,6 +76,7 @@ function timeLeft() {
 
 function go(index) {
   tools.leave();
+  page.replaced = null;
   shown.go(index);
   if (document.activeElement !== $('number')) $('number').value = shown.index;
   showState();
@@ -86,8 +93,9 @@ function heard(news) {
     shown.given.clear();
     news.given.forEach((index) => shown.given.add(index));
   }
-  for (const [index, result, sureness, , seen, gone] of news.frames) {
+  for (const [index, result, sureness, , seen, gone, wasSure] of news.frames) {
     line.results[index] = result; line.sureness[index] = sureness; line.seen[index] = seen; line.gone[index] = gone;
+    line.wasSure[index] = wasSure;
   }
   line.track(page.objects);
   for (const [index, , , version] of news.frames) shown.heard(index, version);
@@ -95,7 +103,8 @@ function heard(news) {
   if (has(page.added)) page.added = null; // until then, news may be older than it
   if (!has(page.object) && page.object !== page.added) page.object = page.objects[0]?.id ?? 0;
   if (before.running && !news.job.running) {
-    tell(news.job.message, news.job.failed);
+    const { length } = before.kind === 'follow' ? line.worse : [];
+    tell(`${news.job.message}${length ? ` ${length} frames are less sure than before: look (W).` : ''}`, news.job.failed);
     if (page.watching && before.kind === 'follow') go(page.from); // where the mask was drawn
     page.watching = false;
   }
@@ -187,6 +196,30 @@ function worst() {
   if (found) { page.watching = false; go(found.index); }
 }
 
+// To the next frame that is less sure than before.
+function worse() {
+  const next = line.worse.find((index) => index > shown.index) ?? line.worse[0];
+  if (next === undefined) { tell('No frame is less sure than before.'); return; }
+  page.watching = false;
+  go(next);
+  tell(`Frame ${next} is less sure than before: look at it before, and keep the old mask if that was right.`);
+}
+
+const before = trying(async () => {
+  const index = shown.index;
+  const data = page.replaced ? null : await api.replaced(index);
+  if (index !== shown.index || !shown.labels) return;
+  tools.leave();
+  page.replaced = data && new Labels(page.video.width, page.video.height, data);
+  show();
+});
+
+function restore() {
+  tools.leave();
+  shown.restore();
+  tell(`Frame ${shown.index} has its old mask, which is given now.`);
+}
+
 function help() { $('help').showModal(); }
 
 async function play() {
@@ -218,7 +251,7 @@ function step(event, by) {
 const keys = {
   ArrowLeft: (event) => step(event, -1), ArrowRight: (event) => step(event, 1),
   Home: () => go(0), End: () => go(page.video.length - 1),
-  ' ': play, n: add, k: () => keep(), l: worst, '?': help,
+  ' ': play, n: add, k: () => keep(), l: worst, w: worse, '?': help,
   f: () => !$('follow').hidden && !$('follow').disabled && follow(),
   Delete: () => !$('forget').disabled && forget(), 0: () => view.fit(),
   ',': () => chooseBy(-1), '.': () => chooseBy(1),
@@ -265,7 +298,7 @@ const undoOne = trying(async (again) => {
 });
 
 for (const [id, action] of Object.entries({
-  follow, stop: trying(api.stop), add, keep, forget, clear, play, least: worst, question: help,
+  follow, stop: trying(api.stop), add, keep, forget, clear, play, least: worst, worse, before, restore, question: help,
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 

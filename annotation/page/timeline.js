@@ -20,7 +20,7 @@ export class TimeLine {
   }
 
   clear() {
-    Object.assign(this, { results: [], sureness: [], seen: [], gone: [], given: new Set(), tracks: [] });
+    Object.assign(this, { results: [], sureness: [], seen: [], gone: [], wasSure: [], given: new Set(), tracks: [] });
   }
 
   // Finds for each object the runs of frames where it is seen, and where it is lost: it was there, and nobody says that it is gone.
@@ -42,6 +42,9 @@ export class TimeLine {
   }
 
   get #pitch() { return Math.min(6, TRACKS / Math.max(1, this.tracks.length)); }
+
+  // The frames that are less sure than before they were followed again.
+  get worse() { return Object.keys(this.wasSure).filter((i) => this.wasSure[i] !== null && !this.given.has(Number(i))).map(Number); }
 
   // The worst frame, and why: where an object is lost for longest; else the least sure without a given mask; else null.
   worst() {
