@@ -63,7 +63,7 @@ def annotate(
 ) -> dict[str, Any]:
     """What the robot reaches in a video: IoU of its first masks, of each object, from boxes and after scribbles, and how many
     boxes and scribbles that took; J before and after the correction, mean over objects and frames; which frames that made
-    worse.  All but counts and frames in percent.
+    worse, which are less sure since, and J if these keep their old masks.  All but counts and frames in percent.
     """
     folder = FrameFolder(video.images[0].parent, list(video.images[:frames]))
     truth = true_masks(video, folder)
@@ -85,6 +85,7 @@ def annotate(
         session.draw(worst, Robot(cut, 1).give(folder.frame(worst), truth[worst], found)[0])
         on_step()
         after = follow(worker, truth, objects)
+        less_sure = [t for t in range(len(truth)) if session.was_sure(t) is not None]
         session.close()
     on_step()
     return {
@@ -95,6 +96,8 @@ def annotate(
         "worst frame": worst,
         "corrected": float(after.mean()),
         "made worse": np.flatnonzero(after < before - WORSE).tolist(),
+        "less sure": less_sure,
+        "kept": float(np.where(np.isin(np.arange(len(truth)), less_sure), before, after).mean()),
     }
 
 
@@ -157,7 +160,7 @@ def main() -> None:
 
 def row(name: str, found: dict[str, Any]) -> Row:
     """A row of the table; several objects and frames in one cell."""
-    listed = {key: " ".join(f"{value:.0f}" for value in found[key]) for key in ("box", "scribbled", "made worse")}
+    listed = {key: " ".join(f"{value:.0f}" for value in found[key]) for key in ("box", "scribbled", "made worse", "less sure")}
     return {"video": name, **found, **listed}
 
 
