@@ -279,7 +279,8 @@ def test_networks_of_one_name_are_told_apart(tmp_path):
 
 
 def claim(better: list[float], other: list[float], column: str = "J&F", **how: bool) -> dict:
-    sides = [{"name": name, "paper": None, "ours": ours, "files": {}} for name, ours in (("a", better), ("b", other))]
+    found = (("a", dict(enumerate(better))), ("b", dict(enumerate(other))))
+    sides = [{"name": name, "paper": None, "ours": ours, "files": {}} for name, ours in found]
     return {"column": column, "less": False, "enough": False, "sides": sides, **how}
 
 
@@ -315,7 +316,7 @@ def test_the_documented_claims_are_those_of_the_code_and_their_table_is_made_fro
         assert one["claim"] == coded.text
     text = claims.DOCUMENT.read_text().split(claims.START)[1].split(claims.END)[0]
     assert text == claims.documented(results)
-    one["sides"] = [{**side, "ours": [60.0]} for side in one["sides"]]  # the last claim, as if it had been run
+    one["sides"] = [{**side, "ours": {"light": 60.0}} for side in one["sides"]]  # the last claim, as if it had been run
     assert "| Section 5 | top-k reading is faster | frames/s | - / - | 60.0 / 60.0 |" in claims.documented(results)
 
 
@@ -334,14 +335,30 @@ def test_values_are_means_over_data_sets_and_one_for_each_seed(tmp_path):
     grade = {"settings": {"grade": "real"}, "tables": {"schedules": tables_of}, "commands": {"schedules": ["python x"]}}
     tables.write_json(tmp_path / "grade.json", grade)
     first = claims.collect(tmp_path)["claims"][0]
-    assert [side["ours"] for side in first["sides"]] == [[65.0], [45.0]]  # the other seed lacks a data set
+    assert [side["ours"] for side in first["sides"]] == [{"seed0": 65.0}, {"seed0": 45.0}]  # the other seed lacks a data set
     assert first["sides"][0]["files"] == {"l2_64_s3": "0"}
     assert first["commands"] == {"schedules": ["python x"]}
     tables.write_json(tmp_path / "seed1/2017.json", {"rows": rows})
     first = claims.collect(tmp_path)["claims"][0]
-    assert first["sides"][0]["ours"] == [65.0, 66.0]
+    assert first["sides"][0]["ours"] == {"seed0": 65.0, "seed1": 66.0}
     tables.write_json(tmp_path / "grade.json", grade | {"settings": {"grade": "quick"}})
     assert experiment("claims", tmp_path, "--docs") == 2  # such results show nothing
+
+
+def test_documented_scores_of_other_seeds_stay_if_the_recipe_is_the_same():
+    def results(processor: str, iterations: int = 500, **ours: float) -> dict:
+        sides = [{"name": "a", "ours": ours, "files": {f"{run}.pth": "0" for run in ours}}]
+        found = [{"id": column, "column": column, "sides": sides} for column in ("J&F", "frames/s")]
+        return {"size": 240, "videos": {}, "recipe": {"iterations": iterations}, "processor": processor, "claims": found}
+
+    old, new = results("EPYC", seed0=1.0, seed1=2.0), results("Xeon", seed1=3.0, seed2=4.0)
+    found = claims.joined(old, new)
+    scores, speeds = (one["sides"][0] for one in found["claims"])
+    assert scores["ours"] == {"seed0": 1.0, "seed1": 3.0, "seed2": 4.0}
+    assert set(scores["files"]) == {"seed0.pth", "seed1.pth", "seed2.pth"}
+    assert speeds["ours"] == {"seed1": 3.0, "seed2": 4.0}
+    assert found["processor"] == "EPYC; Xeon"
+    assert claims.joined(results("EPYC", 30, seed0=1.0), new) == new
 
 
 @pytest.fixture
@@ -374,8 +391,8 @@ def test_the_real_grade_says_how_long_it_takes_and_goes_on_where_it_was(little_d
     (file,) = out.glob("networks/seed0/*.pth")
     (found,) = (one for one in json.loads((out / "results.json").read_text())["claims"] if one["id"] == "both-stage3")
     both, main = found["sides"]
-    assert (both["ours"], both["files"]) == ([], {})
-    assert 0 <= main["ours"][0] <= 100
+    assert (both["ours"], both["files"]) == ({}, {})
+    assert 0 <= main["ours"]["seed0"] <= 100
     assert list(main["files"]) == [str(file)] == [str(out / "networks/seed0/main_s3.pth")]
     text = (out / "index.html").read_text()
     assert "trained for 1 iterations on photographs" in text

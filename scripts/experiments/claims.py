@@ -4,7 +4,8 @@ python -m scripts.experiments.claims out/experiments           # after all.sh
 python -m scripts.experiments.claims out/experiments --docs    # also docs/experiments/results.json and the table of the page
 python -m scripts.experiments.claims --docs                    # the table again, from docs/experiments/results.json
 
-A claim (claims.csv) is a comparison of two figures, each a list with a value for each seed.  `verdict` is the rule.
+A claim (claims.csv) is a comparison of two figures, each with a value for each run: a seed, or one network.  `verdict` is
+the rule.  `--docs` keeps scores of other runs by the same recipe, so that seeds can come from several machines.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from util.flags import DefaultsFormatter, Parser, first_line
 DOCUMENT, DOCUMENTED = ROOT / "docs/experiments.md", ROOT / "docs/experiments/results.json"
 START, END = "<!-- made by scripts.experiments.claims -->\n", "<!-- end -->\n"
 PERCENT = ("J&F", "Gini", "below 1 %", "below 10 %")  # others are times and speeds
+RECIPE = ("iterations", "crop", "batch_size", "optimizer", "lr", "encoder_lr", "schedule", "mix", "no_pretrained")
 SEEDS_NEEDED, FAR = 3, 5.0
 RULE = (
     f"A claim is supported if its two figures differ, in its direction, by more than twice their pooled standard deviation "
@@ -112,10 +114,32 @@ def main() -> None:
 
 
 def document(results: dict[str, Any]) -> None:
-    """Write `results` and the table of claims into docs/."""
+    """Write `results`, joined with those that are there, and the table of claims into docs/."""
+    results = joined(read_json(DOCUMENTED), results)
     write_json(DOCUMENTED, results)
     before, rest = read_text(DOCUMENT).split(START)
     write_text(DOCUMENT, f"{before}{START}{documented(results)}{END}{rest.split(END, 1)[1]}")
+
+
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The new results with the scores of runs that only the old ones have, if recipe, size and videos are the same.
+
+    Times and speeds are of one machine.
+    """
+    same = [[each.get(name) for name in ("size", "videos")] for each in (old, new)]
+    recipes = [[each.get("recipe", {}).get(name) for name in RECIPE] for each in (old, new)]
+    if same[0] != same[1] or recipes[0] != recipes[1]:
+        return new
+    claims = []
+    for before, claim in zip(old["claims"], new["claims"], strict=True):
+        if before["id"] == claim["id"] and claim["column"] in PERCENT:
+            pairs = zip(before["sides"], claim["sides"], strict=True)
+            claim = claim | {
+                "sides": [side | {name: was[name] | side[name] for name in ("ours", "files")} for was, side in pairs]
+            }
+        claims.append(claim)
+    processors = sorted({*old["processor"].split("; "), *new["processor"].split("; ")})
+    return new | {"processor": "; ".join(processors), "claims": claims}
 
 
 def documented(results: dict[str, Any]) -> str:
@@ -145,24 +169,24 @@ def collect(folder: Path) -> dict[str, Any]:
 
 
 def found(folder: Path, side: Side, claim: Claim, grade: dict[str, Any]) -> dict[str, Any]:
-    """Our values, one for each seed, each a mean over the data sets that are scored, and the networks' files."""
-    ours, files = [], {}
-    for paths in grade["tables"].get(side.table, []):  # of one seed
+    """Our values by run, each a mean over the data sets that are scored, and the networks' files."""
+    ours, files = {}, {}
+    for paths in grade["tables"].get(side.table, []):  # of one run
         rows = [row for path in paths if (folder / path).is_file() for row in read_json(folder / path)["rows"]]
         rows = [row for row in rows if side.row.items() <= row.items() and claim.column in row]
         if rows and len(rows) == len(paths):
-            ours.append(mean(row[claim.column] for row in rows))
+            ours[Path(paths[0]).parts[0]] = mean(row[claim.column] for row in rows)
             files |= {row["file"]: row["sha256"] for row in rows if "file" in row}
     return {"ours": ours, "files": files}
 
 
 def values_of(claim: dict[str, Any]) -> list[float]:
-    return [value for side in claim["sides"] for value in side["ours"]]
+    return [value for side in claim["sides"] for value in side["ours"].values()]
 
 
 def verdict(claim: dict[str, Any]) -> str:
     """`RULE`, applied."""
-    better, other = (side["ours"] for side in claim["sides"])
+    better, other = ([*side["ours"].values()] for side in claim["sides"])
     if not better or not other:
         return "not run"
     gain = mean(better) - mean(other)
@@ -188,7 +212,7 @@ def table(results: dict[str, Any]) -> list[Row]:
             "claim": claim["claim"],
             "figure": claim["column"],
             "paper": " / ".join("-" if side["paper"] is None else str(side["paper"]) for side in claim["sides"]),
-            "ours": " / ".join(spread(side["ours"]) for side in claim["sides"]) if values_of(claim) else "not run",
+            "ours": " / ".join(spread([*side["ours"].values()]) for side in claim["sides"]) if values_of(claim) else "not run",
             "verdict": verdict(claim) if results["grade"] == "real" else "means nothing",
             "command": ", ".join(dict.fromkeys(f"`{name.split('_')[-1]}`" for name in claim["commands"])),
         }
@@ -219,9 +243,9 @@ def draw(claims: Sequence[dict[str, Any]]) -> Figure:
     for axes, column in zip(plots[:, 0], columns, strict=True):
         named = list(sides[column].values())[::-1]
         for height, side in enumerate(named):
-            if side["ours"]:
-                error = statistics.stdev(side["ours"]) if len(side["ours"]) > 1 else None
-                axes.errorbar(mean(side["ours"]), height, xerr=error, fmt="o", color="black", capsize=4)
+            if ours := [*side["ours"].values()]:
+                error = statistics.stdev(ours) if len(ours) > 1 else None
+                axes.errorbar(mean(ours), height, xerr=error, fmt="o", color="black", capsize=4)
             if side["paper"] is not None:
                 axes.plot(side["paper"], height, "D", color="black", markerfacecolor="white")
         axes.set_yticks(range(len(named)), [side["name"] for side in named])
