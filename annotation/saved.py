@@ -54,9 +54,7 @@ class SavedState(State):
         self.lock = threading.RLock()
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
-        self._replaced: dict[
-            int, tuple[float, bytes]
-        ] = {}  # old results, with how sure they were, until the session is closed
+        self._replaced: dict[int, tuple[float, bytes]] = {}  # how sure an old result was, and its labels, packed
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),

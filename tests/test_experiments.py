@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -419,6 +420,23 @@ def test_every_network_has_flags_that_the_trainer_knows(tmp_path):
         assert (found.load_network is not None) == (task.stage == 3 and task.network != "main")
         configs.add((found.arch, found.similarity, found.key_dim, found.attention))
     assert len(configs) == len(networks.NETWORKS)  # `main` has the paper's defaults, which `l2_64` names
+
+
+def test_several_networks_are_trained_at_a_time_but_the_stages_of_each_in_order(tmp_path, monkeypatch):
+    ran, together = [], threading.Barrier(3, timeout=60)
+
+    def run(words: list[str]) -> None:
+        flags = dict(zip(words[1::2], words[2::2], strict=False))
+        if flags["--stage"] == "0":
+            together.wait()  # until three have begun
+        ran.append((flags["--id"], flags["--stage"]))
+
+    monkeypatch.setattr(networks, "run_python", run)
+    only = ["l2_64", "dot_64", "stm_l2_64", "main"]
+    arguments = networks.parser().parse_args(["--device", "cpu", "--jobs", "4", "--only", *only])
+    networks.train(arguments, tmp_path, 0)
+    assert sorted(ran) == sorted([(name, stage) for name in only for stage in "03" if stage == "3" or name != "main"])
+    assert all(ran.index((name, "0")) < ran.index((name, "3")) for name in only[:3])
 
 
 @pytest.mark.slow

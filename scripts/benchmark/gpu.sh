@@ -2,7 +2,7 @@
 # Everything that only a GPU can tell: golden results and tests on it, scores in each precision, training that stops and goes
 # on, two processes, training steps of the paper's sizes, frames per second and peak memory.
 #
-#   bash scripts/benchmark/gpu.sh [FOLDER]                          # default: $OUT, or gpu; about 25 minutes
+#   bash scripts/benchmark/gpu.sh [FOLDER]                          # default: $OUT, or gpu; 10 minutes on an H200
 #   bash scripts/benchmark/gpu.sh --only 'video|parts' [FOLDER]     # the steps whose names match
 #   bash scripts/benchmark/gpu.sh --quick --device cpu [FOLDER]     # the same commands with small sizes, on the CPU
 #
@@ -41,7 +41,7 @@ if [ -n "$quick" ]; then
     tests=(tests/test_losses.py) golden=(-k intermediates)
 else
     stages=("0 8 1" "3 4 2") crop=384 repeats=20 size=480x854 frames=100 model=() counts=(1 5 10) # of one of the paper's two GPUs
-    tests=(-n auto -m "not slow" tests) golden=(-k command_line)
+    tests=(-n auto -p no:benchmark -m "not slow" tests) golden=(-k command_line)
 fi
 first=$device # of two processes, which share it
 [ "$device" != cuda ] || first=cuda:0

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,9 @@ def add_recipe_flags(result: argparse.ArgumentParser) -> None:
     )
     result.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     result.add_argument("--device", default="auto", help="as for train.py")
+    result.add_argument(
+        "--jobs", type=positive_int, default=1, metavar="N", help="networks trained at a time; a GPU with many cores takes ten"
+    )
     result.add_argument("--seeds", nargs="+", type=seed_int, default=[0], metavar="N", help="every network with each of these")
     result.add_argument(
         "--only", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME", help="these networks (default: all)"
@@ -129,10 +133,16 @@ def train(arguments: argparse.Namespace, folder: Path, seed: int) -> None:
     """Train the networks of one seed; raises `InputError` if there are some of another recipe."""
     refuse_other_recipe(arguments, folder)
     tasks = tasks_of(arguments, folder, [seed])
-    with progress_bar(len(tasks), "networks", shown=bool(tasks)) as bar:
+
+    def train_one(network: str) -> None:
         for task in tasks:
-            run_python(command(arguments, task, folder / f"seed{seed}"))
-            bar.increment()
+            if task.network == network:  # its stages, one after the other
+                run_python(command(arguments, task, folder / f"seed{seed}"))
+                bar.increment()
+
+    with progress_bar(len(tasks), "networks", shown=bool(tasks)) as bar, ThreadPoolExecutor(arguments.jobs) as pool:
+        for _ in pool.map(train_one, dict.fromkeys(task.network for task in tasks)):
+            pass
 
 
 def refuse_other_recipe(arguments: argparse.Namespace, folder: Path) -> None:
@@ -184,7 +194,8 @@ def estimate(arguments: argparse.Namespace, folder: Path) -> str:
             write_json(path, pace)
         seconds += pace[kind] * arguments.iterations[STAGES.index(task.stage)]
     rates = ", ".join(f"{kind} {pace[kind]:.2f} s" for kind in sorted(pace))
-    return f"training: {len(tasks)} runs left, about {seconds / 3600:.1f} hours ({rates} an iteration)"
+    alone = ", one at a time" if arguments.jobs > 1 else ""
+    return f"training: {len(tasks)} runs left, about {seconds / 3600:.1f} hours{alone} ({rates} an iteration)"
 
 
 def seconds_of_iteration(arguments: argparse.Namespace, task: Task) -> float:
