@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+from training.config import TrainConfig
 from util import device
 from util.device import available_cores, use_threads
 from util.distributed import Processes
@@ -88,6 +89,17 @@ def test_where_pytorch_does_not_tell_what_a_cpu_can_do_auto_is_float32(monkeypat
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # as in PyTorch 2.10
     assert not device.half_precision_chosen("auto", torch.device("cpu"))
     assert device.half_precision_chosen("on", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_half_precision_that_the_processor_does_not_have_is_warned_of(able, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able}, raising=False)
+    assert device.half_precision_chosen("on", torch.device("cpu"))
+    assert TrainConfig(1, 1, amp_dtype="bfloat16").autocast_dtype(torch.device("cpu")) is torch.bfloat16
+    assert capsys.readouterr().err.count("warning: this processor computes bfloat16 in float32") == (0 if able else 2)
+    assert not device.half_precision_chosen("off", torch.device("cpu"))
+    assert TrainConfig(1, 1).autocast_dtype(torch.device("cpu")) is None
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["meta", "abacus", "", "xpu", "cpu:x"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from util.device import warn_if_emulated
 from util.errors import InputError
 
 
@@ -58,4 +59,7 @@ class TrainConfig:
             raise InputError("--amp_dtype: float16 needs CUDA; use bfloat16 on the CPU")
         if name == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
             raise InputError("--amp_dtype bfloat16: this GPU has no bfloat16 convolutions (they need compute capability 8.0)")
-        return None if self.no_amp or name is None else getattr(torch, name)
+        if self.no_amp or name is None:
+            return None
+        warn_if_emulated(device)
+        return getattr(torch, name)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from util.errors import InputError
+from util.errors import InputError, warn
 
 
 def device_of(name: str) -> torch.device:
@@ -53,12 +53,21 @@ def fastest_format(device: torch.device, *, half: bool) -> torch.memory_format:
 
 
 def half_precision_chosen(choice: str, device: torch.device) -> bool:
-    """Whether to compute in half precision: `on`, `off`, or `auto`, which says yes where the hardware has it.
+    """Whether to compute in half precision: `on`, `off`, or `auto`, which says yes where the hardware has it."""
+    if choice == "on":
+        warn_if_emulated(device)
+    return has_half(device) if choice == "auto" else choice == "on"
 
-    That is AVX-512's or AMX's bfloat16 on the CPU, and tensor cores on CUDA (compute capability 7.0).
+
+def warn_if_emulated(device: torch.device) -> None:
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") and not has_half(device):
+        warn("this processor computes bfloat16 in float32, which takes several times as long as float32 alone")
+
+
+def has_half(device: torch.device) -> bool:
+    """Whether the hardware has half precision: AVX-512's or AMX's bfloat16 on the CPU, tensor cores on CUDA (compute
+    capability 7.0).
     """
-    if choice != "auto":
-        return choice == "on"
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (7, 0)
     able = getattr(torch.cpu, "get_capabilities", dict)()  # which PyTorch 2.10 does not have: then float32
