@@ -390,13 +390,13 @@ def twice(path: Path, name: str) -> None:
         replace(path, path.read_bytes())
         with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            first = next(each for each in archive.namelist() if each.endswith(".jpg"))
+            first = next(each for each in archive.namelist() if each.endswith((".jpg", ".png")))
             archive.writestr(_like(first, name), _other(archive.read(first)))
         return
     data = path.read_bytes()
     replace(path, gzip.decompress(data) if path.suffix == ".gz" else data)
     with tarfile.open(path) as archive:
-        first = next(each for each in archive if each.name.endswith(".jpg"))
+        first = next(each for each in archive if each.name.endswith((".jpg", ".png")))
         content = _other(archive.extractfile(first).read())  # type: ignore[union-attr]
     with tarfile.open(path, "a:") as archive:
         first.name = _like(first.name, name)
