@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError, InvalidDataError
+from av.error import ExitError, FFmpegError, InvalidDataError
 from av.stream import Disposition
 
 from dataset.truncation import missing_bytes
@@ -28,6 +28,7 @@ CONTAINERS = (  # FFmpeg's names of those that hold all of a film, or sound with
     "ivf,obu,av1,h261,h263,h264,hevc,vvc,m4v,mpegvideo,vc1,mjpeg,yuv4mpegpipe,dirac,cavsvideo,dnxhd,mp3,flac,wav,aac"
 )
 ONE_FILE = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+SILENCE = 60.0  # seconds of reading without a picture, as behind a film that a crash has left in a file of terabytes
 
 
 class Track:
@@ -116,10 +117,10 @@ def opened(path: Path, stream: int | None = None) -> Iterator[tuple[InputContain
     """A film and one of its video streams (`None`: the first), as a context that turns FFmpeg's errors into `InputError`."""
     try:
         place = os.path.abspath(path)  # else `a:b.mp4` is a protocol
-        container = av.open(place, metadata_errors="replace", container_options=ONE_FILE)
+        container = av.open(place, metadata_errors="replace", container_options=ONE_FILE, timeout=SILENCE)
     except (FFmpegError, OSError) as error:
         missing = missing_bytes(path) if isinstance(error, InvalidDataError) else 0
-        what = f"cut short, {missing:,} bytes are missing" if missing else error.strerror
+        what = f"cut short, {missing:,} bytes are missing" if missing else _reason(error)
         if error.errno == errno.EINVAL:
             what = "of a kind that is not read, or a list of other files; convert it to MP4 first"
         is_archive = path.suffix.lower() in ARCHIVES or zipfile.is_zipfile(path)
@@ -131,7 +132,11 @@ def opened(path: Path, stream: int | None = None) -> Iterator[tuple[InputContain
         try:
             yield container, streams[min(streams) if stream is None else stream]
         except FFmpegError as error:
-            raise InputError(f"{path}: cannot read this video ({error.strerror})") from error
+            raise InputError(f"{path}: cannot read this video ({_reason(error)})") from error
+
+
+def _reason(error: FFmpegError | OSError) -> str | None:
+    return f"found no picture in {SILENCE:.0f} seconds" if isinstance(error, ExitError) else error.strerror
 
 
 def _decodable(container: InputContainer) -> dict[int, av.VideoStream]:

@@ -113,6 +113,15 @@ def test_a_damaged_middle_is_told_where_it_is_and_left_out_when_allowed(pictures
     assert len(list(video.forwards())) == len(video.names)
 
 
+def test_a_film_in_a_file_of_terabytes_is_given_up(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("dataset.film_packets.SILENCE", 0.3)
+    path = write_film(tmp_path / "film.mkv", pictures)
+    with open(path, "r+b") as file:
+        file.truncate(1 << 40)  # which takes no space
+    with pytest.raises(InputError, match=r"film.mkv: cannot read this video \(found no picture in 0 seconds\)"):
+        VideoFile(path)
+
+
 def test_a_frame_whose_checksum_is_wrong_is_damaged(tmp_path):
     options = {"level": "3", "slicecrc": "1", "g": "1"}
     encode_film(tmp_path / "film.mkv", [noisy(t) for t in range(4)], "ffv1", "bgr0", options=options)
