@@ -155,7 +155,7 @@ def test_a_file_with_the_longest_name_is_written_and_its_leftovers_are_known(tmp
     (tmp_path / f".{within_temporary(name)}.{8 * 'a'}").touch()
     refuse_foreign(tmp_path, {name})
     with pytest.raises(InputError, match="was not made by this project"):
-        refuse_foreign(tmp_path, {"y" * 251 + ".png"})
+        refuse_foreign(tmp_path, {"y" * 251 + ".png", "\ud800"})  # which no file can be called
 
 
 @pytest.mark.parametrize(

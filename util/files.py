@@ -131,7 +131,7 @@ def _lock(file: BinaryIO) -> bool:
 
 def within_temporary(name: str) -> str:
     """A name as part of temporary names, which would else be longer than file systems allow."""
-    encoded = os.fsencode(name)
+    encoded = name.encode(errors="surrogatepass")  # also a name that no file can have, from a record
     return name if len(encoded) <= LONGEST_PLAIN else hashlib.sha256(encoded).hexdigest()
 
 
