@@ -141,7 +141,8 @@ def train(arguments: argparse.Namespace, folder: Path, seed: int) -> None:
                 bar.increment()
 
     with progress_bar(len(tasks), "networks", shown=bool(tasks)) as bar, ThreadPoolExecutor(arguments.jobs) as pool:
-        for _ in pool.map(train_one, dict.fromkeys(task.network for task in tasks)):
+        each = pool.map if arguments.jobs > 1 else map  # a thread of its own does not get Ctrl-C
+        for _ in each(train_one, dict.fromkeys(task.network for task in tasks)):
             pass
 
 
