@@ -52,7 +52,8 @@ class Processes:
             # torchrun keeps its store when it restarts processes; they must not find the addresses of the dead ones there
             store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             common = {"store": store, "rank": rank, "world_size": world}
-            if self.cuda and torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", world)):
+            here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes; other starters than torchrun give each its GPU
+            if self.cuda and torch.cuda.device_count() >= here:
                 dist.init_process_group("nccl", **common)
                 self._talk = dist.new_group(backend="gloo", timeout=PATIENCE)
             else:

@@ -12,6 +12,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 device=cuda quick= only=
 while [ "${1:-}" != "${1#--}" ]; do
+    case "$1" in --device | --only) [ $# -ge 2 ] || { echo "error: $1: expected a value" >&2; exit 2; } ;; esac
     case "$1" in
         --quick) quick=1; shift ;;
         --device) device=$2; shift 2 ;;
