@@ -38,7 +38,7 @@ def read_image_set(path: Path, *, nested: bool = False) -> list[str]:
     video, or holds a name that is not plain.
     """
     names = {}
-    for line in read_text(path).splitlines():
+    for line in dict.fromkeys(read_text(path).splitlines()):  # a list may repeat itself millions of times
         image, *mask = re.split(r"\s+(?=\S*Annotations/)", line.strip(), maxsplit=1)
         if image:  # names may hold spaces
             name = PurePosixPath(image).parent.name if mask else image
