@@ -180,7 +180,7 @@ LISTS = {
 def film_list(path: Path, kind: str) -> None:
     """A text that leads to the film, which lies beside it under another name."""
     if not os.path.lexists("other.mp4"):
-        shutil.copy(path, "other.mp4")
+        os.link(path, "other.mp4")  # a copy of a hole would fill the disk
     replace(path, LISTS[kind])
 
 
