@@ -109,9 +109,11 @@ function heard(news) {
     page.watching = false;
   }
   if (page.watching && news.job.running && news.job.kind === 'follow' && news.job.done && news.job.frame !== shown.index) go(news.job.frame);
-  showObjects($('objects'), page, { choose, changed: show, tell });
+  showList();
   show();
 }
+
+function showList() { showObjects($('objects'), page, { choose, changed: show, tell }); }
 
 function open(video) {
   page.video = video;
@@ -145,7 +147,11 @@ function digit(key) {
   return chosen;
 }
 
-function choose(id) { page.object = id; tools.leave(); showObjects($('objects'), page, { choose, changed: show, tell }); tools.guide(); }
+function choose(id) {
+  page.object = id;
+  tools.leave();
+  showList();
+}
 
 let typed = { text: '', time: -Infinity };
 
@@ -243,15 +249,17 @@ async function play() {
   $('play').textContent = 'Play';
 }
 
-function step(event, by) {
-  page.watching = false; page.playing = false;
-  go(shown.index + by * (event.shiftKey ? 10 : 1));
+function leaveFor(index) {
+  page.watching = page.playing = false;
+  go(index);
 }
+
+function step(event, by) { leaveFor(shown.index + by * (event.shiftKey ? 10 : 1)); }
 
 const keys = {
   ArrowLeft: (event) => step(event, -1), ArrowRight: (event) => step(event, 1),
-  Home: () => go(0), End: () => go(page.video.length - 1),
-  ' ': play, n: add, k: () => keep(), l: worst, w: worse, '?': help,
+  Home: () => leaveFor(0), End: () => leaveFor(page.video.length - 1),
+  ' ': play, n: add, k: keep, l: worst, w: worse, '?': help,
   f: () => !$('follow').hidden && !$('follow').disabled && follow(),
   Delete: () => !$('forget').disabled && forget(), 0: () => view.fit(),
   ',': () => chooseBy(-1), '.': () => chooseBy(1),
@@ -305,7 +313,7 @@ for (const [id, action] of Object.entries({
 $('reach').addEventListener('change', () => $('stage').focus());
 $('colour').addEventListener('change', trying(() => api.changeObject(page.object, { colour: $('colour').value })));
 $('files').addEventListener('change', importFiles);
-$('number').addEventListener('change', () => { page.watching = false; page.playing = false; go(Number($('number').value) || 0); });
+$('number').addEventListener('change', () => leaveFor(Number($('number').value) || 0));
 $('number').addEventListener('keydown', (event) => { if (event.key === 'Enter') $('stage').focus(); });
 $('export').addEventListener('click', trying(() => api.exportAs($('format').value)));
 // so that Space plays after a click; keys still press the button that Tab has reached
