@@ -30,7 +30,7 @@ from training.config import TrainConfig
 from training.flags import complete, parse, training_parser
 from training.journal import print_once
 from training.loop import Intervals, Run, finish, loop
-from training.start import Start, drawn, find_start, load_state, refuse_other_network, sampled, set_aside_newer
+from training.start import Start, drawn, find_start, refuse_other_network, refuse_to_replace, sampled, take_up
 from training.state import RunningMeans, State, moving_average
 from training.step import data_parallel, figure_names, first_masks, make_optimizer, make_scaler, training_step
 from util.device import device_of, fastest_format, use_threads
@@ -99,9 +99,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
 
     start = find_start(arguments, folder, record, processes)
     refuse_other_network(start.network, arguments)
-    final = folder.with_name(f"{folder.name}.pth")
-    if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
-        raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
+    refuse_to_replace(folder.with_name(f"{folder.name}.pth"), start, processes)
     network = start.network.to(device).to(memory_format=fastest_format(device, half=amp_dtype is not None)).train()
     if not start.content and arguments.no_pretrained and arguments.load_network is None:
         network.set_statistics(calibration_clips(draws, device))
@@ -113,10 +111,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
         RunningMeans(figure_names(1 if arguments.stage == 0 else 2), processes),
         averaged=None if config.ema is None else moving_average(network, config.ema),
     )
-    if start.content:
-        load_state(state, start)
-    if processes.rank == 0:
-        set_aside_newer(folder, start.iteration if start.same_run else 0)
+    take_up(state, start, folder, processes)
     if arguments.compile:
         network.compile()
     print_once(processes, describe(arguments.stage, config, sources, network, device, start, processes.world))

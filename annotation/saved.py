@@ -109,10 +109,6 @@ class SavedState(State):
                 "behind": bool(self.parts()),
             }
 
-    def parts(self, window: range | None = None) -> list[range]:
-        with self.lock:
-            return super().parts(window)
-
     # what the worker does
 
     def put_result(self, frame: int, labels: np.ndarray, sureness: float | None, *, final: bool, revision: int) -> bool:
@@ -144,13 +140,8 @@ class SavedState(State):
                 self._changed([frame])
             return True
 
-    def save(self) -> None:
-        """Write `session.json`, which `put_result` does not do."""
-        with self.lock:
-            self._save()
-
-    def note(self, action: str, **details: Any) -> None:
-        """Record an action in `session.json`."""
+    def save(self, action: str | None = None, **details: Any) -> None:
+        """Write `session.json`, which `put_result` does not do, perhaps with an action that has been done."""
         with self.lock:
             self._save(action, **details)
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ class Api:
             if self.session.version != since or self.ending() or await request.is_disconnected():
                 break
             await asyncio.sleep(0.05)
-        news = {**await run_in_threadpool(self.session.changes, since), "job": self.worker.state()}
+        news = {**await run_in_threadpool(self.session.changes, since), "job": asdict(self.worker.job)}
         return JSONResponse({**news, "video": self.video} if since == 0 else news)
 
     async def _answer(self, operation: Operation, request: Request) -> Response:
@@ -219,7 +220,7 @@ class Api:
             raise InputError("busy: stop first, then remove the object")
         self.session.remove_object(object, by=page)
         with contextlib.suppress(InputError):  # another job has begun meanwhile; the object's pixels are never read
-            self.worker.start("clean")
+            self.worker.start("clean", self.worker.clean)
         return {}
 
     def undo(self, page: int | None = None, again: bool | None = None) -> dict[str, Any]:
@@ -233,13 +234,13 @@ class Api:
 
     def follow(self, first: int | None = None, last: int | None = None) -> dict:
         """Follow all, or what the frames `first` to `last` need."""
-        if first is None and last is None:
-            self.worker.start("follow")
-        else:
+        window = None
+        if first is not None or last is not None:
             first, last = first or 0, self.session.length - 1 if last is None else last
             if not 0 <= first <= last < self.session.length:
                 raise InputError(f"expected frames from 0 to {self.session.length - 1}, the first one first")
-            self.worker.start("follow", partial(self.worker.follow, range(first, last + 1)))
+            window = range(first, last + 1)
+        self.worker.start("follow", partial(self.worker.follow, window))
         return {}
 
     def stop(self) -> dict:
@@ -254,7 +255,7 @@ class Api:
 
     def _export(self, kind: str):
         path = yield from export(self.session, kind, self.worker.progress)
-        self.session.note("export", kind=kind)
+        self.session.save("export", kind=kind)
         lacks = self.session.what_lacks()
         self.worker.job.message = f"written: {path}" + (f" (of {self.session.length} frames, {lacks})" if lacks else "")
         self.worker.job.link = f"api/export/{kind}"

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,20 +43,12 @@ class Job:
 class Worker:
     """Does one job at a time in a thread of its own; `start` refuses a second one with `InputError`.
 
-    settings:     what the results depend on; a stopped job continues only if they are the same
+    A stopped job continues only if the session's settings are the same.
     check_memory: refuse to follow what needs more memory than there is
     """
 
-    def __init__(
-        self,
-        session: Session,
-        make_segmenter: Callable[[], VideoSegmenter],
-        settings: dict[str, Any],
-        *,
-        check_memory: bool = True,
-    ) -> None:
-        self.session, self.make_segmenter, self.settings = session, make_segmenter, settings
-        self.check_memory = check_memory
+    def __init__(self, session: Session, make_segmenter: Callable[[], VideoSegmenter], *, check_memory: bool = True) -> None:
+        self.session, self.make_segmenter, self.check_memory = session, make_segmenter, check_memory
         self.job = Job()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -66,17 +57,15 @@ class Worker:
         self._snapshot = self._folder / "snapshot.pth"
         self._key = ""  # a digest of all that the results of the job depend on, except the span
 
-    def start(self, kind: str, steps: Callable[[], Generator[None, None, None]] | None = None) -> None:
-        """Start a job: `follow`, `clean`, or the generator that `steps` returns."""
+    def start(self, kind: str, steps: Callable[[], Generator[None, None, None]]) -> None:
+        """Start a job: the generator that `steps` returns."""
         with self._starting:
             if self.job.running:
                 raise InputError(f"busy: wait for {self.job.kind} to end, or stop it")
             self._stop.clear()
             self.job = Job(kind, running=True)
             self.session.touch()
-            self._thread = threading.Thread(
-                target=self._run, args=(steps or {"follow": self.follow, "clean": self._clean}[kind],), daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, args=(steps,), daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -88,9 +77,6 @@ class Worker:
     def progress(self, done: int, total: int, frame: int = 0) -> None:
         self.job.done, self.job.total, self.job.frame = done, total, frame
         self.session.touch()
-
-    def state(self) -> dict[str, Any]:
-        return asdict(self.job)
 
     def _run(self, steps: Callable[[], Generator[None, None, None]]) -> None:
         job = self.job
@@ -110,7 +96,7 @@ class Worker:
             job.running = False
             self.session.touch()
 
-    def _clean(self) -> Generator[None, None, None]:
+    def clean(self) -> Generator[None, None, None]:
         """Remove objects that no longer exist from all files."""
         for frame in range(self.session.length):
             self.session.clean(frame)
@@ -137,7 +123,7 @@ class Worker:
             try:
                 for frame in self._results(propagation, revision):
                     self.progress(before + propagation.done, total, frame)
-                    if self.session.revision != revision:
+                    if session.revision != revision:
                         self._forget_working()
                         self.job.message = "a mask has changed; follow again"
                         return
@@ -156,7 +142,7 @@ class Worker:
             self._forget_working()
             if self._end(propagation) > propagation.span.stop:
                 self._save_snapshot(propagation)
-        session.note("follow", steps=total)
+        session.save("follow", steps=total)
         there = "All is followed." if window is None else "These frames are followed already."
         self.job.message = f"Followed, in {total} steps of both directions." if total else there
 
@@ -192,7 +178,7 @@ class Worker:
         masks = {frame: session.given_labels(frame) for frame in session.given}
         stated = {frame: mask.stated for frame, mask in session.given.items()}
         given = [[frame, asdict(mask)] for frame, mask in sorted(session.given.items())]
-        self._key = hashlib.sha256(json.dumps([self.settings, given]).encode()).hexdigest()
+        self._key = hashlib.sha256(json.dumps([session.settings, given]).encode()).hexdigest()
 
         def follow(span: range) -> Propagation:
             return Propagation(session.video, masks, self.make_segmenter, span=span, stated=stated, detailed=True)

@@ -1,6 +1,6 @@
 """A training sample: a clip of a few frames and the objects to follow in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,8 @@ def appears_first(pixels: np.ndarray) -> bool:
 
 
 def make_clip(
-    views: list[tuple[np.ndarray, np.ndarray]],
+    frames: Sequence[np.ndarray],
+    label_maps: Sequence[np.ndarray],
     rng: np.random.Generator,
     *,
     name: str,
@@ -41,11 +42,11 @@ def make_clip(
     The targets are at most `slots` objects of the first frame, chosen at random from those for which `followed` returns
     true, given the object's pixel count in each frame (T,).  All else is background.  `None` if there is no such object.
     """
-    frames, label_maps = (np.stack(parts) for parts in zip(*views, strict=True))
-    present = [n for n in object_ids(label_maps[0]) if followed(np.count_nonzero(label_maps == n, axis=(1, 2)))]
+    labels = np.stack(label_maps)
+    present = [n for n in object_ids(labels[0]) if followed(np.count_nonzero(labels == n, axis=(1, 2)))]
     if not present:
         return None
     targets = rng.permutation(present)[:slots]
     slot_of = np.zeros(256, dtype=np.uint8)
     slot_of[targets] = np.arange(1, 1 + len(targets))
-    return Clip(frames, slot_of[label_maps], np.arange(slots) < len(targets), name)
+    return Clip(np.stack(frames), slot_of[labels], np.arange(slots) < len(targets), name)

@@ -25,12 +25,17 @@ def parse_colour(text: str) -> int:
     return red << 16 | green << 8 | blue
 
 
-def codes_of(palette: bytes) -> np.ndarray:
-    """A palette as colours (N,) 0xRRGGBB."""
-    return np.frombuffer(palette, np.uint8).reshape(-1, 3).astype(np.int64) @ [1 << 16, 1 << 8, 1]
+def codes_of(pixels: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) uint8 RGB as numbers (...) int64, 0xRRGGBB."""
+    return pixels.astype(np.int64) @ [1 << 16, 1 << 8, 1]
 
 
-OURS = {code: i for i, code in enumerate(codes_of(colour_map()).tolist()) if i}
+def codes_in(palette: bytes) -> np.ndarray:
+    """The colours (N,) of a palette."""
+    return codes_of(np.frombuffer(palette, np.uint8).reshape(-1, 3))
+
+
+OURS = {code: i for i, code in enumerate(codes_in(colour_map()).tolist()) if i}
 IGNORED_COLOUR = next(code for code, i in OURS.items() if i == WHITE)
 
 
@@ -57,12 +62,8 @@ def colour_distance(one: int, other: int) -> int:
 
 def first_near_pair(codes: Sequence[int], others: Sequence[int]) -> tuple[int, int] | None:
     """The first colour with the first of the others that is nearly equal (`NEAR`), but not equal; `None` if there is none."""
-    one, other = np.array(codes, np.int64).reshape(-1, 1), np.array(others, np.int64)
-    near = one != other
-    for shift in (0, 8, 16):
-        near &= abs((one >> shift & 255) - (other >> shift & 255)) < NEAR
-    places = np.argwhere(near).tolist()
-    return (codes[places[0][0]], others[places[0][1]]) if places else None
+    pairs = ((one, other) for one in codes for other in others if one != other)
+    return next((pair for pair in pairs if colour_distance(*pair) < NEAR), None)
 
 
 def red_and_blue_swapped(code: int) -> int:

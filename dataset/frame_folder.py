@@ -58,15 +58,15 @@ class FrameFolder:
         if masks := masks_among(self.paths):
             notes.append(f"{names_some(path.name for path in masks)} among the frames: is it a mask? Then move it away")
         self.levels = WHOLE_RANGE
-        if any(header.is_deep for header in headers) and (levels := common_levels(self._shown("frames looked at"))):
+        if any(header.is_deep for header in headers) and (levels := common_levels(self._shown())):
             self.levels = levels
             notes.append(f"16-bit frames hold values from {levels.low} to {levels.high}, which become 0 to 255")
         if any(header.is_turned for header in headers):
             notes.append("frames are turned upright, as their EXIF orientation says")
         self.note = f"{folder}: {'; '.join(notes)}" if notes else ""
 
-    def _shown(self, what: str) -> Iterator[Path]:
-        with progress_bar(len(self.paths), what) as bar:
+    def _shown(self) -> Iterator[Path]:
+        with progress_bar(len(self.paths), "frames looked at") as bar:
             for path in self.paths:
                 yield path
                 bar.increment()

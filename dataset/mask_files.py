@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
-from dataset.colours import BLACK, CLEAR, border_of, codes_of
+from dataset.colours import BLACK, CLEAR, border_of, codes_in, codes_of
 from dataset.soft_edges import BOX
 from util.errors import InputError
 from util.files import open_file
@@ -21,6 +21,7 @@ from util.image import open_image, refuse_lossy
 from util.image_folder import IMAGE_SUFFIXES, list_frames, natural_order
 from util.label_map import WHITE
 from util.orientation import upright_size
+from util.sixteen_bit import bits_of
 
 MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 EACH_OBJECT = "*"  # the name of the folder in the path of a mask that is spread over files
@@ -96,12 +97,12 @@ def load_mask(path: str | Path) -> Stored:
             return Stored(_as_bytes(np.asarray(image)))
         if image.has_transparency_data:
             pixels = np.asarray(image.convert("RGBA"))
-            codes, opacity = pixels[..., :3].astype(np.int64) @ [1 << 16, 1 << 8, 1], pixels[..., 3]
+            codes, opacity = codes_of(pixels[..., :3]), pixels[..., 3]
             _refuse_faint(codes, opacity)
             codes = np.where(opacity < 128, CLEAR, codes)
         else:
-            codes = np.asarray(image.convert("RGB")).astype(np.int64) @ [1 << 16, 1 << 8, 1]
-        if not codes.any() and _bits(image, path) == 16:
+            codes = codes_of(np.asarray(image.convert("RGB")))
+        if not codes.any() and bits_of(path, image) == 16:
             raise InputError("expected 8 bits per channel, found 16 with nothing in the upper 8; save it with 8")
         return Stored(codes)
 
@@ -154,7 +155,7 @@ def layers_in_array(path: Path) -> int:
 
 
 def _indices(image: Image.Image) -> Stored:
-    values, palette = np.array(image), codes_of(bytes(image.getpalette("RGB") or []))
+    values, palette = np.array(image), codes_in(bytes(image.getpalette("RGB") or []))
     clear = image.info.get("transparency", ())
     if isinstance(clear, bytes):
         _refuse_faint(values, np.frombuffer(clear.ljust(256, b"\xff"), np.uint8)[values])
@@ -185,18 +186,8 @@ def _refuse_faint(values: np.ndarray, opacity: np.ndarray) -> None:
 
 def _unscaled(values: np.ndarray, image: Image.Image, path: str | Path) -> np.ndarray:
     """The numbers of a greyscale file of 2 or 4 bits, which Pillow multiplies by 85 or 17."""
-    scale = {2: 85, 4: 17}.get(_bits(image, path), 1)
+    scale = {2: 85, 4: 17}.get(bits_of(path, image), 1)
     return values if scale == 1 or (values % scale).any() else values // scale
-
-
-def _bits(image: Image.Image, path: str | Path) -> int:
-    """Bits per channel, where the file's header says so."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0]
-    if image.format != "PNG":
-        return 8
-    with open(path, "rb") as file:
-        return file.read(25)[-1]
 
 
 def _as_bytes(values: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from dataset.colours import (
     without_background,
 )
 from dataset.identity import Identity
-from dataset.mask_files import EACH_OBJECT, Stored, in_front, load_mask, object_files
+from dataset.mask_files import EACH_OBJECT, in_front, load_mask, object_files
 from dataset.soft_edges import (
     edge_values,
     is_thick,
@@ -36,7 +36,7 @@ from dataset.soft_edges import (
 )
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
-from util.label_map import WHITE, count_values
+from util.label_map import WHITE, count_values, object_ids
 
 PHOTOGRAPH = 4096  # colours
 HANDFUL = 8  # values
@@ -97,10 +97,7 @@ class MaskReader:
         """A label map (H, W) uint8 of ids, perhaps empty; raises `InputError` naming a file that is no mask, or unclear."""
         if Path(path).parent.name == EACH_OBJECT:
             return self.known.numbered(self.merge(object_files(Path(path)))[0], path)
-        return self._meaning(path, load_mask(path))
-
-    def _meaning(self, path: str | Path, stored: Stored) -> np.ndarray:
-        values, palette, sure = stored
+        values, palette, sure = load_mask(path)
         if palette is not None and self._goes_by_colour(values, palette, sure):
             values = palette[np.minimum(values, len(palette) - 1)]
         if self.union:
@@ -138,20 +135,8 @@ class MaskReader:
 
     def _of_one_object(self, path: Path) -> np.ndarray:
         """A mask (H, W) bool of one object; raises `InputError` naming the file if it holds several."""
-        reader = MaskReader(background=self.background, soft=self.soft, hint=self.hint, note=self.known.note)
-        if path.parent.name == EACH_OBJECT:
-            labels = reader.read(path)
-        else:
-            stored = load_mask(path)
-            values, palette, _ = stored
-            if values.dtype == np.uint8 and palette is None and self.background is None:  # most often white on black
-                counts = count_values(values)
-                if counts[0] + counts[WHITE] == values.size:
-                    if counts[0]:
-                        refuse_background(path, values, {WHITE: WHITE}, None, hint=self.hint)
-                    return values == WHITE
-            labels = reader._meaning(path, stored)
-        if len(found := set(np.flatnonzero(count_values(labels)).tolist()) - {0}) > 1:
+        labels = MaskReader(background=self.background, soft=self.soft, hint=self.hint, note=self.known.note).read(path)
+        if len(found := object_ids(labels)) > 1:
             raise InputError(f"{path}: expected a mask of one object, found {len(found)}")
         return labels != 0
 

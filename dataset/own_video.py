@@ -47,7 +47,7 @@ def open_video(
     if path.is_dir():
         return FrameFolder(path, rate=rate, leave_out=leave_out)
     if not path.exists() and re.search("[*?%[]", str(path)):
-        return FrameFolder(path, [found for found in _matching(path) if found not in leave_out], rate=rate)
+        return FrameFolder(path, _matching(path), rate=rate)
     if not path.is_file():
         raise InputError(f"{path}: no such video or folder of frames")
     if path.suffix.lower() in IMAGE_SUFFIXES:

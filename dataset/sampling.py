@@ -46,14 +46,11 @@ class Draws(Dataset):
     """
 
     def __init__(self, sources: Sources, *, seed: int, max_skip: int | Callable[[int], int] = 5) -> None:
-        self.sources = [source for source, _ in sources.values()]
         self.seed = seed
         self._max_skip = max_skip
-        repeats = [
-            np.tile(np.stack([np.full(len(source), number), np.arange(len(source))], axis=1), (often, 1))
-            for number, (source, often) in enumerate(sources.values())
+        self.entries = [  # a source, and an index in it
+            (source, index) for source, often in sources.values() for _ in range(often) for index in range(len(source))
         ]
-        self.entries = np.concatenate(repeats)  # (L, 2): source and index in it
         self._epoch = -1
         self._order = np.empty(0, dtype=int)
 
@@ -71,8 +68,7 @@ class Draws(Dataset):
         objectless = 0
         last = ""
         for _ in range(OTHER_ENTRIES):
-            number, index = self.entries[entry]
-            source = self.sources[number]
+            source, index = self.entries[entry]
             try:
                 for _ in range(TRIES):
                     clip = source.draw(index, rng, max_skip=self.max_skip(draw))

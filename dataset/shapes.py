@@ -78,7 +78,7 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
             if track is None and not alone:
                 several.append(f"several '{category}' in {name}")
             title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
-            size = _size(image["height"], image["width"])
+            size = picture_size(image["height"], image["width"])
             mask = _agreeing(_segmentation(entry.get("segmentation"), size), entry)
             masks[title] = masks[title] | mask if title in masks else mask
         if entries:
@@ -92,7 +92,7 @@ def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
     if len(videos := content["videos"]) != 1:
         raise InputError(f"expected the annotations of one video, found {len(videos)}")
     video, result = videos[0], {}
-    names, size = video["file_names"], _size(video["height"], video["width"])
+    names, size = video["file_names"], picture_size(video["height"], video["width"])
     for entry in content["annotations"]:
         if "video_id" in entry and entry["video_id"] != video["id"]:
             raise InputError(f"expected annotations of video {video['id']}, found one of video {entry['video_id']}")
@@ -108,7 +108,7 @@ def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
 
 
 def _labelme(content: dict[str, Any]) -> Masks:
-    size = _size(content["imageHeight"], content["imageWidth"])
+    size = picture_size(content["imageHeight"], content["imageWidth"])
     masks: Masks = {}
     for shape in content["shapes"]:
         group = shape.get("group_id")
@@ -216,7 +216,7 @@ def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     """COCO's run lengths, as numbers or compressed text, as a mask (H, W) bool.  Runs go down the columns, 0 first; raises
     `InputError` if they seem to go along the rows, since that outline is far less jagged.
     """
-    height, width = _size(*rle["size"])
+    height, width = picture_size(*rle["size"])
     counts = rle["counts"]
     counts = np.array(_uncompressed(counts) if isinstance(counts, str) else counts, np.int64)
     total = counts.sum(dtype=float)  # of integers, it would begin anew beyond the largest
@@ -268,7 +268,8 @@ def _uncompressed(text: str) -> list[int]:
     return counts
 
 
-def _size(height: Any, width: Any) -> tuple[int, int]:
+def picture_size(height: Any, width: Any) -> tuple[int, int]:
+    """A size as read from a file; raises `InputError` unless it is that of a picture that fits into memory."""
     height, width = int(height), int(width)
     if height < 1 or width < 1 or max(height, width) > LONGEST or height * width > LARGEST:
         raise InputError(f"expected the size of a picture, found {height}x{width}")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.clip import FRAMES, Clip, make_clip
+from dataset.clip import Clip, make_clip
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
 from util.guards import subfolders
-from util.image import read_grey, read_image
+from util.image import read_grey, read_image, refuse_other_size
 from util.image_folder import list_images, refuse_twins
 
 
@@ -47,13 +47,16 @@ class StaticClips:
         The mask stays grey through the warps, and so does the first frame's, which goes into the memory; what the network
         is to find is cut at half.
         """
-        path = self.images[index]
-        image = read_image(path)
-        mask = read_grey(self.masks[index])
-        if mask.shape != image.shape[:2]:
-            raise InputError(f"{self.masks[index]}: mask is {mask.shape}, its image is {image.shape[:2]}")
-        views = draw_static_views(rng, mask.shape, crop=self.crop, frames=FRAMES)
+        image, mask = read_photograph(self.images[index], self.masks[index])
+        views = draw_static_views(rng, mask.shape, crop=self.crop)
         frames, masks = zip(*(apply_view(view, image, mask, self.crop, soft=True) for view in views), strict=True)
         labels = [(mask > 127).astype(np.uint8) for mask in masks]
-        clip = make_clip(list(zip(frames, labels, strict=True)), rng, name=str(path), slots=1)
+        clip = make_clip(frames, labels, rng, name=self.name(index), slots=1)
         return None if clip is None else clip._replace(masks=masks[0][None])
+
+
+def read_photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The picture (H, W, 3) uint8 RGB and its grey mask (H, W) uint8; raises `InputError` if their sizes differ."""
+    image, grey = read_image(picture), read_grey(mask)
+    refuse_other_size(mask, grey.shape, image.shape, other="its picture")
+    return image, grey

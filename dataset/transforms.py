@@ -14,7 +14,10 @@ import cv2
 import numpy as np
 from tps import ThinPlateSpline
 
+from dataset.clip import FRAMES
+
 MEAN_COLOUR = (124, 116, 104)  # of ImageNet, uint8
+RATIO = (0.75, 1.25)  # range of a region's width / height
 SPLINE_POINTS = 12
 SPLINE_SCALE = 0.02  # standard deviation of the points' displacement, as a fraction of the crop
 SPLINE_SHARE = 1 / 3
@@ -57,7 +60,7 @@ class View(NamedTuple):
     jitter: Jitter
 
 
-def draw_static_views(rng: np.random.Generator, size: tuple[int, int], *, crop: int, frames: int = 3) -> list[View]:
+def draw_static_views(rng: np.random.Generator, size: tuple[int, int], *, crop: int) -> list[View]:
     """Draw the views of a photograph of `size` (height, width) for a clip of stage 0 (section F.3.1)."""
     height, width = size
     base = [affine(size, scale=rng.uniform(0.8, 1.5))]
@@ -68,7 +71,7 @@ def draw_static_views(rng: np.random.Generator, size: tuple[int, int], *, crop: 
     shorter = min(size)
     resized = height * crop // shorter, width * crop // shorter
     views = []
-    for _ in range(frames):
+    for _ in range(FRAMES):
         turned = affine(size, angle=rng.uniform(-20, 20), scale=rng.uniform(0.9, 1.1), shear=rng.uniform(-10, 10))
         jitter = draw_jitter(rng, brightness=0.1, contrast=0.05, saturation=0.05)
         top, left = (int(rng.integers(side - crop + 1)) for side in resized)
@@ -80,16 +83,14 @@ def draw_static_views(rng: np.random.Generator, size: tuple[int, int], *, crop: 
     return views
 
 
-def draw_video_views(
-    rng: np.random.Generator, size: tuple[int, int], *, crop: int, scale: tuple[float, float], frames: int = 3
-) -> list[View]:
+def draw_video_views(rng: np.random.Generator, size: tuple[int, int], *, crop: int, scale: tuple[float, float]) -> list[View]:
     """Draw the views of video frames of `size` (height, width) for a clip (section F.3.2); `scale` bounds the crop's area."""
     base = [flip(size)] if rng.random() < 0.5 else []
-    base.append(cut_out(size, *draw_region(rng, size, scale=scale, ratio=(0.75, 1.25)), crop))
+    base.append(cut_out(size, *draw_region(rng, size, scale), crop))
     shared_jitter = draw_jitter(rng, brightness=0.1, contrast=0.03, saturation=0.03)
     greyscale = rng.random() < GREYSCALE_SHARE
     views = []
-    for _ in range(frames):
+    for _ in range(FRAMES):
         jitter = draw_jitter(rng, brightness=0.01, contrast=0.01, saturation=0.01)
         turned = affine((crop, crop), angle=rng.uniform(-15, 15), shear=rng.uniform(-10, 10))
         views.append(View((*base, turned), None, shared_jitter, greyscale, jitter))
@@ -122,17 +123,17 @@ def cut_out(size: tuple[int, int], corner: tuple[float, float], region: tuple[fl
 
 
 def draw_region(
-    rng: np.random.Generator, size: tuple[int, int], *, scale: tuple[float, float], ratio: tuple[float, float]
+    rng: np.random.Generator, size: tuple[int, int], scale: tuple[float, float]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Corner (top, left) and size of torchvision's random resized crop, with these ranges of area and width / height."""
+    """Corner (top, left) and size of torchvision's random resized crop, with this range of area."""
     height, width = size
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        aspect = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
             return (int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))), (h, w)
-    aspect = min(max(width / height, ratio[0]), ratio[1])  # fallback: the largest centred region
+    aspect = min(max(width / height, RATIO[0]), RATIO[1])  # fallback: the largest centred region
     h, w = min(height, round(width / aspect)), min(width, round(height * aspect))
     return ((height - h) // 2, (width - w) // 2), (h, w)
 

@@ -48,11 +48,9 @@ class VideoFile:
 
     def __init__(self, path: Path, *, allow_truncated: bool = False) -> None:
         self.path, self.allow_truncated = path, allow_truncated
-        self._size: tuple[int, int] | None = None
-        self._first_notes: list[str] = []  # of the first frame
         packets = FilmPackets(path)
         track, time_base, notes = packets.track, packets.time_base, packets.notes
-        self.stream, self.pixel = track.index, packets.pixel
+        self.stream = track.index
         stamps = [stamp for stamp in track.stamps if stamp is not None]
         self.stamps = sorted(set(stamps))
         self.counted = len(self.stamps) < len(track.stamps) or track.goes_back
@@ -63,21 +61,25 @@ class VideoFile:
         elif packets.reorders and self.stamps == stamps:  # an AVI states the order of the file, not that of display
             self.counted = self._is_out_of_order(None if packets.container == "avi" else LOOKED_AT)
         self.seeks = not (self.counted or packets.paletted)
-        first = next(self._decode(0), None) if track.stamps else None
-        if first is None:
+        first, frame = next(self._intact(), (0, None)) if track.stamps else (0, None)
+        if frame is None:
             raise InputError(f"{path}: {packets.cut or 'expected a video'}, found no frame that can be decoded")
+        image, sideways = _upright_rgb(frame)
+        self.size = image.shape[:2]
+        self.pixel = 1 / packets.pixel if sideways else packets.pixel
+        notes_on_first = self._notes_on(frame)
         if packets.cut and not allow_truncated:
             raise self._damaged(packets.cut)
-        if first.index:
-            notes.append(f"{first.index} frames before the first that can be decoded are left out")
-        self.stamps = self.stamps[first.index :]
+        if first:
+            notes.append(f"{first} frames before the first that can be decoded are left out")
+        self.stamps = self.stamps[first:]
         if allow_truncated or self.counted:
             notes += self._leave_out_what_is_damaged(packets.cut)
         elif bad := sorted(set(track.doubtful).intersection(self.stamps)):
             notes.append(f"data may be missing at frame {self.stamps.index(bad[0])}")
         elif packets.errors:
             notes.append(f"frames may be missing; FFmpeg says: {packets.errors[0]}")
-        notes += self._first_notes
+        notes += notes_on_first
         self.note = f"{path}: {'; '.join(notes)}" if notes else ""
         self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
         self.names = [f"{i:05d}" for i in range(len(self.stamps))]
@@ -96,12 +98,6 @@ class VideoFile:
             if index - chunks[-1] >= CHUNK:
                 chunks.append(index)
         return chunks
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the frames."""
-        assert self._size is not None  # the first frame has been decoded
-        return self._size
 
     def forwards(self, start: int = 0) -> Iterator[IndexedFrame]:
         """The frames from `start` on, in order; raises `DamagedVideoError` if one is missing or damaged."""
@@ -144,18 +140,18 @@ class VideoFile:
 
     def _decode(self, start: int) -> Iterator[IndexedFrame]:
         """The frames from `start` (a keyframe) on that can be decoded without errors."""
-        for index, frame in self._numbered(start):
-            if frame is None or index < start:
+        for index, frame in self._intact(start):
+            if index < start:
                 continue
-            image, sideways = _upright_rgb(frame)
-            if self._size is None:
-                self._first_notes = self._notes_on(frame)
-                self._size = image.shape[:2]
-                self.pixel = 1 / self.pixel if sideways else self.pixel
-            if image.shape[:2] != self._size:
-                found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self._size)}"
+            image, _ = _upright_rgb(frame)
+            if image.shape[:2] != self.size:
+                found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self.size)}"
                 raise InputError(f"{self.path}: {found}")
             yield IndexedFrame(index, image)
+
+    def _intact(self, start: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames of `_numbered` that are not damaged."""
+        return ((index, frame) for index, frame in self._numbered(start) if frame is not None)
 
     def _numbered(self, start: int) -> Iterator[tuple[int, av.VideoFrame | None]]:
         """Frames with their numbers, from `start` (a keyframe) or earlier on; -1 and `None` where one is damaged."""
@@ -192,8 +188,7 @@ class VideoFile:
 
     def _is_out_of_order(self, looked_at: int | None) -> bool:
         """Whether the first frames, or all, are decoded in another order than that of their times."""
-        frames = (frame for _, frame in self._numbered(0) if frame is not None)
-        times = [frame.pts for frame in itertools.islice(frames, looked_at)]
+        times = [frame.pts for _, frame in itertools.islice(self._intact(), looked_at)]
         return any(b is None or (a is not None and b < a) for a, b in itertools.pairwise(times))
 
     def _leave_out_what_is_damaged(self, cut: str | None) -> list[str]:

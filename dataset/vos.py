@@ -12,7 +12,7 @@ from dataset.mask_reader import MaskReader
 from dataset.transforms import apply_view, draw_video_views
 from util.errors import InputError
 from util.guards import subfolders
-from util.image import read_image
+from util.image import read_image, refuse_other_size
 from util.image_folder import list_frames
 
 SLOTS = 2  # objects per clip at most
@@ -89,13 +89,14 @@ class VideoClips:
             self._readers[index] = MaskReader.of((mask for _, mask in frames), note=None)
         label_maps = [self._readers[index].read(path) for _, path in chosen]
         size = pictures[0].shape[:2]
-        for (path, _), picture, labels in zip(chosen, pictures, label_maps, strict=True):
-            if picture.shape[:2] != size or labels.shape != size:
-                raise InputError(f"{path}: frame is {picture.shape[:2]}, mask {labels.shape}, the clip's first frame {size}")
-        views = draw_video_views(rng, size, crop=self.crop, scale=self.scale, frames=FRAMES)
+        for (path, mask), picture, labels in zip(chosen, pictures, label_maps, strict=True):
+            refuse_other_size(path, picture.shape, size, what="frame", other="the clip's first one")
+            refuse_other_size(mask, labels.shape, size)
+        views = draw_video_views(rng, size, crop=self.crop, scale=self.scale)
         augmented = [apply_view(*parts, self.crop) for parts in zip(views, pictures, label_maps, strict=True)]
         name = f"{self.name(index)} {','.join(path.stem for path, _ in chosen)}"
-        return make_clip(augmented, rng, name=name, slots=SLOTS, followed=self.followed)
+        pictures, label_maps = zip(*augmented, strict=True)
+        return make_clip(pictures, label_maps, rng, name=name, slots=SLOTS, followed=self.followed)
 
 
 def released_frames(rng: np.random.Generator, length: int, max_skip: int) -> list[int]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dataset.video_names import add_videos_flags
 from evaluation.results import RUN_RECORD
 from util.errors import InputError, print_note
 from util.files import read_json
@@ -19,19 +20,20 @@ MOST_THREADS = 4 * (os.cpu_count() or 1)
 def add_segmenter_flags(
     parser: argparse.ArgumentParser,
     *,
-    size: int | None,
-    max_memory_frames: int | None,
-    amp: str = "where the hardware has it",
+    size: int | None = None,
+    max_memory_frames: int | None = None,
     output_required: bool = True,
-    ensemble: bool = False,
+    benchmark: bool = False,
 ) -> None:
     """Add the flags that all scripts that segment videos share.
 
-    `size` and `max_memory_frames` are defaults; `amp` says what `--amp auto` does; with `ensemble`, `--model` takes several.
+    `size` and `max_memory_frames` are defaults; for a `benchmark`, `--model` takes several.
     """
     model, help_text = "saves/stcn_light.pth", "checkpoint, ours or one from the paper's release"
-    if ensemble:
+    amp = "where the hardware has it"
+    if benchmark:
         help_text += "; the probabilities of several are averaged"
+        amp += ", but not with the paper's network, whose results are compared"
         parser.add_argument("--model", nargs="+", default=[model], metavar="FILE", help=help_text)
     else:
         parser.add_argument("--model", default=model, metavar="FILE", help=help_text)
@@ -105,6 +107,15 @@ def add_segmenter_flags(
     )
 
 
+def add_robot_flags(parser: argparse.ArgumentParser, *, size: int | None = None, max_memory_frames: int | None = None) -> None:
+    """Add the flags of scripts in which a robot corrects results on DAVIS, with those of `add_segmenter_flags`."""
+    parser.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
+    add_videos_flags(parser)
+    parser.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
+    parser.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")
+    add_segmenter_flags(parser, size=size, max_memory_frames=max_memory_frames)
+
+
 def note_enlarged(arguments: argparse.Namespace, size: tuple[int, int], usual: int) -> None:
     """Tell the user of a video (H, W) that is enlarged since `--size` has its default, `usual`."""
     if arguments.size == usual > min(size):
@@ -114,8 +125,7 @@ def note_enlarged(arguments: argparse.Namespace, size: tuple[int, int], usual: i
 def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
     """A parser with the flags that both evaluation scripts share; `size` is the default of `--size`."""
     parser = Parser(description=description, formatter_class=DefaultsFormatter)
-    amp = "where the hardware has it, but not with the paper's network, whose results are compared"
-    add_segmenter_flags(parser, size=size, max_memory_frames=None, amp=amp, ensemble=True)
+    add_segmenter_flags(parser, size=size, benchmark=True)
     parser.add_argument(
         "--sizes",
         nargs="+",

@@ -1,7 +1,7 @@
 """Propagate masks given at some frames to the whole video: forwards, backwards, and both ways in between."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -11,7 +11,6 @@ import torch
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
 from evaluation.fits import Claims, refuse_too_large
-from evaluation.sureness import expected_iou
 from model import VideoSegmenter, blend
 from model.inference import labels_of, of_objects
 from util.ahead import read_ahead
@@ -208,6 +207,22 @@ class Propagation:
     def _labels(self, probabilities: torch.Tensor, ids: list[int]) -> np.ndarray:
         """(N+1, h, w) -> (H, W) uint8."""
         return labels_of(resize_probabilities(probabilities, self.video.size), ids).cpu().numpy()
+
+
+def expected_iou(probabilities: torch.Tensor, ids: Sequence[int], there: Collection[int] = ()) -> float:
+    """(N+1, h, w), background first, and the objects' ids -> the least J of an object that its probabilities let expect.
+
+    That is the sum of its probabilities within its mask, divided by the mask's area and the sum beyond it.  An object without
+    a mask counts only if it must be `there`: then it is lost, and the result is 0.  Without any object, it is 1.
+    """
+    labels, least = probabilities.argmax(dim=0), 1.0
+    for row, number in enumerate(ids, start=1):
+        mask, likely = labels == row, probabilities[row].float()
+        area = float(mask.sum())
+        if area or number in there:
+            within = float((likely * mask).sum())
+            least = min(least, within / (area + float(likely.sum()) - within) if area else 0.0)
+    return least
 
 
 class Snapshots:

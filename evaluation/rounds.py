@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dataset.frame_folder import FrameFolder
-from dataset.robot import UNMARKED, draw_scribbles
+from dataset.robot import UNMARKED, draw_box, draw_scribbles
 from dataset.video import Video
 from evaluation.cut import Cut
 from evaluation.metrics import score_masks
@@ -79,6 +79,12 @@ class Robot(NamedTuple):
             if (new == UNMARKED).all():
                 break
         return looked
+
+
+def cut_in_box(cut: Cut, image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """What is found (H, W) bool in the robot's box around an object (H, W) bool."""
+    inside, nothing = draw_box(truth), np.zeros_like(truth)
+    return cut(image, inside, nothing, nothing, ~inside)
 
 
 def true_masks(video: Video, frames: FrameFolder) -> list[np.ndarray]:

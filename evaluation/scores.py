@@ -63,14 +63,19 @@ def davis_jobs(videos: Sequence[Video], results: Path) -> list[ScoringJob]:
     """
     meta = {}
     for video in videos:
-        if absent := video.without_truth:
-            raise InputError(f"{names_some(absent)}: no ground truth")
+        refuse_without_truth([video])
         if len(video.truth) < SHORTEST:
             raise InputError(_too_short(video))
         frames = tuple(natural_order(video.truth))
         objects = [1] if video.union else object_ids(video.read_mask(video.truth[frames[0]]))
         meta[video.name] = {number: ScoredObject("", frames) for number in objects}
     return scoring_jobs(videos, meta, results, skip_last=True)
+
+
+def refuse_without_truth(videos: Sequence[Video]) -> None:
+    """Raise `InputError` if a frame has no ground truth."""
+    if absent := [frame for video in videos for frame in video.without_truth]:
+        raise InputError(f"{names_some(absent)}: no ground truth")
 
 
 def scoring_jobs(

@@ -1,7 +1,6 @@
 """The result folder of one video: the output of a finished run, and what an unfinished one needs to continue."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from evaluation.propagate import Estimate, Propagation
 from evaluation.results import differences, refuse_damaged
 from model.checkpoint import read
 from util.errors import InputError
-from util.files import has_content, make_folder, read_text, write_atomically, write_json
+from util.files import has_content, make_folder, read_json, write_atomically, write_json
 from util.guards import path_in, refuse_foreign, remove_files, remove_folder
 from util.image import size_text
 from util.label_map import colour_map, read_label_map, write_label_map
@@ -192,11 +191,7 @@ class VideoResults:
         """A record, or `None` if there is no file; raises `InputError` if it is not ours."""
         if not os.path.lexists(path):
             return None
-        text = read_text(path)
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError):
-            record = {}
+        record = read_json(path)
         is_ours = isinstance(record, dict) and [type(record.get(key)) for key in ("frames", "settings")] == [list, dict]
         if not is_ours or not all(isinstance(name, str) for name in record["frames"]):
             raise InputError(f"{path}: expected a record of segment_video.py, found something else; move it away")

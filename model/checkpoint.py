@@ -147,7 +147,7 @@ def digest(path: str | Path) -> str:
         raise _missing(Path(path))
     if (size := Path(path).stat().st_size) > LARGEST:  # which would take minutes to read, or days
         raise InputError(f"{path}: expected a checkpoint of at most {LARGEST >> 30} GiB, found {size >> 30} GiB")
-    return files.digest([path])
+    return files.digest(path)
 
 
 def load_network(path: str | Path, device: str | torch.device = "cpu") -> STCN:
@@ -215,10 +215,17 @@ def save_network(network: Any, path: str | Path, *, half: bool = False) -> None:
     """
     content = network.content()
     if half:
-        content["network"] = {name: x.half() if x.is_floating_point() else x for name, x in content["network"].items()}
-        if broken := infinite_tensors(content["network"]):
-            raise InputError(f"{path}: not written, since these are not finite or too large: {names_some(broken)}")
+        content["network"] = halved(content["network"], path)
     write_atomically(path, lambda file: torch.save(content, file))
+
+
+def halved(state: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """The tensors with float16 in place of float32.  Raises `InputError` naming `path` for those that it cannot hold."""
+    state = {name: x.half() if x.is_floating_point() else x for name, x in state.items()}
+    if broken := infinite_tensors(state):
+        told = f"these are not finite or too large: {names_some(broken)} (float16 ends at 65504)"
+        raise InputError(f"{path}: not written, since {told}")
+    return state
 
 
 def _config(path: str | Path, content: dict) -> NetworkConfig:

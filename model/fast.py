@@ -84,8 +84,7 @@ class FusedBlock(nn.Module):
 
     def __init__(self, block: Any) -> None:
         super().__init__()
-        names = [name for name in ("conv1", "conv2", "conv3") if hasattr(block, name)]
-        self.convs = nn.ModuleList(getattr(block, name) for name in names)
+        self.convs = nn.ModuleList(getattr(block, f"conv{n}") for n in range(1, block.depth + 1))
         self.downsample = block.downsample
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ libraries work with, so it is rather too low than too high.
 
 from typing import Any, NamedTuple
 
-from model.store import SLAB
+from model.memory import SLAB
 from util.tensors import STRIDE, padding_to_stride, shorter_side_size
 
 FLOAT = 4  # bytes

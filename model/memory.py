@@ -17,12 +17,20 @@ from model.similarity import (
     readout,
     top_k_of,
 )
-from model.store import SLAB, Slab
 from util.device import Download, upload
 
 BLOCK = 2**22  # similarities, or numbers read out, held at a time: small enough for a CPU's cache
 GPU_BLOCK = 2**24  # large enough to keep a GPU busy with few launches
 WITHOUT_WAITS = ("cuda",)  # devices that work asynchronously: a boolean index would make the CPU wait for them
+SLAB = 4  # frames per slab: fewer waste less space, more mean fewer stores to search
+
+
+@dataclass
+class _Slab:
+    """Space for `SLAB` frames, whose rows are contiguous, so that adding and dropping frames copies nothing."""
+
+    keys: Tensor  # (SLAB * hw, Ck or Ck+1) float32, embedded
+    values: dict[int, Tensor]  # for each group of objects (SLAB * hw + 1, N * Cv); the last row means "none", never read
 
 
 class _TopK(NamedTuple):
@@ -37,8 +45,8 @@ class _Frame:
     cell: int
     groups: int  # number of groups of objects in it
     annotated: bool
+    usage: Tensor  # scalar: the sum of its affinities in all reads, if the bank is bounded
     reads: int = 0  # since it was added
-    usage: Any = 0.0  # sum of its affinities in these reads; a scalar tensor if the bank is bounded
 
 
 class _Part(NamedTuple):
@@ -79,7 +87,7 @@ class MemoryBank:
         self.top_k = top_k
         self.max_frames = max_frames
         self.kernel = kernel
-        self._slabs: list[Slab] = []
+        self._slabs: list[_Slab] = []
         self._frames: list[_Frame] = []  # the oldest first
         self._free: list[int] = []  # cells that frames have left
         self._group_sizes: list[int] = []
@@ -105,16 +113,21 @@ class MemoryBank:
         self.drop_temporary()
         if objects > known:
             self._group_sizes.append(objects - known)
-        cell = self._free.pop() if self._free else self._new_cell()
+        keys = embed_memory(key.flatten(1).T, self.similarity)  # (hw, Ck or Ck+1)
+        self._positions = len(keys)
+        cell = self._free.pop() if self._free else len(self._frames)  # if none is free, every cell holds a frame
+        if cell == SLAB * len(self._slabs):
+            self._slabs.append(_Slab(keys.new_empty(SLAB * len(keys), keys.shape[1]), {}))
         slab = self._slabs[cell // SLAB]
-        self._positions = key.shape[1] * key.shape[2]
-        rows = [group.permute(2, 3, 0, 1).flatten(2).flatten(0, 1) for group in values.split(self._group_sizes)]
-        slab.place(cell, embed_memory(key.flatten(1).T, self.similarity), rows)  # (hw, Ck), (hw, N * Cv) for each group
+        self._rows(slab.keys, cell).copy_(keys)
+        for number, group in enumerate(values.split(self._group_sizes)):
+            rows = group.permute(2, 3, 0, 1).flatten(2).flatten(0, 1)  # (hw, N * Cv)
+            if number not in slab.values:
+                slab.values[number] = rows.new_empty(SLAB * len(rows) + 1, rows.shape[1])
+            self._rows(slab.values[number], cell).copy_(rows)
         # no earlier frame shows the new objects, so the first one that does must stay
-        frame = _Frame(cell, len(self._group_sizes), annotated or objects > known)
-        if self.max_frames is not None:
-            frame.usage = torch.zeros((), device=key.device)
-        self._frames.append(frame)
+        kept = annotated or objects > known
+        self._frames.append(_Frame(cell, len(self._group_sizes), kept, torch.zeros((), device=key.device)))
         self._newest_is_temporary = temporary
         if self.max_frames is not None and not temporary and len(self._frames) > self.max_frames:
             old = [frame for frame in self._frames[:-1] if not frame.annotated]
@@ -133,7 +146,7 @@ class MemoryBank:
             raise ValueError("the memory is empty")
         query = embed_query(query_key.flatten(1).T, self.similarity).contiguous()
         with torch.autocast(query.device.type, enabled=False):
-            keys = [slab.keys for slab in self._slabs if slab.keys is not None]
+            keys = [slab.keys for slab in self._slabs]
             if self.kernel:
                 grid = (query_key.shape[1], query_key.shape[2])
                 keys = [kernel_memory(rows, query, grid, self.similarity, block=BLOCK) for rows in keys]
@@ -181,7 +194,7 @@ class MemoryBank:
         The tensors are not copied: save them before the next `add`.
         """
         return {
-            "slabs": [{"start": slab.start, "keys": slab.keys, "values": slab.values} for slab in self._slabs],
+            "slabs": [vars(slab).copy() for slab in self._slabs],
             "frames": [vars(frame).copy() for frame in self._frames],
             "free": list(self._free),
             "group_sizes": list(self._group_sizes),
@@ -194,25 +207,11 @@ class MemoryBank:
 
         The bank must have the same options, and the tensors must be on the device that it works on.
         """
-        self._slabs = []
-        for saved in state["slabs"]:
-            slab = Slab(saved["start"])
-            slab.keys, rows = saved["keys"], len(saved["keys"])
-            slab.values = {group: _with_last_row(values, rows) for group, values in saved["values"].items()}
-            self._slabs.append(slab)
+        self._slabs = [_Slab(saved["keys"], dict(saved["values"])) for saved in state["slabs"]]
         self._frames = [_Frame(**saved) for saved in state["frames"]]
-        for frame in self._frames:
-            frame.usage = torch.as_tensor(frame.usage, device=state["slabs"][0]["keys"].device)
         self._free, self._group_sizes = list(state["free"]), list(state["group_sizes"])
         self._newest_is_temporary, self._positions = state["newest_is_temporary"], state["positions"]
         self._fetch_usage()
-
-    def _new_cell(self) -> int:
-        """The next cell after all others; makes a new slab if the last one is full."""
-        cell = len(self._frames)  # no cell is free, so every cell holds a frame
-        if cell == SLAB * len(self._slabs):
-            self._slabs.append(Slab(cell))
-        return cell
 
     def _drop(self, frame: _Frame) -> None:
         self._frames.remove(frame)
@@ -342,8 +341,3 @@ class MemoryBank:
 
 def _block(device: torch.device) -> int:
     return GPU_BLOCK if device.type in WITHOUT_WAITS else BLOCK
-
-
-def _with_last_row(values: Tensor, rows: int) -> Tensor:
-    """A store in the layout of `Slab.values`; older states lack the last row."""
-    return values if len(values) > rows else F.pad(values, (0, 0, 0, 1))

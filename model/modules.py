@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.resnet import ResNetStages
+from model.resnet import ResNetStages, initialise
 from util.device import upload
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -127,9 +127,9 @@ class ResBlock(nn.Module):
 class CBAM(nn.Module):
     """Convolutional block attention module: gates channels, then positions.  Keeps the shape (B, C, H, W)."""
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = channels // reduction
+        hidden = channels // 16
         self.channel_mlp = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
         self.spatial_conv = nn.Conv2d(2, 1, 7, padding=3)
 
@@ -161,7 +161,7 @@ class FeatureFusion(nn.Module):
 def key_projection(in_channels: int, key_dim: int) -> nn.Conv2d:
     """From features to keys (section 3.1)."""
     conv = nn.Conv2d(in_channels, key_dim, 3, padding=1)
-    nn.init.orthogonal_(conv.weight)
+    initialise(conv.weight, nn.init.orthogonal_)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv
@@ -176,13 +176,13 @@ class ASPP(nn.Module):
     that training starts from the backbone's own features.
     """
 
-    def __init__(self, channels: int, *, dilations: tuple[int, ...] = (2, 4, 8)) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         width = channels // 4
         self.point = nn.Conv2d(channels, width, 1)
-        self.dilated = nn.ModuleList(nn.Conv2d(channels, width, 3, padding=d, dilation=d) for d in dilations)
+        self.dilated = nn.ModuleList(nn.Conv2d(channels, width, 3, padding=d, dilation=d) for d in (2, 4, 8))
         self.mean = nn.Conv2d(channels, width, 1)
-        self.out = nn.Conv2d((2 + len(dilations)) * width, channels, 1)
+        self.out = nn.Conv2d(5 * width, channels, 1)
         nn.init.zeros_(self.out.weight)
         if self.out.bias is not None:
             nn.init.zeros_(self.out.bias)

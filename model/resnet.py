@@ -2,6 +2,8 @@
 
 import pickle
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -105,7 +107,7 @@ class ResNetStages(nn.Module):
 
 def _conv(in_channels: int, channels: int, size: int, stride: int) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, channels, size, stride=stride, padding=size // 2, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    initialise(conv.weight, partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"))
     return conv
 
 
@@ -115,8 +117,17 @@ def _widen(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
     if extra == 0:
         return conv
     filters = torch.empty(conv.out_channels, extra, *conv.kernel_size, device=conv.weight.device)
-    nn.init.orthogonal_(filters)
+    initialise(filters, nn.init.orthogonal_)
     wide = _conv(in_channels, conv.out_channels, conv.kernel_size[0], conv.stride[0])
     with torch.no_grad():
-        wide.weight.copy_(torch.cat([conv.weight, filters], dim=1))
+        wide.weight[:, : conv.in_channels] = conv.weight
+        wide.weight[:, conv.in_channels :] = filters
     return wide
+
+
+def initialise(weight: Tensor, fill: Callable[[Tensor], object]) -> None:
+    """Fill initial weights, unless they are on the meta device, where loaded ones take their place: PyTorch would import its
+    compiler for that, which takes seconds.
+    """
+    if not weight.is_meta:
+        fill(weight)

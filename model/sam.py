@@ -11,13 +11,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from model.onnx import open_onnx
 from util.errors import InputError, names_some, shorten
+from util.tensors import normalise
 
 SIDE = 1024  # pixels, the longer side at which SAM and MobileSAM look
-MEAN, DEVIATION = np.array([[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]], np.float32)  # ImageNet's, of 255
 KEPT = 8  # images whose embeddings are kept, 4 MB each
 OFF, ON, TOP_LEFT, BOTTOM_RIGHT, NO_POINT = 0, 1, 2, 3, -1  # labels of points
 SAM_INPUTS = {"image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size"}
@@ -104,12 +106,11 @@ class Sam:
         if self.efficient:
             return image.transpose(2, 0, 1)[None].astype(np.float32) / 255
         height, width = _inner_size(*image.shape[:2])
-        small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), np.float32)
+        small = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
         if len(self._image.shape) == 3:  # `--use-preprocess`: the rest is in the file
-            return small
-        padded = np.zeros((SIDE, SIDE, 3), np.float32)
-        padded[:height, :width] = (small - MEAN) / DEVIATION
-        return np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
+            return small.astype(np.float32)
+        padding = (0, SIDE - width, 0, SIDE - height)
+        return F.pad(normalise(torch.from_numpy(small)), padding)[None].numpy()
 
 
 def _inner_size(height: int, width: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.checkpoint import filled, read
-from model.modules import ASPP, FrozenBatchNorm, UpsampleBlock
+from model.modules import ASPP, FrozenBatchNorm, UpsampleBlock, upsample
 from model.network import VERSION
 from model.resnet import ResNetStages
 from util.errors import InputError, shorten
@@ -41,8 +41,7 @@ class ScribbleNetwork(FrozenBatchNorm):
         f4, f8, f16 = self.stages(torch.cat([images, hints], dim=1))
         x = self.up_16_8(self.context(f16), self.up_16_8.skip_conv(f8))
         x = self.up_8_4(x, self.up_8_4.skip_conv(f4))
-        logits = self.prediction(F.relu(x))
-        return F.interpolate(logits.float(), scale_factor=4, mode="bilinear", align_corners=False)[:, 0]
+        return upsample(self.prediction(F.relu(x)).float(), 4)[:, 0]
 
     def content(self) -> dict[str, Any]:
         """What a checkpoint says of the network."""

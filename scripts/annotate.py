@@ -81,9 +81,9 @@ def open_session(arguments: argparse.Namespace, source: str, output: Path) -> tu
     session = Session(output, video, source, settings)
     if masks and not import_masks(session, masks):
         print_note(f"--mask is left out, since {output} has objects already")
-    worker = Worker(session, maker, settings, check_memory=arguments.check_memory == "on")
+    worker = Worker(session, maker, check_memory=arguments.check_memory == "on")
     if session.unclean:
-        worker.start("clean")
+        worker.start("clean", worker.clean)
     return session, worker
 
 

@@ -12,9 +12,9 @@ import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
 
 from model import NetworkConfig, load_network, save_network
-from model.checkpoint import infinite_tensors
+from model.checkpoint import halved
 from model.released import to_released
-from util.errors import InputError, names_some, one_line_errors
+from util.errors import InputError, one_line_errors
 from util.files import write_atomically
 from util.flags import Parser, first_line
 from util.guards import refuse_existing
@@ -35,16 +35,13 @@ def main() -> None:
     arguments = parser().parse_args()
     refuse_existing(arguments.target, overwrite=arguments.overwrite, inputs=[arguments.source])
     network = load_network(arguments.source)
-    if arguments.half:
-        network.half()
-        if lost := infinite_tensors(network.state_dict()):
-            raise InputError(f"{arguments.source}: --half: float16 ends at 65504, exceeded by {names_some(lost)}")
     if arguments.to == "ours":
-        save_network(network, arguments.target)
+        save_network(network, arguments.target, half=arguments.half)
     else:
         if dataclasses.replace(network.config, attention=True) != NetworkConfig():
             raise InputError(f"{arguments.source}: released files hold {NetworkConfig()}, found {network.config}")
-        released = to_released(network.state_dict())
+        state = to_released(network.state_dict())
+        released = halved(state, arguments.target) if arguments.half else state
         write_atomically(arguments.target, lambda file: torch.save(released, file))
     print(arguments.target)
 

@@ -24,19 +24,19 @@ from annotation.session import Session
 from annotation.worker import Worker
 from dataset.davis import davis_videos
 from dataset.frame_folder import FrameFolder
-from dataset.robot import UNMARKED, draw_box
+from dataset.robot import UNMARKED
 from dataset.video import Video
-from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, network_cut
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags
+from evaluation.flags import add_robot_flags
 from evaluation.metrics import score_masks
-from evaluation.rounds import Robot, true_masks
+from evaluation.rounds import Robot, cut_in_box, true_masks
+from evaluation.scores import refuse_without_truth
 from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, over_videos, report
 from model import VideoSegmenter
 from model.checkpoint import digest
 from util.device import device_of
-from util.errors import InputError, names_some, one_line_errors
+from util.errors import one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.label_map import object_ids
 from util.lock import Lock
@@ -48,13 +48,9 @@ STEPS = 4  # of the progress bar, for a video
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
-    add_videos_flags(result)
     result.add_argument("--frames", type=positive_int, default=30, metavar="N", help="only the first N frames of a video")
-    result.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
-    result.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")
-    add_segmenter_flags(result, size=240, max_memory_frames=20)
+    add_robot_flags(result, size=240, max_memory_frames=20)
     return result
 
 
@@ -76,7 +72,7 @@ def annotate(
     on_step()
     with tempfile.TemporaryDirectory() as root:
         session = Session(root, folder, folder.paths[0].parent)
-        worker = Worker(session, make_segmenter, {})
+        worker = Worker(session, make_segmenter)
         session.bring(objects, {0: (looked[-1].labels, objects)})
         before = follow(worker, truth, objects)
         on_step()
@@ -103,8 +99,7 @@ def annotate(
 
 def box(cut: Cut, image: np.ndarray, truth: np.ndarray, labels: np.ndarray, number: int) -> np.ndarray:
     """The mask (H, W) uint8 after a box around an object (H, W) bool; an object that lies in another keeps its pixels."""
-    inside, nothing = draw_box(truth), np.zeros_like(truth)
-    found = cut(image, inside, nothing, nothing, ~inside)
+    found = cut_in_box(cut, image, truth)
     free = [i for i in object_ids(labels) if 2 * (found & (labels == i)).sum() <= (labels == i).sum()]
     return np.where(found & np.isin(labels, [0, *free]), np.uint8(number), labels)
 
@@ -137,8 +132,7 @@ def count_strokes(looks: list[np.ndarray]) -> int:
 def main() -> None:
     arguments = parser().parse_args()
     videos = davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
-    if absent := [frame for video in videos for frame in video.without_truth]:
-        raise InputError(f"{names_some(absent)}: no ground truth")
+    refuse_without_truth(videos)
     folder = Path(arguments.output)
     with Lock(folder, "eval_annotator.py"):
         cut = network_cut(arguments.scribble_model, device_of(arguments.device))

@@ -16,12 +16,13 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import numpy as np
 
 from dataset.davis import davis_videos
-from dataset.robot import draw_box, draw_clicks
+from dataset.robot import draw_clicks
 from dataset.static import StaticClips
 from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, network_cut
 from evaluation.flags import SCRIBBLE_MODEL
 from evaluation.metrics import score_masks
+from evaluation.rounds import cut_in_box
 from evaluation.tables import Row, mean, report
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
@@ -74,12 +75,6 @@ def click(cut: Cut, image: np.ndarray, truth: np.ndarray, clicks: int) -> list[f
     return found
 
 
-def box(cut: Cut, image: np.ndarray, truth: np.ndarray) -> float:
-    """The IoU of what is found in the box around an object (H, W) bool, in percent."""
-    inside, nothing = draw_box(truth), np.zeros_like(truth)
-    return 100 * score_masks(truth, cut(image, inside, nothing, nothing, ~inside))[0]
-
-
 @one_line_errors
 def main() -> None:
     arguments = parser().parse_args()
@@ -91,7 +86,7 @@ def main() -> None:
         for image, objects in pictures:
             for truth in objects:
                 by_click.append(click(cut, image, truth, arguments.clicks))
-                by_box.append(box(cut, image, truth))
+                by_box.append(100 * score_masks(truth, cut_in_box(cut, image, truth))[0])
             bar.increment()
     if not by_click:
         raise InputError("expected objects to click on, found none")

@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 
 from dataset.davis import davis_videos
 from dataset.video import Video
-from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, network_cut
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags
+from evaluation.flags import add_robot_flags
 from evaluation.rounds import Robot, rounds_of
+from evaluation.scores import refuse_without_truth
 from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, over_videos, report
 from evaluation.track import AT, Start, draw_by_track, read_start, summary
@@ -39,15 +39,11 @@ INTERACTIONS, SECONDS = 8, 30  # the track's: interactions at most, and seconds 
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     result.add_argument("--scribbles", metavar="DIR", help="where <video>/001.json and others are, if not beside JPEGImages")
     result.add_argument(
         "--interactions", type=positive_int, default=INTERACTIONS, metavar="N", help="interactions with a video at most"
     )
-    result.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
-    result.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")
-    add_videos_flags(result)
-    add_segmenter_flags(result, size=None, max_memory_frames=None)
+    add_robot_flags(result)
     return result
 
 
@@ -102,37 +98,34 @@ def draw(curve: dict[str, Any]) -> Figure:
 def main() -> None:
     arguments = parser().parse_args()
     videos = davis_videos(arguments.davis_path, year=2017, only=arguments.videos)
+    refuse_without_truth(videos)
     if arguments.scribbles is None:
         beside = videos[0].images[0].parents[3] / "Scribbles"  # of JPEGImages/480p/<video>/00000.jpg
         arguments.scribbles = str(beside) if beside.is_dir() else None
     starts = starts_of(arguments.scribbles, videos)
-    with Lock(arguments.output, "eval_interactive.py"):
-        run(arguments, videos, starts, Path(arguments.output))
-
-
-def run(arguments: argparse.Namespace, videos: list[Video], starts: dict[str, list[Start | None]], folder: Path) -> None:
-    """Go through all samples, and write the curve and its figures into `folder`."""
-    cut = network_cut(arguments.scribble_model, device_of(arguments.device))
-    record = folder / "samples.json"
-    maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (record,)))
     first = "the robot's, on first frames" if arguments.scribbles is None else str(Path(arguments.scribbles).resolve())
-    settings |= {"scribble_model": digest(arguments.scribble_model), "interactions": arguments.interactions}
-    settings |= {"data": str(Path(arguments.davis_path).resolve()), "first scribbles": first}
-    found = over_videos(
-        record,
-        settings,
-        videos,
-        partial(samples_of, maker, starts, cut=cut, interactions=arguments.interactions),
-        overwrite=arguments.overwrite,
-        steps=lambda video: arguments.interactions * len(starts[video.name]),
-        unit="interactions",
-    )
-    samples = [(sample, of_video["limit"]) for of_video in found.values() for sample in of_video["samples"]]
-    figures = summary([sample for sample, _ in samples], [limit for _, limit in samples], arguments.interactions)
-    inner = list(zip(figures["seconds"], figures["J&F"], strict=True))[1:-1]
-    rows: list[Row] = [{"interaction": i, "J&F": score, "seconds": seconds} for i, (seconds, score) in enumerate(inner, 1)]
-    title = f"DAVIS interactive, {len(samples)} samples, first scribbles: {first}"
-    report(folder, "interactive", title, rows, draw(figures), **{name: figures[name] for name in ("auc", f"at_{AT}")})
+    folder, interactions = Path(arguments.output), arguments.interactions
+    with Lock(folder, "eval_interactive.py"):
+        cut = network_cut(arguments.scribble_model, device_of(arguments.device))
+        path = folder / "samples.json"
+        maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
+        settings |= {"scribble_model": digest(arguments.scribble_model), "interactions": interactions}
+        settings |= {"data": str(Path(arguments.davis_path).resolve()), "first scribbles": first}
+        found = over_videos(
+            path,
+            settings,
+            videos,
+            partial(samples_of, maker, starts, cut=cut, interactions=interactions),
+            overwrite=arguments.overwrite,
+            steps=lambda video: interactions * len(starts[video.name]),
+            unit="interactions",
+        )
+        samples = [(sample, of_video["limit"]) for of_video in found.values() for sample in of_video["samples"]]
+        figures = summary([sample for sample, _ in samples], [limit for _, limit in samples], interactions)
+        inner = list(zip(figures["seconds"], figures["J&F"], strict=True))[1:-1]
+        rows: list[Row] = [{"interaction": i, "J&F": score, "seconds": seconds} for i, (seconds, score) in enumerate(inner, 1)]
+        title = f"DAVIS interactive, {len(samples)} samples, first scribbles: {first}"
+        report(folder, "interactive", title, rows, draw(figures), **{name: figures[name] for name in ("auc", f"at_{AT}")})
     print(f"AUC-J&F {figures['auc']:.1f}, J&F@{AT}s {figures[f'at_{AT}']:.1f}")
 
 

@@ -19,17 +19,17 @@ from matplotlib.figure import Figure
 from dataset.davis import davis_videos
 from dataset.robot import UNMARKED
 from dataset.video import Video
-from dataset.video_names import add_videos_flags
 from dataset.youtube import youtube_videos
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags
+from evaluation.flags import add_robot_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Give, Robot, give_truth, rounds_of
+from evaluation.scores import refuse_without_truth
 from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, grey, mean, over_videos, report
 from model.checkpoint import digest
 from util.device import device_of
-from util.errors import InputError, names_some, one_line_errors
+from util.errors import one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
 from util.image import read_image
 from util.label_map import object_ids
@@ -43,12 +43,10 @@ PICTURES = 6  # videos in the picture of first frames
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(
         "--path", metavar="DIR", help="instead of DAVIS: JPEGImages/ and Annotations/ of videos with a mask of every frame"
     )
-    add_videos_flags(result)
     result.add_argument(
         "--source",
         nargs="+",
@@ -60,9 +58,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--looks", type=positive_int, default=3, metavar="N", help="times that the robot scribbles on a frame, at most"
     )
-    result.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
-    result.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")
-    add_segmenter_flags(result, size=None, max_memory_frames=None)
+    add_robot_flags(result)
     return result
 
 
@@ -72,8 +68,7 @@ def videos_of(arguments: argparse.Namespace) -> list[Video]:
         videos = davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
     else:
         videos = youtube_videos(arguments.path, truth=Path(arguments.path) / "Annotations", only=arguments.videos)
-    if absent := [frame for video in videos for frame in video.without_truth]:
-        raise InputError(f"{names_some(absent)}: no ground truth")
+    refuse_without_truth(videos)
     return videos
 
 

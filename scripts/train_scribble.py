@@ -16,18 +16,18 @@ import torch
 from dataset.sampling import Draws, Schedule
 from dataset.scribbles import ScribbleSource
 from dataset.sources import YOUTUBE_LIST, Sources, add_crop_flag, add_data_flags, data_roots, stage_sources
-from model.checkpoint import read
 from model.scribble import ScribbleNetwork, scribble_network_from
 from training.config import TrainConfig
+from training.flags import add_run_flags
 from training.loop import Intervals, Run, loop
-from training.start import Start, drawn, iteration_of, load_state, newest_readable, refuse_differences, set_aside_newer
+from training.start import Start, drawn, newest_readable, refuse_to_replace, resumed, take_up
 from training.state import RunningMeans, State
 from training.step import SCRIBBLE_FIGURES, make_optimizer, make_scaler, scribble_step
 from util.device import device_of, use_threads
 from util.distributed import Processes
-from util.errors import InputError, one_line_errors, warn
+from util.errors import InputError, one_line_errors
 from util.files import one_line_for
-from util.flags import DefaultsFormatter, Parser, first_line, positive_float, positive_int, seed_int, worker_count
+from util.flags import DefaultsFormatter, Parser, first_line, positive_float, positive_int
 from util.guards import path_in, refuse_file_above
 from util.lock import Lock
 
@@ -38,14 +38,8 @@ FAR = 25  # frames between two of a video's at most
 
 def parser() -> argparse.ArgumentParser:
     result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
-    result.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
-    result.add_argument("--save_dir", default="saves", metavar="DIR", help="folder for <id>.pth and the run's own folder")
-    result.add_argument("--save_every", type=positive_int, default=250, metavar="N", help="iterations between checkpoints")
-    result.add_argument("--keep", type=positive_int, default=3, metavar="N", help="number of newest checkpoints to keep")
-    result.add_argument("--seed", type=seed_int, default=0, help="random seed of samples and initial weights")
+    add_run_flags(result, result="<id>.pth", save_every=250, num_workers=1)
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
-    result.add_argument("--num_workers", type=worker_count, default=1, metavar="N", help="worker processes for samples")
-    result.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
     result.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     result.add_argument("-i", "--iterations", type=positive_int, default=3000, help="total number of iterations")
     result.add_argument("-b", "--batch_size", type=positive_int, default=4, help="clips per iteration, of three frames each")
@@ -75,8 +69,6 @@ def sources_of(arguments: argparse.Namespace) -> Sources:
 @one_line_errors
 def main() -> int:
     arguments = parser().parse_args()
-    if arguments.crop % 16:
-        raise InputError(f"--crop: expected a multiple of 16, found {arguments.crop}")
     device = device_of(arguments.device)
     use_threads(None)
     folder = path_in(arguments.save_dir, arguments.id, source="--id")
@@ -98,32 +90,26 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     amp_dtype = config.autocast_dtype(device)
     torch.manual_seed(config.seed)
     start = find_start(arguments, folder, record)
+    refuse_to_replace(folder.with_name(f"{folder.name}.pth"), start, processes)
     network = start.network.to(device).to(memory_format=torch.channels_last).train()
     optimizer, scaler = make_optimizer(network, config), make_scaler(amp_dtype, device)
     means = RunningMeans(SCRIBBLE_FIGURES, processes)
     state = State(network, amp_dtype, optimizer, scaler, means)
-    if start.content:
-        load_state(state, start)
+    take_up(state, start, folder, processes)
     every = Intervals(arguments.save_every, arguments.log_every)
-    run = Run(
+    print(f"{', '.join(f'{name} ({text})' for name, text in record['data'].items())}; from iteration {start.iteration}")
+    return Run(
         config, record, folder, start.iteration, draws, schedule, arguments.num_workers, state, network, scribble_step,
         every, arguments.keep, processes, device, half=True,
     )  # fmt: skip
-    if run.final.exists() and not start.same_run:
-        raise InputError(f"{run.final}: already exists, but not the run it came from; move it, or give another --id")
-    set_aside_newer(folder, start.iteration)
-    print(f"{', '.join(f'{name} ({text})' for name, text in record['data'].items())}; from iteration {start.iteration}")
-    return run
 
 
 def find_start(arguments: argparse.Namespace, folder: Path, record: dict) -> Start:
     """The newest checkpoint of this run, or a new network."""
-    path = newest_readable(folder, warn)
-    if path is None:
-        return Start(ScribbleNetwork(pretrained=not arguments.no_pretrained), 0, {}, False)
-    content = read(path)
-    refuse_differences(path, content.get("arguments", {}), record)
-    return Start(scribble_network_from(content, path), iteration_of(content, path), content, True, path)
+    path = newest_readable(folder)
+    if path is not None:
+        return resumed(path, record, scribble_network_from)
+    return Start(ScribbleNetwork(pretrained=not arguments.no_pretrained), 0, {}, False)
 
 
 if __name__ == "__main__":

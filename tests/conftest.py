@@ -124,7 +124,7 @@ def demo_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_davis(demo_data, tmp_path_factory):
-    """The demo data with one validation video of eight frames."""
+    """The demo data with one video of eight frames, for training and validation."""
     root = tmp_path_factory.mktemp("tiny") / "DAVIS"
     source = demo_data / "DAVIS/2017/trainval"
     name = (source / "ImageSets/2017/val.txt").read_text().split()[0]
@@ -133,7 +133,8 @@ def tiny_davis(demo_data, tmp_path_factory):
         for path in sorted((source / part / "480p" / name).iterdir())[:8]:
             shutil.copy(path, root / part / "480p" / name)
     (root / "ImageSets/2017").mkdir(parents=True)
-    (root / "ImageSets/2017/val.txt").write_text(f"{name}\n")
+    for part in ("train", "val"):
+        (root / f"ImageSets/2017/{part}.txt").write_text(f"{name}\n")
     return root
 
 
@@ -173,6 +174,15 @@ def write_davis(root: Path, videos: dict[str, list[np.ndarray | None]]) -> Path:
     (root / "ImageSets/2017").mkdir(parents=True)
     (root / "ImageSets/2017/val.txt").write_text("\n".join(videos))
     return root
+
+
+@pytest.fixture
+def moving_davis(tmp_path) -> Path:
+    """One video of four frames of 48x64 pixels, in which two squares move."""
+    masks = [np.zeros((48, 64), np.uint8) for _ in range(4)]
+    for t, labels in enumerate(masks):
+        labels[8:24, 4 + 3 * t : 20 + 3 * t], labels[28:44, 40 - t : 60 - t] = 1, 2
+    return write_davis(tmp_path / "DAVIS", {"cat": masks})
 
 
 def make_larger(path: Path) -> None:

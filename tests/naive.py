@@ -30,7 +30,7 @@ def naive_read(memory_key: np.ndarray, values: np.ndarray, query_key: np.ndarray
 
 
 def naive_kernel_read(
-    memory_key: np.ndarray, values: np.ndarray, query_key: np.ndarray, grid: tuple[int, int], kind: str, top_k: int
+    memory_key: np.ndarray, values: np.ndarray, query_key: np.ndarray, grid: tuple[int, int], kind: str, top_k: int | None
 ) -> np.ndarray:
     """The release's kernelized reading in small steps: keys (M, Ck) and (Q, Ck) of a grid, values (M, C) -> (Q, C)."""
     similarities = np.array([[naive_similarity(key, query, kind) for query in query_key] for key in memory_key])  # (M, Q)

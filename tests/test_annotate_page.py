@@ -1,5 +1,6 @@
 """The page of annotate.py in headless Chromium: what is drawn is saved, and a film gets from nothing to corrected masks."""
 
+import json
 import shutil
 import signal
 import time
@@ -14,6 +15,7 @@ from PIL import Image
 
 from annotation import saved
 from evaluation.metrics import disk, score_masks
+from util.files import read_json
 from util.label_map import read_label_map
 
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
@@ -28,21 +30,37 @@ DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with chromedriver is installed")
 
 SIZE = (120, 160)
-LENGTH = 8
+LENGTH = 6
+VIDEOS = 20  # of a server, each for one test
 WAIT = 120  # seconds, for what takes one on a quiet machine
 
 
 class Page:
-    """The page as a user sees it."""
+    """The page of a server's video as a user sees it; `root` is the folder of its session."""
 
-    def __init__(self, browser, server: Running) -> None:
-        self.browser, self.server = browser, server
+    def __init__(self, browser, server: Running, root: Path, place: str = "/") -> None:
+        self.browser, self.server, self.root, self.place = browser, server, root, place
         browser.get(server.address)
+        if place != "/":  # in the list, to which the address leads
+            self.click(f"a[href='{place}']")
         self.until(lambda: self.ready == 0 and self.chosen)  # the page knows its object
 
     @property
     def state(self) -> dict:
-        return self.server.state()
+        status, body = self.server.ask("GET", f"{self.place}api/state?since=0")
+        assert status == 200
+        return json.loads(body)
+
+    def given(self, frame: int = 0) -> np.ndarray:
+        """The given mask of a frame, as it is on the disk."""
+        return read_label_map(self.root / f"given/{frame}.png").labels
+
+    def assert_saved(self, expected: np.ndarray) -> None:
+        self.saved()
+        np.testing.assert_array_equal(self.given(), expected)
+
+    def result(self, frame: int) -> np.ndarray:
+        return read_label_map(self.root / f"masks/{frame}.png").labels
 
     @property
     def ready(self) -> int | None:
@@ -53,7 +71,7 @@ class Page:
     def until(self, condition: Callable[[], object]) -> None:
         end = time.monotonic() + WAIT
         while not condition():
-            assert time.monotonic() < end, self.browser.find_element("id", "message").text
+            assert time.monotonic() < end, self.message
             time.sleep(0.05)
 
     @property
@@ -69,6 +87,16 @@ class Page:
 
     def keys(self, *keys: str) -> None:
         ActionChains(self.browser, duration=0).send_keys(*keys).perform()
+
+    def add(self, number: int) -> None:
+        """Add an object, which gets this number."""
+        self.keys("n")
+        self.until(lambda: self.chosen == f"object {number}")
+
+    def looked(self) -> None:
+        """Wait until an object that was marked has been looked for."""
+        self.until(lambda: "Looking" not in self.message)
+        self.saved()
 
     @property
     def message(self) -> str:
@@ -130,28 +158,22 @@ class Page:
 
     def start_following(self) -> None:
         """Press the button as soon as the page knows that there is something to follow."""
-        self.until(lambda: self.server.state()["behind"] and self.browser.find_element("id", "follow").is_enabled())
+        self.until(lambda: self.state["behind"] and self.browser.find_element("id", "follow").is_enabled())
         self.click("#follow")
 
-    def follow(self) -> dict:
-        """Follow to the end; the job."""
+    def follow(self) -> int:
+        """Follow to the end; the number of steps."""
         self.start_following()
         button = self.browser.find_element("id", "follow")
         self.until(lambda: button.is_displayed() and not button.is_enabled())  # the page knows that nothing is left
-        return self.server.job()
+        return self.state["job"]["done"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--window-size=1280,860",
-        "--force-device-scale-factor=1",
-    ):
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--force-device-scale-factor=1"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_window_size(1280, 720 + 139)
@@ -159,26 +181,48 @@ def browser() -> Iterator:
     driver.quit()
 
 
+def call_all_worse() -> None:
+    saved.LESS_SURE = -2  # no frame is so much surer
+
+
+def serve(folder: Path, frames: Path, browser, *flags: object) -> Iterator[Callable[[], Page]]:
+    """A server whose videos are all of these frames; opens the next one."""
+    (folder / "videos").mkdir()
+    for number in range(VIDEOS):
+        (folder / f"videos/{number:02d}").symlink_to(frames)
+    server = Running(folder / "videos", folder / "out", *flags, first=call_all_worse)
+    numbers = iter(range(VIDEOS))
+
+    def opened() -> Page:
+        number = next(numbers)
+        return Page(browser, server, folder / f"out/{number:02d}", f"/{number}/")
+
+    yield opened
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def dull_pages(browser, light_file, tmp_path_factory) -> Iterator[Callable[[], Page]]:
+    folder = tmp_path_factory.mktemp("dull")
+    frames = write_folder(folder / "frames", LENGTH, SIZE)
+    yield from serve(folder, frames, browser, "--model", light_file, "--size", 48, "--scribble_model", "none")
+
+
 @pytest.fixture
-def start(light_file, tmp_path) -> Iterator[Callable[..., Running]]:
-    started = []
+def page(dull_pages) -> Page:
+    """A video in which there is nothing to be found, with a small network."""
+    return dull_pages()
 
-    def begin(video: Path, *flags: object, first: Callable[[], object] | None = None) -> Running:
-        started.append(Running(video, tmp_path / "out", *(flags or ("--model", light_file, "--size", 48)), first=first))
-        return started[-1]
 
-    yield begin
-    for each in started:
-        each.end()
+@pytest.fixture(scope="module")
+def disc_pages(browser, discs, tmp_path_factory) -> Iterator[Callable[[], Page]]:
+    yield from serve(tmp_path_factory.mktemp("discs"), discs[0], browser, "--size", 96)
 
 
 @pytest.fixture
-def page(browser, start, tmp_path) -> Page:
-    return Page(browser, start(write_folder(tmp_path / "frames", LENGTH, SIZE)))
-
-
-def given(root: Path, frame: int) -> np.ndarray:
-    return read_label_map(root / f"given/{frame}.png").labels
+def disc_page(disc_pages) -> Page:
+    """The video of `discs`, with the networks of this repository."""
+    return disc_pages()
 
 
 def stamped(labels: np.ndarray, points: list[tuple[int, int]], radius: int, value: int, over: int | None = None) -> None:
@@ -193,13 +237,12 @@ def stamped(labels: np.ndarray, points: list[tuple[int, int]], radius: int, valu
             labels[where & (labels == over) if over is not None else where] = value
 
 
-def test_what_is_drawn_with_the_mouse_is_what_is_saved(page, tmp_path):
+def test_what_is_drawn_with_the_mouse_is_what_is_saved(page):
     expected = np.zeros(SIZE, np.uint8)
     page.tool("brush", 7)
     page.drag((20, 30), (60, 30), (60, 70))
     stamped(expected, [(20, 30), (60, 30), (60, 70)], 7, 1)
-    page.saved()
-    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+    page.assert_saved(expected)
     page.tool("brush", 2)
     page.drag((100, 20), (140, 60))  # on a diagonal
     stamped(expected, [(100, 20), (140, 60)], 2, 1)
@@ -209,49 +252,42 @@ def test_what_is_drawn_with_the_mouse_is_what_is_saved(page, tmp_path):
     page.tool("brush", 5)
     page.drag((2, 118), (2, 118))  # over the corner
     stamped(expected, [(2, 118)], 5, 1)
-    page.saved()
-    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+    page.assert_saved(expected)
     page.tool("polygon")
     page.press((90, 80), (130, 80), (130, 110), (90, 110))
     page.keys(Keys.ENTER)
     expected[80:111, 90:131] = 1
-    page.saved()
-    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+    page.assert_saved(expected)
     page.tool("fill")
     page.press((100, 90))  # of its own colour: nothing
-    page.keys("n")
-    page.until(lambda: len(page.state["objects"]) == 2)
-    page.until(lambda: page.chosen == "object 2")
+    page.add(2)
     page.tool("fill")
     page.press((100, 90))
     expected[80:111, 90:131] = 2
-    page.saved()
-    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+    page.assert_saved(expected)
 
 
-def test_undo_and_redo_are_saved_too(page, browser, tmp_path):
+def test_undo_and_redo_are_saved_too(page, browser):
     page.tool("brush", 6)
     page.drag((40, 40), (50, 40))
     page.drag((100, 80), (110, 80))
     page.saved()
-    both = given(tmp_path / "out", 0)
+    both = page.given()
     page.undo()
-    page.saved()
     one = np.zeros(SIZE, np.uint8)
     stamped(one, [(40, 40), (50, 40)], 6, 1)
-    np.testing.assert_array_equal(given(tmp_path / "out", 0), one)
+    page.assert_saved(one)
     page.undo()  # the frame has no mask again
     page.until(lambda: page.state["given"] == [])
-    assert not (tmp_path / "out/given/0.png").exists()
+    assert not (page.root / "given/0.png").exists()
     page.until(lambda: page.ready == 0)
     for _ in range(2):
         page.click("#redo")
         page.until(lambda: page.message.startswith("Redo") and page.ready == 0)
         browser.execute_script("document.getElementById('message').textContent = ''")
-    np.testing.assert_array_equal(given(tmp_path / "out", 0), both)
+    page.assert_saved(both)
     page.click("#clear")
-    page.saved()
-    assert not given(tmp_path / "out", 0).any()
+    page.assert_saved(np.zeros(SIZE))
 
 
 @pytest.mark.slow
@@ -260,7 +296,7 @@ def test_undo_and_redo_are_saved_too(page, browser, tmp_path):
     [["e", Keys.ARROW_RIGHT, Keys.ESCAPE, Keys.SHIFT], ["b", "p", "x", "s", "1", "k", Keys.END]],
     ids=["some", "others"],
 )
-def test_a_key_in_the_middle_of_a_stroke_ends_it_and_what_is_seen_is_saved(keys, page, tmp_path):
+def test_a_key_in_the_middle_of_a_stroke_ends_it_and_what_is_seen_is_saved(keys, page):
     length = {Keys.ESCAPE: 0, Keys.SHIFT: 3}  # points that count; a key that means nothing does not end the stroke
     expected = np.zeros(SIZE, np.uint8)
     for tool, value, over in (("brush", 1, None), ("eraser", 0, 1)):
@@ -276,7 +312,7 @@ def test_a_key_in_the_middle_of_a_stroke_ends_it_and_what_is_seen_is_saved(keys,
             if page.ready:
                 page.go(0)
             page.until(lambda: (page.seen() == (expected != 0)).all())
-            np.testing.assert_array_equal(given(tmp_path / "out", 0), expected, err_msg=f"{tool}, {key!r}")
+            np.testing.assert_array_equal(page.given(), expected, err_msg=f"{tool}, {key!r}")
     assert page.state["given"] == [0]
 
 
@@ -298,37 +334,30 @@ def test_a_stroke_that_the_system_ends_has_not_begun(page, browser):
 
 
 @pytest.mark.slow
-def test_zoomed_and_moved_the_pixels_are_the_same(page, tmp_path):
+def test_zoomed_and_moved_the_pixels_are_the_same(page):
     page.keys("+", "+", "+")
     page.tool("pan")
     page.drag((80, 60), (90, 50))
     page.tool("brush", 0)
     page.drag((75, 55), (75, 55))
     page.drag((80, 61), (85, 61))
-    page.saved()
     expected = np.zeros(SIZE, np.uint8)
     expected[55, 75] = 1
     expected[61, 80:86] = 1
-    np.testing.assert_array_equal(given(tmp_path / "out", 0), expected)
+    page.assert_saved(expected)
 
 
-def call_all_worse() -> None:
-    saved.LESS_SURE = -2  # no frame is so much surer
-
-
-def test_frames_that_are_less_sure_than_before_are_shown_as_they_were_and_can_be_kept_so(browser, start, tmp_path):
-    frames = write_folder(tmp_path / "frames", LENGTH, SIZE)
-    page = Page(browser, start(frames, first=call_all_worse))
+def test_frames_that_are_less_sure_than_before_are_shown_as_they_were_and_can_be_kept_so(page, browser):
     page.tool("brush", 12)
     page.drag((40, 40), (60, 40))
     page.follow()
-    old = read_label_map(tmp_path / "out/masks/2.png").labels
+    old = page.result(2)
     page.go(4)
     page.tool("eraser", 12)
     page.drag((40, 40), (60, 40))  # which the network has found
     page.follow()
-    page.until(lambda: page.message.endswith("6 frames are less sure than before: look (W)."))
-    assert browser.find_element("id", "worse").text == "6 less sure"  # but not the one that is given
+    page.until(lambda: page.message.endswith("4 frames are less sure than before: look (W)."))
+    assert browser.find_element("id", "worse").text == "4 less sure"  # but not the one that is given
     page.go(1)
     page.keys("w")
     page.until(lambda: page.ready == 2)
@@ -340,7 +369,7 @@ def test_frames_that_are_less_sure_than_before_are_shown_as_they_were_and_can_be
     page.until(lambda: page.ready == 2 and (page.seen() == new).all())
     page.click("#restore")
     page.saved()
-    np.testing.assert_array_equal(given(tmp_path / "out", 2), old)
+    np.testing.assert_array_equal(page.given(2), old)
     page.until(lambda: page.ready == 2 and (page.seen() == (old != 0)).all())
     assert not browser.find_element("id", "restore").is_displayed()
     page.undo()
@@ -363,85 +392,78 @@ def discs(tmp_path_factory) -> tuple[Path, list[np.ndarray]]:
     return folder, truth
 
 
-def test_two_objects_are_boxed_scribbled_followed_and_corrected(browser, start, discs, tmp_path):
-    folder, truth = discs
-    network = ("--size", 96)  # the networks of this repository
-    page = Page(browser, start(folder, *network))
+def test_two_objects_are_boxed_scribbled_followed_and_corrected(disc_page, browser, discs):
+    page, truth = disc_page, discs[1]
     page.tool("box")
     page.drag((19, 19), (61, 61))
     page.saved()
-    assert score_masks(truth[0] == 1, given(tmp_path / "out", 0) == 1)[0] > 0.9
-    page.keys("n")
-    page.until(lambda: len(page.state["objects"]) == 2)
-    page.until(lambda: page.chosen == "object 2")
+    assert score_masks(truth[0] == 1, page.given() == 1)[0] > 0.9
+    page.add(2)
     page.tool("scribble", 2)
     page.drag((112, 88), (128, 88))
-    page.until(lambda: 2 in given(tmp_path / "out", 0))
-    assert score_masks(truth[0] == 2, given(tmp_path / "out", 0) == 2)[0] > 0.75
+    page.until(lambda: 2 in page.given())
+    assert score_masks(truth[0] == 2, page.given() == 2)[0] > 0.75
     page.drag((110, 60), (130, 60), alt=True)
-    page.until(lambda: "Looking" not in browser.find_element("id", "message").text)
-    page.saved()
-    assert page.follow()["done"] == LENGTH
+    page.looked()
+    assert page.follow() == LENGTH
 
-    def score(frame: int) -> float:
-        found = read_label_map(tmp_path / f"out/masks/{frame}.png").labels
-        return float(np.mean([score_masks(truth[frame] == i, found == i)[0] for i in (1, 2)]))
+    def scores() -> list[float]:
+        found = [page.result(t) for t in range(LENGTH)]
+        return [np.mean([score_masks(truth[t] == i, found[t] == i)[0] for i in (1, 2)]) for t in range(LENGTH)]
 
-    assert np.mean([score(t) for t in range(LENGTH)]) > 0.7
+    assert np.mean(scores()) > 0.7
 
     # a wrong mask, and what comes of it; then the right one
-    page.go(5)
+    page.go(4)
     page.tool("brush", 12)
     page.drag((140, 20), (150, 30))
     page.saved()
-    assert page.follow()["done"] == (5 + 1) + LENGTH  # from the given neighbour, and to the end
-    wrong = [score(t) for t in range(LENGTH)]
+    assert page.follow() == (4 + 1) + LENGTH  # from the given neighbour, and to the end
+    wrong = scores()
     page.click("#least")
-    page.until(lambda: page.ready in (1, 2, 3, 4, 6, 7))
-    page.go(5)
+    page.until(lambda: page.ready in (1, 2, 3, 5))
+    page.go(4)
     page.tool("eraser", 14)
     page.drag((140, 20), (150, 30))
     page.saved()
-    assert page.follow()["done"] == (5 + 1) + LENGTH
-    right = [score(t) for t in range(LENGTH)]
-    assert right[5] > wrong[5]
+    assert page.follow() == (4 + 1) + LENGTH
+    right = scores()
+    assert right[4] > wrong[4]
     assert np.mean(right) > np.mean(wrong)
     page.click("#keep")  # of both objects, not only of the corrected one
     page.saved()
-    page.follow()
-    page.go(3)
-    page.click("#keep")
-    page.saved()
-    kept = {t: (tmp_path / f"out/masks/{t}.png").stat().st_mtime_ns for t in range(LENGTH)}
-    assert page.follow()["done"] == 2 * 6  # frames 0 to 5, both ways
-    again = {t for t in range(LENGTH) if (tmp_path / f"out/masks/{t}.png").stat().st_mtime_ns != kept[t]}
-    assert again == {1, 2, 3, 4}
+    assert read_json(page.root / "session.json")["given"]["4"]["stated"] == [1, 2]
 
     Select(browser.find_element("id", "format")).select_by_value("cutout")
     page.click("#export")
-    page.until(lambda: (tmp_path / f"out/export/cutout/{LENGTH - 1}.png").exists())
-    assert Image.open(tmp_path / "out/export/cutout/0.png").mode == "RGBA"
+    page.until(lambda: (page.root / f"export/cutout/{LENGTH - 1}.png").exists())
+    assert Image.open(page.root / "export/cutout/0.png").mode == "RGBA"
 
 
 @pytest.mark.slow
-def test_a_killed_server_goes_on_in_the_middle_of_following(browser, start, tmp_path):
+def test_a_killed_server_goes_on_in_the_middle_of_following(browser, light_file, tmp_path):
     frames = write_folder(tmp_path / "frames", 40, SIZE)
-    server = start(frames)
-    page = Page(browser, server)
-    page.tool("brush", 12)
-    page.drag((40, 40), (60, 40))
-    page.saved()
-    page.start_following()
-    page.until(lambda: (tmp_path / "out/masks/6.png").exists())
-    server.end(signal.SIGKILL)
-    page = Page(browser, start(frames))
-    assert page.state["given"] == [0]
-    page.follow()
-    assert {entry[1] for entry in page.state["frames"]} == {"f"}
-    assert len(list((tmp_path / "out/masks").iterdir())) == 40
+    words = (frames, tmp_path / "out", "--model", light_file, "--size", 48, "--scribble_model", "none")
+    server = Running(*words)
+    try:
+        page = Page(browser, server, tmp_path / "out")
+        page.tool("brush", 12)
+        page.drag((40, 40), (60, 40))
+        page.saved()
+        page.start_following()
+        page.until(lambda: (tmp_path / "out/masks/6.png").exists())
+        server.end(signal.SIGKILL)
+        server = Running(*words)
+        page = Page(browser, server, tmp_path / "out")
+        assert page.state["given"] == [0]
+        page.follow()
+        assert {entry[1] for entry in page.state["frames"]} == {"f"}
+        assert len(list((tmp_path / "out/masks").iterdir())) == 40
+    finally:
+        server.end()
 
 
-def test_what_cannot_be_saved_is_said_and_saved_later(page, browser, tmp_path):
+def test_what_cannot_be_saved_is_said_and_saved_later(page, browser):
     browser.execute_script("window.ask = window.fetch; window.fetch = async () => { throw new TypeError('gone'); }")
     page.tool("brush", 4)
     page.drag((20, 20), (60, 20))
@@ -449,15 +471,14 @@ def test_what_cannot_be_saved_is_said_and_saved_later(page, browser, tmp_path):
     page.until(lambda: saved.text == "NOT saved")
     browser.find_element("id", "undo").click()  # which cannot be, and leaves what is drawn
     page.drag((20, 60), (60, 60))
-    assert "Not saved" in browser.find_element("id", "message").text
+    assert "Not saved" in page.message
     leaving = "const e = new Event('beforeunload', { cancelable: true }); dispatchEvent(e); return e.defaultPrevented"
     assert browser.execute_script(leaving)
     drawn = page.seen()
     assert drawn[20, 40]
     assert drawn[60, 40]
     browser.execute_script("window.fetch = window.ask")
-    page.saved()
-    np.testing.assert_array_equal(given(tmp_path / "out", 0) != 0, drawn)
+    page.assert_saved(drawn)
     assert not browser.execute_script(leaving)
     browser.execute_script("window.fetch = async () => { throw new TypeError('gone'); }")
     browser.find_element("id", "undo").click()
@@ -466,8 +487,8 @@ def test_what_cannot_be_saved_is_said_and_saved_later(page, browser, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, discs):
-    page = Page(browser, start(discs[0]))
+def test_a_mask_that_comes_after_its_frame_was_left_goes_there(disc_page, browser):
+    page = disc_page
     browser.execute_script(
         "const ask = window.fetch; window.fetch = async (path, ...rest) => {"
         "if (path.startsWith('api/cut')) await new Promise((resolve) => { window.answer = resolve; });"
@@ -486,32 +507,29 @@ def test_a_mask_that_comes_after_its_frame_was_left_goes_there(browser, start, d
 
 
 @pytest.mark.slow
-def test_clicks_find_an_object_together_and_a_box_takes_its_place(browser, start, discs, tmp_path):
-    folder, truth = discs
-    page = Page(browser, start(folder, "--size", 96))
+def test_clicks_find_an_object_together_and_a_box_takes_its_place(disc_page, discs):
+    page, truth = disc_page, discs[1]
 
     def score() -> float:
-        return score_masks(truth[0] == 1, given(tmp_path / "out", 0) == 1)[0]
+        return score_masks(truth[0] == 1, page.given() == 1)[0]
 
     page.drag((40, 40))
     page.saved()
     assert score() > 0.7
     page.drag((100, 20), alt=True)  # leaves out what is not in the mask: the object stays
-    page.until(lambda: "Looking" not in page.message)
-    page.saved()
+    page.looked()
     assert score() > 0.7
     page.drag((40, 40), alt=True)
-    page.until(lambda: not given(tmp_path / "out", 0)[40, 40])
+    page.until(lambda: not page.given()[40, 40])
     page.tool("box")
     page.drag((19, 19), (61, 61))
-    page.until(lambda: "Looking" not in page.message)
-    page.saved()
+    page.looked()
     assert score() > 0.85
 
 
 @pytest.mark.slow
-def test_where_the_pointer_rests_the_mask_of_a_click_is_seen_before_it_counts(browser, start, discs, tmp_path):
-    page = Page(browser, start(discs[0], "--size", 96))
+def test_where_the_pointer_rests_the_mask_of_a_click_is_seen_before_it_counts(disc_page, browser, discs):
+    page = disc_page
     browser.execute_script(
         "window.cuts = 0; const ask = window.fetch; window.fetch = (path, ...rest) => {"
         "window.cuts += path.startsWith('api/cut'); return ask(path, ...rest); }"
@@ -542,15 +560,13 @@ def test_where_the_pointer_rests_the_mask_of_a_click_is_seen_before_it_counts(br
     page.until(lambda: page.seen().any())
     assert browser.execute_script("return window.cuts") == asked  # what was seen is what counts
     page.saved()
-    assert score_masks(discs[1][0] == 1, given(tmp_path / "out", 0) == 1)[0] > 0.7
+    assert score_masks(discs[1][0] == 1, page.given() == 1)[0] > 0.7
 
 
-def test_undo_reaches_over_the_removing_of_an_object(page, browser, tmp_path):
+def test_undo_reaches_over_the_removing_of_an_object(page, browser):
     page.tool("brush", 4)
     page.drag((20, 20), (60, 20))
-    page.keys("n")
-    page.until(lambda: len(page.state["objects"]) == 2)
-    page.until(lambda: page.chosen == "object 2")
+    page.add(2)
     page.drag((20, 60), (60, 60))
     page.drag((20, 100), (60, 100))
     page.saved()
@@ -565,27 +581,26 @@ def test_undo_reaches_over_the_removing_of_an_object(page, browser, tmp_path):
     assert "object 2 is there again" in page.message
     page.undo()
     assert [each["id"] for each in page.state["objects"]] == [1, 2]
-    labels = given(tmp_path / "out", 0)
+    labels = page.given()
     assert [labels[20, 40], labels[60, 40], labels[100, 40], labels[20, 110]] == [1, 2, 0, 0]
 
 
 @pytest.mark.slow
-def test_digits_typed_quickly_choose_an_object_and_a_locked_one_is_not_painted_over(page, browser, tmp_path):
+def test_digits_typed_quickly_choose_an_object_and_a_locked_one_is_not_painted_over(page):
     page.tool("brush")
     page.drag((20, 60), (100, 60))
     for number in range(2, 13):
-        page.keys("n")
-        page.until(lambda number=number: page.chosen == f"object {number}")
+        page.add(number)
     page.keys("1", "0")
     page.until(lambda: page.chosen == "object 10")
     page.keys(".")
     page.until(lambda: page.chosen == "object 11")
     page.click("#objects li:first-child button[aria-pressed=false]:nth-of-type(2)")
     page.until(lambda: page.state["objects"][0]["locked"])
-    before = given(tmp_path / "out", 0) == 1
+    before = page.given() == 1
     page.drag((60, 20), (60, 100))
     page.saved()
-    labels = given(tmp_path / "out", 0)
+    labels = page.given()
     np.testing.assert_array_equal(labels == 1, before)
     assert (labels[20, 60], labels[100, 60]) == (11, 11)
 
@@ -617,18 +632,18 @@ def test_two_fingers_move_the_picture_and_draw_nothing(page, browser):
 
 
 @pytest.mark.slow
-def test_space_plays_after_a_click_on_a_button(page, browser):
+def test_space_plays_after_a_click_on_a_button(page):
     page.tool("eraser")
     page.keys(" ")
     page.until(lambda: page.ready == LENGTH - 1)
 
 
-def test_two_tabs_draw_in_one_frame_and_take_back_their_own_strokes(page, browser, tmp_path):
+def test_two_tabs_draw_in_one_frame_and_take_back_their_own_strokes(page, browser):
     first = browser.current_window_handle
     browser.switch_to.new_window("tab")
     second = browser.current_window_handle
     try:
-        other = Page(browser, page.server)
+        other = Page(browser, page.server, page.root, page.place)
         deaf = (  # it does not hear of the others' strokes
             "const ask = window.fetch; window.fetch = (path, ...rest) =>"
             " path.startsWith('api/state') ? new Promise(() => {}) : ask(path, ...rest)"
@@ -649,7 +664,7 @@ def test_two_tabs_draw_in_one_frame_and_take_back_their_own_strokes(page, browse
         page.go(5)
         page.undo()
         assert page.ready == 0  # where its stroke was
-        labels = given(tmp_path / "out", 0)
+        labels = page.given()
         assert (labels[20, 45], labels[60, 45]) == (0, 1)
     finally:
         browser.switch_to.window(second)
@@ -665,12 +680,10 @@ def test_a_file_is_imported_into_the_frame_that_is_shown(page, browser, tmp_path
     page.go(3)
     files = browser.find_element("id", "files")
     files.send_keys(str(tmp_path / "mask.png"))
-    page.until(lambda: "Imported mask.png" in browser.find_element("id", "message").text)
+    page.until(lambda: "Imported mask.png" in page.message)
     page.saved()
-    np.testing.assert_array_equal(given(tmp_path / "out", 3), mask // 255)
+    np.testing.assert_array_equal(page.given(3), mask // 255)
     files.send_keys(str(tmp_path / "mask.txt"))
-    page.until(
-        lambda: "mask.txt: expected a mask as PNG, found a YOLO text file" in browser.find_element("id", "message").text
-    )
+    page.until(lambda: "mask.txt: expected a mask as PNG, found a YOLO text file" in page.message)
     page.undo()
     page.until(lambda: page.state["given"] == [])

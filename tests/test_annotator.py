@@ -72,20 +72,11 @@ def test_strokes_are_counted_once(script):
     assert script.count_strokes([first, second, second]) == 3
 
 
-def test_the_script_writes_a_table_and_goes_on(tiny_davis, light_file, tmp_path, capsys):
+def test_the_script_writes_a_table_and_goes_on(moving_davis, light_file, tmp_path, capsys):
     torch.manual_seed(0)
     save_network(ScribbleNetwork(), tmp_path / "scribbles.pth")
-    flags = [
-        "--model",
-        light_file,
-        "--davis_path",
-        tiny_davis,
-        "--scribble_model",
-        tmp_path / "scribbles.pth",
-        "--device",
-        "cpu",
-    ]
-    flags += ["--size", 48, "--frames", 3, "--output", tmp_path / "out"]
+    flags = ["--model", light_file, "--davis_path", moving_davis, "--scribble_model", tmp_path / "scribbles.pth"]
+    flags += ["--device", "cpu", "--size", 48, "--frames", 3, "--output", tmp_path / "out"]
     assert run_script("eval_annotator", *flags) == 0
     (row,) = json.loads((tmp_path / "out/annotator.json").read_text())["rows"]
     assert 0 <= row["followed"] <= 100

@@ -14,13 +14,10 @@ SMALL = ("--size", "48x64", "--repeats", 1, "--device", "cpu")
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (("--parts", "--objects", 2, "--memory", 3), r"decoding"),
-        (
-            ("--training", "--objects", 2, "--batch", 1, "--crop", 32, "--amp"),
-            r"bfloat16: [\d.]+ s a step.* \d+ MiB",
-        ),
+        (("--parts", "--objects", 2, "--memory", 3), "decoding"),
+        (("--training", "--objects", 2, "--batch", 1, "--crop", 32, "--amp"), r"bfloat16: [\d.]+ s a step.* \d+ MiB"),
     ],
-    ids=lambda value: value[0][2:] if isinstance(value, tuple) else "",
+    ids=["parts", "training"],
 )
 def test_one_process_reports(flags, expected, light_file, capsys):
     assert run_script("scripts.benchmark.__main__", *flags, *SMALL, "--model", light_file) == 0
@@ -51,7 +48,6 @@ def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, cap
         (("--video", "--output", "a.png"), "error: --"),
         (("--parts", "--max_memory_frames", 3), "error: --"),
     ],
-    ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value)),
 )
 def test_what_cannot_be_measured_is_told_at_once(flags, message, capsys):
     assert run_script("scripts.benchmark.__main__", *flags, *SMALL) == 2

@@ -103,10 +103,28 @@ def test_the_first_mask_is_a_bad_answer_for_all_frames(demo_data, script, tmp_pa
     assert 0 < json.loads((tmp_path / "scores.json").read_text())["global"]["J&F"] < 0.35
 
 
+def written(folder: Path, name: str, image: np.ndarray, mask: np.ndarray) -> tuple[Path, Path]:
+    """A picture (H, W, 3) and its mask (H, W) as files."""
+    Image.fromarray(image).save(folder / f"{name}.jpg", quality=100, subsampling=0)
+    write_label_map(folder / f"{name}.png", mask, None)
+    return folder / f"{name}.jpg", folder / f"{name}.png"
+
+
 @pytest.fixture
 def small_clips(monkeypatch) -> None:
     monkeypatch.setattr(make_clips, "PHOTO_SIZE", (160, 240))
     monkeypatch.setattr(make_clips, "PHOTO_LENGTH", 5)
+
+
+def laid_out_apart(static: Path, folder: Path) -> Path:
+    """The same photographs, those of ECSSD in images/ and their masks in masks/."""
+    for place in static.iterdir():
+        (folder / "static" / place.name).mkdir(parents=True)
+        for path in place.iterdir():
+            kind = ("masks" if path.suffix == ".png" else "images") if place.name == "ecssd" else "."
+            (folder / "static" / place.name / kind).mkdir(exist_ok=True)
+            (folder / "static" / place.name / kind / path.name).symlink_to(path)
+    return folder / "static"
 
 
 def test_clips_from_photographs_train_stage_1_and_follow_their_objects(small_clips, demo_data, script, tmp_path, capsys):
@@ -121,7 +139,7 @@ def test_clips_from_photographs_train_stage_1_and_follow_their_objects(small_cli
     assert script("make_clips", folder, "--static_root", static, "--clips", 4) == 0  # it is already there
     assert script("make_clips", folder, "--static_root", static, "--clips", 5) == 2
     assert digests(folder) == before
-    assert script("make_clips", tmp_path / "more", "--static_root", static, "--clips", 5) == 0
+    assert script("make_clips", tmp_path / "more", "--static_root", laid_out_apart(static, tmp_path), "--clips", 5) == 0
     assert before.items() - digests(tmp_path / "more").items() == {(n, before[n]) for n in ("demo.json", "files.txt")}
     capsys.readouterr()
     assert script("make_clips", tmp_path / "none", "--static_root", tmp_path) == 2
@@ -158,9 +176,7 @@ def test_a_cut_out_is_where_its_label_says(tmp_path):
         image, mask = np.zeros((40, 60, 3), np.uint8), np.zeros((40, 60), np.uint8)
         mask[10:30, 20:40] = 255
         image[mask > 0] = colour
-        write_label_map(tmp_path / f"{i}.png", mask, None)
-        Image.fromarray(image).save(tmp_path / f"{i}.jpg", quality=100, subsampling=0)
-        pairs.append((tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"))
+        pairs.append(written(tmp_path, str(i), image, mask))
     seen = 0
     for seed in range(10):
         scene = make_clips.PhotoScene(np.random.default_rng(seed), pairs, length=5)
@@ -176,18 +192,12 @@ def test_a_cut_out_is_where_its_label_says(tmp_path):
 
 @pytest.mark.parametrize("kind", ["white", "numbered to 254", "of another size"])
 def test_a_real_video_behind_cut_outs_may_hold_all_that_training_reads(kind, tmp_path):
-    photographs = []
-    for i in range(4):
-        Image.fromarray(np.full((40, 60, 3), 50 * i, np.uint8)).save(tmp_path / f"{i}.jpg")
-        write_label_map(tmp_path / f"{i}.png", np.full((40, 60), 255, np.uint8), None)
-        photographs.append((tmp_path / f"{i}.jpg", tmp_path / f"{i}.png"))
+    image, mask = np.full((40, 60, 3), 90, np.uint8), np.full((40, 60), 255, np.uint8)
+    photographs = [written(tmp_path, str(i), image, mask) for i in range(4)]
     labels = np.zeros((40, 60), np.uint8)
     labels[10:30, 20:40] = 255 if kind == "white" else 254
-    video = []
-    for i in range(3):
-        Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / f"v{i}.jpg")
-        write_label_map(tmp_path / f"v{i}.png", labels[:30] if kind == "of another size" else labels, None)
-        video.append((tmp_path / f"v{i}.jpg", tmp_path / f"v{i}.png"))
+    labels = labels[:30] if kind == "of another size" else labels
+    video = [written(tmp_path, f"v{i}", image, labels) for i in range(3)]
     for seed in range(6):
         scene = make_clips.VideoScene(np.random.default_rng(seed), photographs, video, length=3)
         if kind == "of another size":

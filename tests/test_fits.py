@@ -25,15 +25,14 @@ from util.errors import InputError
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("arch", ["stcn", "stm"])
 @pytest.mark.parametrize(
-    ("options", "objects", "frames"),
+    ("arch", "options", "objects", "frames"),
     [
-        ({}, 1, 41),
-        ({"memory_every": 1}, 5, 18),
-        ({"max_memory_frames": 3, "memory_every": 1}, 2, 12),
-        ({"include_last": True}, 2, 22),
-        ({"size": 32}, 3, 12),
+        ("stcn", {}, 1, 41),
+        ("stm", {"memory_every": 1}, 5, 18),
+        ("stcn", {"max_memory_frames": 3, "memory_every": 1}, 2, 12),
+        ("stm", {"include_last": True}, 2, 22),
+        ("stcn", {"size": 32}, 3, 12),
     ],
     ids=str,
 )
@@ -145,8 +144,8 @@ def test_the_page_tells_that_a_video_does_not_fit(light_network, little_memory, 
     little_memory(1000)
     make = functools.partial(VideoSegmenter, light_network.for_inference())
     for check, failed in ((True, True), (False, False)):
-        worker = Worker(session, make, {}, check_memory=check)
-        worker.start("follow")
+        worker = Worker(session, make, check_memory=check)
+        worker.start("follow", worker.follow)
         while worker.job.running:
             time.sleep(0.01)
         assert worker.job.failed == failed

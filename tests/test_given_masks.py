@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,13 +183,6 @@ def test_an_array_of_numbers_or_of_masks_is_read(array, expected, tmp_path):
     assert expected in str(caught.value)
 
 
-def test_several_arrays_called_an_array_are_refused(tmp_path):
-    np.savez(tmp_path / "a.npz", ONE)
-    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
-    with pytest.raises(InputError, match=r"a.npy: cannot read this array \(the magic string is not correct"):
-        found_in(tmp_path / "a.npy")
-
-
 def test_a_given_mask_that_is_dithered_is_refused(tmp_path):
     Image.fromarray((np.indices(SIZE).sum(axis=0) % 2 > 0) & (ONE > 0)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"a.png: expected plain objects, found \d+ single pixels .* is it dithered"):
@@ -268,6 +260,7 @@ def png_of(mask: np.ndarray) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+RUNS = {"segmentation": annotation(ONE)["segmentation"]}
 READ = [
     ("compressed", coco(annotation(ONE)), {4: [1]}),
     ("uncompressed", coco(annotation(ONE) | {"segmentation": {"size": [*SIZE], "counts": runs(ONE)}}), {4: [1]}),
@@ -277,9 +270,9 @@ READ = [
     ("with its box", coco(annotation(ONE, bbox=[4.2, 4.2, 15.5, 15.5])), {4: [1]}),
     ("tracks", coco(annotation(SECOND, track_id=8), annotation(ONE, attributes={"track_id": 3})), {4: [1, 2]}),
     ("frames", coco(annotation(ONE), annotation(ONE, image_id=2), images=("00005.jpg", "00009.jpg")), {4: [1], 8: [1]}),
-    ("SA-1B", {"image": {"file_name": "00005.jpg", "height": 48, "width": 64}, "annotations": [{**annotation(ONE)}]}, None),
-    ("SAM", [{"segmentation": annotation(ONE)["segmentation"], "area": 256}], {0: [1]}),
-    ("one run length", annotation(ONE)["segmentation"], {0: [1]}),
+    ("SA-1B", {"image": {"file_name": "00005.jpg", "height": 48, "width": 64}, "annotations": [{**RUNS}]}, {4: [1]}),
+    ("SAM", [{**RUNS, "area": 256}], {0: [1]}),
+    ("one run length", RUNS["segmentation"], {0: [1]}),
     ("labelme", labelme(shape()), {4: [1]}),
     ("labelme rectangle", labelme(shape(kind="rectangle", points=[[20, 4], [4, 20]])), {4: [1]}),
     ("labelme mask", labelme(shape(kind="mask", points=[[4, 4], [19, 19]], mask=png_of(np.ones((16, 16))))), {4: [1]}),
@@ -298,9 +291,6 @@ READ = [
 
 @pytest.mark.parametrize(("content", "expected"), [case[1:] for case in READ], ids=[case[0] for case in READ])
 def test_shapes_are_read_from_json(content, expected, tmp_path):
-    if expected is None:
-        content["annotations"][0].pop("image_id")
-        expected = {4: [1]}
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert found_in(tmp_path / "a.json") == expected
     (masks, *_) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE).values()
@@ -347,14 +337,19 @@ REFUSED = [
     (vis(None), "expected an object, found none"),
     (coco(annotation(1 - ONE)), "object 1 covers 92% of the frame .* is it the background"),
     ([annotation(ONE), annotation(SECOND, image_id=2)], "found their image_id alone"),
+    ({"size": [37, 41], "counts": [1 << 62, 1 << 62, 1 << 62, (1 << 62) + 37 * 41]}, "expected run lengths of 37x41"),
+    ({"size": [37, 41], "counts": "o" * 100_000}, "expected compressed run lengths, found ooo"),
+    (labelme(shape(points=[[-1e308, 0], [1e308, 0], [1, 9]])), "in pixels"),
+    (labelme(shape(points=[[float("nan"), 0], [1, 9]])), "in pixels"),
 ]
 
 
 @pytest.mark.parametrize(("content", "message"), REFUSED)
 def test_json_that_does_not_say_which_mask_is_whose_is_refused(content, message, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=rf"a.json: .*{message}"):
+    with pytest.raises(InputError, match=rf"a.json: .*{message}") as told:
         found_in(tmp_path / "a.json")
+    assert len(str(told.value)) < 300 + len(str(tmp_path))
 
 
 @pytest.mark.parametrize("corner", [(-6, -3), (60, 40)])
@@ -412,26 +407,6 @@ def test_run_lengths_come_back_whatever_their_text():
             assert np.array_equal(decode_rle({"size": [37, 41], "counts": counts}), mask)
 
 
-HUGE = {"shapes": [{"label": "a", "points": [[0, 0], [1, 0], [1, 9]]}], "imageHeight": 1 << 28, "imageWidth": 1}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"size": [37, 41], "counts": [1 << 62, 1 << 62, 1 << 62, (1 << 62) + 37 * 41]}, "expected run lengths of 37x41"),
-        ({"size": [37, 41], "counts": "o" * 100_000}, "expected compressed run lengths, found ooo"),
-        (HUGE, "expected the size of a picture, found 268435456x1"),
-        (HUGE | {"imageHeight": 9, "shapes": [{"label": "a", "points": [[-1e308, 0], [1e308, 0], [1, 9]]}]}, "in pixels"),
-        (HUGE | {"imageHeight": 9, "shapes": [{"label": "a", "points": [[float("nan"), 0], [1, 9]]}]}, "in pixels"),
-    ],
-)
-def test_numbers_that_no_picture_has_are_told_before_they_are_used(content, message, tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=message) as told:
-        found_in(tmp_path / "a.json")
-    assert len(str(told.value)) < 300
-
-
 @pytest.mark.parametrize(
     "shape", ["(48, 64", "((((", "(1 << 40, 1)", "(9223372036854775807, 9223372036854775807)", "(3.5, 4)"]
 )
@@ -443,29 +418,26 @@ def test_an_array_with_an_odd_header_is_one_line(shape, tmp_path):
         found_in(tmp_path / "a.npy")
 
 
-def test_a_pipe_is_no_array(tmp_path):
-    os.mkfifo(tmp_path / "a.npy")
-    with pytest.raises(InputError, match=r"a.npy: .*it is a pipe or a device"):
-        found_in(tmp_path / "a.npy")
+def test_what_is_called_an_array_and_is_none_is_told(tmp_path):
+    np.savez(tmp_path / "a.npz", ONE)
+    (tmp_path / "a.npz").rename(tmp_path / "several.npy")
+    os.mkfifo(tmp_path / "pipe.npy")
+    for name, message in (("several", "the magic string is not correct"), ("pipe", "it is a pipe or a device")):
+        with pytest.raises(InputError, match=rf"{name}.npy: cannot read this array \({message}"):
+            found_in(tmp_path / f"{name}.npy")
 
 
-def test_a_mask_among_the_frames_is_no_frame(light_file, script, tmp_path, capsys):
+def test_a_mask_among_the_frames_is_no_frame_and_an_empty_one_says_that_objects_are_gone(light_file, script, tmp_path, capsys):
     folder = write_folder(tmp_path / "frames", 3)
     write_label_map(folder / "0.png.png", TWO, PALETTE)
-    flags = ("--size", 48, "--model", light_file, "--output", tmp_path / "out")
-    assert script("segment_video", folder, "--mask", f"0:{folder / '0.png.png'}", *flags) == 0
-    assert "0.png.png is a mask, so it is left out of the frames" in capsys.readouterr().err
-    assert sorted(path.name for path in Path(tmp_path / "out/masks").iterdir()) == ["0.png", "1.png", "2.png"]
-
-
-def test_an_object_that_is_said_to_be_gone_is_not_there(light_file, script, tmp_path):
-    folder = write_folder(tmp_path / "frames", 4)
-    write_label_map(tmp_path / "a.png", TWO, PALETTE)
     write_label_map(tmp_path / "b.png", 0 * TWO, PALETTE)
-    flags = ("--size", 48, "--model", light_file, "--output", tmp_path / "out")
-    assert script("segment_video", folder, "--mask", f"0:{tmp_path / 'a.png'}", f"2:{tmp_path / 'b.png'}", *flags) == 0
-    with Image.open(tmp_path / "out/masks/2.png") as found:
-        assert not np.array(found).any()
+    masks = (f"0:{folder / '0.png.png'}", f"1:{tmp_path / 'b.png'}")
+    flags = ("--size", 32, "--model", light_file, "--output", tmp_path / "out")
+    assert script("segment_video", folder, "--mask", *masks, *flags) == 0
+    assert "0.png.png is a mask, so it is left out of the frames" in capsys.readouterr().err
+    found = {path.name: object_ids(read_label_map(path).labels) for path in (tmp_path / "out/masks").iterdir()}
+    assert found.keys() == {"0.png", "1.png", "2.png"}
+    assert (found["0.png"], found["1.png"]) == ([1, 2], [])
 
 
 def test_a_number_like_a_frames_name_means_that_frame_or_is_refused(drawn, capsys):
@@ -485,7 +457,7 @@ def test_a_number_like_a_frames_name_means_that_frame_or_is_refused(drawn, capsy
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["folder", "pattern", "film", "in place"])
+@pytest.mark.parametrize("kind", ["pattern", "film", "in place"])
 def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, capsys):
     mine = tmp_path / "mine"
     (mine / "JPEGImages").mkdir(parents=True)
@@ -493,8 +465,7 @@ def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, 
         source = write_film(tmp_path / "cat.mp4", [picture(t) for t in range(6)])
     else:
         source = write_folder(mine / "JPEGImages/cat" if kind == "in place" else tmp_path / "cat", 6)
-    if kind == "pattern":
-        source = source / "*.png"
+    source = source / "*.png" if kind == "pattern" else source
     names = ("00002.jpg", "00004.jpg")
     annotations = [annotation(TWO, track_id=1), annotation(SECOND, image_id=2, track_id=7)]
     (tmp_path / "coco.json").write_text(json.dumps(coco(*annotations, images=names)))

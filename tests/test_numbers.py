@@ -104,7 +104,7 @@ def certainties(dtype: torch.dtype, objects: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", FORMATS, ids=str)
-@pytest.mark.parametrize("objects", [1, 2, 3, 10, 100])
+@pytest.mark.parametrize("objects", [1, 3, 100])
 @pytest.mark.parametrize("content", ["random", "all empty", "all full", "one full"])
 def test_aggregated_probabilities_sum_to_one(dtype, objects, content):
     for seed in range(4 if content == "random" else 1):

@@ -62,7 +62,7 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("height", "width", "objects"), [(16, 16, 1), (48, 80, 1), (112, 64, 3), (64, 144, 7)])
+@pytest.mark.parametrize(("height", "width", "objects"), [(16, 16, 1), (64, 144, 3)])
 @torch.inference_mode()
 def test_each_part_agrees_with_pytorch_at_every_size(exported, light_network, height, width, objects):
     generator = torch.Generator().manual_seed(height)

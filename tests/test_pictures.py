@@ -1,8 +1,12 @@
 """Overlays, sheets, and the scripts that draw pictures, on little data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import show_results
+from conftest import write_davis
+from films import picture, square
 from PIL import Image
 
 from dataset.davis import davis_videos
@@ -94,47 +98,42 @@ def test_samples_are_drawn(stage, demo_data, script, tmp_path, capsys):
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]] == ["1", "2", "3", "4"]
 
 
-def test_copied_masks_are_drawn_beside_the_truth(short_davis, script, tmp_path):
-    davis = short_davis
-    assert script("copy_first_mask", "--davis_path", davis, "--output", tmp_path / "copied") == 0
-    first, last = (np.array(Image.open(tmp_path / f"copied/val0/{t:05d}.png")) for t in (0, 9))
-    assert np.array_equal(first, last)
-    flags = ["--results", tmp_path / "copied", "--davis_path", davis, "--output", tmp_path / "r.png"]
-    assert script("show_results", *flags) == 0
-    assert read_image(tmp_path / "r.png").shape[0] == 8 * 164 + 4
+@pytest.fixture
+def davis(tmp_path) -> Path:
+    """DAVIS 2017 with two validation videos of ten smooth frames."""
+    root = write_davis(tmp_path / "DAVIS", {name: [square((4 + t, 4)) for t in range(10)] for name in ("ant", "bee")})
+    for path in root.rglob("*.jpg"):
+        Image.fromarray(picture(int(path.stem))).save(path, quality=95)
+    return root
 
 
-def test_the_picture_of_results_names_videos_rows_and_frames(short_davis, script, tmp_path, monkeypatch):
-    davis, drawn = short_davis, {}
+def test_copied_masks_are_drawn_beside_the_truth_with_names(davis, script, tmp_path, monkeypatch, capsys):
+    out, drawn = tmp_path / "copied", {}
     monkeypatch.setattr(show_results, "sheet", lambda rows, **texts: drawn.update(texts) or sheet(rows, **texts))
-    assert script("copy_first_mask", "--davis_path", davis, "--output", tmp_path / "copied") == 0
-    flags = ["--results", tmp_path / "copied", "--davis_path", davis, "--frames", 3, "--output", tmp_path / "r.png"]
-    assert script("show_results", *flags) == 0
-    assert drawn["names"][:3] == ["val0\nresult", "val0\ntruth", "val1\nresult"]
-    assert drawn["captions"] == [["00000", "00004", "00009"]] * 8
-
-
-def test_results_that_cannot_be_drawn_are_named(short_davis, script, tmp_path, capsys):
-    davis, out = short_davis, tmp_path / "copied"
-    flags = ["--results", out, "--davis_path", davis, "--output", tmp_path / "r.png"]
+    flags = ["--results", out, "--davis_path", davis, "--frames", 3, "--output", tmp_path / "r.png"]
     assert script("show_results", *flags) == 2
     assert capsys.readouterr().err == f"error: --results {out}: no such folder\n"
     assert script("copy_first_mask", "--davis_path", davis, "--output", out) == 0
-    write_label_map(out / "val1/00009.png", np.ones((8, 9), np.uint8), None)
+    assert np.array_equal(*(np.array(Image.open(out / f"ant/{t:05d}.png")) for t in (0, 9)))
+    assert script("show_results", *flags) == 0
+    assert drawn["names"] == ["ant\nresult", "ant\ntruth", "bee\nresult", "bee\ntruth"]
+    assert drawn["captions"] == [["00000", "00004", "00009"]] * 4
+    assert read_image(tmp_path / "r.png").shape[0] == 4 * 164 + 4
+    write_label_map(out / "bee/00009.png", np.ones((8, 9), np.uint8), None)
     assert script("show_results", *flags) == 2
-    assert capsys.readouterr().err.startswith(f"error: {out}/val1/00009.png: expected the size of ")
+    assert capsys.readouterr().err.startswith(f"error: {out}/bee/00009.png: expected the size of ")
 
 
-def test_the_moving_picture_shows_every_second_frame_of_each_video_and_loops(tiny_davis, light_file, script, tmp_path):
-    flags = ["--davis_path", tiny_davis, "--year", 2017, "--model", light_file, "--frames", 7]
+def test_the_moving_picture_shows_every_second_frame_of_each_video_and_loops(davis, light_file, script, tmp_path):
+    flags = ["--davis_path", davis, "--year", 2017, "--videos", "ant", "--model", light_file, "--frames", 5]
     assert script("make_example", *flags, "--output", tmp_path / "e.webp") == 0
     with Image.open(tmp_path / "e.webp") as moving:
-        assert moving.n_frames == 4
+        assert moving.n_frames == 3
         assert moving.info["loop"] == 0
-        video = davis_videos(tiny_davis)[0]
+        video = davis_videos(davis)[0]
         labels = video.read_mask(next(iter(video.masks.values())))
         given = sheet([[overlay(read_image(video.images[0]), labels)]], height=240)
         difference = np.abs(np.array(moving.convert("RGB")).astype(int) - given)
         assert difference.mean() < 10  # it is compressed
-        moving.seek(3)
+        moving.seek(2)
         assert np.abs(np.array(moving.convert("RGB")).astype(int) - given).mean() > difference.mean()

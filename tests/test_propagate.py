@@ -10,8 +10,7 @@ from PIL import Image
 
 from dataset.frame_folder import FrameFolder
 from dataset.video_file import VideoFile
-from evaluation.propagate import Propagation
-from evaluation.sureness import expected_iou
+from evaluation.propagate import Propagation, expected_iou
 from model import VideoSegmenter, blend
 
 LENGTH = 10
@@ -46,17 +45,16 @@ def run(propagation: Propagation) -> dict[int, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("span", "given", "steps"),
+    ("span", "given", "steps", "detailed"),
     [
-        (range(3, 9), (3, 8), 12),
-        (range(2, 10), (2, 4, 7), 6 + 8),
-        (range(0, 5), (4,), 5 + 1),
-        (range(6, 10), (6,), 4),
-        (range(5, 6), (5,), 1),
+        (range(3, 9), (3, 8), 12, False),
+        (range(2, 10), (2, 4, 7), 6 + 8, True),
+        (range(0, 5), (4,), 5 + 1, False),
+        (range(6, 10), (6,), 4, False),
+        (range(5, 6), (5,), 1, False),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("detailed", [False, True])
 def test_a_span_is_segmented_as_if_it_were_the_whole_video(span, given, steps, detailed, video, maker, tmp_path):
     masks = {frame: square((4 + frame, 4), (30, 3 * frame)) for frame in given}
     (tmp_path / "part").mkdir()
@@ -113,8 +111,11 @@ def blended_by_hand(one: tuple, other: tuple, share: float) -> tuple:
     return blend(*one, other[0].half().float(), other[1], share)
 
 
-@pytest.mark.parametrize("frame", [0, 4, LENGTH - 1])
-@pytest.mark.parametrize("options", [{}, {"max_memory_frames": 2}, {"include_last": True}], ids=str)
+@pytest.mark.parametrize(
+    ("frame", "options"),
+    [(0, {}), (4, {}), (LENGTH - 1, {}), (4, {"max_memory_frames": 2}), (4, {"include_last": True})],
+    ids=str,
+)
 def test_a_pass_with_one_mask_is_that_of_the_segmenter_alone(frame, options, video, light_network):
     def maker():
         return VideoSegmenter(light_network, memory_every=2, **options)

@@ -1,6 +1,7 @@
 """Trouble with one of two processes under torchrun: what ends, what goes on, and how often it is said."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_script, write_davis
 from films import square
-from test_train import CPU, assert_same_run, children, finish, flags_of
+from test_train import CPU, SIX, assert_same_run, flags_of
 
+from model.checkpoint import read
 from util.lock import Lock
 
 pytestmark = pytest.mark.slow
@@ -37,12 +39,23 @@ def full_disk(tmp_path) -> Callable[[int], list[object]]:
     return lambda rank: [wrapper, rank]
 
 
-def torchrun(*command: object) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+def torchrun(*command: object, restarts: int = 0) -> subprocess.Popen:
+    options = ("--standalone", "--nproc_per_node=2", f"--max-restarts={restarts}")
+    launcher = [sys.executable, "-m", "torch.distributed.run", *options]
     arguments = [*launcher, *map(str, command)]
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=CPU, start_new_session=True
     )
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split()]
+
+
+def finish(process: subprocess.Popen) -> str:
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
 
 
 def end(process: subprocess.Popen) -> str:
@@ -157,3 +170,28 @@ def test_a_killed_rank_ends_the_training_without_a_traceback_of_ours(demo_data, 
     lines = own_lines(end(process))
     assert len(lines) <= 1
     assert all(line.startswith("asked to stop, but another process is gone") for line in lines)
+
+
+def test_a_rank_that_dies_in_training_is_restarted_and_the_weights_are_the_same(demo_data, tmp_path):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    finish(torchrun(ROOT / "train.py", *flags_of(demo_data, undisturbed, *SIX)))
+    process = torchrun(ROOT / "train.py", *flags_of(demo_data, disturbed, *SIX), restarts=2)
+    wait_until((disturbed / "x_s3/checkpoint_0000003.pth").exists, process)
+    os.kill(children(process.pid)[-1], signal.SIGKILL)
+    assert "resuming after 3 of 6 iterations" in finish(process)
+    assert_same_run(disturbed, undisturbed)
+
+
+def test_a_training_that_torchrun_asks_to_stop_saves_and_goes_on(demo_data, tmp_path):
+    flags = flags_of(demo_data, tmp_path, "-i", 400, "-b", 1, "--save_every", 400)
+    process = torchrun(ROOT / "train.py", *flags)
+    wait_until((tmp_path / "x_s3/log").exists, process)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    stopped = int(re.search(r"stopped after (\d+) iterations", end(process))[1])
+    assert read(tmp_path / f"x_s3/checkpoint_{stopped:07d}.pth")["iteration"] == stopped
+    process = torchrun(ROOT / "train.py", *flags)
+    assert any(f"resuming after {stopped} of 400" in line for line in process.stdout)
+    for pid in [process.pid, *children(process.pid)]:  # torchrun puts each rank into its own session
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()

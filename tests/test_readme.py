@@ -34,12 +34,11 @@ def python_of(command: str) -> tuple[str, list[str]] | None:
     if words[:2] == ["python", "-m"]:
         package = (ROOT / words[2].replace(".", "/")).is_dir()
         return f"{words[2]}{'.__main__' if package else ''}", words[3:]
-    if words[0] == "torchrun":
-        words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) - 1 :]
-    if words[0] == "torchrun" or words[0] == "python" or words[0].startswith("--"):
-        path = ROOT / words[1]
+    if words[0] in ("python", "torchrun"):
+        place = next(i for i, word in enumerate(words) if word.endswith(".py"))
+        path = ROOT / words[place]
         assert path.is_file(), command
-        return path.stem, words[2:]
+        return path.stem, words[place + 1 :]
     return None
 
 
@@ -114,8 +113,7 @@ def beside_little_data(beside_data, tiny_davis) -> Path:
 
 
 def test_the_commands_of_the_readme_run_one_after_the_other(beside_little_data, monkeypatch, capsys):
-    beside_data = beside_little_data
-    monkeypatch.chdir(beside_data)
+    monkeypatch.chdir(beside_little_data)
     ran = []
     for document, command in commands():
         script = python_of(command)
@@ -123,7 +121,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(beside_little_data, 
             continue
         name, arguments = script
         files = [word for word in arguments if "/" in word or "." in word]
-        absent = [word for word in files if word.startswith("../") and not (beside_data / word).exists()]
+        absent = [word for word in files if word.startswith("../") and not Path(word).exists()]
         not_here = {"saves/stcn.pth", "released.pth", "holiday.mp4"} & set(arguments)
         if absent or not_here or name.startswith("prepare_"):
             continue  # needs the official data or the paper's network

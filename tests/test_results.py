@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PALETTE, write_davis, write_video
+from conftest import PALETTE, content, write_davis, write_video
 
 from dataset.davis import davis_videos
 from dataset.video import Video
@@ -58,9 +58,6 @@ def edit_record(out: Path, **changes: object) -> None:
 RECORDS = {
     "letters of a path": {"videos": "../../x"},
     "a way out": {"videos": {"../../x": {"inputs": None, "frames": []}}},
-    "the root": {"videos": {"/": {"inputs": None, "frames": []}}},
-    "the folder itself": {"videos": {".": {"inputs": None, "frames": []}}},
-    "no name": {"videos": {"": {"inputs": None, "frames": []}}},
     "a list": {"videos": ["ant", "bee"]},
     "frames that are no list": {"videos": {"ant": {"inputs": None, "frames": "00000"}}},
     "a frame above": {"videos": {"ant": {"inputs": None, "frames": ["../../00000"]}}},
@@ -73,14 +70,11 @@ RECORDS = {
 }
 
 
-CONTENTS = [b"", b"{", b"\xff\xfe", b"[1]", b"null", b'"x"', b"[" * 100_000]
-
-
 def test_a_damaged_record_is_one_line(tmp_path):
     path = tmp_path / "run.json"
     good = {"format": RECORD_FORMAT, "version": RECORD_VERSION, "settings": {}, "videos": {}}
-    for content in [*CONTENTS, *(json.dumps({**good, **changes}).encode() for changes in RECORDS.values())]:
-        path.write_bytes(content)
+    for text in [b"{", b"[1]", b"null", *(json.dumps({**good, **changes}).encode() for changes in RECORDS.values())]:
+        path.write_bytes(text)
         assert_one_line(path, lambda: read_record(path))
     path.write_text(json.dumps(good))
     assert read_record(path) == ({}, {})
@@ -109,19 +103,12 @@ def test_with_a_damaged_record_nothing_happens(segment, out, tmp_path, capsys):
 
 def test_overwriting_refuses_a_folder_with_anything_of_the_users(segment, out, capsys):
     assert segment() == 0
-    for foreign in ("ant/notes.txt", "ant/below/00000.png", "bee/00000.png.bak"):
-        (out / foreign).parent.mkdir(exist_ok=True)
-        (out / foreign).write_text("precious")
-        before = tree(out)
-        assert segment("--overwrite", "--top", 5) == 2
-        assert (
-            f"{foreign.removesuffix('/00000.png')}: was not made by this project; nothing was removed"
-            in capsys.readouterr().err
-        )
-        assert tree(out) == before
-        (out / foreign).unlink()
-        if "below" in foreign:
-            (out / foreign).parent.rmdir()
+    (out / "ant/below").mkdir()
+    (out / "ant/below/00000.png").write_text("precious")
+    before = tree(out)
+    assert segment("--overwrite", "--top", 5) == 2
+    assert "ant/below: was not made by this project; nothing was removed" in capsys.readouterr().err
+    assert tree(out) == before
 
 
 def test_overwriting_refuses_a_folder_that_the_record_does_not_name(segment, out, capsys):
@@ -151,75 +138,65 @@ def test_links_in_the_output_are_not_followed(segment, out, tmp_path, capsys):
     assert len(list((out / "bee").iterdir())) == LENGTHS["bee"]
 
 
-def test_overwriting_leaves_files_alone_that_are_only_called_alike(segment, out):
-    assert segment() == 0
+def test_overwriting_replaces_what_the_record_names_and_nothing_that_is_only_called_alike(segment, out):
+    assert segment("--zip") == 0
     own = ["my_results-val.csv", "global_results-mine.csv", "notes.txt", "cow/00000.png"]
     for name in own:
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text("precious")
-    assert segment("--overwrite") == 0
-    assert [(out / name).read_text() for name in own] == ["precious"] * len(own)
-
-
-def test_overwriting_replaces_what_the_record_names_and_scores_again(segment, out):
-    assert segment("--zip") == 0
     before = tree(out)
     assert segment("--top", 1, "--overwrite") == 0
     after = tree(out)
     assert before.keys() - after.keys() == {"results.zip"}
     assert before["run.json"] != after["run.json"]
+    assert [(out / name).read_text() for name in own] == ["precious"] * len(own)
 
 
-@pytest.mark.parametrize("kind", ["mask", "frame"])
-def test_a_video_whose_input_has_changed_runs_again(kind, segment, davis, out, capsys):
+def test_a_video_whose_input_has_changed_runs_again(segment, davis, out, capsys):
     assert segment() == 0
-    before = tree(out)
-    if kind == "mask":
-        path = davis / "Annotations/480p/ant/00000.png"
-        path.write_bytes((davis / "Annotations/480p/bee/00000.png").read_bytes())
-        write_label_map(path, np.roll(square(1), 8, axis=1), PALETTE)
-    else:
-        (davis / "JPEGImages/480p/ant/00001.jpg").write_bytes((davis / "JPEGImages/480p/ant/00002.jpg").read_bytes())
-    capsys.readouterr()
-    assert segment() == 0
-    said = capsys.readouterr().out
-    assert "ant: its frames or masks have changed since it was segmented" in said
-    assert "1 videos were already finished" in said
-    changed = {name for name, content in tree(out).items() if content != before[name]}
-    assert any(name.startswith("ant/") for name in changed)
-    assert not any(name.startswith("bee/") for name in changed)
-    assert "scores.json" in changed
-    assert segment() == 0
-    assert "2 videos were already finished" in capsys.readouterr().out
-
-
-def test_truth_that_is_no_input_may_change(segment, davis, capsys):
-    assert segment() == 0
-    (davis / "Annotations/480p/ant/00001.png").write_bytes((davis / "Annotations/480p/ant/00002.png").read_bytes())
+    masks, frames = davis / "Annotations/480p/ant", davis / "JPEGImages/480p/ant"
+    (masks / "00001.png").write_bytes((masks / "00002.png").read_bytes())  # truth, which is no input
     capsys.readouterr()
     assert segment() == 0
     assert "2 videos were already finished" in capsys.readouterr().out
+    for change in (
+        lambda: write_label_map(masks / "00000.png", np.roll(square(1), 8, axis=1), PALETTE),
+        lambda: (frames / "00001.jpg").write_bytes((frames / "00002.jpg").read_bytes()),
+    ):
+        before = tree(out)
+        change()
+        assert segment() == 0
+        said = capsys.readouterr().out
+        assert "ant: its frames or masks have changed since it was segmented" in said
+        assert "1 videos were already finished" in said
+        changed = {name for name, data in tree(out).items() if data != before[name]}
+        assert any(name.startswith("ant/") for name in changed)
+        assert not any(name.startswith("bee/") for name in changed)
+        assert "scores.json" in changed
+        assert segment() == 0
+        assert "2 videos were already finished" in capsys.readouterr().out
 
 
-def test_results_never_go_where_something_is_read(davis, light_file, script, capsys):
-    before = tree(davis)
-    for output in (davis / "Annotations/480p", davis / "JPEGImages/480p"):
-        flags = ("--model", light_file, "--davis_path", davis, "--output", output, "--overwrite")
-        assert script("eval_davis", *flags) == 2
+def test_results_never_go_where_something_is_read_also_through_links(segment, davis, out, capsys):
+    def refused(place: Path) -> None:
+        before = tree(davis), tree(place)
+        assert segment("--output", place, "--overwrite") == 2
         assert "holds input, and results would go there" in capsys.readouterr().err
-    assert tree(davis) == before
+        assert (tree(davis), tree(place)) == before
+
+    for part in ("Annotations/480p", "JPEGImages/480p"):
+        refused(davis / part)
+    out.mkdir()
+    (davis / "JPEGImages/480p/ant").rename(out / "ant")
+    (davis / "JPEGImages/480p/ant").symlink_to(out / "ant")
+    refused(out)
 
 
 IMAGE_SETS = {
     "above": b"ant\n../../ant\n",
-    "absolute": b"/etc\n",
-    "dots": b"..\n",
-    "a path": b"ant/../ant\n",
     "latin-1": "größe\n".encode("latin-1"),
     "utf-16": "ant\nbee\n".encode("utf-16"),
-    "binary": bytes(range(256)),
     "zero bytes": b"ant\0\n",
-    "a long name": b"x" * 5000 + b"\n",
     "nothing": b" \n\n",
     "old form, above": b"/JPEGImages/480p/../00000.jpg /Annotations/480p/ant/00000.png\n",
 }
@@ -227,34 +204,21 @@ IMAGE_SETS = {
 
 def test_a_bad_image_set_is_one_line(davis):
     path = davis / "ImageSets/2017/val.txt"
-    for content in IMAGE_SETS.values():
-        path.write_bytes(content)
+    for text in IMAGE_SETS.values():
+        path.write_bytes(text)
         assert_one_line(path, lambda: davis_videos(davis))
 
 
-@pytest.mark.parametrize("part", ["JPEGImages/480p/ant", "Annotations", "."])
-def test_data_on_another_disk_is_read_through_links(part, segment, davis, out, tmp_path):
+def test_data_on_another_disk_is_read_through_links(segment, davis, out, tmp_path):
     assert segment() == 0
+    before = content(out, "*.png")
     out.rename(tmp_path / "before")
-    (davis / part).rename(tmp_path / "elsewhere")
-    (davis / part).symlink_to(tmp_path / "elsewhere")
+    for number, part in enumerate(("JPEGImages/480p/ant", "Annotations", ".")):
+        (davis / part).rename(tmp_path / f"elsewhere{number}")
+        (davis / part).symlink_to(tmp_path / f"elsewhere{number}")
     assert segment() == 0
-    before, after = (
-        {path.relative_to(folder): path.read_bytes() for path in sorted(folder.glob("*/*.png"))}
-        for folder in (tmp_path / "before", out)
-    )
-    assert before == after
-    assert len(after) == sum(LENGTHS.values())
-
-
-def test_results_never_replace_data_that_links_lead_to(segment, davis, out, capsys):
-    """The frames lie where their masks would be written."""
-    out.mkdir()
-    (davis / "JPEGImages/480p/ant").rename(out / "ant")
-    (davis / "JPEGImages/480p/ant").symlink_to(out / "ant")
-    assert segment("--overwrite") == 2
-    assert "ant: holds input, and results would go there" in capsys.readouterr().err
-    assert len(list((out / "ant").iterdir())) == LENGTHS["ant"]
+    assert content(out, "*.png") == before
+    assert len(before) == sum(LENGTHS.values())
 
 
 METAS = {
@@ -275,8 +239,8 @@ METAS = {
 def test_a_bad_meta_json_is_one_line(tmp_path):
     root = tmp_path / "YouTube"
     write_video(root / "all_frames/valid_all_frames/JPEGImages/late", root / "valid/Annotations/late", [square(1)] * 2)
-    for content in METAS.values():
-        (root / "valid/meta.json").write_text(json.dumps(content))
+    for meta in METAS.values():
+        (root / "valid/meta.json").write_text(json.dumps(meta))
         assert_one_line(root / "valid/meta.json", lambda: youtube_videos(root))
 
 
@@ -291,15 +255,14 @@ def test_a_video_of_which_other_frames_are_wanted_is_made_again(light_file, scri
         assert sorted(path.stem for path in out.iterdir()) == wanted
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
-def test_a_finished_folder_that_cannot_be_written_is_read(number, segment, davis, out, script, tmp_path, monkeypatch, capsys):
+def test_a_finished_folder_that_cannot_be_written_is_read(segment, davis, out, script, tmp_path, monkeypatch, capsys):
     assert segment() == 0
     before = tree(out)
     really_open, really_os_open = builtins.open, os.open
 
     def refuse(path: object, writes: bool) -> None:
         if writes and not isinstance(path, int) and Path(os.path.abspath(path)).is_relative_to(out):
-            raise OSError(number, os.strerror(number), str(path))
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     def own_open(path, mode="r", *rest, **named):
         refuse(path, bool({*mode} & {*"wxa+"}))
@@ -318,23 +281,22 @@ def test_a_finished_folder_that_cannot_be_written_is_read(number, segment, davis
     assert script("show_results", "--results", out, *tree_flags, "--output", tmp_path / "results.png") == 0
     assert "cannot write" not in capsys.readouterr().err
     assert tree(out) == before
-    with pytest.raises(OSError, match=os.strerror(number)):
+    with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
         (out / "new").touch()
 
 
-@pytest.mark.parametrize("date", [0, 7_258_118_400])  # 1970 and 2200, which zips do not know
-def test_a_zip_takes_masks_of_any_date_but_none_that_was_emptied(date, tmp_path):
+def test_a_zip_takes_masks_of_any_date_but_none_that_was_emptied(tmp_path):
     video = Video("ant", (), {}, frozenset({"0"}))
     mask = tmp_path / "ant/0.png"
     write_label_map(mask, square(1), None)
-    os.utime(mask, (date, date))
-    with zipfile.ZipFile(ResultFolder(tmp_path).zip([video])) as archive:
-        assert archive.read("ant/0.png") == mask.read_bytes()
-    for damage in (b"", mask.read_bytes()[:-1]):
+    for date in (0, 7_258_118_400):  # 1970 and 2200, which zips do not know
+        os.utime(mask, (date, date))
+        with zipfile.ZipFile(ResultFolder(tmp_path).zip([video])) as archive:
+            assert archive.read("ant/0.png") == mask.read_bytes()
+    for damage in (mask.read_bytes()[:-1], b""):
         mask.write_bytes(damage)
         with pytest.raises(InputError, match=f"0.png: expected a whole PNG, found {len(damage)} bytes"):
             ResultFolder(tmp_path).zip([video])
-    mask.write_bytes(b"")
     assert not ResultFolder(tmp_path).is_finished(video)
 
 

@@ -20,12 +20,12 @@ from model.scribble import ScribbleNetwork
 from util.errors import InputError
 
 
-def test_rounds_correct_the_worst_frame_and_compute_its_interval_alone(tiny_davis, light_network):
-    (video,) = davis_videos(tiny_davis)
+def test_rounds_correct_the_worst_frame_and_compute_its_interval_alone(moving_davis, light_network):
+    (video,) = davis_videos(moving_davis)
     heard = []
-    maker = partial(VideoSegmenter, light_network, size=48)
+    maker = partial(VideoSegmenter, light_network)
     found = rounds_of(maker, video, lambda: heard.append(1), give=give_truth, rounds=99)
-    assert len(heard) == len(found) == len(video) == 8
+    assert len(heard) == len(found) == len(video)
     truth = [video.read_mask(path) for _, path in sorted(video.truth.items())]
     objects = [i for i in np.unique(truth[0]).tolist() if i]
     segmenter = maker()
@@ -35,11 +35,11 @@ def test_rounds_correct_the_worst_frame_and_compute_its_interval_alone(tiny_davi
         labels = truth[0] if t == 0 else labels
         scores.append(np.mean([score_masks(truth[t] == i, labels == i) for i in objects]))
     assert found[0]["J&F"] == pytest.approx(100 * np.mean(scores))
-    assert found[0]["frames"] == 8
+    assert found[0]["frames"] == len(video)
     worst = int(np.argmin([2, *scores[1:]]))
     assert [found[0]["frame"], found[1]["frame"]] == [0, worst]
     # from the first given frame to the worst and back, and on to the end
-    assert found[1]["frames"] - found[0]["frames"] == (worst + 1) + 8
+    assert found[1]["frames"] - found[0]["frames"] == (worst + 1) + len(video)
     assert found[-1]["J&F"] == pytest.approx(100)  # all frames are given
     assert {of_round["mask"] for of_round in found} == {100}
     assert [of_round["seconds"] for of_round in found] == sorted(of_round["seconds"] for of_round in found)
@@ -115,26 +115,13 @@ def test_an_object_takes_nothing_of_another_one_except_by_scribbles():
         assert (last.labels[last.scribbles == 1] == 1).all()
 
 
-def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(tiny_davis, light_file, tmp_path, capsys):
+def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(moving_davis, light_file, tmp_path, capsys):
     scribbles = tmp_path / "scribbles.pth"
     torch.manual_seed(0)
     save_network(ScribbleNetwork(), scribbles)
     out = tmp_path / "out"
-    flags = [
-        "--model",
-        light_file,
-        "--davis_path",
-        tiny_davis,
-        "--output",
-        out,
-        "--rounds",
-        2,
-        "--looks",
-        1,
-        "--device",
-        "cpu",
-    ]
-    flags += ["--size", 48, "--scribble_model", scribbles, "--source"]
+    flags = ["--model", light_file, "--davis_path", moving_davis, "--scribble_model", scribbles, "--device", "cpu"]
+    flags += ["--output", out, "--rounds", 2, "--looks", 1, "--source"]
     assert run_script("eval_rounds", *flags, "masks") == 0
     (first,) = json.loads((out / "masks.json").read_text())["videos"].values()
     assert run_script("eval_rounds", *flags, "masks", "grabcut", "network") == 0
@@ -160,33 +147,19 @@ def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(tiny_davis, 
     assert f"{scribbles}: expected a checkpoint" in capsys.readouterr().err
 
 
-def test_rounds_need_the_truth_of_every_frame_and_take_any_folder(tiny_davis, light_file, tmp_path, capsys):
+def test_rounds_need_the_truth_of_every_frame_and_take_any_folder(moving_davis, light_file, tmp_path, capsys):
     data = tmp_path / "data"
     for part in ("JPEGImages", "Annotations"):
-        shutil.copytree(tiny_davis / part / "480p", data / part)
-    flags = [
-        "--model",
-        light_file,
-        "--path",
-        data,
-        "--rounds",
-        1,
-        "--size",
-        48,
-        "--device",
-        "cpu",
-        "--output",
-        tmp_path / "out",
-    ]
+        shutil.copytree(moving_davis / part / "480p", data / part)
+    flags = ["--model", light_file, "--path", data, "--rounds", 1, "--device", "cpu", "--output", tmp_path / "out"]
     assert run_script("eval_rounds", *flags) == 0
     next((data / "Annotations").glob("*/00003.png")).unlink()
     assert run_script("eval_rounds", *flags) == 2
     assert "00003: no ground truth" in capsys.readouterr().err
 
 
-def test_a_true_mask_of_another_size_is_refused_before_anything_is_followed(tiny_davis, light_network, tmp_path):
-    root = shutil.copytree(tiny_davis, tmp_path / "davis")
-    (video,) = davis_videos(root)
+def test_a_true_mask_of_another_size_is_refused_before_anything_is_followed(moving_davis, light_network):
+    (video,) = davis_videos(moving_davis)
     path = video.truth[sorted(video.truth)[3]]
     Image.open(path).resize((10, 20), 0).save(path)
     with pytest.raises(InputError, match=rf"{path.name}: expected a mask of .*, found 20x10"):

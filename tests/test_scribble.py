@@ -8,10 +8,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run_script
+from films import SIZE, noise
 
 from dataset.clip import Clip
 from dataset.scribbles import ScribbleSource, corrupt, draw_hints
-from evaluation.cut import changing_locally, cut_from_scribbles, cut_with_network
+from evaluation.cut import (
+    BACKGROUND,
+    MAYBE_BACKGROUND,
+    MAYBE_OBJECT,
+    OBJECT,
+    changing_locally,
+    cut,
+    cut_from_scribbles,
+    cut_with_network,
+)
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot
 from model import load_network, save_network
@@ -37,7 +47,7 @@ def labels_of_two() -> np.ndarray:
     return labels
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(8))
 def test_hints_agree_with_the_truth_and_repeat_with_the_seed(seed):
     labels = labels_of_two()
     mask, on, off = hints = draw_hints(labels, np.random.default_rng(seed))
@@ -132,19 +142,50 @@ def test_what_scribbles_say_always_holds_and_nothing_is_found_without_any(networ
     assert not found[:, 85:].any()  # far from everything marked
 
 
-def test_a_box_is_replaced_by_what_is_found_and_a_mask_is_changed_where_it_is_marked():
-    found = np.zeros((40, 60), bool)
-    found[10:30, 10:50] = True
-    found[18:22, 20:24] = False  # a hole
-    mask, on, off, nothing = np.zeros((4, 40, 60), bool)
-    mask[8:32, 8:52] = True
-    cut = changing_locally(lambda *_: found)
-    assert (cut(None, mask, nothing, nothing, ~mask) == found).all()
-    on[20, 9] = True
-    off[9, 30] = True
-    changed = cut(None, mask, nothing, on, off)
-    assert changed[18:22, 20:24].all()  # nobody has marked the hole
-    assert not changed[8, 30]
+def test_a_correction_changes_only_what_scribbles_touch():
+    mask, found, on, off = (np.zeros((20, 40), bool) for _ in range(4))
+    mask[5:15, 5:15] = mask[5:15, 20:25] = True
+    found[5:15, 5:15] = found[8:13, 15:19] = found[2:4, 30:35] = True  # two regions are new, one is gone
+    found[9:11, 6:8] = False  # a hole
+
+    def cut_locally(mask: np.ndarray) -> np.ndarray:
+        return changing_locally(lambda *_: (found | on) & ~off)(None, mask, np.zeros_like(mask), on, off)
+
+    np.testing.assert_array_equal(cut_locally(mask), mask)  # without scribbles
+    on[10, 8:12] = True  # in the mask already
+    np.testing.assert_array_equal(cut_locally(mask), mask)
+    on[10, 10:19] = True
+    expected = mask.copy()
+    expected[8:13, 15:19] = True
+    np.testing.assert_array_equal(cut_locally(mask), expected)
+    off[7:13, 22:28] = True
+    expected[5:15, 20:25] = False
+    np.testing.assert_array_equal(cut_locally(mask), expected)
+    np.testing.assert_array_equal(cut_locally(np.zeros_like(mask)), (found | on) & ~off)  # no correction, a first mask
+    box = np.zeros_like(mask)
+    box[4:16, 4:16] = True
+    on[:], off[:] = False, ~box
+    np.testing.assert_array_equal(cut_locally(box), found & box)  # nor is a box
+
+
+def test_grabcut_finds_a_disc_in_a_box_and_from_a_scribble():
+    y, x = np.mgrid[:240, :320]
+    disc = (y - 110) ** 2 + (x - 150) ** 2 < 50**2
+    image = np.where(disc[..., None], (200, 60, 40), (40, 90, 150)) + np.random.default_rng(0).integers(-20, 20, (240, 320, 3))
+    image = image.clip(0, 255).astype(np.uint8)
+    box = np.full(disc.shape, BACKGROUND, np.uint8)
+    box[50:170, 90:210] = MAYBE_OBJECT
+    scribble = np.full(disc.shape, MAYBE_BACKGROUND, np.uint8)
+    scribble[108:112, 120:180] = OBJECT
+    scribble[10:14, :] = BACKGROUND
+    for hints in (box, scribble):
+        found = cut(image, hints)
+        assert (found & disc).sum() / (found | disc).sum() > 0.97
+        assert found[hints == OBJECT].all()
+        assert not found[hints == BACKGROUND].any()
+    nothing = np.zeros(SIZE, np.uint8)
+    assert not cut(noise(0), nothing).any()
+    assert cut(noise(0), nothing + MAYBE_OBJECT).all()
 
 
 def test_a_line_on_a_part_leaves_the_outline_that_the_part_is_connected_to_and_a_dot_is_enough_for_a_blob():
@@ -198,8 +239,8 @@ def test_training_resumes_bit_for_bit_and_leaves_a_network(demo_data, tmp_path, 
     assert train(demo_data, tmp_path / "b", 2) == 0
     one, two = (load_scribble_network(tmp_path / part / "run.pth").state_dict() for part in "ab")
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert train(demo_data, tmp_path / "b", 3) == 2
-    assert "iterations was 2, is 3" in capsys.readouterr().err
+    assert train(demo_data, tmp_path / "b", 1) == 2
+    assert "iterations was 2, is 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -211,8 +252,8 @@ def test_on_photographs_that_it_has_not_seen_the_committed_network_is_ahead_of_g
     for number in range(HELD_OUT, HELD_OUT + 20):
         path = real_data / f"static/ecssd/{number:04d}.jpg"
         image, truth = read_image(path), (read_grey(path.with_suffix(".png")) > 127).astype(np.uint8)
-        for cut in (partial(cut_with_network, network), cut_from_scribbles):
-            looked = Robot(cut, 3).look_at(image, truth, None)
+        for cutting in (partial(cut_with_network, network), cut_from_scribbles):
+            looked = Robot(cutting, 3).look_at(image, truth, None)
             scores += [np.mean(score_masks(truth == 1, look.labels == 1)) for look in (looked[0], looked[-1])]
     (first, last), (other_first, other_last) = np.mean(np.reshape(scores, (-1, 2, 2)), axis=0)
     assert first > other_first + 0.05
@@ -256,4 +297,4 @@ def test_clicks_are_counted_until_a_mask_is_good_enough(monkeypatch):
     assert ious == pytest.approx([50, 100, 100])
     assert [script.clicks_until(ious, wanted) for wanted in (40, 90)] == [1, 2]
     assert script.clicks_until([10, 20], 90) == 2
-    assert script.box(lambda image, mask, others, on, off: ~off, image, truth) == 100
+    assert (script.cut_in_box(lambda image, mask, others, on, off: ~off, image, truth) == truth).all()

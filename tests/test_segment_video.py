@@ -20,7 +20,6 @@ from films import SIZE, noise, picture, square, write_film, write_folder
 from PIL import Image
 
 from dataset.own_video import open_video
-from evaluation.propagate import Propagation
 from evaluation.video_results import VideoResults
 from model import VideoSegmenter, load_for_inference
 from util.errors import InputError
@@ -57,11 +56,15 @@ def command(light_file, tmp_path, mask) -> tuple:
 
 @pytest.fixture
 def both_ways(light_file, tmp_path) -> tuple:
-    """A film of eight frames with masks at frames 2 and 5, without --output: six steps backwards, then six forwards."""
+    """A film of eight frames with masks at 2, 4 and 5, without --output: six steps backwards, then six forwards.
+
+    The mask at 4 leaves out object 1, so a pass takes it into its memory only when it comes to it.
+    """
     film = write_film(tmp_path / "film.mp4", [picture(t) for t in range(8)])
     write_label_map(tmp_path / "one.png", square((4, 4)), PALETTE)
+    write_label_map(tmp_path / "three.png", 3 * square((8, 4)), PALETTE)
     write_label_map(tmp_path / "two.png", square((30, 10), (8, 20)), PALETTE)
-    masks = (f"2:{tmp_path / 'one.png'}", f"5:{tmp_path / 'two.png'}")
+    masks = [f"{frame}:{tmp_path / f'{name}.png'}" for frame, name in ((2, "one"), (4, "three"), (5, "two"))]
     flags = ("--mem_every", 2, "--max_memory_frames", 2, "--size", "48", "--model", light_file)
     return ("segment_video", film, "--mask", *masks, *flags)
 
@@ -90,7 +93,7 @@ def stop_at(monkeypatch, number: int) -> list[int]:
 # resuming after a stop
 
 
-@pytest.mark.parametrize("stops", [(5, 9), pytest.param((0, 1, 4, 6, 7, 11), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stops", [(1, 7), pytest.param((0, 4, 5, 6, 9, 11), marks=pytest.mark.slow)])
 def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
     stops, both_ways, script, tmp_path, monkeypatch, capsys
 ):
@@ -112,17 +115,9 @@ def test_after_a_stop_at_any_step_the_same_command_goes_on_to_the_same_results(
         assert content(out) == expected, stop
 
 
-def test_without_a_snapshot_it_starts_anew(both_ways, script, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 9)
-        assert script(*both_ways, "--output", tmp_path / "out") == 128 + signal.SIGINT
-    counted = stop_at(monkeypatch, -1)
-    assert script(*both_ways, "--output", tmp_path / "out") == 0
-    assert len(counted) == STEPS
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == RESULTS
-
-
-def test_a_finished_run_is_not_done_again(command, script, capsys, monkeypatch):
+def test_a_finished_run_is_not_done_again_and_without_one_of_its_results_not_called_finished(
+    command, script, tmp_path, capsys, monkeypatch
+):
     assert script(*command) == 0
     before = content(command[-1])
     counted = stop_at(monkeypatch, -1)
@@ -130,21 +125,16 @@ def test_a_finished_run_is_not_done_again(command, script, capsys, monkeypatch):
     assert script(*command) == 0
     assert "already finished" in capsys.readouterr().out
     assert content(command[-1]) == before
-    assert not counted
-    assert script(*command, "--overwrite") == 0
-    assert counted
-    assert content(command[-1]) == before
-
-
-def test_results_of_which_something_was_removed_are_not_called_finished(command, script, tmp_path, capsys):
-    assert script(*command) == 0
     for name in ("masks/2.png", "overlay.mp4", "sheet.png"):
         (tmp_path / "out" / name).rename(tmp_path / "removed")
         assert script(*command) == 2
         assert f"out: holds results without {name}; --overwrite replaces them" in last_line(capsys)
         (tmp_path / "removed").rename(tmp_path / "out" / name)
+    assert not counted
     (tmp_path / "out/sheet.png").unlink()
     assert script(*command, "--overwrite") == 0
+    assert counted
+    assert content(command[-1]) == before
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -192,14 +182,16 @@ def test_what_was_left_for_going_on_is_damaged(both_ways, script, tmp_path, monk
         whole = (out / name).read_bytes()
         for damage in (Path.unlink, lambda path: path.write_bytes(b"rubbish"), make_another):
             damage(out / name)
-            if (out / name).exists() or not name.endswith(".pth"):  # without a snapshot, the run begins anew
+            if (out / name).exists() or not name.endswith(".pth"):  # which may be missing
                 assert script(*command) == 2, name
                 line = last_line(capsys)
                 assert f"{out / name}: cannot continue from this (" in line
                 assert f"remove {out / 'unfinished'} to start anew" in line
             (out / name).write_bytes(whole)
     (out / "unfinished/snapshot.pth").unlink()
+    counted = stop_at(monkeypatch, -1)
     assert script(*command) == 0
+    assert len(counted) == STEPS  # without a snapshot, from the start
     assert sorted(path.name for path in out.iterdir()) == RESULTS
 
 
@@ -437,29 +429,9 @@ def folder_of_masks(out: Path) -> None:
     (out / "masks/notes.txt").write_text("mine")
 
 
-def masks_of_another(out: Path) -> None:
-    shutil.copy(out / "masks/0.png", out / "masks/0 edited.png")
-
-
-def a_folder_within(out: Path) -> None:
-    (out / "masks/old").mkdir()
-    (out / "masks/old/0.png").write_text("mine")
-
-
-def a_link_within(out: Path) -> None:
-    (out.parent / "mine.png").write_text("mine")
-    (out / "masks/1.png").unlink()
-    (out / "masks/1.png").symlink_to(out.parent / "mine.png")
-
-
 def a_link_instead(out: Path) -> None:
     (out / "masks").rename(out.parent / "mine")
     (out / "masks").symlink_to(out.parent / "mine")
-
-
-def a_file_instead(out: Path) -> None:
-    shutil.rmtree(out / "masks")
-    (out / "masks").write_text("mine")
 
 
 def an_unfinished_folder(out: Path) -> None:
@@ -473,10 +445,7 @@ def a_link_to_a_complete_folder(out: Path) -> None:
     (out / "complete").symlink_to(out.parent / "mine")
 
 
-MEDDLING = (
-    *(folder_of_masks, masks_of_another, a_folder_within, a_link_within, a_link_instead, a_file_instead),
-    *(an_unfinished_folder, a_link_to_a_complete_folder),
-)
+MEDDLING = (folder_of_masks, a_link_instead, an_unfinished_folder, a_link_to_a_complete_folder)
 
 
 def test_a_folder_that_holds_anything_else_is_not_touched(command, script, tmp_path, capsys):
@@ -486,33 +455,32 @@ def test_a_folder_that_holds_anything_else_is_not_touched(command, script, tmp_p
         shutil.copytree(tmp_path / "good", tmp_path / "out")
         meddle(tmp_path / "out")
         before = content(tmp_path)
-        for flags in ((), ("--overwrite",), ("--overwrite", "--size", 32)):
+        for flags in ((), ("--overwrite", "--size", 32)):
             assert script(*command, *flags) == 2, meddle
             assert "nothing was removed" in last_line(capsys)
             assert content(tmp_path) == before
         shutil.rmtree(tmp_path / "out")
-        for name in ("mine", "mine.png"):
-            if (tmp_path / name).exists():
-                (tmp_path / name).rename(tmp_path / f"{name} of {meddle.__name__}")
+        if (tmp_path / "mine").exists():
+            (tmp_path / "mine").rename(tmp_path / f"mine of {meddle.__name__}")
 
 
 RECORDS = (
-    *("", "[]", "null", "[" * 100_000, '{"frames": "../../x", "settings": {}}', '{"frames": ["../../x"], "settings": {}}'),
-    *('{"frames": ["/etc/passwd"], "settings": {}}', '{"frames": [7], "settings": {}}', '{"frames": ["0"], "settings": []}'),
-    *('{"frames": {"0": 1}, "settings": {}}', '{"frames": ["0\\u0000"], "settings": {}}', "\xff\xfe"),
+    *("[]", "[" * 100_000, '{"frames": "../../x", "settings": {}}', '{"frames": ["../../x"], "settings": {}}'),
+    *('{"frames": [7], "settings": {}}', '{"frames": ["0"], "settings": []}', '{"frames": {"0": 1}, "settings": {}}'),
 )
 
 
-@pytest.mark.parametrize("place", ["segment_video.json", "unfinished/segment_video.json"])
-def test_a_damaged_record_is_one_line(place, command, script, tmp_path, capsys):
-    path = tmp_path / "out" / place
-    path.parent.mkdir(parents=True)
-    for record in RECORDS:
+def test_a_damaged_record_is_one_line(command, script, tmp_path, capsys):
+    places = [("segment_video.json", record) for record in RECORDS]
+    for place, record in (*places, ("unfinished/segment_video.json", "[]"), ("complete/segment_video.json", "[]")):
+        path = tmp_path / "out" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(record.encode("latin-1"))
         before = content(tmp_path)
         assert script(*command, "--overwrite") == 2
         assert "segment_video.json: expected" in last_line(capsys)
         assert content(tmp_path) == before
+        path.unlink()
 
 
 def test_the_masks_of_an_earlier_record_are_replaced_and_no_others(command, script, tmp_path):
@@ -697,12 +665,11 @@ def test_the_videos_of_a_folder_are_done_one_after_the_other(light_file, script,
     assert "masks: expected one mask or folder called dog, found dog, dog.png" in last_line(capsys)
 
 
-def test_a_small_video_is_enlarged_with_a_note(command, script, capsys):
+def test_a_small_video_is_enlarged_with_a_note(command, script, monkeypatch, capsys):
+    monkeypatch.setattr(segment_video, "SIZE", 96)
     video, *rest = (word for word in command[1:] if word not in ("--size", "48"))
     assert script("segment_video", video, *rest) == 0
-    assert (
-        "note: frames are enlarged from 48 to 480 pixels on the shorter side; --size 48 is faster" in capsys.readouterr().err
-    )
+    assert "note: frames are enlarged from 48 to 96 pixels on the shorter side; --size 48 is faster" in capsys.readouterr().err
     assert script(*command, "--overwrite") == 0
     assert "enlarged" not in capsys.readouterr().err
 
@@ -712,43 +679,3 @@ def interrupt_after(done: list, number: int, image: np.ndarray, labels: np.ndarr
         raise KeyboardInterrupt
     done.append(1)
     return cut_out(image, labels)
-
-
-# propagation on its own
-
-
-def test_propagation_goes_on_from_its_state(light_network, tmp_path):
-    from dataset.frame_folder import FrameFolder
-
-    video = FrameFolder(write_folder(tmp_path / "frames", 7))
-    masks = {1: square((4, 4)), 3: np.where(square((8, 4)) == 1, np.uint8(3), np.uint8(0)), 4: square((30, 10), (8, 20))}
-
-    def start() -> Propagation:
-        return Propagation(video, masks, lambda: VideoSegmenter(light_network))
-
-    def finish(propagation: Propagation, waiting: dict) -> dict[int, np.ndarray]:
-        found = {}
-        for step in propagation.backwards():
-            waiting[step.index] = step.estimate
-            if step.labels is not None:
-                found[step.index] = step.labels
-        return found | {f.index: f.labels for f in propagation.forwards(waiting.get) if f.labels is not None}
-
-    expected = finish(start(), {})
-    assert sorted(expected) == list(range(7))
-    for stop in (1, 4, 5, 10):
-        stopped, waiting, other, found = start(), {}, start(), {}
-        for step in stopped.backwards():
-            waiting[step.index] = step.estimate
-            if stopped.done == stop:
-                break
-        for frame in stopped.forwards(waiting.get) if stopped.done < stop else ():
-            found[frame.index] = frame.labels
-            if stopped.done == stop:
-                break
-        other.load_state_dict(stopped.state_dict())
-        found |= finish(other, waiting)
-        assert other.done == other.steps == 11
-        for index, labels in found.items():
-            if labels is not None:
-                assert np.array_equal(labels, expected[index])

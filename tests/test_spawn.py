@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import train_scribble
 from conftest import ROOT, run_script
 from test_train import CPU, flags_of
 
@@ -14,20 +15,17 @@ import train
 from dataset.sampling import Draws
 from dataset.sources import stage_sources
 
+TRAININGS = ["stage 0", "stage 1", "stage 2", "stage 3", "scribble"]
 SPAWN = "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
 
 
-def scribble_flags(demo_data, folder, *more: object) -> list[str]:
+def command_of(what: str, demo_data, folder) -> tuple[str, list[object]]:
+    """A script and its flags."""
+    if what != "scribble":
+        return "train", flags_of(demo_data, folder, "-i", 2, "-b", 1, stage=int(what[-1]))
     roots = ["--static_root", demo_data / "static", "--davis_root", demo_data / "DAVIS/2017", "--yv_root", "none"]
-    run = ["--id", "x", "--save_dir", folder, "-b", 1, "--crop", 48, "--device", "cpu", "--no_pretrained"]
-    return [str(flag) for flag in (*roots, *run, *more)]
-
-
-def commands(demo_data, folder) -> dict[str, tuple[str, list[str]]]:
-    return {
-        **{f"stage {n}": ("train", flags_of(demo_data, folder, "-i", 2, "-b", 1, stage=n)) for n in range(4)},
-        "scribble": ("scripts/train_scribble", scribble_flags(demo_data, folder, "-i", 2)),
-    }
+    run = ["--id", "x", "--save_dir", folder, "-i", 2, "-b", 1, "--crop", 48, "--device", "cpu", "--no_pretrained"]
+    return "scripts/train_scribble", [*roots, *run]
 
 
 def assert_survives(draws: Draws) -> None:
@@ -36,15 +34,12 @@ def assert_survives(draws: Draws) -> None:
     assert np.array_equal(found.frames, expected.frames)
 
 
-@pytest.mark.parametrize("what", ["stage 0", "stage 1", "stage 2", "stage 3", "scribble"])
+@pytest.mark.parametrize("what", TRAININGS)
 def test_the_samples_of_every_training_can_go_to_such_a_worker(what, demo_data, tmp_path, monkeypatch):
-    sys.path.insert(0, str(ROOT / "scripts"))
-    import train_scribble
-
     runs = []
     for module in (train, train_scribble):
         monkeypatch.setattr(module, "loop", lambda run: runs.append(run) or 0)
-    script, flags = commands(demo_data, tmp_path)[what]
+    script, flags = command_of(what, demo_data, tmp_path)
     assert run_script(script.rsplit("/")[-1], *flags) == 0
     assert_survives(runs[0].draws)
 
@@ -54,12 +49,12 @@ def test_so_can_those_of_a_curriculum_that_is_not_given(demo_data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["stage 0", "stage 1", "stage 2", "stage 3", "scribble"])
+@pytest.mark.parametrize("what", TRAININGS)
 def test_every_training_runs_with_such_a_worker(what, demo_data, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(SPAWN)
-    script, flags = commands(demo_data, tmp_path / "saves")[what]
+    script, flags = command_of(what, demo_data, tmp_path / "saves")
     environment = {**CPU, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
-    command = [sys.executable, ROOT / f"{script}.py", *flags, "--num_workers", "1"]
+    command = [sys.executable, ROOT / f"{script}.py", *map(str, flags), "--num_workers", "1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "network: " in done.stdout

@@ -1,7 +1,6 @@
 """DAVIS's interactive track: its robot, its figures, and the script, against what its own package answered."""
 
 import json
-import shutil
 import zipfile
 
 import numpy as np
@@ -96,33 +95,33 @@ def test_a_persons_scribbles_come_first_and_anything_else_is_refused(tmp_path):
             read_start(path, 4)
 
 
-def test_the_script_starts_in_the_middle_goes_on_and_says_who_drew_first(tiny_davis, light_file, tmp_path, capsys):
+def test_the_script_starts_in_the_middle_goes_on_and_says_who_drew_first(moving_davis, light_file, tmp_path, capsys):
     network = tmp_path / "scribbles.pth"
     torch.manual_seed(0)
     save_network(ScribbleNetwork(), network)
     out = tmp_path / "out"
-    flags = ["--model", light_file, "--davis_path", tiny_davis, "--scribble_model", network, "--device", "cpu", "--size", 48]
+    flags = ["--model", light_file, "--davis_path", moving_davis, "--scribble_model", network, "--device", "cpu"]
     flags += ["--interactions", 2, "--output"]
     assert run_script("eval_interactive", *flags, out) == 0
     assert "first scribbles: the robot's, on first frames" in capsys.readouterr().out
-    video = next(path.name for path in (tiny_davis / "JPEGImages/480p").iterdir())
-    count = len(list((tiny_davis / "JPEGImages/480p" / video).iterdir()))
-    write_start(tmp_path / "scribbles" / video / "001.json", count)
-    write_start(tmp_path / "scribbles" / video / "002.json", count)
+    for name in ("001", "002"):
+        write_start(tmp_path / f"scribbles/cat/{name}.json", 4)
     assert run_script("eval_interactive", *flags, out, "--scribbles", tmp_path / "scribbles") == 2
     assert "other settings" in capsys.readouterr().err
-    davis = shutil.copytree(tiny_davis, tmp_path / "DAVIS")
-    (tmp_path / "scribbles").rename(davis / "Scribbles")
-    assert run_script("eval_interactive", *flags, tmp_path / "three", "--davis_path", davis) == 0
-    (found,) = json.loads((tmp_path / "three/samples.json").read_text())["videos"].values()
+    (tmp_path / "scribbles").rename(moving_davis / "Scribbles")
+    assert run_script("eval_interactive", *flags, tmp_path / "two") == 0
+    (found,) = json.loads((tmp_path / "two/samples.json").read_text())["videos"].values()
     assert [sample[0]["frame"] for sample in found["samples"]] == [2, 2]
     assert [len(sample) for sample in found["samples"]] == [2, 2]
-    assert Image.open(tmp_path / "three/interactive.png").width > 300
-    content = json.loads((tmp_path / "three/interactive.json").read_text())
+    assert Image.open(tmp_path / "two/interactive.png").width > 300
+    content = json.loads((tmp_path / "two/interactive.json").read_text())
     assert [row["interaction"] for row in content["rows"]] == [1, 2]
     assert 0 <= content["auc"] <= 100
     assert run_script("eval_interactive", *flags, tmp_path / "x", "--scribbles", tmp_path) == 2
     assert "no scribbles for" in capsys.readouterr().err
+    (moving_davis / "Annotations/480p/cat/00003.png").unlink()
+    assert run_script("eval_interactive", *flags, tmp_path / "x") == 2
+    assert "cat/00003: no ground truth" in capsys.readouterr().err
 
 
 def test_the_archive_of_scribbles_is_put_beside_the_frames(tmp_path):

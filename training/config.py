@@ -35,7 +35,9 @@ class TrainConfig:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "TrainConfig":
-        """From a script's flags, which have the fields' names."""
+        """From a script's flags, which have the fields' names; raises `InputError` if frames do not fit the network."""
+        if arguments.crop % 16:
+            raise InputError(f"--crop: expected a multiple of 16, found {arguments.crop}")
         found = {
             field.name: getattr(arguments, field.name) for field in dataclasses.fields(cls) if hasattr(arguments, field.name)
         }

@@ -37,24 +37,32 @@ FINETUNING = {
 LARGEST_DECAY = 0.999999  # at 1, the average would stay what it was after the first iteration
 
 
+def add_run_flags(parser: argparse._ActionsContainer, *, result: str, save_every: int, num_workers: int) -> None:
+    """Add the flags that every training has; `result` is the name of the network's file."""
+    parser.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
+    parser.add_argument("--save_dir", default="saves", metavar="DIR", help=f"folder for {result} and the run's own folder")
+    parser.add_argument(
+        "--save_every", type=positive_int, default=save_every, metavar="N", help="iterations between checkpoints"
+    )
+    parser.add_argument("--keep", type=positive_int, default=3, metavar="N", help="number of newest checkpoints to keep")
+    parser.add_argument("--seed", type=seed_int, default=0, help="random seed of samples and initial weights")
+    parser.add_argument(
+        "--num_workers", type=worker_count, default=num_workers, metavar="N", help="worker processes that prepare samples"
+    )
+    parser.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
+
+
 def training_parser(description: str) -> argparse.ArgumentParser:
     result = Parser(description=description, formatter_class=DefaultsFormatter, argument_default=None)
     run = result.add_argument_group("run")
-    run.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
+    add_run_flags(run, result="<id>_s<stage>.pth", save_every=500, num_workers=8)
+    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps; torchrun gives each process its GPU")
     run.add_argument(
         "--stage", type=int, choices=range(len(STAGES)), default=0, help="0: static images, 1: BL30K, 2 and 3: videos"
     )
     run.add_argument(
-        "--save_dir", default="saves", metavar="DIR", help="folder for <id>_s<stage>.pth and the run's own folder"
-    )
-    run.add_argument("--save_every", type=positive_int, default=500, metavar="N", help="iterations between checkpoints")
-    run.add_argument("--keep", type=positive_int, default=3, metavar="N", help="number of newest checkpoints to keep")
-    run.add_argument(
         "--resume", default="auto", metavar="auto|never|PATH", help="auto continues from the newest readable checkpoint"
     )
-    run.add_argument("--seed", type=seed_int, default=0, help="random seed of samples and initial weights")
-    run.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps; torchrun gives each process its GPU")
-    run.add_argument("--num_workers", type=worker_count, default=8, metavar="N", help="worker processes that prepare samples")
     run.add_argument(
         "--val_every",
         type=positive_int,
@@ -67,7 +75,6 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         metavar="DIR",
         help="validate on your own videos instead, JPEGImages/<video>/ and Annotations/<video>/, each from its first masks",
     )
-    run.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
     run.add_argument("--image_every", type=positive_int, default=500, metavar="N", help="iterations between logged pictures")
     run.add_argument("--check", action="store_true", help="check the flags and the stage's data, and end")
     run.add_argument("--benchmark", action="store_true", help="let cuDNN choose algorithms by timing")
@@ -183,8 +190,6 @@ def complete(arguments: argparse.Namespace, world: int) -> TrainConfig:
         arguments.batch_size = stage.batch // (world * arguments.accumulate)
     if arguments.bootstrap_end < arguments.bootstrap_start:
         raise InputError("--bootstrap_end: expected at least --bootstrap_start")
-    if arguments.crop % 16:
-        raise InputError(f"--crop: expected a multiple of 16, found {arguments.crop}")
     if arguments.yv_all and arguments.yv_list:
         raise InputError("--yv_list: cannot be combined with --yv_all")
     return TrainConfig.of(arguments)

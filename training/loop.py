@@ -130,7 +130,7 @@ def finish(run: Run) -> int:
 def diverged(run: Run, what: str) -> int:
     """Say that the training went wrong, from where it can go on, and on which samples."""
     names = [name for part in run.processes.gather(run.state.means.bad_samples) for name in part]
-    good = newest_readable(run.folder, fits=_is_finite)
+    good = newest_readable(run.folder, _is_finite)
     samples = "; samples of the last such iteration:\n  " + "\n  ".join(names) if names else ""
     print_once(run.processes, f"\nerror: {what}; the last good checkpoint: {good or 'none'}{samples}")
     return EXIT_DIVERGED

@@ -31,7 +31,7 @@ def sampled(stage: int, options: dict[str, Any]) -> dict[str, Any]:
     if stage == 0:
         return {}
     listed = options["youtube_list"]
-    videos = {} if stage == 1 else {"videos of YouTube-VOS": digest([listed]) if listed else "all"}
+    videos = {} if stage == 1 else {"videos of YouTube-VOS": digest(listed) if listed else "all"}
     return {"spacing": options["spacing"], **videos}
 
 
@@ -39,13 +39,6 @@ def drawn(sources: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
     """What a checkpoint records of the data sets and the samples of an iteration."""
     data = {name: f"{len(source)} x {often}" for name, (source, often) in sources.items()}
     return {"samples an iteration": schedule.total, "data": data}
-
-
-def refuse_differences(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    if differing := [key for key in expected if found.get(key) != expected[key]]:
-        told = [[shorten(value, 200) for value in (key, found.get(key), expected[key])] for key in differing]
-        what = "; ".join(f"{key} was {before}, is {now}" for key, before, now in told)
-        raise InputError(f"{path}: made by another run ({what}); give its arguments, or another --id")
 
 
 def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -76,20 +69,13 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
     path = arguments.resume
     if path == "auto":
         # all ranks must use the same one
-        path = processes.broadcast(newest_readable(folder, warn) if processes.rank == 0 else None)
+        path = processes.broadcast(newest_readable(folder) if processes.rank == 0 else None)
     elif path == "never":
         if processes.broadcast(bool(checkpoints_in(folder))):
             raise InputError(f"{folder}: holds a run; --resume auto continues it, another --id starts a new one")
         path = None
     if path is not None:
-        content = read(path)
-        if not isinstance(content.get("arguments"), dict):
-            raise InputError(f"{path}: expected a training checkpoint, found a network; --load_network starts from it")
-        iteration = iteration_of(content, path)
-        extended = content["arguments"].get("iterations") == iteration < record["iterations"]  # it was finished
-        before = content["arguments"] | ({"iterations": record["iterations"]} if extended else {})
-        refuse_differences(Path(path), before, record)
-        return Start(network_from(content, path), iteration, content, True, Path(path))
+        return resumed(Path(path), record, network_from)
     if arguments.load_model is not None:
         content = read(arguments.load_model)
         if "optimizer" not in content:
@@ -111,6 +97,22 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict[str, An
     return Start(network, 0, {}, False)
 
 
+def resumed(path: Path, record: dict[str, Any], network_of: Callable[[dict[str, Any], Path], nn.Module]) -> Start:
+    """From a checkpoint of the run of this record; a run that was finished may become longer."""
+    content = read(path)
+    before = content.get("arguments")
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: expected a training checkpoint, found a network; --load_network starts from it")
+    iteration = iteration_of(content, path)
+    if before.get("iterations") == iteration < record["iterations"]:
+        before = before | {"iterations": record["iterations"]}
+    if differing := [key for key in record if before.get(key) != record[key]]:
+        told = [[shorten(value, 200) for value in (key, before.get(key), record[key])] for key in differing]
+        what = "; ".join(f"{key} was {old}, is {new}" for key, old, new in told)
+        raise InputError(f"{path}: made by another run ({what}); give its arguments, or another --id")
+    return Start(network_of(content, path), iteration, content, True, path)
+
+
 def iteration_of(content: dict[str, Any], path: str | Path) -> int:
     """The number of iterations that a training checkpoint, ours or the release's, has completed."""
     found = content.get("iteration", content.get("it", 0))
@@ -119,13 +121,29 @@ def iteration_of(content: dict[str, Any], path: str | Path) -> int:
     return found
 
 
-def load_state(state: State, start: Start) -> None:
-    """Load everything but the network from the checkpoint into `state`; raises `InputError` if it is not a run's state."""
-    try:
-        state.load(start.content, same_run=start.same_run)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise InputError(f"{start.path}: expected the state of a training run ({shorten(what)})") from error
+def refuse_to_replace(final: Path, start: Start, processes: Processes) -> None:
+    """Raise `InputError` if the run's network is there, but not the run."""
+    if processes.broadcast(final.is_dir() or (final.exists() and not start.same_run)):
+        raise InputError(f"{final}: already exists, but not the run it came from; move it, or give another --id")
+
+
+def take_up(state: State, start: Start, folder: Path, processes: Processes) -> None:
+    """Load everything but the network from the checkpoint into `state`; raises `InputError` if it is not a run's state.
+
+    Then rename the checkpoints in the folder that are later, and remove half-written ones.
+    """
+    if start.content:
+        try:
+            state.load(start.content, same_run=start.same_run)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise InputError(f"{start.path}: expected the state of a training run ({shorten(what)})") from error
+    if processes.rank == 0:
+        last = checkpoint_path(folder, start.iteration if start.same_run else 0)
+        for path in checkpoints_in(folder):
+            if path > last:
+                path.replace(path.with_suffix(".set_aside"))
+        remove_files(path for path in folder.glob(".checkpoint_*") if _UNFINISHED.fullmatch(path.name))
 
 
 def prepare_others_filter(network: STCN, stage: int, seed: int) -> None:
@@ -156,19 +174,17 @@ def save_checkpoint(
     return path
 
 
-def checkpoints_in(folder: str | Path) -> list[Path]:
+def checkpoints_in(folder: Path) -> list[Path]:
     """The training checkpoints of a run, newest first."""
-    return sorted((path for path in Path(folder).glob("checkpoint_*.pth") if _NAME.fullmatch(path.name)), reverse=True)
+    return sorted((path for path in folder.glob("checkpoint_*.pth") if _NAME.fullmatch(path.name)), reverse=True)
 
 
-def checkpoint_path(folder: str | Path, iteration: int) -> Path:
-    return Path(folder) / f"checkpoint_{iteration:07d}.pth"
+def checkpoint_path(folder: Path, iteration: int) -> Path:
+    return folder / f"checkpoint_{iteration:07d}.pth"
 
 
-def newest_readable(
-    folder: str | Path, warn: Callable[[str], None] = lambda text: None, fits: Callable[[dict], bool] = lambda content: True
-) -> Path | None:
-    """The newest training checkpoint that can be read and for which `fits` is true; `warn` is called for unreadable ones."""
+def newest_readable(folder: Path, fits: Callable[[dict[str, Any]], bool] = lambda content: True) -> Path | None:
+    """The newest training checkpoint that can be read and for which `fits` is true; warns of those that cannot."""
     for path in checkpoints_in(folder):
         try:
             if fits(read(path)):
@@ -176,11 +192,3 @@ def newest_readable(
         except InputError as error:
             warn(f"{error}; trying the one before")
     return None
-
-
-def set_aside_newer(folder: str | Path, iteration: int) -> None:
-    """Rename the checkpoints after `iteration`, from which the run resumes, and remove half-written ones."""
-    for path in checkpoints_in(folder):
-        if path > checkpoint_path(folder, iteration):
-            path.replace(path.with_suffix(".set_aside"))
-    remove_files(path for path in Path(folder).glob(".checkpoint_*") if _UNFINISHED.fullmatch(path.name))

@@ -179,21 +179,17 @@ def make_folder(path: Path) -> None:
         raise WriteError(f"{path}: cannot make this folder ({error.strerror})") from error
 
 
-def digest(paths: Iterable[str | Path]) -> str:
-    """The hexadecimal SHA-256 of each file's size and content.
-
-    Raises `InputError` if a file cannot be read.
-    """
+def digest(path: str | Path) -> str:
+    """The hexadecimal SHA-256 of a file's size and content; raises `InputError` if it cannot be read."""
     result = hashlib.sha256()
-    for path in paths:
-        try:
-            with open_file(path) as file:
-                result.update(os.fstat(file.fileno()).st_size.to_bytes(8, "big"))
-                while block := file.read(1 << 20):
-                    result.update(block)
-        except OSError as error:
-            what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read ({error.strerror or error})"
-            raise InputError(f"{path}: {what}") from error
+    try:
+        with open_file(path) as file:
+            result.update(os.fstat(file.fileno()).st_size.to_bytes(8, "big"))
+            while block := file.read(1 << 20):
+                result.update(block)
+    except OSError as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else f"cannot read ({error.strerror or error})"
+        raise InputError(f"{path}: {what}") from error
     return result.hexdigest()
 
 

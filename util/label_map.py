@@ -37,19 +37,15 @@ def colour_map() -> bytes:
 
 
 def read_label_map(path: str | Path) -> LabelMap:
-    """A paletted or greyscale PNG that we wrote, with the file's own values (1-bit masks: 0 and 255); masks of others
-    are for `dataset.mask_reader`.
+    """A paletted or greyscale PNG that we wrote, with the file's own values; masks of others are for `dataset.mask_reader`.
 
     Raises `InputError` naming the file if it is not a label map or its format is lossy.
     """
     with open_image(path) as image:
         refuse_lossy(image)
-        if image.mode not in ("P", "L", "1"):
+        if image.mode not in ("P", "L"):
             raise InputError(f"expected a label map (a paletted or greyscale PNG), found mode {image.mode}")
-        palette = None
-        if image.mode == "P":
-            palette = bytes(image.getpalette("RGB") or []).ljust(768, b"\0")
-        return LabelMap(np.array(image if image.mode == "P" else image.convert("L")), palette)
+        return LabelMap(np.array(image), bytes(image.getpalette("RGB") or []) or None)
 
 
 def write_label_map(path: str | Path, labels: np.ndarray, palette: bytes | None) -> None:

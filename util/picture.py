@@ -25,11 +25,9 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, colours: np.ndarray | None
     """A copy of a frame (H, W, 3) uint8 RGB with the objects of its label map (H, W) tinted and outlined.
 
     Outlines lie outside all objects, so they hide none.  They are white, or the object's own colour next to parts of it
-    that are only a few pixels thin.  `colours` are (256, 3) uint8 RGB, by default the palette's.  Raises `InputError` if the
-    sizes differ.
+    that are only a few pixels thin.  `colours` are (256, 3) uint8 RGB, by default the palette's.
     """
-    if image.shape[:2] != labels.shape:
-        raise InputError(f"expected a label map of the frame's size {size_text(image.shape)}, found {size_text(labels.shape)}")
+    assert image.shape[:2] == labels.shape
     if colours is None:
         colours = np.frombuffer(colour_map(), dtype=np.uint8).reshape(256, 3)
     labels = np.where(labels == IGNORED, np.uint8(0), labels.astype(np.uint8))
@@ -44,8 +42,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, colours: np.ndarray | None
     result = image.copy()
     result[objects] = ((1 - OPACITY) * image[objects] + OPACITY * colours[labels[objects]]).astype(np.uint8)
     result[rim] = colours[labels[rim]]
-    white = np.full(3, 255, dtype=np.uint8)
-    result[outline] = np.where(thick[outline, None], white, colours[grown[outline].astype(np.intp)])
+    result[outline] = np.where(thick[outline, None], WHITE, colours[grown[outline].astype(np.intp)])
     return result
 
 

@@ -42,21 +42,24 @@ def is_deep_grey(image: Image.Image) -> bool:
 
 def deep_colours(path: str | Path, image: Image.Image) -> np.ndarray | None:
     """The values (H, W, 3) uint16 of a colour picture with 16 bits per channel, of which Pillow keeps 8; else `None`."""
-    if image.format not in ("PNG", "TIFF"):
+    if bits_of(path, image) != 16:
         return None
     with open_file(path) as file:
-        if image.format == "PNG":
-            deep = file.read(25)[-1] == 16
-        else:
-            deep = getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0] == 16
-        if not deep:
-            return None
-        file.seek(0)
         values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         return None
     values = turned(values[..., 2::-1], image.info.get(TURNED, 1))
     return values if values.shape[:2] == (image.height, image.width) else None
+
+
+def bits_of(path: str | Path, image: Image.Image) -> int:
+    """Bits per channel, where the file's header says so; else 8."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0]
+    if image.format != "PNG":
+        return 8
+    with open_file(path) as file:
+        return file.read(25)[-1]
 
 
 def deep_as_8_bits(image: Image.Image, levels: Levels | None) -> Image.Image:

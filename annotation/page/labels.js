@@ -9,8 +9,6 @@ export class Labels {
 
   equals(other) { return this.data.every((value, i) => value === other.data[i]); }
 
-  at(x, y) { return this.data[y * this.width + x]; }
-
   // All pixels (x, y) with dx^2 + dy^2 <= radius^2 that `over` (a test of the label there, if any) lets be painted.
   disc(cx, cy, radius, value, over) {
     for (let y = Math.max(0, cy - radius); y <= Math.min(this.height - 1, cy + radius); y++) {
@@ -45,9 +43,8 @@ export class Labels {
   // The area of one label around a pixel, connected along the sides of pixels.
   fill(x, y, value) {
     const { data, width, height } = this;
-    const old = this.at(x, y);
+    const waiting = [y * width + x], old = data[waiting[0]];
     if (old === value) return;
-    const waiting = [y * width + x];
     data[waiting[0]] = value;
     while (waiting.length) {
       const i = waiting.pop();
@@ -70,7 +67,7 @@ export class Labels {
   }
 }
 
-export function* line(x0, y0, x1, y1) {
+function* line(x0, y0, x1, y1) {
   const dx = Math.abs(x1 - x0), dy = -Math.abs(y1 - y0);
   const stepX = x0 < x1 ? 1 : -1, stepY = y0 < y1 ? 1 : -1;
   let error = dx + dy;

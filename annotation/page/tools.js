@@ -41,7 +41,7 @@ export class Tools {
   // Drops what is in the making; a stroke is on the labels already, so it is kept.
   leave() {
     this.finish();
-    Object.assign(this, { points: [], box: null, scribbles: [], hints: null, drawing: false, start: null });
+    Object.assign(this, { points: [], box: null, scribbles: [], hints: null, drawing: false });
     this.#expect();
     this.guide();
   }

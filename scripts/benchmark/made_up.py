@@ -1,13 +1,9 @@
-"""Made-up input, and a stopwatch."""
+"""Made-up input."""
 
-import statistics
-import time
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 STRIPES = (10, 100)  # in a made-up mask: narrower ones if there are more than ten objects, and a hundred at most
 
@@ -37,30 +33,3 @@ def made_up_mask(size: tuple[int, int], ids: range) -> np.ndarray:
         left = (2 * number - 1) * size[1] // (2 * stripes + 1)
         labels[size[0] // 4 : 3 * size[0] // 4, left : left + max(1, size[1] // (2 * stripes + 1))] = number
     return labels
-
-
-class Stopwatch:
-    """Seconds that work takes, by name; on CUDA between events.  The first measurement of a name does not count."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.seconds: dict[str, list[float]] = {}
-
-    def time(self, name: str, work: Callable[[], Any]) -> Any:
-        """What `work` returns."""
-        if self.cuda:
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            result = work()
-            end.record()
-            torch.cuda.synchronize()
-            seconds = start.elapsed_time(end) / 1000
-        else:
-            begin = time.perf_counter()
-            result = work()
-            seconds = time.perf_counter() - begin
-        self.seconds.setdefault(name, []).append(seconds)
-        return result
-
-    def median(self, name: str) -> float:
-        return statistics.median(self.seconds[name][1:])

@@ -17,12 +17,12 @@ import numpy as np
 from dataset.layouts import LAYOUTS
 from dataset.mask_files import MOST_OBJECTS, in_front
 from dataset.mask_reader import MaskReader
-from dataset.shapes import LARGEST, LAYOUT_ERRORS, decode_rle, encode_rle
+from dataset.shapes import LAYOUT_ERRORS, decode_rle, encode_rle, picture_size
 from util.errors import InputError, one_line_errors, shorten
 from util.files import read_json, write_text
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.guards import path_in, refuse_existing
-from util.image import size_text
+from util.image import refuse_other_size
 from util.label_map import colour_map, write_label_map
 from util.progress import progress_bar
 
@@ -39,9 +39,7 @@ class Annotated:
         if len(self.frames) != len(self.masks) or len(tracks) > MOST_OBJECTS:
             found = f"{len(self.masks)} for {len(self.frames)} frames and {len(tracks)} tracks"
             raise InputError(f"expected masks of each frame, of at most {MOST_OBJECTS} tracks, found {found}")
-        self.size = int(entry["height"]), int(entry["width"])
-        if min(self.size) < 1 or self.size[0] * self.size[1] > LARGEST:
-            raise InputError(f"expected the size of a picture, found {size_text(self.size)}")
+        self.size = picture_size(entry["height"], entry["width"])
         self.numbers = {track: number for number, track in enumerate(tracks, start=1)}  # labels of the tracks
 
 
@@ -77,8 +75,7 @@ def predictions(every: list[Annotated], folder: Path, source: Path) -> list[dict
             for frame in video.frames:
                 path = path_in(folder, *video.name, f"{frame}.png", source=source)
                 labels = MaskReader().read(path)
-                if labels.shape != video.size:
-                    raise InputError(f"{path}: expected {size_text(video.size)}, found {size_text(labels.shape)}")
+                refuse_other_size(path, labels.shape, video.size, other="its video")
                 shown = {track: labels == number for track, number in video.numbers.items()}
                 segmentations.append({track: {"rle": encode_rle(mask)} for track, mask in shown.items() if mask.any()})
             found.append({**video.entry, "segmentations": segmentations})

@@ -33,7 +33,7 @@ from util.ahead import map_parallel
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, worker_count
 from util.guards import subfolders
-from util.image import image_size, read_grey, read_image, size_text
+from util.image import image_size, read_grey, read_image, refuse_other_size, size_text
 from util.image_folder import list_frames, list_images, refuse_twins
 from util.progress import progress_bar
 
@@ -232,9 +232,7 @@ def check_pairs(
             if one_size and size != first:
                 problems.append(f"{image}: frame is {size_text(size)}, the first one is {size_text(first)}")
             if mask is not None:
-                found = read(mask).shape if read else size_of(mask)
-                if found != size:
-                    problems.append(f"{mask}: mask is {size_text(found)}, its image is {size_text(size)}")
+                refuse_other_size(mask, read(mask).shape if read else size_of(mask), size, other="its image")
         except InputError as error:
             problems.append(str(error))
     return problems

@@ -21,10 +21,11 @@ from dataset.generated import Writer, add_generation_flags, generate
 from dataset.mask_files import MOST_OBJECTS
 from dataset.mask_reader import MaskReader
 from dataset.sources import static_sources, video_sources
+from dataset.static import read_photograph
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
-from util.image import read_grey, read_image, refuse_other_size
+from util.image import read_image, refuse_other_size
 from util.progress import progress_bar
 
 VERSION = 2  # of the data; increase it with every change to the output
@@ -173,8 +174,7 @@ class VideoScene(Collage):
 
 def _photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:
     """The picture (H, W, 3) uint8 RGB and its mask (H, W) uint8, 0 and 1."""
-    image, grey = read_image(picture), read_grey(mask)
-    refuse_other_size(mask, grey.shape, image.shape, other="its picture")
+    image, grey = read_photograph(picture, mask)
     return image, (grey > 127).astype(np.uint8)
 
 
@@ -226,7 +226,7 @@ def main() -> None:
     arguments = parser().parse_args()
     yv_root, davis_root = (None if root == "none" else root for root in (arguments.yv_root, arguments.davis_root))
     sources: dict = static_sources(arguments.static_root)
-    photographs = [(path, path.with_suffix(".png")) for source, _ in sources.values() for path in source.images]
+    photographs = [pair for source, _ in sources.values() for pair in zip(source.images, source.masks, strict=True)]
     if len(photographs) < 4:
         raise InputError(f"{arguments.static_root}: expected at least 4 photographs, found {len(photographs)}")
     videos: dict = video_sources(yv_root, davis_root) if yv_root or davis_root else {}

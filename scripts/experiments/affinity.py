@@ -44,13 +44,13 @@ class WatchedBank(MemoryBank):
         super().__init__(similarity=similarity, top_k=top_k)
         self.watched_k = top_k
         self.keys: list[Tensor] = []  # (hw, Ck) of each frame
-        self.largest = {True: torch.zeros(0), False: torch.zeros(0)}  # (M,), with top-k and without
+        self.largest = {"top": torch.zeros(0), "all": torch.zeros(0)}  # (M,), with top-k and without
 
     def add(self, key: Tensor, values: Tensor, **flags: bool) -> None:
         super().add(key, values, **flags)
         self.keys.append(key.flatten(1).T)
-        for filtered, largest in self.largest.items():
-            self.largest[filtered] = torch.cat([largest, torch.zeros(key[0].numel())])
+        for reads, largest in self.largest.items():
+            self.largest[reads] = torch.cat([largest, torch.zeros(key[0].numel())])
 
     def read(self, query_key: Tensor) -> Tensor:
         keys = torch.cat(self.keys)
@@ -58,8 +58,8 @@ class WatchedBank(MemoryBank):
             found = similarity(keys[None], query[None], self.similarity)[0]  # (Q, M)
             top, rows = found.topk(min(self.watched_k, found.shape[1]), dim=1)
             filtered = torch.zeros_like(found).scatter_(1, rows, affinity(top))
-            for with_top_k, weights in ((True, filtered), (False, affinity(found))):
-                self.largest[with_top_k] = torch.maximum(self.largest[with_top_k], weights.amax(dim=0).cpu())
+            for reads, weights in (("top", filtered), ("all", affinity(found))):
+                self.largest[reads] = torch.maximum(self.largest[reads], weights.amax(dim=0).cpu())
         return super().read(query_key)
 
 
@@ -80,10 +80,10 @@ def main() -> None:
         settings = settings_of(model, arguments, "mem_every", "top")
         work = partial(largest_weights, network, options)
         found = over_videos(folder / f"nodes_{label}.json", settings, videos, work, overwrite=arguments.overwrite)
-        for part in (f"top {arguments.top}", "all"):
-            counts = np.sum([video["top" if part != "all" else "all"] for video in found.values()], axis=0)
-            curves[f"{label}, {part}"] = curve(counts)
-            row = {"network": label, "similarity": network.config.similarity, "reads": part}
+        for reads, name in (("top", f"top {arguments.top}"), ("all", "all")):
+            counts = np.sum([video[reads] for video in found.values()], axis=0)
+            curves[f"{label}, {name}"] = curve(counts)
+            row = {"network": label, "similarity": network.config.similarity, "reads": name}
             rows.append({**row, **figures(counts), **file_of(model)})
     title = "Figure 4: the largest weight that memory nodes ever give"
     report(folder, "affinity", title, rows, draw(curves), curves={name: line[::100].tolist() for name, line in curves.items()})
@@ -109,9 +109,9 @@ def largest_weights(network: STCN, options: dict[str, Any], video: Video, on_fra
         segmenter.step(frame.image, frame.mask)
         on_frame()
     result = {}
-    for name, filtered in (("top", True), ("all", False)):
-        weights = torch.cat([bank.largest[filtered] for bank in banks])
-        result[name] = np.bincount((weights.numpy() * BINS).astype(int).clip(0, BINS), minlength=BINS + 1).tolist()
+    for reads in ("top", "all"):
+        weights = torch.cat([bank.largest[reads] for bank in banks])
+        result[reads] = np.bincount((weights.numpy() * BINS).astype(int).clip(0, BINS), minlength=BINS + 1).tolist()
     return result
 
 

@@ -9,7 +9,6 @@ Times are sums over all frames, divided by their number: what is done for memory
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from dataset.video import Video
+from dataset.video import Frame, Video
 from evaluation.tables import Row, over_videos, report
 from model import STCN, NetworkConfig, VideoSegmenter, make_network, save_network
 from scripts.experiments.common import add_memory_flags, experiment_parser, labels_of, network_of, settings_of, videos_of
 from util.errors import one_line_errors
+from util.stopwatch import Stopwatch
 
 PARTS = {  # of STM and STCN alike
     "encode_key": "query / key encoder",
@@ -84,43 +84,26 @@ def row_of(model: str, label: str, videos: list[Video], arguments: argparse.Name
 
 def seconds_of(network: STCN, options: dict[str, Any], video: Video, on_frame: Callable[[], Any]) -> dict[str, float]:
     """Seconds of each part over a video, and its frames.  Reading files is no part."""
-    device = next(network.parameters()).device
     segmenter = VideoSegmenter(network, **options)
-    seconds = dict.fromkeys(PARTS.values(), 0.0)
+    watch = Stopwatch(next(network.parameters()).device)
 
-    def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
-            start = now(device)
-            result = work(*arguments)
-            seconds[name] += now(device) - start
-            return result
-
-        return run
+    def segment(frame: Frame) -> None:
+        probabilities = segmenter.step(frame.image, frame.mask)
+        if probabilities is not None:
+            segmenter.to_labels(probabilities).cpu()
 
     places = {name: segmenter.bank if name == "read" else network for name in PARTS}
     try:
         for name, place in places.items():
-            setattr(place, name, timed(PARTS[name], getattr(place, name)))
-        total, frames = 0.0, 0
+            setattr(place, name, partial(watch.time, PARTS[name], getattr(place, name)))
         for frame in video.frames():
-            start = now(device)
-            probabilities = segmenter.step(frame.image, frame.mask)
-            if probabilities is not None:
-                segmenter.to_labels(probabilities).cpu()
-            total += now(device) - start
-            frames += 1
+            watch.time("all", segment, frame)
             on_frame()
     finally:
         for name, place in places.items():
             vars(place).pop(name, None)  # the class's own is seen again
-    return {"frames": frames, **seconds, REST: total - sum(seconds.values())}
-
-
-def now(device: torch.device) -> float:
-    """Seconds, when all that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+    seconds = {name: sum(watch.seconds[name]) for name in PARTS.values()}
+    return {"frames": len(watch.seconds["all"]), **seconds, REST: sum(watch.seconds["all"]) - sum(seconds.values())}
 
 
 def draw(rows: list[Row]) -> Figure:

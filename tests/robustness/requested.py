@@ -148,7 +148,7 @@ def main(words: Sequence[str] | None = None) -> int:
     def no_network():
         raise InputError("no network here")
 
-    worker = Worker(session, no_network, {})
+    worker = Worker(session, no_network)
     app = Gate(session_app(session, worker, cut_from_scribbles, lambda: False), TOKEN, "127.0.0.1", PORT)
     counts: Counter[str] = Counter()
 
