@@ -799,7 +799,7 @@ def test_other_tools_formats_hold_the_masks(session):
     for mask, entry, image, row in zip((first, ring), told["annotations"], images, rows[::2], strict=True):
         ys, xs = np.nonzero(mask)
         box = [int(xs.min()), int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
-        assert (entry["area"], entry["bbox"], entry["category_id"]) == (len(xs), box, 1)
+        assert (entry["area"], entry["bbox"], entry["category_id"], entry["iscrowd"]) == (len(xs), box, 1, 0)
         assert entry["image_id"] == int(row["frame"]) + 1
         down = np.repeat(np.arange(len(entry["segmentation"]["counts"])) % 2, entry["segmentation"]["counts"])
         np.testing.assert_array_equal(down.reshape(SIZE[::-1]).T, mask)
