@@ -42,7 +42,9 @@ class Page:
         self.browser, self.server, self.root, self.place = browser, server, root, place
         browser.get(server.address)
         if place != "/":  # in the list, to which the address leads
-            self.click(f"a[href='{place}']")
+            link = f"a[href='{place}']"
+            self.until(lambda: browser.find_elements("css selector", link))
+            self.click(link)
         self.until(lambda: self.ready == 0 and self.chosen)  # the page knows its object
 
     @property

@@ -102,7 +102,7 @@ def resumed(path: Path, record: dict[str, Any], network_of: Callable[[dict[str, 
     content = read(path)
     before = content.get("arguments")
     if not isinstance(before, dict):
-        raise InputError(f"{path}: expected a training checkpoint, found a network; --load_network starts from it")
+        raise InputError(f"{path}: expected a training checkpoint, found a network; train.py --load_network starts from one")
     iteration = iteration_of(content, path)
     if before.get("iterations") == iteration < record["iterations"]:
         before = before | {"iterations": record["iterations"]}
