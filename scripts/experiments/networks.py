@@ -43,8 +43,7 @@ SHORT = {  # as for the light network
     "num_workers": 1,
     "save_every": 100,
 }
-HARD_PIXELS = {0: (150, 600), 3: (100, 400)}  # iterations from and to which the loss turns to them
-STAGES = tuple(HARD_PIXELS)
+STAGES = (0, 3)
 MEASURED = 20  # iterations, for the estimate
 
 
@@ -66,9 +65,9 @@ def add_recipe_flags(result: argparse.ArgumentParser) -> None:
     result.add_argument("--own_root", nargs="+", default=[], metavar="DIR", help="as for train.py")
     result.add_argument("--mix", nargs="+", type=name_and_count, default=[], metavar="NAME=N", help="as for train.py")
     result.add_argument(
-        "--iterations", nargs=2, type=positive_int, default=[500, 700], metavar="N", help="of stage 0 and of stage 3"
+        "--iterations", nargs=2, type=positive_int, default=[200, 240], metavar="N", help="of stage 0 and of stage 3"
     )
-    result.add_argument("--crop", type=positive_int, default=192, metavar="PIXELS", help="as for train.py")
+    result.add_argument("--crop", type=positive_int, default=128, metavar="PIXELS", help="as for train.py")
     result.add_argument("--batch_size", type=positive_int, default=4, help="as for train.py")
     result.add_argument(
         "--amp", choices=("auto", "on", "off"), default="auto", help="half precision; auto: where the hardware has it"
@@ -156,11 +155,11 @@ def refuse_other_recipe(arguments: argparse.Namespace, folder: Path) -> None:
 
 def command(arguments: argparse.Namespace, task: Task, folder: Path, *, trial: int | None = None) -> list[str]:
     """The words behind `python` that train it in `folder`; a trial has so many iterations and starts from nothing."""
-    start, end = HARD_PIXELS[task.stage]
+    iterations = arguments.iterations[STAGES.index(task.stage)]
     numbers = recipe_of(arguments) | {
-        "iterations": trial or arguments.iterations[STAGES.index(task.stage)],
-        "bootstrap_start": start,
-        "bootstrap_end": end,
+        "iterations": trial or iterations,
+        "bootstrap_start": iterations // 5,  # between a fifth and four fifths the loss turns to hard pixels
+        "bootstrap_end": iterations * 4 // 5,
         "seed": task.seed,
         "device": arguments.device,
         "save_dir": folder,
