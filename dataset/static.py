@@ -1,5 +1,6 @@
 """Stage 0: clips from photographs (section F.3.1)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,12 @@ class StaticClips:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        apart = (folder / "images").is_dir() and (folder / "masks").is_dir()
         pairs = [
-            (path, (folder / "masks" if apart else place) / f"{path.stem}.png")
-            for place in ([folder / "images"] if apart else [folder, *subfolders(folder)])
-            for path in refuse_twins([path for path in list_images(place) if apart or path.suffix.lower() != ".png"])
+            (path, masks[path.stem])
+            for pictures, masks in photographs_in(folder)
+            for path in refuse_twins(pictures)
+            if path.stem in masks
         ]
-        pairs = [(image, mask) for image, mask in pairs if mask.is_file()]
         self.images, self.masks = [image for image, _ in pairs], [mask for _, mask in pairs]
         if not pairs:
             raise InputError(f"{folder}: expected photographs name.jpg with masks name.png, found none")
@@ -53,6 +53,16 @@ class StaticClips:
         labels = [(mask > 127).astype(np.uint8) for mask in masks]
         clip = make_clip(frames, labels, rng, name=self.name(index), slots=1)
         return None if clip is None else clip._replace(masks=masks[0][None])
+
+
+def photographs_in(folder: Path) -> Iterator[tuple[list[Path], dict[str, Path]]]:
+    """Pictures and, by stem, the PNG files that are their masks: in `images/` and `masks/`, or side by side in each folder."""
+    images, masks = folder / "images", folder / "masks"
+    apart = images.is_dir() and masks.is_dir()
+    for place in [masks] if apart else [folder, *subfolders(folder)]:
+        found = list_images(place)
+        pngs = {path.stem: path for path in found if path.suffix.lower() == ".png"}
+        yield list_images(images) if apart else [path for path in found if path.suffix.lower() != ".png"], pngs
 
 
 def read_photograph(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -100,6 +100,22 @@ def test_only_some_problems_of_a_set_are_named(check, data):
     assert "ecssd: and 29 more" in said  # 30 masks, and no pair is left
 
 
+def test_photographs_may_lie_apart_from_their_masks(check, data):
+    folder = (data := data("static/ecssd")) / "static/ecssd"
+    for part, suffix in (("images", "jpg"), ("masks", "png")):
+        (folder / part).mkdir()
+        for path in folder.glob(f"*.{suffix}"):
+            path.rename(folder / part / path.name)
+    status, said = check(data, "--decode", only=["static"])
+    assert status == 0, said
+    assert "ecssd 30 1,000 -" in said
+    (mask := folder / "masks/0000.png").rename(folder / "masks/other.png")
+    status, said = check(data, only=["static"])
+    assert status == 1
+    assert f"{folder}/images/{mask.stem}.jpg: a photograph without mask" in said
+    assert f"{folder}/masks/other.png: a mask without photograph" in said
+
+
 def test_youtube_may_lack_the_frames_between_but_not_those_that_are_asked_for(check, data):
     data = data("YouTube/valid")
     status, said = check(data, only=["yv"])

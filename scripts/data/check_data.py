@@ -27,6 +27,7 @@ from dataset.layouts import LAYOUTS, Layout, layout_names, layout_videos
 from dataset.mask_files import list_masks, mask_size
 from dataset.mask_reader import MaskReader
 from dataset.sources import STATIC_FOLDERS, add_data_flags, data_roots, stage_sources
+from dataset.static import photographs_in
 from dataset.video_names import read_image_set
 from dataset.youtube import is_sparse, youtube_videos
 from util.ahead import map_parallel
@@ -34,7 +35,7 @@ from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, worker_count
 from util.guards import subfolders
 from util.image import image_size, read_grey, read_image, refuse_other_size, size_text
-from util.image_folder import list_frames, list_images, refuse_twins
+from util.image_folder import list_frames, refuse_twins
 from util.progress import progress_bar
 
 STATIC_PAIRS = {"fss": 10_000, "DUTS-TR": 10_553, "DUTS-TE": 5_019, "ecssd": 1_000, "BIG_small": 150, "HRSOD_small": 2_010}
@@ -287,21 +288,19 @@ def _benchmark(layout: Layout, root: Path, split: str, decode: bool) -> tuple[Da
 
 
 def _photographs(name: str, folder: Path, *, decode: bool) -> DataSet:
-    """Pairs name.jpg and name.png in a folder or its subfolders, as `StaticClips` finds them."""
+    """Photographs and their masks, as `StaticClips` finds them."""
     if not folder.is_dir():
         return DataSet(name, STATIC_PAIRS[name])
-    images, masks, problems = {}, {}, []
-    for place in [folder, *subfolders(folder)]:
-        found = list_images(place)
+    pairs, problems = [], []
+    for pictures, masks in photographs_in(folder):
         try:
-            refuse_twins([path for path in found if path.suffix.lower() != ".png"])
+            refuse_twins(pictures)
         except InputError as error:
             problems.append(str(error))
-        for path in found:
-            (masks if path.suffix.lower() == ".png" else images)[path.with_suffix(".png")] = path
-    problems += [f"{path}: a photograph without mask" for mask, path in images.items() if mask not in masks]
-    problems += [f"{path}: a mask without photograph" for path in masks if path not in images]
-    pairs = [(path, mask) for mask, path in images.items() if mask in masks]
+        stems = {path.stem for path in pictures}
+        pairs += [(path, masks[path.stem]) for path in pictures if path.stem in masks]
+        problems += [f"{path}: a photograph without mask" for path in pictures if path.stem not in masks]
+        problems += [f"{path}: a mask without photograph" for stem, path in masks.items() if stem not in stems]
     if not pairs:
         problems.append(f"{folder}: expected photographs name.jpg with masks name.png, found none")
     chunks = [pairs[i : i + PHOTOGRAPHS_A_JOB] for i in range(0, len(pairs), PHOTOGRAPHS_A_JOB)]
