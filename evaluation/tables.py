@@ -76,10 +76,15 @@ def write_figure(path: str | Path, figure: Figure) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table with a column for each name that any row has, in order."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    """A table of the `columns_of` the rows."""
+    columns = columns_of(rows)
     lines = [columns, ["---"] * len(columns), *([cell(row.get(name)) for name in columns] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """Each name that any row has, in order, but those of tables in tables."""
+    return list(dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, dict)))
 
 
 def cell(value: object) -> str:

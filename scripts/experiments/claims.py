@@ -11,6 +11,7 @@ the rule.  `--docs` keeps scores of other runs by the same recipe, so that seeds
 import argparse
 import csv
 import json
+import math
 import statistics
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 
 from evaluation.tables import Row, markdown, mean, write_figure
 from scripts.experiments.common import ROOT
@@ -30,12 +32,13 @@ DOCUMENT, DOCUMENTED = ROOT / "docs/experiments.md", ROOT / "docs/experiments/re
 START, END = "<!-- made by scripts.experiments.claims -->\n", "<!-- end -->\n"
 PERCENT = ("J&F", "Gini", "below 1 %", "below 10 %")  # others are times and speeds
 RECIPE = ("iterations", "crop", "batch_size", "optimizer", "lr", "encoder_lr", "schedule", "mix", "no_pretrained")
+BY_VIDEO = ("light_schedules", "light_variants")  # tables of one network, whose runs are the videos
 SEEDS_NEEDED, FAR = 3, 5.0
 RULE = (
-    f"A claim is supported if its two figures differ, in its direction, by more than twice their pooled standard deviation "
-    f"over at least {SEEDS_NEEDED} seeds, and with fewer by more than {FAR:.0f} points, which decides no time or speed; not "
-    f"supported if they differ so much in the other. A claim that less is enough is also supported if {SEEDS_NEEDED} seeds "
-    f"would have shown a loss of {FAR:.0f} points, and did not. All else cannot be decided here."
+    "A claim is supported if the whole 95 % confidence interval of the gain of its first figure over its second is above 0, "
+    "not supported if it is below, and cannot be decided here otherwise. A claim that less is enough is supported if the "
+    f"interval is above -{FAR:.0f} points and not below 0. Intervals are Student's, over at least {SEEDS_NEEDED} runs, paired "
+    "where both figures are of the same networks. Runs are seeds or, where one network is compared with itself, videos."
 )
 
 
@@ -103,19 +106,18 @@ def main() -> None:
             raise InputError(
                 f"--docs: expected results of the real grade, found the {results['grade']} one, which show nothing"
             )
-        document(results)
+        document(joined(read_json(DOCUMENTED), results) if arguments.folder else results)
     if arguments.folder:
         write_json(Path(arguments.folder) / "results.json", results)
         for section in dict.fromkeys(claim["section"] for claim in results["claims"]):
-            found = [claim for claim in results["claims"] if claim["section"] == section and values_of(claim)]
+            found = [claim for claim in results["claims"] if claim["section"] == section and ran(claim)]
             if found:
                 write_figure(picture_of(Path(arguments.folder), section), draw(found))
     print(markdown(table(results)))
 
 
 def document(results: dict[str, Any]) -> None:
-    """Write `results`, joined with those that are there, and the table of claims into docs/."""
-    results = joined(read_json(DOCUMENTED), results)
+    """Write `results` and the table of claims into docs/."""
     write_json(DOCUMENTED, results)
     before, rest = read_text(DOCUMENT).split(START)
     write_text(DOCUMENT, f"{before}{START}{documented(results)}{END}{rest.split(END, 1)[1]}")
@@ -175,33 +177,45 @@ def found(folder: Path, side: Side, claim: Claim, grade: dict[str, Any]) -> dict
         rows = [row for path in paths if (folder / path).is_file() for row in read_json(folder / path)["rows"]]
         rows = [row for row in rows if side.row.items() <= row.items() and claim.column in row]
         if rows and len(rows) == len(paths):
-            ours[Path(paths[0]).parts[0]] = mean(row[claim.column] for row in rows)
+            places = [Path(path).parts for path in paths]  # run, data set, ...
+            if side.table in BY_VIDEO and claim.column == "J&F":
+                values = zip(places, rows, strict=True)
+                ours |= {f"{place[1]}/{name}": value for place, row in values for name, value in row["videos"].items()}
+            else:
+                ours[places[0][0]] = mean(row[claim.column] for row in rows)
             files |= {row["file"]: row["sha256"] for row in rows if "file" in row}
     return {"ours": ours, "files": files}
 
 
-def values_of(claim: dict[str, Any]) -> list[float]:
-    return [value for side in claim["sides"] for value in side["ours"].values()]
+def ran(claim: dict[str, Any]) -> bool:
+    return all(side["ours"] for side in claim["sides"])
+
+
+def gain_of(claim: dict[str, Any]) -> tuple[float, float]:
+    """The gain of the first figure over the second, and half the width of its interval: infinity with too few runs."""
+    better, other = claim["sides"]
+    first, second = ([*side["ours"].values()] for side in (better, other))
+    gain = (mean(first) - mean(second)) * (-1 if claim["less"] else 1)
+    if min(len(first), len(second)) < SEEDS_NEEDED:
+        return gain, math.inf
+    if better["files"] and better["files"] == other["files"] and better["ours"].keys() == other["ours"].keys():
+        differences = [value - other["ours"][run] for run, value in better["ours"].items()]
+        freedom, error = len(first) - 1, statistics.stdev(differences) / len(first) ** 0.5
+    else:
+        freedom = len(first) + len(second) - 2
+        squares = sum((len(values) - 1) * statistics.variance(values) for values in (first, second))
+        error = (squares / freedom * (1 / len(first) + 1 / len(second))) ** 0.5
+    return gain, float(student.ppf(0.975, freedom)) * error
 
 
 def verdict(claim: dict[str, Any]) -> str:
     """`RULE`, applied."""
-    better, other = ([*side["ours"].values()] for side in claim["sides"])
-    if not better or not other:
+    if not ran(claim):
         return "not run"
-    gain = mean(better) - mean(other)
-    gain = -gain if claim["less"] else gain
-    runs = min(len(better), len(other))
-    said = f"cannot be decided here ({runs} run{'s' * (runs > 1)}: gains {gain:.1f}, must exceed"
-    if runs >= SEEDS_NEEDED:
-        limit = 2 * mean(map(statistics.variance, (better, other))) ** 0.5
-    elif claim["column"] in PERCENT:
-        limit = FAR
-    else:
-        return f"{said} the spread of {SEEDS_NEEDED})"
-    if gain > limit or (claim["enough"] and runs >= SEEDS_NEEDED and -gain <= limit < FAR):
-        return "supported"
-    return "not supported" if -gain > limit else f"{said} {limit:.1f})"
+    gain, half = gain_of(claim)
+    if gain + half < 0:
+        return "not supported"
+    return "supported" if gain - half > (-FAR if claim["enough"] else 0) else "cannot be decided here"
 
 
 def table(results: dict[str, Any]) -> list[Row]:
@@ -212,7 +226,8 @@ def table(results: dict[str, Any]) -> list[Row]:
             "claim": claim["claim"],
             "figure": claim["column"],
             "paper": " / ".join("-" if side["paper"] is None else str(side["paper"]) for side in claim["sides"]),
-            "ours": " / ".join(spread([*side["ours"].values()]) for side in claim["sides"]) if values_of(claim) else "not run",
+            "ours": " / ".join(spread([*side["ours"].values()]) for side in claim["sides"]) if ran(claim) else "not run",
+            "gain": interval(*gain_of(claim)) if ran(claim) else None,
             "verdict": verdict(claim) if results["grade"] == "real" else "means nothing",
             "command": ", ".join(dict.fromkeys(f"`{name.split('_')[-1]}`" for name in claim["commands"])),
         }
@@ -220,10 +235,14 @@ def table(results: dict[str, Any]) -> list[Row]:
     ]
 
 
+def interval(gain: float, half: float) -> str:
+    return f"{gain:+.1f}" + (f" [{gain - half:.1f}, {gain + half:.1f}]" if half < math.inf else "")
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean, standard deviation and number."""
     if len(values) < 2:
-        return f"{values[0]:.1f}" if values else "-"
+        return f"{values[0]:.1f}"
     return f"{mean(values):.1f} ± {statistics.stdev(values):.1f} ({len(values)})"
 
 
@@ -232,26 +251,22 @@ def picture_of(folder: Path, section: str) -> Path:
 
 
 def draw(claims: Sequence[dict[str, Any]]) -> Figure:
-    """For each kind of figure a plot: ours with the spread over seeds, and the paper's."""
+    """For each kind of figure a plot of the gains: ours with their intervals, and the paper's."""
     columns = list(dict.fromkeys(claim["column"] for claim in claims))
-    sides = {
-        column: {side["name"]: side for claim in claims if claim["column"] == column for side in claim["sides"]}
-        for column in columns
-    }
-    figure = Figure(figsize=(7, 1.2 * len(columns) + 0.35 * sum(map(len, sides.values()))), layout="constrained")
-    plots = figure.subplots(len(columns), squeeze=False, height_ratios=[len(sides[column]) + 1 for column in columns])
-    for axes, column in zip(plots[:, 0], columns, strict=True):
-        named = list(sides[column].values())[::-1]
-        for height, side in enumerate(named):
-            if ours := [*side["ours"].values()]:
-                error = statistics.stdev(ours) if len(ours) > 1 else None
-                axes.errorbar(mean(ours), height, xerr=error, fmt="o", color="black", capsize=4)
-            if side["paper"] is not None:
-                axes.plot(side["paper"], height, "D", color="black", markerfacecolor="white")
-        axes.set_yticks(range(len(named)), [side["name"] for side in named])
-        axes.set(
-            ylim=(-0.5, len(named) - 0.5), xlabel=f"{column} (filled: ours, with the spread over seeds; open: the paper's)"
-        )
+    groups = [[claim for claim in claims if claim["column"] == column][::-1] for column in columns]
+    figure = Figure(figsize=(8, 1.1 * len(columns) + 0.35 * len(claims)), layout="constrained")
+    plots = figure.subplots(len(columns), squeeze=False, height_ratios=[len(group) + 1 for group in groups])
+    for axes, column, group in zip(plots[:, 0], columns, groups, strict=True):
+        for height, claim in enumerate(group):
+            gain, half = gain_of(claim)
+            error = half if half < math.inf else None
+            axes.errorbar(gain, height, xerr=error, fmt="o", color="black", capsize=4)
+            papers = [side["paper"] for side in claim["sides"]]
+            if None not in papers:
+                axes.plot((papers[0] - papers[1]) * (-1 if claim["less"] else 1), height, "D", color="black", mfc="white")
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(group)), [" against ".join(side["name"] for side in claim["sides"]) for claim in group])
+        axes.set(ylim=(-0.5, len(group) - 0.5), xlabel=f"gain in {column} (filled: ours, 95 % interval; open: the paper's)")
         axes.grid(alpha=0.3)
     return figure
 

@@ -131,7 +131,8 @@ def score(
     views: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Row:
-    """Segment the videos into `folder`, as eval_davis.py does: J&F, J and F in percent, and frames per second of processing.
+    """Segment the videos into `folder`, as eval_davis.py does: J&F, J and F in percent, frames per second of
+    processing, and J&F of each of the `videos`.
 
     `options` are those of `VideoSegmenter`, `views` those of `run_benchmark`.  Goes on after a stop; the speed is then that
     of the part since.
@@ -160,4 +161,5 @@ def score(
     tree = davis_scores(score_videos(davis_jobs(long_enough(videos), results.masks)))
     total = tree["global"]
     figures = {"J&F": total["J&F"], "J": total["J"]["mean"], "F": total["F"]["mean"]}
-    return {name: 100 * value for name, value in figures.items()} | (read_json(speed) if speed.is_file() else {})
+    result: Row = {name: 100 * value for name, value in figures.items()} | (read_json(speed) if speed.is_file() else {})
+    return result | {"videos": {name: 100 * sequence["J&F"] for name, sequence in tree["sequences"].items()}}

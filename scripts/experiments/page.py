@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from evaluation.tables import cell
+from evaluation.tables import cell, columns_of
 from scripts.experiments.claims import RULE, picture_of
 from scripts.experiments.claims import table as claim_rows
 from util.errors import InputError, one_line_errors, shorten
@@ -90,7 +90,7 @@ def claims_of(folder: Path) -> tuple[str, set[Path]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    columns = dict.fromkeys(name for row in rows for name in row)
+    columns = columns_of(rows)
     lines = ["".join(f'<th scope="col">{escape(name)}</th>' for name in columns)]
     lines += ["".join(f"<td>{escape(cell(row.get(name)))}</td>" for name in columns) for row in rows]
     return f"<div><table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table></div>"
