@@ -76,7 +76,7 @@ def claims_of(folder: Path) -> tuple[str, set[Path]]:
         f"Processor: {escape(results['processor'])}, {results['threads']} threads. "
         "The paper's networks are larger and were trained hundreds of times longer, so its figures and ours differ: what is "
         "compared is the direction of each difference.</p>"
-        f"<p>{escape(RULE)} Ours: mean ± standard deviation (seeds).</p>"
+        f"<p>{escape(RULE)} Ours: mean ± standard deviation (runs).</p>"
     )
     rows = []
     for row, claim in zip(claim_rows(results), results["claims"], strict=True):
