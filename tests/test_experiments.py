@@ -334,10 +334,11 @@ def test_values_are_means_over_data_sets_and_one_for_each_seed(tmp_path):
         tables_of.append(paths)
     grade = {"settings": {"grade": "real"}, "tables": {"schedules": tables_of}, "commands": {"schedules": ["python x"]}}
     tables.write_json(tmp_path / "grade.json", grade)
-    first = claims.collect(tmp_path)["claims"][0]
+    results = claims.collect(tmp_path)
+    first = results["claims"][0]
     assert [side["ours"] for side in first["sides"]] == [{"seed0": 65.0}, {"seed0": 45.0}]  # the other seed lacks a data set
     assert first["sides"][0]["files"] == {"l2_64_s3": "0"}
-    assert first["commands"] == {"schedules": ["python x"]}
+    assert (first["tables"], results["commands"]) == (["schedules"], {"schedules": ["python x"]})
     tables.write_json(tmp_path / "seed1/2017.json", {"rows": rows})
     first = claims.collect(tmp_path)["claims"][0]
     assert first["sides"][0]["ours"] == {"seed0": 65.0, "seed1": 66.0}
@@ -349,7 +350,9 @@ def test_documented_scores_of_other_seeds_stay_if_the_recipe_is_the_same():
     def results(processor: str, iterations: int = 500, **ours: float) -> dict:
         sides = [{"name": "a", "ours": ours, "files": {f"{run}.pth": "0" for run in ours}}]
         found = [{"id": column, "column": column, "sides": sides} for column in ("J&F", "frames/s")]
-        return {"size": 240, "videos": {}, "recipe": {"iterations": iterations}, "processor": processor, "claims": found}
+        commands = {"schedules": [f"python {run}" for run in ours]}
+        settings = {"size": 240, "videos": {}, "recipe": {"iterations": iterations}, "processor": processor}
+        return {**settings, "commands": commands, "claims": found}
 
     old, new = results("EPYC", seed0=1.0, seed1=2.0), results("Xeon", seed1=3.0, seed2=4.0)
     found = claims.joined(old, new)
@@ -358,6 +361,7 @@ def test_documented_scores_of_other_seeds_stay_if_the_recipe_is_the_same():
     assert set(scores["files"]) == {"seed0.pth", "seed1.pth", "seed2.pth"}
     assert speeds["ours"] == {"seed1": 3.0, "seed2": 4.0}
     assert found["processor"] == "EPYC; Xeon"
+    assert found["commands"] == {"schedules": ["python seed0", "python seed1", "python seed2"]}
     assert claims.joined(results("EPYC", 30, seed0=1.0), new) == new
 
 
@@ -391,7 +395,8 @@ def test_the_real_grade_says_how_long_it_takes_and_goes_on_where_it_was(little_d
     both, main = found["sides"]
     assert (both["ours"], both["files"]) == ({}, {})
     assert 0 <= main["ours"]["seed0"] <= 100
-    assert list(main["files"]) == [str(file)] == [str(out / "networks/seed0/main_s3.pth")]
+    assert file == out / "networks/seed0/main_s3.pth"
+    assert list(main["files"]) == ["seed0/main_s3.pth"]
     text = (out / "index.html").read_text()
     assert "trained for 1 iterations on photographs" in text
     assert "numbers mean nothing" not in text

@@ -149,7 +149,10 @@ class Experiments:
             command += ["--model", *models] if models else []
             run_python(command)
             paths.append(str((place / f"{name}.json").relative_to(self.folder)))
-            commands.append(shlex.join(["python", *command]))
+            told = shlex.join(["python", *command])
+            for path, variable in ((self.folder, "OUT"), (self.sets[year], f"DAVIS_{year}")):
+                told = told.replace(str(path), f"${variable}")  # as all.sh calls them
+            commands.append(told)
         if paths not in (tables := self.record["tables"].setdefault(table, [])):
             tables.append(paths)
             self.record["commands"].setdefault(table, []).extend(commands)

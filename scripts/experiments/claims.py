@@ -31,7 +31,10 @@ from util.flags import DefaultsFormatter, Parser, first_line
 DOCUMENT, DOCUMENTED = ROOT / "docs/experiments.md", ROOT / "docs/experiments/results.json"
 START, END = "<!-- made by scripts.experiments.claims -->\n", "<!-- end -->\n"
 PERCENT = ("J&F", "Gini", "below 1 %", "below 10 %")  # others are times and speeds
-RECIPE = ("iterations", "crop", "batch_size", "optimizer", "lr", "encoder_lr", "schedule", "mix", "no_pretrained")
+RECIPE = (  # without the folders of a machine
+    *("iterations", "crop", "batch_size", "optimizer", "lr", "encoder_lr", "schedule", "mix"),
+    *("no_pretrained", "no_amp", "amp_dtype"),
+)
 BY_VIDEO = ("light_schedules", "light_variants")  # tables of one network, whose runs are the videos
 SEEDS_NEEDED, FAR = 3, 5.0
 RULE = (
@@ -109,16 +112,15 @@ def main() -> None:
         document(joined(read_json(DOCUMENTED), results) if arguments.folder else results)
     if arguments.folder:
         write_json(Path(arguments.folder) / "results.json", results)
-        for section in dict.fromkeys(claim["section"] for claim in results["claims"]):
-            found = [claim for claim in results["claims"] if claim["section"] == section and ran(claim)]
-            if found:
-                write_figure(picture_of(Path(arguments.folder), section), draw(found))
+        draw_sections(results, Path(arguments.folder))
     print(markdown(table(results)))
 
 
 def document(results: dict[str, Any]) -> None:
-    """Write `results` and the table of claims into docs/."""
-    write_json(DOCUMENTED, results)
+    """Write `results`, the table of claims and its plots into docs/."""
+    recipe = {name: value for name, value in results["recipe"].items() if not name.endswith("_root")}
+    write_json(DOCUMENTED, results | {"recipe": recipe})
+    draw_sections(results, DOCUMENTED.parent)
     before, rest = read_text(DOCUMENT).split(START)
     write_text(DOCUMENT, f"{before}{START}{documented(results)}{END}{rest.split(END, 1)[1]}")
 
@@ -141,15 +143,18 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             }
         claims.append(claim)
     processors = sorted({*old["processor"].split("; "), *new["processor"].split("; ")})
-    return new | {"processor": "; ".join(processors), "claims": claims}
+    commands = {name: list(dict.fromkeys([*old["commands"].get(name, []), *found])) for name, found in new["commands"].items()}
+    return new | {"processor": "; ".join(processors), "commands": commands, "claims": claims}
 
 
 def documented(results: dict[str, Any]) -> str:
-    """What the page says of the claims: a table of those that were run, and how many others each section has."""
+    """What the page says of the claims: a table of those that were run, plots, and how many others each section has."""
     rows = table(results)
     run = [row for row in rows if row["ours"] != "not run"]
     others = Counter(row[""] for row in rows if row["ours"] == "not run")
-    text = f"{markdown(run)}\n" if run else ""
+    folder = Path(DOCUMENTED.parent.name)
+    pictures = [f"![Gains of {section}]({picture_of(folder, section)})" for section in dict.fromkeys(row[""] for row in run)]
+    text = "\n".join([markdown(run), "", *pictures, ""]) if run else ""
     told = ", ".join(f"{count} of {section}" for section, count in others.items())
     return f"{text}\nClaims that were not run: {told}.\n" if others else text
 
@@ -164,10 +169,9 @@ def collect(folder: Path) -> dict[str, Any]:
             for side in (claim.better, claim.other)
         ]
         tables = list(dict.fromkeys((claim.better.table, claim.other.table)))
-        commands = {table: grade["commands"].get(table, []) for table in tables}
         how = {"column": claim.column, "less": claim.less, "enough": claim.enough}
-        claims.append({"id": name, "section": claim.section, "claim": claim.text, **how, "sides": sides, "commands": commands})
-    return {**grade["settings"], "claims": claims}
+        claims.append({"id": name, "section": claim.section, "claim": claim.text, **how, "sides": sides, "tables": tables})
+    return {**grade["settings"], "commands": grade["commands"], "claims": claims}
 
 
 def found(folder: Path, side: Side, claim: Claim, grade: dict[str, Any]) -> dict[str, Any]:
@@ -183,8 +187,13 @@ def found(folder: Path, side: Side, claim: Claim, grade: dict[str, Any]) -> dict
                 ours |= {f"{place[1]}/{name}": value for place, row in values for name, value in row["videos"].items()}
             else:
                 ours[places[0][0]] = mean(row[claim.column] for row in rows)
-            files |= {row["file"]: row["sha256"] for row in rows if "file" in row}
+            files |= {network_name(row["file"]): row["sha256"] for row in rows if "file" in row}
     return {"ours": ours, "files": files}
+
+
+def network_name(files: str) -> str:
+    """Of one network, or several, without the folders of a machine."""
+    return " ".join("/".join(Path(file).parts[-2:]) for file in files.split())
 
 
 def ran(claim: dict[str, Any]) -> bool:
@@ -229,7 +238,7 @@ def table(results: dict[str, Any]) -> list[Row]:
             "ours": " / ".join(spread([*side["ours"].values()]) for side in claim["sides"]) if ran(claim) else "not run",
             "gain": interval(*gain_of(claim)) if ran(claim) else None,
             "verdict": verdict(claim) if results["grade"] == "real" else "means nothing",
-            "command": ", ".join(dict.fromkeys(f"`{name.split('_')[-1]}`" for name in claim["commands"])),
+            "command": ", ".join(dict.fromkeys(f"`{name.split('_')[-1]}`" for name in claim["tables"])),
         }
         for claim in results["claims"]
     ]
@@ -244,6 +253,14 @@ def spread(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.1f}"
     return f"{mean(values):.1f} ± {statistics.stdev(values):.1f} ({len(values)})"
+
+
+def draw_sections(results: dict[str, Any], folder: Path) -> None:
+    """Write a plot for each section of which a claim was run."""
+    for section in dict.fromkeys(claim["section"] for claim in results["claims"]):
+        found = [claim for claim in results["claims"] if claim["section"] == section and ran(claim)]
+        if found:
+            write_figure(picture_of(folder, section), draw(found))
 
 
 def picture_of(folder: Path, section: str) -> Path:
@@ -264,9 +281,10 @@ def draw(claims: Sequence[dict[str, Any]]) -> Figure:
             papers = [side["paper"] for side in claim["sides"]]
             if None not in papers:
                 axes.plot((papers[0] - papers[1]) * (-1 if claim["less"] else 1), height, "D", color="black", mfc="white")
+        change = "less" if group[0]["less"] else "gain in"
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(group)), [" against ".join(side["name"] for side in claim["sides"]) for claim in group])
-        axes.set(ylim=(-0.5, len(group) - 0.5), xlabel=f"gain in {column} (filled: ours, 95 % interval; open: the paper's)")
+        axes.set(ylim=(-0.5, len(group) - 0.5), xlabel=f"{change} {column} (filled: ours, 95 % interval; open: the paper's)")
         axes.grid(alpha=0.3)
     return figure
 

@@ -81,7 +81,7 @@ def claims_of(folder: Path) -> tuple[str, set[Path]]:
     rows = []
     for row, claim in zip(claim_rows(results), results["claims"], strict=True):
         files = {name: sha256 for side in claim["sides"] for name, sha256 in side["files"].items()}
-        named = [f"{'/'.join(Path(name).parts[-2:])}\u00a0({sha256[:8]})" for name, sha256 in files.items()]
+        named = [f"{name}\u00a0({sha256[:8]})" for name, sha256 in files.items()]
         ours = row["ours"].replace(" ± ", "\u00a0±\u00a0").replace(" (", "\u00a0(")  # which stay on one line
         rows.append({**row, "ours": ours, "command": row["command"].replace("`", ""), "networks": ", ".join(named) or None})
     pictures = [picture_of(folder, section) for section in dict.fromkeys(claim["section"] for claim in results["claims"])]
