@@ -22,4 +22,4 @@ scored=()
 [ "$DAVIS_2016" = none ] || scored+=(--davis_2016 "$DAVIS_2016")
 [ "$DAVIS_2017" = none ] || scored+=(--davis_2017 "$DAVIS_2017")
 python -m scripts.experiments.all "$OUT" --static_root "$STATIC_ROOT" --davis_root "$DAVIS_ROOT" --yv_root "$YV_ROOT" \
-    --own_root "${videos[@]}" --mix "${mix[@]}" "${scored[@]}" --size 192 "$@"
+    --own_root "${videos[@]}" --mix "${mix[@]}" "${scored[@]}" --size 192 --amp off "$@"
