@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -285,10 +286,10 @@ def test_a_verdict_follows_from_the_gain_and_its_interval(found, expected):
     assert claims.verdict(found) == expected
 
 
-@pytest.mark.parametrize("test", [stats.ttest_ind, stats.ttest_rel])
-def test_intervals_are_those_of_the_t_tests(test):
-    better, other = [61.0, 58.5, 64.0, 60.2], [57.0, 58.0, 59.5, 55.1]
-    gain, half = claims.gain_of(claim(better, other, ("a", "a" if test is stats.ttest_rel else "b")))
+@pytest.mark.parametrize(("file", "test"), [("a", stats.ttest_rel), ("b", partial(stats.ttest_ind, equal_var=False))])
+def test_intervals_are_those_of_the_t_tests(file, test):
+    better, other = [61.0, 58.5, 64.0, 60.2], [57.0, 58.0, 59.5, 50.1]
+    gain, half = claims.gain_of(claim(better, other, ("a", file)))
     expected = test(better, other).confidence_interval(0.95)
     assert (gain - half, gain + half) == pytest.approx((expected.low, expected.high))
 

@@ -40,8 +40,9 @@ SEEDS_NEEDED, FAR = 3, 5.0
 RULE = (
     "A claim is supported if the whole 95 % confidence interval of the gain of its first figure over its second is above 0, "
     "not supported if it is below, and cannot be decided here otherwise. A claim that less is enough is supported if the "
-    f"interval is above -{FAR:.0f} points and not below 0. Intervals are Student's, over at least {SEEDS_NEEDED} runs, paired "
-    "where both figures are of the same networks. Runs are seeds or, where one network is compared with itself, videos."
+    f"interval is above -{FAR:.0f} points and not below 0. Intervals are those of Welch's t-test over at least {SEEDS_NEEDED} "
+    "runs, paired where both figures are of the same networks. Runs are seeds or, where one network is compared with itself, "
+    "videos."
 )
 
 
@@ -156,7 +157,7 @@ def documented(results: dict[str, Any]) -> str:
     pictures = [f"![Gains of {section}]({picture_of(folder, section)})" for section in dict.fromkeys(row[""] for row in run)]
     text = "\n".join([markdown(run), "", *pictures, ""]) if run else ""
     told = ", ".join(f"{count} of {section}" for section, count in others.items())
-    return f"{text}\nClaims that were not run: {told}.\n" if others else text
+    return f"{text}\nClaims not run, and so without a verdict: {told}.\n" if others else text
 
 
 def collect(folder: Path) -> dict[str, Any]:
@@ -210,10 +211,11 @@ def gain_of(claim: dict[str, Any]) -> tuple[float, float]:
     if better["files"] and better["files"] == other["files"] and better["ours"].keys() == other["ours"].keys():
         differences = [value - other["ours"][run] for run, value in better["ours"].items()]
         freedom, error = len(first) - 1, statistics.stdev(differences) / len(first) ** 0.5
-    else:
-        freedom = len(first) + len(second) - 2
-        squares = sum((len(values) - 1) * statistics.variance(values) for values in (first, second))
-        error = (squares / freedom * (1 / len(first) + 1 / len(second))) ** 0.5
+    else:  # Welch's
+        parts = [(statistics.variance(values) / len(values), len(values) - 1) for values in (first, second)]
+        square = sum(part for part, _ in parts)
+        freedom = square**2 / sum(part**2 / free for part, free in parts) if square else 1
+        error = square**0.5
     return gain, float(student.ppf(0.975, freedom)) * error
 
 
@@ -250,9 +252,10 @@ def interval(gain: float, half: float) -> str:
 
 def spread(values: Sequence[float]) -> str:
     """Mean, standard deviation and number."""
+    digits = 1 if abs(mean(values)) >= 1 else 2
     if len(values) < 2:
-        return f"{values[0]:.1f}"
-    return f"{mean(values):.1f} ± {statistics.stdev(values):.1f} ({len(values)})"
+        return f"{values[0]:.{digits}f}"
+    return f"{mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f} ({len(values)})"
 
 
 def draw_sections(results: dict[str, Any], folder: Path) -> None:
@@ -279,7 +282,7 @@ def draw(claims: Sequence[dict[str, Any]]) -> Figure:
             error = half if half < math.inf else None
             axes.errorbar(gain, height, xerr=error, fmt="o", color="black", capsize=4)
             papers = [side["paper"] for side in claim["sides"]]
-            if None not in papers:
+            if column in PERCENT and None not in papers:  # speeds of other processors do not compare
                 axes.plot((papers[0] - papers[1]) * (-1 if claim["less"] else 1), height, "D", color="black", mfc="white")
         change = "less" if group[0]["less"] else "gain in"
         axes.axvline(0, color="black", linewidth=0.8)
