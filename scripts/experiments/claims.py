@@ -135,10 +135,10 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     recipes = [[each.get("recipe", {}).get(name) for name in RECIPE] for each in (old, new)]
     if same[0] != same[1] or recipes[0] != recipes[1]:
         return new
-    claims = []
-    for before, claim in zip(old["claims"], new["claims"], strict=True):
-        if before["id"] == claim["id"] and claim["column"] in PERCENT:
-            pairs = zip(before["sides"], claim["sides"], strict=True)
+    claims, before = [], {claim["id"]: claim for claim in old["claims"]}
+    for claim in new["claims"]:
+        if claim["id"] in before and claim["column"] in PERCENT:
+            pairs = zip(before[claim["id"]]["sides"], claim["sides"], strict=True)
             claim = claim | {
                 "sides": [side | {name: was[name] | side[name] for name in ("ours", "files")} for was, side in pairs]
             }
@@ -284,10 +284,11 @@ def draw(claims: Sequence[dict[str, Any]]) -> Figure:
             papers = [side["paper"] for side in claim["sides"]]
             if column in PERCENT and None not in papers:  # speeds of other processors do not compare
                 axes.plot((papers[0] - papers[1]) * (-1 if claim["less"] else 1), height, "D", color="black", mfc="white")
+        paper = "; open: the paper's" if column in PERCENT else ""
         change = "less" if group[0]["less"] else "gain in"
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(group)), [" against ".join(side["name"] for side in claim["sides"]) for claim in group])
-        axes.set(ylim=(-0.5, len(group) - 0.5), xlabel=f"{change} {column} (filled: ours, 95 % interval; open: the paper's)")
+        axes.set(ylim=(-0.5, len(group) - 0.5), xlabel=f"{change} {column} (filled: ours, 95 % interval{paper})")
         axes.grid(alpha=0.3)
     return figure
 
