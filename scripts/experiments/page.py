@@ -69,8 +69,8 @@ def claims_of(folder: Path) -> tuple[str, set[Path]]:
     recipe = results["recipe"]
     videos = "; ".join(f"{name}: {', '.join(names)}" for name, names in results["videos"].items())
     text.append(
-        "<p>A small replication of the paper's claims. Networks of ResNet-18, which differ in what a claim is about and in "
-        f"nothing else, were trained for {recipe['iterations'][0]} iterations on photographs and {recipe['iterations'][1]} on "
+        "<p>A small replication of the paper's claims. Networks of ResNet-18, which differ in what a claim is about, were "
+        f"trained for {recipe['iterations'][0]} iterations on photographs and {recipe['iterations'][1]} on "
         f"videos, with {recipe['batch_size']} crops of {recipe['crop']} pixels each, and scored at "
         f"{escape(cell(results['size'] or 'the own size'))} pixels on {escape(videos)}. "
         f"Processor: {escape(results['processor'])}, {results['threads']} threads. "
