@@ -31,7 +31,7 @@ BROKEN_ARCHIVE = (  # what reading one may raise; `InputError` is one of these t
 SUFFIX = re.compile(r"\.(jpe?g|png)\Z", re.IGNORECASE)
 LARGEST = 2**28  # bytes of a file in an archive
 LONGEST_PADDING = 2**20  # bytes of zeros at the end of a compressed tar
-LONGEST_HEADER = 2**20  # bytes that describe a file in a tar, which are kept in memory
+LONGEST_HEADER = 2**15  # bytes that describe a file in a tar; digits take the square of their number (CVE-2024-6232): 2 s
 UNPACKERS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,

@@ -377,7 +377,7 @@ def headers(path: Path, argument: tuple[str, str]) -> None:
     file = BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
         info = tarfile.TarInfo("DAVIS/JPEGImages/480p/ant/00000.jpg")
-        info.size, info.pax_headers = 4, {key: value * (300 << 20) if value == "0" and key == "comment" else value}
+        info.size, info.pax_headers = 4, {key: value * (300 << 20) if value == " " and key == "comment" else value}
         if key.startswith("GNU.sparse.map"):
             info.pax_headers["GNU.sparse.size"] = "9"
         archive.addfile(info, BytesIO(b"evil"))
@@ -584,7 +584,7 @@ ARCHIVES = {
             *(("size", value) for value in ("abc", "-5", "9" * 30, "1e3", "7")),
             *(("GNU.sparse.map", value) for value in ("0,1,x", "0", "0,1", "0," + "9" * 20)),
             *(("path", value) for value in ("../evil", "x" * 5000, "\n")),
-            *(("comment", "0"), ("mtime", "nan"), ("GNU.sparse.major", "1"), ("linkpath", "/etc/passwd")),
+            *(("comment", " "), ("mtime", "nan"), ("GNU.sparse.major", "1"), ("linkpath", "/etc/passwd")),
         ),
     ),
     "member": (
