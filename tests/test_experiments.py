@@ -345,6 +345,8 @@ def test_values_are_means_over_data_sets_and_one_for_each_seed(tmp_path):
     assert first["sides"][0]["ours"] == {"seed0": 65.0, "seed1": 66.0}
     tables.write_json(tmp_path / "grade.json", grade | {"settings": {"grade": "quick"}})
     assert experiment("claims", tmp_path, "--docs") == 2  # such results show nothing
+    tables.write_json(tmp_path / "grade.json", {"settings": 3})
+    assert experiment("claims", tmp_path) == 2
 
 
 def test_documented_scores_of_other_seeds_stay_if_the_recipe_is_the_same():

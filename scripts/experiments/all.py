@@ -17,12 +17,12 @@ import torch
 from dataset.davis import davis_videos
 from dataset.video import Video
 from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
-from scripts.experiments.claims import SEEDS_NEEDED
+from scripts.experiments.claims import SEEDS_NEEDED, read_grade
 from scripts.experiments.common import LIGHT, run_python
 from scripts.experiments.networks import STAGES, add_recipe_flags, estimate, recipe_of, train, words
 from util.device import processor_name, use_threads
 from util.errors import InputError, names_some, one_line_errors
-from util.files import read_json, write_json
+from util.files import write_json
 from util.flags import DefaultsFormatter, Parser, first_line, int_between
 from util.progress import progress_bar
 
@@ -68,7 +68,7 @@ class Experiments:
         path = self.folder / "grade.json"
         self.record: dict[str, Any] = {"settings": settings, "tables": {}, "commands": {}}
         if path.is_file():
-            old = read_json(path)
+            old = read_grade(self.folder)
             if names := sorted(name for name in settings if old["settings"].get(name) != settings[name]):
                 raise InputError(f"{path}: results of other {names_some(names)} are here; give another folder")
             self.record = old

@@ -24,7 +24,7 @@ from scipy.stats import t as student
 
 from evaluation.tables import Row, markdown, mean, write_figure
 from scripts.experiments.common import ROOT
-from util.errors import InputError, one_line_errors
+from util.errors import InputError, one_line_errors, shorten
 from util.files import read_json, read_text, write_json, write_text
 from util.flags import DefaultsFormatter, Parser, first_line
 
@@ -160,9 +160,17 @@ def documented(results: dict[str, Any]) -> str:
     return f"{text}\nClaims not run, and so without a verdict: {told}.\n" if others else text
 
 
+def read_grade(folder: Path) -> dict[str, Any]:
+    """The list of tables that scripts.experiments.all keeps; raises `InputError` for another file."""
+    found = read_json(path := folder / "grade.json")
+    if not (isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("settings", "tables", "commands"))):
+        raise InputError(f"{path}: expected settings, tables and commands of scripts.experiments.all, found {shorten(found)}")
+    return found
+
+
 def collect(folder: Path) -> dict[str, Any]:
     """What is in the folder by now, as results.json holds it."""
-    grade = read_json(folder / "grade.json")
+    grade = read_grade(folder)
     claims = []
     for name, claim in paper_claims().items():
         sides = [
