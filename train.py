@@ -117,21 +117,21 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     print_once(processes, describe(arguments.stage, config, sources, network, device, start, processes.world))
     every = Intervals(arguments.save_every, arguments.log_every, arguments.image_every, arguments.val_every)
     return Run(
-        config,
-        record,
-        folder,
-        start.iteration,
-        draws,
-        schedule,
-        arguments.num_workers,
-        state,
-        data_parallel(network) if processes.world > 1 else network,
-        training_step,
-        every,
-        arguments.keep,
-        processes,
-        device,
-        partial(validate, state, truth, folder, processes) if truth and truth.videos else None,
+        config=config,
+        record=record,
+        folder=folder,
+        start=start.iteration,
+        draws=draws,
+        schedule=schedule,
+        workers=arguments.num_workers,
+        state=state,
+        model=data_parallel(network) if processes.world > 1 else network,
+        step=training_step,
+        every=every,
+        keep=arguments.keep,
+        processes=processes,
+        device=device,
+        validate=partial(validate, state, truth, folder, processes) if truth and truth.videos else None,
     )
 
 

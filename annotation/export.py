@@ -157,7 +157,7 @@ def _folder(session: Session, path: Path, kind: str, report: Report) -> Steps:
             picture, mask = unfinished / pictures[frame], unfinished / masks[frame]
             if image is not None and kind == "cutout":
                 write_picture(picture, cut_out(image, _shown(session, frame)))
-            elif image is not None:
+            elif image is not None and (kind != "yolo" or session.has_mask(frame)):  # which takes others for background
                 write_atomically(picture, lambda file, image=image: file.write(as_jpeg(image)))
             if kind == "masks" or (places[1] and session.has_mask(frame)):
                 labels = session.labels(frame)

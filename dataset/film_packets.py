@@ -17,6 +17,8 @@ from av.stream import Disposition
 from dataset.truncation import missing_bytes
 from util.errors import InputError
 
+VP8_SHOWN = 0x10  # a bit of a frame's first byte (RFC 6386, 9.1)
+LONGEST_NOT_CODED = 19  # bytes of an MPEG-4 picture that was dropped, as DivX and Xvid do
 TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), with trailing error correction
 FEW = 8  # frames at the start, whose times of decoding may go back a little
 CLEAR = "is transparent in parts, which is ignored"
@@ -41,6 +43,7 @@ class Track:
         self.stamps: list[int | None] = []  # times in units of `time_base`, in the order of the file
         self.keys: list[int] = []  # times of keyframes
         self.doubtful: list[int] = []  # times of packets that FFmpeg marks as damaged
+        self.maybe_unshown: set[int] = set()  # times of packets that may say only that nothing has changed
         self.first, self.last = math.inf, -math.inf  # times of decoding
         self.goes_back = False  # times of decoding do, and far, as where films were joined
 
@@ -53,6 +56,8 @@ class Track:
         if packet.pts is not None:
             self.doubtful += [packet.pts] if packet.is_corrupt else []
             self.keys += [packet.pts] if packet.is_keyframe else []
+            if packet.stream.codec_context.name == "mpeg4" and packet.size <= LONGEST_NOT_CODED:
+                self.maybe_unshown.add(packet.pts)
 
 
 class FilmPackets:
@@ -64,7 +69,7 @@ class FilmPackets:
             tracks = {index: Track(stream) for index, stream in streams.items()}
             end = None
             for packet in container.demux(*streams.values()):
-                if packet.size and not packet.is_discard:
+                if packet.size and not packet.is_discard and _is_shown(packet):
                     tracks[packet.stream.index].add(packet)
                     end = packet.pos
             self.track, others = _main_track(tracks.values(), path)
@@ -89,6 +94,11 @@ class FilmPackets:
             if self.pixel != 1:
                 shape = f"{self.pixel.numerator}:{self.pixel.denominator}"
                 self.notes.append(f"has pixels of {shape}: frames and masks have their own shape, films look right")
+
+
+def _is_shown(packet: av.Packet) -> bool:
+    """Whether a picture comes of it: VP8's alternative reference frames, which only others refer to, are not shown."""
+    return packet.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] & VP8_SHOWN)
 
 
 def _main_track(tracks: Iterable[Track], path: Path) -> tuple[Track, int]:

@@ -6,25 +6,37 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
 from dataset.colours import parse_colour, refuse_background
 from dataset.film_packets import ARCHIVES
 from dataset.frame_folder import FrameFolder
-from dataset.mask_files import EACH_OBJECT, MOST_OBJECTS, in_front, layers_in_array, list_masks, mask_files, object_files
+from dataset.mask_files import (
+    EACH_OBJECT,
+    MASK_SUFFIXES,
+    MOST_OBJECTS,
+    in_front,
+    layers_in_array,
+    list_masks,
+    mask_files,
+    object_files,
+)
 from dataset.mask_reader import MaskReader
 from dataset.own_video import open_video
-from dataset.shapes import Masks, read_shapes
+from dataset.shapes import CVAT_FRAME, Masks, read_shapes
 from dataset.soft_edges import refuse_scattered
 from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
+from util.guards import is_clutter
 from util.image import refuse_other_size
-from util.image_folder import natural_order
+from util.image_folder import name_pattern, natural_order
 from util.label_map import object_ids
 
 BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
+JPEG = (".jpg", ".jpeg")
 NOT_READ = {
     ".txt": "a YOLO text file",
     ".xml": "an XML file",
@@ -157,6 +169,8 @@ def read_given_masks(
     for one frame are masks of one object each, the same object at the same place in every frame.  A file without a frame is
     for the frame of its name, else for frame 0.  Raises `InputError` naming the file if a mask is invalid, or all are empty.
     """
+    given, names = list(given), [normalize("NFC", name) for name in names]  # macOS stores names in another form
+    _refuse_series([path for text, path in given if text is None], names)
     sources: dict[int, list[Source]] = {}
     for text, path in given:
         frame = frame_number(text, names, f"--mask {text}:{path}") if isinstance(text, str) else text
@@ -165,7 +179,7 @@ def read_given_masks(
     sources = dict(sorted(sources.items()))
     everything = [source for of_frame in sources.values() for source in of_frame]
     for frame, (first, *others) in sources.items():
-        name = first.path.stem
+        name = _stem(first.path)
         if not others and first.shapes is None and name in names and (like := names.index(name)) != frame:
             raise InputError(f"--mask: {first.path} is named like frame {like} ({name}), but given for frame {frame}")
     with_shapes = [source for source in everything if source.shapes is not None]
@@ -183,7 +197,7 @@ def read_given_masks(
     masks: dict[int, GivenMask] = {}
     for frame, of_frame in sources.items():
         path, shapes = of_frame[0].path, of_frame[0].shapes is not None
-        labels, empty = _of_shapes(of_frame, titles) if shapes else _of_files(of_frame, reader)
+        labels, empty = _of_shapes(of_frame, titles, size) if shapes else _of_files(of_frame, reader)
         refuse_scattered(path, labels)
         if background is None:
             if shapes:
@@ -220,13 +234,16 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
         if frame is not None:
             raise InputError(f"--mask {frame}:{path}: expected a file; masks in a folder go by their names")
         masks = list_masks(path)
-        masks |= {file.stem: file for file in sorted(path.glob("*.json"), key=lambda file: natural_order(file.name))}
+        json = [file for file in path.iterdir() if file.suffix.lower() == ".json" and not is_clutter(file.name)]
+        if json and all(file.suffix.lower() in JPEG for file in masks.values()):  # the frames, as labelme has them
+            masks = {}
+        masks |= {file.stem: file for file in sorted(json, key=lambda file: natural_order(file.name))}
         if not masks:
             raise InputError(f"{path}: expected masks named like frames, found none")
         result = []
         for name, file in masks.items():
-            json = file.suffix.lower() == ".json"
-            result += _sources(None, file, names) if json else [Source(_frame_of(name, path, names), file)]
+            shapes = file.suffix.lower() == ".json"
+            result += _sources(None, file, names) if shapes else [Source(_frame_of(name, path, names), file)]
         return result
     if path.suffix.lower() == ".json":
         if not (by_frame := read_shapes(path)):
@@ -247,16 +264,33 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
             f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or write "
             f"0:{path} if they are of as many objects"
         )
-    if frame is None and path.stem in names:
-        frame = names.index(path.stem)
+    if frame is None and _stem(path) in names:
+        frame = names.index(_stem(path))
         if frame:
             print_note(f"{path} is for frame {frame}, by its name")
     return [Source(frame or 0, path)]
 
 
+def _refuse_series(paths: Sequence[Path], names: Sequence[str]) -> None:
+    """Raise `InputError` if files without a frame differ in a number: is it that of a frame, or of an object?"""
+    alike: dict[str, Path] = {}
+    for path in paths:
+        if path.suffix.lower() in MASK_SUFFIXES and _stem(path) not in names:
+            other = alike.setdefault(name_pattern(path), path)
+            if other != path and other.stem != path.stem:
+                raise InputError(
+                    f"--mask: are {other} and {path} of two frames, or of two objects in one? Write the frame before each: "
+                    f"0:{other}"
+                )
+
+
+def _stem(path: Path) -> str:
+    return normalize("NFC", path.stem)
+
+
 def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str]) -> int | None:
     """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
-    told = {each: names.index(each) for each in (name, path.stem) if each in names}
+    told = {each: names.index(each) for each in (normalize("NFC", name), _stem(path)) if each in names}
     if len(told) > 1 if frame is None else (told and frame not in told.values()):
         given = "" if frame is None else f", but given for frame {frame}"
         raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
@@ -267,8 +301,12 @@ def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
     """The frame of this name, or of the same number."""
     if not name:
         return 0
-    if name in names:
-        return names.index(name)
+    name = normalize("NFC", name)
+    cvat = CVAT_FRAME.fullmatch(name)
+    for each in (name, Path(name).stem) if cvat else (name,):
+        if each in names:
+            return names.index(each)
+    name = cvat[1] if cvat else name
     same = [i for i, other in enumerate(names) if name.isdecimal() and other.isdecimal() and int(name) == int(other)]
     if len(same) != 1:
         some = names_some(names[:3]) + (f" to {names[-1]}" if len(names) > 3 else "")
@@ -276,8 +314,10 @@ def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
     return same[0]
 
 
-def _of_shapes(sources: list[Source], titles: dict[str, int]) -> tuple[np.ndarray, set[int]]:
-    """A frame's label map of shapes, whose numbers `titles` keeps by name, and the objects whose masks are empty."""
+def _of_shapes(sources: list[Source], titles: dict[str, int], size: tuple[int, int]) -> tuple[np.ndarray, set[int]]:
+    """A frame's label map of shapes, whose numbers `titles` keeps by name, and the objects whose masks are empty; without
+    shapes, it has no object.
+    """
     found: dict[int, np.ndarray] = {}
     for source in sources:
         for title, mask in (source.shapes or {}).items():
@@ -286,7 +326,7 @@ def _of_shapes(sources: list[Source], titles: dict[str, int]) -> tuple[np.ndarra
                 raise InputError(f"{source.path}: expected at most {MOST_OBJECTS} objects in all masks, found more")
             found[number] = found[number] | mask if number in found else mask
     if not found:
-        raise InputError(f"{sources[0].path}: expected an object, found none")
+        return np.zeros(size, np.uint8), set()
     labels, empty = in_front(found), {number for number, mask in found.items() if not mask.any()}
     if covered := found.keys() - empty - {*object_ids(labels)}:
         which = names_some(title for title, number in titles.items() if number in covered)

@@ -37,7 +37,7 @@ class Identity(Numbering):
     ) -> None:
         super().__init__(strict=strict)
         self.careful, self.note = careful, note
-        self.told = {**OURS, **(colours or {})}  # ids by colour, unless the masks say otherwise
+        self.told = {**OURS, **colours} if colours else OURS  # ids by colour, unless the masks say otherwise
         self.colours: dict[int, int] = {}  # ids by colour, in the masks so far
         self.ids: set[int] = set()  # in the masks so far
         self.own = False  # colours are numbered in order of appearance

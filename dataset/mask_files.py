@@ -32,12 +32,16 @@ MODES = frozenset({"P", "PA", "1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16L
 def list_masks(folder: Path) -> dict[str, Path]:
     """The masks of a video by frame: pictures in the folder, or else in one folder for each object.
 
-    Raises `InputError` if two files have the same stem.
+    Raises `InputError` if two files have the same stem, or objects' files of a frame have several suffixes.
     """
     if masks := list_frames(folder, suffixes=MASK_SUFFIXES):
         return {path.stem: path for path in masks}
     spread = [path for place in subfolders(folder) for path in list_frames(place, suffixes=MASK_SUFFIXES)]
-    return {path.stem: folder / EACH_OBJECT / path.name for path in sorted(spread, key=lambda path: natural_order(path.stem))}
+    result: dict[str, Path] = {}
+    for path in sorted(spread, key=lambda path: natural_order(path.stem)):
+        if (other := result.setdefault(path.stem, folder / EACH_OBJECT / path.name).name) != path.name:
+            raise InputError(f"{path}: expected files of one name for a frame, one for each object, found {other} too")
+    return result
 
 
 def mask_files(path: Path) -> list[Path]:

@@ -6,8 +6,9 @@ Written against the formats' descriptions, since `pycocotools` is no dependency.
 import base64
 import io
 import math
+import re
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,8 @@ JAGGED = 16  # steps of an outline that may be by chance: 8 at most, in objects 
 LAYOUT_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, Image.DecompressionBombError)
 NO_OBJECT = ("__ignore__", "_background_")  # labelme's names
 TRACKS = ("track_id", "instance_id", "object_id")  # where tools say which object an annotation shows
+NO_TRACK = (None, "", -1)  # what they write there for none
+CVAT_FRAME = re.compile(r"frame_(\d{6})\.PNG")  # CVAT's names for the frames of a film, counted from 0
 
 
 def read_shapes(path: Path) -> dict[str, Masks]:
@@ -60,7 +63,10 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
     only = images[0].get("id") if len(images) == 1 else None
     for entry in content["annotations"]:
         by_image.setdefault(entry.get("image_id", only), []).append(entry)
-    if unknown := by_image.keys() - {image.get("id") for image in images}:
+    ids = [image.get("id") for image in images]
+    if twice := sorted({str(each) for each in ids if ids.count(each) > 1}):
+        raise InputError(f"expected an id of its own for each image, found {shorten(twice[0])} twice")
+    if unknown := by_image.keys() - {*ids}:
         raise InputError(f"expected annotations of its images, found image_id {shorten(min(unknown, key=str))}")
     result: dict[str, Masks] = {}
     several: list[str] = []  # images with two objects of a category and nothing that tells them apart
@@ -70,22 +76,26 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
         if entries and name in result:
             raise InputError(f"expected each frame once, found {name} twice")
         masks: Masks = {}
-        for number, entry in enumerate(entries, start=1):
-            category = categories.get(entry.get("category_id"), "object")
+        called = [_category(entry.get("category_id"), categories) for entry in entries]
+        for number, (category, entry) in enumerate(zip(called, entries, strict=True), start=1):
             facts = {**entry, **(entry.get("attributes") or {})}
-            track = next((facts[key] for key in TRACKS if facts.get(key) is not None), None)
-            alone = sum(other.get("category_id") == entry.get("category_id") for other in entries) == 1
+            track = next((facts[key] for key in TRACKS if facts.get(key) not in NO_TRACK), None)
+            alone = called.count(category) == 1
             if track is None and not alone:
                 several.append(f"several '{category}' in {name}")
             title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
             size = picture_size(image["height"], image["width"])
-            mask = _agreeing(_segmentation(entry.get("segmentation"), size), entry)
+            mask = _agreeing(_segmentation(entry.get("segmentation"), size, entry.get("area")), entry)
             masks[title] = masks[title] | mask if title in masks else mask
         if entries:
             result[name] = masks
     if several and len(result) > 1:
         raise InputError(f"expected a track_id of each object, found {several[0]} without one: which is which?")
     return result
+
+
+def _category(number: Any, names: dict[Any, str]) -> str:
+    return names.get(number, "object" if number is None else f"category {number}")
 
 
 def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
@@ -98,12 +108,13 @@ def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
             raise InputError(f"expected annotations of video {video['id']}, found one of video {entry['video_id']}")
         facts = (entry.get(key) or [None] * len(names) for key in ("bboxes", "areas"))
         for name, segmentation, box, area in zip(names, entry["segmentations"], *facts, strict=True):
-            if not segmentation:
-                continue
             masks = result.setdefault(_stem(name), {})
             if (title := str(entry["id"])) in masks:
                 raise InputError(f"expected each object once in a frame, found {title} twice in {_stem(name)}")
-            masks[title] = _agreeing(_segmentation(segmentation, size), {"bbox": box, "area": area})
+            if segmentation:
+                masks[title] = _agreeing(_segmentation(segmentation, size, area), {"bbox": box, "area": area})
+            else:  # by the format, the object is not in this frame
+                masks[title] = np.zeros(size, bool)
     return result
 
 
@@ -152,8 +163,11 @@ def _labelme_shape(shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     raise InputError(f"expected polygons, rectangles, circles or masks, found a {kind}, which has no area")
 
 
-def _segmentation(found: Any, size: tuple[int, int]) -> np.ndarray:
-    """A COCO segmentation (H, W) bool: run lengths, or polygons as lists of x and y in turn."""
+def _segmentation(found: Any, size: tuple[int, int], area: Any = None) -> np.ndarray:
+    """A COCO segmentation (H, W) bool: run lengths, or polygons as lists of x and y in turn, which are added.
+
+    Where its `area` says so, polygons within others are holes, as tools write them that take outlines from pixels.
+    """
     if isinstance(found, dict):
         mask = decode_rle(found)
         if mask.shape != size:
@@ -164,7 +178,11 @@ def _segmentation(found: Any, size: tuple[int, int]) -> np.ndarray:
     found = [found] if isinstance(found[0], int | float) else found
     polygons = [np.array(polygon, float).reshape(-1, 2) for polygon in found]
     _refuse_no_pixels(np.concatenate(polygons))
-    return _not_empty(np.logical_or.reduce([fill_polygon(points, size) for points in polygons]))
+    filled = [fill_polygon(points, size) for points in polygons]
+    mask, with_holes = np.logical_or.reduce(filled), np.logical_xor.reduce(filled)
+    if _is_number(area) and abs(with_holes.sum() - area) < 0.02 * area and abs(mask.sum() - area) > 0.05 * area:
+        return with_holes
+    return _not_empty(mask)
 
 
 def _refuse_no_pixels(points: np.ndarray) -> None:
@@ -179,7 +197,7 @@ def _agreeing(mask: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
     mostly outside its `bbox` (x, y, width, height), as if rows were columns.
     """
     box, area, shown = facts.get("bbox"), facts.get("area"), np.count_nonzero(mask)
-    if isinstance(area, int | float) and abs(mask.size - shown - area) < 0.1 * area < abs(shown - area):
+    if _is_number(area) and abs(mask.size - shown - area) < 0.1 * area < abs(shown - area):
         raise InputError(f"expected a mask of {area:g} pixels, as its area says, found {shown}; is it inverted?")
     if box and min(box[2:]) > 1:
         left, top = (max(0, math.floor(corner)) for corner in box[:2])
@@ -189,6 +207,10 @@ def _agreeing(mask: np.ndarray, facts: dict[str, Any]) -> np.ndarray:
                 f"expected masks within their bbox, found one mostly outside {shorten(box)}: do its runs go along rows?"
             )
     return mask
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float)
 
 
 def _not_empty(mask: np.ndarray) -> np.ndarray:
@@ -277,4 +299,7 @@ def picture_size(height: Any, width: Any) -> tuple[int, int]:
 
 
 def _stem(name: object) -> str:
-    return PurePosixPath(name.replace("\\", "/")).stem if isinstance(name, str) else ""
+    if not isinstance(name, str):
+        return ""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.name if CVAT_FRAME.fullmatch(path.name) else path.stem

@@ -130,7 +130,7 @@ def video_sources(
             raise InputError(f"{image_set}: no such image set")
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
         sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set), **options), OVERSAMPLING
-    sources = with_own(sources, "own_root", own, partial(own_videos, **options))
+    sources = with_own(sources, "own_root", own, lambda root: looked_through(own_videos(root, **options)))
     if not sources:
         raise InputError("expected YouTube-VOS, DAVIS or own videos (--own_root) to train on, found none")
     return sources
@@ -149,6 +149,13 @@ def with_own(sources: Sources, flag: str, roots: Sequence[str | Path], read: Cal
 def own_videos(root: Path, **options: Any) -> VideoClips:
     """Videos as `JPEGImages/<video>/` and `Annotations/<video>/`, as the user's own are."""
     return VideoClips(root / "JPEGImages", root / "Annotations", **options)
+
+
+def looked_through(videos: VideoClips) -> VideoClips:
+    """The same; raises `InputError` if one of them has no masks, or masks without frames."""
+    for index in range(len(videos)):
+        videos.annotated(index)
+    return videos
 
 
 def own_photographs(root: Path, *, crop: int) -> StaticClips:

@@ -73,8 +73,8 @@ class VideoFile:
         if first:
             notes.append(f"{first} frames before the first that can be decoded are left out")
         self.stamps = self.stamps[first:]
-        if allow_truncated or self.counted:
-            notes += self._leave_out_what_is_damaged(packets.cut)
+        if allow_truncated or self.counted or track.maybe_unshown:
+            notes += self._leave_out_what_is_damaged(packets.cut, track.maybe_unshown)
         elif bad := sorted(set(track.doubtful).intersection(self.stamps)):
             notes.append(f"data may be missing at frame {self.stamps.index(bad[0])}")
         elif packets.errors:
@@ -191,8 +191,11 @@ class VideoFile:
         times = [frame.pts for _, frame in itertools.islice(self._intact(), looked_at)]
         return any(b is None or (a is not None and b < a) for a, b in itertools.pairwise(times))
 
-    def _leave_out_what_is_damaged(self, cut: str | None) -> list[str]:
-        """Leave out what cannot be decoded, which takes a pass over the file; returns notes for the user."""
+    def _leave_out_what_is_damaged(self, cut: str | None, maybe_unshown: set[int]) -> list[str]:
+        """Leave out what cannot be decoded, which takes a pass over the file; returns notes for the user.
+
+        Times at which there may be no picture are left out without a word.
+        """
         whole: set[int] = set()
         damaged = 0
         with progress_bar(len(self.stamps), "frames checked") as bar:
@@ -202,8 +205,8 @@ class VideoFile:
                 elif whole:
                     damaged += 1
                 bar.update(min(len(whole), len(self.stamps)))
-        found = len(self.stamps)
-        missing = damaged if self.counted else found - len(whole)
+        found, lost = len(self.stamps), [stamp for index, stamp in enumerate(self.stamps) if index not in whole]
+        missing = damaged if self.counted else len(set(lost) - maybe_unshown)
         self.stamps = [self.stamps[index] for index in sorted(whole) if index < found]
         if not (cut or missing):
             return []

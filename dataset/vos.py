@@ -10,7 +10,7 @@ from dataset.folders import meant_instead, refuse_flat
 from dataset.mask_files import list_masks
 from dataset.mask_reader import MaskReader
 from dataset.transforms import apply_view, draw_video_views
-from util.errors import InputError
+from util.errors import InputError, names_some
 from util.guards import subfolders
 from util.image import read_image, refuse_other_size
 from util.image_folder import list_frames
@@ -70,10 +70,15 @@ class VideoClips:
         return str(self.masks / self.names[index])
 
     def annotated(self, index: int) -> list[tuple[Path, Path]]:
-        """A video's annotated frames, (frame, mask), in order; raises `InputError` for none, or two files of one stem."""
+        """A video's annotated frames, (frame, mask), in order; raises `InputError` for none, two files of one stem, or a mask
+        without a frame.
+        """
         video = self.names[index]
-        masks = list_masks(self.masks / video)
-        frames = [(path, masks[path.stem]) for path in list_frames(self.images / video) if path.stem in masks]
+        masks, images = list_masks(self.masks / video), list_frames(self.images / video)
+        if strange := masks.keys() - {path.stem for path in images}:
+            found = names_some(masks[stem].name for stem in strange)
+            raise InputError(f"{self.masks / video}: found {found}, but no such frames in {self.images / video}")
+        frames = [(path, masks[path.stem]) for path in images if path.stem in masks]
         if not frames:
             raise InputError(f"{self.masks / video}: expected masks of the frames in {self.images / video}, found none")
         return frames

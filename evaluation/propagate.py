@@ -215,7 +215,7 @@ def expected_iou(probabilities: torch.Tensor, ids: Sequence[int], there: Collect
     That is the sum of its probabilities within its mask, divided by the mask's area and the sum beyond it.  An object without
     a mask counts only if it must be `there`: then it is lost, and the result is 0.  Without any object, it is 1.
     """
-    labels, least = probabilities.argmax(dim=0), 1.0
+    labels, least = probabilities.max(dim=0).indices, 1.0  # as `labels_of`
     for row, number in enumerate(ids, start=1):
         mask, likely = labels == row, probabilities[row].float()
         area = float(mask.sum())

@@ -16,7 +16,6 @@ from evaluation.results import ResultFolder
 from model import STCN, NetworkConfig, VideoSegmenter, load_network
 from model.checkpoint import digest
 from model.fast import describe_arithmetic
-from model.stm import parameter_count
 from model.views import MultiViewSegmenter, View
 from util.ahead import map_ahead
 from util.device import device_of, half_precision_chosen, peak_memory, use_threads
@@ -184,8 +183,8 @@ def run_benchmark(
         if problem := processes.broadcast(problem):  # else the other ranks would wait forever
             raise problem
         if processes.rank == 0:
-            for model, ready in zip(models, networks, strict=True):
-                millions = parameter_count(ready.config) / 1e6
+            for model, one, ready in zip(models, loaded, networks, strict=True):
+                millions = sum(weight.numel() for weight in one.parameters()) / 1e6
                 print(f"network: {model}, {millions:.1f} M parameters, {describe_arithmetic(ready)}, {ready.config}")
             what = ", ".join(f"{name} {value}" for name, value in which.items() if value is not False)
             print(f"data: {len(videos)} videos, {sum(map(len, videos))} frames ({what})")

@@ -286,14 +286,14 @@ class VideoSegmenter:
         """The mask as uint8 ids, at the size at which the network works."""
         if mask is None:
             return None
-        mask = _as_tensor(mask)
-        if mask.is_floating_point() or mask.shape != self._size:
+        labels = mask.numpy(force=True) if isinstance(mask, Tensor) else np.asarray(mask)  # torch cannot compare all integers
+        if labels.dtype.kind not in "biu" or labels.shape != self._size:
             raise ValueError(
-                f"mask: expected an integer label map of the frame's size {self._size}, found {tuple(mask.shape)} {mask.dtype}"
+                f"mask: expected an integer label map of the frame's size {self._size}, found {labels.shape} {labels.dtype}"
             )
-        if mask.dtype != torch.uint8 and mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= IGNORED:
-            raise ValueError(f"mask: expected ids from 0 to 255, found {int(mask.min())} to {int(mask.max())}")
-        labels = self._numbering.read(mask.to("cpu", torch.uint8).numpy(), "mask")
+        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= IGNORED:
+            raise ValueError(f"mask: expected ids from 0 to 255, found {labels.min()} to {labels.max()}")
+        labels = self._numbering.read(labels.astype(np.uint8), "mask")
         resized = resize_labels(labels, working)
         return np.ascontiguousarray(resized[:, ::-1]) if self.flip else resized  # nearest is another pixel of a flipped mask
 

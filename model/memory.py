@@ -149,7 +149,7 @@ class MemoryBank:
             keys = [slab.keys for slab in self._slabs]
             if self.kernel:
                 grid = (query_key.shape[1], query_key.shape[2])
-                keys = [kernel_memory(rows, query, grid, self.similarity, block=BLOCK) for rows in keys]
+                keys = [kernel_memory(rows, query, grid, self.similarity, block=_block(query.device)) for rows in keys]
                 query = kernel_query(query, grid)
             readouts = self._read_all(query, keys) if self.top_k is None else self._read_top_k(query, keys)
         for frame in self._frames:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from model import fast
 from model.memory import MemoryBank
-from model.modules import Decoder, FrozenBatchNorm, KeyEncoder, KeyFeatures, Present, ValueEncoder
+from model.modules import Decoder, FrozenStatistics, KeyEncoder, KeyFeatures, ValueEncoder
+from model.objects import Present
 from model.resnet import BACKBONES
 from model.similarity import SIMILARITIES, affinity, readout, similarity
 from util.device import upload
@@ -73,17 +74,17 @@ class NetworkConfig:
                 raise ValueError(f"{field}: expected at most {WIDEST}, found {getattr(self, field)}")
 
 
-def soft_aggregate(probabilities: Tensor, dim: int = 1) -> Tensor:
+def soft_aggregate(probabilities: Tensor) -> Tensor:
     """Combine the objects' independent probabilities in [0, 1] into logits over background and objects.
 
-    Objects are along `dim`.  The result has one more entry there: first the background, the probability that no object is
-    present.  A softmax along `dim` gives probabilities that sum to 1.  Always float32.
+    (B, N, ...) -> (B, N+1, ...) float32: first the background, the probability that no object is present.  Their softmax is
+    of probabilities that sum to 1.
     """
     # float32, since 1 - 1e-7 is 1 in half precision
     probabilities = probabilities.float()
     # not `prod`: its gradient makes the CPU wait for the GPU
-    background = functools.reduce(torch.mul, (1 - probabilities).split(1, dim=dim))
-    probabilities = torch.cat([background, probabilities], dim=dim)
+    background = functools.reduce(torch.mul, (1 - probabilities).split(1, dim=1))
+    probabilities = torch.cat([background, probabilities], dim=1)
     return torch.logit(probabilities, eps=PROBABILITY_MARGIN)
 
 
@@ -100,7 +101,7 @@ def aggregate(probabilities: Tensor) -> Tensor:
     return result.div_(result.sum(dim=0))
 
 
-class STCN(FrozenBatchNorm):
+class STCN(FrozenStatistics):
     """The space-time correspondence network (section 3).
 
     `model.make_network` makes the network that a configuration names, this or `STM`; `ValueError` for the other's here.
@@ -206,15 +207,12 @@ class STCN(FrozenBatchNorm):
     def memorise(
         self, image: Tensor, masks: Tensor, features: KeyFeatures, present: Present | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What the memory stores of a frame: its key (B, Ck, h, w), the same as the query key, and `encode_value`."""
-        return features.key, self.encode_value(image, masks, features, present)
+        """What the memory stores of a frame: its key (B, Ck, h, w), the same as the query key, and its value.
 
-    def encode_value(self, image: Tensor, masks: Tensor, features: KeyFeatures, present: Present | None = None) -> Tensor:
-        """(B, 3, H, W), the objects' probabilities (B, N, H, W) and the frame's features -> (B, N, Cv, h, w).
-
-        Objects that are not `present` are not computed and get zeros, here and in `decode`; by default, all are.
+        (B, 3, H, W), the objects' probabilities (B, N, H, W) and the frame's features -> (B, N, Cv, h, w).  Objects that are
+        not `present` are not computed and get zeros, here and in `decode`; by default, all are.
         """
-        return self.value_encoder(image, masks, features.f16, present)
+        return features.key, self.value_encoder(image, masks, features.f16, present)
 
     def decode(self, readout: Tensor, features: KeyFeatures, present: Present | None = None) -> Tensor:
         """Readout (B, N, Cv, h, w) and the query frame's features -> logits (B, N, H, W), before aggregation."""

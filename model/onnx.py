@@ -78,7 +78,7 @@ def export_onnx(checkpoint: str | Path, folder: str | Path, *, opset: int = OPSE
     record = {"version": VERSION, "config": dataclasses.asdict(network.config), "checkpoint": digest(checkpoint)}
     image, masks = torch.zeros(1, 3, 32, 48), torch.zeros(1, 2, 32, 48)  # no length is 1, which would stay fixed
     features = network.encode_key(image)
-    values = network.encode_value(image, masks, features)
+    _, values = network.memorise(image, masks, features)
     work = {
         "key_encoder": (network.key_encoder, (image,)),
         "value_encoder": (network.value_encoder, (image, masks, features.f16)),
@@ -200,13 +200,9 @@ class OnnxNetwork:
         """As `STCN.encode_key`, for one image."""
         return KeyFeatures(*self._run("key_encoder", image))
 
-    def encode_value(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> Tensor:
-        """As `STCN.encode_value`, for one image."""
-        return self._run("value_encoder", image, masks, features.f16)[0]
-
     def memorise(self, image: Tensor, masks: Tensor, features: KeyFeatures) -> tuple[Tensor, Tensor]:
         """As `STCN.memorise`, for one image."""
-        return features.key, self.encode_value(image, masks, features)
+        return features.key, self._run("value_encoder", image, masks, features.f16)[0]
 
     def memory_bank(self, **options: Any) -> MemoryBank:
         """As `STCN.memory_bank`."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.checkpoint import filled, read
-from model.modules import ASPP, FrozenBatchNorm, UpsampleBlock, upsample
+from model.modules import ASPP, FrozenStatistics, UpsampleBlock, upsample
 from model.network import VERSION
 from model.resnet import ResNetStages
 from util.errors import InputError, shorten
@@ -21,7 +21,7 @@ FORMAT = "stcn scribbles"
 HINTS = 3  # channels: the mask to correct, scribbles on the object, scribbles off it
 
 
-class ScribbleNetwork(FrozenBatchNorm):
+class ScribbleNetwork(FrozenStatistics):
     """Image and hints -> a logit for each pixel: a ResNet-18 with ASPP, and the decoder steps of STCN.
 
     `pretrained` is that of `ResNetStages`.

@@ -17,6 +17,29 @@ LARGEST_KEY = 1e16  # beyond it, products of keys, of up to 8192 channels, would
 SET_SIZE = 16  # columns in each set of `top_k_of`
 
 
+def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tensor:
+    """Similarity of each memory position to each query position (equations 3 to 5), scaled for the softmax.
+
+    (B, M, Ck) and (B, Q, Ck) -> (B, Q, M), always float32, also under autocast.  `l2` is the negative squared Euclidean
+    distance without its query term, which cancels in a softmax over memory: 2 k.q - |k|^2, the inner product of
+    (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01, and `cosine_scaled`
+    by both: section 3.2 says that similarities are divided by sqrt(Ck), and section 4.2 does not say whether cosine's is.
+    """
+    # float32, because half precision would lose the small differences between large similarities
+    with torch.autocast(memory_key.device.type, enabled=False):
+        return torch.bmm(embed_query(query_key, kind), embed_memory(memory_key, kind).mT)
+
+
+def affinity(similarities: Tensor) -> Tensor:
+    """The softmax over memory of equation 1: (..., M) float32 -> (..., M), which sums to 1."""
+    return torch.softmax(similarities, dim=-1)
+
+
+def readout(affinities: Tensor, values: Tensor) -> Tensor:
+    """The weighted sum of equation 2, one affinity for all objects: (B, Q, M) and (B, M, N, Cv) -> (B, Q, N, Cv)."""
+    return torch.bmm(affinities.to(values.dtype), values.flatten(2)).unflatten(2, values.shape[2:])
+
+
 def embed_memory(key: Tensor, kind: str = "l2") -> Tensor:
     """Memory keys (..., M, Ck) -> (..., M, Ck or Ck+1) float32, to be multiplied with `embed_query`'s result."""
     key = key.float().clamp(-LARGEST_KEY, LARGEST_KEY)
@@ -36,6 +59,26 @@ def embed_query(key: Tensor, kind: str = "l2") -> Tensor:
     if kind.startswith("cosine"):
         return F.normalize(key, dim=-1)
     return key
+
+
+def top_k_of(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest entries of each row and their columns, unordered: (Q, M) -> (Q, min(k, M)) twice.
+
+    The same as `topk`, except which of equal entries it takes, and faster on long rows: the k largest entries are in the k
+    sets of columns with the largest maxima, so only these are searched.
+    """
+    rows, columns = similarities.shape
+    if columns < 4 * SET_SIZE * k:
+        found = similarities.topk(min(k, columns), dim=1, sorted=False)
+        return found.values, found.indices
+    sets = columns // SET_SIZE  # set j holds the columns j, j + sets, j + 2 sets, ...; what is left over is looked at too
+    maxima = similarities[:, : sets * SET_SIZE].unflatten(1, (SET_SIZE, sets)).amax(dim=1)  # (Q, sets)
+    best = maxima.topk(k, dim=1, sorted=False).indices[:, None]  # (Q, 1, k)
+    members = (best + sets * torch.arange(SET_SIZE, device=best.device)[:, None]).flatten(1)
+    rest = torch.arange(sets * SET_SIZE, columns, device=best.device).expand(rows, -1)
+    candidates = torch.cat([members, rest], dim=1) if columns % SET_SIZE else members
+    found = similarities.gather(1, candidates).topk(k, dim=1, sorted=False)
+    return found.values, candidates.gather(1, found.indices)
 
 
 def kernel_query(query: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -64,46 +107,3 @@ def _positions(grid: tuple[int, int], like: Tensor) -> Tensor:
     """(h w, 2), from the middle of the grid, where products of them are smallest."""
     axes = [torch.arange(side, device=like.device, dtype=like.dtype) - (side - 1) / 2 for side in grid]
     return torch.cartesian_prod(*axes)
-
-
-def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tensor:
-    """Similarity of each memory position to each query position (equations 3 to 5), scaled for the softmax.
-
-    (B, M, Ck) and (B, Q, Ck) -> (B, Q, M), always float32, also under autocast.  `l2` is the negative squared Euclidean
-    distance without its query term, which cancels in a softmax over memory: 2 k.q - |k|^2, the inner product of
-    (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01, and `cosine_scaled`
-    by both: section 3.2 says that similarities are divided by sqrt(Ck), and section 4.2 does not say whether cosine's is.
-    """
-    # float32, because half precision would lose the small differences between large similarities
-    with torch.autocast(memory_key.device.type, enabled=False):
-        return torch.bmm(embed_query(query_key, kind), embed_memory(memory_key, kind).mT)
-
-
-def affinity(similarities: Tensor) -> Tensor:
-    """The softmax over memory of equation 1: (..., M) float32 -> (..., M), which sums to 1."""
-    return torch.softmax(similarities, dim=-1)
-
-
-def readout(affinities: Tensor, values: Tensor) -> Tensor:
-    """The weighted sum of equation 2, one affinity for all objects: (B, Q, M) and (B, M, N, Cv) -> (B, Q, N, Cv)."""
-    return torch.bmm(affinities.to(values.dtype), values.flatten(2)).unflatten(2, values.shape[2:])
-
-
-def top_k_of(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row and their columns, unordered: (Q, M) -> (Q, min(k, M)) twice.
-
-    The same as `topk`, except which of equal entries it takes, and faster on long rows: the k largest entries are in the k
-    sets of columns with the largest maxima, so only these are searched.
-    """
-    rows, columns = similarities.shape
-    if columns < 4 * SET_SIZE * k:
-        found = similarities.topk(min(k, columns), dim=1, sorted=False)
-        return found.values, found.indices
-    sets = columns // SET_SIZE  # set j holds the columns j, j + sets, j + 2 sets, ...; what is left over is looked at too
-    maxima = similarities[:, : sets * SET_SIZE].unflatten(1, (SET_SIZE, sets)).amax(dim=1)  # (Q, sets)
-    best = maxima.topk(k, dim=1, sorted=False).indices[:, None]  # (Q, 1, k)
-    members = (best + sets * torch.arange(SET_SIZE, device=best.device)[:, None]).flatten(1)
-    rest = torch.arange(sets * SET_SIZE, columns, device=best.device).expand(rows, -1)
-    candidates = torch.cat([members, rest], dim=1) if columns % SET_SIZE else members
-    found = similarities.gather(1, candidates).topk(k, dim=1, sorted=False)
-    return found.values, candidates.gather(1, found.indices)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from model.memory import MemoryBank
-from model.modules import KeyFeatures, Present, key_projection, with_others
+from model.modules import KeyFeatures, key_projection, with_others
 from model.network import STCN, NetworkConfig
+from model.objects import Present
 from model.resnet import ResNetStages
 
 
@@ -120,9 +121,3 @@ class ObjectBanks:
 def make_network(config: NetworkConfig, *, pretrained: bool = False) -> STCN:
     """The network that `config.arch` names."""
     return (STM if config.arch == "stm" else STCN)(config, pretrained=pretrained)
-
-
-def parameter_count(config: NetworkConfig) -> int:
-    """How many weights a network of this configuration learns."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in make_network(config).parameters())

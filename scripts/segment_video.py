@@ -43,7 +43,7 @@ from util.errors import InputError, WriteError, names_some, one_line, one_line_e
 from util.files import one_line_for, stamp
 from util.film import Film, alpha_suffix
 from util.flags import DefaultsFormatter, Parser, first_line, int_between
-from util.guards import path_in, refuse_existing
+from util.guards import is_clutter, path_in, refuse_existing
 from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
 from util.progress import progress_bar
@@ -243,7 +243,7 @@ def main() -> int | None:
 
 
 def run_each(arguments: argparse.Namespace, videos: dict[str, Path], masks: Path) -> int:
-    """Segment each video that has masks; returns the exit status, 1 if one of them failed or has none.
+    """Segment each video that has masks; returns the exit status, 1 if one failed or has none, or a mask has no video.
 
     Raises `InputError` if no video has masks, or the disk is full.
     """
@@ -256,7 +256,10 @@ def run_each(arguments: argparse.Namespace, videos: dict[str, Path], masks: Path
         if len(absent) == len(given):
             raise InputError(what)
         warn(f"{what}; left out")
-    failed = len(absent)
+    names = sorted(path.name for path in masks.iterdir() if not is_clutter(path.name))
+    if strange := [name for name in names if not {name, Path(name).stem} & videos.keys()]:
+        warn(f"{masks}: found {names_some(strange)}, but no video of that name in {arguments.video}")
+    failed = len(absent) + len(strange)
     for number, (name, video) in enumerate(videos.items(), start=1):
         if given[name] is None:
             continue

@@ -99,9 +99,22 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     every = Intervals(arguments.save_every, arguments.log_every)
     print(f"{', '.join(f'{name} ({text})' for name, text in record['data'].items())}; from iteration {start.iteration}")
     return Run(
-        config, record, folder, start.iteration, draws, schedule, arguments.num_workers, state, network, scribble_step,
-        every, arguments.keep, processes, device, half=True,
-    )  # fmt: skip
+        config=config,
+        record=record,
+        folder=folder,
+        start=start.iteration,
+        draws=draws,
+        schedule=schedule,
+        workers=arguments.num_workers,
+        state=state,
+        model=network,
+        step=scribble_step,
+        every=every,
+        keep=arguments.keep,
+        processes=processes,
+        device=device,
+        half=True,
+    )
 
 
 def find_start(arguments: argparse.Namespace, folder: Path, record: dict) -> Start:

@@ -114,6 +114,13 @@ def light_file(light_network, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def stm_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("stm") / "stm.pth"
+    save_network(build_light_network(arch="stm"), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def demo_data(tmp_path_factory) -> Path:
     """Made once for all processes of pytest, by the first one that needs it."""
     folder = _shared(tmp_path_factory) / "demo"

@@ -24,6 +24,14 @@ def test_one_process_reports(flags, expected, light_file, capsys):
     assert re.search(expected, capsys.readouterr().out)
 
 
+def test_the_parts_of_stm_are_measured_and_videos_only_of_stcn(stm_file, capsys):
+    flags = (*SMALL, "--model", stm_file)
+    assert run_script("scripts.benchmark.__main__", "--parts", "--objects", 2, "--memory", 3, *flags) == 0
+    assert "value encoding" in capsys.readouterr().out
+    assert run_script("scripts.benchmark.__main__", "--video", "--frames", 12, *flags) == 2
+    assert f"{stm_file}: expected an STCN" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_videos_are_measured_in_processes_of_their_own(light_file, tmp_path, capsys):
     small = (*SMALL, "--model", light_file, "--frames", 12)

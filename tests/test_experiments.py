@@ -29,13 +29,6 @@ def experiment(name: str, *flags: object) -> int:
     return run_script(f"scripts.experiments.{name}", *flags)
 
 
-@pytest.fixture(scope="session")
-def stm_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("stm") / "stm.pth"
-    save_network(build_light_network(arch="stm"), path)
-    return path
-
-
 def found_in(folder, name: str) -> list[dict]:
     return json.loads((folder / f"{name}.json").read_text())["rows"]
 

@@ -81,6 +81,11 @@ def test_what_is_no_text_is_told(content, message, tmp_path):
         read_text(tmp_path / "list.txt")
 
 
+def test_a_digest_is_what_sha256sum_prints(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.digest(tmp_path / "a").startswith("ba7816bf8f01cfea")  # the standard's example, FIPS 180-4
+
+
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
     (tmp_path / "list.txt").write_bytes("ant".encode("utf-8-sig"))
     assert read_text(tmp_path / "list.txt") == "ant"

@@ -181,6 +181,52 @@ def test_interlaced_films_are_told_what_helps(interlaced, tmp_path):
     assert ("is interlaced" in open_video(path).note) == interlaced
 
 
+def unshown_vp8(packet: av.Packet) -> bytes:
+    """The picture as one that others refer to, but that is not shown."""
+    content = bytes(packet)
+    return bytes([content[0] & ~0x10]) + content[1:]
+
+
+def dropped_mpeg4(packet: av.Packet) -> bytes:
+    """An MPEG-4 picture that says "not coded": a start code, P, no whole second, the time of `packet`, and a 0."""
+    return b"\0\0\1\xb6" + int(f"0101{packet.pts % 25:05b}1001111", 2).to_bytes(2, "big")
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "extra"),
+    [
+        ("libvpx", "film.webm", unshown_vp8),
+        ("mpeg4", "film.avi", dropped_mpeg4),
+        ("mpeg4", "film.mp4", dropped_mpeg4),
+    ],
+)
+def test_packets_of_which_no_picture_comes_are_no_frames(codec, name, extra, tmp_path):
+    def set_up(stream) -> None:
+        stream.bit_rate = 2_000_000
+
+    pictures, options = [picture(t) for t in range(12)], {"g": "6", "bf": "0"}
+    source = encode_film(tmp_path / f"whole_{name}", pictures, codec, options=options, set_up=set_up)
+    with av.open(str(source)) as given, av.open(str(tmp_path / name), "w") as written:
+        stream = given.streams.video[0]
+        copied = written.add_stream_from_template(stream)
+        time, step = 0, int(1 / (25 * stream.time_base))
+        for number, packet in enumerate(packet for packet in given.demux(stream) if packet.size):
+            if number == 6:  # a keyframe, which needs nothing from before
+                more = av.Packet(extra(packet))
+                more.pts = more.dts = time
+                more.time_base, more.stream = packet.time_base, copied
+                written.mux(more)
+                time += step
+            packet.pts = packet.dts = time
+            packet.stream = copied
+            written.mux(packet)
+            time += step
+    video = open_video(tmp_path / name)
+    assert numbers(video.forwards()) == list(range(12))
+    assert numbers(video.backwards(11)) == list(range(11, -1, -1))
+    assert video.note == ""
+
+
 def test_films_that_were_joined_are_read_to_the_end(tmp_path):
     """As by `cat a.ts b.ts`: the times of the second begin anew."""
     one = write_film(tmp_path / "one.ts", [picture(t) for t in range(10)])

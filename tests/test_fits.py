@@ -68,8 +68,8 @@ def test_the_value_encoder_takes_many_objects_in_parts(light_network):
     image, masks = torch.randn(1, 3, 32, 48, generator=generator), torch.rand(1, 19, 32, 48, generator=generator)
     fast = light_network.for_inference()
     with torch.inference_mode():
-        found = fast.encode_value(image, masks, fast.encode_key(image))
-        expected = light_network.encode_value(image, masks, light_network.encode_key(image))
+        _, found = fast.memorise(image, masks, fast.encode_key(image))
+        _, expected = light_network.memorise(image, masks, light_network.encode_key(image))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -109,6 +109,27 @@ def test_several_files_for_a_frame_are_one_object_each(drawn):
         found_in(f"0:{drawn / 'white.png'}", f"0:{drawn / 'two_numbered.png'}")
 
 
+def test_files_that_differ_in_a_number_are_of_frames_or_of_objects_only_if_that_is_said(drawn):
+    for name, like in (("mask_3.png", "white.png"), ("mask_6.png", "second.png"), ("dog.png", "second.png")):
+        (drawn / name).write_bytes((drawn / like).read_bytes())
+    three, six = drawn / "mask_3.png", drawn / "mask_6.png"
+    with pytest.raises(InputError, match=r"mask_3.png and .*mask_6.png of two frames, or of two objects in one\?"):
+        found_in(three, six)
+    assert found_in(f"0:{three}", f"0:{six}") == {0: [1, 2]}
+    assert found_in(f"3:{three}", f"6:{six}") == {3: [1], 6: [1]}
+    assert found_in(three, drawn / "dog.png") == {0: [1, 2]}
+
+
+@pytest.mark.parametrize("other", ["00001.PNG", "00001.tif"])
+def test_objects_files_of_a_frame_have_one_name(other, drawn):
+    for number, name, mask in ((1, "00001.png", "white.png"), (2, other, "second.png")):
+        (drawn / "a" / str(number)).mkdir(parents=True)
+        with Image.open(drawn / mask) as image:
+            image.save(drawn / "a" / str(number) / name)
+    with pytest.raises(InputError, match=r"expected files of one name for a frame, one for each object, found"):
+        found_in(drawn / "a")
+
+
 def test_two_folders_of_one_file_for_each_object_are_not_one(drawn):
     for name in ("a", "b"):
         for number, mask in ((1, "white.png"), (2, "second.png")):
@@ -281,6 +302,14 @@ READ = [
         labelme(shape(group_id=1), shape(group_id=1), shape("cat", points=CORNER)),
         {4: [1, 2]},
     ),
+    ("unknown categories", coco(annotation(ONE, category_id=8), annotation(SECOND, category_id="9")), {4: [1, 2]}),
+    ("no track", coco(annotation(ONE, track_id=-1), annotation(SECOND, category_id=4, instance_id="")), {4: [1, 2]}),
+    ("CVAT's names of a film's frames", coco(annotation(ONE), images=("frame_000005.PNG",)), {4: [1]}),
+    (
+        "gone, in YouTube-VIS",
+        vis(ONE, None, ONE, names=("00001.jpg", "00002.jpg", "00003.jpg")),
+        {0: [1], 1: [], 2: [1]},
+    ),
     (
         "YouTube-VIS",
         vis(None, ONE, names=("v/00001.jpg", "v/00005.jpg"), bboxes=[None, [4, 4, 16, 16]], areas=[None, 256]),
@@ -335,6 +364,16 @@ REFUSED = [
     (vis(ONE, ONE, names=("a/00001.jpg", "b/00001.jpg")), "each object once in a frame, found 6 twice in 00001"),
     (vis(ONE, video_id=2), "annotations of video 1, found one of video 2"),
     (vis(None), "expected an object, found none"),
+    (coco(annotation(ONE)) | {"images": 2 * coco()["images"]}, "an id of its own for each image, found 1 twice"),
+    (
+        coco(
+            annotation(ONE, category_id=8),
+            annotation(ONE, category_id=8),
+            annotation(ONE, image_id=2),
+            images=("00005.jpg", "00006.jpg"),
+        ),
+        "'category 8' in 00005 without one",
+    ),
     (coco(annotation(1 - ONE)), "object 1 covers 92% of the frame .* is it the background"),
     ([annotation(ONE), annotation(SECOND, image_id=2)], "found their image_id alone"),
     ({"size": [37, 41], "counts": [1 << 62, 1 << 62, 1 << 62, (1 << 62) + 37 * 41]}, "expected run lengths of 37x41"),
@@ -350,6 +389,40 @@ def test_json_that_does_not_say_which_mask_is_whose_is_refused(content, message,
     with pytest.raises(InputError, match=rf"a.json: .*{message}") as told:
         found_in(tmp_path / "a.json")
     assert len(str(told.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(("area", "hole"), [(256 - 64, True), (256, False), (512, False), (None, False)])
+def test_a_polygon_within_another_is_a_hole_if_the_area_says_so(area, hole, tmp_path):
+    inner = [8, 8, 16, 8, 16, 16, 8, 16]
+    content = coco(annotation(ONE, area=area) | {"segmentation": [BOX, inner]})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (mask,) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE).values()
+    expected = ONE.copy()
+    if hole:
+        expected[8:16, 8:16] = 0
+    assert np.array_equal(mask.labels, expected)
+
+
+def test_a_folder_of_json_and_frames_as_labelme_leaves_it(tmp_path):
+    for t in range(3):
+        Image.fromarray(picture(t)).save(tmp_path / f"0000{t + 1}.jpg")
+    (tmp_path / "00001.json").write_text(json.dumps(labelme(shape(), name="00001.jpg")))
+    (tmp_path / "00003.JSON").write_text(json.dumps(labelme(name="00003.jpg")))  # without shapes: all are gone
+    (tmp_path / "._00001.json").write_bytes(b"\0\5\26\7")  # of macOS
+    assert found_in(tmp_path) == {0: [1], 2: []}
+    Image.fromarray(ONE).save(tmp_path / "00002.png")
+    (tmp_path / "00002.jpg").unlink()
+    with pytest.raises(InputError, match="expected JSON files or pictures, found both"):
+        found_in(tmp_path)
+    (tmp_path / "00001.json").write_text(json.dumps(labelme(name="00001.jpg")))
+    with pytest.raises(InputError, match="expected an object, found none"):
+        found_in(tmp_path / "00001.json")
+
+
+def test_names_are_the_same_however_their_accents_are_stored(tmp_path):
+    write_label_map(tmp_path / "e\u0301_2.png", ONE, PALETTE)
+    assert found_in(tmp_path / "e\u0301_2.png", names=["\u00e9_1", "\u00e9_2"]) == {1: [1]}
+    assert found_in(tmp_path, names=["\u00e9_1", "\u00e9_2"]) == {1: [1]}
 
 
 @pytest.mark.parametrize("corner", [(-6, -3), (60, 40)])

@@ -205,8 +205,8 @@ def test_intermediates_agree(golden_network):
     assert_agrees("f8_mean", features.f8[0].mean(dim=(1, 2)))
     assert_agrees("f4_mean", features.f4[0].mean(dim=(1, 2)))
     given = F.pad(one_hot(torch.from_numpy(labels), [1, 2, 3]), padding)
-    masks = torch.softmax(soft_aggregate(given, dim=0), dim=0)[1:]
-    values = golden_network.encode_value(first, masks[None], features)[0]
+    masks = torch.softmax(soft_aggregate(given[None]), dim=1)[:, 1:]
+    values = golden_network.memorise(first, masks, features)[1][0]
     assert_agrees("value", values)
 
     query = golden_network.encode_key(second)

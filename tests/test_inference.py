@@ -139,8 +139,8 @@ def test_going_on_from_a_snapshot_gives_bitwise_the_same(masks, options, frames,
 
 def test_the_last_frame_is_never_encoded_as_memory(frames, light_network, monkeypatch):
     encoded = []
-    encode = light_network.encode_value
-    monkeypatch.setattr(light_network, "encode_value", lambda *a: encoded.append(1) or encode(*a))
+    memorise = light_network.memorise
+    monkeypatch.setattr(light_network, "memorise", lambda *a: encoded.append(1) or memorise(*a))
     segmenter = VideoSegmenter(light_network, memory_every=1)
     for t, frame in enumerate(frames[:4]):
         segmenter.step(frame, box((1, 5, 5)) if t == 0 else None)
@@ -201,6 +201,15 @@ def test_white_on_black_is_object_1(frames, light_network):
         numbered.step(frames[1], 255 * mask)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint32, np.uint64, bool])
+def test_a_mask_may_have_any_type_of_integers(dtype, frames, light_network):
+    found = []
+    for mask in (box((1, 5, 5)).numpy(), box((1, 5, 5)).numpy().astype(dtype)):
+        segmenter = VideoSegmenter(light_network)
+        found.append([segmenter.step(frame, mask if t == 0 else None) for t, frame in enumerate(frames[:2])])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("image", "mask", "message"),
     [
@@ -210,7 +219,9 @@ def test_white_on_black_is_object_1(frames, light_network):
         (torch.zeros(3, 32, 48), None, r"image: expected the size of the frames before, \(32, 32\), found \(32, 48\)"),
         (torch.zeros(3, 32, 32), torch.zeros(32, 31, dtype=torch.uint8), "mask: expected.*size"),
         (torch.zeros(3, 32, 32), torch.zeros(32, 32), "mask: expected an integer"),
+        (torch.zeros(3, 32, 32), torch.zeros(32, 32, dtype=torch.complex64), "mask: expected an integer"),
         (torch.zeros(3, 32, 32), torch.full((32, 32), 256), "mask: expected ids from 0 to 255, found 256"),
+        (torch.zeros(3, 32, 32), np.full((32, 32), 300, np.uint16), "mask: expected ids from 0 to 255, found 300"),
     ],
 )
 def test_wrong_arrays_are_told_what_was_expected(image, mask, message, light_network):

@@ -302,6 +302,10 @@ def test_burst_is_converted_to_masks_and_results_to_its_json(evaluate, script, t
         assert shown.keys() == {BURST_TRACKS[n] for n in np.unique(result(t)) if n}
         for n in set(np.unique(result(t)).tolist()) - {0}:
             assert np.array_equal(shown[BURST_TRACKS[n]], result(t) == n)
+    crowded = {"dataset": "LaSOT", "seq_name": "x", "annotated_image_paths": [], "segmentations": [{}]}
+    source.write_text(json.dumps({"sequences": [crowded]}))
+    assert script("burst", "masks", root) == 2
+    assert "all_classes.json: expected masks of each frame, of at most 254 tracks, found 1 for 0" in capsys.readouterr().err
     source.write_text("[]")
     assert script("burst", "masks", root) == 2
     assert "all_classes.json: expected annotations of BURST, found another layout" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from model import STCN, NetworkConfig, VideoSegmenter, save_network
 from model.fast import FusedBlock, describe_arithmetic
 from model.modules import ASPP, ResBlock
 from model.network import soft_aggregate
+from model.objects import Present
 from model.resnet import ResNetStages
 from model.winograd import WinogradConv
 from util.device import fastest_format
@@ -93,9 +94,11 @@ def test_a_residual_block_by_its_formula(width):
     block = ResBlock(5, width)
     assert isinstance(block.shortcut, torch.nn.Identity) == (width == 5)
     own, shared = torch.randn(6, 3, 6, 6), torch.randn(2, 2, 6, 6)  # two frames, three objects in each
+    present = Present.of(torch.ones(2, 3, dtype=torch.bool), torch.device("cpu"))
     x = torch.cat([own, shared.repeat_interleave(3, dim=0)], dim=1)
     expected = block.shortcut(x) + block.conv2(F.relu(block.conv1(F.relu(x))))
     torch.testing.assert_close(block(x), expected)
+    torch.testing.assert_close(block(own, shared, present), expected)
     torch.testing.assert_close(block(own, shared), expected)
 
 
@@ -122,7 +125,7 @@ def test_the_copy_for_inference_computes_the_same_and_cannot_be_saved(fused, gol
     with torch.inference_mode():
         expected, found = golden_network.encode_key(image), fast.encode_key(image)
         pairs = [*zip(found, expected, strict=True)]
-        pairs.append((fast.encode_value(image, masks, found), golden_network.encode_value(image, masks, expected)))
+        pairs.append((fast.memorise(image, masks, found)[1], golden_network.memorise(image, masks, expected)[1]))
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
     with pytest.raises(ValueError, match="cannot be saved"):

@@ -117,7 +117,7 @@ def test_aggregated_probabilities_sum_to_one(dtype, objects, content):
         torch.testing.assert_close(found.sum(dim=0), torch.ones(HEIGHT, WIDTH))
         assert found.min() >= 0
         leaf = probabilities.clone().requires_grad_()
-        logits = soft_aggregate(leaf, dim=0)
+        logits = soft_aggregate(leaf[None])[0]
         torch.testing.assert_close(torch.softmax(logits, dim=0), found, atol=1e-6, rtol=1e-3)
         torch.softmax(logits, dim=0).square().sum().backward()
         assert leaf.grad.isfinite().all()

@@ -186,7 +186,7 @@ def test_a_mask_beside_each_frame_is_refused(kind, tmp_path):
         open_video(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", [".HEIC", ".gif", ".jfif", ".exr"])
+@pytest.mark.parametrize("suffix", [".HEIC", ".gif", ".jfif", ".exr", ".jxl"])
 def test_frames_of_a_kind_that_is_not_read_are_never_left_out(suffix, tmp_path):
     for t in range(3):
         Image.fromarray(picture(t)).save(tmp_path / f"{t}.jpg")

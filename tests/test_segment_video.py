@@ -656,10 +656,13 @@ def test_the_videos_of_a_folder_are_done_one_after_the_other(light_file, script,
     for name, video, mask in (("cat.v2", films / "cat.v2.mp4", masks / "cat.v2.png"), ("dog", films / "dog", masks / "dog")):
         assert script("segment_video", video, "--mask", mask, *flags[:-1], tmp_path / name) == 0
         assert content(tmp_path / name) == content(tmp_path / "out" / name)
-    (films / "fish.mp4").unlink()
-    (films / "bird.mp4").unlink()
+    for gone in (films / "fish.mp4", masks / "fish.png", films / "bird.mp4"):
+        gone.unlink()
     assert script("segment_video", films, "--mask", masks, *flags) == 0
     assert capsys.readouterr().out.count("already finished") == 2
+    (masks / "bird.png").touch()
+    assert script("segment_video", films, "--mask", masks, *flags) == 1
+    assert f"masks: found bird.png, but no video of that name in {films}" in capsys.readouterr().err
     (masks / "dog.png").touch()
     assert script("segment_video", films, "--mask", masks, *flags) == 2
     assert "masks: expected one mask or folder called dog, found dog, dog.png" in last_line(capsys)

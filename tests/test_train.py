@@ -1,5 +1,6 @@
 """`train.py` as its users run it: it learns, stops, resumes bit for bit, and reports errors."""
 
+import copy
 import json
 import os
 import re
@@ -243,8 +244,9 @@ def test_a_finished_run_is_left_alone_and_refuses_other_arguments_with_what_diff
     assert run(trained, *FOUR) == 0
     assert "already finished, after 4 iterations" in capsys.readouterr().out
     assert (trained / "x_s3.pth").stat().st_mtime_ns == before
-    assert run(trained, "-i", 4, "-b", 2, "--lr", 0.5, "--seed", 3) == 2
+    assert run(trained, "-i", 4, "-b", 2, "--lr", 0.5, "--seed", 3, "--min_area", 0.2) == 2
     error = capsys.readouterr().err.splitlines()[-1]
+    assert "min_area was 0.36, is 0.2" in error
     assert "lr was 0.001, is 0.5" in error
     assert "seed was 0, is 3" in error
     assert "samples an iteration was 1, is 2" in error
@@ -560,6 +562,35 @@ def test_a_released_training_checkpoint_goes_on(released_state, tmp_path):
         assert torch.equal(moments["exp_avg"], released_state[name] + 1)
         assert moments["step"] == 7
     assert len(optimizer.state) == len(list(found.network.parameters()))
+
+
+def test_moments_are_taken_up_in_the_layout_of_the_weights(light_network, tmp_path):
+    """The fused optimiser walks through memory; files of runs on a GPU in float32, and the released ones, are contiguous."""
+    config = train.complete(train.parser().parse_args(["--id", "x", "-i", "9"]), world=1)
+    weights = []
+    for fused in (True, False):
+        network = copy.deepcopy(light_network).to(memory_format=torch.channels_last)
+        optimizer = train.make_optimizer(network, config)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        chosen = torch.Generator().manual_seed(0)
+        moments = {
+            number: {
+                "step": torch.tensor(7.0),
+                "exp_avg": torch.randn(parameter.shape, generator=chosen),
+                "exp_avg_sq": torch.rand(parameter.shape, generator=chosen),
+            }
+            for number, parameter in enumerate(parameters)
+        }
+        content = {"format": "stcn", "optimizer": {"state": moments}, "amp_dtype": "None", "scaler": {}}
+        means = train.RunningMeans((), train.Processes())
+        train.State(network, None, optimizer, torch.amp.GradScaler("cpu", enabled=False), means).load(content, same_run=False)
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = fused, False
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in parameters]))
+    torch.testing.assert_close(*weights)
 
 
 def test_flags_of_the_network_and_of_how_it_computes_under_an_id_with_a_dot(run, tmp_path):

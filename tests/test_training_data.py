@@ -561,6 +561,16 @@ def test_own_videos_are_trained_on_alone_or_beside_others_as_often_as_asked(demo
         stage_sources(0, roots(demo_data), own=[own])
 
 
+def test_masks_of_own_videos_that_have_no_frames_are_told(tmp_path):
+    for name in ("00000", "00001"):
+        for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".png")):
+            (tmp_path / folder / "a").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.eye(32, dtype=np.uint8)).save(tmp_path / folder / "a" / f"{name}{suffix}")
+    (tmp_path / "Annotations/a/00001.png").rename(tmp_path / "Annotations/a/0001.png")
+    with pytest.raises(InputError, match=r"Annotations/a: found 0001.png, but no such frames in .*JPEGImages/a"):
+        stage_sources(3, {"yv_root": None, "davis_root": None}, own=[tmp_path])
+
+
 def test_own_photographs_are_trained_on_alone_or_beside_others(demo_data, tmp_path):
     def write(folder, suffix: str, mask: np.ndarray) -> None:
         (folder / "images").mkdir(parents=True)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dataset.sampling import Schedule
+from dataset.vos import MIN_AREA
 from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
 from model.stm import make_network
@@ -32,7 +33,7 @@ def sampled(stage: int, options: dict[str, Any]) -> dict[str, Any]:
         return {}
     listed = options["youtube_list"]
     videos = {} if stage == 1 else {"videos of YouTube-VOS": digest(listed) if listed else "all"}
-    return {"spacing": options["spacing"], **videos}
+    return {"spacing": options["spacing"], "min_area": options["min_area"], **videos}
 
 
 def drawn(sources: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
@@ -104,6 +105,7 @@ def resumed(path: Path, record: dict[str, Any], network_of: Callable[[dict[str, 
     if not isinstance(before, dict):
         raise InputError(f"{path}: expected a training checkpoint, found a network; train.py --load_network starts from one")
     iteration = iteration_of(content, path)
+    before = {"min_area": MIN_AREA} | before  # which older checkpoints do not say
     if before.get("iterations") == iteration < record["iterations"]:
         before = before | {"iterations": record["iterations"]}
     if differing := [key for key in record if before.get(key) != record[key]]:

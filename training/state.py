@@ -121,6 +121,9 @@ class State:
         groups = self.optimizer.state_dict()["param_groups"]
         _check_moments(moments, [parameter for group in self.optimizer.param_groups for parameter in group["params"]])
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for parameter, entry in self.optimizer.state.items():  # fused Adam goes through memory, whatever the strides
+            for name in ("exp_avg", "exp_avg_sq"):
+                entry[name] = torch.empty_like(parameter, requires_grad=False).copy_(entry[name])
         if same_run:
             if self.averaged is not None:
                 self.averaged.load_state_dict(content["averaged"])

@@ -180,11 +180,10 @@ def make_folder(path: Path) -> None:
 
 
 def digest(path: str | Path) -> str:
-    """The hexadecimal SHA-256 of a file's size and content; raises `InputError` if it cannot be read."""
+    """The hexadecimal SHA-256 of a file; raises `InputError` if it cannot be read."""
     result = hashlib.sha256()
     try:
         with open_file(path) as file:
-            result.update(os.fstat(file.fileno()).st_size.to_bytes(8, "big"))
             while block := file.read(1 << 20):
                 result.update(block)
     except OSError as error:

@@ -1,8 +1,9 @@
 """The pictures in a folder: which they are, their order, and those that do not belong among the frames of a video."""
 
 import itertools
+import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from util.image import open_image
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".gif", ".jp2", ".jfif", ".exr", ".dng", ".cr2", ".nef", ".arw", ".ppm", ".pgm", ".tga"}
+    | {".cr3", ".hif", ".j2k", ".jpe", ".jpx", ".jxl", ".orf", ".pbm", ".pnm", ".raf", ".rw2"}
 )  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
 COPY = re.compile(r"(.*\d) ?(?:\(\d+\)|(?:- )?[Cc]opy(?: ?\(?\d+\)?)?)")  # as browsers and file managers call a copy
@@ -24,11 +26,15 @@ FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file 
 
 def list_images(folder: str | Path, *, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """The image files in a folder, in natural order of their stems; hidden and other files are left out."""
-    return in_order(
-        path
-        for path in Path(folder).iterdir()
-        if path.suffix.lower() in suffixes and not is_clutter(path.name) and (path.is_file() or path.is_symlink())
-    )
+    return in_order(Path(entry) for entry in _pictures(folder, suffixes) if entry.is_file() or entry.is_symlink())
+
+
+def _pictures(folder: str | Path, suffixes: Collection[str]) -> Iterator[os.DirEntry[str]]:
+    """What a folder has under names of pictures; an entry knows what it is without asking the file system again."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if os.path.splitext(entry.name)[1].lower() in suffixes and not is_clutter(entry.name):
+                yield entry
 
 
 def in_order(images: Iterable[Path]) -> list[Path]:
@@ -71,12 +77,13 @@ def list_frames(
 
     Raises `InputError` if two files have the same stem, or if anything else has an image suffix (else it would be skipped).
     """
-    for path in Path(folder).iterdir():
-        if path.suffix.lower() in suffixes and not is_clutter(path.name) and path.exists() and not path.is_file():
-            raise InputError(f"{path}: expected a picture, found a {'folder' if path.is_dir() else 'pipe or device'}")
+    images = []
+    for entry in _pictures(folder, suffixes):
+        if not entry.is_file() and os.path.exists(entry):
+            raise InputError(f"{entry.path}: expected a picture, found a {'folder' if entry.is_dir() else 'pipe or device'}")
+        images.append(Path(entry))
     others = {path.resolve() for path in leave_out}
-    images = list_images(folder, suffixes=suffixes)
-    return refuse_twins([path for path in images if not others or path.resolve() not in others])
+    return refuse_twins([path for path in in_order(images) if not others or path.resolve() not in others])
 
 
 def refuse_twins(images: list[Path]) -> list[Path]:

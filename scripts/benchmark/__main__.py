@@ -80,6 +80,8 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             model = arguments.model or _untrained(Path(folder))
+            if arguments.video and (arch := load_network(model).config.arch) != "stcn":
+                raise InputError(f"{model}: expected an STCN, whose formulas --video compares with, found {arch}")
             if arguments.parts:
                 network = load_for_inference(model, device, amp=arguments.amp, winograd=None)
                 shape = {"size": size, "objects": arguments.objects, "memory": arguments.memory}

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from dataset.sampling import Batch
-from model import STCN, MemoryBank
+from model import STCN
 from model.network import aggregate
 from scripts.benchmark.made_up import made_up_frame
 from training.config import TrainConfig
@@ -29,13 +29,13 @@ def measure_parts(network: STCN, *, size: tuple[int, int], objects: int, memory:
     padded = F.pad(frame, padding_to_stride(*size))[None].to(weight.dtype)
     masks = torch.rand(1, objects, *padded.shape[2:], device=device).to(weight.dtype)
     features = network.encode_key(padded)
-    values = network.encode_value(padded, masks, features)[0]
-    bank = MemoryBank(similarity=network.config.similarity)
+    key, values = network.memorise(padded, masks, features)
+    bank = network.memory_bank()
     for _ in range(memory):
-        bank.add(features.key[0] + 0.1 * torch.randn_like(features.key[0]), values)
+        bank.add(key[0] + 0.1 * torch.randn_like(key[0]), values[0])
     for _ in range(repeats + 1):
         features = watch.time("key encoding", network.encode_key, padded)
-        watch.time("value encoding, every 5th frame", network.encode_value, padded, masks, features)
+        watch.time("value encoding, every 5th frame", network.memorise, padded, masks, features)
         read = watch.time("affinity matching and readout", bank.read, features.key[0])
         logits = watch.time("decoding", network.decode, read[None], features)
         watch.time("the rest: aggregation, labels", _labels, logits[0])

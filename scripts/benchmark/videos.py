@@ -117,7 +117,7 @@ def run_video(job: VideoJob) -> VideoResult:
         given = {t: torch.from_numpy(mask).to(device) for t, mask in masks.items()}
         frames = torch.stack([frame(t) for t in range(job.frames)])
         for _, probabilities in segment_plainly(network, frames, given):
-            probabilities.argmax(dim=0).byte().cpu()
+            probabilities.max(dim=0).indices.byte().cpu()
         return VideoResult([time.perf_counter() - begin], [peak_bytes(device) - start_bytes])
     segmenter = VideoSegmenter(network, max_memory_frames=job.max_memory_frames)
     seconds, peaks = [], []

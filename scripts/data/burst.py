@@ -47,6 +47,8 @@ def sequences(content: Any, path: Path) -> list[Annotated]:
     """The videos of a file in BURST's format; raises `InputError` if it is none."""
     try:
         return [Annotated(entry) for entry in content["sequences"]]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except LAYOUT_ERRORS as error:
         raise InputError(f"{path}: expected annotations of BURST, found another layout ({shorten(error)})") from error
 

@@ -8,7 +8,6 @@ After an interruption, the same command goes on where the download stopped.
 
 import argparse
 import contextlib
-import hashlib
 import http.client
 import os
 import re
@@ -24,7 +23,7 @@ from typing import Any
 from model.checkpoint import load_network
 from model.released import PAGE, RELEASED
 from util.errors import InputError, one_line_errors
-from util.files import open_file, write_atomically
+from util.files import digest, open_file, write_atomically
 from util.flags import DefaultsFormatter, Parser, first_line
 from util.lock import Lock
 from util.progress import progress_bar
@@ -133,7 +132,7 @@ def check(path: Path, expected: str | None) -> None:
     load_network(path)
     if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):  # PyTorch leaves its checksums unread
         raise InputError(f"{path}: expected an undamaged checkpoint, found another checksum of {damaged}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = digest(path)
     if expected is not None and found != expected:
         raise InputError(f"{path}: expected SHA-256 {expected}, found {found}")
     print(f"SHA-256 {found}")

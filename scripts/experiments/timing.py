@@ -7,6 +7,7 @@ Times are sums over all frames, divided by their number: what is done for memory
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from dataset.video import Frame, Video
 from evaluation.tables import Row, over_videos, report
 from model import STCN, NetworkConfig, VideoSegmenter, make_network, save_network
 from scripts.experiments.common import add_memory_flags, experiment_parser, labels_of, network_of, settings_of, videos_of
+from util.device import processor_name
 from util.errors import one_line_errors
 from util.stopwatch import Stopwatch
 
@@ -70,7 +72,8 @@ def row_of(model: str, label: str, videos: list[Video], arguments: argparse.Name
     """
     network = network_of(model, arguments)
     settings = settings_of(model, arguments, "mem_every", "top", "threads")
-    settings |= {"include_last": include_last, "device": arguments.device}
+    device = next(network.parameters()).device.type
+    settings |= {"include_last": include_last, "device": device, "processor": processor_name()}
     options = {"size": arguments.size, "memory_every": arguments.mem_every, "top_k": arguments.top}
     work = partial(seconds_of, network, {**options, "include_last": include_last})
     label += ", with last" if include_last else ", without"
@@ -84,6 +87,9 @@ def row_of(model: str, label: str, videos: list[Video], arguments: argparse.Name
 
 def seconds_of(network: STCN, options: dict[str, Any], video: Video, on_frame: Callable[[], Any]) -> dict[str, float]:
     """Seconds of each part over a video, and its frames.  Reading files is no part."""
+    trial = VideoSegmenter(network, **options)
+    for frame in itertools.islice(video.frames(), 2):  # a GPU's first operations take seconds
+        trial.step(frame.image, frame.mask)
     segmenter = VideoSegmenter(network, **options)
     watch = Stopwatch(next(network.parameters()).device)
 
