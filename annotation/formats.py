@@ -30,24 +30,25 @@ def coco(what: Annotated, masks: Masks) -> Iterator[str]:
     """COCO's JSON with uncompressed RLE: runs down the columns, of background first.  `track_id` is the object's number."""
     height, width = what.size
     images = [{"id": i + 1, "file_name": name, "width": width, "height": height} for i, name in enumerate(what.files)]
-    categories = [{"id": number, "name": name} for number, name in what.objects.items()]
+    classes = classes_of(what.objects)
+    categories = [{"id": place + 1, "name": name} for name, place in classes.items()]
     top = json.dumps({"images": images, "categories": categories}, ensure_ascii=False)
     yield f'{top[:-1]}, "annotations": [\n'
     written = 0
     for index, labels in masks:
-        for number, _, mask in _parts(what, labels):
+        for number, name, mask in _parts(what, labels):
             if mask.any():
                 yield ",\n" if written else ""
                 written += 1
-                entry: dict[str, Any] = {"id": written, "image_id": index + 1, "category_id": number, "track_id": number}
-                entry |= {"iscrowd": 0, "area": int(mask.sum()), "bbox": _box(mask)}
+                entry: dict[str, Any] = {"id": written, "image_id": index + 1, "category_id": classes[name] + 1}
+                entry |= {"track_id": number, "iscrowd": 0, "area": int(mask.sum()), "bbox": _box(mask)}
                 yield json.dumps(entry | {"segmentation": {"size": list(mask.shape), "counts": runs(mask.T)}})
     yield "\n]}\n"
 
 
 def cvat(what: Annotated, masks: Masks) -> Iterator[str]:
     """CVAT for images 1.1: masks as runs along the rows of their box, of background first."""
-    labels = "".join(f"<label><name>{escape(name)}</name><type>mask</type></label>" for name in what.objects.values())
+    labels = "".join(f"<label><name>{escape(name)}</name><type>mask</type></label>" for name in classes_of(what.objects))
     task = f"<name>{escape(what.video)}</name><size>{len(what.files)}</size><labels>{labels}</labels>"
     yield '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
     yield f"<meta><task>{task}</task></meta>\n"
@@ -81,25 +82,33 @@ FORMATS = {"coco": coco, "cvat": cvat, "areas": areas}
 FILES = {"coco": "coco.json", "cvat": "cvat.xml", "areas": "areas.csv"}
 
 
+def classes_of(objects: Mapping[int, str]) -> dict[str, int]:
+    """The class of each name, from 0: objects of one name are of one."""
+    return {name: place for place, name in enumerate(dict.fromkeys(objects.values()))}
+
+
 def yolo_lines(labels: np.ndarray, objects: Mapping[int, str]) -> str:
     """The outlines of all objects as YOLO has them: class and corners as parts of width and height, a line for each outline.
 
-    Classes count from 0 in the order of `objects`.  YOLO has no holes.
+    YOLO has no holes.  Of a line that is one pixel wide, it is the box.
     """
     height, width = labels.shape
-    lines = []
-    for place, number in enumerate(objects):
+    lines, classes = [], classes_of(objects)
+    for number, name in objects.items():
         outlines, _ = cv2.findContours((labels == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         for outline in outlines:
-            if len(outline) >= 3:
-                corners = (outline[:, 0] + 0.5) / (width, height)  # of the pixels' centres
-                lines.append(" ".join([str(place), *(f"{value:.6f}" for value in corners.reshape(-1))]))
+            corners = outline[:, 0] + 0.5  # of the pixels' centres
+            if len(outline) < 3:
+                left, top, wide, high = cv2.boundingRect(outline)
+                corners = np.array([(left, top), (left + wide, top), (left + wide, top + high), (left, top + high)])
+            parts = (corners / (width, height)).reshape(-1)
+            lines.append(" ".join([str(classes[name]), *(f"{value:.6f}" for value in parts)]))
     return "".join(f"{line}\n" for line in lines)
 
 
 def yolo_data(objects: Mapping[int, str]) -> str:
     """`data.yaml` of a YOLO data set: the folder of the pictures, and the classes."""
-    names = "".join(f"  {place}: {json.dumps(name)}\n" for place, name in enumerate(objects.values()))
+    names = "".join(f"  {place}: {json.dumps(name)}\n" for name, place in classes_of(objects).items())
     return f"train: images\nval: images\nnames:\n{names}"
 
 

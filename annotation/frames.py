@@ -34,7 +34,8 @@ class Frames:
             return self._kept[index]
 
     def _decode(self, index: int) -> None:
-        if not self._next <= index <= self._next + SKIPPED:
+        ahead = SKIPPED if isinstance(self.video, VideoFile) else 0
+        if not self._next <= index <= self._next + ahead:
             self._next = max(0, index - KEPT) if isinstance(self.video, VideoFile) else index
             self._decoder = self.video.forwards(self._next)
         self._next = len(self.video.names)  # in case that it fails: then it starts anew

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,14 @@ from util.lock import LOCK, Lock
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
 FORMAT, VERSION = "STCN annotation", 1
 LESS_SURE = 0.1  # by which a result is worse than the one before
+
+
+class Replaced(NamedTuple):
+    """An old result in whose place a new one has come."""
+
+    sureness: float
+    labels: bytes  # packed
+    knew: set[int]  # the objects that there were when it was found
 
 
 class SavedState(State):
@@ -54,7 +62,8 @@ class SavedState(State):
         self.lock = threading.RLock()
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
-        self._replaced: dict[int, tuple[float, bytes]] = {}  # how sure an old result was, and its labels, packed
+        self._replaced: dict[int, Replaced] = {}
+        self._knew: dict[int, set[int]] = {}  # the objects that there were when a frame's result was found
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),
@@ -63,6 +72,7 @@ class SavedState(State):
             "bytes": sum(path.stat().st_size for path in files),
         }
         self._open()
+        self._knew_first = self._known()
 
     # what there is
 
@@ -85,14 +95,14 @@ class SavedState(State):
     def was_sure(self, frame: int) -> float | None:
         """How sure the result was that the present one has replaced, if it was much surer; else `None`."""
         is_worse = self.results[frame] == Result.FINAL and frame not in self.given and frame in self._replaced
-        return self._replaced[frame][0] if is_worse else None
+        return self._replaced[frame].sureness if is_worse else None
 
     def replaced(self, frame: int) -> np.ndarray:
         """That result, (H, W) uint8."""
         with self.lock:
             if self.was_sure(frame) is None:
                 raise InputError(f"frame {frame} is no worse than before")
-            return self._without_removed(unpacked(self._replaced[frame][1], self.video.size))
+            return self._without_removed(unpacked(self._replaced[frame].labels, self.video.size))
 
     def changes(self, since: int) -> dict[str, Any]:
         """What a page must know that knows version `since`, 0 for nothing: each changed frame as [index, result, sureness,
@@ -114,27 +124,31 @@ class SavedState(State):
     def put_result(self, frame: int, labels: np.ndarray, sureness: float | None, *, final: bool, revision: int) -> bool:
         """Store the result of a frame; returns false, and stores nothing, if masks have changed since `revision`.
 
-        In an old result, locked objects stay as they were found.
+        In what replaces an old result, locked objects stay as they were found.
         """
         with self.lock:
             if revision != self.revision:
                 return False
-            locked = [each.id for each in self.objects if each.locked] if self.results[frame] == Result.OLD else []
+            if self.results[frame] == Result.OLD:
+                found = packed(self.labels(frame))
+                knew = self._knew.get(frame, self._knew_first)
+                self._replaced[frame] = Replaced(self.sureness[frame] or 0, found, knew)
+            old = self._replaced.get(frame) if self.results[frame] in (Result.OLD, Result.ONE_WAY) else None
+            locked = [each.id for each in self.objects if each.locked] if old else []
             if locked and not final:
                 return True  # the pass that comes last must still find them
             if self.results[frame] != Result.FINAL:
-                if self.results[frame] == Result.OLD:
-                    self._replaced[frame] = self.sureness[frame] or 0, packed(self.labels(frame))
-                if final and (sureness is None or sureness > self._replaced.get(frame, (0, b""))[0] - LESS_SURE):
+                if final and (old is None or sureness is None or sureness > old.sureness - LESS_SURE):
                     self._replaced.pop(frame, None)
-                if locked:
-                    before = self._read(MASKS, frame)
+                if old and locked:
+                    before = unpacked(old.labels, self.video.size)
                     labels = np.where(np.isin(labels, locked), np.uint8(0), labels)
                     labels = np.where(np.isin(before, locked), before, labels)
                 labels = self._with_given(frame, labels)
                 write_label_map(self._path(MASKS, frame), labels, colour_map())
                 self.shows[frame] = object_ids(labels)
                 self.results[frame] = Result.FINAL if final else Result.ONE_WAY
+                self._knew[frame] = self._known()
                 self.forget_results()
                 self.sureness[frame] = None if sureness is None else round(sureness, 3)
                 self._changed([frame])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import hashlib
 import ipaddress
 import itertools
 import json
@@ -119,8 +120,10 @@ class Api:
     def __init__(self, session: Session, worker: Worker, cut_from: Cut, ending: Callable[[], bool], listed: bool) -> None:
         self.session, self.worker, self.cut_from, self.ending = session, worker, cut_from, ending
         self.frames = Frames(session.video)
+        self.exported = 0  # the revision of the last export
         self.image = lru_cache(maxsize=1)(session.video.frame)  # for one click after the other
         height, width = session.video.size
+        key = hashlib.sha256(json.dumps([session.identity, str(session.root.resolve())]).encode()).hexdigest()
         self.video = {
             "name": Path(session.identity["path"]).name,
             "length": session.length,
@@ -128,6 +131,7 @@ class Api:
             "width": width,
             "rate": float(mean_rate(session.video)),
             "run": secrets.token_hex(4),  # so that no browser shows the frames of another video
+            "key": key[:16],  # nor changes one
             "output": str(session.root),
             "listed": listed,
             "exports": KINDS,
@@ -148,11 +152,16 @@ class Api:
             if self.session.version != since or self.ending() or await request.is_disconnected():
                 break
             await asyncio.sleep(0.05)
-        news = {**await run_in_threadpool(self.session.changes, since), "job": asdict(self.worker.job)}
+        job = asdict(self.worker.job)
+        if self.exported != self.session.revision:
+            job["link"] = ""  # masks have changed since
+        news = {**await run_in_threadpool(self.session.changes, since), "job": job}
         return JSONResponse({**news, "video": self.video} if since == 0 else news)
 
     async def _answer(self, operation: Operation, request: Request) -> Response:
         """Read what an operation takes, and call the method of its name with that, in a thread."""
+        if request.headers.get("x-video", self.video["key"]) != self.video["key"]:
+            raise InputError("this page shows another video: load it again")
         given: dict[str, Any] = dict(request.path_params)
         if operation.takes_labels:
             given["labels"] = await self._label_map(request)
@@ -254,7 +263,9 @@ class Api:
         return {}
 
     def _export(self, kind: str):
+        revision = self.session.revision
         path = yield from export(self.session, kind, self.worker.progress)
+        self.exported = revision
         self.session.save("export", kind=kind)
         lacks = self.session.what_lacks()
         self.worker.job.message = f"written: {path}" + (f" (of {self.session.length} frames, {lacks})" if lacks else "")

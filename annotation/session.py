@@ -89,9 +89,10 @@ class Session(SavedState):
             self._put([(frame, (labels, None))], "draw", frame=frame)
 
     def restore(self, frame: int, *, by: int = 0) -> None:
-        """Give a frame the result that its present one, which is worse, has replaced."""
+        """Give a frame the result that its present one, which is worse, has replaced; it states the objects of that time."""
         with self.lock:
-            self.history.add(Step(by, self._put([(frame, (self.replaced(frame), None))], "restore", frame=frame)))
+            mask = self.replaced(frame), self._replaced[frame].knew & self._known()
+            self.history.add(Step(by, self._put([(frame, mask)], "restore", frame=frame)))
 
     def forget(self, frame: int, *, by: int = 0) -> None:
         """Remove a given mask."""
@@ -161,8 +162,8 @@ class Session(SavedState):
             for frame, mask in masks:
                 before[frame] = self.given.get(frame), packed(showed := self.labels(frame))
                 if mask is None:
-                    shown = self.given.pop(frame).shown
-                    reached = {*shown, *object_ids(self.labels(frame))}
+                    taken = self.given.pop(frame)
+                    reached = {*taken.stated, *taken.shown, *object_ids(self.labels(frame))}
                 else:
                     labels, stated = mask
                     told = sorted(self._known() if stated is None else stated)

@@ -10,6 +10,7 @@ from typing import Any
 MOST_OBJECTS = 254
 GOLDEN = (5**0.5 - 1) / 2  # of the circle of hues: it comes back to none
 COLOUR = "#[0-9a-f]{6}"
+MOST_REMEMBERED = 200  # earlier states of what was given
 
 
 class Result(IntEnum):
@@ -104,6 +105,8 @@ class State:
     def remember_results(self) -> None:
         """Call it before a given mask changes: `outdate` may find that it is as it was."""
         self._results_of[self._what_is_given()] = bytes(self.results)
+        if len(self._results_of) > MOST_REMEMBERED:
+            del self._results_of[next(iter(self._results_of))]
 
     def forget_results(self) -> None:
         """Call it when a result is stored: what was remembered is no longer so."""

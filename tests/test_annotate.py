@@ -34,7 +34,7 @@ from dataset.vos import VideoClips
 from dataset.youtube import youtube_videos
 from model import VideoSegmenter
 from util.errors import InputError, WriteError
-from util.label_map import colour_map, read_label_map, write_label_map
+from util.label_map import colour_map, object_ids, read_label_map, write_label_map
 from util.lock import LOCK
 
 LENGTH = 12
@@ -453,6 +453,44 @@ def test_following_again_leaves_locked_objects_as_they_were_found(bench):
     assert any(((session.labels(frame) == 1) != (before[frame] == 1)).any() for frame in range(1, LENGTH - 1))
 
 
+def test_a_lock_holds_what_there_was_before_a_pass_that_had_begun(session):
+    session.add_object("cat")
+    session.draw(0, square((4, 4), (40, 20)))
+    find(session, objects=2)
+    session.draw(LENGTH - 1, stroke((20, 30), 2))
+    before = session.labels(3)
+    session.put_result(3, square((10, 4), (44, 20)), 0.5, final=False, revision=session.revision)
+    session.change_object(1, locked=True)
+    session.put_result(3, square((16, 4), (44, 20)), 0.5, final=True, revision=session.revision)
+    np.testing.assert_array_equal(session.labels(3) == 1, before == 1)
+    assert ((session.labels(3) == 2) != (before == 2)).any()
+
+
+@pytest.mark.parametrize("how", ["forget", "undo"])
+def test_an_object_of_which_is_taken_back_that_it_is_gone_is_followed_again_to_the_end(how, session):
+    session.add_object("cat")
+    session.draw(0, square((4, 4), (40, 20)))
+    find(session, objects=2)
+    session.draw(8, stroke((20, 30), 1))
+    session.draw(4, NOTHING, gone=2)
+    find(session, objects=2, frames=range(4))
+    find(session, objects=1, frames=range(4, LENGTH))
+    session.forget(4) if how == "forget" else session.undo(0)
+    assert session.results[1:] == bytearray([Result.OLD]) * (LENGTH - 1)
+
+
+def test_the_old_mask_says_nothing_of_objects_that_came_later(session):
+    session.draw(0, square((4, 4)))
+    find(session)
+    session.add_object("cat")
+    session.draw(0, stroke((20, 30), 2))
+    for frame in range(1, LENGTH):
+        session.put_result(frame, square((frame, 4), (20, 30)), 0.1, final=True, revision=session.revision)
+    session.restore(3)
+    assert session.given[3].stated == [1]
+    assert object_ids(session.labels(3)) == [1, 2]
+
+
 def test_a_result_that_is_less_sure_than_the_one_before_can_be_taken_back(session):
     def follow(found: dict[int, tuple[float, tuple[int, int]]]) -> None:
         for final in (False, True):  # the pass backwards, and then forwards
@@ -820,6 +858,26 @@ def test_other_tools_formats_hold_the_masks(session):
     drawn = cv2.fillPoly(np.zeros(SIZE, np.uint8), [outline.round().astype(np.int32)], 1)
     assert number == "0"
     np.testing.assert_array_equal(drawn, first)
+
+
+def test_objects_of_one_name_are_of_one_class_and_thin_ones_are_exported(session):
+    session.change_object(1, name="car")
+    session.add_object("dog")
+    session.add_object("car")
+    labels = square((4, 4), (40, 20))
+    labels[30, 10:20] = 3  # a line
+    session.give(0, labels)
+    told = json.loads(exported(session, "coco").read_text())
+    assert told["categories"] == [{"id": 1, "name": "car"}, {"id": 2, "name": "dog"}]
+    assert [(entry["category_id"], entry["track_id"]) for entry in told["annotations"]] == [(1, 1), (2, 2), (1, 3)]
+    yolo = exported(session, "yolo")
+    assert (yolo / "data.yaml").read_text().endswith('names:\n  0: "car"\n  1: "dog"\n')
+    lines = [line.split() for line in (yolo / "labels/0.txt").read_text().splitlines()]
+    assert [line[0] for line in lines] == ["0", "1", "0"]
+    corners = np.array(lines[2][1:], float).reshape(-1, 2) * SIZE[::-1]
+    assert (corners.min(axis=0).round(3).tolist(), corners.max(axis=0).round(3).tolist()) == ([10, 30], [20, 31])
+    labels = [label.findtext("name") for label in ElementTree.parse(exported(session, "cvat")).getroot().iter("label")]
+    assert labels == ["car", "dog"]
 
 
 def test_frames_of_any_name_are_exported(tmp_path):

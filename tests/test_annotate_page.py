@@ -511,6 +511,55 @@ def test_a_mask_that_comes_after_its_frame_was_left_goes_there(disc_page, browse
 
 
 @pytest.mark.slow
+def test_what_is_painted_while_an_object_is_looked_for_stays(disc_page, browser):
+    page = disc_page
+    browser.execute_script(
+        "const ask = window.fetch; window.fetch = async (path, ...rest) => {"
+        "if (path.startsWith('api/cut')) await new Promise((resolve) => { window.answer = resolve; });"
+        "return ask(path, ...rest); }"
+    )
+    page.press((40, 40))
+    page.until(lambda: browser.execute_script("return !!window.answer"))
+    page.tool("brush")
+    page.drag((20, 100), (40, 100))
+    browser.execute_script("window.answer()")
+    page.looked()
+    page.until(lambda: page.given()[40, 40] == 1)
+    assert page.given()[100, 30] == 1
+
+
+@pytest.mark.slow
+def test_clicks_on_one_object_do_not_count_for_another(disc_page):
+    page = disc_page
+    page.add(2)
+    page.tool("brush")
+    page.drag((90, 90), (110, 90))
+    page.keys("1")
+    page.tool("click")
+    page.press((40, 40))
+    page.looked()
+    page.click("#objects li:nth-child(2) input")
+    page.until(lambda: page.chosen == "object 2")
+    page.press((100, 88))
+    page.looked()
+    labels = page.given()
+    assert (labels[90, 90:111] == 2).all()
+    assert labels[40, 40] == 1
+
+
+def test_a_frame_without_a_mask_cannot_be_right_as_it_is(page, browser):
+    page.tool("brush")
+    page.drag((40, 40), (50, 40))
+    page.saved()
+    assert browser.find_element("id", "keep").is_enabled()
+    page.go(3)
+    assert not browser.find_element("id", "keep").is_enabled()
+    page.keys("k")
+    page.go(0)
+    assert page.state["given"] == [0]
+
+
+@pytest.mark.slow
 def test_clicks_find_an_object_together_and_a_box_takes_its_place(disc_page, discs):
     page, truth = disc_page, discs[1]
 
@@ -610,15 +659,16 @@ def test_digits_typed_quickly_choose_an_object_and_a_locked_one_is_not_painted_o
 
 
 @pytest.mark.slow
-def test_two_fingers_move_the_picture_and_draw_nothing(page, browser):
+@pytest.mark.parametrize(("fingers", "tool"), [(2, "fill"), (3, "brush")])
+def test_several_fingers_move_the_picture_and_draw_nothing(fingers, tool, page, browser):
     page.drag((40, 40), (50, 40))
     page.saved()
-    page.tool("fill")
+    page.tool(tool)
     actions = ActionBuilder(browser)
     left, top = browser.execute_script(
         "const r = document.getElementById('labels').getBoundingClientRect(); return [r.left, r.top]"
     )
-    for number in range(2):
+    for number in range(fingers):
         finger = actions.add_pointer_input("touch", f"finger {number}")
         finger.create_pointer_move(duration=0, x=round(left) + 200 + 100 * number, y=round(top) + 300)
         finger.create_pause(0.1 * number)
@@ -630,9 +680,10 @@ def test_two_fingers_move_the_picture_and_draw_nothing(page, browser):
     actions.perform()
     page.saved()
     np.testing.assert_array_equal(page.seen(), before)
-    page.keys("0")
-    page.press((100, 100))  # one does
-    page.until(lambda: page.seen().all())
+    if tool == "fill":  # one finger does
+        page.keys("0")
+        page.press((100, 100))
+        page.until(lambda: page.seen().all())
 
 
 @pytest.mark.slow

@@ -87,6 +87,14 @@ def test_nothing_is_changed_without_an_origin(server):
     assert server.ask("POST", "/api/follow", Origin="")[0] == 403
 
 
+def test_a_page_of_another_video_changes_nothing(server):
+    key = server.state()["video"]["key"]
+    status, body = server.ask("POST", "/api/object", {"name": "x"}, **{"X-Video": "0" * 16})
+    assert (status, json.loads(body)["error"]) == (400, "this page shows another video: load it again")
+    assert not any(each["name"] == "x" for each in server.state()["objects"])
+    assert server.ask("POST", "/api/stop", b"", **{"X-Video": key})[0] == 200
+
+
 def test_the_address_leads_to_a_page_with_a_cookie_and_without_the_token(server):
     status, _ = server.ask("GET", f"/?token={server.token}", Cookie="", Origin="")
     assert status == 303
@@ -232,6 +240,8 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(start, tmp_path)
     with zipfile.ZipFile(io.BytesIO(server.ask("GET", f"/{job['link']}")[1])) as archive:
         assert archive.namelist() == sorted(f"masks/{t}.png" for t in range(LENGTH))
         assert archive.read("masks/2.png") == (tmp_path / "out/export/masks/2.png").read_bytes()
+    server.ask("PUT", "/api/mask/3", square((9, 9)).tobytes())
+    assert not server.state()["job"]["link"]  # what was exported is no longer so
     assert server.end(signal.SIGINT) == 0
 
 

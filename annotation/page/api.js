@@ -1,7 +1,9 @@
 // What the server is asked.  An error becomes an exception whose message can be shown.
 
+let key = null; // of the video that this page shows; another server on the same port may have another one
+
 async function ask(method, path, body) {
-  const response = await fetch(path, { method, body });
+  const response = await fetch(path, { method, body, headers: key ? { 'X-Video': key } : {} });
   if (response.ok) return response;
   if (response.status === 413) throw new Error('That is too much at once.');
   if (response.status === 403) throw new Error('The server has been started again: open the address that it has printed.');
@@ -43,6 +45,8 @@ export async function listen(heard, lost) {
     try {
       const news = await state(since);
       since = news.version;
+      key ??= news.video.key;
+      if (news.video && news.video.key !== key) { location.reload(); return; }
       heard(news);
     } catch (error) {
       lost(error instanceof TypeError ? 'No connection to the server; trying again.' : error.message);

@@ -3,7 +3,8 @@
 import * as api from './api.js';
 import { Labels } from './labels.js';
 
-const KEPT_FRAMES = 40, AS_IT_IS = 255;
+const KEPT_FRAMES = 40, KEPT_PIXELS = 1e8, AHEAD = 14; // of pictures; at least those that playing asks for
+const AS_IT_IS = 255;
 
 export class Document {
   // changed(): there is something new to be seen.  failed(text), saving(text): what has become of what was drawn.
@@ -32,8 +33,21 @@ export class Document {
     await this.load();
   }
 
-  // Loads the mask, and the picture unless it is there.
-  async load() {
+  // Loads the mask, and the picture unless it is there.  What is asked for meanwhile is loaded next, once.
+  load() {
+    this.wanted = true;
+    this.loading ??= this.#loadAll().finally(() => { this.loading = null; });
+    return this.loading;
+  }
+
+  async #loadAll() {
+    while (this.wanted) {
+      this.wanted = false;
+      await this.#load();
+    }
+  }
+
+  async #load() {
     const index = this.index;
     try {
       const [bitmap, data] = await Promise.all([this.picture(index), this.queue.then(() => api.mask(index))]);
@@ -52,8 +66,9 @@ export class Document {
       const coming = api.frame(index, this.video.run);
       coming.catch(() => this.frames.delete(index));
       this.frames.set(index, coming);
+      const most = Math.max(AHEAD, Math.min(KEPT_FRAMES, KEPT_PIXELS / (this.video.width * this.video.height)));
       for (const old of this.frames.keys()) {
-        if (this.frames.size <= KEPT_FRAMES) break;
+        if (this.frames.size <= most) break;
         this.frames.delete(old);
       }
     }
@@ -136,15 +151,15 @@ export class Document {
     this.waiting += 1;
     this.saving('saving…');
     this.queue = this.queue.then(async () => {
-      await this.#deliver(index, request);
+      const saved = await this.#deliver(index, request);
       this.waiting -= 1;
-      if (!this.waiting) this.saving('saved');
+      if (!this.waiting) this.saving(saved ? 'saved' : 'NOT saved');
       if (index === this.index && !this.waiting) this.load(); // with what others have drawn
     });
     this.changed();
   }
 
-  // Tries until it is saved, or refused.
+  // Tries until it is saved, or refused; returns which.
   async #deliver(index, request) {
     for (let tries = 1; ; tries++) {
       try {
@@ -152,11 +167,11 @@ export class Document {
         this.sent.set(index, version);
         this.lost = false;
         if (tries > 1) this.failed('');
-        return;
+        return true;
       } catch (error) {
         this.failed(`Not saved: ${error.message}${error.refused ? '' : ' Trying again; leave this page open.'}`);
         this.lost = !error.refused;
-        if (error.refused) return;
+        if (error.refused) return false;
         this.saving('NOT saved');
         await new Promise((resolve) => setTimeout(resolve, 1000));
       }

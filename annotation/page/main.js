@@ -17,7 +17,7 @@ const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
 
 // The objects that only drawing them themselves changes.
 function locked() {
-  return new Set(page.objects.filter((each) => each.locked && each.id !== page.object).map((each) => each.id));
+  return new Set(page.objects.filter((each) => (each.locked || each.hidden) && each.id !== page.object).map((each) => each.id));
 }
 
 function saving(text) {
@@ -48,7 +48,7 @@ function show() {
 function showState() {
   const given = shown.given.has(shown.index), result = line.results[shown.index];
   $('kind').textContent = given ? 'given' : { f: 'followed', r: 'one direction so far', o: 'old' }[result] ?? 'no mask';
-  $('forget').disabled = !given; $('keep').disabled = !shown.labels;
+  $('forget').disabled = !given; $('keep').disabled = !hasMask();
   const sure = line.sureness[shown.index];
   $('sure').textContent = given || sure === null || sure === undefined ? '' : `sure: ${Math.round(100 * sure)} %`;
   const { worse } = line, wasSure = worse.includes(shown.index) ? line.wasSure[shown.index] : null;
@@ -66,6 +66,9 @@ function showState() {
   line.given = shown.given; line.current = shown.index;
   line.draw();
 }
+
+// Whether there is a mask that could be right; else it would say that all objects are gone.
+function hasMask() { return shown.labels && (shown.given.has(shown.index) || (line.results[shown.index] ?? '.') !== '.'); }
 
 function timeLeft() {
   const { done, total } = page.job, made = done - page.began.done;
@@ -101,7 +104,7 @@ function heard(news) {
   for (const [index, , , version] of news.frames) shown.heard(index, version);
   const has = (id) => page.objects.some((each) => each.id === id);
   if (has(page.added)) page.added = null; // until then, news may be older than it
-  if (!has(page.object) && page.object !== page.added) page.object = page.objects[0]?.id ?? 0;
+  if (!has(page.object) && page.object !== page.added) { tools.leave(); page.object = page.objects[0]?.id ?? 0; }
   if (before.running && !news.job.running) {
     const { length } = before.kind === 'follow' ? line.worse : [];
     tell(`${news.job.message}${length ? ` ${length} frames are less sure than before: look (W).` : ''}`, news.job.failed);
@@ -160,13 +163,14 @@ const add = trying(async () => { page.added = (await api.addObject('')).id; choo
 const follow = trying(async () => {
   await shown.queue;
   const { value } = $('reach'), end = Math.min(page.video.length - 1, Math.max(0, shown.index + Number(value)));
-  await api.follow(value ? { first: Math.min(shown.index, end), last: Math.max(shown.index, end) } : {});
   page.watching = true;
   page.from = shown.index;
+  await api.follow(value ? { first: Math.min(shown.index, end), last: Math.max(shown.index, end) } : {});
 });
 
 function keep() {
-  if (!shown.labels) return;
+  if (!hasMask()) return;
+  tools.leave();
   shown.state();
   tell(`Frame ${shown.index} is right as it is: its mask is given.`);
 }
@@ -174,6 +178,7 @@ function keep() {
 function clear() {
   const object = page.objects.find((each) => each.id === page.object);
   if (!shown.labels || !object) return;
+  tools.leave();
   shown.state(object.id);
   tell(`${object.name} is not in frame ${shown.index}.`);
 }
@@ -192,6 +197,7 @@ const importFiles = trying(async () => {
   await shown.queue;
   const labels = await api.importFiles(index, page.object, files);
   if (index !== shown.index || !shown.labels) throw new Error('Not imported: another frame is shown now.');
+  tools.leave();
   await shown.changeAt(index, ({ data }) => data.set(labels));
   tell(`Imported ${files.map((file) => file.name).join(', ')}.`);
 });
@@ -281,6 +287,7 @@ addEventListener('keydown', (event) => {
     }
     return;
   }
+  if (event.repeat && !key.startsWith('Arrow') && !['[', ']', '+', '-', ',', '.', 'Backspace'].includes(key)) return;
   if (event.target.matches('button') && (key === ' ' || key === 'Enter')) return; // which press it
   if (event.target.matches('input[type=range]') && key.startsWith('Arrow')) return;
   if (!(/^[0-9]$/.test(key) && digit(key))) {
@@ -310,7 +317,8 @@ for (const [id, action] of Object.entries({
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 
-$('reach').addEventListener('change', () => $('stage').focus());
+for (const id of ['reach', 'format']) $(id).addEventListener('change', () => $('stage').focus());
+for (const id of ['size', 'opacity']) $(id).addEventListener('pointerup', () => $('stage').focus({ preventScroll: true }));
 $('colour').addEventListener('change', trying(() => api.changeObject(page.object, { colour: $('colour').value })));
 $('files').addEventListener('change', importFiles);
 $('number').addEventListener('change', () => leaveFor(Number($('number').value) || 0));

@@ -7,6 +7,8 @@ export function showObjects(list, page, { choose, changed, tell }) {
   const key = JSON.stringify([page.objects, page.object]);
   if (typing || list.dataset.key === key) return; // else the text would be lost, or a button go while it is pressed
   list.dataset.key = key;
+  const rows = [...list.children], focused = rows.findIndex((row) => row.contains(document.activeElement));
+  const part = focused < 0 ? -1 : [...rows[focused].children].indexOf(document.activeElement);
   const trying = async (action) => { try { await action(); } catch (error) { tell(error.message, true); } };
   list.replaceChildren(...page.objects.map((each, i) => {
     const row = document.createElement('li');
@@ -22,7 +24,7 @@ export function showObjects(list, page, { choose, changed, tell }) {
     swatch.setAttribute('aria-pressed', each.id === page.object);
     const name = document.createElement('input');
     Object.assign(name, { type: 'text', value: each.name, maxLength: 80, ariaLabel: 'Name' });
-    name.addEventListener('focus', () => { if (page.object !== each.id) { page.object = each.id; row.parentNode.querySelectorAll('li').forEach((other) => other.classList.toggle('chosen', other === row)); } });
+    name.addEventListener('focus', () => { if (page.object !== each.id) { choose(each.id); row.parentNode.querySelectorAll('li').forEach((other) => other.classList.toggle('chosen', other === row)); } });
     name.addEventListener('change', () => trying(() => api.changeObject(each.id, { name: name.value })));
     name.addEventListener('keydown', (event) => { if (event.key === 'Enter') name.blur(); });
     const turn = async (field) => {
@@ -42,6 +44,7 @@ export function showObjects(list, page, { choose, changed, tell }) {
     row.append(swatch, name, lock, hide, remove);
     return row;
   }));
+  list.children[focused]?.children[part]?.focus(); // for those who use keys
 }
 
 function button(text, title, action) {

@@ -95,8 +95,9 @@ export class Tools {
     this.stage.focus({ preventScroll: true });
     this.page.watching = this.page.playing = false;
     this.stage.setPointerCapture(event.pointerId);
+    if (event.isPrimary) this.pointers.clear(); // the first one down: the lifting of others was not told
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
-    if (this.pointers.size === 2) { this.#drop(); return; } // two fingers move the picture
+    if (this.pointers.size > 1) { this.#drop(); return; } // two fingers move the picture
     if (this.tool === 'pan' || event.button === 1) { this.panning = true; return; }
     if (!this.shown.labels || (event.button && !MARKS.includes(this.tool))) return;
     if (!this.page.object) { this.tell('Add an object first.', true); return; }
@@ -118,7 +119,10 @@ export class Tools {
   #move(event) {
     const before = this.pointers.get(event.pointerId);
     if (before) this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
-    if (before && this.pointers.size === 2) { this.#pinch(event.pointerId, before); return; }
+    if (before && this.pointers.size > 1) {
+      if (this.pointers.size === 2) this.#pinch(event.pointerId, before);
+      return;
+    }
     if (before && this.panning) { this.view.move(event.clientX - before[0], event.clientY - before[1]); return; }
     this.over = this.view.pixel(event);
     if (event.pointerType === 'mouse' && !event.buttons) this.#expect(this.over, event.altKey);
@@ -268,23 +272,26 @@ export class Tools {
       this.tell('Mark the object first.');
       return;
     }
-    await this.#cut(toldByMarks(this.shown.labels, hints.data, page.object, this.anew), () => new Set([0]));
+    const count = hints.asked = (hints.asked ?? 0) + 1;
+    await this.#cut(toldByMarks(this.shown.labels, hints.data, page.object, this.anew), () => new Set([0]), () => hints.asked > count);
   }
 
-  // Asks the server for the object, which takes the place of its mask so far, and of the labels `taken(labels, found)`.
-  async #cut(told, taken) {
-    const { index } = this.shown, { object } = this.page;
+  // Asks the server for the object, which takes the place of its mask so far, and of the labels `taken(labels, found)`, but
+  // for pixels that were drawn meanwhile.  Once it is `late()`, a later question has asked for all of it.
+  async #cut(told, taken, late = () => false) {
+    const { index } = this.shown, { object } = this.page, asked = this.shown.labels.copy().data;
     this.tell('Looking for the object…');
     try {
       const { expected } = this;
       this.#expect();
       const found = expected?.told.every((each, i) => each === told[i]) ? expected.found : await api.cut(index, told);
       while (this.drawing && index === this.shown.index) await new Promise((resolve) => setTimeout(resolve, 50));
-      if (!this.page.objects.some((each) => each.id === object)) return;
+      if (late() || !this.page.objects.some((each) => each.id === object)) return;
       let changes = 0;
       await this.shown.changeAt(index, (labels) => {
         const free = taken(labels, found);
         labels.data.forEach((label, i, data) => {
+          if (label !== asked[i]) return;
           const now = found[i] && free.has(label) ? object : !found[i] && label === object ? 0 : label;
           if (now !== label) { data[i] = now; changes += 1; }
         });
