@@ -36,7 +36,7 @@ export class Document {
   // Loads the mask, and the picture unless it is there.  What is asked for meanwhile is loaded next, once.
   load() {
     this.wanted = true;
-    this.loading ??= this.#loadAll().finally(() => { this.loading = null; });
+    this.loading ??= this.#loadAll();
     return this.loading;
   }
 
@@ -45,6 +45,7 @@ export class Document {
       this.wanted = false;
       await this.#load();
     }
+    this.loading = null;
   }
 
   async #load() {

@@ -163,8 +163,7 @@ const add = trying(async () => { page.added = (await api.addObject('')).id; choo
 const follow = trying(async () => {
   await shown.queue;
   const { value } = $('reach'), end = Math.min(page.video.length - 1, Math.max(0, shown.index + Number(value)));
-  page.watching = true;
-  page.from = shown.index;
+  Object.assign(page, { watching: true, from: shown.index }); // before the server answers, since a stroke ends it
   await api.follow(value ? { first: Math.min(shown.index, end), last: Math.max(shown.index, end) } : {});
 });
 
