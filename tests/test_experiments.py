@@ -346,7 +346,7 @@ def test_documented_scores_of_other_seeds_stay_if_the_recipe_is_the_same():
     def results(processor: str, iterations: int = 500, **ours: float) -> dict:
         sides = [{"name": "a", "ours": ours, "files": {f"{run}.pth": "0" for run in ours}}]
         found = [{"id": column, "column": column, "sides": sides} for column in ("J&F", "frames/s")]
-        commands = {"schedules": [f"python {run}" for run in ours]}
+        commands = {"schedules": [f"python x --output $OUT/{run} --model {processor}" for run in ours]}
         settings = {"size": 240, "videos": {}, "recipe": {"iterations": iterations}, "processor": processor}
         return {**settings, "commands": commands, "claims": found}
 
@@ -357,7 +357,8 @@ def test_documented_scores_of_other_seeds_stay_if_the_recipe_is_the_same():
     assert set(scores["files"]) == {"seed0.pth", "seed1.pth", "seed2.pth"}
     assert speeds["ours"] == {"seed1": 3.0, "seed2": 4.0}
     assert found["processor"] == "EPYC; Xeon"
-    assert found["commands"] == {"schedules": ["python seed0", "python seed1", "python seed2"]}
+    told = [f"python x --output $OUT/seed{seed} --model {found_on}" for seed, found_on in enumerate(("EPYC", "Xeon", "Xeon"))]
+    assert found["commands"] == {"schedules": told}
     assert claims.joined(results("EPYC", 30, seed0=1.0), new) == new
     assert claims.joined(old | {"claims": []}, new)["claims"] == new["claims"]  # there are more of them now
 

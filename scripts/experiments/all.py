@@ -153,9 +153,11 @@ class Experiments:
             for path, variable in ((self.folder, "OUT"), (self.sets[year], f"DAVIS_{year}")):
                 told = told.replace(str(path), f"${variable}")  # as all.sh calls them
             commands.append(told)
-        if paths not in (tables := self.record["tables"].setdefault(table, [])):
+        tables, recorded = (self.record[kind].setdefault(table, []) for kind in ("tables", "commands"))
+        if paths not in tables:
             tables.append(paths)
-            self.record["commands"].setdefault(table, []).extend(commands)
+        start = sum(map(len, tables[: tables.index(paths)]))
+        recorded[start : start + len(paths)] = commands  # which may have more networks than before
         write_json(self.folder / "grade.json", self.record)
 
     def place(self, run: str, year: int, name: str) -> Path:

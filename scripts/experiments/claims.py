@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import math
+import re
 import statistics
 import sys
 from collections import Counter
@@ -144,8 +145,17 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             }
         claims.append(claim)
     processors = sorted({*old["processor"].split("; "), *new["processor"].split("; ")})
-    commands = {name: list(dict.fromkeys([*old["commands"].get(name, []), *found])) for name, found in new["commands"].items()}
+    commands = {
+        name: list({output_of(each): each for each in [*old["commands"].get(name, []), *found]}.values())
+        for name, found in new["commands"].items()
+    }
     return new | {"processor": "; ".join(processors), "commands": commands, "claims": claims}
+
+
+def output_of(command: str) -> str:
+    """The folder of a command, whose later form takes the place of the former."""
+    found = re.search(r" --output (\S+)", command)
+    return found[1] if found else command
 
 
 def documented(results: dict[str, Any]) -> str:
