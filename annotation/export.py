@@ -44,7 +44,7 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
     cutout:      cutout/NNNNN.png, the objects with all else transparent
     cutout_film: the same as a film, ProRes 4444 or VP9
     dataset:     dataset/JPEGImages/<video>/ and Annotations/<video>/, with masks where there is one
-    yolo:        yolo/images/, labels/ and data.yaml, outlines where there is a mask
+    yolo:        yolo/images/, labels/ and data.yaml, of the frames with a mask
     coco, cvat, areas: one file, of the frames with a mask (`annotation.formats`)
 
     The overlay and cut-outs do not show hidden objects.  An earlier export of the same kind is replaced when all is written.
@@ -145,7 +145,7 @@ def _text(session: Session, path: Path, kind: str, report: Report) -> Steps:
 
 
 def _folder(session: Session, path: Path, kind: str, report: Report) -> Steps:
-    """A picture of each frame, and a file of its mask; or one of them."""
+    """A picture of each frame (in YOLO's form, of each with a mask), and a file of its mask; or one of them."""
     video, places = _name(session), FOLDERS[kind]
     pictures, masks = ([place.format(video=video, name=name) for name in session.video.names] for place in places)
     objects = _objects(session)

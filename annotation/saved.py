@@ -34,7 +34,7 @@ class Replaced(NamedTuple):
 
     sureness: float
     labels: bytes  # packed
-    knew: set[int]  # the objects that there were when it was found
+    knew: set[int]  # the objects of the given masks from which it was found
 
 
 class SavedState(State):
@@ -63,7 +63,7 @@ class SavedState(State):
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
         self._replaced: dict[int, Replaced] = {}
-        self._knew: dict[int, set[int]] = {}  # the objects that there were when a frame's result was found
+        self._knew: dict[int, set[int]] = {}  # the objects of the given masks from which a frame's result was found
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),
@@ -72,7 +72,7 @@ class SavedState(State):
             "bytes": sum(path.stat().st_size for path in files),
         }
         self._open()
-        self._knew_first = self._known()
+        self._knew_first = self._stated()
 
     # what there is
 
@@ -148,7 +148,7 @@ class SavedState(State):
                 write_label_map(self._path(MASKS, frame), labels, colour_map())
                 self.shows[frame] = object_ids(labels)
                 self.results[frame] = Result.FINAL if final else Result.ONE_WAY
-                self._knew[frame] = self._known()
+                self._knew[frame] = self._stated()
                 self.forget_results()
                 self.sureness[frame] = None if sureness is None else round(sureness, 3)
                 self._changed([frame])
@@ -190,6 +190,9 @@ class SavedState(State):
 
     def _known(self) -> set[int]:
         return {each.id for each in self.objects}
+
+    def _stated(self) -> set[int]:
+        return {number for mask in self.given.values() for number in mask.stated}
 
     def _with_given(self, frame: int, labels: np.ndarray) -> np.ndarray:
         """A result with the frame's given mask in it: of objects that the mask does not know, the result tells."""

@@ -170,6 +170,8 @@ class Session(SavedState):
                     write_label_map(self._path(WORKING, frame), labels, colour_map())
                     self.given[frame] = Given(told, object_ids(labels), digest_of(labels))
                     reached = {*object_ids(showed), *object_ids(labels)}.intersection(told)
+                    if (taken := before[frame][0]) is not None:  # of the others, the mask says nothing any more
+                        reached |= {*taken.stated}.difference(told)
                 self._now_old(frame, reached)
             self._save(action, before, **details)
         for frame in before:

@@ -275,7 +275,7 @@ def _refuse_series(paths: Sequence[Path], names: Sequence[str]) -> None:
     """Raise `InputError` if files without a frame differ in a number: is it that of a frame, or of an object?"""
     alike: dict[str, Path] = {}
     for path in paths:
-        if path.suffix.lower() in MASK_SUFFIXES and _stem(path) not in names:
+        if path.suffix.lower() in (*MASK_SUFFIXES, ".npy") and _stem(path) not in names:
             other = alike.setdefault(name_pattern(path), path)
             if other != path and other.stem != path.stem:
                 raise InputError(
@@ -290,7 +290,8 @@ def _stem(path: Path) -> str:
 
 def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str]) -> int | None:
     """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
-    told = {each: names.index(each) for each in (normalize("NFC", name), _stem(path)) if each in names}
+    own = Path(name).stem if CVAT_FRAME.fullmatch(name) else name
+    told = {each: names.index(each) for each in (normalize("NFC", own), _stem(path)) if each in names}
     if len(told) > 1 if frame is None else (told and frame not in told.values()):
         given = "" if frame is None else f", but given for frame {frame}"
         raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
@@ -306,7 +307,8 @@ def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
     for each in (name, Path(name).stem) if cvat else (name,):
         if each in names:
             return names.index(each)
-    name = cvat[1] if cvat else name
+    if cvat and (index := int(cvat[1])) < len(names) and names[index].isdecimal() and int(names[index]) == index:
+        return index  # of a film, whose frames it counts from 0
     same = [i for i, other in enumerate(names) if name.isdecimal() and other.isdecimal() and int(name) == int(other)]
     if len(same) != 1:
         some = names_some(names[:3]) + (f" to {names[-1]}" if len(names) > 3 else "")

@@ -16,7 +16,7 @@ from util.image_folder import IMAGE_SUFFIXES, in_order, list_frames, refuse_twin
 
 FILM_SUFFIXES = frozenset(
     {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv", ".mxf"}
-    | {".3gp", ".3g2", ".asf", ".dv", ".f4v", ".gif", ".m2v", ".mod", ".qt", ".vob"}
+    | {".3gp", ".3g2", ".asf", ".dv", ".f4v", ".m2v", ".mod", ".qt", ".vob"}
 )  # of the films in a folder of several; any other film may be named itself
 
 

@@ -7,6 +7,7 @@ import base64
 import io
 import math
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
@@ -64,7 +65,7 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
     for entry in content["annotations"]:
         by_image.setdefault(entry.get("image_id", only), []).append(entry)
     ids = [image.get("id") for image in images]
-    if twice := sorted({str(each) for each in ids if ids.count(each) > 1}):
+    if twice := [each for each, count in Counter(map(str, ids)).items() if count > 1]:
         raise InputError(f"expected an id of its own for each image, found {shorten(twice[0])} twice")
     if unknown := by_image.keys() - {*ids}:
         raise InputError(f"expected annotations of its images, found image_id {shorten(min(unknown, key=str))}")
@@ -115,7 +116,8 @@ def _youtube_vis(content: dict[str, Any]) -> dict[str, Masks]:
                 masks[title] = _agreeing(_segmentation(segmentation, size, area), {"bbox": box, "area": area})
             else:  # by the format, the object is not in this frame
                 masks[title] = np.zeros(size, bool)
-    return result
+    shown = [name for name, masks in result.items() if any(mask.any() for mask in masks.values())]
+    return {name: result[name] for name in shown} if len(shown) == 1 else result  # a first mask says nothing of other frames
 
 
 def _labelme(content: dict[str, Any]) -> Masks:

@@ -154,7 +154,7 @@ def own_videos(root: Path, **options: Any) -> VideoClips:
 def looked_through(videos: VideoClips) -> VideoClips:
     """The same; raises `InputError` if one of them has no masks, or masks without frames."""
     for index in range(len(videos)):
-        videos.annotated(index)
+        videos.annotated(index, strict=True)
     return videos
 
 

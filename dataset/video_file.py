@@ -41,9 +41,9 @@ class VideoFile:
     count.  Frames are numbered in the order of their times, or, where the file has none or wrong ones, as they are decoded.
 
     Raises `InputError` naming the file if FFmpeg finds no video in it, and `DamagedVideoError` if it is cut short or its last
-    frames cannot be decoded; with `allow_truncated`, it is decoded first, and consists of the intact frames.  Frames before
-    the first that can be decoded are left out, since a recording may begin between two keyframes.  `note` is a line for the
-    user, or empty; `pixel` is a pixel's width divided by its height.
+    frames cannot be decoded; with `allow_truncated`, or if some packets may show nothing, it is decoded first, and consists of
+    the intact frames.  Frames before the first that can be decoded are left out, since a recording may begin between two
+    keyframes.  `note` is a line for the user, or empty; `pixel` is a pixel's width divided by its height.
     """
 
     def __init__(self, path: Path, *, allow_truncated: bool = False) -> None:

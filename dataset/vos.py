@@ -69,13 +69,13 @@ class VideoClips:
     def name(self, index: int) -> str:
         return str(self.masks / self.names[index])
 
-    def annotated(self, index: int) -> list[tuple[Path, Path]]:
-        """A video's annotated frames, (frame, mask), in order; raises `InputError` for none, two files of one stem, or a mask
-        without a frame.
+    def annotated(self, index: int, *, strict: bool = False) -> list[tuple[Path, Path]]:
+        """A video's annotated frames, (frame, mask), in order; raises `InputError` for none, two files of one stem or, if
+        `strict`, a mask without a frame.
         """
         video = self.names[index]
         masks, images = list_masks(self.masks / video), list_frames(self.images / video)
-        if strange := masks.keys() - {path.stem for path in images}:
+        if strict and (strange := masks.keys() - {path.stem for path in images}):
             found = names_some(masks[stem].name for stem in strange)
             raise InputError(f"{self.masks / video}: found {found}, but no such frames in {self.images / video}")
         frames = [(path, masks[path.stem]) for path in images if path.stem in masks]

@@ -31,6 +31,7 @@ from dataset.given_masks import (
     keep_objects,
     open_with_masks,
 )
+from dataset.mask_files import MASK_SUFFIXES
 from dataset.own_video import add_video_flags, mean_rate, one_video, open_video, videos_in
 from dataset.video_file import VideoFile
 from evaluation.flags import add_segmenter_flags, note_enlarged
@@ -256,8 +257,9 @@ def run_each(arguments: argparse.Namespace, videos: dict[str, Path], masks: Path
         if len(absent) == len(given):
             raise InputError(what)
         warn(f"{what}; left out")
-    names = sorted(path.name for path in masks.iterdir() if not is_clutter(path.name))
-    if strange := [name for name in names if not {name, Path(name).stem} & videos.keys()]:
+    kinds = (*MASK_SUFFIXES, ".json", ".npy")
+    files = (path for path in masks.iterdir() if not is_clutter(path.name) and (path.is_dir() or path.suffix.lower() in kinds))
+    if strange := sorted(path.name for path in files if not {path.name, path.stem} & videos.keys()):
         warn(f"{masks}: found {names_some(strange)}, but no video of that name in {arguments.video}")
     failed = len(absent) + len(strange)
     for number, (name, video) in enumerate(videos.items(), start=1):

@@ -466,6 +466,20 @@ def test_a_lock_holds_what_there_was_before_a_pass_that_had_begun(session):
     assert ((session.labels(3) == 2) != (before == 2)).any()
 
 
+def test_an_undone_statement_that_an_object_is_gone_reaches_over_masks_of_others(session):
+    session.add_object("cat")
+    session.draw(0, square((4, 4), (40, 20)))
+    find(session, objects=2)
+    for frame in (8, 4):
+        session.draw(frame, stroke((20, 30), 1))
+    session.draw(4, NOTHING, gone=2)
+    find(session, objects=2, frames=range(4))
+    find(session, objects=1, frames=range(4, LENGTH))
+    session.undo(0)
+    assert session.given[4].stated == [1]
+    assert session.results[1:] == bytearray([Result.OLD]) * (LENGTH - 1)
+
+
 @pytest.mark.parametrize("how", ["forget", "undo"])
 def test_an_object_of_which_is_taken_back_that_it_is_gone_is_followed_again_to_the_end(how, session):
     session.add_object("cat")
@@ -481,8 +495,9 @@ def test_an_object_of_which_is_taken_back_that_it_is_gone_is_followed_again_to_t
 
 def test_the_old_mask_says_nothing_of_objects_that_came_later(session):
     session.draw(0, square((4, 4)))
-    find(session)
-    session.add_object("cat")
+    find(session, frames=range(3))
+    session.add_object("cat")  # while it is followed
+    find(session, frames=range(3, LENGTH))
     session.draw(0, stroke((20, 30), 2))
     for frame in range(1, LENGTH):
         session.put_result(frame, square((frame, 4), (20, 30)), 0.1, final=True, revision=session.revision)

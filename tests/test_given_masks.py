@@ -304,7 +304,7 @@ READ = [
     ),
     ("unknown categories", coco(annotation(ONE, category_id=8), annotation(SECOND, category_id="9")), {4: [1, 2]}),
     ("no track", coco(annotation(ONE, track_id=-1), annotation(SECOND, category_id=4, instance_id="")), {4: [1, 2]}),
-    ("CVAT's names of a film's frames", coco(annotation(ONE), images=("frame_000005.PNG",)), {4: [1]}),
+    ("null beside a first mask", vis(None, ONE, None, names=("00001.jpg", "00002.jpg", "00003.jpg")), {1: [1]}),
     (
         "gone, in YouTube-VIS",
         vis(ONE, None, ONE, names=("00001.jpg", "00002.jpg", "00003.jpg")),
@@ -417,6 +417,18 @@ def test_a_folder_of_json_and_frames_as_labelme_leaves_it(tmp_path):
     (tmp_path / "00001.json").write_text(json.dumps(labelme(name="00001.jpg")))
     with pytest.raises(InputError, match="expected an object, found none"):
         found_in(tmp_path / "00001.json")
+
+
+def test_cvat_counts_the_frames_of_a_film_from_0(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(coco(annotation(ONE), images=("frame_000005.PNG",))))
+    film = [f"{t:05d}" for t in range(9)]
+    assert found_in(tmp_path / "a.json", names=film) == {5: [1]}
+    assert found_in(tmp_path / "a.json", names=[f"frame_{t:06d}" for t in range(1, 9)]) == {4: [1]}
+    for names in (NAMES, film[:5]):
+        with pytest.raises(InputError, match=r"expected masks named like frames \(.*\), found frame_000005.PNG"):
+            found_in(tmp_path / "a.json", names=names)
+    with pytest.raises(InputError, match=r"is of frame 4 \(frame_000005\), but given for frame 0"):
+        found_in(f"0:{tmp_path / 'a.json'}", names=[f"frame_{t:06d}" for t in range(1, 9)])
 
 
 def test_names_are_the_same_however_their_accents_are_stored(tmp_path):

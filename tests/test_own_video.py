@@ -16,10 +16,12 @@ from conftest import PALETTE
 from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
-from dataset.own_video import one_video, open_video
+from dataset.own_video import one_video, open_video, videos_in
 from model import VideoSegmenter, blend
 from util.ahead import read_ahead
 from util.errors import InputError
+from util.image import read_image
+from util.image_folder import list_frames
 from util.label_map import read_label_map, write_label_map
 
 
@@ -199,6 +201,20 @@ def test_frames_of_a_kind_that_is_not_read_are_never_left_out(suffix, tmp_path):
         (tmp_path / f"{t}.jpg").unlink()
     with pytest.raises(InputError, match=rf"expected frames .*, found none but 3{suffix}, preview{suffix}$"):
         open_video(tmp_path)
+
+
+def test_a_preview_as_gif_beside_a_film_is_no_film(tmp_path):
+    for name in ("holiday.mp4", "holiday.gif"):
+        (tmp_path / name).touch()
+    assert videos_in(tmp_path) == {"holiday": tmp_path / "holiday.mp4"}
+
+
+def test_a_link_that_leads_to_itself_is_told_when_it_is_read(tmp_path):
+    Image.fromarray(picture(0)).save(tmp_path / "0.png")
+    (tmp_path / "1.png").symlink_to(tmp_path / "1.png")
+    assert [path.name for path in list_frames(tmp_path)] == ["0.png", "1.png"]
+    with pytest.raises(InputError, match=r"1.png"):
+        read_image(tmp_path / "1.png")
 
 
 def test_frames_of_two_videos_in_a_folder_are_told(tmp_path):

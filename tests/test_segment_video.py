@@ -660,6 +660,7 @@ def test_the_videos_of_a_folder_are_done_one_after_the_other(light_file, script,
         gone.unlink()
     assert script("segment_video", films, "--mask", masks, *flags) == 0
     assert capsys.readouterr().out.count("already finished") == 2
+    (masks / "classes.txt").write_text("dog")
     (masks / "bird.png").touch()
     assert script("segment_video", films, "--mask", masks, *flags) == 1
     assert f"masks: found bird.png, but no video of that name in {films}" in capsys.readouterr().err

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from dataset.sampling import Schedule
-from dataset.vos import MIN_AREA
 from model import STCN, NetworkConfig
 from model.checkpoint import network_from, read
 from model.stm import make_network
@@ -32,8 +31,8 @@ def sampled(stage: int, options: dict[str, Any]) -> dict[str, Any]:
     if stage == 0:
         return {}
     listed = options["youtube_list"]
-    videos = {} if stage == 1 else {"videos of YouTube-VOS": digest(listed) if listed else "all"}
-    return {"spacing": options["spacing"], "min_area": options["min_area"], **videos}
+    videos = {"min_area": options["min_area"], "videos of YouTube-VOS": digest(listed) if listed else "all"}
+    return {"spacing": options["spacing"], **({} if stage == 1 else videos)}
 
 
 def drawn(sources: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
@@ -105,7 +104,7 @@ def resumed(path: Path, record: dict[str, Any], network_of: Callable[[dict[str, 
     if not isinstance(before, dict):
         raise InputError(f"{path}: expected a training checkpoint, found a network; train.py --load_network starts from one")
     iteration = iteration_of(content, path)
-    before = {"min_area": MIN_AREA} | before  # which older checkpoints do not say
+    before = {"min_area": record.get("min_area")} | before  # which older checkpoints do not say
     if before.get("iterations") == iteration < record["iterations"]:
         before = before | {"iterations": record["iterations"]}
     if differing := [key for key in record if before.get(key) != record[key]]:

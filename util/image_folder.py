@@ -26,7 +26,7 @@ FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file 
 
 def list_images(folder: str | Path, *, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """The image files in a folder, in natural order of their stems; hidden and other files are left out."""
-    return in_order(Path(entry) for entry in _pictures(folder, suffixes) if entry.is_file() or entry.is_symlink())
+    return in_order(Path(entry) for entry in _pictures(folder, suffixes) if entry.is_symlink() or entry.is_file())
 
 
 def _pictures(folder: str | Path, suffixes: Collection[str]) -> Iterator[os.DirEntry[str]]:
@@ -79,7 +79,8 @@ def list_frames(
     """
     images = []
     for entry in _pictures(folder, suffixes):
-        if not entry.is_file() and os.path.exists(entry):
+        # a link that leads nowhere is told when it is read
+        if not (os.path.isfile(entry) or not os.path.exists(entry) if entry.is_symlink() else entry.is_file()):
             raise InputError(f"{entry.path}: expected a picture, found a {'folder' if entry.is_dir() else 'pipe or device'}")
         images.append(Path(entry))
     others = {path.resolve() for path in leave_out}

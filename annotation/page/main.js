@@ -10,7 +10,7 @@ import { View } from './view.js';
 
 const $ = (id) => document.getElementById(id);
 const view = new View($('stage'));
-const page = { objects: [], object: 0, added: null, video: null, job: { done: 0 }, behind: false, watching: false, playing: false, replaced: null };
+const page = { objects: [], object: 0, added: null, video: null, job: { done: 0 }, behind: false, watching: false, playing: false, replaced: null, undone: 0 };
 const shown = new Document({ changed: () => { page.replaced = null; show(); }, failed: (text) => tell(text, true), saving, locked });
 const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
 const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
@@ -164,7 +164,12 @@ const follow = trying(async () => {
   await shown.queue;
   const { value } = $('reach'), end = Math.min(page.video.length - 1, Math.max(0, shown.index + Number(value)));
   Object.assign(page, { watching: true, from: shown.index }); // before the server answers, since a stroke ends it
-  await api.follow(value ? { first: Math.min(shown.index, end), last: Math.max(shown.index, end) } : {});
+  try {
+    await api.follow(value ? { first: Math.min(shown.index, end), last: Math.max(shown.index, end) } : {});
+  } catch (error) {
+    page.watching = false;
+    throw error;
+  }
 });
 
 function keep() {
@@ -306,6 +311,7 @@ const undoOne = trying(async (again) => {
   if (tools.drawing) return;
   page.watching = page.playing = false;
   tools.leave(); // scribbles, whose mask may go
+  page.undone += 1;
   const { frame, told } = await shown.undo(again);
   tell(`${again ? 'Redo' : 'Undo'}: ${told}.`);
   go(frame ?? shown.index);
@@ -316,7 +322,7 @@ for (const [id, action] of Object.entries({
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 
-for (const id of ['reach', 'format']) $(id).addEventListener('change', () => $('stage').focus());
+$('reach').addEventListener('change', () => $('stage').focus());
 for (const id of ['size', 'opacity']) $(id).addEventListener('pointerup', () => $('stage').focus({ preventScroll: true }));
 $('colour').addEventListener('change', trying(() => api.changeObject(page.object, { colour: $('colour').value })));
 $('files').addEventListener('change', importFiles);

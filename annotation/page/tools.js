@@ -279,14 +279,14 @@ export class Tools {
   // Asks the server for the object, which takes the place of its mask so far, and of the labels `taken(labels, found)`, but
   // for pixels that were drawn meanwhile.  Once it is `late()`, a later question has asked for all of it.
   async #cut(told, taken, late = () => false) {
-    const { index } = this.shown, { object } = this.page, asked = this.shown.labels.copy().data;
+    const { undone } = this.page, { index } = this.shown, { object } = this.page, asked = this.shown.labels.copy().data;
     this.tell('Looking for the object…');
     try {
       const { expected } = this;
       this.#expect();
       const found = expected?.told.every((each, i) => each === told[i]) ? expected.found : await api.cut(index, told);
       while (this.drawing && index === this.shown.index) await new Promise((resolve) => setTimeout(resolve, 50));
-      if (late() || !this.page.objects.some((each) => each.id === object)) return;
+      if (late() || undone !== this.page.undone || !this.page.objects.some((each) => each.id === object)) return;
       let changes = 0;
       await this.shown.changeAt(index, (labels) => {
         const free = taken(labels, found);
