@@ -42,7 +42,7 @@ RULE = (
     "A claim is supported if the whole 95 % confidence interval of the gain of its first figure over its second is above 0, "
     "not supported if it is below, and cannot be decided here otherwise. A claim that less is enough is supported if the "
     f"interval is above -{FAR:.0f} points and not below 0. Intervals are those of Welch's t-test over at least {SEEDS_NEEDED} "
-    "runs, paired where both figures are of the same networks. Runs are seeds or, where one network is compared with itself, "
+    "runs, paired where both figures are of the same networks, or times of the same runs. Runs are seeds or, where one network is compared with itself, "
     "videos."
 )
 
@@ -226,7 +226,7 @@ def gain_of(claim: dict[str, Any]) -> tuple[float, float]:
     gain = (mean(first) - mean(second)) * (-1 if claim["less"] else 1)
     if min(len(first), len(second)) < SEEDS_NEEDED:
         return gain, math.inf
-    if better["files"] and better["files"] == other["files"] and better["ours"].keys() == other["ours"].keys():
+    if better["files"] == other["files"] and better["ours"].keys() == other["ours"].keys():
         differences = [value - other["ours"][run] for run, value in better["ours"].items()]
         freedom, error = len(first) - 1, statistics.stdev(differences) / len(first) ** 0.5
     else:  # Welch's
