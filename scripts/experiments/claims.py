@@ -42,8 +42,8 @@ RULE = (
     "A claim is supported if the whole 95 % confidence interval of the gain of its first figure over its second is above 0, "
     "not supported if it is below, and cannot be decided here otherwise. A claim that less is enough is supported if the "
     f"interval is above -{FAR:.0f} points and not below 0. Intervals are those of Welch's t-test over at least {SEEDS_NEEDED} "
-    "runs, paired where both figures are of the same networks, or times of the same runs. Runs are seeds or, where one network is compared with itself, "
-    "videos."
+    "runs, paired where both figures are of the same networks, or times of the same runs. Runs are seeds or, where one "
+    "network is compared with itself, videos."
 )
 
 
