@@ -190,4 +190,4 @@ def test_a_training_step_asks_for_numbers_only_where_they_are_on_the_cpu_or_to_s
     state = State(network, None, optimizer, scaler, RunningMeans(figure_names(2), Processes()))
     with Waits("cpu") as waits:
         iterate(state, network, [batch()], 0.575, None, CPU, training_step)
-    assert waits.found == {"model/modules.py of": 1, "training/step.py iterate": 1}
+    assert waits.found == {"model/objects.py of": 1, "training/step.py iterate": 1}
