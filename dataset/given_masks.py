@@ -288,10 +288,14 @@ def _stem(path: Path) -> str:
     return normalize("NFC", path.stem)
 
 
+def _as_frames_are_called(name: str) -> str:
+    """A frame's name in JSON as in `names`; CVAT's have kept their suffix, by which they are known."""
+    return normalize("NFC", Path(name).stem if CVAT_FRAME.fullmatch(name) else name)
+
+
 def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str]) -> int | None:
     """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
-    own = Path(name).stem if CVAT_FRAME.fullmatch(name) else name
-    told = {each: names.index(each) for each in (normalize("NFC", own), _stem(path)) if each in names}
+    told = {each: names.index(each) for each in (_as_frames_are_called(name), _stem(path)) if each in names}
     if len(told) > 1 if frame is None else (told and frame not in told.values()):
         given = "" if frame is None else f", but given for frame {frame}"
         raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
@@ -302,11 +306,9 @@ def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
     """The frame of this name, or of the same number."""
     if not name:
         return 0
-    name = normalize("NFC", name)
+    if (called := _as_frames_are_called(name)) in names:
+        return names.index(called)
     cvat = CVAT_FRAME.fullmatch(name)
-    for each in (name, Path(name).stem) if cvat else (name,):
-        if each in names:
-            return names.index(each)
     if cvat and (index := int(cvat[1])) < len(names) and names[index].isdecimal() and int(names[index]) == index:
         return index  # of a film, whose frames it counts from 0
     same = [i for i, other in enumerate(names) if name.isdecimal() and other.isdecimal() and int(name) == int(other)]

@@ -4,7 +4,7 @@ A mask may be spread over one file for each object, as `<video>/<object>/00000.p
 `<video>/*/00000.png`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from dataset.colours import BLACK, CLEAR, border_of, codes_in, codes_of
 from dataset.soft_edges import BOX
-from util.errors import InputError
+from util.errors import InputError, names_some
 from util.files import open_file
 from util.guards import subfolders
 from util.image import open_image, refuse_lossy
@@ -42,6 +42,13 @@ def list_masks(folder: Path) -> dict[str, Path]:
         if (other := result.setdefault(path.stem, folder / EACH_OBJECT / path.name).name) != path.name:
             raise InputError(f"{path}: expected files of one name for a frame, one for each object, found {other} too")
     return result
+
+
+def refuse_without_frames(folder: Path, masks: Mapping[str, Path], stems: Set[str], images: Path) -> None:
+    """Raise `InputError` if masks in a folder, by stem, have no frame among `stems`, those in the folder `images`."""
+    if strange := masks.keys() - stems:
+        found = names_some(masks[stem].name for stem in strange)
+        raise InputError(f"{folder}: found {found}, but no such frames in {images}")
 
 
 def mask_files(path: Path) -> list[Path]:

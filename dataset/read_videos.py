@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataset.folders import existing_folder, what_is_in
-from dataset.mask_files import list_masks, mask_files, mask_size
+from dataset.mask_files import list_masks, mask_files, mask_size, refuse_without_frames
 from dataset.mask_reader import MaskReader
 from dataset.video import Video
 from util.errors import InputError, names_some
@@ -52,8 +52,7 @@ def read_videos(
             left_out.append(f"{name}: expected masks in {annotations / name}, found none")
             continue
         masks = list_masks(existing_folder(annotations / name))
-        if strange := {mask.name for stem, mask in masks.items() if stem not in stems}:
-            raise InputError(f"{annotations / name}: found {names_some(strange)}, but no such frames in {images / name}")
+        refuse_without_frames(annotations / name, masks, stems, images / name)
         needed = stems
         if wanted is not None:
             needed = frozenset(wanted[name])

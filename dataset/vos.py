@@ -7,10 +7,10 @@ import numpy as np
 
 from dataset.clip import FRAMES, Clip, appears_first, make_clip
 from dataset.folders import meant_instead, refuse_flat
-from dataset.mask_files import list_masks
+from dataset.mask_files import list_masks, refuse_without_frames
 from dataset.mask_reader import MaskReader
 from dataset.transforms import apply_view, draw_video_views
-from util.errors import InputError, names_some
+from util.errors import InputError
 from util.guards import subfolders
 from util.image import read_image, refuse_other_size
 from util.image_folder import list_frames
@@ -75,9 +75,8 @@ class VideoClips:
         """
         video = self.names[index]
         masks, images = list_masks(self.masks / video), list_frames(self.images / video)
-        if strict and (strange := masks.keys() - {path.stem for path in images}):
-            found = names_some(masks[stem].name for stem in strange)
-            raise InputError(f"{self.masks / video}: found {found}, but no such frames in {self.images / video}")
+        if strict:
+            refuse_without_frames(self.masks / video, masks, {path.stem for path in images}, self.images / video)
         frames = [(path, masks[path.stem]) for path in images if path.stem in masks]
         if not frames:
             raise InputError(f"{self.masks / video}: expected masks of the frames in {self.images / video}, found none")

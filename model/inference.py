@@ -286,10 +286,9 @@ class VideoSegmenter:
         """The mask as uint8 ids, at the size at which the network works."""
         if mask is None:
             return None
-        mask = mask.float() if isinstance(mask, Tensor) and mask.is_floating_point() else mask  # NumPy has no bfloat16
-        labels = (
-            mask.numpy(force=True) if isinstance(mask, Tensor) else np.asarray(mask)
-        )  # PyTorch cannot compare all integers
+        if isinstance(mask, Tensor):  # to NumPy, which compares all kinds of integers, but has no bfloat16
+            mask = (mask.float() if mask.is_floating_point() else mask).numpy(force=True)
+        labels = np.asarray(mask)
         if labels.dtype.kind not in "biu" or labels.shape != self._size:
             raise ValueError(
                 f"mask: expected an integer label map of the frame's size {self._size}, found {labels.shape} {labels.dtype}"

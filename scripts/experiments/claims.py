@@ -306,7 +306,8 @@ def draw(claims: Sequence[dict[str, Any]]) -> Figure:
         change = "less" if group[0]["less"] else "gain in"
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(group)), [" against ".join(side["name"] for side in claim["sides"]) for claim in group])
-        axes.set(ylim=(-0.5, len(group) - 0.5), xlabel=f"{change} {column} (filled: ours, 95 % interval{paper})")
+        unit = "" if column in (*PERCENT, "frames/s") else ", ms"
+        axes.set(ylim=(-0.5, len(group) - 0.5), xlabel=f"{change} {column}{unit} (filled: ours, 95 % interval{paper})")
         axes.grid(alpha=0.3)
     return figure
 
