@@ -14,40 +14,57 @@ KEPT = 24  # frames before the one asked for whose JPEGs are kept, for those who
 QUALITY = 92
 
 
+class _Jpegs:
+    """Those of all videos in one server; what was not asked for the longest goes first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[object, int], bytes] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, video: object, index: int) -> bytes | None:
+        with self._lock:
+            if (video, index) in self._kept:
+                self._kept.move_to_end((video, index))
+            return self._kept.get((video, index))
+
+    def keep(self, video: object, index: int, jpeg: bytes) -> None:
+        with self._lock:
+            self._bytes += len(jpeg) - len(self._kept.pop((video, index), b""))
+            self._kept[video, index] = jpeg
+            while self._bytes > MOST_BYTES and len(self._kept) > KEPT + 1:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+
+
+JPEGS = _Jpegs()
+
+
 class Frames:
     """JPEGs of a video's frames, for any thread.  The decoder keeps its place, so the next frame is cheap."""
 
     def __init__(self, video: FrameFolder | VideoFile) -> None:
         self.video = video
         self._lock = threading.Lock()
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
-        self._bytes = 0
         self._decoder: Iterator[IndexedFrame] = iter(())
         self._next = len(video.names)
 
     def jpeg(self, index: int) -> bytes:
         """Raises `InputError` if the frame cannot be read."""
         with self._lock:
-            if index not in self._kept:
-                self._decode(index)
-            self._kept.move_to_end(index)
-            return self._kept[index]
+            return JPEGS.get(self, index) or self._decode(index)
 
-    def _decode(self, index: int) -> None:
+    def _decode(self, index: int) -> bytes:
         ahead = SKIPPED if isinstance(self.video, VideoFile) else 0
         if not self._next <= index <= self._next + ahead:
             self._next = max(0, index - KEPT) if isinstance(self.video, VideoFile) else index
             self._decoder = self.video.forwards(self._next)
         self._next = len(self.video.names)  # in case that it fails: then it starts anew
         for frame in self._decoder:
-            if index - KEPT <= frame.index and frame.index not in self._kept:
-                self._keep(frame)
+            if frame.index < index - KEPT:
+                continue
+            jpeg = JPEGS.get(self, frame.index) or as_jpeg(frame.image, QUALITY)
+            JPEGS.keep(self, frame.index, jpeg)
             if frame.index == index:
                 self._next = index + 1
-                return
-
-    def _keep(self, frame: IndexedFrame) -> None:
-        self._kept[frame.index] = as_jpeg(frame.image, QUALITY)
-        self._bytes += len(self._kept[frame.index])
-        while self._bytes > MOST_BYTES and len(self._kept) > KEPT + 1:
-            self._bytes -= len(self._kept.popitem(last=False)[1])
+                return jpeg
+        raise AssertionError("a video that ends early raises InputError")

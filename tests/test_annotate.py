@@ -22,7 +22,7 @@ from films import SIZE, noise, square, write_film, write_folder
 from PIL import Image
 
 from annotation.export import KINDS, export, zipped
-from annotation.frames import Frames
+from annotation.frames import JPEGS, Frames
 from annotation.imported import import_masks, read_import
 from annotation.session import Session
 from annotation.state import Result
@@ -806,7 +806,7 @@ def test_frames_of_a_film_come_in_any_order(tmp_path, monkeypatch):
         assert frames.jpeg(index) == Frames(video).jpeg(index)
         found = cv2.imdecode(np.frombuffer(frames.jpeg(index), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         assert np.abs(found.astype(float) - video.frame(index)).mean() < 6
-    assert frames._bytes < 40_000 + 20_000
+    assert JPEGS._bytes < 40_000 + 20_000
 
 
 def test_exports_are_what_they_say(session, video, tmp_path):
