@@ -390,6 +390,27 @@ def test_a_result_that_is_lost_after_a_stop_is_followed_again(bench, light_netwo
     assert again.session.results == bytearray([Result.FINAL]) * LENGTH
 
 
+def test_a_damaged_snapshot_is_told_and_all_is_followed_anew(bench, light_network, capsys):
+    bench.session.give(0, square((4, 4)))
+    assert bench.follow(stop_at=4) == 4
+    (bench.session.root / "working/snapshot.pth").write_bytes(b"half of it")
+    again = Bench(opened_again(bench.session), light_network)
+    assert again.follow() == LENGTH
+    assert "snapshot.pth: cannot go on from this" in capsys.readouterr().err
+    assert again.session.results == bytearray([Result.FINAL]) * LENGTH
+
+
+def test_a_network_that_fails_ends_the_job_with_a_message_and_the_next_one_runs(bench, monkeypatch, capsys):
+    bench.session.give(0, square((4, 4)))
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoSegmenter, "step", lambda *_, **__: 1 // 0)
+        with pytest.raises(AssertionError, match="ZeroDivisionError: integer division or modulo by zero"):
+            bench.follow()
+    assert not bench.worker.job.running
+    assert "Traceback" in capsys.readouterr().err
+    assert bench.follow() == LENGTH
+
+
 def test_parts_of_one_job_hold_one_memory_at_a_time(bench):
     """The check of the memory counts one."""
     for frame in range(0, LENGTH, 2):
@@ -601,6 +622,16 @@ def test_what_a_session_refuses(session, video, tmp_path):
     session.close()
     with pytest.raises(InputError, match=r"session of another video, .*frames was 12, is 5"):
         Session(tmp_path / "out", FrameFolder(write_folder(tmp_path / "few", 5)), "few")
+    again = opened_again(session)
+    again.next_object = 254
+    assert again.add_object("the last").id == 254
+    with pytest.raises(InputError, match="expected at most 254 objects"):
+        again.add_object("one more")
+    again.give(0, square((4, 4)))
+    write_label_map(again.root / "given/0.png", np.ones((4, 6), np.uint8), colour_map())
+    with pytest.raises(InputError, match=r"0.png: mask is 4x6, the video is 48x64"):
+        again.labels(0)
+    again.close()
     (tmp_path / "full").mkdir()
     (tmp_path / "full/letter.txt").write_text("dear")
     with pytest.raises(InputError, match=r"expected a new folder or a session, found letter.txt"):
@@ -809,6 +840,21 @@ def test_frames_of_a_film_come_in_any_order(tmp_path, monkeypatch):
     assert JPEGS._bytes < 40_000 + 20_000
 
 
+def test_frames_of_several_videos_share_one_limit(tmp_path, monkeypatch):
+    folders = [FrameFolder(write_folder(tmp_path / name, 40)) for name in ("one", "two")]
+    cv2.imwrite(str(tmp_path / "two/0.png"), noise(99))
+    one, two = map(Frames, folders)
+    for index in range(40):
+        one.jpeg(index)
+    monkeypatch.setattr("annotation.frames.JPEGS", kept := type(JPEGS)())
+    first = [one.jpeg(index) for index in range(40)]
+    monkeypatch.setattr("annotation.frames.MOST_BYTES", kept._bytes)
+    assert two.jpeg(0) != first[0]
+    assert kept.get(one, 0) is None  # the oldest
+    assert kept.get(one, 39) == first[39]
+    assert one.jpeg(0) == first[0]
+
+
 def test_exports_are_what_they_say(session, video, tmp_path):
     session.add_object("cat")
     session.give(3, square((4, 4), (40, 20)))
@@ -832,6 +878,22 @@ def test_exports_are_what_they_say(session, video, tmp_path):
         np.testing.assert_array_equal(cutout[..., 3], np.where(labels == 1, 255, 0))
         np.testing.assert_array_equal(cutout[labels == 1][:, :3], video.frame(t)[labels == 1])
         np.testing.assert_array_equal(films[t][..., 3] > 127, labels == 1)
+
+
+def test_an_export_keeps_what_people_put_into_its_folder_and_says_what_its_masks_lack(session):
+    session.give(3, square((4, 4)))
+    assert session.what_lacks() == f"{LENGTH - 1} have no mask"
+    find(session, frames=range(6))
+    assert session.what_lacks() == f"{LENGTH - 6} have no mask"
+    session.give(3, square((8, 8)))
+    assert session.what_lacks() == f"{LENGTH - 6} have no mask, 5 are old or followed in one direction only"
+    folder = exported(session, "masks")
+    (folder / "notes.txt").write_text("mine")
+    before = content(folder)
+    with pytest.raises(InputError, match=r"notes.txt"):
+        exported(session, "masks")
+    assert content(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["masks"]
 
 
 def test_other_tools_formats_hold_the_masks(session):

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -80,6 +81,27 @@ def test_strangers_are_refused_everything(headers, told, server):
         status, body = server.ask(method, path, **headers)
         assert status in (400, 403)
         assert told.lower() in body.decode().lower()
+
+
+@pytest.mark.parametrize(
+    ("listens_at", "asked", "admitted"),
+    [
+        ("127.0.0.1", "localhost:8765", True),
+        ("127.0.0.1", "[::1]:8765", True),
+        ("127.0.0.1", "192.168.1.4:8765", False),
+        ("lab.example", "lab.example", True),
+        ("lab.example", "192.168.1.4", False),
+        ("0.0.0.0", "192.168.1.4:8765", True),
+        ("0.0.0.0", f"{socket.gethostname()}:8765", True),
+        ("0.0.0.0", "evil.example:8765", False),
+        ("::", "[fe80::1]:8765", True),
+        ("::", "fe80::1", True),
+        ("::", "[evil.example]:8765", False),
+        ("0.0.0.0", "", False),
+    ],
+)
+def test_a_name_is_admitted_only_if_nobody_else_can_point_it_here(listens_at, asked, admitted):
+    assert server_module.Gate(None, "token", listens_at, 8765)._is_this_machine(asked) == admitted
 
 
 def test_nothing_is_changed_without_an_origin(server):
@@ -261,6 +283,11 @@ def test_a_folder_of_videos_is_a_list_and_each_has_its_own_session(start, tmp_pa
     assert server.ask("POST", "/1/api/object", {"name": "x"})[0] == 200
     assert server.ask("PUT", "/1/api/mask/2", square((4, 4)).tobytes())[0] == 200
     assert f"1 objects, 1 masks given, 0 of {LENGTH} frames followed" in server.ask("GET", "/")[1].decode()
+    for damaged in ('{"results": "r"}', "[]", "half of "):
+        (tmp_path / "out/a <b>").mkdir(exist_ok=True)
+        (tmp_path / "out/a <b>/session.json").write_text(damaged)
+        assert "session.json cannot be read" in server.ask("GET", "/")[1].decode()
+    shutil.rmtree(tmp_path / "out/a <b>")
     assert server.ask("GET", "/2/")[0] == 404
     assert (tmp_path / "out/dog/given/2.png").exists()
     assert not (tmp_path / "out/a <b>").exists()
@@ -282,6 +309,10 @@ def test_what_cannot_be_is_told_in_one_line(script, light_file, tmp_path, capsys
     assert "expected a scribble network" in capsys.readouterr().err
     assert script("annotate", tmp_path / "none.mp4", *command[2:], tmp_path / "out") == 2
     assert "none.mp4: no such video" in capsys.readouterr().err
+    (tmp_path / "films").mkdir()
+    write_folder(tmp_path / "films/cat", 2)
+    assert script("annotate", tmp_path / "films", *command[2:], tmp_path / "out", "--mask", "0.png") == 2
+    assert "--mask: expected one video, found " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -6,8 +6,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import convert_weights
+import make_clips
+import make_demo_data
 import pytest
 from conftest import ROOT
+
+import eval_davis
+import train
+from scripts.experiments import all as all_experiments
 
 
 @pytest.fixture
@@ -98,3 +105,29 @@ def test_all_stages_are_checked_before_the_first_begins_and_get_all_flags(name, 
     later = [f"{begin} {stage} --after {before}" for before, stage in itertools.pairwise(stages)]
     assert run() == [*checks, f"{begin} {stages[0]}", *later]
     assert run(UNUSABLE=checks[-1].removeprefix("python ")) == checks
+
+
+def test_every_command_of_the_long_scripts_is_one_that_its_program_reads(project):
+    for name in ("train_small.sh", "small_data.sh", "experiments/all.sh"):
+        (project / "scripts/experiments").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "scripts" / name, project / "scripts" / name)
+    (project / "bin/python").write_text('#!/bin/sh\necho "$@"\n')
+    for name in ("static", "DAVIS", "mine"):
+        (project / name).mkdir()
+    roots = {"STATIC_ROOT": "static", "DAVIS_ROOT": "DAVIS", "OWN_ROOT": "mine", "DAVIS_2016": "val", "AMP": "bfloat16"}
+    environment = os.environ | roots
+    commands = []
+    for name, *flags in (["train_small.sh"], ["experiments/all.sh", "--seeds", "0", "1"], ["experiments/all.sh", "--quick"]):
+        command = ["bash", str(project / "scripts" / name), *flags]
+        commands += subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    parsers = {
+        "train.py": train.parser,
+        "eval_davis.py": eval_davis.parser,
+        "-m": all_experiments.parser,
+        "scripts/convert_weights.py": convert_weights.parser,
+        "scripts/data/make_clips.py": make_clips.parser,
+        "scripts/data/make_demo_data.py": make_demo_data.parser,
+    }
+    for program, *words in (line.split() for line in commands):
+        parsers[program]().parse_args(words[program == "-m" :])
+    assert [sum(line.startswith(program) for line in commands) for program in parsers] == [4, 1, 2, 1, 2, 1]

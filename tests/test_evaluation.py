@@ -85,6 +85,20 @@ def test_results_are_those_of_the_segmenter(options, segment, davis, light_netwo
         assert np.array_equal(read_label_map(tmp_path / f"out/bee/{t:05d}.png").labels, expected)
 
 
+def test_videos_without_truth_are_segmented_and_not_scored(segment, davis, tmp_path, capsys):
+    root = davis.parent / "test-dev"
+    shutil.copytree(davis, root / "test-dev")
+    (root / "test-dev/ImageSets/2017/val.txt").rename(root / "test-dev/ImageSets/2017/test-dev.txt")
+    for path in (root / "test-dev/Annotations").rglob("*.png"):
+        if path.stem != "00000":
+            path.unlink()
+    assert segment("--davis_path", root, "--split", "testdev", "--videos", "ant") == 0
+    out = tmp_path / "out"
+    assert set(content(out, "*.png")) == {f"ant/{t:05d}.png" for t in range(LENGTHS["ant"])}
+    assert {path.name for path in out.iterdir() if path.is_file()} == {"run.json"}
+    assert "not scored" in capsys.readouterr().out
+
+
 def test_the_network_works_at_the_size_asked_for(segment, tmp_path, monkeypatch):
     sizes = set()
     encode_key = STCN.encode_key

@@ -327,6 +327,13 @@ def test_shapes_are_read_from_json(content, expected, tmp_path):
         assert np.array_equal(masks.labels, ONE)
 
 
+def test_a_circle_of_labelme_is_its_centre_and_a_point_on_it(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(labelme(shape(kind="circle", points=[[20, 12], [20, 20]]))))
+    (mask,) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE).values()
+    distances = np.hypot(*(np.mgrid[:48, :64].T + 0.5 - (12, 20)).T)  # of the middles of pixels
+    np.testing.assert_array_equal(mask.labels, distances <= 8)
+
+
 REFUSED = [
     (
         coco(annotation(ONE), annotation(ONE), annotation(ONE, image_id=2), images=("00005.jpg", "00006.jpg")),

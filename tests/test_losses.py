@@ -8,6 +8,7 @@ from conftest import build_light_network
 from model import VideoSegmenter
 from model.losses import bootstrapped_cross_entropy, clip_losses, hard_pixel_fraction
 from model.similarity import SIMILARITIES
+from training.step import intersections_over_unions
 
 
 def naive_loss(logits, labels, valid, fraction) -> float:
@@ -54,6 +55,25 @@ def test_the_share_of_pixels_falls_as_in_the_paper():
     assert {iteration: hard_pixel_fraction(iteration) for iteration in wanted} == pytest.approx(wanted)
     assert hard_pixel_fraction(15, start=10, end=20) == pytest.approx(0.575)
     assert hard_pixel_fraction(0, start=0, end=0) == 0.15
+
+
+def test_the_logged_iou_equals_loops():
+    generator = torch.Generator().manual_seed(0)
+    labels, predicted = torch.randint(0, 3, (2, 3, 2, 5, 7), generator=generator)
+    labels[0, 1], predicted[0, 1] = 0, 0  # nobody is there, and nobody is found
+    valid = torch.tensor([[True, True], [True, False], [True, True]])
+    for number in (1, 2):
+        values = []
+        for sample, of_sample in enumerate(zip(predicted.tolist(), labels.tolist(), strict=True)):
+            for found, true in zip(*of_sample, strict=True):
+                pairs = [
+                    (a == number, b == number) for x, y in zip(found, true, strict=True) for a, b in zip(x, y, strict=True)
+                ]
+                if valid[sample, number - 1] and any(a or b for a, b in pairs):
+                    values.append(sum(a and b for a, b in pairs) / sum(a or b for a, b in pairs))
+        total, count = intersections_over_unions(predicted, labels, valid)[f"iou/object_{number}"].tolist()
+        assert count == len(values) < 6
+        assert total == pytest.approx(sum(values))
 
 
 @pytest.fixture(scope="module")

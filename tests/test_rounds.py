@@ -62,6 +62,25 @@ def test_a_robot_corrects_what_the_rounds_have_found(tiny_davis, light_network):
     assert len({of_round["frame"] for of_round in found}) == 3
 
 
+def test_a_frame_may_be_given_again_and_late_rounds_do_not_count(moving_davis, light_network):
+    (video,) = davis_videos(moving_davis)
+    heard = []
+
+    def give(image, truth, found):
+        return np.zeros_like(truth) if found is None else truth, 10.0
+
+    def rounds(**options) -> list[dict[str, float]]:
+        maker = partial(VideoSegmenter, light_network)
+        return rounds_of(maker, video, lambda: heard.append(1), give=give, rounds=3, **options)
+
+    assert [of_round["frame"] for of_round in rounds(again=True)][:2] == [0, 0]  # nothing was found, so all are as bad
+    assert len({of_round["frame"] for of_round in rounds()}) == 3
+    heard.clear()
+    within = rounds(limit=25)  # each takes ten seconds and a little
+    assert len(within) == len(heard) == 2
+    assert within[-1]["seconds"] <= 25
+
+
 def two_ellipses() -> tuple[np.ndarray, np.ndarray]:
     y, x = np.mgrid[:240, :320]
     truth = np.zeros((240, 320), np.uint8)

@@ -1,6 +1,7 @@
 """`train.py` as its users run it: it learns, stops, resumes bit for bit, and reports errors."""
 
 import copy
+import itertools
 import json
 import os
 import re
@@ -415,6 +416,19 @@ def test_samples_that_cannot_be_used_are_reported_at_the_end(run, demo_data, tmp
     )
     assert run(tmp_path, "-i", 1, "-b", 2, stage=0) == 0
     assert "1 samples could not be used and were replaced:\n  a.jpg: cannot read" in capsys.readouterr().out
+
+
+def test_a_run_ends_when_too_many_samples_cannot_be_used_and_names_each_once(run, tmp_path, capsys, monkeypatch):
+    real, drawn = train.Draws.__getitem__, itertools.count()
+    monkeypatch.setattr("training.journal.PROBLEM_LIMIT", 3)
+    monkeypatch.setattr(
+        train.Draws, "__getitem__", lambda self, draw: real(self, draw)._replace(problems=(f"{next(drawn) // 2}.jpg: broken",))
+    )
+    assert run(tmp_path, "-i", 9, "-b", 2, "--num_workers", 0, stage=0) == 2
+    told = capsys.readouterr().err
+    assert "error: more than 3 samples could not be used; they are named above" in told
+    named = re.findall(r"warning: (\d+).jpg: broken", told)
+    assert len(named) == len(set(named)) == 4
 
 
 def test_scores_are_logged_as_it_trains_and_the_best_network_is_kept(run, tiny_davis, tmp_path):
