@@ -1,13 +1,13 @@
 """The robot in place of the person at the page (`scripts/eval_annotator.py`)."""
 
-import importlib
 import json
 from functools import partial
 
+import eval_annotator
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_script
+from conftest import run_script
 
 from dataset.davis import davis_videos
 from dataset.robot import UNMARKED
@@ -16,15 +16,7 @@ from model import VideoSegmenter, save_network
 from model.scribble import ScribbleNetwork
 
 
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    return importlib.import_module("eval_annotator")
-
-
-def test_a_cut_that_knows_the_truth_needs_no_scribbles_and_its_correction_makes_that_frame_right(
-    script, tiny_davis, light_network
-):
+def test_a_cut_that_knows_the_truth_needs_no_scribbles_and_its_correction_makes_that_frame_right(tiny_davis, light_network):
     (video,) = davis_videos(tiny_davis)
     truth = [video.read_mask(path) for _, path in sorted(video.truth.items())][:5]
     objects = [i for i in np.unique(truth[0]).tolist() if i]
@@ -37,7 +29,7 @@ def test_a_cut_that_knows_the_truth_needs_no_scribbles_and_its_correction_makes_
         asked.append(frame)
         return truth[frame] == np.bincount(marked[marked > 0]).argmax()
 
-    found = script.annotate(partial(VideoSegmenter, light_network, size=48), cut, video, lambda: None, frames=5)
+    found = eval_annotator.annotate(partial(VideoSegmenter, light_network, size=48), cut, video, lambda: None, frames=5)
     assert found["box"] == found["scribbled"] == [100] * len(objects)
     assert found["actions"] == len(objects)
     segmenter = VideoSegmenter(light_network, size=48)
@@ -52,24 +44,24 @@ def test_a_cut_that_knows_the_truth_needs_no_scribbles_and_its_correction_makes_
     assert found["corrected"] > found["followed"]
 
 
-def test_a_box_takes_pixels_of_objects_that_lie_mostly_outside_of_what_is_found(script):
+def test_a_box_takes_pixels_of_objects_that_lie_mostly_outside_of_what_is_found():
     truth = np.zeros((10, 10), bool)
     truth[:, :5] = True
     labels = np.zeros((10, 10), np.uint8)
     labels[:, 4:8] = 1  # a quarter of it is in what is found
     labels[:2, :2] = 2  # all of it
-    boxed = script.box(lambda image, inside, others, on, off: inside, None, truth, labels, 3)
+    boxed = eval_annotator.box(lambda image, inside, others, on, off: inside, None, truth, labels, 3)
     assert (boxed[:2, :2] == 2).all()
     assert (boxed[2:, :5] == 3).all()
     assert (boxed[:, 5:8] == 1).all()
 
 
-def test_strokes_are_counted_once(script):
+def test_strokes_are_counted_once():
     first = np.full((20, 20), UNMARKED, np.uint8)
     first[2, 2:6] = first[10, 2:6] = 1
     second = first.copy()
     second[15, 2:6] = 0
-    assert script.count_strokes([first, second, second]) == 3
+    assert eval_annotator.count_strokes([first, second, second]) == 3
 
 
 def test_the_script_writes_a_table_and_goes_on(moving_davis, light_file, tmp_path, capsys):

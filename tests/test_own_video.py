@@ -17,7 +17,7 @@ from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
 from dataset.own_video import one_video, open_video, videos_in
-from model import VideoSegmenter, blend
+from model import blend
 from util.ahead import read_ahead
 from util.errors import InputError
 from util.image import read_image
@@ -37,6 +37,9 @@ def test_a_film_is_read_forwards_and_backwards(gop, tmp_path):
     for frame, expected in zip(forwards, pictures, strict=True):
         assert np.abs(frame.image[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4]).max() <= 6
     for start in (29, 13, 0):
+        later = list(video.forwards(start))
+        assert [frame.index for frame in later] == list(range(start, 30))
+        assert np.array_equal(later[0].image, forwards[start].image)
         backwards = list(video.backwards(start))
         assert [frame.index for frame in backwards] == list(range(start, -1, -1))
         for frame in backwards:
@@ -262,47 +265,6 @@ def test_an_object_that_one_pass_has_lost_is_the_others_unless_both_have():
 
 def labels_in(folder: Path) -> list[np.ndarray]:
     return [read_label_map(path).labels for path in sorted(folder.iterdir(), key=lambda path: int(path.stem))]
-
-
-def go(network, frames, masks: dict[int, np.ndarray], order: range) -> dict[int, tuple[torch.Tensor, list[int]]]:
-    """Probabilities of one pass over frames in the given order, which knows all masks; the script must agree with them."""
-    segmenter, found = VideoSegmenter(network, max_memory_frames=20), {}
-    for t, mask in masks.items():
-        segmenter.memorise(frames[t], mask)
-    for t in order:
-        probabilities = segmenter.step(frames[t], masks.get(t), memorised=True)
-        found[t] = probabilities, list(segmenter.object_ids)
-    return found
-
-
-def test_the_script_goes_both_ways_and_blends_between(light_network, light_file, script, tmp_path):
-    folder = write_folder(tmp_path / "frames", 9)
-    first, second = square((4, 4), (40, 20)), square((30, 10), (8, 20))
-    write_label_map(tmp_path / "a.png", first, PALETTE)
-    write_label_map(tmp_path / "b.png", second, PALETTE)
-    given = (f"2:{tmp_path / 'a.png'}", f"6:{tmp_path / 'b.png'}")
-    out = tmp_path / "out"
-    flags = ("--mask", *given, "--size", 48, "--amp", "off", "--model", light_file, "--output", out)
-    assert script("segment_video", folder, *flags) == 0
-    found = labels_in(out / "masks")
-    assert len(found) == 9
-    frames, masks = [picture(t) for t in range(9)], {2: first, 6: second}
-    forwards, backwards = go(light_network, frames, masks, range(2, 9)), go(light_network, frames, masks, range(6, -1, -1))
-    for t in range(9):
-        if t < 2:
-            probabilities, ids = backwards[t]
-        elif t >= 6:
-            probabilities, ids = forwards[t]
-        else:
-            waited = backwards[t][0].half().float()  # as it waits on disk
-            probabilities, ids = blend(*forwards[t], waited, backwards[t][1], (t - 2) / 4)
-        expected = torch.tensor([0, *ids])[probabilities.argmax(dim=0)].numpy()
-        assert np.array_equal(found[t], expected), t
-    assert np.array_equal(found[2][first > 0], first[first > 0])
-    assert np.array_equal(found[6][second > 0], second[second > 0])
-    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "segment_video.json", "sheet.png"]
-    with Image.open(out / "masks/0.png") as mask:
-        assert mask.mode == "P"
 
 
 def test_the_overlay_plays_in_browsers_and_the_sheet_tells_the_numbers_that_mask_wants(

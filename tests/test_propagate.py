@@ -1,17 +1,18 @@
 """Masks carried through a part of a video, and how sure the results are."""
 
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from films import noise, square, write_film
+from films import noise, square, write_folder
 from PIL import Image
 
 from dataset.frame_folder import FrameFolder
-from dataset.video_file import VideoFile
 from evaluation.propagate import Propagation, expected_iou
 from model import VideoSegmenter, blend
+from util.label_map import colour_map, read_label_map, write_label_map
 
 LENGTH = 10
 
@@ -69,16 +70,6 @@ def test_a_span_is_segmented_as_if_it_were_the_whole_video(span, given, steps, d
         np.testing.assert_array_equal(found[t], whole[t - span.start])
 
 
-def test_a_video_file_starts_anywhere(tmp_path):
-    write_film(tmp_path / "film.mp4", [noise(t) for t in range(40)], gop=18)
-    video = VideoFile(tmp_path / "film.mp4")
-    frames = list(video.forwards())
-    for start in (0, 1, 17, 18, 39, 40):
-        found = list(video.forwards(start))
-        assert [frame.index for frame in found] == list(range(start, 40))
-        assert all((frame.image == frames[frame.index].image).all() for frame in found[:2])
-
-
 def passes_by_hand(video, maker, order: list[range], masks, memorised, waiting=(), stated=()) -> dict[int, tuple]:
     """Probabilities and ids by frame, where a segmenter knows some masks before it goes over each of these ranges.
 
@@ -109,6 +100,27 @@ def labels_by_hand(found: tuple) -> np.ndarray:
 
 def blended_by_hand(one: tuple, other: tuple, share: float) -> tuple:
     return blend(*one, other[0].half().float(), other[1], share)
+
+
+def test_the_script_goes_both_ways_and_blends_between(light_network, light_file, script, tmp_path):
+    video = FrameFolder(write_folder(tmp_path / "frames", 9))
+    masks = {2: square((4, 4), (40, 20)), 6: square((30, 10), (8, 20))}
+    for t, labels in masks.items():
+        write_label_map(tmp_path / f"{t}.png", labels, colour_map())
+    given = [f"{t}:{tmp_path / f'{t}.png'}" for t in masks]
+    out = tmp_path / "out"
+    flags = ("--mask", *given, "--size", 48, "--amp", "off", "--model", light_file, "--output", out)
+    assert script("segment_video", tmp_path / "frames", *flags) == 0
+    maker = partial(VideoSegmenter, light_network, max_memory_frames=20)
+    forwards, backwards = (passes_by_hand(video, maker, [order], masks, masks) for order in (range(2, 9), range(6, -1, -1)))
+    expected = {t: backwards[t] if t < 2 else forwards[t] for t in range(9)}
+    expected |= {t: blended_by_hand(forwards[t], backwards[t], (t - 2) / 4) for t in range(3, 6)}
+    for t in range(9):
+        found = read_label_map(out / f"masks/{t}.png").labels
+        np.testing.assert_array_equal(found, masks[t] if t in masks else labels_by_hand(expected[t]))
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "overlay.mp4", "segment_video.json", "sheet.png"]
+    with Image.open(out / "masks/0.png") as mask:
+        assert mask.mode == "P"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PALETTE, content, write_davis, write_video
+from films import square
 
 from dataset.davis import davis_videos
 from dataset.video import Video
@@ -20,17 +21,12 @@ from util.errors import InputError
 from util.label_map import write_label_map
 
 LENGTHS = {"ant": 3, "bee": 4}
-
-
-def square(number: int) -> np.ndarray:
-    labels = np.zeros((32, 48), dtype=np.uint8)
-    labels[8:24, 4:20] = number
-    return labels
+MASK = square((4, 8), size=(32, 48))
 
 
 @pytest.fixture
 def davis(tmp_path) -> Path:
-    return write_davis(tmp_path / "DAVIS", {name: [square(1)] * length for name, length in LENGTHS.items()})
+    return write_davis(tmp_path / "DAVIS", {name: [MASK] * length for name, length in LENGTHS.items()})
 
 
 @pytest.fixture
@@ -160,7 +156,7 @@ def test_a_video_whose_input_has_changed_runs_again(segment, davis, out, capsys)
     assert segment() == 0
     assert "2 videos were already finished" in capsys.readouterr().out
     for change in (
-        lambda: write_label_map(masks / "00000.png", np.roll(square(1), 8, axis=1), PALETTE),
+        lambda: write_label_map(masks / "00000.png", np.roll(MASK, 8, axis=1), PALETTE),
         lambda: (frames / "00001.jpg").write_bytes((frames / "00002.jpg").read_bytes()),
     ):
         before = tree(out)
@@ -238,7 +234,7 @@ METAS = {
 
 def test_a_bad_meta_json_is_one_line(tmp_path):
     root = tmp_path / "YouTube"
-    write_video(root / "all_frames/valid_all_frames/JPEGImages/late", root / "valid/Annotations/late", [square(1)] * 2)
+    write_video(root / "all_frames/valid_all_frames/JPEGImages/late", root / "valid/Annotations/late", [MASK] * 2)
     for meta in METAS.values():
         (root / "valid/meta.json").write_text(json.dumps(meta))
         assert_one_line(root / "valid/meta.json", lambda: youtube_videos(root))
@@ -246,7 +242,7 @@ def test_a_bad_meta_json_is_one_line(tmp_path):
 
 def test_a_video_of_which_other_frames_are_wanted_is_made_again(light_file, script, tmp_path):
     root, out = tmp_path / "YouTube", tmp_path / "out/Annotations/late"
-    write_video(root / "all_frames/valid_all_frames/JPEGImages/late", root / "valid/Annotations/late", [square(1), None, None])
+    write_video(root / "all_frames/valid_all_frames/JPEGImages/late", root / "valid/Annotations/late", [MASK, None, None])
     for wanted in (["00000", "00002"], ["00000", "00001"]):
         meta = {"videos": {"late": {"objects": {"1": {"frames": wanted}}}}}
         (root / "valid/meta.json").write_text(json.dumps(meta))
@@ -288,7 +284,7 @@ def test_a_finished_folder_that_cannot_be_written_is_read(segment, davis, out, s
 def test_a_zip_takes_masks_of_any_date_but_none_that_was_emptied(tmp_path):
     video = Video("ant", (), {}, frozenset({"0"}))
     mask = tmp_path / "ant/0.png"
-    write_label_map(mask, square(1), None)
+    write_label_map(mask, MASK, None)
     for date in (0, 7_258_118_400):  # 1970 and 2200, which zips do not know
         os.utime(mask, (date, date))
         with zipfile.ZipFile(ResultFolder(tmp_path).zip([video])) as archive:
@@ -305,6 +301,6 @@ def test_a_name_as_long_as_can_be_gets_no_longer_temporary_ones(tmp_path):
         folder = ResultFolder(tmp_path)
         video = Video(name, (), {}, frozenset({"0"}))
         partial = folder.start(video)
-        write_label_map(partial / "0.png", square(1), None)
+        write_label_map(partial / "0.png", MASK, None)
         folder.finish(video, partial)
         assert folder.is_finished(video)

@@ -1,9 +1,9 @@
 """The network that turns scribbles into masks, its samples and its training."""
 
-import importlib
 import json
 from functools import partial
 
+import eval_clicks
 import numpy as np
 import pytest
 import torch
@@ -282,9 +282,7 @@ def test_one_click_or_a_box_is_enough_for_most_photographs_and_more_clicks_help(
     assert clicks[-1] > clicks[0] + 5
 
 
-def test_clicks_are_counted_until_a_mask_is_good_enough(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    script = importlib.import_module("eval_clicks")
+def test_clicks_are_counted_until_a_mask_is_good_enough():
     truth = np.zeros((60, 80), bool)
     truth[10:50, 10:70] = True
     image = np.zeros((60, 80, 3), np.uint8)
@@ -293,8 +291,8 @@ def test_clicks_are_counted_until_a_mask_is_good_enough(monkeypatch):
         marked = on | off
         return truth & ((np.arange(80) < 40) | (marked[:, :40].any() and marked[:, 40:].any()))
 
-    ious = script.click(half_then_all, image, truth, 3)
+    ious = eval_clicks.click(half_then_all, image, truth, 3)
     assert ious == pytest.approx([50, 100, 100])
-    assert [script.clicks_until(ious, wanted) for wanted in (40, 90)] == [1, 2]
-    assert script.clicks_until([10, 20], 90) == 2
-    assert (script.cut_in_box(lambda image, mask, others, on, off: ~off, image, truth) == truth).all()
+    assert [eval_clicks.clicks_until(ious, wanted) for wanted in (40, 90)] == [1, 2]
+    assert eval_clicks.clicks_until([10, 20], 90) == 2
+    assert (eval_clicks.cut_in_box(lambda image, mask, others, on, off: ~off, image, truth) == truth).all()

@@ -92,17 +92,6 @@ def test_an_unroll_equals_reading_frame_by_frame_and_gradients_reach_every_part(
     assert all(up.skip_conv[1].conv1.weight.grad.any() for up in (network.decoder.up_16_8, network.decoder.up_8_4))
 
 
-def test_a_segmenter_goes_on_from_its_state(video):
-    frames, masks = video
-    network = build_stm()
-    one, other = (VideoSegmenter(network, memory_every=2) for _ in range(2))
-    for t in range(6):
-        one.step(frames[t], masks.get(t))
-    other.load_state_dict(one.state_dict())
-    for frame in frames[6:]:
-        assert torch.equal(one.step(frame), other.step(frame))
-
-
 def test_the_papers_stm_has_a_resnet_50_in_the_memory_encoder_and_a_residual_block_on_each_skip_connection(video):
     assert NetworkConfig.of(arch="stm") == NetworkConfig(arch="stm", value_backbone="resnet50", skip_blocks=True)
     assert NetworkConfig.of(arch="stm", value_backbone="resnet18").value_backbone == "resnet18"
