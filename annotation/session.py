@@ -109,7 +109,8 @@ class Session(SavedState):
             if (step := self.history.last(by, again=again)) is None:
                 raise InputError(f"nothing to {'redo' if again else 'undo'}")
             if step.restored is not None:
-                inverse = self._remove(self._object(step.restored.id), by)
+                there = step.restored.id in self._known()  # else another page has removed it meanwhile
+                inverse = self._remove(self._object(step.restored.id), by) if there else Step(by, {})
             else:
                 found = (
                     (frame, change.taken_back(self.given.get(frame), self.labels(frame), self._known()))

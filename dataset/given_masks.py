@@ -31,7 +31,7 @@ from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
 from util.guards import is_clutter
 from util.image import refuse_other_size
-from util.image_folder import name_pattern, natural_order
+from util.image_folder import in_order, name_pattern
 from util.label_map import object_ids
 
 BLACK_HINT = "(if it is an object, --background black)"
@@ -237,7 +237,7 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
         json = [file for file in path.iterdir() if file.suffix.lower() == ".json" and not is_clutter(file.name)]
         if json and all(file.suffix.lower() in JPEG for file in masks.values()):  # the frames, as labelme has them
             masks = {}
-        masks |= {file.stem: file for file in sorted(json, key=lambda file: natural_order(file.name))}
+        masks |= {file.stem: file for file in in_order(json)}
         if not masks:
             raise InputError(f"{path}: expected masks named like frames, found none")
         result = []

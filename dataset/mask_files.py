@@ -18,7 +18,7 @@ from util.errors import InputError, names_some
 from util.files import open_file
 from util.guards import subfolders
 from util.image import open_image, refuse_lossy
-from util.image_folder import IMAGE_SUFFIXES, list_frames, natural_order
+from util.image_folder import IMAGE_SUFFIXES, in_order, list_frames, natural_order
 from util.label_map import WHITE
 from util.orientation import upright_size
 from util.sixteen_bit import bits_of
@@ -38,7 +38,7 @@ def list_masks(folder: Path) -> dict[str, Path]:
         return {path.stem: path for path in masks}
     spread = [path for place in subfolders(folder) for path in list_frames(place, suffixes=MASK_SUFFIXES)]
     result: dict[str, Path] = {}
-    for path in sorted(spread, key=lambda path: natural_order(path.stem)):
+    for path in in_order(spread):
         if (other := result.setdefault(path.stem, folder / EACH_OBJECT / path.name).name) != path.name:
             raise InputError(f"{path}: expected files of one name for a frame, one for each object, found {other} too")
     return result
@@ -63,7 +63,7 @@ def object_files(path: Path) -> dict[Path, int]:
     """The files of a mask that is spread over one for each object, with their ids: the folders' numbers, or their order."""
     names = [folder.name for folder in subfolders(path.parent.parent)]
     numbered = all(name.isdecimal() and 0 < int(name) <= MOST_OBJECTS for name in names)
-    ids = {name: int(name) if numbered else i for i, name in enumerate(sorted(names, key=natural_order), start=1)}
+    ids = {name: int(name) if numbered else i for i, name in enumerate(natural_order(names), start=1)}
     return {file: ids[file.parent.name] for file in mask_files(path)}
 
 

@@ -51,6 +51,7 @@ class MaskReader:
     careful:    look for edges in all masks, and doubt that black is background even in a palette where it comes first
     soft:       pixels of soft edges become what is nearest, instead of raising `InputError`
     colours:    ids that colours have, such as those of the ground truth when results are read
+    drawn:      by people; else by a network, which may find that an object is a line around another
     hint:       what to do about a background that is not black, with COLOUR for that colour
     note:       called with a line for the user, if there is something to tell
     """
@@ -64,22 +65,24 @@ class MaskReader:
         careful: bool = False,
         soft: bool = False,
         colours: Mapping[int, int] | None = None,
+        drawn: bool = True,
         hint: str = "Then save it with black instead of COLOUR",
         note: Callable[[str], object] | None = print_note,
     ) -> None:
-        self.union, self.background, self.careful, self.soft, self.hint = union, background, careful, soft, hint
+        self.union, self.background, self.careful, self.soft = union, background, careful, soft
+        self.drawn, self.hint = drawn, hint
         self.known = Identity(strict=strict, careful=careful, colours=colours, note=note)
 
     @classmethod
-    def of(cls, paths: Iterable[str | Path], *, drawn: bool = True, **options) -> "MaskReader":
+    def of(cls, paths: Iterable[str | Path], **options) -> "MaskReader":
         """The reader for a video's mask files, given in frame order, which then may be read in any order, by any thread.
 
-        It reads up to the first file that is not empty, all if that is coloured.  If not `drawn`, numbers may surround others.
+        It reads up to the first file that is not empty, all if that is coloured.
         """
         result = cls(**options)
         for path in paths:
             labels = result.read(path)
-            if drawn:
+            if result.drawn:
                 refuse_scattered(path, labels)
                 if rims := rim_values(labels, count_values(labels)):
                     raise soft_edges_error(path, map(str, rims))
@@ -190,6 +193,8 @@ class MaskReader:
 
     def _soft_values(self, values: np.ndarray, counts: np.ndarray, present: np.ndarray) -> list[int]:
         """The numbers that are edges, as far as they are looked for."""
+        if not self.drawn:
+            return []
         # soft edges have many values or large ones, objects few and small ones; so the masks of data sets are read without the
         # check, while the few that a user gives are always checked
         doubtful = len(present) > 2 and (self.careful or len(present) > HANDFUL or present[-1] >= 2 * HANDFUL)
@@ -222,7 +227,8 @@ class MaskReader:
             ids = {PURE_WHITE: WHITE}
         else:
             index = np.searchsorted(found, codes).astype(np.uint8 if len(found) <= 256 else np.uint16)
-            edges = found[edge_values(index, np.bincount(index.ravel()))].tolist() if len(found) > 2 else []
+            looked_for = self.drawn and len(found) > 2
+            edges = found[edge_values(index, np.bincount(index.ravel()))].tolist() if looked_for else []
             if edges and edges != [IGNORED_COLOUR]:
                 if not self.soft:
                     raise soft_edges_error(path, map(colour_name, edges))

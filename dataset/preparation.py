@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from dataset.archives import Archive, read_member
-from util.ahead import map_parallel
+from util.ahead import available_cores, map_parallel
 from util.errors import LONGEST_QUOTE, InputError, shorten
 from util.files import make_folder, one_line_for, open_file, within_temporary, write_new
 from util.flags import DefaultsFormatter, Parser, first_line, worker_count
@@ -71,7 +71,7 @@ def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -
     parser.add_argument("--output", default=output, metavar="DIR", help="folder to fill; existing files are kept")
     if workers:
         parser.add_argument(
-            "--num_workers", type=worker_count, default=os.cpu_count(), metavar="N", help="worker processes (0: none)"
+            "--num_workers", type=worker_count, default=available_cores(), metavar="N", help="worker processes (0: none)"
         )
     return parser
 

@@ -46,20 +46,21 @@ def read_videos(
     """
     videos = []
     for name in names:
-        frames = frames_of(images / (name.rsplit("/", 1)[0] if each_object else name), listed_in=listing)
+        folder = images / (name.rsplit("/", 1)[0] if each_object else name)
+        frames = frames_of(folder, listed_in=listing)
         stems = frozenset(frame.stem for frame in frames)
         if not (annotations / name).is_dir() and left_out is not None:
             left_out.append(f"{name}: expected masks in {annotations / name}, found none")
             continue
         masks = list_masks(existing_folder(annotations / name))
-        refuse_without_frames(annotations / name, masks, stems, images / name)
+        refuse_without_frames(annotations / name, masks, stems, folder)
         needed = stems
         if wanted is not None:
             needed = frozenset(wanted[name])
             if not needed:
                 raise InputError(f"{listing}: lists no frame of {name}")
             if absent := needed - stems:
-                raise InputError(f"{listing}: lists {name}/{names_some(absent)}, not in {images / name}")
+                raise InputError(f"{listing}: lists {name}/{names_some(absent)}, not in {folder}")
         found = {} if truth is None else list_masks(existing_folder(Path(truth) / name))
         given = dict(itertools.islice(masks.items(), 1)) if first_only else masks
         with unless_unusable(name, left_out):

@@ -1,5 +1,6 @@
 """A video to segment: its frames, its input masks, and the frames that need a result."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Video:
         """The number of objects, and of frames that state any, in the first `LOOKED_AT` masks; `InputError` for a bad one."""
         known: set[int] = set()
         given = 0
-        for frame in sorted(self.masks)[:LOOKED_AT]:
+        for frame in itertools.islice(self.masks, LOOKED_AT):
             ids = set(object_ids(self.read_mask(self.masks[frame])))
             given += bool(ids if self.all_masks else ids - known)
             known |= ids

@@ -40,7 +40,6 @@ def add_segmenter_flags(
     parser.add_argument(
         "--output",
         required=output_required,
-        default=argparse.SUPPRESS if output_required else None,
         metavar="DIR",
         help=f"folder for the results{' (required)' if output_required else ''}",
     )
@@ -89,12 +88,6 @@ def add_segmenter_flags(
         "--compile", action="store_true", help="compile the network with torch.compile: slower start, then faster"
     )
     parser.add_argument(
-        "--check_memory",
-        choices=("on", "off"),
-        default="on",
-        help="refuse a video that needs more memory than is available, by an estimate; off: try it all the same",
-    )
-    parser.add_argument(
         "--threads",
         type=int_between(1, MOST_THREADS),
         metavar="N",
@@ -104,6 +97,15 @@ def add_segmenter_flags(
         "--device",
         default="auto",
         help="cpu, cuda, cuda:N or mps; auto is CUDA, or else the CPU; torchrun gives each process its GPU",
+    )
+
+
+def add_check_memory_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check_memory",
+        choices=("on", "off"),
+        default="on",
+        help="refuse a video that needs more memory than is available, by an estimate; off: try it all the same",
     )
 
 
@@ -126,6 +128,7 @@ def evaluation_parser(description: str, *, size: int | None) -> argparse.Argumen
     """A parser with the flags that both evaluation scripts share; `size` is the default of `--size`."""
     parser = Parser(description=description, formatter_class=DefaultsFormatter)
     add_segmenter_flags(parser, size=size, benchmark=True)
+    add_check_memory_flag(parser)
     parser.add_argument(
         "--sizes",
         nargs="+",

@@ -1,7 +1,7 @@
 """Rounds of corrections: give a mask, follow it, look for the worst frame, give a mask there, and so on.
 
-This is the loop of DAVIS's interactive track with our own robot, or with whole masks, so its scores cannot be compared with
-the track's.
+With our own robot or whole masks, scores cannot be compared with those of DAVIS's interactive track; by its rules:
+`evaluation.track`.
 """
 
 import math

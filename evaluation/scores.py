@@ -1,6 +1,5 @@
 """What is scored, and how: the masks that DAVIS and YouTube-VOS compare, for which objects, and their J and F by frame."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from dataset.mask_reader import MaskReader
 from dataset.video import Video
 from dataset.youtube import ScoredObject
 from evaluation.metrics import measure_masks
-from util.ahead import map_parallel
+from util.ahead import available_cores, map_parallel
 from util.errors import InputError, names_some, warn
 from util.image_folder import natural_order
 from util.label_map import object_ids
@@ -147,7 +146,7 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
     f, f_adaptive, union = np.zeros_like(j), np.zeros_like(j), np.zeros_like(j)
     there, found = np.zeros(j.shape, bool), np.zeros(j.shape, bool)
     of_truth = MaskReader(union=True) if job.union else job.reader or MaskReader()
-    of_results = MaskReader(union=True) if job.union else MaskReader(colours=of_truth.known.colours)
+    of_results = MaskReader(union=True) if job.union else MaskReader(colours=of_truth.known.colours, drawn=False)
     for t, (truth_path, result_path) in enumerate(zip(job.truth, job.results, strict=True)):
         truth, result = of_truth.read(truth_path), of_results.read(result_path)
         if truth.shape != result.shape:
@@ -176,7 +175,7 @@ def score_videos(
     """
     frames = sum(len(job.truth) for job in jobs)
     if processes is None:
-        processes = max(1, min(os.cpu_count() or 1, 1 + frames // FRAMES_WORTH_A_PROCESS))
+        processes = max(1, min(available_cores(), 1 + frames // FRAMES_WORTH_A_PROCESS))
     processes = min(processes, len(jobs))
     order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].truth) * len(jobs[i].objects))
     workers = processes if processes > 1 else 0  # 0: in this process

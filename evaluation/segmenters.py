@@ -21,5 +21,6 @@ def segmenters_of(arguments: argparse.Namespace, *records: Path) -> tuple[Callab
     use_threads(arguments.threads)
     options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
     network = load_for_inference(arguments.model, device, amp=amp, **network_options(arguments, *records))
-    settings = {**options, "amp": amp, "winograd": network.winograd, "model": digest(arguments.model)}
+    how = {"amp": amp, "winograd": network.winograd, "compile": arguments.compile, "device": device.type}
+    settings = {**options, **how, "model": digest(arguments.model)}
     return partial(VideoSegmenter, network, **options), settings

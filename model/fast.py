@@ -80,7 +80,7 @@ def can_fuse(*, half: bool) -> bool:
 
 
 class FusedBlock(nn.Module):
-    """A residual block of torchvision, folded, for the CPU: each convolution applies its ReLU, the last adds the shortcut."""
+    """A residual block, folded, for the CPU: each convolution applies its ReLU, the last adds the shortcut."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, open_with_masks
 from dataset.own_video import add_video_flags, one_video, videos_in
 from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
-from evaluation.flags import SCRIBBLE_MODEL, add_segmenter_flags, note_enlarged
+from evaluation.flags import SCRIBBLE_MODEL, add_check_memory_flag, add_segmenter_flags, note_enlarged
 from evaluation.segmenters import segmenters_of
 from model.checkpoint import digest
 from util.device import device_of
@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         "MobileSAM or EfficientSAM as ONNX files; with 'none', or if the default is missing, GrabCut does",
     )
     add_segmenter_flags(result, size=SIZE, max_memory_frames=20)
+    add_check_memory_flag(result)
     return result
 
 
@@ -77,7 +78,6 @@ def open_session(arguments: argparse.Namespace, source: str, output: Path) -> tu
     video, masks = open_with_masks(arguments, source, rate=arguments.fps)
     note_enlarged(arguments, video.size, SIZE)
     maker, settings = segmenters_of(arguments, output / RECORD)
-    settings["device"] = device_of(arguments.device).type
     session = Session(output, video, source, settings)
     if masks and not import_masks(session, masks):
         print_note(f"--mask is left out, since {output} has objects already")

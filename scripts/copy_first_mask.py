@@ -19,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument("--split", choices=("val", "testdev"), default="val", help="set of videos")
-    result.add_argument("--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the masks")
+    result.add_argument("--output", required=True, metavar="DIR", help="folder for the masks")
+    result.add_argument("--overwrite", action="store_true", help="replace what --output holds of another data set or split")
     return result
 
 
@@ -41,7 +42,7 @@ def main() -> None:
     which = {"split": arguments.split, "year": arguments.year}
     videos, results = davis_videos(arguments.davis_path, **which), ResultFolder(arguments.output)
     with Lock(results.root, "copy_first_mask.py"):
-        results.claim(videos, {"made by": "copying the first mask", **which}, overwrite=False)
+        results.claim(videos, {"made by": "copying the first mask", **which}, overwrite=arguments.overwrite)
         for video in videos:
             if not results.is_finished(video):
                 copy(video, results)

@@ -27,7 +27,7 @@ from dataset.frame_folder import FrameFolder
 from dataset.robot import UNMARKED
 from dataset.video import Video
 from evaluation.cut import Cut, network_cut
-from evaluation.flags import add_robot_flags
+from evaluation.flags import add_check_memory_flag, add_robot_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot, cut_in_box, true_masks
 from evaluation.scores import refuse_without_truth
@@ -51,11 +51,18 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument("--frames", type=positive_int, default=30, metavar="N", help="only the first N frames of a video")
     add_robot_flags(result, size=240, max_memory_frames=20)
+    add_check_memory_flag(result)
     return result
 
 
 def annotate(
-    make_segmenter: Callable[[], VideoSegmenter], cut: Cut, video: Video, on_step: Callable[[], Any], *, frames: int
+    make_segmenter: Callable[[], VideoSegmenter],
+    cut: Cut,
+    video: Video,
+    on_step: Callable[[], Any],
+    *,
+    frames: int,
+    check_memory: bool = True,
 ) -> dict[str, Any]:
     """What the robot reaches in a video: IoU of its first masks, of each object, from boxes and after scribbles, and how many
     boxes and scribbles that took; J before and after the correction, mean over objects and frames; which frames that made
@@ -72,7 +79,7 @@ def annotate(
     on_step()
     with tempfile.TemporaryDirectory() as root:
         session = Session(root, folder, folder.paths[0].parent)
-        worker = Worker(session, make_segmenter)
+        worker = Worker(session, make_segmenter, check_memory=check_memory)
         session.bring(objects, {0: (looked[-1].labels, objects)})
         before = follow(worker, truth, objects)
         on_step()
@@ -144,7 +151,7 @@ def main() -> None:
             path,
             settings,
             videos,
-            partial(annotate, maker, cut, frames=arguments.frames),
+            partial(annotate, maker, cut, frames=arguments.frames, check_memory=arguments.check_memory == "on"),
             overwrite=arguments.overwrite,
             steps=lambda _: STEPS,
             unit="steps",

@@ -17,7 +17,7 @@ import numpy as np
 
 from dataset.davis import davis_videos
 from dataset.robot import draw_clicks
-from dataset.static import StaticClips
+from dataset.static import StaticClips, read_photograph
 from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, network_cut
 from evaluation.flags import SCRIBBLE_MODEL
@@ -27,7 +27,7 @@ from evaluation.tables import Row, mean, report
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, positive_int
-from util.image import read_grey, read_image
+from util.image import read_image
 from util.label_map import object_ids
 from util.progress import progress_bar
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "--scribble_model", default=SCRIBBLE_MODEL, metavar="PATH", help="scribble network, or a folder with SAM"
     )
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
-    result.add_argument("--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder for the table")
+    result.add_argument("--output", required=True, metavar="DIR", help="folder for the table")
     add_videos_flags(result)
     return result
 
@@ -57,7 +57,8 @@ def objects_of(arguments: argparse.Namespace) -> tuple[int, Iterator[tuple[np.nd
     if arguments.photo_root is not None:
         photographs = StaticClips(arguments.photo_root)
         pairs = list(zip(photographs.images, photographs.masks, strict=True))[-(arguments.last or 0) :]
-        return len(pairs), ((read_image(image), [read_grey(mask) > 127]) for image, mask in pairs)
+        read = (read_photograph(image, mask) for image, mask in pairs)
+        return len(pairs), ((image, [grey > 127] if (grey > 127).any() else []) for image, grey in read)
     videos = davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
     frames = ((video.images[0], video.read_mask(video.truth[video.images[0].stem])) for video in videos)
     return len(videos), ((read_image(path), [labels == i for i in object_ids(labels)]) for path, labels in frames)

@@ -83,7 +83,7 @@ def main() -> None:
         if "network" in arguments.source:
             cuts["network"] = network_cut(arguments.scribble_model, device_of(arguments.device))
         rows = rounds_by_source(arguments, videos, cuts, folder)
-        sources = {row["source"] for row in rows}
+        sources = dict.fromkeys(row["source"] for row in rows)
         areas = {source: mean(row["J&F"] for row in rows if row["source"] == source) for source in sources}
         if cuts:
             looked, picture = look_at_first_frames(videos, cuts, arguments.looks)

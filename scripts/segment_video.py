@@ -34,12 +34,11 @@ from dataset.given_masks import (
 from dataset.mask_files import MASK_SUFFIXES
 from dataset.own_video import add_video_flags, mean_rate, one_video, open_video, videos_in
 from dataset.video_file import VideoFile
-from evaluation.flags import add_segmenter_flags, note_enlarged
+from evaluation.flags import add_check_memory_flag, add_segmenter_flags, note_enlarged
 from evaluation.propagate import Propagation, Snapshots
 from evaluation.segmenters import segmenters_of
 from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoResults
 from model.checkpoint import digest
-from util.device import device_of
 from util.errors import InputError, WriteError, names_some, one_line, one_line_errors, print_note, shorten, warn
 from util.files import one_line_for, stamp
 from util.film import Film, alpha_suffix
@@ -167,8 +166,6 @@ def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, m
         **({"background": arguments.background} if arguments.background is not None else {}),
         **({"soft_edges": True} if arguments.soft_edges else {}),
         "fps": arguments.fps if is_folder else None,
-        "compile": arguments.compile,
-        "device": device_of(arguments.device).type,
         **({"objects": sorted(set(arguments.objects))} if arguments.objects else {}),
         **({"cutout": f"cutout{alpha_suffix()}"} if arguments.cutout else {}),
     }
@@ -213,6 +210,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     add_segmenter_flags(result, size=SIZE, max_memory_frames=20, output_required=False)
+    add_check_memory_flag(result)
     return result
 
 

@@ -27,7 +27,6 @@ def parser() -> argparse.ArgumentParser:
         "--results",
         nargs="+",
         required=True,
-        default=argparse.SUPPRESS,
         metavar="DIR",
         help="folders with <video>/<frame>.png",
     )

@@ -322,6 +322,21 @@ def test_undo_brings_a_removed_object_back(session):
     assert all_of(session) == before
 
 
+def test_a_step_whose_object_another_page_has_removed_does_not_block_the_others(session):
+    session.draw(3, square((4, 4)), by=1)
+    session.remove_object(1, by=1)
+    session.undo(1)
+    session.undo(1)
+    assert not session.given
+    session.remove_object(1, by=2)
+    before = all_of(session)
+    session.undo(1, again=True)  # the mask, of which nothing is left to be told
+    session.undo(1, again=True)  # the removal
+    assert all_of(session) == before
+    with pytest.raises(InputError, match="nothing to redo"):
+        session.undo(1, again=True)
+
+
 def test_some_frames_are_followed_and_then_the_others_as_if_at_once(bench, video, light_network, tmp_path):
     session = bench.session
 

@@ -101,6 +101,9 @@ def test_the_first_mask_is_a_bad_answer_for_all_frames(demo_data, script, tmp_pa
     assert script("copy_first_mask", *flags, "--output", tmp_path) == 0
     assert script("score", "--results", tmp_path, *flags) == 0
     assert 0 < json.loads((tmp_path / "scores.json").read_text())["global"]["J&F"] < 0.35
+    old = ("--davis_path", demo_data / "DAVIS/2016", "--year", 2016, "--output", tmp_path)
+    assert script("copy_first_mask", *old) == 2
+    assert script("copy_first_mask", *old, "--overwrite") == 0
 
 
 def written(folder: Path, name: str, image: np.ndarray, mask: np.ndarray) -> tuple[Path, Path]:

@@ -14,7 +14,8 @@ from conftest import ROOT
 
 from training.config import TrainConfig
 from util import device
-from util.device import available_cores, use_threads
+from util.ahead import available_cores
+from util.device import use_threads
 from util.distributed import Processes
 from util.errors import InputError
 

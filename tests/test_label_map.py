@@ -360,6 +360,16 @@ def test_one_file_for_each_object_is_one_mask(names, tmp_path):
         reader.read(masks["00004"])
 
 
+def test_folders_of_objects_and_frames_are_in_the_order_of_their_numbers(tmp_path):
+    for i in range(13):
+        write_label_map(tmp_path / f"{i:03d}/{i:05d}.png", 255 * ONE, None)
+    masks = list_masks(tmp_path)
+    assert list(masks) == [f"{i:05d}" for i in range(13)]
+    reader = MaskReader.of(masks.values())
+    for i, path in enumerate(masks.values()):
+        np.testing.assert_array_equal(reader.read(path), (i + 1) * ONE)
+
+
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_line_of_small_numbers_around_an_object_is_an_edge_in_the_mask_that_decides(number, read, tmp_path):
     large = np.zeros((96, 128), np.uint8)

@@ -240,6 +240,11 @@ def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, scor
     assert not (tmp_path / "out/cat").exists()
     write_masks("sav", masks, truth, range(MASKS))
     assert_scored(score("sav", root), {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
+    (masks / "cat/000/99999.png").write_bytes((masks / "cat/000/00000.png").read_bytes())
+    assert script("eval_youtube", "--layout", "sav", "--yv_path", root, "--output", tmp_path / "odd") == 2
+    assert "found 99999.png, but no such frames in " in (told := capsys.readouterr().err)
+    assert told.rstrip().endswith("JPEGImages_24fps/cat")
+    (masks / "cat/000/99999.png").unlink()
     (masks / "ant").mkdir()
     assert script("score", "--layout", "sav", "--path", root, "--results", tmp_path / "results") == 2
     assert "sav_val/Annotations_6fps/ant: expected a folder for each object, found none" in capsys.readouterr().err

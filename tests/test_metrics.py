@@ -267,6 +267,16 @@ def test_davis_scores_the_first_objects_in_all_frames_but_two(union, truth_ids, 
     assert found["global"]["J&F"] == pytest.approx((found["global"]["J"]["mean"] + found["global"]["F"]["mean"]) / 2)
 
 
+def test_an_object_that_a_network_finds_as_a_line_around_another_is_scored_as_any(tmp_path):
+    truth = np.zeros((4, 48, 64), np.uint8)
+    truth[:, :20, :20], truth[:, 20:40, 24:50] = 1, 16
+    results = truth.copy()
+    results[:, 20:40, 24:50], results[:, 22:38, 26:48] = 2, 16
+    (scores,) = score_videos(davis_jobs([write_video(tmp_path, "a", truth, results)], tmp_path / "results"), processes=1).values()
+    assert scores[1].j.tolist() == [1, 1]
+    assert scores[16].j == pytest.approx(16 * 22 / (20 * 26))
+
+
 def test_a_video_without_a_frame_between_the_first_and_the_last_is_refused(tmp_path):
     video = write_video(tmp_path, "brief", *patches(0, 4, [0, 1]).reshape(2, 2, 12, 20))
     with pytest.raises(InputError, match="brief: expected ground truth of at least 3 frames, found 2"):

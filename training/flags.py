@@ -39,7 +39,7 @@ LARGEST_DECAY = 0.999999  # at 1, the average would stay what it was after the f
 
 def add_run_flags(parser: argparse._ActionsContainer, *, result: str, save_every: int, num_workers: int) -> None:
     """Add the flags that every training has; `result` is the name of the network's file."""
-    parser.add_argument("--id", required=True, default=argparse.SUPPRESS, help="name of the run (required)")
+    parser.add_argument("--id", required=True, help="name of the run (required)")
     parser.add_argument("--save_dir", default="saves", metavar="DIR", help=f"folder for {result} and the run's own folder")
     parser.add_argument(
         "--save_every", type=positive_int, default=save_every, metavar="N", help="iterations between checkpoints"

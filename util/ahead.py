@@ -1,6 +1,8 @@
 """Bounded read-ahead: work done in threads or processes a limited number of items before it is needed."""
 
+import contextlib
 import itertools
+import math
 import multiprocessing
 import os
 import signal
@@ -10,12 +12,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TypeVar
 
 from util.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use: its CPU affinity, limited by its control group's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # not Linux, no control group, or no limit ("max")
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, cores)
 
 
 def map_ahead(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, limit: int) -> Iterator[Result]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import math
 import os
 import platform
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from util.ahead import available_cores
 from util.errors import InputError, warn
 
 
@@ -92,15 +92,6 @@ def processor_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
-
-
-def available_cores() -> int:
-    """The number of cores that this process may use: its CPU affinity, limited by its control group's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # not Linux, no control group, or no limit ("max")
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    return max(1, cores)
 
 
 def available_memory(device: torch.device) -> int | None:

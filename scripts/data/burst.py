@@ -76,7 +76,7 @@ def predictions(every: list[Annotated], folder: Path, source: Path) -> list[dict
             segmentations = []
             for frame in video.frames:
                 path = path_in(folder, *video.name, f"{frame}.png", source=source)
-                labels = MaskReader().read(path)
+                labels = MaskReader(drawn=False).read(path)
                 refuse_other_size(path, labels.shape, video.size, other="its video")
                 shown = {track: labels == number for track, number in video.numbers.items()}
                 segmentations.append({track: {"rle": encode_rle(mask)} for track, mask in shown.items() if mask.any()})

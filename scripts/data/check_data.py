@@ -11,7 +11,6 @@ exit status is 1 if something is broken, and 0 if data sets are merely absent.
 import argparse
 import contextlib
 import io
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from dataset.sources import STATIC_FOLDERS, add_data_flags, data_roots, stage_so
 from dataset.static import photographs_in
 from dataset.video_names import read_image_set
 from dataset.youtube import is_sparse, youtube_videos
-from util.ahead import map_parallel
+from util.ahead import available_cores, map_parallel
 from util.errors import InputError, one_line_errors
 from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, worker_count
 from util.guards import subfolders
@@ -80,7 +79,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--decode", action="store_true", help="decode every image and mask instead of reading headers only")
     result.add_argument("--shown", type=non_negative_int, default=10, metavar="N", help="problems to list per data set")
     result.add_argument(
-        "--num_workers", type=worker_count, default=os.cpu_count(), metavar="N", help="worker processes for reading (0: none)"
+        "--num_workers",
+        type=worker_count,
+        default=available_cores(),
+        metavar="N",
+        help="processes that read (0: none)",
     )
     return result
 

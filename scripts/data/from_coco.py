@@ -30,9 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add_one_video_flags(result)
     add_mask_flags(result)
     result.add_argument("--name", help="the video's name in --output (default: that of the file or folder)")
-    result.add_argument(
-        "--output", required=True, default=argparse.SUPPRESS, metavar="DIR", help="folder to add to (required)"
-    )
+    result.add_argument("--output", required=True, metavar="DIR", help="folder to add to (required)")
     return result
 
 

@@ -210,7 +210,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--static_root",
         required=True,
-        default=argparse.SUPPRESS,
         metavar="DIR",
         help="folder with ecssd, DUTS-TR, ... (required)",
     )
