@@ -13,12 +13,11 @@ from evaluation.results import ResultFolder
 from evaluation.score_tables import davis_scores, davis_tables, write_davis_scores
 from evaluation.scores import davis_jobs, long_enough, score_videos
 from util.errors import names_some, one_line_errors
-from util.flags import first_line
 from util.lock import Lock
 
 
 def parser() -> argparse.ArgumentParser:
-    result = evaluation_parser(first_line(__doc__), size=None)
+    result = evaluation_parser(__doc__, size=None)
     result.add_argument(
         "--davis_path",
         default="../DAVIS/2017",

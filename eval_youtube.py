@@ -14,12 +14,11 @@ from dataset.youtube import SPLITS, is_sparse, youtube_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from util.errors import InputError, one_line_errors
-from util.flags import first_line
 from util.lock import Lock
 
 
 def parser() -> argparse.ArgumentParser:
-    result = evaluation_parser(first_line(__doc__), size=480)
+    result = evaluation_parser(__doc__, size=480)
     result.add_argument(
         "--yv_path",
         "--path",

@@ -37,7 +37,6 @@ from util.device import device_of, fastest_format, use_threads
 from util.distributed import Processes
 from util.errors import InputError, names_some, one_line, one_line_errors
 from util.files import one_line_for
-from util.flags import first_line
 from util.guards import path_in, refuse_file_above
 from util.lock import Lock
 from util.tensors import normalise
@@ -47,7 +46,7 @@ CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
 
 def parser() -> argparse.ArgumentParser:
-    return training_parser(first_line(__doc__))
+    return training_parser(__doc__)
 
 
 def skip_of_draw(stage: Stage, schedule: Schedule, draw: int) -> int:

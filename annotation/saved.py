@@ -154,10 +154,19 @@ class SavedState(State):
                 self._changed([frame])
             return True
 
-    def save(self, action: str | None = None, **details: Any) -> None:
-        """Write `session.json`, which `put_result` does not do, perhaps with an action that has been done."""
+    def save(self, action: str | None = None, frames: Iterable[int] = (), **details: Any) -> None:
+        """Write `session.json`, which `put_result` does not do, perhaps with an action that has been done; pages hear that
+        `frames` have changed.
+        """
         with self.lock:
-            self._save(action, **details)
+            self._changed(frames)
+            if action is not None:
+                entry = {"action": action, **details}
+                if self.done and {**self.done[-1], "time": 0} == {**entry, "time": 0}:
+                    self.done.pop()  # one line for all strokes on a frame
+                self.done.append({**entry, "time": round(time.time())})
+            record = {"format": FORMAT, "version": VERSION, "video": self.identity, **self.as_record()}
+            write_atomically(self.root / RECORD, lambda file: file.write(json.dumps(record).encode()))
 
     def touch(self) -> None:
         """Tell pages that something else they show has changed."""
@@ -175,7 +184,7 @@ class SavedState(State):
                     write_label_map(self._path(folder, frame), labels, colour_map())
             if frame == self.length - 1 and self.unclean:
                 self.unclean = False
-                self._save()
+                self.save()
 
     # inside
 
@@ -213,19 +222,9 @@ class SavedState(State):
         self.version += 1
         self.changed_at[list(frames)] = self.version
 
-    def _save(self, action: str | None = None, frames: Iterable[int] = (), **details: Any) -> None:
-        self._changed(frames)
-        if action is not None:
-            entry = {"action": action, **details}
-            if self.done and {**self.done[-1], "time": 0} == {**entry, "time": 0}:
-                self.done.pop()  # one line for all strokes on a frame
-            self.done.append({**entry, "time": round(time.time())})
-        record = {"format": FORMAT, "version": VERSION, "video": self.identity, **self.as_record()}
-        write_atomically(self.root / RECORD, lambda file: file.write(json.dumps(record).encode()))
-
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """A context for a change and its `_save`: after an error, all is again as it was saved last."""
+        """A context for a change and its `save`: after an error, all is again as it was saved last."""
         with self.lock:
             try:
                 yield
@@ -261,7 +260,7 @@ class SavedState(State):
         try:
             if path.is_file():
                 self._load(path, read_json(path))
-            self._save()
+            self.save()
             for folder in (GIVEN, MASKS, WORKING, EXPORT):
                 make_folder(self.root / folder)
         except BaseException:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from annotation.export import KINDS
-from annotation.state import MOST_OBJECTS
+from util.label_map import MOST_OBJECTS
 
 LARGEST_NUMBER = 10**9 - 1  # in a path: a longer one is no frame
 LARGEST_VERSION = 10**18 - 1

@@ -134,7 +134,6 @@ class Api:
             "key": key[:16],  # nor changes one
             "output": str(session.root),
             "listed": listed,
-            "exports": KINDS,
         }
 
     def routes(self) -> list[Route]:
@@ -173,7 +172,7 @@ class Api:
             raise InputError(f"the frames are 0 to {self.session.length - 1}")
         given |= {name: _number(request.query_params.get(name, "0")) for name in operation.query}
         answer = await run_in_threadpool(getattr(self, operation.name), **given)
-        return answer if isinstance(answer, Response) else JSONResponse(answer)
+        return answer if isinstance(answer, Response) else JSONResponse(answer or {"version": self.session.version})
 
     async def _label_map(self, request: Request) -> np.ndarray:
         """Read a body with exactly one byte per pixel."""
@@ -190,20 +189,17 @@ class Api:
     def mask(self, frame: int) -> Response:
         return _labels(self.session.labels(frame))
 
-    def give(self, frame: int, labels: np.ndarray, page: int, gone: int) -> dict[str, int]:
+    def give(self, frame: int, labels: np.ndarray, page: int, gone: int) -> None:
         self.session.draw(frame, labels, gone=gone, by=page)
-        return {"version": self.session.version}
 
-    def forget(self, frame: int, page: int) -> dict[str, int]:
+    def forget(self, frame: int, page: int) -> None:
         self.session.forget(frame, by=page)
-        return {"version": self.session.version}
 
     def replaced(self, frame: int) -> Response:
         return _labels(self.session.replaced(frame))
 
-    def restore(self, frame: int, page: int) -> dict[str, int]:
+    def restore(self, frame: int, page: int) -> None:
         self.session.restore(frame, by=page)
-        return {"version": self.session.version}
 
     def cut(self, frame: int, labels: np.ndarray) -> Response:
         """The mask that marks ask for; a pixel is 1 in the object's mask or box, 2 in another's, plus 4 or 8 on and off it."""
@@ -220,17 +216,15 @@ class Api:
     def add(self, name: str | None = None) -> dict[str, int]:
         return {"id": self.session.add_object(name or "").id}
 
-    def change(self, object: int, **changes: Any) -> dict:
+    def change(self, object: int, **changes: Any) -> None:
         self.session.change_object(object, **changes)
-        return {}
 
-    def remove(self, object: int, page: int) -> dict:
+    def remove(self, object: int, page: int) -> None:
         if self.worker.job.running:
             raise InputError("busy: stop first, then remove the object")
         self.session.remove_object(object, by=page)
         with contextlib.suppress(InputError):  # another job has begun meanwhile; the object's pixels are never read
             self.worker.start("clean", self.worker.clean)
-        return {}
 
     def undo(self, page: int | None = None, again: bool | None = None) -> dict[str, Any]:
         step = self.session.undo(page or 0, again=bool(again))
@@ -241,7 +235,7 @@ class Api:
         frame = min(step.changes)
         return {"told": f"{'done again' if again else 'taken back'}, in frame {frame}", "frame": frame}
 
-    def follow(self, first: int | None = None, last: int | None = None) -> dict:
+    def follow(self, first: int | None = None, last: int | None = None) -> None:
         """Follow all, or what the frames `first` to `last` need."""
         window = None
         if first is not None or last is not None:
@@ -250,17 +244,14 @@ class Api:
                 raise InputError(f"expected frames from 0 to {self.session.length - 1}, the first one first")
             window = range(first, last + 1)
         self.worker.start("follow", partial(self.worker.follow, window))
-        return {}
 
-    def stop(self) -> dict:
+    def stop(self) -> None:
         self.worker.stop()
-        return {}
 
-    def export(self, kind: str | None = None) -> dict:
+    def export(self, kind: str | None = None) -> None:
         if kind not in KINDS:
             raise InputError(f"kind: expected one of {', '.join(KINDS)}")
         self.worker.start("export", partial(self._export, kind))
-        return {}
 
     def _export(self, kind: str):
         revision = self.session.revision

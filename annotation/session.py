@@ -10,10 +10,10 @@ import numpy as np
 
 from annotation.history import Change, History, Step, packed
 from annotation.saved import GIVEN, WORKING, SavedState, digest_of
-from annotation.state import COLOUR, MOST_OBJECTS, Given, Object
+from annotation.state import COLOUR, Given, Object
 from util.errors import InputError, shorten
 from util.guards import remove_files
-from util.label_map import colour_map, object_ids, write_label_map
+from util.label_map import MOST_OBJECTS, colour_map, object_ids, write_label_map
 
 LONGEST_NAME = 80
 AS_IT_IS = 255  # where a page changes nothing
@@ -31,7 +31,7 @@ class Session(SavedState):
         """A new object, with the next number."""
         with self._all_or_nothing():
             added = self._new(self.next_object, name)
-            self._save("add", object=added.id)
+            self.save("add", object=added.id)
             return added
 
     def bring(self, numbers: Collection[int], masks: Mapping[int, tuple[np.ndarray, Collection[int]]]) -> None:
@@ -52,7 +52,7 @@ class Session(SavedState):
                 for field, value in changes.items():
                     if value is not None:
                         setattr(changed, field, value)
-                self._save()
+                self.save()
 
     def remove_object(self, number: int, *, by: int = 0) -> None:
         """Remove an object; `clean` then removes it from the files."""
@@ -174,7 +174,7 @@ class Session(SavedState):
                     if (taken := before[frame][0]) is not None:  # of the others, the mask says nothing any more
                         reached |= {*taken.stated}.difference(told)
                 self._now_old(frame, reached)
-            self._save(action, before, **details)
+            self.save(action, before, **details)
         for frame in before:
             if frame in self.given:
                 os.replace(self._path(WORKING, frame), self._path(GIVEN, frame))
@@ -203,7 +203,7 @@ class Session(SavedState):
             self.revision += 1
             self.forget_results()
             self.unclean = True
-            self._save("remove", range(self.length), object=number)
+            self.save("remove", range(self.length), object=number)
             remove_files(self._path(GIVEN, frame) for frame in before if frame not in self.given)
         return Step(by, changes, removed=(place, removed))
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
-MOST_OBJECTS = 254
+from util.label_map import MOST_OBJECTS
+
 GOLDEN = (5**0.5 - 1) / 2  # of the circle of hues: it comes back to none
 COLOUR = "#[0-9a-f]{6}"
 MOST_REMEMBERED = 200  # earlier states of what was given

@@ -8,8 +8,8 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 
 from annotation.saved import WORKING
@@ -151,22 +151,18 @@ class Worker:
         session = self.session
         for step in propagation.backwards(self._folder):
             if step.estimate is not None:
-                self._write_estimate(step.index, step.estimate)
+                step.estimate.write(self._estimate(step.index))
             if step.labels is not None:
                 final = step.estimate is None
                 session.put_result(step.index, step.labels, step.sureness, final=final, revision=revision)
             yield step.index
-        for frame in propagation.forwards(self._read_estimate, from_the_start=False):
+        for frame in propagation.forwards(lambda index: Estimate.read(self._estimate(index)), from_the_start=False):
             assert frame.labels is not None
             session.put_result(frame.index, frame.labels, frame.sureness, final=True, revision=revision)
             yield frame.index
 
-    def _write_estimate(self, index: int, estimate: Estimate) -> None:
-        write_atomically(self._folder / f"{index}.npz", lambda file: np.savez(file, **estimate._asdict()))
-
-    def _read_estimate(self, index: int) -> Estimate:
-        with np.load(self._folder / f"{index}.npz") as found:
-            return Estimate(found["probabilities"], found["ids"])
+    def _estimate(self, index: int) -> Path:
+        return self._folder / f"{index}.npz"
 
     # going on after a stop
 

@@ -16,7 +16,6 @@ from dataset.frame_folder import FrameFolder
 from dataset.mask_files import (
     EACH_OBJECT,
     MASK_SUFFIXES,
-    MOST_OBJECTS,
     in_front,
     layers_in_array,
     list_masks,
@@ -32,7 +31,7 @@ from util.errors import InputError, names_some, print_note
 from util.guards import is_clutter
 from util.image import refuse_other_size
 from util.image_folder import in_order, name_pattern
-from util.label_map import object_ids
+from util.label_map import MOST_OBJECTS, object_ids
 
 BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"

@@ -19,9 +19,8 @@ from dataset.colours import (
     first_near_pair,
     red_and_blue_swapped,
 )
-from dataset.mask_files import MOST_OBJECTS
 from util.errors import InputError
-from util.label_map import WHITE, Numbering, object_ids
+from util.label_map import MOST_OBJECTS, WHITE, Numbering, object_ids
 
 SAMPLES = 64  # rows and columns of a mask that others are compared to
 

@@ -19,13 +19,12 @@ from util.files import open_file
 from util.guards import subfolders
 from util.image import open_image, refuse_lossy
 from util.image_folder import IMAGE_SUFFIXES, in_order, list_frames, natural_order
-from util.label_map import WHITE
+from util.label_map import MOST_OBJECTS, WHITE
 from util.orientation import upright_size
 from util.sixteen_bit import bits_of
 
 MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 EACH_OBJECT = "*"  # the name of the folder in the path of a mask that is spread over files
-MOST_OBJECTS = 254
 MODES = frozenset({"P", "PA", "1", "L", "LA", "RGB", "RGBA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"})  # Pillow's
 
 

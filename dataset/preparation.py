@@ -8,7 +8,6 @@ killed run continues when it is started again.
 import argparse
 import contextlib
 import io
-import os
 import stat
 import time
 from collections import Counter, defaultdict
@@ -21,18 +20,16 @@ from PIL import Image
 from dataset.archives import Archive, read_member
 from util.ahead import available_cores, map_parallel
 from util.errors import LONGEST_QUOTE, InputError, shorten
-from util.files import make_folder, one_line_for, open_file, within_temporary, write_new
-from util.flags import DefaultsFormatter, Parser, first_line, worker_count
+from util.files import make_folder, within_temporary, write_new
+from util.flags import Parser, worker_count
 from util.guards import path_in
-from util.image import as_rgb, brightness, open_picture, refuse_lossy
+from util.image import as_rgb, brightness, is_whole, open_picture, refuse_lossy
 from util.image_folder import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from util.lock import Lock
 from util.orientation import upright
 from util.progress import progress_bar
 
 JPEG_QUALITY = 95
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-JPEG_START, JPEG_END, TAIL = b"\xff\xd8\xff", b"\xff\xd9", 1 << 16
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 PICTURES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
@@ -61,7 +58,7 @@ class Placement(NamedTuple):
 
 def preparation_parser(doc: str | None, *, output: str, workers: bool = False) -> argparse.ArgumentParser:
     """A parser with the flags that the `prepare_*.py` scripts share; `doc` begins with the description."""
-    parser = Parser(description=first_line(doc), formatter_class=DefaultsFormatter)
+    parser = Parser(doc)
     parser.add_argument(
         "archives",
         nargs="*",
@@ -258,22 +255,11 @@ def _is_placed(placement: Placement, size: int, source: str) -> bool:
     except NotADirectoryError as error:
         raise InputError(f"{target.parent}: expected a folder, found a file there or above") from error
     other = not stat.S_ISREG(found.st_mode) or (placement.convert is None and found.st_size != size)
-    if other or (target.suffix.lower() in IMAGE_SUFFIXES and not _is_complete(target)):
+    if other or (target.suffix.lower() in IMAGE_SUFFIXES and not is_whole(target)):
         raise InputError(
             f"{target}: differs from {_told(source)}; is it from another data set or year? Choose another --output"
         )
     return True
-
-
-def _is_complete(picture: Path) -> bool:
-    """Whether a picture begins and ends as our own do, or as the JPEG of which one is a copy."""
-    with one_line_for(picture), open_file(picture) as file:
-        head = file.read(8)
-        file.seek(-min(os.fstat(file.fileno()).st_size, TAIL), os.SEEK_END)
-        tail = file.read()
-    if picture.suffix.lower() == ".png":
-        return head == PNG_START and tail.endswith(PNG_END)
-    return head.startswith(JPEG_START) and JPEG_END in tail  # some cameras append more
 
 
 def _decoded(data: bytes) -> Image.Image:

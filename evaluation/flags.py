@@ -10,7 +10,7 @@ from dataset.video_names import add_videos_flags
 from evaluation.results import RUN_RECORD
 from util.errors import InputError, print_note
 from util.files import read_json
-from util.flags import DefaultsFormatter, Parser, count_or_all, int_between, positive_int, worker_count
+from util.flags import Parser, count_or_all, int_between, positive_int, worker_count
 
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096  # pixels, shorter side at which the network works
 SCRIBBLE_MODEL = "saves/stcn_scribble.pth"
@@ -124,9 +124,9 @@ def note_enlarged(arguments: argparse.Namespace, size: tuple[int, int], usual: i
         print_note(f"frames are enlarged from {min(size)} to {usual} pixels on the shorter side; --size {min(size)} is faster")
 
 
-def evaluation_parser(description: str, *, size: int | None) -> argparse.ArgumentParser:
+def evaluation_parser(doc: str | None, *, size: int | None) -> argparse.ArgumentParser:
     """A parser with the flags that both evaluation scripts share; `size` is the default of `--size`."""
-    parser = Parser(description=description, formatter_class=DefaultsFormatter)
+    parser = Parser(doc)
     add_segmenter_flags(parser, size=size, benchmark=True)
     add_check_memory_flag(parser)
     parser.add_argument(

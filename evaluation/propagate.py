@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from evaluation.fits import Claims, refuse_too_large
 from model import VideoSegmenter, blend
 from model.inference import labels_of, of_objects
 from util.ahead import read_ahead
+from util.files import write_atomically
 from util.label_map import object_ids
 from util.tensors import resize_probabilities
 
@@ -25,6 +27,14 @@ class Estimate(NamedTuple):
 
     probabilities: np.ndarray  # (N+1, h, w) float16, at the size at which the network works
     ids: np.ndarray  # (N,) the objects' ids
+
+    def write(self, path: Path) -> None:
+        write_atomically(path, lambda file: np.savez_compressed(file, **self._asdict()))
+
+    @classmethod
+    def read(cls, path: Path) -> "Estimate":
+        with np.load(path) as found:
+            return cls(found["probabilities"], found["ids"])
 
 
 class Backward(NamedTuple):

@@ -15,8 +15,6 @@ from util.errors import InputError, shorten
 from util.files import (
     has_content,
     make_folder,
-    one_line_for,
-    open_file,
     read_json,
     stamp,
     within_temporary,
@@ -24,10 +22,10 @@ from util.files import (
     write_json,
 )
 from util.guards import path_in, refuse_foreign, remove_files, remove_folder
+from util.image import is_whole
 
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
 RUN_RECORD, ARCHIVE = "run.json", "results.zip"
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 class Recorded(NamedTuple):
@@ -180,11 +178,8 @@ class ResultFolder:
 
 def refuse_damaged(mask: Path) -> None:
     """Raise `InputError` if a PNG that this project wrote is missing, emptied or cut."""
-    with one_line_for(mask), open_file(mask) as file:
-        head, size = file.read(len(PNG_START)), os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - len(PNG_END)))
-        tail = file.read()
-    if (head, tail) != (PNG_START, PNG_END):
+    if not is_whole(mask):
+        size = mask.stat().st_size
         raise InputError(f"{mask}: expected a whole PNG, found {size} bytes that are none; remove it to make it again")
 
 

@@ -125,11 +125,11 @@ class VideoResults:
         return labels
 
     def write_estimate(self, index: int, estimate: Estimate) -> None:
-        write_atomically(self._estimate(index), lambda file: np.savez_compressed(file, **estimate._asdict()))
+        estimate.write(self._estimate(index))
 
     def read_estimate(self, index: int) -> Estimate:
-        with self._damage_in(self._estimate(index)), np.load(self._estimate(index)) as found:
-            return Estimate(found["probabilities"], found["ids"])
+        with self._damage_in(self._estimate(index)):
+            return Estimate.read(self._estimate(index))
 
     def finish(self) -> None:
         """Move everything to its final place; call it when the film and the sheet are complete.

@@ -169,19 +169,6 @@ class VideoSegmenter:
         """The memory that a video takes (`model.footprint`); options given here replace the segmenter's."""
         return footprint(self.network, size, **(self._options | video_and_changes))
 
-    @torch.inference_mode()
-    def remove(self, object_id: int) -> None:
-        """Forget an object: the next step no longer has it.  The memory's other objects stay as they were encoded, beside it.
-
-        Raises `ValueError` when there is no such object.
-        """
-        if object_id not in self.object_ids:
-            raise ValueError(f"object_id: expected one of {self.object_ids}, found {object_id}")
-        row = self.object_ids.index(object_id)
-        self._store_pending()  # first, since an object that has just entered is not in the memory yet
-        self.bank.remove(row)
-        self.object_ids.pop(row)
-
     def state_dict(self) -> dict[str, Any]:
         """The segmenter's state between two steps as tensors, numbers and lists, for `torch.save`.
 

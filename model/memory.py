@@ -160,34 +160,6 @@ class MemoryBank:
         together = objects[0] if len(objects) == 1 else torch.cat(objects, dim=1)
         return together.permute(1, 2, 0).unflatten(2, query_key.shape[1:])
 
-    def remove(self, index: int) -> None:
-        """Remove object `index` (from 0, in the order of the values).  Without objects, the bank is empty.
-
-        Raises `ValueError` if there is no such object.
-        """
-        if not 0 <= index < sum(self._group_sizes):
-            raise ValueError(f"index: expected one of {sum(self._group_sizes)} objects, found {index}")
-        group = 0
-        while index >= self._group_sizes[group]:
-            index -= self._group_sizes[group]
-            group += 1
-        size = self._group_sizes[group]
-        if sum(self._group_sizes) == 1:
-            self._slabs, self._frames, self._free, self._group_sizes = [], [], [], []
-            self._newest_is_temporary, self._fetched = False, None
-        elif size > 1:
-            self._group_sizes[group] -= 1
-            kept = [i for i in range(size) if i != index]
-            for slab in self._slabs:
-                if group in slab.values:
-                    slab.values[group] = slab.values[group].unflatten(1, (size, -1))[:, kept].flatten(1)
-        else:
-            self._group_sizes.pop(group)
-            for slab in self._slabs:
-                slab.values = {i - (i > group): rows for i, rows in slab.values.items() if i != group}
-            for frame in self._frames:
-                frame.groups -= frame.groups > group
-
     def state_dict(self) -> dict[str, Any]:
         """The bank's content as tensors, numbers and lists, for `torch.save`.
 

@@ -62,11 +62,6 @@ class ValueEncoder(nn.Module):
         self.stages = ResNetStages(backbone, in_channels=5, pretrained=pretrained)
         self.fusion = FeatureFusion(self.stages.channels[2], key_channels, value_dim, attention=attention)
 
-    @property
-    def others_filter(self) -> Tensor:
-        """The stem's filters for the other objects' masks, (64, 1, 7, 7), as a view."""
-        return self.stages.conv1.weight[:, 4:]
-
     def forward(self, image: Tensor, masks: Tensor, key_f16: Tensor, present: Present | None = None) -> Tensor:
         """(B, 3, H, W) normalised, (B, N, H, W) in [0, 1] and (B, C16, h, w) -> (B, N, Cv, h, w), zero where not `present`."""
         total = masks.sum(dim=1, keepdim=True)

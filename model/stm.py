@@ -27,11 +27,6 @@ class MemoryEncoder(nn.Module):
         self.key_projection = key_projection(self.stages.channels[2], key_dim)
         self.value_projection = nn.Conv2d(self.stages.channels[2], value_dim, 3, padding=1)
 
-    @property
-    def others_filter(self) -> Tensor:
-        """The part of the stem that sees the other objects' masks, (64, 1, 7, 7), as a view."""
-        return self.stages.conv1.weight[:, 4:]
-
     def forward(self, image: Tensor, masks: Tensor, present: Present | None = None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) normalised and (B, N, H, W) in [0, 1] -> (B, N, Ck, h, w) and (B, N, Cv, h, w)."""
         objects = with_others(image, masks, masks.sum(dim=1, keepdim=True))
@@ -100,12 +95,6 @@ class ObjectBanks:
         if not self._banks:
             raise ValueError("the memory is empty")
         return torch.cat([bank.read(query_key) for bank in self._banks])
-
-    def remove(self, index: int) -> None:
-        """As `MemoryBank.remove`."""
-        if not 0 <= index < len(self._banks):
-            raise ValueError(f"index: expected one of {len(self._banks)} objects, found {index}")
-        self._banks.pop(index)
 
     def state_dict(self) -> dict[str, Any]:
         """As `MemoryBank.state_dict`."""

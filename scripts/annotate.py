@@ -29,13 +29,13 @@ from model.checkpoint import digest
 from util.device import device_of
 from util.errors import InputError, one_line_errors, print_note
 from util.files import one_line_for
-from util.flags import DefaultsFormatter, Parser, first_line, int_between
+from util.flags import Parser, int_between
 
 SIZE = 480  # pixels, shorter side
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     add_video_flags(result, several="to choose from: then their sessions are in --output/NAME")
     add_mask_flags(result)
     result.add_argument("--port", type=int_between(0, 65535), default=8765, help="of the server; 0 takes any free one")

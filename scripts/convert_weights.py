@@ -16,12 +16,12 @@ from model.checkpoint import halved
 from model.released import to_released
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
-from util.flags import Parser, first_line
+from util.flags import Parser
 from util.guards import refuse_existing
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__))
+    result = Parser(__doc__)
     result.add_argument("source", help="checkpoint to read: ours, released, or a released training checkpoint")
     result.add_argument("target", help="file to write")
     result.add_argument("--to", choices=("ours", "released"), default="ours", help="format to write (default: ours)")

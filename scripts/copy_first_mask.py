@@ -10,12 +10,12 @@ from dataset.davis import davis_videos
 from dataset.video import Video
 from evaluation.results import ResultFolder
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 from util.lock import Lock
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument("--split", choices=("val", "testdev"), default="val", help="set of videos")

@@ -37,7 +37,7 @@ from model import VideoSegmenter
 from model.checkpoint import digest
 from util.device import device_of
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import Parser, positive_int
 from util.label_map import object_ids
 from util.lock import Lock
 
@@ -47,7 +47,7 @@ STEPS = 4  # of the progress bar, for a video
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument("--frames", type=positive_int, default=30, metavar="N", help="only the first N frames of a video")
     add_robot_flags(result, size=240, max_memory_frames=20)

@@ -26,7 +26,7 @@ from evaluation.rounds import cut_in_box
 from evaluation.tables import Row, mean, report
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import Parser, positive_int
 from util.image import read_image
 from util.label_map import object_ids
 from util.progress import progress_bar
@@ -36,7 +36,7 @@ WANTED = (85, 90)  # IoU in percent, as the field counts clicks (NoC)
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     data = result.add_mutually_exclusive_group(required=True)
     data.add_argument("--photo_root", metavar="DIR", help="photographs with a mask of one object, as for train.py")
     data.add_argument("--davis_path", metavar="DIR", help="DAVIS val, as for eval_davis.py")

@@ -30,7 +30,7 @@ from model import VideoSegmenter
 from model.checkpoint import digest
 from util.device import device_of
 from util.errors import InputError, names_some, one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import Parser, positive_int
 from util.label_map import object_ids
 from util.lock import Lock
 
@@ -38,7 +38,7 @@ INTERACTIONS, SECONDS = 8, 30  # the track's: interactions at most, and seconds 
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("--scribbles", metavar="DIR", help="where <video>/001.json and others are, if not beside JPEGImages")
     result.add_argument(
         "--interactions", type=positive_int, default=INTERACTIONS, metavar="N", help="interactions with a video at most"

@@ -30,7 +30,7 @@ from evaluation.tables import Row, grey, mean, over_videos, report
 from model.checkpoint import digest
 from util.device import device_of
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import Parser, positive_int
 from util.image import read_image
 from util.label_map import object_ids
 from util.lock import Lock
@@ -42,7 +42,7 @@ PICTURES = 6  # videos in the picture of first frames
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(
         "--path", metavar="DIR", help="instead of DAVIS: JPEGImages/ and Annotations/ of videos with a mask of every frame"

@@ -9,11 +9,11 @@ import sys
 
 from model.onnx import OPSET, OPSETS, PARTS, SHAPES, export_onnx
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, int_between
+from util.flags import Parser, int_between
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument(
         "--model", default="saves/stcn_light.pth", metavar="FILE", help="checkpoint, ours or one of the paper's release"
     )

@@ -21,7 +21,7 @@ from evaluation.scores import ScoringJob, score_videos
 from evaluation.truth import add_processes_flag, add_truth_flags, frames_by_object, read_truth
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import Parser, positive_int
 from util.guards import refuse_existing
 from util.label_map import colour_map
 from util.picture import as_jpeg, draw_mask
@@ -43,7 +43,7 @@ class Result(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("results", metavar="RESULTS", help="folder with <video>/<frame>.png")
     result.add_argument(
         "--against", nargs="+", default=[], metavar="DIR", help=f"other results, shown beside them, at most {MOST_OTHERS}"

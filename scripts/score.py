@@ -15,11 +15,11 @@ from evaluation.score_tables import davis_scores, hota, seen_and_unseen, told_ab
 from evaluation.scores import score_videos
 from evaluation.truth import add_processes_flag, add_truth_flags, read_truth
 from util.errors import InputError, WriteError, one_line_errors, warn
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("--results", required=True, metavar="DIR", help="folder with <video>/<frame>.png; scores go there")
     add_truth_flags(result, required=True)
     add_processes_flag(result)

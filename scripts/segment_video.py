@@ -42,7 +42,7 @@ from model.checkpoint import digest
 from util.errors import InputError, WriteError, names_some, one_line, one_line_errors, print_note, shorten, warn
 from util.files import one_line_for, stamp
 from util.film import Film, alpha_suffix
-from util.flags import DefaultsFormatter, Parser, first_line, int_between
+from util.flags import Parser, int_between
 from util.guards import is_clutter, path_in, refuse_existing
 from util.lock import Lock
 from util.picture import cut_out, overlay, sheet, write_picture
@@ -183,7 +183,7 @@ def frame_text(index: int, name: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     add_video_flags(
         result,
         several="which are done one after the other: then --mask is a folder with NAME.png, NAME.json or NAME/ for each, and "

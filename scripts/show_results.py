@@ -17,12 +17,12 @@ from dataset.mask_reader import MaskReader
 from evaluation.scores import result_folder
 from evaluation.truth import add_truth_flags, read_truth
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import Parser, positive_int
 from util.picture import draw_mask, refuse_picture, sheet, write_picture
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument(
         "--results",
         nargs="+",

@@ -11,14 +11,14 @@ from dataset.sampling import Draws
 from dataset.sources import add_crop_flag, add_data_flags, add_sampling_flags, data_roots, sampling_options, stage_sources
 from dataset.stages import STAGES, max_skip
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int, seed_int
+from util.flags import Parser, positive_int, seed_int
 from util.picture import overlay, refuse_picture, sheet, write_picture
 
 COLUMNS = 3
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("--stage", type=int, choices=range(len(STAGES)), default=0, help="stage whose samples are drawn")
     result.add_argument("--output", default="samples.png", metavar="PNG", help="file to write")
     result.add_argument("--overwrite", action="store_true", help="replace a picture that is not ours")

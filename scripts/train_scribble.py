@@ -27,7 +27,7 @@ from util.device import device_of, use_threads
 from util.distributed import Processes
 from util.errors import InputError, one_line_errors
 from util.files import one_line_for
-from util.flags import DefaultsFormatter, Parser, first_line, positive_float, positive_int
+from util.flags import Parser, positive_float, positive_int
 from util.guards import path_in, refuse_file_above
 from util.lock import Lock
 
@@ -37,7 +37,7 @@ FAR = 25  # frames between two of a video's at most
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     add_run_flags(result, result="<id>.pth", save_every=250, num_workers=1)
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
     result.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")

@@ -275,6 +275,7 @@ def claim(better: list[float], other: list[float], files: tuple[str, str] = ("a"
         (claim([49, 50, 51], [52, 53, 54], enough=True), "not supported"),  # -3 ± 2.3: less than five, but a loss
     ],
 )
+@pytest.mark.filterwarnings("ignore:Precision loss")  # three equal figures
 def test_a_verdict_follows_from_the_gain_and_its_interval(found, expected):
     assert claims.verdict(found) == expected
 

@@ -254,34 +254,6 @@ def test_cuda_gives_what_the_cpu_gives(frames):
     torch.testing.assert_close(*results, atol=1e-2, rtol=0)
 
 
-@pytest.mark.parametrize("at", [1, 5, 6])
-def test_an_object_that_is_removed_is_gone_and_the_odds_of_the_others_stay(at, frames, light_network):
-    """Each object reads its own memory; the softmax over objects keeps the odds between those that are left."""
-    masks = {0: box((2, 5, 5), (9, 20, 30)), 4: box((7, 2, 35))}
-    one, other = (VideoSegmenter(light_network, memory_every=3) for _ in range(2))
-    for t in range(at):
-        one.step(frames[t], masks.get(t)), other.step(frames[t], masks.get(t))
-    other.remove(2)
-    assert other.object_ids == one.object_ids[1:]
-    with_it, without = one.step(frames[at], masks.get(at)), other.step(frames[at], masks.get(at))
-    assert with_it is not None
-    assert without is not None
-    torch.testing.assert_close(without[-1] / without[1], with_it[-1] / with_it[2])
-    torch.testing.assert_close(without.sum(dim=0), torch.ones(HEIGHT, WIDTH))
-    with pytest.raises(ValueError, match="object_id: expected one of"):
-        other.remove(2)
-
-
-def test_after_the_last_object_all_is_background_until_another_one_is_given(frames, light_network):
-    segmenter, fresh = VideoSegmenter(light_network), VideoSegmenter(light_network)
-    segmenter.step(frames[0], box((2, 5, 5)))
-    segmenter.step(frames[1])
-    segmenter.remove(2)
-    assert segmenter.step(frames[2]).eq(1).all()
-    for t, mask in ((3, box((3, 20, 20))), (4, None)):
-        torch.testing.assert_close(segmenter.step(frames[t], mask), fresh.step(frames[t], mask))
-
-
 def test_a_mask_that_states_an_object_and_does_not_show_it_says_that_it_is_not_there(frames, light_network):
     segmenter, silent = VideoSegmenter(light_network), VideoSegmenter(light_network)
     for each in (segmenter, silent):

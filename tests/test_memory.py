@@ -52,39 +52,6 @@ def test_reading_equals_loops_over_positions(kind, top_k, objects, monkeypatch):
         np.testing.assert_allclose(rows(found[n]), expected, atol=2e-4, err_msg=f"object {n}")
 
 
-@pytest.mark.parametrize(
-    ("gone", "top_k"), [([0], 3), ([2], None), ([3], 3), ([0, 0], None), ([3, 0, 1], 3), ([0, 0, 0, 0], 3)], ids=str
-)
-def test_without_an_object_the_others_read_what_they_read_with_it(gone, top_k):
-    """Objects 0 and 1 enter together, 2 and 3 alone, and one more after the removal."""
-    rng = np.random.default_rng(len(gone))
-    *frames, last = random_frames(rng, [2, 2, 3, 4, 4, 4, 4], 5, 3)
-    query = as_tensor(rng.standard_normal((5, HEIGHT, WIDTH)))
-    bank = MemoryBank(top_k=top_k)
-    for key, values in frames:
-        bank.add(as_tensor(key), as_tensor(values))
-    left = list(range(4))
-    expected = bank.read(query)
-    for index in gone:
-        bank.remove(index)
-        left.pop(index)
-    if left:
-        torch.testing.assert_close(bank.read(query), expected[left])
-    else:
-        assert bank.frames == 0
-    key, values = last
-    bank.add(as_tensor(key), as_tensor(np.concatenate([values[left], values[:1]])))
-    torch.testing.assert_close(bank.read(as_tensor(key))[-1], _own_read(top_k, key, values[:1]))
-    with pytest.raises(ValueError, match="index: expected"):
-        bank.remove(len(left) + 1)
-
-
-def _own_read(top_k: int | None, key: np.ndarray, values: np.ndarray) -> torch.Tensor:
-    bank = MemoryBank(top_k=top_k)
-    bank.add(as_tensor(key), as_tensor(values))
-    return bank.read(as_tensor(key))[0]
-
-
 @pytest.mark.parametrize("kind", SIMILARITIES)
 @pytest.mark.parametrize(
     ("grid", "top_k", "objects", "block"),

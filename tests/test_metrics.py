@@ -272,7 +272,9 @@ def test_an_object_that_a_network_finds_as_a_line_around_another_is_scored_as_an
     truth[:, :20, :20], truth[:, 20:40, 24:50] = 1, 16
     results = truth.copy()
     results[:, 20:40, 24:50], results[:, 22:38, 26:48] = 2, 16
-    (scores,) = score_videos(davis_jobs([write_video(tmp_path, "a", truth, results)], tmp_path / "results"), processes=1).values()
+    (scores,) = score_videos(
+        davis_jobs([write_video(tmp_path, "a", truth, results)], tmp_path / "results"), processes=1
+    ).values()
     assert scores[1].j.tolist() == [1, 1]
     assert scores[16].j == pytest.approx(16 * 22 / (20 * 26))
 

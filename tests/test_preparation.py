@@ -604,7 +604,7 @@ def test_parallel_results_come_in_order_until_an_error_gets_through(workers):
 
 def test_a_dead_worker_is_told_in_one_line():
     with pytest.raises(InputError, match="a worker process died"):
-        list(map_parallel(preparation.os._exit, [1], workers=1))
+        list(map_parallel(os._exit, [1], workers=1))
 
 
 def test_workers_that_cannot_be_started_are_one_line(monkeypatch):

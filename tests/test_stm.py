@@ -4,10 +4,9 @@ import pytest
 import torch
 from conftest import build_light_network, run_script
 
-from model import STCN, STM, MemoryBank, VideoSegmenter, load_network, save_network
+from model import STCN, STM, VideoSegmenter, load_network, save_network
 from model.network import NetworkConfig, soft_aggregate
 from model.plain import aggregate_plainly, decode_plainly, read_plainly
-from model.stm import ObjectBanks
 
 SIZE = (64, 80)
 
@@ -144,17 +143,3 @@ def test_it_is_trained_and_evaluated_by_the_same_scripts(demo_data, tiny_davis, 
     assert "J&F-Mean" in out
     assert run_script("train", "--arch", "stcn", *second, *data, *run[:-4], "--id", "other", "--device", "cpu") == 2
     assert "--arch stcn: the network to start from has stm" in capsys.readouterr().err
-
-
-def test_a_forgotten_object_leaves_the_others_as_they_were():
-    generator = torch.Generator().manual_seed(0)
-    keys, values = (torch.randn(2, 3, channels, 4, 5, generator=generator) for channels in (8, 16))  # (T, N, C, h, w)
-    query = torch.randn(8, 4, 5, generator=generator)
-    bank, without = (ObjectBanks(MemoryBank) for _ in range(2))
-    for key, value in zip(keys, values, strict=True):
-        bank.add(key, value)
-        without.add(key[[0, 2]], value[[0, 2]])
-    bank.remove(1)
-    assert torch.equal(bank.read(query), without.read(query))
-    with pytest.raises(ValueError, match="expected one of 2 objects, found 2"):
-        bank.remove(2)

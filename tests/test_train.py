@@ -202,7 +202,7 @@ def test_every_stage_trains_and_logs(stage, run, tmp_path, capsys):
     events = EventAccumulator(str(tmp_path / f"x_s{stage}/log"))
     events.Reload()
     assert events.Tags()["images"] == ["samples"]
-    filter_of_others = load_network(tmp_path / f"x_s{stage}.pth").value_encoder.others_filter
+    filter_of_others = load_network(tmp_path / f"x_s{stage}.pth").value_encoder.stages.conv1.weight[:, 4:]
     assert bool(filter_of_others.any()) == (stage > 0)
     assert f"stage {stage} on " in capsys.readouterr().out
 
@@ -351,25 +351,25 @@ def test_a_later_stage_draws_the_filter_that_stage_0_had_no_use_for(run, tmp_pat
     filters = []
     for _ in range(2):
         network = load_network(tmp_path / "x_s0.pth")
-        assert not network.value_encoder.others_filter.any()
+        assert not network.value_encoder.stages.conv1.weight[:, 4:].any()
         prepare_others_filter(network, stage=3, seed=0)
-        filters.append(network.value_encoder.others_filter.detach().clone())
+        filters.append(network.value_encoder.stages.conv1.weight[:, 4:].detach().clone())
     drawn = filters[0].flatten(1)
     torch.testing.assert_close(drawn.T @ drawn, torch.eye(49), atol=1e-5, rtol=0)
     assert torch.equal(*filters)
     assert run(tmp_path, "-i", 1, "-b", 1, "--after", 0, "--lr", 1e-6) == 0
     kept = load_network(tmp_path / "x_s3.pth")
-    before = kept.value_encoder.others_filter.detach().clone()
+    before = kept.value_encoder.stages.conv1.weight[:, 4:].detach().clone()
     torch.testing.assert_close(before, filters[0], atol=1e-5, rtol=0)
     prepare_others_filter(kept, stage=2, seed=5)
-    assert torch.equal(kept.value_encoder.others_filter, before)
+    assert torch.equal(kept.value_encoder.stages.conv1.weight[:, 4:], before)
     flags = ("--load_model", tmp_path / "x_s0/checkpoint_0000001.pth", "-b", 1)  # which takes the optimiser's state too
     assert run(tmp_path / "other", "-i", 1, *flags) == 2
     assert "has done 1 iterations of 1 already" in capsys.readouterr().err
     assert run(tmp_path / "other", "-i", 2, *flags, "--lr", 1e-6, "--steps", 1) == 0
     assert "resuming after 1 of 2" in capsys.readouterr().out
     assert scalars(tmp_path / "other")["learning_rate"] == [(2, pytest.approx(1e-7))]
-    assert load_network(tmp_path / "other/x_s3.pth").value_encoder.others_filter.any()
+    assert load_network(tmp_path / "other/x_s3.pth").value_encoder.stages.conv1.weight[:, 4:].any()
 
 
 def test_without_imagenet_batch_norm_gets_the_statistics_of_data(one):

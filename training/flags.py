@@ -12,7 +12,6 @@ from model.network import CHOICES
 from training.config import TrainConfig
 from util.errors import InputError
 from util.flags import (
-    DefaultsFormatter,
     Parser,
     float_between,
     non_negative_int,
@@ -52,8 +51,8 @@ def add_run_flags(parser: argparse._ActionsContainer, *, result: str, save_every
     parser.add_argument("--log_every", type=positive_int, default=25, metavar="N", help="log means over every N iterations")
 
 
-def training_parser(description: str) -> argparse.ArgumentParser:
-    result = Parser(description=description, formatter_class=DefaultsFormatter, argument_default=None)
+def training_parser(doc: str | None) -> argparse.ArgumentParser:
+    result = Parser(doc)
     run = result.add_argument_group("run")
     add_run_flags(run, result="<id>_s<stage>.pth", save_every=500, num_workers=8)
     run.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps; torchrun gives each process its GPU")

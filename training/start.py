@@ -152,7 +152,7 @@ def prepare_others_filter(network: STCN, stage: int, seed: int) -> None:
 
     Later stages draw them at random if they are still zero.
     """
-    others_filter = network.value_encoder.others_filter
+    others_filter = network.value_encoder.stages.conv1.weight[:, 4:]  # (64, 1, 7, 7), of the stem
     with torch.no_grad():
         if stage == 0:
             others_filter.zero_()

@@ -3,14 +3,14 @@
 import argparse
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from util.errors import one_line, shorten, wait_for_rank_0
 
 LARGEST = 1e6  # for learning rates and the like: far beyond any useful value, and safe in float32
 
 
-class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
+class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Help that shows each flag's default, except those that are nothing (`None`, off, an empty list) or told in words."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
@@ -23,16 +23,17 @@ class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser for scripts that may run under torchrun, where a wrong flag is said once."""
+    """A parser for scripts that may run under torchrun, where a wrong flag is said once.  Its description is the first line of
+    `doc`, the script's docstring; its help shows defaults.
+    """
+
+    def __init__(self, doc: str | None, **options: Any) -> None:
+        description = (doc or "").strip().split("\n")[0]
+        super().__init__(description=description, formatter_class=_DefaultsFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         wait_for_rank_0()
         super().error(one_line(message))
-
-
-def first_line(doc: str | None) -> str:
-    """The first line of a module's docstring, used as the description in `--help`."""
-    return (doc or "").strip().split("\n")[0]
 
 
 def int_between(least: int, most: int | None = None) -> Callable[[str], int]:

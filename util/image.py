@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from util.errors import InputError
-from util.files import open_file
+from util.files import one_line_for, open_file
 from util.orientation import is_turned, upright, upright_size
 from util.sixteen_bit import NARROW, WHOLE_RANGE, Levels, as_8_bits, deep_as_8_bits, deep_colours, is_deep_grey, range_of
 
@@ -19,6 +19,8 @@ warnings.filterwarnings("ignore", module=r"PIL\b")  # about pictures that it the
 LARGEST = 2**31  # bytes of a file
 KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names of all that is opened: EPS would start a program
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+JPEG_START, JPEG_END, TAIL = b"\xff\xd8\xff", b"\xff\xd9", 1 << 16
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 
@@ -129,6 +131,17 @@ def _refuse_misread(image: Image.Image) -> None:
             raise InputError(f"expected one channel or a colour picture, found {channels} channels; save the one that counts")
         if channels > 1 and bits > 8 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:
             raise InputError(f"expected {bits}-bit channels pixel by pixel, found one after the other; save it as PNG")
+
+
+def is_whole(picture: Path) -> bool:
+    """Whether a PNG or JPEG begins and ends as one; nothing between is looked at."""
+    with one_line_for(picture), open_file(picture) as file:
+        head = file.read(8)
+        file.seek(-min(os.fstat(file.fileno()).st_size, TAIL), os.SEEK_END)
+        tail = file.read()
+    if picture.suffix.lower() == ".png":
+        return head == PNG_START and tail.endswith(PNG_END)
+    return head.startswith(JPEG_START) and JPEG_END in tail  # some cameras append more
 
 
 def size_text(shape: tuple[int, ...]) -> str:

@@ -16,6 +16,7 @@ from util.files import write_atomically
 from util.image import open_image, refuse_lossy
 
 IGNORED = 255
+MOST_OBJECTS = IGNORED - 1  # numbered from 1
 WHITE = IGNORED  # in masks that are white on black
 
 

@@ -19,12 +19,11 @@ from scripts.benchmark.parts import measure_parts, measure_training
 from scripts.benchmark.videos import PARTS, VideoJob, measure_long_video, measure_video
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, positive_int
+from util.flags import Parser, non_negative_int, positive_int
 
 
 def parser() -> argparse.ArgumentParser:
-    program, description = "python -m scripts.benchmark", first_line(__doc__)
-    result = Parser(program, description=description, formatter_class=DefaultsFormatter)
+    result = Parser(__doc__, prog="python -m scripts.benchmark")
     what = result.add_argument_group("what is measured").add_mutually_exclusive_group(required=True)
     what.add_argument("--parts", action="store_true", help="time of each part of a frame")
     what.add_argument("--video", action="store_true", help="time a whole synthetic video, ours and the plain version")

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from dataset.layouts import LAYOUTS
-from dataset.mask_files import MOST_OBJECTS, in_front
+from dataset.mask_files import in_front
 from dataset.mask_reader import MaskReader
 from dataset.shapes import LAYOUT_ERRORS, decode_rle, encode_rle, picture_size
 from util.errors import InputError, one_line_errors, shorten
 from util.files import read_json, write_text
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 from util.guards import path_in, refuse_existing
 from util.image import refuse_other_size
-from util.label_map import colour_map, write_label_map
+from util.label_map import MOST_OBJECTS, colour_map, write_label_map
 from util.progress import progress_bar
 
 
@@ -86,7 +86,7 @@ def predictions(every: list[Annotated], folder: Path, source: Path) -> list[dict
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("what", choices=("masks", "results"), help="what to convert")
     result.add_argument("path", metavar="DIR", help="folder of BURST, with annotations/ and frames/")
     result.add_argument("--split", choices=LAYOUTS["burst"].splits, default="val", help="set of videos")

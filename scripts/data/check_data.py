@@ -31,7 +31,7 @@ from dataset.video_names import read_image_set
 from dataset.youtube import is_sparse, youtube_videos
 from util.ahead import available_cores, map_parallel
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int, worker_count
+from util.flags import Parser, non_negative_int, worker_count
 from util.guards import subfolders
 from util.image import image_size, read_grey, read_image, refuse_other_size, size_text
 from util.image_folder import list_frames, refuse_twins
@@ -64,7 +64,7 @@ class Use(NamedTuple):
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     add_data_flags(result)
     result.add_argument("--davis16_root", default="../DAVIS/2016", metavar="DIR", help="DAVIS 2016; 'none' skips it")
     result.add_argument("--yv18_root", default="../YouTube2018", metavar="DIR", help="YouTube-VOS 2018; 'none' skips it")

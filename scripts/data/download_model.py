@@ -24,7 +24,7 @@ from model.checkpoint import load_network
 from model.released import PAGE, RELEASED
 from util.errors import InputError, one_line_errors
 from util.files import digest, open_file, write_atomically
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 from util.lock import Lock
 from util.progress import progress_bar
 
@@ -33,7 +33,7 @@ BLOCK = 1 << 20  # bytes
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument(
         "name", nargs="?", choices=RELEASED, help="the network, which becomes DIR/NAME.pth; without one, prints where they are"
     )

@@ -18,7 +18,7 @@ from dataset.own_video import add_one_video_flags, one_video
 from dataset.video_file import VideoFile
 from util.errors import InputError, one_line_errors
 from util.files import one_line_for, within_temporary, write_new
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 from util.guards import path_in, refuse_foreign
 from util.label_map import colour_map, write_label_map
 from util.picture import as_jpeg
@@ -26,7 +26,7 @@ from util.progress import progress_bar
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     add_one_video_flags(result)
     add_mask_flags(result)
     result.add_argument("--name", help="the video's name in --output (default: that of the file or folder)")

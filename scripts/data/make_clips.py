@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 
 from dataset.generated import Writer, add_generation_flags, generate
-from dataset.mask_files import MOST_OBJECTS
 from dataset.mask_reader import MaskReader
 from dataset.sources import static_sources, video_sources
 from dataset.static import read_photograph
 from dataset.vos import VideoClips
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import Parser, positive_int
 from util.image import read_image, refuse_other_size
+from util.label_map import MOST_OBJECTS
 from util.progress import progress_bar
 
 VERSION = 2  # of the data; increase it with every change to the output
@@ -205,7 +205,7 @@ def write_clips(root: Path, *, seed: int, photographs: Sequence[tuple[Path, Path
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     add_generation_flags(result, "clips")
     result.add_argument(
         "--static_root",

@@ -17,7 +17,7 @@ import numpy as np
 
 from dataset.generated import Writer, add_generation_flags, generate
 from util.errors import one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 
 HEIGHT, WIDTH = 128, 224
 VERSION = 2  # of the data; increase it with every change to the output
@@ -201,7 +201,7 @@ def write_all(root: Path, *, seed: int) -> Writer:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     add_generation_flags(result, "demo data")
     return result
 

@@ -12,13 +12,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from evaluation.tables import write_figure
 from util.errors import InputError, one_line_errors
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 
 CURVES = {"loss/total": "loss on the hardest pixels", "iou/object_1": "IoU of the first object, in training"}
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("runs", nargs="+", metavar="DIR", help="folders of runs, in the order of training")
     result.add_argument("--output", default="docs/curves.png", metavar="PNG", help="file to write")
     return result

@@ -19,7 +19,7 @@ from dataset.video_names import add_videos_flags
 from model import STCN, VideoSegmenter, load_for_inference
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
-from util.flags import DefaultsFormatter, Parser, first_line, positive_int
+from util.flags import Parser, positive_int
 from util.picture import overlay, sheet
 
 HEIGHT, QUALITY = 240, 60
@@ -29,7 +29,7 @@ LARGEST = 2 * 2**20  # bytes
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("--davis_path", default="../DAVIS/2016", metavar="DIR", help="DAVIS, as for eval_davis.py")
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2016, help="year of DAVIS")
     add_videos_flags(result)  # from left to right

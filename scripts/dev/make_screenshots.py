@@ -17,7 +17,7 @@ from PIL import Image
 
 from util.errors import InputError, one_line_errors
 from util.files import write_atomically
-from util.flags import DefaultsFormatter, Parser, first_line, non_negative_int
+from util.flags import Parser, non_negative_int
 
 SIZE = (1280, 720)
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -25,7 +25,7 @@ PATIENCE = 900  # seconds for anything that takes long
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__)
     result.add_argument("video", help="a video file, or a folder of frames")
     result.add_argument(
         "--box", nargs=4, type=int, required=True, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="of the object"

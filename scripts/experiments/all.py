@@ -23,7 +23,7 @@ from scripts.experiments.networks import STAGES, add_recipe_flags, estimate, rec
 from util.device import processor_name, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.files import write_json
-from util.flags import DefaultsFormatter, Parser, first_line, int_between
+from util.flags import Parser, int_between
 from util.progress import progress_bar
 
 PARTS = ("networks", "schedules", "affinity", "timing", "light", "figures")
@@ -32,8 +32,7 @@ BEST = "l2_64_s3"
 
 
 def parser() -> argparse.ArgumentParser:
-    program = "python -m scripts.experiments.all"
-    result = Parser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__, prog="python -m scripts.experiments.all")
     result.add_argument("output", metavar="DIR", help="folder for networks, results, tables, pictures and index.html")
     result.add_argument("--quick", action="store_true", help="say everywhere that the numbers mean nothing")
     for year in (2016, 2017):

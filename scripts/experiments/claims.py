@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
-from scipy.stats import t as student
+from scipy import stats
 
 from evaluation.tables import Row, markdown, mean, write_figure
 from scripts.experiments.common import ROOT
 from util.errors import InputError, one_line_errors, shorten
 from util.files import read_json, read_text, write_json, write_text
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 
 DOCUMENT, DOCUMENTED = ROOT / "docs/experiments.md", ROOT / "docs/experiments/results.json"
 START, END = "<!-- made by scripts.experiments.claims -->\n", "<!-- end -->\n"
@@ -93,8 +93,7 @@ def side_of(text: str, paper: str) -> Side:
 
 
 def parser() -> argparse.ArgumentParser:
-    program = "python -m scripts.experiments.claims"
-    result = Parser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__, prog="python -m scripts.experiments.claims")
     result.add_argument("folder", nargs="?", metavar="DIR", help="folder of scripts.experiments.all; results.json goes there")
     result.add_argument("--docs", action="store_true", help=f"also write {DOCUMENTED.relative_to(ROOT)} and the page's table")
     return result
@@ -227,14 +226,10 @@ def gain_of(claim: dict[str, Any]) -> tuple[float, float]:
     if min(len(first), len(second)) < SEEDS_NEEDED:
         return gain, math.inf
     if better["files"] == other["files"] and better["ours"].keys() == other["ours"].keys():
-        differences = [value - other["ours"][run] for run, value in better["ours"].items()]
-        freedom, error = len(first) - 1, statistics.stdev(differences) / len(first) ** 0.5
-    else:  # Welch's
-        parts = [(statistics.variance(values) / len(values), len(values) - 1) for values in (first, second)]
-        square = sum(part for part, _ in parts)
-        freedom = square**2 / sum(part**2 / free for part, free in parts) if square else 1
-        error = square**0.5
-    return gain, float(student.ppf(0.975, freedom)) * error
+        low, high = stats.ttest_rel(first, [other["ours"][run] for run in better["ours"]]).confidence_interval()
+    else:
+        low, high = stats.ttest_ind(first, second, equal_var=False).confidence_interval()  # Welch's
+    return gain, float(high - low) / 2
 
 
 def verdict(claim: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from model.checkpoint import digest
 from util.device import device_of, use_threads
 from util.errors import InputError, names_some
 from util.files import read_json, write_json
-from util.flags import DefaultsFormatter, Parser, first_line, int_between, positive_int
+from util.flags import Parser, int_between, positive_int
 from util.guards import path_in
 
 LIGHT = "saves/stcn_light.pth"
@@ -34,8 +34,7 @@ MARKERS = "o^sDvP*X"
 
 def experiment_parser(name: str, doc: str | None, *, data: bool = True) -> argparse.ArgumentParser:
     """The flags that experiments share: where results go, and with `data` the networks and the videos."""
-    program = f"python -m scripts.experiments.{name}"
-    result = Parser(program, description=first_line(doc), formatter_class=DefaultsFormatter)
+    result = Parser(doc, prog=f"python -m scripts.experiments.{name}")
     result.add_argument("--output", default=f"out/{name}", metavar="DIR", help="folder for JSON files and pictures")
     if not data:
         return result
@@ -97,8 +96,9 @@ def labels_of(models: Sequence[str]) -> dict[str, str]:
 
 
 def settings_of(model: str, arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """What the results for one checkpoint depend on: it, and the flags of these names."""
-    return {"model": digest(model), **{name: getattr(arguments, name) for name in ("year", "size", *names)}}
+    """What the results for one checkpoint depend on: it, the data set, and the flags of these names."""
+    data = str(Path(arguments.davis_path).resolve())
+    return {"model": digest(model), "data": data, **{name: getattr(arguments, name) for name in ("year", "size", *names)}}
 
 
 def draw_tradeoff(rows: Sequence[Row], number: str, title: str) -> Figure:

@@ -19,7 +19,7 @@ from scripts.experiments.common import run_python
 from util.device import device_of, half_of, half_precision_chosen
 from util.errors import InputError, names_some, one_line_errors
 from util.files import read_json, write_json
-from util.flags import DefaultsFormatter, Parser, first_line, name_and_count, positive_int, seed_int
+from util.flags import Parser, name_and_count, positive_int, seed_int
 from util.progress import progress_bar
 
 MAIN_ONLY = "main"  # has no stage 0
@@ -84,8 +84,7 @@ def add_recipe_flags(result: argparse.ArgumentParser) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    program = "python -m scripts.experiments.networks"
-    result = Parser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__, prog="python -m scripts.experiments.networks")
     result.add_argument("--output", default="out/networks", metavar="DIR", help="folder for the networks")
     add_recipe_flags(result)
     return result

@@ -15,7 +15,7 @@ from scripts.experiments.claims import RULE, picture_of
 from scripts.experiments.claims import table as claim_rows
 from util.errors import InputError, one_line_errors, shorten
 from util.files import read_json, write_atomically
-from util.flags import DefaultsFormatter, Parser, first_line
+from util.flags import Parser
 
 STYLE = (
     "body { font: 16px/1.4 sans-serif; margin: 1rem auto; max-width: 75rem; padding: 0 1rem } div { overflow-x: auto } "
@@ -25,8 +25,7 @@ STYLE = (
 
 
 def parser() -> argparse.ArgumentParser:
-    program = "python -m scripts.experiments.page"
-    result = Parser(program, description=first_line(__doc__), formatter_class=DefaultsFormatter)
+    result = Parser(__doc__, prog="python -m scripts.experiments.page")
     result.add_argument("folder", metavar="DIR", help="folder in which the experiments wrote; index.html goes there")
     return result
 
