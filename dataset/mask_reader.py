@@ -51,7 +51,7 @@ class MaskReader:
     careful:    look for edges in all masks, and doubt that black is background even in a palette where it comes first
     soft:       pixels of soft edges become what is nearest, instead of raising `InputError`
     colours:    ids that colours have, such as those of the ground truth when results are read
-    drawn:      by people; else by a network, which may find that an object is a line around another
+    drawn:      by people; else by a network, which may find that a few objects are lines around others
     hint:       what to do about a background that is not black, with COLOUR for that colour
     note:       called with a line for the user, if there is something to tell
     """
@@ -193,12 +193,12 @@ class MaskReader:
 
     def _soft_values(self, values: np.ndarray, counts: np.ndarray, present: np.ndarray) -> list[int]:
         """The numbers that are edges, as far as they are looked for."""
-        if not self.drawn:
-            return []
         # soft edges have many values or large ones, objects few and small ones; so the masks of data sets are read without the
         # check, while the few that a user gives are always checked
         doubtful = len(present) > 2 and (self.careful or len(present) > HANDFUL or present[-1] >= 2 * HANDFUL)
         edges = [i for i in edge_values(values, counts) if i != WHITE] if doubtful else []
+        if not self.drawn:
+            return edges if 2 * len(edges) > len(present) else []
         return rim_values(values, counts) if self.careful and not edges else edges
 
     def _of_colours(self, path: str | Path, codes: np.ndarray) -> np.ndarray:
@@ -227,9 +227,8 @@ class MaskReader:
             ids = {PURE_WHITE: WHITE}
         else:
             index = np.searchsorted(found, codes).astype(np.uint8 if len(found) <= 256 else np.uint16)
-            looked_for = self.drawn and len(found) > 2
-            edges = found[edge_values(index, np.bincount(index.ravel()))].tolist() if looked_for else []
-            if edges and edges != [IGNORED_COLOUR]:
+            edges = found[edge_values(index, np.bincount(index.ravel()))].tolist() if len(found) > 2 else []
+            if edges and edges != [IGNORED_COLOUR] and (self.drawn or 2 * len(edges) > len(found)):
                 if not self.soft:
                     raise soft_edges_error(path, map(colour_name, edges))
                 return self._of_colours(path, self._without_edges(path, codes, edges))

@@ -93,13 +93,15 @@ def cut_with_network(
     return (result & ~others | on) & ~off
 
 
-def network_cut(path: str, device: torch.device) -> Cut:
-    """`cut_with_network` with the network in a checkpoint, or `cut_with_sam` with the files in a folder; corrections stay near
-    the marks.
+def cut_by(model: str, device: torch.device) -> Cut:
+    """`cut_with_network` with the network in a checkpoint, `cut_with_sam` with the files in a folder, or GrabCut by "none";
+    corrections stay near the marks.
     """
-    if Path(path).is_dir():
-        return changing_locally(partial(cut_with_sam, Sam(path)))
-    return changing_locally(partial(cut_with_network, load_scribble_network(path, device)))
+    if model == "none":
+        return changing_locally(cut_from_scribbles)
+    if Path(model).is_dir():
+        return changing_locally(partial(cut_with_sam, Sam(model)))
+    return changing_locally(partial(cut_with_network, load_scribble_network(model, device)))
 
 
 def cut_with_sam(

@@ -18,8 +18,7 @@ from evaluation.cut import Cut
 from evaluation.metrics import score_masks
 from evaluation.propagate import Propagation
 from model import VideoSegmenter
-from util.errors import InputError
-from util.image import size_text
+from util.image import refuse_other_size
 from util.label_map import object_ids
 
 
@@ -92,9 +91,7 @@ def true_masks(video: Video, frames: FrameFolder) -> list[np.ndarray]:
     truth = []
     for name in frames.names:
         labels = video.read_mask(video.truth[name])
-        if labels.shape != frames.size:
-            path = video.truth[name]
-            raise InputError(f"{path}: expected a mask of {size_text(frames.size)}, found {size_text(labels.shape)}")
+        refuse_other_size(video.truth[name], labels.shape, frames.size)
         truth.append(labels)
     return [np.where(np.isin(labels, object_ids(truth[0])), labels, np.uint8(0)) for labels in truth]
 

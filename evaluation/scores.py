@@ -12,6 +12,7 @@ from dataset.youtube import ScoredObject
 from evaluation.metrics import measure_masks
 from util.ahead import available_cores, map_parallel
 from util.errors import InputError, names_some, warn
+from util.image import refuse_other_size
 from util.image_folder import natural_order
 from util.label_map import object_ids
 from util.progress import progress_bar
@@ -149,11 +150,7 @@ def score_video(job: ScoringJob) -> dict[int, FrameScores]:
     of_results = MaskReader(union=True) if job.union else MaskReader(colours=of_truth.known.colours, drawn=False)
     for t, (truth_path, result_path) in enumerate(zip(job.truth, job.results, strict=True)):
         truth, result = of_truth.read(truth_path), of_results.read(result_path)
-        if truth.shape != result.shape:
-            raise InputError(
-                f"{result_path}: expected the size of {truth_path}, {truth.shape[0]}x{truth.shape[1]}, "
-                f"found {result.shape[0]}x{result.shape[1]}"
-            )
+        refuse_other_size(result_path, result.shape, truth.shape, other=str(truth_path))
         for row, number in enumerate(job.objects):
             masks = (truth != 0, result != 0) if job.union else (truth == number, result == number)
             j[row, t], f[row, t], f_adaptive[row, t], union[row, t] = measure_masks(*masks)

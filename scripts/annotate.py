@@ -13,16 +13,13 @@ import socket
 import sys
 from pathlib import Path
 
-import util  # isort: skip, since it comes before PyTorch  # noqa: F401
-import torch
-
 from annotation.imported import import_masks
 from annotation.saved import RECORD
 from annotation.session import Session
 from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, open_with_masks
 from dataset.own_video import add_video_flags, one_video, videos_in
-from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
+from evaluation.cut import cut_by
 from evaluation.flags import SCRIBBLE_MODEL, add_check_memory_flag, add_segmenter_flags, note_enlarged
 from evaluation.segmenters import segmenters_of
 from model.checkpoint import digest
@@ -55,13 +52,6 @@ def parser() -> argparse.ArgumentParser:
     add_segmenter_flags(result, size=SIZE, max_memory_frames=20)
     add_check_memory_flag(result)
     return result
-
-
-def scribbles_by(model: str, device: torch.device) -> Cut:
-    """What turns scribbles into masks."""
-    if model == "none" or (model == SCRIBBLE_MODEL and not Path(model).is_file()):
-        return changing_locally(cut_from_scribbles)
-    return network_cut(model, device)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -111,7 +101,9 @@ def main() -> None:
             opened.append(open_session(arguments, str(source), root))
             return session_app(*opened[-1], cut_from, lambda: server.should_exit, listed=bool(videos))
 
-        cut_from = scribbles_by(arguments.scribble_model, device_of(arguments.device))
+        model = arguments.scribble_model
+        absent = model == SCRIBBLE_MODEL and not Path(model).is_file()
+        cut_from = cut_by("none" if absent else model, device_of(arguments.device))
         app = videos_app(folder, videos, output, open_one) if videos else open_one(arguments.video, output)
         token = secrets.token_urlsafe(24)
         port = listening.getsockname()[1]

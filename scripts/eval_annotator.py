@@ -26,7 +26,7 @@ from dataset.davis import davis_videos
 from dataset.frame_folder import FrameFolder
 from dataset.robot import UNMARKED
 from dataset.video import Video
-from evaluation.cut import Cut, network_cut
+from evaluation.cut import Cut, cut_by
 from evaluation.flags import add_check_memory_flag, add_robot_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot, cut_in_box, true_masks
@@ -142,7 +142,7 @@ def main() -> None:
     refuse_without_truth(videos)
     folder = Path(arguments.output)
     with Lock(folder, "eval_annotator.py"):
-        cut = network_cut(arguments.scribble_model, device_of(arguments.device))
+        cut = cut_by(arguments.scribble_model, device_of(arguments.device))
         path = folder / "videos.json"
         maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
         settings |= {"frames": arguments.frames, "scribble_model": digest(arguments.scribble_model)}

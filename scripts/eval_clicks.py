@@ -19,7 +19,7 @@ from dataset.davis import davis_videos
 from dataset.robot import draw_clicks
 from dataset.static import StaticClips, read_photograph
 from dataset.video_names import add_videos_flags
-from evaluation.cut import Cut, network_cut
+from evaluation.cut import Cut, cut_by
 from evaluation.flags import SCRIBBLE_MODEL
 from evaluation.metrics import score_masks
 from evaluation.rounds import cut_in_box
@@ -80,7 +80,7 @@ def click(cut: Cut, image: np.ndarray, truth: np.ndarray, clicks: int) -> list[f
 def main() -> None:
     arguments = parser().parse_args()
     use_threads(None)
-    cut = network_cut(arguments.scribble_model, device_of(arguments.device))
+    cut = cut_by(arguments.scribble_model, device_of(arguments.device))
     count, pictures = objects_of(arguments)
     by_click, by_box = [], []
     with progress_bar(count, "pictures") as bar:

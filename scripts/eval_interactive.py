@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from dataset.davis import davis_videos
 from dataset.video import Video
-from evaluation.cut import Cut, network_cut
+from evaluation.cut import Cut, cut_by
 from evaluation.flags import add_robot_flags
 from evaluation.rounds import Robot, rounds_of
 from evaluation.scores import refuse_without_truth
@@ -106,7 +106,7 @@ def main() -> None:
     first = "the robot's, on first frames" if arguments.scribbles is None else str(Path(arguments.scribbles).resolve())
     folder, interactions = Path(arguments.output), arguments.interactions
     with Lock(folder, "eval_interactive.py"):
-        cut = network_cut(arguments.scribble_model, device_of(arguments.device))
+        cut = cut_by(arguments.scribble_model, device_of(arguments.device))
         path = folder / "samples.json"
         maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
         settings |= {"scribble_model": digest(arguments.scribble_model), "interactions": interactions}

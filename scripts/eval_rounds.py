@@ -20,7 +20,7 @@ from dataset.davis import davis_videos
 from dataset.robot import UNMARKED
 from dataset.video import Video
 from dataset.youtube import youtube_videos
-from evaluation.cut import Cut, changing_locally, cut_from_scribbles, network_cut
+from evaluation.cut import Cut, cut_by
 from evaluation.flags import add_robot_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Give, Robot, give_truth, rounds_of
@@ -78,10 +78,9 @@ def main() -> None:
     videos, folder = videos_of(arguments), Path(arguments.output)
     with Lock(folder, "eval_rounds.py"):
         cuts: dict[str, Cut] = {}
-        if "grabcut" in arguments.source:
-            cuts["grabcut"] = changing_locally(cut_from_scribbles)
-        if "network" in arguments.source:
-            cuts["network"] = network_cut(arguments.scribble_model, device_of(arguments.device))
+        for source, model in (("grabcut", "none"), ("network", arguments.scribble_model)):
+            if source in arguments.source:
+                cuts[source] = cut_by(model, device_of(arguments.device))
         rows = rounds_by_source(arguments, videos, cuts, folder)
         sources = dict.fromkeys(row["source"] for row in rows)
         areas = {source: mean(row["J&F"] for row in rows if row["source"] == source) for source in sources}

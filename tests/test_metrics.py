@@ -347,7 +347,7 @@ def test_perfect_results_of_davis_2016_score_1_everywhere(demo_data, script, tmp
     ("damage", "message"),
     [
         (Path.unlink, "no such result; 1 of 8 are missing there"),
-        (make_larger, "expected the size of {truth}, 128x224, found 200x300"),
+        (make_larger, "mask is 200x300, {truth} is 128x224"),
         (lambda path: path.write_bytes(path.read_bytes()[:99]), "cannot read this image"),
         (lambda path: Image.effect_noise((224, 128), 99).convert("RGB").save(path), "expected one plain number or colour"),
     ],

@@ -121,7 +121,7 @@ def test_copied_masks_are_drawn_beside_the_truth_with_names(davis, script, tmp_p
     assert read_image(tmp_path / "r.png").shape[0] == 4 * 164 + 4
     write_label_map(out / "bee/00009.png", np.ones((8, 9), np.uint8), None)
     assert script("show_results", *flags) == 2
-    assert capsys.readouterr().err.startswith(f"error: {out}/bee/00009.png: expected the size of ")
+    assert capsys.readouterr().err.startswith(f"error: {out}/bee/00009.png: mask is ")
 
 
 def test_the_moving_picture_shows_every_second_frame_of_each_video_and_loops(davis, light_file, script, tmp_path):

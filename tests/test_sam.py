@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.cut import cut_with_sam, network_cut
+from evaluation.cut import cut_by, cut_with_sam
 from model import sam as module
 from model.sam import BOTTOM_RIGHT, EFFICIENT_INPUTS, OFF, ON, SAM_INPUTS, TOP_LEFT, Sam
 from util.errors import InputError
@@ -216,7 +216,7 @@ def export(part: nn.Module, path: Path, inputs: dict[str, torch.Tensor], outputs
 
 def test_scripts_take_a_folder(made, tmp_path):
     made([1, 3, 1024, 1024], SAM_INPUTS)
-    cut = network_cut(str(tmp_path), torch.device("cpu"))
+    cut = cut_by(str(tmp_path), torch.device("cpu"))
     nothing = np.zeros((64, 64), bool)
     found = cut(np.zeros((64, 64, 3), np.uint8), nothing, nothing, disc((64, 64), 32, 32, 2), nothing)
     assert found[32, 32]

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from util.errors import InputError
 from util.files import write_atomically
 from util.guards import refuse_existing
-from util.image import read_image, size_text
+from util.image import read_image, refuse_other_size
 from util.label_map import IGNORED, colour_map
 
 MARK = b"Software\0STCN"  # a text in our PNGs
@@ -66,8 +66,7 @@ def cut_out(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def draw_mask(frame: Path, mask: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
     """`overlay` for two files; `read` reads the mask as a label map.  Raises `InputError` naming the bad file."""
     image, labels = read_image(frame), read(mask)
-    if labels.shape != image.shape[:2]:
-        raise InputError(f"{mask}: expected the size of {frame}, {size_text(image.shape)}, found {size_text(labels.shape)}")
+    refuse_other_size(mask, labels.shape, image.shape, other=str(frame))
     return overlay(image, labels)
 
 
