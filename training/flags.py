@@ -106,27 +106,21 @@ def training_parser(doc: str | None) -> argparse.ArgumentParser:
     )
 
     network.add_argument("--aspp", action="store_true", default=None, help="put ASPP behind the key encoder's backbone")
-    network.add_argument(
-        "--skip_blocks",
-        action="store_true",
-        default=None,
-        help="put a residual block on each of the decoder's skip connections (default: in STM alone)",
-    )
 
     steps = result.add_argument_group("optimisation", "defaults are the paper's settings of the stage")
     steps.add_argument("-i", "--iterations", type=positive_int, help="total number of iterations (default: the stage's)")
     steps.add_argument(
         "-b", "--batch_size", type=positive_int, help="samples per process and pass (default: the stage's batch, divided)"
     )
-    steps.add_argument("--accumulate", type=positive_int, default=1, metavar="N", help="passes of --batch_size per iteration")
-    steps.add_argument("--optimizer", choices=("adam", "adamw"), default="adam", help="optimiser")
-    steps.add_argument("--lr", type=positive_float, default=1e-5, help="learning rate")
+    steps.add_argument("--accumulate", type=positive_int, metavar="N", help="passes of --batch_size per iteration")
+    steps.add_argument("--optimizer", choices=("adam", "adamw"), help="optimiser")
+    steps.add_argument("--lr", type=positive_float, help="learning rate")
     steps.add_argument("--encoder_lr", type=positive_float, help="learning rate of the ResNets (default: --lr)")
-    steps.add_argument("--schedule", choices=("step", "cosine"), default="step", help="learning rate schedule")
+    steps.add_argument("--schedule", choices=("step", "cosine"), help="learning rate schedule")
     steps.add_argument(
         "--steps", type=positive_int, nargs="*", help="iterations at which the learning rate drops (default: the stage's)"
     )
-    steps.add_argument("--gamma", type=positive_float, default=0.1, help="factor by which the learning rate drops")
+    steps.add_argument("--gamma", type=positive_float, help="factor by which the learning rate drops")
     steps.add_argument("--clip_grad", type=positive_float, help="clip the gradient to this norm (default: no clipping)")
     steps.add_argument(
         "--ema",
@@ -137,14 +131,12 @@ def training_parser(doc: str | None) -> argparse.ArgumentParser:
     steps.add_argument(
         "--bootstrap_start",
         type=non_negative_int,
-        default=20_000,
         metavar="N",
         help="iteration up to which the loss counts all pixels",
     )
     steps.add_argument(
         "--bootstrap_end",
         type=non_negative_int,
-        default=70_000,
         metavar="N",
         help="iteration from which the loss counts the hardest 15 %% of the pixels",
     )
@@ -154,6 +146,8 @@ def training_parser(doc: str | None) -> argparse.ArgumentParser:
         choices=("float16", "bfloat16"),
         help="type for mixed precision; bfloat16 also works on the CPU (default: float16 on CUDA, none elsewhere)",
     )
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name != "steps"}
+    result.set_defaults(**{name: value for name, value in defaults.items() if value is not dataclasses.MISSING})
     return result
 
 

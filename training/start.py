@@ -44,13 +44,13 @@ def drawn(sources: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
 def network_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """The fields of `NetworkConfig` that were given as flags."""
     names = [field.name for field in dataclasses.fields(NetworkConfig)]
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
 
 
 def refuse_other_network(network: STCN, arguments: argparse.Namespace) -> None:
     for name, value in network_flags(arguments).items():
         if value != getattr(network.config, name):
-            flag = {"attention": "no_attention", "aspp": "aspp", "skip_blocks": "skip_blocks"}.get(name, f"{name} {value}")
+            flag = {"attention": "no_attention", "aspp": "aspp"}.get(name, f"{name} {value}")
             raise InputError(f"--{flag}: the network to start from has {getattr(network.config, name)}")
 
 
