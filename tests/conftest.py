@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import multiprocessing.util
 import os
 import shutil
 import sys
@@ -39,6 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def nothing_outside(tmp_path_factory) -> Iterator[None]:
     """Makes sure that no test writes or removes anything outside pytest's temporary folder."""
+    multiprocessing.util.get_temp_dir()  # made now: Python removes it at exit, when pytest has removed its own
     base = tmp_path_factory.getbasetemp().resolve()
     (base / "tmp").mkdir(exist_ok=True)
     jupyter = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")

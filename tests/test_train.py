@@ -440,6 +440,22 @@ def test_scores_are_logged_as_it_trains_and_the_best_network_is_kept(run, tiny_d
     assert checkpoint.read(checkpoint_of(tmp_path, 2))["best"] == pytest.approx(max(s for _, s in scores))
 
 
+@pytest.mark.slow
+def test_two_processes_find_the_same_score_and_go_on_after_a_video_that_cannot_be_read(fork, demo_data, short_davis, tmp_path):
+    davis = shutil.copytree(short_davis, tmp_path / "DAVIS")
+    flags = flags_of(demo_data, tmp_path, "-i", 2, "-b", 1, "--val_every", 1, "--davis_root", davis, "--yv_root", "none")
+    fork(flags, processes=2).finish()
+    (one, first), (two, _) = scalars(tmp_path)["validation/J&F"]
+    assert (one, two) == (1, 2)
+    assert 0 <= first <= 1
+    broken = next((davis / "trainval/JPEGImages/480p/val1").iterdir())
+    broken.write_bytes(broken.read_bytes()[:500])
+    more = [str(tmp_path / "more") if word == str(tmp_path) else word for word in flags]
+    assert "warning: no validation: " in fork(more, processes=2).finish()
+    assert "validation/J&F" not in scalars(tmp_path / "more")
+    assert (tmp_path / "more/x_s3.pth").exists()
+
+
 @pytest.fixture
 def own_data(tiny_davis, tmp_path) -> Path:
     """A video of four frames with masks of the first and the last."""
