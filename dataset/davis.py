@@ -63,7 +63,8 @@ def davis_videos(
 
 def davis_folder(path: Path, part: str, year: int) -> Path | None:
     """Where DAVIS is, for the release's root (`../DAVIS`) or one year's folder (`../DAVIS/2017`); `None` if it is nowhere."""
-    places = (path / str(year) / part, path / str(year), path / part, path)
+    others = path.parent / str(year) if path.name in ("2016", "2017") else path  # of the other year, whose masks differ
+    places = (path / str(year) / part, path / str(year), others, path / part, path)
     return next((place for place in places if (place / "JPEGImages").is_dir()), None)
 
 

@@ -151,7 +151,8 @@ def open_with_masks(
     if not given:
         return video, {}
     options = {"background": arguments.background, "soft": arguments.soft_edges}
-    return video, read_given_masks(given, video.names, video.size, **options)
+    frames = video.paths[0].parent if isinstance(video, FrameFolder) else None
+    return video, read_given_masks(given, video.names, video.size, video=Path(source).stem, frames=frames, **options)
 
 
 def read_given_masks(
@@ -159,10 +160,15 @@ def read_given_masks(
     names: Sequence[str],
     size: tuple[int, int],
     *,
+    video: str = "",
+    frames: Path | None = None,
     background: int | None = None,
     soft: bool = False,
 ) -> dict[int, GivenMask]:
     """The masks by frame, ascending, of a video whose frames have these names and this size; `soft` is as for `MaskReader`.
+
+    video:  its own name, which says nothing of a frame, even if one is called so
+    frames: the folder of its frames, if it has one; what is in it beside JSON files are no masks
 
     An empty mask after the first object says that no object is in its frame; empty ones before it are left out.  Several files
     for one frame are masks of one object each, the same object at the same place in every frame.  A file without a frame is
@@ -173,13 +179,14 @@ def read_given_masks(
     sources: dict[int, list[Source]] = {}
     for text, path in given:
         frame = frame_number(text, names, f"--mask {text}:{path}") if isinstance(text, str) else text
-        for source in _sources(frame, path, names):
+        for source in _sources(frame, path, names, video=normalize("NFC", video), frames=frames):
             sources.setdefault(source.frame, []).append(source)
     sources = dict(sorted(sources.items()))
     everything = [source for of_frame in sources.values() for source in of_frame]
     for frame, (first, *others) in sources.items():
         name = _stem(first.path)
-        if not others and first.shapes is None and name in names and (like := names.index(name)) != frame:
+        own = name == normalize("NFC", video)
+        if not others and first.shapes is None and not own and name in names and (like := names.index(name)) != frame:
             raise InputError(f"--mask: {first.path} is named like frame {like} ({name}), but given for frame {frame}")
     with_shapes = [source for source in everything if source.shapes is not None]
     if with_shapes and len(with_shapes) < len(everything):
@@ -227,14 +234,17 @@ def keep_objects(masks: dict[int, GivenMask], objects: Iterable[int]) -> dict[in
     return {frame: mask for frame, mask in kept.items() if mask.labels.any() or mask.gone}
 
 
-def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source]:
-    """What a `--mask` names."""
+def _sources(
+    frame: int | None, path: Path, names: Sequence[str], *, video: str = "", frames: Path | None = None
+) -> list[Source]:
+    """What a `--mask` names; `video` and `frames` are as for `read_given_masks`."""
     if path.is_dir():
         if frame is not None:
             raise InputError(f"--mask {frame}:{path}: expected a file; masks in a folder go by their names")
         masks = list_masks(path)
         json = [file for file in path.iterdir() if file.suffix.lower() == ".json" and not is_clutter(file.name)]
-        if json and all(file.suffix.lower() in JPEG for file in masks.values()):  # the frames, as labelme has them
+        among = frames is not None and path.samefile(frames)
+        if json and (among or all(file.suffix.lower() in JPEG for file in masks.values())):  # frames, as labelme has them
             masks = {}
         masks |= {file.stem: file for file in in_order(json)}
         if not masks:
@@ -252,7 +262,7 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
                 f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; `--mask FILE` takes all"
             )
         if len(by_frame) == 1:
-            frame = _frame_told(frame, path, next(iter(by_frame)), names)
+            frame = _frame_told(frame, path, next(iter(by_frame)), names, video)
         return [
             Source(_frame_of(name, path, names) if frame is None else frame, path, shapes) for name, shapes in by_frame.items()
         ]
@@ -263,7 +273,7 @@ def _sources(frame: int | None, path: Path, names: Sequence[str]) -> list[Source
             f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or write "
             f"0:{path} if they are of as many objects"
         )
-    if frame is None and _stem(path) in names:
+    if frame is None and _stem(path) in names and _stem(path) != video:
         frame = names.index(_stem(path))
         if frame:
             print_note(f"{path} is for frame {frame}, by its name")
@@ -292,13 +302,14 @@ def _as_frames_are_called(name: str) -> str:
     return normalize("NFC", Path(name).stem if CVAT_FRAME.fullmatch(name) else name)
 
 
-def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str]) -> int | None:
+def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str], video: str) -> int | None:
     """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
-    told = {each: names.index(each) for each in (_as_frames_are_called(name), _stem(path)) if each in names}
+    called = (_as_frames_are_called(name), _stem(path))
+    told = {each: names.index(each) for each in called if each in names and each != video}
     if len(told) > 1 if frame is None else (told and frame not in told.values()):
         given = "" if frame is None else f", but given for frame {frame}"
         raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
-    return next(iter(told.values()), None) if frame is None else frame
+    return next(iter(told.values()), 0 if video in called else None) if frame is None else frame
 
 
 def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ A mask may be spread over one file for each object, as `<video>/<object>/00000.p
 `<video>/*/00000.png`.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +48,17 @@ def refuse_without_frames(folder: Path, masks: Mapping[str, Path], stems: Set[st
     if strange := masks.keys() - stems:
         found = names_some(masks[stem].name for stem in strange)
         raise InputError(f"{folder}: found {found}, but no such frames in {images}")
+
+
+def refuse_gaps(masks: Iterable[Path]) -> None:
+    """Raise `InputError` if a video's masks, in order, are files for each object, of which one lacks between others."""
+    spread = [path for path in masks if path.parent.name == EACH_OBJECT]
+    present = [{file.parent for file in mask_files(path)} for path in spread]
+    for folder in sorted(set().union(*present)):
+        there = [i for i, folders in enumerate(present) if folder in folders]
+        if gap := sorted({*range(there[0], there[-1])} - {*there}):
+            found = "no such mask, but there are others before and after it; where the object is not there, give an empty one"
+            raise InputError(f"{folder / spread[gap[0]].name}: {found}")
 
 
 def mask_files(path: Path) -> list[Path]:

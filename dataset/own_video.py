@@ -83,13 +83,20 @@ def _matching(pattern: Path) -> list[Path]:
 def videos_in(folder: Path, *, leave_out: Path | None = None) -> dict[str, Path]:
     """The films and folders of frames in a folder that holds no frames itself, by name; empty if it is no such folder.
 
-    `leave_out` is a folder of masks, which may be in it.  Raises `InputError` if two have the same name.
+    `leave_out` is a folder of masks, which may be in it.  Pictures that are called like films are stills or masks of them.
+    Raises `InputError` if two have the same name, or there are films and other pictures.
     """
     found: dict[str, Path] = {}
-    if not folder.is_dir() or list_frames(folder):
+    if not folder.is_dir():
+        return found
+    films = {path.stem: path for path in folder.iterdir() if _is_film(path)}
+    if pictures := [path for path in list_frames(folder) if path.stem not in films]:
+        if films:
+            what = f"films, as {min(films.values()).name}, and other pictures, as {pictures[0].name}"
+            raise InputError(f"{folder}: found {what}; for the pictures alone, name '{folder / f'*{pictures[0].suffix}'}'")
         return found
     for path in in_order(folder.iterdir()):
-        film = path.is_file() and path.suffix.lower() in FILM_SUFFIXES
+        film = _is_film(path)
         frames = path.is_dir() and not (leave_out and path.samefile(leave_out)) and list_frames(path)
         if not is_clutter(path.name) and (film or frames):
             name = path.stem if film else path.name
@@ -97,6 +104,10 @@ def videos_in(folder: Path, *, leave_out: Path | None = None) -> dict[str, Path]
                 raise InputError(f"{folder}: expected one video of each name, found {found[name].name} and {path.name}")
             found[name] = path
     return found
+
+
+def _is_film(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in FILM_SUFFIXES and not is_clutter(path.name)
 
 
 def mean_rate(video: FrameFolder | VideoFile) -> Fraction:

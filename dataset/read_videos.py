@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataset.folders import existing_folder, what_is_in
-from dataset.mask_files import list_masks, mask_files, mask_size, refuse_without_frames
+from dataset.mask_files import list_masks, mask_files, mask_size, refuse_gaps, refuse_without_frames
 from dataset.mask_reader import MaskReader
 from dataset.video import Video
 from util.errors import InputError, names_some
@@ -54,6 +54,7 @@ def read_videos(
             continue
         masks = list_masks(existing_folder(annotations / name))
         refuse_without_frames(annotations / name, masks, stems, folder)
+        refuse_gaps(masks.values())
         needed = stems
         if wanted is not None:
             needed = frozenset(wanted[name])
@@ -62,6 +63,8 @@ def read_videos(
             if absent := needed - stems:
                 raise InputError(f"{listing}: lists {name}/{names_some(absent)}, not in {folder}")
         found = {} if truth is None else list_masks(existing_folder(Path(truth) / name))
+        if truth is not None:
+            refuse_without_frames(Path(truth) / name, found, stems, folder)
         given = dict(itertools.islice(masks.items(), 1)) if first_only else masks
         with unless_unusable(name, left_out):
             videos.append(
@@ -106,7 +109,10 @@ def checked_video(
             refuse_other_size(mask, size, frame_size)
     ordered = [masks[stem] for stem in frame_of if stem in masks]
     shown = [truth[stem] for stem in frame_of if stem in truth]
-    reader = MaskReader.of(ordered, strict=all_masks)
+    try:
+        reader = MaskReader.of(ordered, strict=all_masks)
+    except InputError as error:
+        raise UnusableVideoError(str(error)) from error
     if reader.known.white is None:
         more = f", and so are all {len(ordered)} masks of {name}" if len(ordered) > 1 else ""
         raise UnusableVideoError(f"{ordered[0]}: expected an object, found a mask that is 0 everywhere{more}")

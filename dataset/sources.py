@@ -10,13 +10,15 @@ import numpy as np
 
 from dataset.clip import Clip
 from dataset.davis import davis_folder
+from dataset.mask_reader import MaskReader
 from dataset.stages import STAGES
 from dataset.static import StaticClips
 from dataset.video_names import read_image_set
 from dataset.vos import MIN_AREA, SPACINGS, VideoClips
-from util.errors import InputError, warn
+from util.errors import InputError, names_some, warn
 from util.flags import float_between, int_between, name_and_count
 from util.image import read_grey
+from util.label_map import object_ids
 
 OVERSAMPLING = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OVERSAMPLING, "HRSOD_small": OVERSAMPLING}
@@ -130,7 +132,7 @@ def video_sources(
             raise InputError(f"{image_set}: no such image set")
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
         sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set), **options), OVERSAMPLING
-    sources = with_own(sources, "own_root", own, lambda root: looked_through(own_videos(root, **options)))
+    sources = with_own(sources, "own_root", own, lambda root: own_videos(root, **options).looked_through())
     if not sources:
         raise InputError("expected YouTube-VOS, DAVIS or own videos (--own_root) to train on, found none")
     return sources
@@ -151,19 +153,30 @@ def own_videos(root: Path, **options: Any) -> VideoClips:
     return VideoClips(root / "JPEGImages", root / "Annotations", **options)
 
 
-def looked_through(videos: VideoClips) -> VideoClips:
-    """The same; raises `InputError` if one of them has no masks, or masks without frames."""
-    for index in range(len(videos)):
-        videos.annotated(index, strict=True)
-    return videos
-
-
 def own_photographs(root: Path, *, crop: int) -> StaticClips:
-    """The user's own photographs; raises `InputError` if their masks, as far as looked at, show no white."""
+    """The user's own photographs; raises `InputError` if most of their masks, as far as looked at, are not white on black."""
     found = StaticClips(root, crop=crop)
-    if not any((read_grey(mask) > 127).any() for mask in found.masks[:MASKS_LOOKED_AT]):
-        raise InputError(f"{found.masks[0]}: expected the object in white on black, as in the masks after it, found no white")
+    if absent := found.without_masks:
+        warn(f"{root}: training without {names_some(absent)}, to which there is no name.png")
+    looked_at = found.masks[:MASKS_LOOKED_AT]
+    problems = [problem for mask in looked_at if (problem := _unlike_white_on_black(mask))]
+    if 2 * len(problems) > len(looked_at):
+        raise InputError(problems[0])
     return found
+
+
+def _unlike_white_on_black(path: Path) -> str:
+    """What is wrong with a mask of which training takes the brightness; empty if nothing is."""
+    try:
+        labels = MaskReader(careful=True, soft=True, note=None).read(path)
+    except InputError as error:
+        return str(error)
+    if len(ids := object_ids(labels)) > 1:
+        return f"{path}: expected one object, in white on black, found {len(ids)}"
+    white = read_grey(path) > 127
+    if ((labels != 0) != white).sum() * 10 > (labels != 0).sum():
+        return f"{path}: expected the object in white on black, found it in other colours"
+    return "" if white.any() else f"{path}: expected the object in white on black, found no white"
 
 
 def mixed(sources: Sources, mix: Mapping[str, int]) -> Sources:

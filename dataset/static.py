@@ -25,12 +25,9 @@ class StaticClips:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        pairs = [
-            (path, masks[path.stem])
-            for pictures, masks in photographs_in(folder)
-            for path in refuse_twins(pictures)
-            if path.stem in masks
-        ]
+        found = [(path, masks.get(path.stem)) for pictures, masks in photographs_in(folder) for path in refuse_twins(pictures)]
+        pairs = [(path, mask) for path, mask in found if mask is not None]
+        self.without_masks = [path.name for path, mask in found if mask is None]
         self.images, self.masks = [image for image, _ in pairs], [mask for _, mask in pairs]
         if not pairs:
             raise InputError(f"{folder}: expected photographs name.jpg with masks name.png, found none")

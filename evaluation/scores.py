@@ -183,6 +183,8 @@ def score_videos(
             bar.increment(len(jobs[i].truth))
     scores: dict[str, dict[int, FrameScores]] = {}
     for i, job in enumerate(jobs):
+        if unseen := [str(number) for number, of_object in found[i].items() if not of_object.there.any()]:
+            warn(f"{job.name}: the truth of the scored frames does not show object {names_some(unseen)}")
         if found[i]:
             scores.setdefault(job.name, {}).update(found[i])
     if not scores:

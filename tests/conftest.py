@@ -40,14 +40,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def nothing_outside(tmp_path_factory) -> Iterator[None]:
     """Makes sure that no test writes or removes anything outside pytest's temporary folder."""
-    multiprocessing.util.get_temp_dir()  # made now: Python removes it at exit, when pytest has removed its own
+    sockets = Path(multiprocessing.util.get_temp_dir())  # outside: Python removes it at exit, when pytest has removed its own
     base = tmp_path_factory.getbasetemp().resolve()
     (base / "tmp").mkdir(exist_ok=True)
     jupyter = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     for name in ("TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", *jupyter):
         os.environ[name] = str(base / "tmp")
     tempfile.tempdir = str(base / "tmp")
-    GUARD.allowed = [base, _shared(tmp_path_factory)]
+    GUARD.allowed = [base, _shared(tmp_path_factory), sockets]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)  # it waits for the disk, and no test takes the power away
         yield

@@ -327,6 +327,25 @@ def test_shapes_are_read_from_json(content, expected, tmp_path):
         assert np.array_equal(masks.labels, ONE)
 
 
+@pytest.mark.parametrize("name", ["00005.png", "00005.json"])
+def test_a_mask_that_is_called_like_its_video_is_for_frame_0_also_if_a_frame_is_called_so(name, tmp_path):
+    write_label_map(tmp_path / "00005.png", ONE, None)
+    (tmp_path / "00005.json").write_text(json.dumps(labelme(shape(), name="first.png")))
+    given = parse_masks([str(tmp_path / name)])
+    assert list(read_given_masks(given, NAMES, SIZE)) == [4]
+    assert list(read_given_masks(given, NAMES, SIZE, video="00005")) == [0]
+    assert list(read_given_masks(parse_masks([f"2:{tmp_path / name}"]), NAMES, SIZE, video="00005")) == [2]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_json_among_the_frames_of_the_video_is_its_masks(suffix, tmp_path):
+    for t in range(6):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{t:05d}{suffix}")
+    (tmp_path / "00005.json").write_text(json.dumps(labelme(shape(), name=f"00005{suffix}")))
+    names = [f"{t:05d}" for t in range(6)]
+    assert list(read_given_masks(parse_masks([str(tmp_path)]), names, SIZE, frames=tmp_path)) == [5]
+
+
 def test_a_circle_of_labelme_is_its_centre_and_a_point_on_it(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(labelme(shape(kind="circle", points=[[20, 12], [20, 20]]))))
     (mask,) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE).values()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from conftest import PALETTE
 from PIL import Image
 
+from dataset.davis import davis_folder
 from dataset.layouts import LAYOUTS, layout_videos
 from dataset.shapes import decode_rle, encode_rle
 from util.label_map import write_label_map
@@ -224,6 +226,16 @@ def test_favos_scores_the_objects_of_the_first_mask_up_to_the_last_frame(score, 
     (cat, _) = layout_videos(LAYOUTS["favos"], root, split="favos-20")
     assert (list(cat.masks), len(cat.wanted)) == (["00000"], MASKS)
     assert_scored(score("favos", root), {1: range(1, 8), 2: range(1, 8)})
+
+
+def test_truth_without_frames_and_the_masks_of_another_year_are_told(demo_data, script, tmp_path, capsys):
+    truth = shutil.copytree(demo_data / "YouTube/valid/Annotations", tmp_path / "truth")
+    some = next(truth.glob("*/*.png"))
+    shutil.copy(some, some.with_name("99999.png"))
+    flags = ("--yv_path", demo_data / "YouTube", "--truth", truth, "--results", truth)
+    assert script("score", *flags) == 2
+    assert "found 99999.png, but no such frames in " in capsys.readouterr().err
+    assert davis_folder(demo_data / "DAVIS/2017", "trainval", 2016) == demo_data / "DAVIS/2016"
 
 
 def test_sa_v_follows_each_object_alone_so_that_masks_may_overlap(evaluate, score, script, tmp_path, capsys):

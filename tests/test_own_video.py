@@ -212,6 +212,17 @@ def test_a_preview_as_gif_beside_a_film_is_no_film(tmp_path):
     assert videos_in(tmp_path) == {"holiday": tmp_path / "holiday.mp4"}
 
 
+def test_pictures_called_like_films_are_stills_and_others_beside_films_are_refused(tmp_path):
+    for name in ("a.mp4", "b.mp4", "a.png", "b.jpg"):
+        (tmp_path / name).touch()
+    assert list(videos_in(tmp_path)) == ["a", "b"]
+    (tmp_path / "00000.jpg").touch()
+    with pytest.raises(InputError, match=r"found films, as a.mp4, and other pictures, as 00000.jpg; .* name '.*/\*.jpg'$"):
+        videos_in(tmp_path)
+    (tmp_path / "a.mp4").unlink(), (tmp_path / "b.mp4").unlink()
+    assert videos_in(tmp_path) == {}  # a folder of frames
+
+
 def test_a_link_that_leads_to_itself_is_told_when_it_is_read(tmp_path):
     Image.fromarray(picture(0)).save(tmp_path / "0.png")
     (tmp_path / "1.png").symlink_to(tmp_path / "1.png")

@@ -642,6 +642,7 @@ def test_the_videos_of_a_folder_are_done_one_after_the_other(light_file, script,
     write_film(films / "cat.v2.mp4", [picture(t) for t in range(4)])
     write_folder(films / "dog", 3)
     write_film(films / "bird.mp4", [picture(t) for t in range(2)])
+    Image.fromarray(picture(0)).save(films / "bird.png")  # a still of it
     (films / "fish.mp4").write_text("no film")
     (films / "notes.txt").write_text("of mine")
     for name in ("cat.v2", "fish", "dog/1"):
@@ -656,7 +657,7 @@ def test_the_videos_of_a_folder_are_done_one_after_the_other(light_file, script,
     for name, video, mask in (("cat.v2", films / "cat.v2.mp4", masks / "cat.v2.png"), ("dog", films / "dog", masks / "dog")):
         assert script("segment_video", video, "--mask", mask, *flags[:-1], tmp_path / name) == 0
         assert content(tmp_path / name) == content(tmp_path / "out" / name)
-    for gone in (films / "fish.mp4", masks / "fish.png", films / "bird.mp4"):
+    for gone in (films / "fish.mp4", masks / "fish.png", films / "bird.mp4", films / "bird.png"):
         gone.unlink()
     assert script("segment_video", films, "--mask", masks, *flags) == 0
     assert capsys.readouterr().out.count("already finished") == 2

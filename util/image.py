@@ -21,6 +21,7 @@ KINDS = {"P": "paletted", "PA": "paletted", "1": "1-bit"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow's names of all that is opened: EPS would start a program
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 JPEG_START, JPEG_END, TAIL = b"\xff\xd8\xff", b"\xff\xd9", 1 << 16
+PICTURE = 64  # shades of grey
 LOSSLESS = frozenset({"PNG", "BMP", "TIFF", "GIF"})  # Pillow's names of the formats allowed for masks
 
 
@@ -80,13 +81,15 @@ def read_grey(path: str | Path) -> np.ndarray:
 
 
 def brightness(image: Image.Image) -> np.ndarray:
-    """(H, W) uint8; transparent pixels are black, or the opacity counts if all opaque ones are alike, as drawn on nothing."""
+    """(H, W) uint8; transparent pixels are black, or the opacity counts if all opaque ones are alike, as drawn on nothing, or
+    of so many values that they are a picture, as cut out of one.
+    """
     image = image if image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA") else as_rgb(image)
     if not image.has_transparency_data:
         return np.array(image.convert("L"))
     grey, alpha = (np.asarray(channel) for channel in image.convert("RGBA").convert("LA").split())
     opaque = grey[alpha > 127]
-    if alpha.min() < 255 and opaque.size and opaque.min() == opaque.max():
+    if alpha.min() < 255 and opaque.size and len(np.unique(opaque)) not in range(2, PICTURE):
         return alpha.copy()
     return np.where(alpha > 127, grey, np.uint8(0))
 
