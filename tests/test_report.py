@@ -218,7 +218,7 @@ DAMAGE = {
     "no results": ("copied", shutil.rmtree, "{path}: expected a folder with results, found none"),
     "a mask is broken": ("copied/val2/00007.png", lambda path: path.write_bytes(b"PNG"), "{path}: cannot read this image"),
     "the truth is missing": ("davis/trainval/Annotations/480p/val1/00005.png", Path.unlink, "val1/00005: no ground truth"),
-    "a frame is larger": ("davis/trainval/JPEGImages/480p/val1/00001.jpg", make_larger, "00001.jpg, 200x300, found 128x224"),
+    "a frame is larger": ("davis/trainval/JPEGImages/480p/val1/00001.jpg", make_larger, "00001.jpg is 200x300"),
     "the output is a folder": ("page.html", Path.mkdir, "--output {path}: expected a file to write, found a folder"),
 }
 
