@@ -152,7 +152,9 @@ def open_with_masks(
         return video, {}
     options = {"background": arguments.background, "soft": arguments.soft_edges}
     frames = video.paths[0].parent if isinstance(video, FrameFolder) else None
-    return video, read_given_masks(given, video.names, video.size, video=Path(source).stem, frames=frames, **options)
+    return video, read_given_masks(
+        given, video.names, video.size, video=folder.name if folder.is_dir() else folder.stem, frames=frames, **options
+    )
 
 
 def read_given_masks(
@@ -273,9 +275,13 @@ def _sources(
             f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or write "
             f"0:{path} if they are of as many objects"
         )
-    if frame is None and _stem(path) in names and _stem(path) != video:
-        frame = names.index(_stem(path))
-        if frame:
+    if frame is None and _stem(path) in names:
+        frame = 0 if _stem(path) == video else names.index(_stem(path))
+        if names[frame] != _stem(path):
+            print_note(
+                f"{path} is for frame 0, since it is called like the video; {names.index(_stem(path))}:{path} says otherwise"
+            )
+        elif frame:
             print_note(f"{path} is for frame {frame}, by its name")
     return [Source(frame or 0, path)]
 

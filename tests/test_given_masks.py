@@ -328,12 +328,13 @@ def test_shapes_are_read_from_json(content, expected, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["00005.png", "00005.json"])
-def test_a_mask_that_is_called_like_its_video_is_for_frame_0_also_if_a_frame_is_called_so(name, tmp_path):
+def test_a_mask_that_is_called_like_its_video_is_for_frame_0_also_if_a_frame_is_called_so(name, tmp_path, capsys):
     write_label_map(tmp_path / "00005.png", ONE, None)
     (tmp_path / "00005.json").write_text(json.dumps(labelme(shape(), name="first.png")))
     given = parse_masks([str(tmp_path / name)])
     assert list(read_given_masks(given, NAMES, SIZE)) == [4]
     assert list(read_given_masks(given, NAMES, SIZE, video="00005")) == [0]
+    assert ("is called like the video; 4:" in capsys.readouterr().err) == name.endswith(".png")
     assert list(read_given_masks(parse_masks([f"2:{tmp_path / name}"]), NAMES, SIZE, video="00005")) == [2]
 
 
