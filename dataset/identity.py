@@ -43,7 +43,6 @@ class Identity(Numbering):
         self.coloured = False  # later masks may have more colours, which mean what order says
         self.frozen = False
         self.first: np.ndarray | None = None  # the first palette
-        self.first_path: Path | str = ""
         self.shown: tuple[str | Path, np.ndarray] | None = None  # the first mask with objects, to which others are compared
         self._noted: set[str] = set()
 
@@ -162,7 +161,7 @@ class Identity(Numbering):
         else:
             ids = self._of_indices(path, palette, [i for i in present.tolist() if i not in (0, WHITE)])
         if self.first is None and present[-1] and not self.frozen:
-            self.first, self.first_path = palette, path
+            self.first = palette
         if not self.frozen:
             for i in set(present.tolist()) - {0, WHITE}:
                 if i < len(palette) and palette[i] != BLACK:
@@ -192,7 +191,7 @@ class Identity(Numbering):
                 result[i] = first[code]
             elif i in colour_of and colour_distance(code, colour_of[i]) >= NEAR:
                 raise InputError(
-                    f"{path}: expected the colours of {self.first_path or 'the masks before it'}, where object {i} is "
+                    f"{path}: expected the colours of the masks before it, where object {i} is "
                     f"{colour_name(colour_of[i])}, found {colour_name(code)} with that number; which object is it?"
                 )
         return result if len(set(result.values())) == len(result) else {}

@@ -84,6 +84,21 @@ def mask_size(path: Path) -> tuple[int, int]:
         return upright_size(image)
 
 
+def palettes_differ(paths: Iterable[Path]) -> bool:
+    """Whether an index has another colour in one mask file than in another, read from the headers only."""
+    longest: dict[str, bytes] = {}
+    for path in paths:
+        for file in mask_files(path):
+            with open_image(file, load=False) as image:
+                if image.palette is not None:
+                    kind, colours = image.palette.getdata()
+                    one, other = sorted((bytes(colours), longest.get(kind, b"")), key=len)
+                    if not other.startswith(one):
+                        return True
+                    longest[kind] = other
+    return False
+
+
 def _refuse_as_mask(image: Image.Image) -> None:
     refuse_lossy(image)
     if image.mode not in MODES:

@@ -25,7 +25,7 @@ from dataset.colours import (
     without_background,
 )
 from dataset.identity import Identity
-from dataset.mask_files import EACH_OBJECT, in_front, load_mask, object_files
+from dataset.mask_files import EACH_OBJECT, in_front, load_mask, object_files, palettes_differ
 from dataset.soft_edges import (
     edge_values,
     is_thick,
@@ -77,9 +77,9 @@ class MaskReader:
     def of(cls, paths: Iterable[str | Path], **options) -> "MaskReader":
         """The reader for a video's mask files, given in frame order, which then may be read in any order, by any thread.
 
-        It reads up to the first file that is not empty, all if that is coloured.
+        It reads up to the first file that is not empty, all if that is coloured or if palettes differ.
         """
-        result = cls(**options)
+        result, paths = cls(**options), [Path(path) for path in paths]
         for path in paths:
             labels = result.read(path)
             if result.drawn:
@@ -88,7 +88,9 @@ class MaskReader:
                     raise soft_edges_error(path, map(str, rims))
                 result.known.refuse_inverted(path, labels)
             if result.known.white is not None and not result.known.coloured:
-                break
+                if result.known.first is None or not palettes_differ(paths):
+                    break
+                result.known.coloured = True
         result.known.frozen = True
         return result
 
@@ -175,7 +177,9 @@ class MaskReader:
                 else self._cut_at_half(path, values, present, edges, palette)
             )
             present = np.flatnonzero(count_values(values))
-        # a single number everywhere is no picture of anything, and so no background
+        if self.drawn and known.white is None and present.tolist() == [WHITE] and self.background != BLACK:
+            raise InputError(f"{path}: expected 0 where there is no object, found 255 everywhere")
+        # any other number everywhere is no picture of anything, and so no background
         usual = palette is not None and (palette[0] == BLACK or sure)
         doubtful = not usual or self.careful
         decides = not known.ids or (palette is not None and not usual) or (self.careful and present.tolist() == [0, WHITE])
@@ -222,6 +226,7 @@ class MaskReader:
         if self.background is None and not named and are_grey(found):
             if objects == [PURE_WHITE] and self.known.white is False:
                 raise InputError(f"{path}: expected colours of the masks before it, found white; give the object its colour")
+            self.known.coloured |= objects == [PURE_WHITE] and not self.known.frozen
             return self._of_numbers(path, (codes & 255).astype(np.uint8), None)
         if objects == [PURE_WHITE] and self.known.white is not False and not self.known.own:
             ids = {PURE_WHITE: WHITE}

@@ -341,6 +341,31 @@ def test_a_video_with_own_colours_means_the_same_in_any_order_of_reading(read, t
         reader.read(tmp_path / "2.png")
 
 
+def test_objects_of_other_colours_may_enter_after_one_that_is_white(tmp_path):
+    for i, (labels, colours) in enumerate([(ONE, [0, 255]), (TWO, [0, 255, RED]), (TWO - ONE, [0, 0, RED])]):
+        coloured(labels, [np.broadcast_to(colour, 3) for colour in colours]).save(tmp_path / f"{i}.png")
+    reader = MaskReader.of(list_masks(tmp_path).values())
+    assert np.array_equal(reader.read(tmp_path / "1.png"), TWO)
+    assert np.array_equal(reader.read(tmp_path / "2.png"), np.where(TWO == 2, 2, 0))
+
+
+def test_an_object_that_enters_late_keeps_its_number_where_every_file_has_a_palette_of_its_own(tmp_path):
+    for i, (labels, colours) in enumerate([(ONE, [RED]), (TWO, [RED, GREEN]), (TWO, [RED, BLUE])]):
+        paletted(labels, [(0, 0, 0), *colours]).save(tmp_path / f"{i}.png")
+    files = list(list_masks(tmp_path).values())
+    with pytest.raises(InputError, match="2.png: .*, where object 2 is #0afa0a, found #0a0afa"):
+        MaskReader.of(files)
+    paletted(np.array([0, 2, 1], np.uint8)[TWO], [(0, 0, 0), GREEN, RED]).save(files[2])
+    assert np.array_equal(MaskReader.of(files).read(files[2]), TWO)
+
+
+def test_a_first_mask_of_255_everywhere_is_refused_unless_black_is_the_background(tmp_path):
+    grey(np.full(SIZE, 255, np.uint8)).save(tmp_path / "0.png")
+    with pytest.raises(InputError, match="0.png: expected 0 where there is no object, found 255 everywhere"):
+        MaskReader.of([tmp_path / "0.png"])
+    assert (MaskReader(background=parse_colour("black")).read(tmp_path / "0.png") == 1).all()
+
+
 @pytest.mark.parametrize("names", [("000", "001"), ("3", "12"), ("cat", "dog")])
 def test_one_file_for_each_object_is_one_mask(names, tmp_path):
     ids = (3, 12) if names[0] == "3" else (1, 2)
