@@ -16,7 +16,7 @@ import torch
 from dataset.sampling import Draws, Schedule
 from dataset.scribbles import ScribbleSource
 from dataset.sources import YOUTUBE_LIST, Sources, add_crop_flag, add_data_flags, data_roots, stage_sources
-from model.scribble import ScribbleNetwork, scribble_network_from
+from model.scribble import ScribbleNetwork, load_scribble_network, scribble_network_from
 from training.config import TrainConfig
 from training.flags import add_run_flags
 from training.loop import Intervals, Run, loop
@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     result = Parser(__doc__)
     add_run_flags(result, result="<id>.pth", save_every=250, num_workers=1)
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
-    result.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
+    start = result.add_mutually_exclusive_group()
+    start.add_argument("--load_network", metavar="FILE", help="start from this scribble network")
+    start.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     result.add_argument("-i", "--iterations", type=positive_int, default=3000, help="total number of iterations")
     result.add_argument("-b", "--batch_size", type=positive_int, default=4, help="clips per iteration, of three frames each")
     result.add_argument("--lr", type=positive_float, default=5e-4, help="learning rate, which falls as a cosine")
@@ -122,6 +124,8 @@ def find_start(arguments: argparse.Namespace, folder: Path, record: dict) -> Sta
     path = newest_readable(folder)
     if path is not None:
         return resumed(path, record, scribble_network_from)
+    if arguments.load_network is not None:
+        return Start(load_scribble_network(arguments.load_network), 0, {}, False)
     return Start(ScribbleNetwork(pretrained=not arguments.no_pretrained), 0, {}, False)
 
 

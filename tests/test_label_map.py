@@ -353,7 +353,7 @@ def test_an_object_that_enters_late_keeps_its_number_where_every_file_has_a_pale
     for i, (labels, colours) in enumerate([(ONE, [RED]), (TWO, [RED, GREEN]), (TWO, [RED, BLUE])]):
         paletted(labels, [(0, 0, 0), *colours]).save(tmp_path / f"{i}.png")
     files = list(list_masks(tmp_path).values())
-    with pytest.raises(InputError, match="2.png: .*, where object 2 is #0afa0a, found #0a0afa"):
+    with pytest.raises(InputError, match=r"2\.png: .*, where object 2 is #0afa0a, found #0a0afa"):
         MaskReader.of(files)
     paletted(np.array([0, 2, 1], np.uint8)[TWO], [(0, 0, 0), GREEN, RED]).save(files[2])
     assert np.array_equal(MaskReader.of(files).read(files[2]), TWO)
@@ -361,7 +361,7 @@ def test_an_object_that_enters_late_keeps_its_number_where_every_file_has_a_pale
 
 def test_a_first_mask_of_255_everywhere_is_refused_unless_black_is_the_background(tmp_path):
     grey(np.full(SIZE, 255, np.uint8)).save(tmp_path / "0.png")
-    with pytest.raises(InputError, match="0.png: expected 0 where there is no object, found 255 everywhere"):
+    with pytest.raises(InputError, match=r"0\.png: expected 0 where there is no object, found 255 everywhere"):
         MaskReader.of([tmp_path / "0.png"])
     assert (MaskReader(background=parse_colour("black")).read(tmp_path / "0.png") == 1).all()
 

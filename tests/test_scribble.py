@@ -11,6 +11,7 @@ from conftest import ROOT, run_script
 from films import SIZE, noise
 
 from dataset.clip import Clip
+from dataset.sampling import Batch
 from dataset.scribbles import ScribbleSource, corrupt, draw_hints
 from evaluation.cut import (
     BACKGROUND,
@@ -28,6 +29,7 @@ from model import load_network, save_network
 from model.checkpoint import read
 from model.losses import overlap_loss
 from model.scribble import ScribbleNetwork, load_scribble_network
+from training.step import hints_after, scribble_step
 from util.errors import InputError
 from util.image import read_grey, read_image
 
@@ -107,6 +109,43 @@ def test_samples_are_clips_of_one_object_with_hints():
     assert clip.hints.shape == (3, 3, 96, 128)
     assert (clip.labels == (labels_of_two() == 1)).all()
     assert clip.valid.tolist() == [True]
+
+
+def test_every_second_sample_of_a_step_corrects_what_the_network_found_for_its_hints():
+    clip = ScribbleSource(Photographs()).draw(0, np.random.default_rng(1), max_skip=5)
+    frames, labels, hints, valid = (torch.from_numpy(a)[None] for a in (clip.frames, clip.labels, clip.hints, clip.valid))
+    found, seen = torch.zeros(96, 128, dtype=torch.bool), []
+    found[40:90, 10:60] = True  # of 20 to 70: lacks what is above, and has too much below
+
+    def model(images, hints):
+        seen.append(hints.clone())
+        return (found.float() - 0.5).expand(len(images), -1, -1).requires_grad_()
+
+    batch = Batch(frames, labels, valid, ("a",), (), 0, hints=hints)
+    loss, _, predicted = scribble_step(model, batch, 1.0, None, torch.device("cpu"))
+    assert loss.requires_grad
+    assert (predicted == found).all()
+    given, (first, second, third) = hints[0].float(), seen[1]
+    assert torch.equal(seen[0], given[1:2])
+    assert torch.equal(first, given[0])
+    assert torch.equal(third, given[2])
+    mask, on, off = second > 0
+    assert torch.equal(mask, found)
+    new_on, new_off = on & (given[1, 1] == 0), off & (given[1, 2] == 0)
+    assert (new_on | new_off).any()
+    assert not (new_on & found).any()
+    assert (new_off <= (found & (labels[0, 1] == 0))).all()
+
+
+def test_a_box_counts_no_longer_once_a_mask_was_found_in_it():
+    truth = torch.from_numpy((labels_of_two() == 1).astype(np.uint8))
+    box = torch.zeros(96, 128, dtype=torch.bool)
+    box[15:75, 5:65] = True
+    mask, on, off = hints_after(torch.stack([box, box & False, ~box]).float(), box, truth)
+    assert torch.equal(mask > 0, box)
+    assert not on.any()
+    assert 0 < off.sum() < 200
+    assert (box[off > 0]).all()
 
 
 def test_overlap_loss_is_one_minus_dice():
@@ -228,7 +267,8 @@ def test_checkpoints_give_the_same_network_and_others_are_refused(network, light
 def train(demo_data, saves, iterations: int, *flags: object) -> int:
     roots = ["--static_root", demo_data / "static", "--davis_root", demo_data / "DAVIS/2017", "--yv_root", "none"]
     run = ["--id", "run", "--save_dir", saves, "-i", iterations, "-b", 1, "--crop", 48, "--num_workers", 0, "--device", "cpu"]
-    return run_script("train_scribble", *roots, *run, "--no_pretrained", *flags)
+    start = () if "--load_network" in flags else ("--no_pretrained",)
+    return run_script("train_scribble", *roots, *run, *start, *flags)
 
 
 def test_training_resumes_bit_for_bit_and_leaves_a_network(demo_data, tmp_path, capsys):
@@ -241,6 +281,10 @@ def test_training_resumes_bit_for_bit_and_leaves_a_network(demo_data, tmp_path, 
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert train(demo_data, tmp_path / "b", 1) == 2
     assert "iterations was 2, is 1" in capsys.readouterr().err
+    still = ["--lr", 1e-30, "--encoder_lr", 1e-30]
+    assert train(demo_data, tmp_path / "c", 1, "--load_network", tmp_path / "a/run.pth", *still) == 0
+    three = load_scribble_network(tmp_path / "c/run.pth").state_dict()
+    assert all(torch.equal(one[name], three[name]) for name in one)
 
 
 @pytest.mark.slow

@@ -4,11 +4,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dataset.robot import draw_clicks
 from dataset.sampling import Batch
 from model.losses import clip_losses, overlap_loss
 from training.config import TrainConfig
@@ -118,11 +120,17 @@ SCRIBBLE_FIGURES = ("loss/pixels", "loss/overlap", "loss/total", "iou/object_1",
 def scribble_step(
     model: nn.Module, batch: Batch, kept_pixels: float, amp_dtype: torch.dtype | None, device: torch.device
 ) -> tuple[Tensor, Figures, Tensor]:
-    """`training_step` of the scribble network, for which each frame is a sample; the predicted masks are (B, T, H, W)."""
+    """`training_step` of the scribble network, for which each frame is a sample; the predicted masks are (B, T, H, W).
+
+    Every second sample starts from the network's own mask and a click where that is most wrong, as when people correct.
+    """
     assert batch.hints is not None
     frames, hints = normalise(batch.frames.to(device).flatten(0, 1)), batch.hints.to(device).flatten(0, 1).float()
     labels = batch.labels.to(device).flatten(0, 1)
     with torch.autocast(device.type, amp_dtype, enabled=amp_dtype is not None):
+        with torch.no_grad():
+            found = model(frames[1::2], hints[1::2]) > 0
+        hints[1::2] = torch.stack([hints_after(*sample) for sample in zip(hints[1::2], found, labels[1::2], strict=True)])
         logits = model(frames, hints)
     pixels = F.binary_cross_entropy_with_logits(logits, labels.float())
     overlap = overlap_loss(logits, labels)
@@ -134,6 +142,14 @@ def scribble_step(
         present = torch.ones(len(predicted), 1, dtype=torch.bool, device=device)
         figures |= intersections_over_unions(predicted, batch.labels.to(device), present)
     return loss, figures, predicted
+
+
+def hints_after(hints: Tensor, found: Tensor, truth: Tensor) -> Tensor:
+    """Hints (3, H, W) for a mask that they led to, (H, W) bool, with the robot's next click; a box counts no longer."""
+    marks = torch.from_numpy(draw_clicks(truth.cpu().numpy(), found.cpu().numpy().astype(np.uint8))).to(hints.device)
+    mask, on, off = hints > 0
+    off = off & ~(mask | off).all()
+    return torch.stack([found, on | (marks == 1), off | (marks == 0)]).float()
 
 
 def first_masks(labels: Tensor, slots: int) -> Tensor:
