@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from annotation.formats import FILES, FORMATS, Annotated, yolo_data, yolo_lines
-from annotation.saved import EXPORT
+from annotation.formats import FILES, FORMATS, Annotated, object_names, yolo_data, yolo_lines
+from annotation.saved import EXPORT, REPLACED
 from annotation.session import Session
 from dataset.frame_folder import FrameFolder
 from dataset.own_video import mean_rate
@@ -32,7 +32,7 @@ FOLDERS = {  # the places of a frame's picture and of its mask
     "dataset": ("JPEGImages/{video}/{name}.jpg", "Annotations/{video}/{name}.png"),
     "yolo": ("images/{name}.jpg", "labels/{name}.txt"),
 }
-YOLO_DATA = "data.yaml"
+YOLO_DATA, NAMES = "data.yaml", "objects.csv"
 KINDS = (*FILMS, *FOLDERS, *FORMATS)
 
 
@@ -40,10 +40,10 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
     """Write one of `KINDS` into the session's export folder; yields on the way, calls `report`, and returns the path.
 
     overlay:     overlay.mp4, all frames with the objects tinted
-    masks:       masks/NNNNN.png, a paletted label map for every frame
+    masks:       masks/NNNNN.png, a paletted label map for every frame, and objects.csv, the names
     cutout:      cutout/NNNNN.png, the objects with all else transparent
     cutout_film: the same as a film, ProRes 4444 or VP9
-    dataset:     dataset/JPEGImages/<video>/ and Annotations/<video>/, with masks where there is one
+    dataset:     dataset/JPEGImages/<video>/ and Annotations/<video>/, with masks where there is one, and objects.csv
     yolo:        yolo/images/, labels/ and data.yaml, of the frames with a mask
     coco, cvat, areas: one file, of the frames with a mask (`annotation.formats`)
 
@@ -59,7 +59,7 @@ def export(session: Session, kind: str, report: Report) -> Generator[None, None,
 @contextlib.contextmanager
 def _replacing(path: Path, names: Collection[str]) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the context ends well; `names` are those of its files."""
-    unfinished, replaced = (path.with_name(f"{path.name}_{word}") for word in ("unfinished", "replaced"))
+    unfinished, replaced = (path.with_name(path.name + word) for word in ("_unfinished", REPLACED))
 
     def tidy() -> None:
         for folder in (unfinished, replaced):
@@ -149,9 +149,11 @@ def _folder(session: Session, path: Path, kind: str, report: Report) -> Steps:
     video, places = _name(session), FOLDERS[kind]
     pictures, masks = ([place.format(video=video, name=name) for name in session.video.names] for place in places)
     objects = _objects(session)
-    with _replacing(path, {*pictures, *masks, YOLO_DATA} - {""}) as unfinished:
+    with _replacing(path, {*pictures, *masks, YOLO_DATA, NAMES} - {""}) as unfinished:
         if kind == "yolo":
             write_text(unfinished / YOLO_DATA, yolo_data(objects))
+        elif places[1]:
+            write_text(unfinished / NAMES, object_names(objects))
         frames = session.video.forwards() if places[0] else ((i, None) for i in range(session.length))
         for frame, image in frames:
             picture, mask = unfinished / pictures[frame], unfinished / masks[frame]

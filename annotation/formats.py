@@ -112,6 +112,11 @@ def yolo_data(objects: Mapping[int, str]) -> str:
     return f"train: images\nval: images\nnames:\n{names}"
 
 
+def object_names(objects: Mapping[int, str]) -> str:
+    """A table of the objects' numbers and names."""
+    return "".join(map(_row, [["object", "name"], *objects.items()]))
+
+
 def _parts(what: Annotated, labels: np.ndarray) -> Iterator[tuple[int, str, np.ndarray]]:
     """Number, name and mask (H, W) bool of each object."""
     return ((number, name, labels == number) for number, name in what.objects.items())
@@ -122,7 +127,7 @@ def _box(mask: np.ndarray) -> list[int]:
     return list(cv2.boundingRect(mask.astype(np.uint8)))
 
 
-def _row(values: list[Any]) -> str:
+def _row(values: Iterable[Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()

@@ -36,15 +36,16 @@ def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]]
     """A frame's current mask with the objects in files, (H, W) uint8, which the page then gives; adds the objects.
 
     Numbers are the session's objects, or new ones.  A mask of one object without a number (white, a single colour, one shape)
-    is the object `chosen`.  Several without numbers are objects 1, 2, ... where no mask is given yet.  Raises `InputError`
-    naming the file if it is not a mask of this video (`read_given_masks`), or it is unknown which objects it shows.
+    is the object `chosen`.  Several without numbers are objects 1, 2, ... where there is one object at most, and no mask yet.
+    Raises `InputError` naming the file if it is not a mask of this video (`read_given_masks`), or it is unknown which objects
+    it shows.
     """
     with _only_one, _on_disk(session.root / WORKING / "import", files) as paths:
         mask = read_given_masks([(frame, path) for path in paths], session.video.names, session.video.size)[frame]
     found, labels = object_ids(mask.labels), mask.labels
     if not mask.numbered and len(found) == 1 and chosen:
         labels, found = np.where(labels != 0, np.uint8(chosen), np.uint8(0)), [chosen]
-    elif not mask.numbered and session.given:
+    elif not mask.numbered and (session.given or len(session.objects) > 1):
         raise InputError(
             f"{files[0][0]}: expected numbered objects, or one, found {len(found)}; which of the objects are they?"
         )

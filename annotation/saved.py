@@ -25,6 +25,7 @@ from util.label_map import colour_map, object_ids, read_label_map, write_label_m
 from util.lock import LOCK, Lock
 
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
+REPLACED = "_replaced"  # behind the name of an export while a new one takes its place
 FORMAT, VERSION = "STCN annotation", 1
 LESS_SURE = 0.1  # by which a result is worse than the one before
 
@@ -263,6 +264,9 @@ class SavedState(State):
             self.save()
             for folder in (GIVEN, MASKS, WORKING, EXPORT):
                 make_folder(self.root / folder)
+            for old in (self.root / EXPORT).glob(f"*{REPLACED}"):  # of an export that a crash has stopped at the last moment
+                if not (place := old.with_name(old.name.removesuffix(REPLACED))).exists():
+                    old.replace(place)
         except BaseException:
             self.close()
             raise

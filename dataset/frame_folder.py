@@ -12,7 +12,15 @@ from dataset.folders import frames_below
 from util.errors import InputError, names_some
 from util.guards import is_clutter
 from util.image import Header, common_levels, read_header, read_image, refuse_other_size, size_text
-from util.image_folder import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_frames, masks_among, name_pattern, refuse_strangers
+from util.image_folder import (
+    IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
+    count_series,
+    list_frames,
+    masks_among,
+    name_pattern,
+    refuse_strangers,
+)
 from util.progress import progress_bar
 from util.sixteen_bit import WHOLE_RANGE
 
@@ -53,8 +61,12 @@ class FrameFolder:
         refuse_strangers(self.paths, [header.kind for header in headers])
         notes = []
         kinds = Counter(map(name_pattern, self.paths)).most_common(2)
-        if len(kinds) == 2 and kinds[1][1] > 1:  # of several videos, perhaps
+        if len(kinds) == 2:  # of several videos, perhaps
             notes.append(f"frames called {kinds[0][0]} and {kinds[1][0]} are one video, one after the other")
+        if (count := count_series(self.names)) > 1:
+            notes.append(
+                f"names hold {count} series of frames with the same numbers: are they of {count} videos, or channels?"
+            )
         if masks := masks_among(self.paths):
             notes.append(f"{names_some(path.name for path in masks)} among the frames: is it a mask? Then move it away")
         self.levels = WHOLE_RANGE

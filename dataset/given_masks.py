@@ -28,9 +28,9 @@ from dataset.shapes import CVAT_FRAME, Masks, read_shapes
 from dataset.soft_edges import refuse_scattered
 from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
-from util.guards import is_clutter
+from util.guards import is_clutter, subfolders
 from util.image import refuse_other_size
-from util.image_folder import in_order, name_pattern
+from util.image_folder import UNREAD_SUFFIXES, in_order, name_pattern
 from util.label_map import MOST_OBJECTS, object_ids
 
 BLACK_HINT = "(if it is an object, --background black)"
@@ -193,6 +193,14 @@ def read_given_masks(
     with_shapes = [source for source in everything if source.shapes is not None]
     if with_shapes and len(with_shapes) < len(everything):
         raise InputError(f"{with_shapes[0].path}: expected JSON files or pictures, found both; which objects are the same?")
+    orders: dict[frozenset[str], list[str]] = {}
+    for of_frame in sources.values():
+        called = [_stem(source.path) for source in of_frame]
+        if len({*called}) == len(called) and orders.setdefault(frozenset(called), called) != called:
+            raise InputError(
+                f"--mask: expected objects in the same order wherever there are several files for a frame, found "
+                f"{', '.join(called)} for frame {of_frame[0].frame}"
+            )
     counts = {len(of_frame) for of_frame in sources.values()}
     if len(counts) > 1:
         most, least = (next(s for s in sources.values() if len(s) == count) for count in (max(counts), min(counts)))
@@ -244,6 +252,7 @@ def _sources(
         if frame is not None:
             raise InputError(f"--mask {frame}:{path}: expected a file; masks in a folder go by their names")
         masks = list_masks(path)
+        _refuse_left_out(path, masks, names)
         json = [file for file in path.iterdir() if file.suffix.lower() == ".json" and not is_clutter(file.name)]
         among = frames is not None and path.samefile(frames)
         if json and (among or all(file.suffix.lower() in JPEG for file in masks.values())):  # frames, as labelme has them
@@ -275,15 +284,24 @@ def _sources(
             f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or write "
             f"0:{path} if they are of as many objects"
         )
-    if frame is None and _stem(path) in names:
-        frame = 0 if _stem(path) == video else names.index(_stem(path))
-        if names[frame] != _stem(path):
-            print_note(
-                f"{path} is for frame 0, since it is called like the video; {names.index(_stem(path))}:{path} says otherwise"
-            )
-        elif frame:
-            print_note(f"{path} is for frame {frame}, by its name")
+    if frame is None and (like := _frame_called(name := _stem(path), names)):
+        if name.isdecimal() and name[0] != "0" and name not in names:
+            print_note(f"{path} is for frame 0; if its number is that of a frame, write {like}:{path}")  # not of an object
+        else:
+            frame = 0 if name == video else like
+            why = "by its name" if frame else f"since it is called like the video; {like}:{path} says otherwise"
+            print_note(f"{path} is for frame {frame}, {why}")
     return [Source(frame or 0, path)]
+
+
+def _refuse_left_out(folder: Path, masks: dict[str, Path], names: Sequence[str]) -> None:
+    """Raise `InputError` if a folder of masks has one for a frame of a kind that is not read, or folders for frames."""
+    unread = [file for file in folder.iterdir() if file.suffix.lower() in (*UNREAD_SUFFIXES - MASK_SUFFIXES, ".npy")]
+    if left_out := [file.name for file in unread if _frame_called(_stem(file), names) is not None]:
+        raise InputError(f"{folder}: cannot read {names_some(left_out)} there; save all masks as PNG")
+    spread = any(file.parent.name == EACH_OBJECT for file in masks.values())
+    if spread and not masks.keys() & {*names} and all(place.name in names for place in subfolders(folder)):
+        raise InputError(f"{folder}: expected a folder for each object, with a mask for each frame, found one for each frame")
 
 
 def _refuse_series(paths: Sequence[Path], names: Sequence[str]) -> None:
@@ -312,26 +330,34 @@ def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str], 
     """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
     called = (_as_frames_are_called(name), _stem(path))
     told = {each: names.index(each) for each in called if each in names and each != video}
+    if not told and name != video and (like := _frame_called(name, names)) is not None:
+        told = {name: like}
     if len(told) > 1 if frame is None else (told and frame not in told.values()):
         given = "" if frame is None else f", but given for frame {frame}"
         raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
+    if frame is None and not told and video in called and (like := _frame_called(video, names)):
+        print_note(f"{path} is for frame 0, since it is called like the video; {like}:{path} says otherwise")
     return next(iter(told.values()), 0 if video in called else None) if frame is None else frame
 
 
-def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
-    """The frame of this name, or of the same number."""
-    if not name:
-        return 0
+def _frame_called(name: str, names: Sequence[str]) -> int | None:
+    """The frame of this name, or of the same number; `None` if there is none."""
     if (called := _as_frames_are_called(name)) in names:
         return names.index(called)
     cvat = CVAT_FRAME.fullmatch(name)
     if cvat and (index := int(cvat[1])) < len(names) and names[index].isdecimal() and int(names[index]) == index:
         return index  # of a film, whose frames it counts from 0
     same = [i for i, other in enumerate(names) if name.isdecimal() and other.isdecimal() and int(name) == int(other)]
-    if len(same) != 1:
+    return same[0] if len(same) == 1 else None
+
+
+def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
+    """`_frame_called`, or 0 without a name; raises `InputError` if there is no such frame."""
+    frame = _frame_called(name, names) if name else 0
+    if frame is None:
         some = names_some(names[:3]) + (f" to {names[-1]}" if len(names) > 3 else "")
         raise InputError(f"{path}: expected masks named like frames ({some}), found {name}")
-    return same[0]
+    return frame
 
 
 def _of_shapes(sources: list[Source], titles: dict[str, int], size: tuple[int, int]) -> tuple[np.ndarray, set[int]]:
@@ -339,6 +365,15 @@ def _of_shapes(sources: list[Source], titles: dict[str, int], size: tuple[int, i
     shapes, it has no object.
     """
     found: dict[int, np.ndarray] = {}
+    told = [title for source in sources for title in source.shapes or ()]
+    known = {str(title).strip().casefold(): title for title in titles}
+    for title in told:
+        if title not in titles and (like := known.get(str(title).strip().casefold())) is not None:
+            raise InputError(
+                f"{sources[0].path}: expected {like}, as in the masks before it, found {title}: are they one object?"
+            )
+    if titles and told and not titles.keys() & {*told}:
+        print_note(f"{sources[0].path}: shares no object with the masks before it, so its objects are new ones")
     for source in sources:
         for title, mask in (source.shapes or {}).items():
             number = titles.setdefault(title, len(titles) + 1)

@@ -1,5 +1,6 @@
 """Which object each number and each colour is, in all masks of one video."""
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -194,4 +195,13 @@ class Identity(Numbering):
                     f"{path}: expected the colours of the masks before it, where object {i} is "
                     f"{colour_name(colour_of[i])}, found {colour_name(code)} with that number; which object is it?"
                 )
-        return result if len(set(result.values())) == len(result) else {}
+        for i, other in itertools.combinations(result, 2):
+            if result[i] == result[other]:
+                codes = [int(palette[each]) if each < len(palette) else BLACK for each in (i, other)]
+                if codes[0] != codes[1]:
+                    raise InputError(
+                        f"{path}: expected the colours of the masks before it, found {colour_name(codes[0])} and "
+                        f"{colour_name(codes[1])}, which are both object {result[i]} there; number the objects in all masks"
+                    )
+                return {}
+        return result

@@ -36,7 +36,7 @@ from dataset.soft_edges import (
 )
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
-from util.label_map import WHITE, count_values, object_ids
+from util.label_map import MOST_OBJECTS, WHITE, count_values, object_ids
 
 PHOTOGRAPH = 4096  # colours
 HANDFUL = 8  # values
@@ -164,7 +164,13 @@ class MaskReader:
         if known.frozen and not known.own and values.max() < HANDFUL and (palette is None or known.is_first(palette)):
             return values  # nearly all masks of data sets: nothing below would change them, but take as long as decoding
         if palette is None and self.background is not None:
-            values = without_background(values, self.background)
+            try:
+                shifted = without_background(values, self.background, white=known.white)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
+            if shifted[values == 0].any() and not (shifted == WHITE).any():
+                known.tell(path, f"0 is object {MOST_OBJECTS}, since the background is another number")
+            values = shifted
         counts = count_values(values)
         present = np.flatnonzero(counts)
         edges = self._soft_values(values, counts, present)

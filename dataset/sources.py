@@ -158,10 +158,12 @@ def own_photographs(root: Path, *, crop: int) -> StaticClips:
     found = StaticClips(root, crop=crop)
     if absent := found.without_masks:
         warn(f"{root}: training without {names_some(absent)}, to which there is no name.png")
-    looked_at = found.masks[:MASKS_LOOKED_AT]
+    looked_at = found.masks[:: -(-len(found.masks) // MASKS_LOOKED_AT)]
     problems = [problem for mask in looked_at if (problem := _unlike_white_on_black(mask))]
     if 2 * len(problems) > len(looked_at):
         raise InputError(problems[0])
+    if problems:
+        warn(f"{problems[0]}; so it is with {len(problems)} of {len(looked_at)} masks that were looked at")
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from model.checkpoint import digest
 from model.sam import BOTTOM_RIGHT, OFF, ON, TOP_LEFT, Sam
 from model.scribble import ScribbleNetwork, load_scribble_network
 from util.tensors import normalise, padding_to_stride, unpad
@@ -102,6 +103,13 @@ def cut_by(model: str, device: torch.device) -> Cut:
     if Path(model).is_dir():
         return changing_locally(partial(cut_with_sam, Sam(model)))
     return changing_locally(partial(cut_with_network, load_scribble_network(model, device)))
+
+
+def cut_digest(model: str) -> str:
+    """The digest of the files from which `cut_by` takes this model."""
+    if model == "none":
+        return model
+    return " ".join(map(digest, sorted(Path(model).glob("*.onnx")) if Path(model).is_dir() else [model]))
 
 
 def cut_with_sam(

@@ -100,6 +100,18 @@ def add_segmenter_flags(
     )
 
 
+def add_scribble_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag for what `evaluation.cut.cut_by` takes."""
+    parser.add_argument(
+        "--scribble_model",
+        "--click_model",
+        default=SCRIBBLE_MODEL,
+        metavar="PATH",
+        help="makes masks of clicks, boxes and scribbles: a checkpoint, a folder with the encoder and decoder of SAM, "
+        "MobileSAM or EfficientSAM as ONNX files, or 'none' for GrabCut",
+    )
+
+
 def add_check_memory_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check_memory",
@@ -113,7 +125,7 @@ def add_robot_flags(parser: argparse.ArgumentParser, *, size: int | None = None,
     """Add the flags of scripts in which a robot corrects results on DAVIS, with those of `add_segmenter_flags`."""
     parser.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
     add_videos_flags(parser)
-    parser.add_argument("--scribble_model", default=SCRIBBLE_MODEL, metavar="FILE", help="checkpoint of the scribble network")
+    add_scribble_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")
     add_segmenter_flags(parser, size=size, max_memory_frames=max_memory_frames)
 

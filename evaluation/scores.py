@@ -101,7 +101,9 @@ def scoring_jobs(
             if absent := [frame for frame in frames if frame not in video.truth]:
                 raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
             if frames:
-                paths = _existing(result_folder(results, video.name, alone=len(videos) == 1), frames)
+                folder = result_folder(results, video.name, alone=len(videos) == 1)
+                paths = _existing(folder, frames)
+                _refuse_other_frames(video, folder)
                 _warn_of_objects(video, paths, list(meta[video.name]))
                 truth = [video.truth[frame] for frame in frames]
                 jobs.append(ScoringJob(video.name, truth, paths, video.union, numbers, video.reader, when_seen))
@@ -121,14 +123,30 @@ def result_folder(results: Path, name: str, *, alone: bool) -> Path:
     return next((place for place in places if place.is_dir()), results / name)
 
 
+def _refuse_other_frames(video: Video, folder: Path) -> None:
+    """Raise `InputError` if results are numbered as another video's frames are, such as from 1 instead of 0."""
+    names = {image.stem for image in video.images}
+    found = {path.stem for path in folder.glob("*.png") if path.stem.isdecimal()}
+    if names and all(map(str.isdecimal, names)) and (strange := found - names):
+        ends = [min(names, key=int), max(names, key=int)]
+        outside = [name for name in strange if not int(ends[0]) <= int(name) <= int(ends[1])]
+        if outside and not {*ends} <= found:
+            raise InputError(f"{folder}: expected results named like frames, {ends[0]} to {ends[1]}, found {min(outside)}")
+
+
 def _warn_of_objects(video: Video, results: Sequence[Path], objects: Sequence[int]) -> None:
-    """Warn if results do not tell the objects of their truth apart, or hold others, as the first that is not empty shows."""
+    """Warn if results do not tell the objects of their truth apart, or hold others, as the first that is not empty shows.
+
+    Raises `InputError` if their colours do not say which object is which.
+    """
     if video.union:
         return
     reader = MaskReader.of(results, drawn=False, note=None, colours=video.reader.known.colours)
     numbers = ", ".join(map(str, objects))
     if reader.known.white and len(objects) > 1:
         warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
+    elif reader.known.own and len(objects) > 1:
+        raise InputError(f"{results[0].parent}: results have colours of their own; save the numbers of the truth, {numbers}")
     elif not reader.known.own and (others := sorted(reader.known.ids - {*objects})):
         warn(f"{results[0].parent}: results hold object {others[0]}, but the truth has only {numbers}")
 

@@ -20,7 +20,7 @@ from annotation.worker import Worker
 from dataset.given_masks import add_mask_flags, open_with_masks
 from dataset.own_video import add_video_flags, one_video, videos_in
 from evaluation.cut import cut_by
-from evaluation.flags import SCRIBBLE_MODEL, add_check_memory_flag, add_segmenter_flags, note_enlarged
+from evaluation.flags import SCRIBBLE_MODEL, add_check_memory_flag, add_scribble_flag, add_segmenter_flags, note_enlarged
 from evaluation.segmenters import segmenters_of
 from model.checkpoint import digest
 from util.device import device_of
@@ -42,13 +42,7 @@ def parser() -> argparse.ArgumentParser:
         help="address to listen at; beyond 127.0.0.1 the connection is not encrypted, so prefer a tunnel: "
         "ssh -L 8765:localhost:8765 MACHINE",
     )
-    result.add_argument(
-        "--scribble_model",
-        default=SCRIBBLE_MODEL,
-        metavar="PATH",
-        help="makes masks of clicks, boxes and scribbles: a checkpoint, or a folder with the encoder and decoder of SAM, "
-        "MobileSAM or EfficientSAM as ONNX files; with 'none', or if the default is missing, GrabCut does",
-    )
+    add_scribble_flag(result)
     add_segmenter_flags(result, size=SIZE, max_memory_frames=20)
     add_check_memory_flag(result)
     return result

@@ -19,6 +19,7 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 
 import cv2
 import numpy as np
+from scipy.stats import spearmanr
 
 from annotation.session import Session
 from annotation.worker import Worker
@@ -26,7 +27,7 @@ from dataset.davis import davis_videos
 from dataset.frame_folder import FrameFolder
 from dataset.robot import UNMARKED
 from dataset.video import Video
-from evaluation.cut import Cut, cut_by
+from evaluation.cut import Cut, cut_by, cut_digest
 from evaluation.flags import add_check_memory_flag, add_robot_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot, cut_in_box, true_masks
@@ -34,7 +35,6 @@ from evaluation.scores import refuse_without_truth
 from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, over_videos, report
 from model import VideoSegmenter
-from model.checkpoint import digest
 from util.device import device_of
 from util.errors import one_line_errors
 from util.flags import Parser, positive_int
@@ -66,7 +66,8 @@ def annotate(
 ) -> dict[str, Any]:
     """What the robot reaches in a video: IoU of its first masks, of each object, from boxes and after scribbles, and how many
     boxes and scribbles that took; J before and after the correction, mean over objects and frames; which frames that made
-    worse, which are less sure since, and J if these keep their old masks.  All but counts and frames in percent.
+    worse, which are less sure since, and J if these keep their old masks; how sure each frame was before the correction, with
+    its J.  All but counts and frames in percent.
     """
     folder = FrameFolder(video.images[0].parent, list(video.images[:frames]))
     truth = true_masks(video, folder)
@@ -82,6 +83,7 @@ def annotate(
         worker = Worker(session, make_segmenter, check_memory=check_memory)
         session.bring(objects, {0: (looked[-1].labels, objects)})
         before = follow(worker, truth, objects)
+        sure = [[100 * s, float(j)] for s, j in zip(session.sureness, before, strict=True) if s is not None]
         on_step()
         worst = int(before.argmin())
         found = session.labels(worst)
@@ -100,6 +102,7 @@ def annotate(
         "corrected": float(after.mean()),
         "made worse": np.flatnonzero(after < before - WORSE).tolist(),
         "less sure": less_sure,
+        "sure": sure,
         "kept": float(np.where(np.isin(np.arange(len(truth)), less_sure), before, after).mean()),
     }
 
@@ -145,7 +148,7 @@ def main() -> None:
         cut = cut_by(arguments.scribble_model, device_of(arguments.device))
         path = folder / "videos.json"
         maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
-        settings |= {"frames": arguments.frames, "scribble_model": digest(arguments.scribble_model)}
+        settings |= {"frames": arguments.frames, "scribble_model": cut_digest(arguments.scribble_model)}
         settings |= {"data": str(Path(arguments.davis_path).resolve()), "year": arguments.year}
         found = over_videos(
             path,
@@ -156,13 +159,23 @@ def main() -> None:
             steps=lambda _: STEPS,
             unit="steps",
         )
-        report(folder, "annotator", "A robot at the page", [row(name, of_video) for name, of_video in found.items()])
+        rank = rank_correlation([pair for of_video in found.values() for pair in of_video["sure"]])
+        rows = [row(name, of_video) for name, of_video in found.items()]
+        report(folder, "annotator", "A robot at the page", rows, None, **{"rank correlation": rank})
+        print(f"rank correlation of how sure a frame is with its J, over all frames: {rank}")
 
 
 def row(name: str, found: dict[str, Any]) -> Row:
     """A row of the table; several objects and frames in one cell."""
     listed = {key: " ".join(f"{value:.0f}" for value in found[key]) for key in ("box", "scribbled", "made worse", "less sure")}
-    return {"video": name, **found, **listed}
+    return {"video": name, **found, **listed, "sure": rank_correlation(found["sure"])}
+
+
+def rank_correlation(pairs: list[list[float]]) -> float | None:
+    """Spearman's, of [how sure, J]; `None` if there are fewer than three, or one of the two is always the same."""
+    if len(pairs) < 3 or any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
+        return None
+    return round(float(spearmanr(pairs).statistic), 2)
 
 
 if __name__ == "__main__":

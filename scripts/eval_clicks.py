@@ -20,7 +20,7 @@ from dataset.robot import draw_clicks
 from dataset.static import StaticClips, read_photograph
 from dataset.video_names import add_videos_flags
 from evaluation.cut import Cut, cut_by
-from evaluation.flags import SCRIBBLE_MODEL
+from evaluation.flags import add_scribble_flag
 from evaluation.metrics import score_masks
 from evaluation.rounds import cut_in_box
 from evaluation.tables import Row, mean, report
@@ -43,9 +43,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument("--last", type=positive_int, metavar="N", help="only the last N photographs, by name")
     result.add_argument("--clicks", type=positive_int, default=20, metavar="N", help="clicks on an object at most")
-    result.add_argument(
-        "--scribble_model", default=SCRIBBLE_MODEL, metavar="PATH", help="scribble network, or a folder with SAM"
-    )
+    add_scribble_flag(result)
     result.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps")
     result.add_argument("--output", required=True, metavar="DIR", help="folder for the table")
     add_videos_flags(result)

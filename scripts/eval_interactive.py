@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from dataset.davis import davis_videos
 from dataset.video import Video
-from evaluation.cut import Cut, cut_by
+from evaluation.cut import Cut, cut_by, cut_digest
 from evaluation.flags import add_robot_flags
 from evaluation.rounds import Robot, rounds_of
 from evaluation.scores import refuse_without_truth
@@ -27,7 +27,6 @@ from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, over_videos, report
 from evaluation.track import AT, Start, draw_by_track, read_start, summary
 from model import VideoSegmenter
-from model.checkpoint import digest
 from util.device import device_of
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import Parser, positive_int
@@ -109,7 +108,7 @@ def main() -> None:
         cut = cut_by(arguments.scribble_model, device_of(arguments.device))
         path = folder / "samples.json"
         maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
-        settings |= {"scribble_model": digest(arguments.scribble_model), "interactions": interactions}
+        settings |= {"scribble_model": cut_digest(arguments.scribble_model), "interactions": interactions}
         settings |= {"data": str(Path(arguments.davis_path).resolve()), "first scribbles": first}
         found = over_videos(
             path,

@@ -20,14 +20,13 @@ from dataset.davis import davis_videos
 from dataset.robot import UNMARKED
 from dataset.video import Video
 from dataset.youtube import youtube_videos
-from evaluation.cut import Cut, cut_by
+from evaluation.cut import Cut, cut_by, cut_digest
 from evaluation.flags import add_robot_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Give, Robot, give_truth, rounds_of
 from evaluation.scores import refuse_without_truth
 from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, grey, mean, over_videos, report
-from model.checkpoint import digest
 from util.device import device_of
 from util.errors import one_line_errors
 from util.flags import Parser, positive_int
@@ -104,7 +103,7 @@ def rounds_by_source(arguments: argparse.Namespace, videos: list[Video], cuts: d
         if source in cuts:
             give, own["looks"] = Robot(cuts[source], arguments.looks).give, arguments.looks
         if source == "network":
-            own["scribble_model"] = digest(arguments.scribble_model)
+            own["scribble_model"] = cut_digest(arguments.scribble_model)
         found = over_videos(
             folder / f"{source}.json",
             own,

@@ -788,7 +788,7 @@ def test_a_crash_while_something_is_saved_leaves_what_was_or_what_is_to_be(call,
                 crashed = True
         again = opened_again(session)
         found.append(outcomes.index(all_of(again)))
-        assert content(session.root / "export/masks") in (*exports, {})
+        assert content(session.root / "export/masks") in exports
         again.close()
         if not crashed:
             break
@@ -987,7 +987,8 @@ def test_frames_of_any_name_are_exported(tmp_path):
     assert [image.get("name") for image in ElementTree.parse(paths["cvat"]).getroot().iter("image")] == told[::2]
     assert [row["file"] for row in csv.DictReader(paths["areas"].open())] == told[::2]
     with zipfile.ZipFile(zipped(paths["masks"])) as archive:
-        assert archive.namelist() == [f"masks/{name}" for name in told]
+        assert archive.namelist() == [f"masks/{name}" for name in [*told, "objects.csv"]]
+        assert archive.read("masks/objects.csv") == b"object,name\n1,cat\n"
 
 
 def test_an_exported_data_set_can_be_evaluated_and_trained_on(session):
@@ -1040,6 +1041,9 @@ def test_files_become_the_mask_of_the_frame_that_is_shown(session, tmp_path):
     ):
         with pytest.raises(InputError, match=told):
             read(*files)
+    session.forget(2)
+    with pytest.raises(InputError, match="which of the objects are they"):  # though none has a mask
+        read(("a.png", png(255 * one)), ("b.png", png(255 * square((30, 20)))))
     session.remove_object(2)
     with pytest.raises(InputError, match="object 2 was removed; new ones are numbered from 6 on"):
         read(("x.png", png(2 * one, colour_map())))

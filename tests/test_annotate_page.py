@@ -134,11 +134,11 @@ class Page:
         actions.key_up(Keys.ALT) if alt else None
         actions.perform()
 
-    def press(self, *points: tuple[int, int]) -> None:
+    def press(self, *points: tuple[int, int], right: bool = False) -> None:
         actions = ActionChains(self.browser, duration=0)
         for point in points:
             self._move(actions, point)
-            actions.click()
+            actions.context_click() if right else actions.click()
         actions.perform()
 
     def _move(self, actions, point: tuple[int, int]) -> None:
@@ -614,6 +614,20 @@ def test_where_the_pointer_rests_the_mask_of_a_click_is_seen_before_it_counts(di
     assert browser.execute_script("return window.cuts") == asked  # what was seen is what counts
     page.saved()
     assert score_masks(discs[1][0] == 1, page.given() == 1)[0] > 0.7
+    page.press((41, 40), right=True)
+    page.looked()
+    page.until(lambda: page.given()[40, 41] == 0)
+    page.add(2)
+    page.tool("scribble", 2)
+    actions = ActionChains(browser, duration=0)
+    page._move(actions, (112, 88))
+    actions.click_and_hold()
+    page._move(actions, (128, 88))
+    actions.perform()
+    page.until(lambda: stripes() > 0.02)  # before the button is released
+    assert 2 not in page.given()
+    ActionChains(browser).release().perform()
+    page.until(lambda: 2 in page.given())
 
 
 def test_undo_reaches_over_the_removing_of_an_object(page, browser):
@@ -659,7 +673,7 @@ def test_digits_typed_quickly_choose_an_object_and_a_locked_one_is_not_painted_o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fingers", "tool"), [(2, "fill"), (3, "brush")])
+@pytest.mark.parametrize(("fingers", "tool"), [(2, "fill"), (3, "brush"), (2, "scribble")])
 def test_several_fingers_move_the_picture_and_draw_nothing(fingers, tool, page, browser):
     page.drag((40, 40), (50, 40))
     page.saved()
@@ -680,6 +694,17 @@ def test_several_fingers_move_the_picture_and_draw_nothing(fingers, tool, page, 
     actions.perform()
     page.saved()
     np.testing.assert_array_equal(page.seen(), before)
+    if tool == "scribble":  # nor does the stroke count later
+        page.keys("0")
+        asked = (
+            "window.asked = []; const ask = window.fetch; window.fetch = (path, request) => {"
+            " if (path.startsWith('api/cut')) window.asked.push(request.body.filter((told) => told >= 4).length);"
+            " return ask(path, request); }"
+        )
+        browser.execute_script(asked)
+        page.drag((100, 100), (100, 100))
+        page.looked()
+        assert browser.execute_script("return Math.max(...window.asked)") < 40
     if tool == "fill":  # one finger does
         page.keys("0")
         page.press((100, 100))
@@ -691,6 +716,78 @@ def test_space_plays_after_a_click_on_a_button(page):
     page.tool("eraser")
     page.keys(" ")
     page.until(lambda: page.ready == LENGTH - 1)
+
+
+def test_keys_move_through_the_video_after_something_was_chosen_from_a_list(page, browser):
+    for name, value in (("format", "coco"), ("reach", "1")):
+        Select(browser.find_element("id", name)).select_by_value(value)
+        here = page.ready
+        page.keys(Keys.ARROW_RIGHT)
+        page.until(lambda here=here: page.ready == here + 1)
+        assert browser.find_element("id", name).get_attribute("value") == value
+    assert browser.find_element("id", "frames").is_displayed()
+    page.keys("?")
+    assert "Wheel on the time line" in browser.find_element("id", "help").text
+    page.keys(Keys.ESCAPE)
+    page.until(lambda: not browser.find_element("id", "help").is_displayed())
+
+
+def test_what_the_server_refuses_is_not_shown_as_given_and_said_to_the_end(page, browser):
+    refuse = (  # the first stroke; the second is slow
+        "const ask = window.fetch; let left = 2; window.fetch = async (path, request) => {"
+        " if (request?.method !== 'PUT') return ask(path, request);"
+        ' left -= 1; if (left) return new Response(\'{"error": "no"}\', { status: 400 });'
+        " await new Promise((resolve) => setTimeout(resolve, 300)); return ask(path, request); }"
+    )
+    browser.execute_script(refuse)
+    page.tool("brush", 4)
+    page.drag((20, 20), (60, 20))
+    page.until(lambda: browser.find_element("id", "saved").text == "NOT saved")
+    assert browser.find_element("id", "kind").text == "no mask"
+    page.until(lambda: not page.seen().any())
+    page.drag((20, 60), (60, 60))
+    page.saved()
+    assert (page.given()[60, 40], page.given()[20, 40]) == (1, 0)
+
+
+def test_a_page_asks_before_it_is_left_with_something_unfinished(page, browser):
+    leaving = "const e = new Event('beforeunload', { cancelable: true }); window.dispatchEvent(e); return e.defaultPrevented"
+    assert not browser.execute_script(leaving)
+    page.tool("polygon")
+    page.press((20, 20), (60, 20))
+    assert browser.execute_script(leaving)
+    page.keys(Keys.ESCAPE)
+    assert not browser.execute_script(leaving)
+
+
+def test_the_time_line_shows_pictures_and_fewer_frames_by_the_wheel(browser, light_file, tmp_path):
+    frames = write_folder(tmp_path / "frames", 80, SIZE)
+    server = Running(frames, tmp_path / "out", "--model", light_file, "--size", 48, "--scribble_model", "none")
+    try:
+        page = Page(browser, server, tmp_path / "out")
+        line = browser.find_element("id", "timeline")
+        shown = "const c = arguments[0]; return new Set(c.getContext('2d').getImageData(0, 4, c.width, 1).data).size"
+        page.until(lambda: browser.execute_script(shown, line) > 20)  # colours of noise
+
+        def click(part: float) -> None:
+            actions = ActionChains(browser, duration=0)
+            actions.move_to_element_with_offset(line, round((part - 0.5) * line.size["width"]), 0).click().perform()
+
+        click(0.75)
+        page.until(lambda: page.ready == 60)
+        wheel = "arguments[0].dispatchEvent(new WheelEvent('wheel', { deltaY: arguments[1], clientX: arguments[2] }))"
+        middle = line.location["x"] + line.size["width"] / 2
+        browser.execute_script(wheel, line, -4000, middle)
+        click(0.75)  # 30 to 50 are seen
+        page.until(lambda: page.ready == 45)
+        page.go(70)
+        click(0.5)
+        page.until(lambda: page.ready == 70)
+        browser.execute_script(wheel, line, 4000, middle)
+        click(0.25)
+        page.until(lambda: page.ready == 20)
+    finally:
+        server.end()
 
 
 def test_two_tabs_draw_in_one_frame_and_take_back_their_own_strokes(page, browser):

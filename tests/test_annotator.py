@@ -56,6 +56,13 @@ def test_a_box_takes_pixels_of_objects_that_lie_mostly_outside_of_what_is_found(
     assert (boxed[:, 5:8] == 1).all()
 
 
+def test_the_order_of_frames_by_sureness_is_compared_with_that_by_j():
+    pairs = [[90.0, 50.0], [20.0, 10.0], [95.0, 99.0], [30.0, 60.0]]  # ranks 3 1 4 2 and 2 1 4 3
+    assert eval_annotator.rank_correlation(pairs) == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert eval_annotator.rank_correlation(pairs[:2]) is None
+    assert eval_annotator.rank_correlation([[90.0, j] for j in (1.0, 2.0, 3.0)]) is None
+
+
 def test_strokes_are_counted_once():
     first = np.full((20, 20), UNMARKED, np.uint8)
     first[2, 2:6] = first[10, 2:6] = 1

@@ -120,6 +120,37 @@ def test_files_that_differ_in_a_number_are_of_frames_or_of_objects_only_if_that_
     assert found_in(three, drawn / "dog.png") == {0: [1, 2]}
 
 
+def test_several_files_for_a_frame_are_the_same_objects_in_every_frame(drawn):
+    for name in ("a", "b"):
+        (drawn / name).mkdir()
+        for number, mask in (("1", "white.png"), ("2", "second.png")):
+            (drawn / name / f"{number}.png").write_bytes((drawn / mask).read_bytes())
+    first = [f"0:{drawn}/a/1.png", f"0:{drawn}/a/2.png"]
+    assert found_in(*first, f"6:{drawn}/b/1.png", f"6:{drawn}/b/2.png") == {0: [1, 2], 6: [1, 2]}
+    with pytest.raises(InputError, match="expected objects in the same order .*, found 2, 1 for frame 6"):
+        found_in(*first, f"6:{drawn}/b/2.png", f"6:{drawn}/b/1.png")
+
+
+def test_a_folder_for_each_frame_is_none_for_each_object(drawn):
+    for frame in ("00001", "00005"):
+        (drawn / "a" / frame).mkdir(parents=True)
+        for number, mask in (("1", "white.png"), ("2", "second.png")):
+            (drawn / "a" / frame / f"{number}.png").write_bytes((drawn / mask).read_bytes())
+    with pytest.raises(InputError, match="a: expected a folder for each object, .* found one for each frame"):
+        found_in(drawn / "a")
+
+
+@pytest.mark.parametrize("name", ["00005.npy", "5.pgm", "00005.heic"])
+def test_masks_of_frames_that_would_be_left_out_are_refused(name, drawn):
+    (drawn / "a").mkdir()
+    (drawn / "a/00001.png").write_bytes((drawn / "white.png").read_bytes())
+    (drawn / "a/mean.npy").write_bytes(b"")
+    assert found_in(drawn / "a") == {0: [1]}
+    (drawn / "a" / name).write_bytes(b"")
+    with pytest.raises(InputError, match=rf"a: cannot read {name} there; save all masks as PNG"):
+        found_in(drawn / "a")
+
+
 @pytest.mark.parametrize("other", ["00001.PNG", "00001.tif"])
 def test_objects_files_of_a_frame_have_one_name(other, drawn):
     for number, name, mask in ((1, "00001.png", "white.png"), (2, other, "second.png")):
@@ -146,6 +177,9 @@ def test_a_mask_is_for_the_frame_of_its_name_and_never_for_another(drawn, capsys
     assert found_in(drawn / "00007.png") == {6: [1]}
     assert "00007.png is for frame 6, by its name" in capsys.readouterr().err
     assert found_in(drawn / "7.png") == {0: [1]}  # it may be an object's number
+    assert "if its number is that of a frame, write 6:" in capsys.readouterr().err
+    (drawn / "0007.png").write_bytes((drawn / "white.png").read_bytes())
+    assert found_in(drawn / "0007.png") == {6: [1]}
     with pytest.raises(InputError, match=r"00007.png is named like frame 6 \(00007\), but given for frame 7"):
         found_in(f"7:{drawn / '00007.png'}")
     assert found_in(f"3:{drawn / '00007.png'}", f"3:{drawn / '00001.png'}") == {3: [1, 2]}  # names of objects
@@ -327,6 +361,27 @@ def test_shapes_are_read_from_json(content, expected, tmp_path):
         assert np.array_equal(masks.labels, ONE)
 
 
+def test_titles_that_differ_in_case_are_refused_and_new_ones_are_told(tmp_path, capsys):
+    def read(title: str) -> dict:
+        for name, label in (("00001", "dog"), ("00005", title)):
+            (tmp_path / f"{name}.json").write_text(json.dumps(labelme(shape(label), name=f"{name}.jpg")))
+        return read_given_masks(parse_masks([str(tmp_path / "00001.json"), str(tmp_path / "00005.json")]), NAMES, SIZE)
+
+    assert object_ids(read("dog")[4].labels) == [1]
+    assert "shares no object" not in capsys.readouterr().err
+    assert object_ids(read("cat")[4].labels) == [2]
+    assert "00005.json: shares no object with the masks before it" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"00005.json: expected dog, as in the masks before it, found Dog"):
+        read("Dog ")
+
+
+def test_a_picture_that_is_named_by_number_in_a_file_is_the_frame_of_that_number(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(labelme(shape(), name="7.jpg")))
+    assert list(read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE)) == [6]
+    with pytest.raises(InputError, match=r"a.json is of frame 6 \(7\), but given for frame 0"):
+        read_given_masks(parse_masks([f"0:{tmp_path / 'a.json'}"]), NAMES, SIZE)
+
+
 @pytest.mark.parametrize("name", ["00005.png", "00005.json"])
 def test_a_mask_that_is_called_like_its_video_is_for_frame_0_also_if_a_frame_is_called_so(name, tmp_path, capsys):
     write_label_map(tmp_path / "00005.png", ONE, None)
@@ -334,7 +389,7 @@ def test_a_mask_that_is_called_like_its_video_is_for_frame_0_also_if_a_frame_is_
     given = parse_masks([str(tmp_path / name)])
     assert list(read_given_masks(given, NAMES, SIZE)) == [4]
     assert list(read_given_masks(given, NAMES, SIZE, video="00005")) == [0]
-    assert ("is called like the video; 4:" in capsys.readouterr().err) == name.endswith(".png")
+    assert "is called like the video; 4:" in capsys.readouterr().err
     assert list(read_given_masks(parse_masks([f"2:{tmp_path / name}"]), NAMES, SIZE, video="00005")) == [2]
 
 

@@ -303,6 +303,25 @@ def test_the_background_can_be_named(background, file, expected, read):
     assert np.array_equal(read(file, background=parse_colour(background))[0], expected)
 
 
+def test_an_object_that_is_0_on_white_has_one_number_in_all_masks(read, capsys):
+    page = np.full(SIZE, 255, np.uint8)
+    files = [page.copy() for _ in range(3)]
+    for i, file in enumerate(files):
+        for number in range(3 - i):
+            file[10 * number : 10 * number + 6, 4:20] = number
+    expected = [{0: 0, 1: 1, 2: 2, 254: 254}, {0: 0, 1: 1, 254: 254}, {0: 0, 254: 254}]
+    for labels, file, found in zip(read(*map(grey, files), background=0xFFFFFF), files, expected, strict=True):
+        assert set(np.unique(labels).tolist()) == {*found}
+        assert ((labels == 254) == (file == 0)).all()
+        assert ((labels == 1) == (file == 1)).all()
+    assert "0 is object 254, since the background is another number" in capsys.readouterr().err
+    files[0][files[0] == 2] = 254
+    with pytest.raises(InputError, match=r"0\.png: expected no object 254 beside one that is 0, found both"):
+        read(grey(files[0]), background=0xFFFFFF)
+    with pytest.raises(InputError, match=r"1\.png: expected white on black"):
+        read(grey(files[2]), grey(files[1]), background=0xFFFFFF)
+
+
 def test_transparent_pixels_are_background(read):
     red = np.zeros((*SIZE, 4), np.uint8)
     red[ONE > 0] = (*RED, 255)
@@ -339,6 +358,15 @@ def test_a_video_with_own_colours_means_the_same_in_any_order_of_reading(read, t
     coloured(ONE, [(0,) * 3, (200, 200, 10)]).save(tmp_path / "2.png")
     with pytest.raises(InputError, match=r"2.png: expected colours of the video's other masks, found #c8c80a$"):
         reader.read(tmp_path / "2.png")
+
+
+@pytest.mark.parametrize("first", [grey(255 * ONE), coloured(ONE, [(0, 0, 0), (255, 255, 255)])])
+def test_a_white_object_that_later_has_the_number_2_is_not_taken_for_another(first, tmp_path):
+    first.save(tmp_path / "0.png")
+    paletted(np.array([0, 2, 1], np.uint8)[TWO], [(0, 0, 0), RED, (255, 255, 255)]).save(tmp_path / "1.png")
+    with pytest.raises(InputError, match=r"1\.png: expected the colours .* found #fa0a0a and white, which are both object 1"):
+        reader = MaskReader.of(list_masks(tmp_path).values())
+        reader.read(tmp_path / "1.png")
 
 
 def test_objects_of_other_colours_may_enter_after_one_that_is_white(tmp_path):

@@ -21,7 +21,7 @@ from model import blend
 from util.ahead import read_ahead
 from util.errors import InputError
 from util.image import read_image
-from util.image_folder import list_frames
+from util.image_folder import count_series, list_frames
 from util.label_map import read_label_map, write_label_map
 
 
@@ -235,6 +235,31 @@ def test_frames_of_two_videos_in_a_folder_are_told(tmp_path):
     for name in ("left_0", "left_1", "right_0", "right_1"):
         Image.fromarray(picture(0)).save(tmp_path / f"{name}.jpg")
     assert "frames called left_# and right_# are one video, one after the other" in open_video(tmp_path).note
+
+
+def test_a_picture_with_another_name_among_frames_is_told(tmp_path):
+    for name in ("frame_0", "frame_1", "frame_2", "background"):
+        Image.fromarray(picture(0)).save(tmp_path / f"{name}.jpg")
+    assert "frames called frame_# and background are one video" in open_video(tmp_path).note
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (["cam1_00", "cam1_01", "cam2_00", "cam2_01"], 2),
+        (["t0_c0", "t0_c1", "t0_c2", "t1_c0", "t1_c1", "t1_c2"], 2),
+        (["cam1_00", "cam1_01", "cam2_02", "cam2_03"], 1),
+        (["0.0", "0.5", "1.0", "1.5"], 1),
+        (["00", "01", "02"], 1),
+        (["a_1", "b"], 1),
+    ],
+)
+def test_several_series_of_the_same_numbers_are_told(names, count, tmp_path):
+    assert count_series(names) == count
+    for name in names:
+        Image.fromarray(picture(0)).save(tmp_path / f"{name}.jpg")
+    note = open_video(tmp_path).note
+    assert (f"names hold {count} series of frames with the same numbers" in note) == (count > 1)
 
 
 def test_frames_that_differ_in_harmless_ways_are_taken(tmp_path):

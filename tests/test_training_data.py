@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 import os
+import re
 import resource
 import signal
 from collections import Counter
@@ -643,6 +644,16 @@ def test_own_photographs_whose_masks_are_not_white_on_black_are_refused(make, to
     with pytest.raises(InputError, match=f"cat.png: .*{told}"):
         stage_sources(0, {"static_root": None}, photos=[tmp_path])
     assert "training without dog.jpg, to which there is no name.png" in capsys.readouterr().err
+
+
+def test_the_problem_of_some_own_photographs_is_told_wherever_they_are(tmp_path, capsys):
+    for i in range(50):
+        mask = square((4, 4))
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{i:02d}.jpg")
+        Image.fromarray(255 * (mask if i < 40 else 1 - mask)).save(tmp_path / f"{i:02d}.png")
+    stage_sources(0, {"static_root": None}, photos=[tmp_path])
+    told = capsys.readouterr().err
+    assert re.search(r"42.png: white covers .* background.*; so it is with 3 of 17 masks that were looked at", told)
 
 
 def test_a_cut_out_of_a_photograph_is_a_mask_by_its_opacity(tmp_path):

@@ -127,6 +127,26 @@ def test_results_that_tell_no_objects_apart_are_told(own, script, tmp_path, caps
     assert "cat: results hold object 100, but the truth has only 1, 2" in capsys.readouterr().err
 
 
+def test_results_whose_colours_or_frames_are_not_those_of_the_truth_are_refused(own, script, tmp_path, capsys):
+    def score() -> int:
+        return script("score", "--results", tmp_path / "results", "--yv_path", own, "--processes", 1)
+
+    shutil.copytree(own / "Annotations", tmp_path / "results")
+    for path in (tmp_path / "results").rglob("*.png"):
+        with Image.open(path) as image:
+            colours = np.array([(0, 0, 0), (255, 127, 14), (31, 119, 180)], np.uint8)
+            Image.fromarray(colours[np.array(image)]).save(path)
+    assert score() == 2
+    assert "cat: results have colours of their own; save the numbers of the truth, 1, 2" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "results")
+    shutil.copytree(own / "Annotations", tmp_path / "results")
+    for folder in (tmp_path / "results").iterdir():
+        for path in sorted(folder.iterdir(), reverse=True):
+            path.rename(folder / f"{int(path.stem) + 1:05d}.png")
+    assert score() == 2
+    assert "expected results named like frames, 00000 to 0000" in capsys.readouterr().err
+
+
 def test_a_report_and_a_picture_of_ones_own_data(own, script, tmp_path):
     page, drawn = tmp_path / "page.html", tmp_path / "drawn.png"
     assert script("report", own / "Annotations", "--yv_path", own, "--output", page, "--frames", 4) == 0

@@ -19,7 +19,8 @@ UNREAD_SUFFIXES = frozenset(
     | {".cr3", ".hif", ".j2k", ".jpe", ".jpx", ".jxl", ".orf", ".pbm", ".pnm", ".raf", ".rw2"}
 )  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
-COPY = re.compile(r"(.*\d) ?(?:\(\d+\)|(?:- )?[Cc]opy(?: ?\(?\d+\)?)?)")  # as browsers and file managers call a copy
+COPY = re.compile(r"(?<=\d) ?[(~_ -]")  # where the names of copies and edited pictures go on, behind that of the original
+MOST_SERIES = 8  # that names of frames are looked for
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
 FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
 
@@ -100,13 +101,29 @@ def name_pattern(path: Path) -> str:
     return re.sub(r"-?\d+([.,]\d+)?", "#", path.stem)
 
 
+def count_series(names: Sequence[str]) -> int:
+    """How many series of the same numbers the names of frames hold, as of several cameras or channels; 1 if they are one."""
+    numbers = [re.findall(r"\d+(?:[.,]\d+)?", name) for name in names]
+    for column in zip(*numbers, strict=True) if len({*map(len, numbers)}) == 1 else ():
+        if 2 <= len({*column}) <= MOST_SERIES and len(names) > len({*column}):
+            place = next(i for i, each in enumerate(zip(*numbers, strict=True)) if each == column)
+            rest = {
+                value: {tuple(row[:place] + row[place + 1 :]) for row in numbers if row[place] == value} for value in column
+            }
+            first, *others = rest.values()
+            if all(other == first for other in others):
+                return len(rest)
+    return 1
+
+
 def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
     """Raise `InputError` naming a picture among frames that is none: a copy, the only one of its kind, or like a mask.
 
     kinds: of each picture, such as its suffix; their names are compared as well, apart from numbers
     """
     names = {path.stem for path in frames}
-    copies = [(path, found[1]) for path in frames if (found := COPY.fullmatch(path.stem)) and found[1] in names]
+    parts = ((path, path.stem[: found.start()]) for path in frames for found in COPY.finditer(path.stem))
+    copies = [(path, original) for path, original in parts if original in names]
     if 2 * len(copies) < len(frames):  # else they are called so
         for path, original in copies[:1]:
             raise InputError(f"{path}: is called like a copy of frame {original}; move it away")

@@ -111,15 +111,13 @@ export class Document {
 
   forget() {
     const index = this.index;
-    this.given.delete(index);
-    this.#send(index, () => api.forget(index));
+    this.#send(index, false, () => api.forget(index));
   }
 
   // Gives the frame the result that a worse one has replaced.
   restore() {
     const index = this.index;
-    this.given.add(index);
-    this.#send(index, () => api.restore(index));
+    this.#send(index, true, () => api.restore(index));
   }
 
   // Takes back this page's last step, or does it again: { told, frame }.  Then `go` somewhere.
@@ -144,21 +142,29 @@ export class Document {
     if (locked.size) labels.data.forEach((label, i, data) => { if (locked.has(before.data[i])) data[i] = before.data[i]; });
     const drawn = labels.data.map((label, i) => (label === before.data[i] ? AS_IT_IS : label));
     if (!always && drawn.every((label) => label === AS_IT_IS)) { this.load(); return; }
-    this.given.add(index);
-    this.#send(index, () => api.give(index, drawn, gone));
+    this.#send(index, true, () => api.give(index, drawn, gone));
   }
 
-  #send(index, request) {
+  // Asks the server for a change of a frame, after which its mask is given or not.
+  #send(index, isGiven, request) {
+    const was = this.given.has(index);
+    this.#setGiven(index, isGiven);
+    if (!this.waiting) this.refused = false;
     this.waiting += 1;
     this.saving('saving…');
     this.queue = this.queue.then(async () => {
-      const saved = await this.#deliver(index, request);
+      if (!await this.#deliver(index, request)) {
+        this.refused = true;
+        this.#setGiven(index, was);
+      }
       this.waiting -= 1;
-      if (!this.waiting) this.saving(saved ? 'saved' : 'NOT saved');
+      if (!this.waiting) this.saving(this.refused ? 'NOT saved' : 'saved');
       if (index === this.index && !this.waiting) this.load(); // with what others have drawn
     });
     this.changed();
   }
+
+  #setGiven(index, isGiven) { this.given[isGiven ? 'add' : 'delete'](index); }
 
   // Tries until it is saved, or refused; returns which.
   async #deliver(index, request) {

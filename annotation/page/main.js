@@ -12,7 +12,7 @@ const $ = (id) => document.getElementById(id);
 const view = new View($('stage'));
 const page = { objects: [], object: 0, added: null, video: null, job: { done: 0 }, behind: false, watching: false, playing: false, replaced: null, undone: 0 };
 const shown = new Document({ changed: () => { page.replaced = null; show(); }, failed: (text) => tell(text, true), saving, locked });
-const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); });
+const line = new TimeLine($('timeline'), (index) => { page.watching = false; go(index); }, (index) => api.frame(index, page.video.run));
 const tools = new Tools({ stage: $('stage'), view, shown, page, tell });
 
 // The objects that only drawing them themselves changes.
@@ -53,12 +53,14 @@ function showState() {
   $('sure').textContent = given || sure === null || sure === undefined ? '' : `sure: ${Math.round(100 * sure)} %`;
   const { worse } = line, wasSure = worse.includes(shown.index) ? line.wasSure[shown.index] : null;
   $('worse').hidden = !worse.length; $('worse').textContent = `${worse.length} less sure`;
+  $('worse').title = `Frames ${worse.join(', ')}: go to the next one (W)`;
   $('before').hidden = $('restore').hidden = wasSure === null;
   $('before').setAttribute('aria-pressed', page.replaced !== null);
   if (wasSure !== null) $('sure').textContent += `, was ${Math.round(100 * wasSure)} %`;
   const { running, kind, done, total, link } = page.job;
   $('progress').hidden = !running; $('progress').max = total || 1; $('progress').value = done;
   $('stop').hidden = !running; $('follow').hidden = $('reach').hidden = running;
+  $('frames').hidden = running || !Number($('reach').value);
   $('follow').disabled = !page.behind; $('export').disabled = running;
   if (running) tell(`${{ follow: 'Following', export: 'Exporting', clean: 'Tidying up' }[kind]}${total ? `: ${done} of ${total}${timeLeft()}` : '…'}`);
   $('download').hidden = running || !link;
@@ -125,11 +127,12 @@ function open(video) {
   $('list').hidden = !video.listed;
   $('count').textContent = `of ${video.length} (0 to ${video.length - 1})`;
   $('number').max = video.length - 1;
-  line.length = video.length; line.clear();
+  line.clear(video.length);
   view.setSize(video.width, video.height);
   shown.open(video);
   go(Math.min(shown.index, video.length - 1));
-  tell(`Click on an object, then press Follow (F); ? shows all keys. Everything is saved in ${video.output}.`);
+  tell('Click on an object, then Follow (F); ? for keys.');
+  $('message').title += ` All is saved in ${video.output}.`;
 }
 
 // actions
@@ -162,7 +165,8 @@ const add = trying(async () => { page.added = (await api.addObject('')).id; choo
 
 const follow = trying(async () => {
   await shown.queue;
-  const { value } = $('reach'), end = Math.min(page.video.length - 1, Math.max(0, shown.index + Number(value)));
+  const { value } = $('reach'), reach = Number(value) * (Number($('frames').value) || 1);
+  const end = Math.min(page.video.length - 1, Math.max(0, shown.index + reach));
   Object.assign(page, { watching: true, from: shown.index }); // before the server answers, since a stroke ends it
   try {
     await api.follow(value ? { first: Math.min(shown.index, end), last: Math.max(shown.index, end) } : {});
@@ -322,7 +326,7 @@ for (const [id, action] of Object.entries({
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 
-$('reach').addEventListener('change', () => $('stage').focus());
+for (const id of ['reach', 'frames', 'format']) $(id).addEventListener('change', () => { showState(); $('stage').focus(); });
 for (const id of ['size', 'opacity']) $(id).addEventListener('pointerup', () => $('stage').focus({ preventScroll: true }));
 $('colour').addEventListener('change', trying(() => api.changeObject(page.object, { colour: $('colour').value })));
 $('files').addEventListener('change', importFiles);
@@ -337,7 +341,7 @@ $('opacity').addEventListener('input', () => {
   show();
 });
 $('opacity').dispatchEvent(new Event('input'));
-addEventListener('beforeunload', (event) => { if (shown.waiting) event.preventDefault(); });
+addEventListener('beforeunload', (event) => { if (shown.waiting || tools.unfinished) event.preventDefault(); });
 
 let first = true;
 api.listen((news) => {

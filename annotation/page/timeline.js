@@ -1,26 +1,85 @@
-// The time line: what each frame's mask is, a curve of how sure it is, where each object is and is lost, and where one is.
+// The time line: pictures, what each frame's mask is, a curve of how sure it is, where each object is and is lost, and where
+// one is.  The wheel zooms; the frames `from` to `to` are seen.
 
 const COLOURS = { o: '#8d6e63', r: '#1e88e5', f: '#43a047' };
-const STRIP = 12, HEIGHT = 64, TRACKS = 60; // pixels: of the strip, of all but the tracks, and at most of these
+const FILM = 36, STRIP = 12, HEIGHT = 100, TRACKS = 60; // pixels: of pictures, the strip, all but tracks, at most of these
+const FEWEST = 20; // frames that are seen
+const PAUSE = 300; // milliseconds without a change until pictures are loaded
+const KEPT = 400; // pictures
 const MARK = '#ffd54f', LOST = '#fff';
 
 export class TimeLine {
-  constructor(canvas, seek) {
-    this.canvas = canvas;
-    this.length = 1; this.current = 0;
-    this.clear();
-    const go = (event) => {
+  // picture(index): the promise of a frame's picture.
+  constructor(canvas, seek, picture) {
+    Object.assign(this, { canvas, picture });
+    this.current = 0;
+    this.clear(1);
+    const place = (event) => {
       const { left, width } = canvas.getBoundingClientRect();
-      const index = Math.floor(((event.clientX - left) / width) * this.length);
-      seek(Math.min(this.length - 1, Math.max(0, index)));
+      return this.from + ((event.clientX - left) / width) * (this.to - this.from);
     };
+    const go = (event) => seek(Math.min(this.length - 1, Math.max(0, Math.floor(place(event)))));
     canvas.addEventListener('pointerdown', (event) => { canvas.setPointerCapture(event.pointerId); go(event); });
     canvas.addEventListener('pointermove', (event) => event.buttons && go(event));
+    canvas.addEventListener('wheel', (event) => {
+      event.preventDefault();
+      const span = this.to - this.from;
+      if (event.deltaX || event.shiftKey) this.#see(this.from + ((event.deltaX || event.deltaY) / 400) * span, span);
+      else {
+        const now = Math.min(this.length, Math.max(FEWEST, span * Math.exp(event.deltaY / 400)));
+        this.#see(place(event) - ((place(event) - this.from) / span) * now, now);
+      }
+      this.draw();
+    }, { passive: false });
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  clear() {
-    Object.assign(this, { results: [], sureness: [], seen: [], gone: [], wasSure: [], given: new Set(), tracks: [] });
+  // Begins a video of this many frames.
+  clear(length) {
+    Object.assign(this, { length, results: [], sureness: [], seen: [], gone: [], wasSure: [], given: new Set(), tracks: [] });
+    this.pictures = new Map();
+    this.#see(0, length);
+  }
+
+  #see(from, span) {
+    this.from = Math.max(0, Math.min(this.length - span, from));
+    this.to = this.from + Math.min(this.length, span);
+  }
+
+  // Moves to the current frame when it has changed.
+  #keepInSight() {
+    if (this.drawn === this.current) return;
+    this.drawn = this.current;
+    const span = this.to - this.from;
+    if (this.current < this.from || this.current + 1 > this.to) this.#see(this.current + 0.5 - span / 2, span);
+  }
+
+  // Draws pictures side by side, each of the frame at its middle, and loads those that are missing.
+  #film(context, width) {
+    const across = Math.max(1, Math.round(width / (FILM * 16 / 9))), missing = [];
+    for (let i = 0; i < across; i++) {
+      const index = Math.floor(this.from + ((i + 0.5) / across) * (this.to - this.from)), found = this.pictures.get(index);
+      if (!found) { if (found !== null) missing.push(index); continue; }
+      const scale = Math.max(width / across / found.width, FILM / found.height); // what is left over is cut off
+      const [w, h] = [width / across / scale, FILM / scale];
+      context.drawImage(found, (found.width - w) / 2, (found.height - h) / 2, w, h, (i / across) * width, 0, width / across - 1, FILM);
+    }
+    clearTimeout(this.timer);
+    if (missing.length && this.length > 1) this.timer = setTimeout(() => this.#load(missing[0]), this.loaded ? 0 : PAUSE);
+    this.loaded = false;
+  }
+
+  async #load(index) {
+    const { pictures } = this;
+    try {
+      const found = await this.picture(index);
+      pictures.set(index, await createImageBitmap(found, { resizeHeight: 2 * FILM, resizeQuality: 'medium' }));
+      if (pictures.size > KEPT) pictures.delete(pictures.keys().next().value);
+      this.loaded = true; // the next one need not wait
+    } catch {
+      pictures.set(index, null);
+    }
+    if (pictures === this.pictures) this.draw();
   }
 
   // Finds for each object the runs of frames where it is seen, and where it is lost: it was there, and nobody says that it is gone.
@@ -69,22 +128,25 @@ export class TimeLine {
     context.scale(ratio, ratio);
     context.fillStyle = '#14161a';
     context.fillRect(0, 0, width, height);
-    const step = width / length, floor = HEIGHT - STRIP - 2, x = (i) => i * step;
+    this.#keepInSight();
+    this.#film(context, width);
+    const step = width / (this.to - this.from), x = (i) => (i - this.from) * step;
+    const floor = HEIGHT - STRIP - 2, curve = floor - FILM, first = Math.floor(this.from), end = Math.ceil(this.to);
     context.fillStyle = '#30353d';
-    for (const level of [0.25, 0.5, 0.75]) context.fillRect(0, floor - level * floor, width, 1);
-    for (let i = 0; i < length; i++) {
+    for (const level of [0.25, 0.5, 0.75]) context.fillRect(0, floor - level * curve, width, 1);
+    for (let i = first; i < end; i++) {
       const colour = COLOURS[this.results[i]];
       if (colour) { context.fillStyle = colour; context.fillRect(x(i), floor + 2, Math.max(1, step), STRIP); }
     }
     context.strokeStyle = '#9fd3ff'; context.lineWidth = 1.5; context.beginPath();
     let drawn = -1, worst = 1, open = false;
-    for (let i = 0; i < length; i++) { // a column of several frames shows the worst
+    for (let i = first; i < end; i++) { // a column of several frames shows the worst
       const value = this.given.has(i) ? 1 : this.sureness[i];
       if (value === null || value === undefined) { open = false; continue; }
       const column = Math.floor(x(i + 0.5));
       worst = column === drawn ? Math.min(worst, value) : value;
       drawn = column;
-      const y = 2 + (1 - worst) * (floor - 3);
+      const y = FILM + 2 + (1 - worst) * (curve - 3);
       if (open) context.lineTo(x(i + 0.5), y); else context.moveTo(x(i + 0.5), y);
       open = true;
     }

@@ -15,6 +15,7 @@ export class Tools {
     Object.assign(this, { stage, view, shown, page, tell });
     this.size = document.getElementById('size');
     this.pointers = new Map(); // that are down, by id: for two fingers
+    this.asking = 0; // masks that the server is looking for
     this.use('click');
     for (const button of document.querySelectorAll('[data-tool]')) button.addEventListener('click', () => this.use(button.dataset.tool));
     this.size.addEventListener('input', () => this.#showSize());
@@ -54,6 +55,9 @@ export class Tools {
   }
 
   get drawing() { return this.shown.drawing; }
+
+  // Whether something would be lost that is not on the labels yet.
+  get unfinished() { return this.drawing || this.points.length > 0 || this.asking > 0; }
 
   set drawing(value) { this.shown.drawing = value; }
 
@@ -125,7 +129,8 @@ export class Tools {
     }
     if (before && this.panning) { this.view.move(event.clientX - before[0], event.clientY - before[1]); return; }
     this.over = this.view.pixel(event);
-    if (event.pointerType === 'mouse' && !event.buttons) this.#expect(this.over, event.altKey);
+    const scribbling = this.drawing && SCRIBBLES.includes(this.tool);
+    if (scribbling || (event.pointerType === 'mouse' && !event.buttons)) this.#expect(this.over, event.altKey);
     if (this.drawing) for (const each of event.getCoalescedEvents?.() ?? []) this.#draw(...this.view.pixel(each));
     if (this.drawing) this.#draw(...this.over);
     this.guide();
@@ -135,7 +140,8 @@ export class Tools {
     this.pointers.delete(event.pointerId);
     this.panning = false;
     if (this.pressed && event.type === 'pointerup') {
-      this.#point(...this.pressed, event.altKey || event.button === 2 || event.timeStamp - this.began > LONG);
+      const long = event.pointerType !== 'mouse' && event.timeStamp - this.began > LONG;
+      this.#point(...this.pressed, event.altKey || event.button === 2 || long);
     }
     this.pressed = null;
     if (!this.drawing) return;
@@ -151,10 +157,12 @@ export class Tools {
     this.pressed = null;
     if (this.#painting) this.shown.drop();
     if (this.drawing) {
+      if (SCRIBBLES.includes(this.tool)) this.#unmark();
       this.drawing = false;
       this.shown.load(); // what has come meanwhile
     }
     this.box = null;
+    this.#expect();
     this.guide();
   }
 
@@ -172,7 +180,7 @@ export class Tools {
     if (SCRIBBLES.includes(this.tool)) {
       const scribble = this.scribbles.at(-1);
       scribble.points.push([x, y]);
-      this.hints.stroke(...this.last, x, y, scribble.radius, scribble.isObject ? ON : OFF);
+      this.#mark(scribble, scribble.points.length - 1);
     }
     if (this.tool === 'box') {
       const [x0, y0] = this.start;
@@ -221,16 +229,29 @@ export class Tools {
     this.scribbles.push({ points: [], radius, isObject: !isBackground });
   }
 
+  // Draws a mark's line from the point before to this one.
+  #mark({ points, radius, isObject }, i) {
+    this.hints.stroke(...(points[i - 1] ?? points[i]), ...points[i], radius, isObject ? ON : OFF);
+  }
+
+  // Takes back the last mark.
+  #unmark() {
+    const { width, height, asked } = this.hints;
+    this.scribbles.pop();
+    this.hints = this.scribbles.length ? Object.assign(new Labels(width, height), { asked }) : null;
+    for (const each of this.scribbles) each.points.forEach((_, i) => this.#mark(each, i));
+  }
+
   get #clickRadius() { return Math.max(2, Math.round(this.shown.labels.height / ROWS_PER_CLICK_RADIUS_PIXEL)); }
 
   #click(x, y, isOff) {
     this.#beginScribble(isOff, this.#clickRadius);
     this.scribbles.at(-1).points.push([x, y]);
-    this.hints.disc(x, y, this.#clickRadius, isOff ? OFF : ON);
+    this.#mark(this.scribbles.at(-1), 0);
     this.#cutMarks();
   }
 
-  // Drops what a click would have found elsewhere; where the pointer rests, it is asked for and shown.
+  // Drops what a click or scribble would have found elsewhere; where the pointer rests, it is asked for and shown.
   #expect(place, isOff) {
     const same = place && this.rest?.isOff === isOff && place.every((each, i) => each === this.rest.place[i]);
     if (same) return;
@@ -242,11 +263,15 @@ export class Tools {
 
   async #foresee() {
     const { rest } = this, { labels, index } = this.shown, { object, job } = this.page;
-    if (this.tool !== 'click' || this.foreseeing || !rest || !labels || !object || job.running) return;
+    const clicks = this.tool === 'click', scribbles = this.drawing && SCRIBBLES.includes(this.tool);
+    if (!(clicks || scribbles) || this.foreseeing || !rest || !labels || !object || job.running) return;
     const [x, y] = rest.place, hasMask = labels.data.includes(object);
-    if (x < 0 || y < 0 || x >= labels.width || y >= labels.height || (rest.isOff && !this.hints && !hasMask)) return;
     const hints = this.hints?.copy() ?? new Labels(labels.width, labels.height);
-    hints.disc(x, y, this.#clickRadius, rest.isOff ? OFF : ON);
+    if (clicks) {
+      if (x < 0 || y < 0 || x >= labels.width || y >= labels.height) return;
+      hints.disc(x, y, this.#clickRadius, rest.isOff ? OFF : ON);
+    }
+    if (!hasMask && !hints.data.includes(ON)) return;
     const told = toldByMarks(labels, hints.data, object, this.hints ? this.anew : !hasMask);
     this.foreseeing = true;
     try {
@@ -281,6 +306,7 @@ export class Tools {
   async #cut(told, taken, late = () => false) {
     const { undone } = this.page, { index } = this.shown, { object } = this.page, asked = this.shown.labels.copy().data;
     this.tell('Looking for the object…');
+    this.asking += 1;
     try {
       const { expected } = this;
       this.#expect();
@@ -300,6 +326,8 @@ export class Tools {
       this.tell(where + (changes ? 'Found; correct it with clicks, scribbles, the brush or the eraser.' : 'Nothing has changed there; use the brush or the eraser.'));
     } catch (error) {
       this.tell(error.message, true);
+    } finally {
+      this.asking -= 1;
     }
     this.guide();
   }

@@ -74,9 +74,12 @@ def predictions(every: list[Annotated], folder: Path, source: Path) -> list[dict
     with progress_bar(len(every), "videos read") as bar:
         for video in every:
             segmentations = []
-            for frame in video.frames:
-                path = path_in(folder, *video.name, f"{frame}.png", source=source)
-                labels = MaskReader(drawn=False).read(path)
+            paths = [path_in(folder, *video.name, f"{frame}.png", source=source) for frame in video.frames]
+            reader = MaskReader.of(paths, drawn=False)
+            if reader.known.own and len(video.numbers) > 1:
+                raise InputError(f"{paths[0].parent}: results have colours of their own; save the numbers of the objects")
+            for path in paths:
+                labels = reader.read(path)
                 refuse_other_size(path, labels.shape, video.size, other="its video")
                 shown = {track: labels == number for track, number in video.numbers.items()}
                 segmentations.append({track: {"rle": encode_rle(mask)} for track, mask in shown.items() if mask.any()})

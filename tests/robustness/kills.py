@@ -468,18 +468,13 @@ class Saving(Subject):
         return ["was never killed within"], 0
 
     def state(self) -> tuple:
-        """What the session says once it is opened again, and its export unless that is missing or the one from before."""
+        """What the session says once it is opened again, and its export."""
         session = self.open()
         frames = [(session.labels(t).tobytes(), session.results[t]) for t in range(self.length)]
         given = {t: (mask.stated, mask.shown, session.given_labels(t).tobytes()) for t, mask in session.given.items()}
         session.close()
-        exported = [self.exported(each) for each in (self.out, Path("template"))]
-        return session.objects, given, frames, {} if exported[0] == exported[1] else exported[0]
-
-    @staticmethod
-    def exported(root: Path) -> dict[str, str]:
-        files = contents(root / "export")
-        return {name: found for name, found in files.items() if "unfinished" not in name and "_replaced" not in name}
+        exported = {name: found for name, found in contents(self.out / "export").items() if "unfinished" not in name}
+        return session.objects, given, frames, exported
 
 
 class Starting(Saving):
