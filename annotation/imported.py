@@ -13,7 +13,7 @@ from dataset.given_masks import GivenMask, read_given_masks
 from util.errors import InputError
 from util.files import make_folder, one_line_for, write_atomically
 from util.guards import path_in, remove_files
-from util.label_map import object_ids
+from util.label_map import MOST_OBJECTS, object_ids
 
 _only_one = threading.Lock()
 
@@ -28,30 +28,46 @@ def import_masks(session: Session, masks: Mapping[int, GivenMask]) -> bool:
         return False
     stated = {frame: {*object_ids(mask.labels), *mask.gone} for frame, mask in masks.items()}
     shown = {i for mask in masks.values() for i in object_ids(mask.labels)}
-    session.bring(shown, {frame: (mask.labels, stated[frame]) for frame, mask in masks.items()})
+    names = {number: name for mask in masks.values() for number, name in mask.names.items()}
+    session.bring(shown, {frame: (mask.labels, stated[frame]) for frame, mask in masks.items()}, names)
     return True
 
 
 def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]], chosen: int) -> np.ndarray:
     """A frame's current mask with the objects in files, (H, W) uint8, which the page then gives; adds the objects.
 
-    Numbers are the session's objects, or new ones.  A mask of one object without a number (white, a single colour, one shape)
-    is the object `chosen`.  Several without numbers are objects 1, 2, ... where there is one object at most, and no mask yet.
-    Raises `InputError` naming the file if it is not a mask of this video (`read_given_masks`), or it is unknown which objects
-    it shows.
+    Numbers are the session's objects, or new ones.  Objects with names are those of the same names, or new ones.  A mask of
+    one object without a number (white, a single colour, one shape) is otherwise the object `chosen`.  Several without numbers
+    or names are objects 1, 2, ... where there is one object at most, and no mask yet.  Raises `InputError` naming the file if
+    it is not a mask of this video (`read_given_masks`), or it is unknown which objects it shows.
     """
     with _only_one, _on_disk(session.root / WORKING / "import", files) as paths:
         mask = read_given_masks([(frame, path) for path in paths], session.video.names, session.video.size)[frame]
-    found, labels = object_ids(mask.labels), mask.labels
-    if not mask.numbered and len(found) == 1 and chosen:
-        labels, found = np.where(labels != 0, np.uint8(chosen), np.uint8(0)), [chosen]
-    elif not mask.numbered and (session.given or len(session.objects) > 1):
-        raise InputError(
-            f"{files[0][0]}: expected numbered objects, or one, found {len(found)}; which of the objects are they?"
-        )
     with session.lock:
+        found, labels, names = object_ids(mask.labels), mask.labels, dict(mask.names)
+        called = [each.name.casefold() for each in session.objects]
+        known = dict(zip(called, (each.id for each in session.objects), strict=True))
+        if twice := [name for name in names.values() if called.count(name.casefold()) > 1]:
+            raise InputError(
+                f"{files[0][0]}: expected objects of different names, found several called {twice[0]}; rename them"
+            )
+        ids = {number: known[name.casefold()] for number, name in names.items() if name.casefold() in known}
+        begun = bool(session.given) or len(session.objects) > 1
+        if not mask.numbered and len(found) == 1 and chosen and not ids:
+            ids = {found[0]: chosen}
+        elif not mask.numbered and begun and {*found} - names.keys():
+            raise InputError(
+                f"{files[0][0]}: expected numbered objects, or one, found {len(found)}; which of the objects are they?"
+            )
+        elif ids or (names and begun):
+            strange = [number for number in found if number not in ids]
+            ids |= dict(zip(strange, range(session.next_object, MOST_OBJECTS + len(strange)), strict=False))
+        if ids:
+            lut = np.array([ids.get(number, 0) for number in range(256)], np.uint8)
+            labels, found = lut[labels], sorted({ids[number] for number in found})
+            names = {ids[number]: name for number, name in names.items() if number in ids}
         if new := {*found} - {each.id for each in session.objects}:
-            session.bring(new, {})
+            session.bring(new, {}, names)
         before = session.labels(frame)
     return np.where((labels == 0) & ~np.isin(before, found), before, labels)
 

@@ -34,11 +34,18 @@ class Session(SavedState):
             self.save("add", object=added.id)
             return added
 
-    def bring(self, numbers: Collection[int], masks: Mapping[int, tuple[np.ndarray, Collection[int]]]) -> None:
-        """New objects of these numbers, and given masks by frame, (H, W) uint8 with the objects that each states; at once."""
+    def bring(
+        self,
+        numbers: Collection[int],
+        masks: Mapping[int, tuple[np.ndarray, Collection[int]]],
+        names: Mapping[int, str] | None = None,
+    ) -> None:
+        """New objects of these numbers and names, and given masks by frame, (H, W) uint8 with the objects that each states; at
+        once.
+        """
         with self._all_or_nothing():
             for number in sorted(numbers):
-                self._new(number, "")
+                self._new(number, (names or {}).get(number, ""))
             self._put(masks.items(), "import", objects=sorted(numbers))
 
     def change_object(self, number: int, **changes: str | bool | None) -> None:

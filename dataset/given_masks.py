@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +56,7 @@ class GivenMask(NamedTuple):
     gone: frozenset[int]  # objects that the mask says are not in the frame
     files: tuple[Path, ...]
     numbered: bool = True  # its ids are those in the file, not in order of appearance
+    names: Mapping[int, str] = {}  # of its objects, as far as the file tells them
 
 
 class Source(NamedTuple):
@@ -223,7 +224,8 @@ def read_given_masks(
         if labels.any() or masks:
             files = tuple(file for source in of_frame for file in mask_files(source.path))
             numbered = len(of_frame) == 1 and not shapes and not reader.known.white and not reader.known.own
-            masks[frame] = GivenMask(labels, frozenset(empty), files, numbered)
+            names = {number: title for title, number in titles.items() if not title.isdecimal()}
+            masks[frame] = GivenMask(labels, frozenset(empty), files, numbered, names)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))

@@ -28,7 +28,7 @@ from annotation.session import Session
 from annotation.state import Result
 from annotation.worker import Worker
 from dataset.frame_folder import FrameFolder
-from dataset.given_masks import GivenMask
+from dataset.given_masks import GivenMask, parse_masks, read_given_masks
 from dataset.video_file import VideoFile
 from dataset.vos import VideoClips
 from dataset.youtube import youtube_videos
@@ -1011,6 +1011,22 @@ def test_an_exported_data_set_can_be_evaluated_and_trained_on(session):
     assert {path.stem for path in masks.iterdir()} == {"3"}
 
 
+def labelled(boxes: dict[str, tuple[int, int]]) -> dict:
+    """labelme's JSON of squares by label, at (row, column)."""
+    shapes = [
+        {"label": label, "shape_type": "rectangle", "points": [[x, y], [x + 8, y + 8]]} for label, (y, x) in boxes.items()
+    ]
+    return {"imageHeight": SIZE[0], "imageWidth": SIZE[1], "shapes": shapes}
+
+
+def test_objects_of_a_new_session_have_the_names_in_the_file(tmp_path):
+    video = FrameFolder(write_folder(tmp_path / "frames", 2))
+    (tmp_path / "a.json").write_text(json.dumps(labelled({"dog": (4, 4), "cat": (30, 20)})))
+    session = Session(tmp_path / "out", video, "frames")
+    assert import_masks(session, read_given_masks(parse_masks([f"0:{tmp_path / 'a.json'}"]), video.names, video.size))
+    assert [(each.id, each.name) for each in session.objects] == [(1, "dog"), (2, "cat")]
+
+
 def test_files_become_the_mask_of_the_frame_that_is_shown(session, tmp_path):
     def png(labels: np.ndarray, palette: bytes | None = None) -> bytes:
         write_label_map(tmp_path / "mask.png", labels, palette)
@@ -1041,10 +1057,18 @@ def test_files_become_the_mask_of_the_frame_that_is_shown(session, tmp_path):
     ):
         with pytest.raises(InputError, match=told):
             read(*files)
+    session.change_object(2, name="wolf")
+    (tmp_path / "mask.json").write_text(json.dumps(labelled({"Wolf": (4, 4), "cat": (30, 20)})))
+    named = read(("x.json", (tmp_path / "mask.json").read_bytes()), frame=4)
+    assert (named[8, 8], named[34, 24]) == (2, 6)  # by their names, not their order
+    assert [each.name for each in session.objects] == ["dog", "wolf", "object 5", "cat"]
+    session.change_object(1, name="wolf")
+    with pytest.raises(InputError, match=r"x.json: expected objects of different names, found several called Wolf"):
+        read(("x.json", (tmp_path / "mask.json").read_bytes()), frame=4)
     session.forget(2)
     with pytest.raises(InputError, match="which of the objects are they"):  # though none has a mask
         read(("a.png", png(255 * one)), ("b.png", png(255 * square((30, 20)))))
     session.remove_object(2)
-    with pytest.raises(InputError, match="object 2 was removed; new ones are numbered from 6 on"):
+    with pytest.raises(InputError, match="object 2 was removed; new ones are numbered from 7 on"):
         read(("x.png", png(2 * one, colour_map())))
     assert not list((tmp_path / "out/working").iterdir())

@@ -260,7 +260,7 @@ def test_a_mask_goes_there_and_back_and_a_killed_server_goes_on(start, tmp_path)
     job = server.job()
     assert job["message"].endswith("export/masks")
     with zipfile.ZipFile(io.BytesIO(server.ask("GET", f"/{job['link']}")[1])) as archive:
-        assert archive.namelist() == sorted(f"masks/{t}.png" for t in range(LENGTH))
+        assert archive.namelist() == [*sorted(f"masks/{t}.png" for t in range(LENGTH)), "masks/objects.csv"]
         assert archive.read("masks/2.png") == (tmp_path / "out/export/masks/2.png").read_bytes()
     server.ask("PUT", "/api/mask/3", square((9, 9)).tobytes())
     assert not server.state()["job"]["link"]  # what was exported is no longer so

@@ -127,7 +127,7 @@ def test_several_files_for_a_frame_are_the_same_objects_in_every_frame(drawn):
             (drawn / name / f"{number}.png").write_bytes((drawn / mask).read_bytes())
     first = [f"0:{drawn}/a/1.png", f"0:{drawn}/a/2.png"]
     assert found_in(*first, f"6:{drawn}/b/1.png", f"6:{drawn}/b/2.png") == {0: [1, 2], 6: [1, 2]}
-    with pytest.raises(InputError, match="expected objects in the same order .*, found 2, 1 for frame 6"):
+    with pytest.raises(InputError, match=r"expected objects in the same order .*, found 2, 1 for frame 6"):
         found_in(*first, f"6:{drawn}/b/2.png", f"6:{drawn}/b/1.png")
 
 
@@ -136,7 +136,7 @@ def test_a_folder_for_each_frame_is_none_for_each_object(drawn):
         (drawn / "a" / frame).mkdir(parents=True)
         for number, mask in (("1", "white.png"), ("2", "second.png")):
             (drawn / "a" / frame / f"{number}.png").write_bytes((drawn / mask).read_bytes())
-    with pytest.raises(InputError, match="a: expected a folder for each object, .* found one for each frame"):
+    with pytest.raises(InputError, match=r"a: expected a folder for each object, .* found one for each frame"):
         found_in(drawn / "a")
 
 

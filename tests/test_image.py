@@ -421,7 +421,9 @@ def test_a_mask_named_like_the_frames_around_it_is_noticed(tmp_path, picture):
     assert image_folder.masks_among(paths) == []
 
 
-@pytest.mark.parametrize("name", ["2 (1)", "2(1)", "2 copy", "2 - Copy (3)", "2~2", "2-edited", "2_overlay", "2 (conflicted copy 2024-01-31)"])
+@pytest.mark.parametrize(
+    "name", ["2 (1)", "2(1)", "2 copy", "2 - Copy (3)", "2~2", "2-edited", "2_overlay", "2 (conflicted copy 2024-01-31)"]
+)
 def test_a_copy_of_a_frame_is_no_frame(name, tmp_path):
     paths = [tmp_path / f"{stem}.png" for stem in ("1", "2", name, "3")]
     for path in paths:

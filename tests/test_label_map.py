@@ -365,8 +365,7 @@ def test_a_white_object_that_later_has_the_number_2_is_not_taken_for_another(fir
     first.save(tmp_path / "0.png")
     paletted(np.array([0, 2, 1], np.uint8)[TWO], [(0, 0, 0), RED, (255, 255, 255)]).save(tmp_path / "1.png")
     with pytest.raises(InputError, match=r"1\.png: expected the colours .* found #fa0a0a and white, which are both object 1"):
-        reader = MaskReader.of(list_masks(tmp_path).values())
-        reader.read(tmp_path / "1.png")
+        MaskReader.of(list_masks(tmp_path).values()).read(tmp_path / "1.png")
 
 
 def test_objects_of_other_colours_may_enter_after_one_that_is_white(tmp_path):
