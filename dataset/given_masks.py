@@ -224,8 +224,8 @@ def read_given_masks(
         if labels.any() or masks:
             files = tuple(file for source in of_frame for file in mask_files(source.path))
             numbered = len(of_frame) == 1 and not shapes and not reader.known.white and not reader.known.own
-            names = {number: title for title, number in titles.items() if not title.isdecimal()}
-            masks[frame] = GivenMask(labels, frozenset(empty), files, numbered, names)
+            called = {number: title for title, number in titles.items() if not title.isdecimal()}
+            masks[frame] = GivenMask(labels, frozenset(empty), files, numbered, called)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))

@@ -19,7 +19,7 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 
 import cv2
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from annotation.session import Session
 from annotation.worker import Worker
@@ -175,7 +175,7 @@ def rank_correlation(pairs: list[list[float]]) -> float | None:
     """Spearman's, of [how sure, J]; `None` if there are fewer than three, or one of the two is always the same."""
     if len(pairs) < 3 or any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
         return None
-    return round(float(spearmanr(pairs).statistic), 2)
+    return round(float(np.corrcoef(rankdata(pairs, axis=0).T)[0, 1]), 2)
 
 
 if __name__ == "__main__":

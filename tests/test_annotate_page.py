@@ -775,6 +775,7 @@ def test_the_time_line_shows_pictures_and_fewer_frames_by_the_wheel(browser, lig
 
         click(0.75)
         page.until(lambda: page.ready == 60)
+        page.until(lambda: line.get_attribute("title") == "frame 60")
         wheel = "arguments[0].dispatchEvent(new WheelEvent('wheel', { deltaY: arguments[1], clientX: arguments[2] }))"
         middle = line.location["x"] + line.size["width"] / 2
         browser.execute_script(wheel, line, -4000, middle)
@@ -788,6 +789,21 @@ def test_the_time_line_shows_pictures_and_fewer_frames_by_the_wheel(browser, lig
         page.until(lambda: page.ready == 20)
     finally:
         server.end()
+
+
+def test_the_worst_frame_is_where_an_object_is_lost_for_longest_else_the_least_sure(page, browser):
+    found = browser.execute_async_script(
+        "const done = arguments[0]; import('/page/timeline.js').then(({ TimeLine }) => {"
+        " const line = new TimeLine(document.createElement('canvas'), () => {}, async () => {}); line.clear(8);"
+        " line.results = [...'ffffffff']; line.sureness = [0.9, 0.8, 0.3, 0.4, 0.7, 0.6, 0.5, 0.2];"
+        " line.seen = [[1], [], [1], [], [], [1], [], []]; line.gone = [[], [], [], [], [], [], [1], []];"
+        " const worst = [line.worst()]; line.track([{ id: 1, colour: [1, 2, 3], name: 'dog' }]);"
+        " worst.push(line.worst(), line.tracks[0].runs); done(worst); })"
+    )
+    least, lost, runs = found
+    assert (least["index"], least["told"]) == (7, "Frame 7 is the least sure.")
+    assert (lost["index"], lost["told"]) == (3, 'dog is lost from frame 3 to 4: draw it, or say "No object".')
+    assert [(run["from"], run["to"]) for run in runs if run["lost"]] == [(1, 1), (3, 4)]  # in 6 somebody says that it is gone
 
 
 def test_two_tabs_draw_in_one_frame_and_take_back_their_own_strokes(page, browser):

@@ -18,9 +18,10 @@ export class TimeLine {
       const { left, width } = canvas.getBoundingClientRect();
       return this.from + ((event.clientX - left) / width) * (this.to - this.from);
     };
-    const go = (event) => seek(Math.min(this.length - 1, Math.max(0, Math.floor(place(event)))));
+    const frame = (event) => Math.min(this.length - 1, Math.max(0, Math.floor(place(event))));
+    const go = (event) => seek(frame(event));
     canvas.addEventListener('pointerdown', (event) => { canvas.setPointerCapture(event.pointerId); go(event); });
-    canvas.addEventListener('pointermove', (event) => event.buttons && go(event));
+    canvas.addEventListener('pointermove', (event) => { if (event.buttons) go(event); else canvas.title = this.#told(frame(event)); });
     canvas.addEventListener('wheel', (event) => {
       event.preventDefault();
       const span = this.to - this.from;
@@ -39,6 +40,13 @@ export class TimeLine {
     Object.assign(this, { length, results: [], sureness: [], seen: [], gone: [], wasSure: [], given: new Set(), tracks: [] });
     this.pictures = new Map();
     this.#see(0, length);
+  }
+
+  // What the time line says of a frame, in words.
+  #told(i) {
+    const lost = this.tracks.filter(({ runs }) => runs.some((run) => run.lost && run.from <= i && i <= run.to));
+    const sure = this.sureness[i] ?? null;
+    return [`frame ${i}`, ...lost.map(({ name }) => `${name} is lost here`), ...(sure === null ? [] : [`sure: ${Math.round(100 * sure)} %`])].join(', ');
   }
 
   #see(from, span) {
