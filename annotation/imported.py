@@ -1,5 +1,6 @@
 """Masks from files: as the given masks of a new session, or for the frame that the page shows."""
 
+import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from dataset.given_masks import GivenMask, read_given_masks
 from util.errors import InputError
 from util.files import make_folder, one_line_for, write_atomically
 from util.guards import path_in, remove_files
-from util.label_map import MOST_OBJECTS, object_ids
+from util.label_map import object_ids
 
 _only_one = threading.Lock()
 
@@ -61,13 +62,12 @@ def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]]
             )
         elif ids or (names and begun):
             strange = [number for number in found if number not in ids]
-            ids |= dict(zip(strange, range(session.next_object, MOST_OBJECTS + len(strange)), strict=False))
-        if ids:
-            lut = np.array([ids.get(number, 0) for number in range(256)], np.uint8)
-            labels, found = lut[labels], sorted({ids[number] for number in found})
-            names = {ids[number]: name for number, name in names.items() if number in ids}
-        if new := {*found} - {each.id for each in session.objects}:
-            session.bring(new, {}, names)
+            ids |= dict(zip(strange, itertools.count(session.next_object), strict=False))
+        ids = ids or {number: number for number in found}
+        if new := {ids[number] for number in found} - {each.id for each in session.objects}:
+            session.bring(new, {}, {ids[number]: name for number, name in names.items() if number in ids})
+        labels = np.array([ids.get(number, 0) for number in range(256)], np.uint8)[labels]
+        found = object_ids(labels)
         before = session.labels(frame)
     return np.where((labels == 0) & ~np.isin(before, found), before, labels)
 

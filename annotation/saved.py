@@ -265,7 +265,7 @@ class SavedState(State):
             for folder in (GIVEN, MASKS, WORKING, EXPORT):
                 make_folder(self.root / folder)
             for old in (self.root / EXPORT).glob(f"*{REPLACED}"):  # of an export that a crash has stopped at the last moment
-                if not (place := old.with_name(old.name.removesuffix(REPLACED))).exists():
+                if old.is_dir() and not (place := old.with_name(old.name.removesuffix(REPLACED))).exists():
                     old.replace(place)
         except BaseException:
             self.close()

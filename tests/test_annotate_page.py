@@ -732,6 +732,27 @@ def test_keys_move_through_the_video_after_something_was_chosen_from_a_list(page
     page.until(lambda: not browser.find_element("id", "help").is_displayed())
 
 
+@pytest.mark.slow
+def test_an_object_gets_another_name_and_colour_and_only_some_frames_are_followed(page, browser):
+    name = browser.find_element("css selector", "li.chosen input")
+    name.clear()
+    name.send_keys("dog", Keys.ENTER)
+    browser.execute_script(
+        "const c = document.getElementById('colour'); c.value = '#102030'; c.dispatchEvent(new Event('change'))"
+    )
+    page.until(lambda: [(each["name"], each["colour"]) for each in page.state["objects"]] == [("dog", [16, 32, 48])])
+    page.go(2)
+    page.tool("brush", 8)
+    page.drag((40, 40), (60, 40))
+    page.saved()
+    Select(browser.find_element("id", "reach")).select_by_value("1")
+    count = browser.find_element("id", "frames")
+    count.clear()
+    count.send_keys("2", Keys.ENTER)
+    page.start_following()
+    page.until(lambda: [entry[1] for entry in page.state["frames"]] == list("..fff."))
+
+
 def test_what_the_server_refuses_is_not_shown_as_given_and_said_to_the_end(page, browser):
     refuse = (  # the first stroke; the second is slow
         "const ask = window.fetch; let left = 2; window.fetch = async (path, request) => {"
@@ -760,6 +781,7 @@ def test_a_page_asks_before_it_is_left_with_something_unfinished(page, browser):
     assert not browser.execute_script(leaving)
 
 
+@pytest.mark.slow
 def test_the_time_line_shows_pictures_and_fewer_frames_by_the_wheel(browser, light_file, tmp_path):
     frames = write_folder(tmp_path / "frames", 80, SIZE)
     server = Running(frames, tmp_path / "out", "--model", light_file, "--size", 48, "--scribble_model", "none")
