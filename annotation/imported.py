@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from annotation.saved import WORKING
-from annotation.session import Session
+from annotation.session import Session, kept_name, usual_name
 from dataset.given_masks import GivenMask, read_given_masks
 from util.errors import InputError
 from util.files import make_folder, one_line_for, write_atomically
@@ -37,22 +37,23 @@ def import_masks(session: Session, masks: Mapping[int, GivenMask]) -> bool:
 def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]], chosen: int) -> np.ndarray:
     """A frame's current mask with the objects in files, (H, W) uint8, which the page then gives; adds the objects.
 
-    Numbers are the session's objects, or new ones.  Objects with names are those of the same names, or new ones.  A mask of
-    one object without a number (white, a single colour, one shape) is otherwise the object `chosen`.  Several without numbers
-    or names are objects 1, 2, ... where there is one object at most, and no mask yet.  Raises `InputError` naming the file if
-    it is not a mask of this video (`read_given_masks`), or it is unknown which objects it shows.
+    Numbers are the session's objects, or new ones.  A single object without a number (white, a colour, one shape) is the one
+    of its name, if there is one, else the object `chosen`.  Several with names are those of the same names, or new ones.
+    Several without either are objects 1, 2, ... where there is one object at most, and no mask yet.  Raises `InputError`
+    naming the file if it is not a mask of this video (`read_given_masks`), or it is unknown which objects it shows.
     """
     with _only_one, _on_disk(session.root / WORKING / "import", files) as paths:
         mask = read_given_masks([(frame, path) for path in paths], session.video.names, session.video.size)[frame]
     with session.lock:
-        found, labels, names = object_ids(mask.labels), mask.labels, dict(mask.names)
+        found, labels = object_ids(mask.labels), mask.labels
+        names = {number: kept_name(name) for number, name in mask.names.items() if number in found}
         called = [each.name.casefold() for each in session.objects]
-        known = dict(zip(called, (each.id for each in session.objects), strict=True))
+        known = dict(zip(called, session.objects, strict=True))
         if twice := [name for name in names.values() if called.count(name.casefold()) > 1]:
             raise InputError(
                 f"{files[0][0]}: expected objects of different names, found several called {twice[0]}; rename them"
             )
-        ids = {number: known[name.casefold()] for number, name in names.items() if name.casefold() in known}
+        ids = {number: known[name.casefold()].id for number, name in names.items() if name.casefold() in known}
         begun = bool(session.given) or len(session.objects) > 1
         if not mask.numbered and len(found) == 1 and chosen and not ids:
             ids = {found[0]: chosen}
@@ -60,8 +61,11 @@ def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]]
             raise InputError(
                 f"{files[0][0]}: expected numbered objects, or one, found {len(found)}; which of the objects are they?"
             )
-        elif ids or (names and begun):
+        elif names:
             strange = [number for number in found if number not in ids]
+            if strange and not begun and session.objects and session.objects[0].name == usual_name(session.objects[0].id):
+                ids[strange[0]] = session.objects[0].id  # which the page has added
+                session.change_object(session.objects[0].id, name=names[strange.pop(0)])
             ids |= dict(zip(strange, itertools.count(session.next_object), strict=False))
         ids = ids or {number: number for number in found}
         if new := {ids[number] for number in found} - {each.id for each in session.objects}:

@@ -54,7 +54,7 @@ class Session(SavedState):
             changed = self._object(number)
             if (colour := changes.get("colour")) and not re.fullmatch(COLOUR, str(colour)):
                 raise InputError(f"colour: expected #rrggbb, found {shorten(colour)}")
-            changes["name"] = _name(str(changes.get("name") or "")) or None
+            changes["name"] = kept_name(str(changes.get("name") or "")) or None
             with self._all_or_nothing():
                 for field, value in changes.items():
                     if value is not None:
@@ -136,7 +136,7 @@ class Session(SavedState):
             raise InputError(f"expected at most {MOST_OBJECTS} objects")
         if number < self.next_object:
             raise InputError(f"object {number} was removed; new ones are numbered from {self.next_object} on")
-        self.objects.append(Object(number, _name(name) or f"object {number}"))
+        self.objects.append(Object(number, kept_name(name) or usual_name(number)))
         self.next_object = number + 1
         return self.objects[-1]
 
@@ -215,5 +215,11 @@ class Session(SavedState):
         return Step(by, changes, removed=(place, removed))
 
 
-def _name(text: str) -> str:
+def usual_name(number: int) -> str:
+    """The name of an object that nobody has named."""
+    return f"object {number}"
+
+
+def kept_name(text: str) -> str:
+    """What a session keeps of a name."""
     return "".join(c for c in text if c.isprintable()).strip()[:LONGEST_NAME]

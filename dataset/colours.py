@@ -7,7 +7,7 @@ import numpy as np
 from PIL import ImageColor
 
 from util.errors import InputError
-from util.label_map import MOST_OBJECTS, WHITE, colour_map, count_values
+from util.label_map import WHITE, colour_map, count_values
 
 BLACK, PURE_WHITE, CLEAR = 0, 0xFFFFFF, -1  # colours as 0xRRGGBB; `CLEAR` is transparent
 NEAR = 16  # two colours that differ by less in each channel were one once: those of our palette differ by 32 or more
@@ -84,25 +84,6 @@ def are_grey(codes: np.ndarray) -> bool:
 def says_more_than_indices(palette: np.ndarray) -> bool:
     """Whether colours say more than indices: not a grey ramp, nor all the same."""
     return len(np.unique(palette)) > 1 and not (are_grey(palette) and (np.diff(palette) > 0).all())
-
-
-def without_background(values: np.ndarray, background: int, *, white: bool | None) -> np.ndarray:
-    """Numbers (H, W) in which those of a background that is not black are 0; nothing changes if its colour is not grey.
-
-    What was 0 is white if there is nothing else, and the masks before it did not say otherwise (`Numbering.white`), else the
-    last object, in all masks the same.  Raises `InputError`, without the file's name, if there is such an object already.
-    """
-    number = background & 255
-    if not number or not are_grey(np.array([background])):
-        return values
-    counts = count_values(values)
-    others = [i for i in np.flatnonzero(counts).tolist() if i not in (0, number)]
-    free = WHITE if white or (white is None and not others) else MOST_OBJECTS
-    if counts[0] and free in others:
-        raise InputError(f"expected no object {free} beside one that is 0, found both")
-    lut = np.arange(256, dtype=np.uint8)
-    lut[0], lut[number] = free, 0
-    return lut[values]
 
 
 def drawn_on_nothing(codes: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ from util.label_map import MOST_OBJECTS, object_ids
 BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
 JPEG = (".jpg", ".jpeg")
+PLACE = re.compile(r"(.* #)?\d+")  # what says only which of several an object is, in a file without its name
 NOT_READ = {
     ".txt": "a YOLO text file",
     ".xml": "an XML file",
@@ -197,7 +198,11 @@ def read_given_masks(
     orders: dict[frozenset[str], list[str]] = {}
     for of_frame in sources.values():
         called = [_stem(source.path) for source in of_frame]
-        if len({*called}) == len(called) and orders.setdefault(frozenset(called), called) != called:
+        if (
+            of_frame[0].shapes is None
+            and len({*called}) == len(called)
+            and orders.setdefault(frozenset(called), called) != called
+        ):
             raise InputError(
                 f"--mask: expected objects in the same order wherever there are several files for a frame, found "
                 f"{', '.join(called)} for frame {of_frame[0].frame}"
@@ -224,7 +229,7 @@ def read_given_masks(
         if labels.any() or masks:
             files = tuple(file for source in of_frame for file in mask_files(source.path))
             numbered = len(of_frame) == 1 and not shapes and not reader.known.white and not reader.known.own
-            called = {number: title for title, number in titles.items() if not title.isdecimal()}
+            called = {number: title for title, number in titles.items() if not PLACE.fullmatch(title)}
             masks[frame] = GivenMask(labels, frozenset(empty), files, numbered, called)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
@@ -238,8 +243,8 @@ def keep_objects(masks: dict[int, GivenMask], objects: Iterable[int]) -> dict[in
     if absent := sorted(set(objects) - there):
         raise InputError(f"--objects {absent[0]}: expected an object of the masks, {', '.join(map(str, sorted(there)))}")
     kept = {
-        frame: GivenMask(
-            np.where(np.isin(mask.labels, [*objects]), mask.labels, np.uint8(0)), mask.gone.intersection(objects), mask.files
+        frame: mask._replace(
+            labels=np.where(np.isin(mask.labels, [*objects]), mask.labels, np.uint8(0)), gone=mask.gone.intersection(objects)
         )
         for frame, mask in masks.items()
     }
@@ -287,8 +292,8 @@ def _sources(
             f"0:{path} if they are of as many objects"
         )
     if frame is None and (like := _frame_called(name := _stem(path), names)):
-        if name.isdecimal() and name[0] != "0" and name not in names:
-            print_note(f"{path} is for frame 0; if its number is that of a frame, write {like}:{path}")  # not of an object
+        if name.isdecimal() and name not in names:  # a number of an object, or of FFmpeg, whose first frame is 1
+            print_note(f"{path} is for frame 0; if its number is that of a frame, write {like}:{path}")
         else:
             frame = 0 if name == video else like
             why = "by its name" if frame else f"since it is called like the video; {like}:{path} says otherwise"
@@ -299,10 +304,11 @@ def _sources(
 def _refuse_left_out(folder: Path, masks: dict[str, Path], names: Sequence[str]) -> None:
     """Raise `InputError` if a folder of masks has one for a frame of a kind that is not read, or folders for frames."""
     unread = [file for file in folder.iterdir() if file.suffix.lower() in (*UNREAD_SUFFIXES - MASK_SUFFIXES, ".npy")]
-    if left_out := [file.name for file in unread if _frame_called(_stem(file), names) is not None]:
+    if left_out := [file.name for file in unread if file.stem not in masks and _frame_called(_stem(file), names) is not None]:
         raise InputError(f"{folder}: cannot read {names_some(left_out)} there; save all masks as PNG")
     spread = any(file.parent.name == EACH_OBJECT for file in masks.values())
-    if spread and not masks.keys() & {*names} and all(place.name in names for place in subfolders(folder)):
+    longest = max(map(len, masks), default=0)
+    if spread and not masks.keys() & {*names} and all(p.name in names and len(p.name) > longest for p in subfolders(folder)):
         raise InputError(f"{folder}: expected a folder for each object, with a mask for each frame, found one for each frame")
 
 
@@ -332,7 +338,7 @@ def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str], 
     """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
     called = (_as_frames_are_called(name), _stem(path))
     told = {each: names.index(each) for each in called if each in names and each != video}
-    if not told and name != video and (like := _frame_called(name, names)) is not None:
+    if frame is None and not told and name != video and (like := _frame_called(name, names)) is not None:
         told = {name: like}
     if len(told) > 1 if frame is None else (told and frame not in told.values()):
         given = "" if frame is None else f", but given for frame {frame}"
@@ -368,12 +374,10 @@ def _of_shapes(sources: list[Source], titles: dict[str, int], size: tuple[int, i
     """
     found: dict[int, np.ndarray] = {}
     told = [title for source in sources for title in source.shapes or ()]
-    known = {str(title).strip().casefold(): title for title in titles}
+    known = {title.strip().casefold(): title for title in titles}
     for title in told:
-        if title not in titles and (like := known.get(str(title).strip().casefold())) is not None:
-            raise InputError(
-                f"{sources[0].path}: expected {like}, as in the masks before it, found {title}: are they one object?"
-            )
+        if (like := known.setdefault(title.strip().casefold(), title)) != title:
+            raise InputError(f"{sources[0].path}: expected {like}, as before, found {title}: are they one object?")
     if titles and told and not titles.keys() & {*told}:
         print_note(f"{sources[0].path}: shares no object with the masks before it, so its objects are new ones")
     for source in sources:

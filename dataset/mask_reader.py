@@ -22,7 +22,6 @@ from dataset.colours import (
     drawn_on_nothing,
     refuse_background,
     says_more_than_indices,
-    without_background,
 )
 from dataset.identity import Identity
 from dataset.mask_files import EACH_OBJECT, in_front, load_mask, object_files, palettes_differ
@@ -36,7 +35,7 @@ from dataset.soft_edges import (
 )
 from util.errors import InputError, names_some, print_note
 from util.image import size_text
-from util.label_map import MOST_OBJECTS, WHITE, count_values, object_ids
+from util.label_map import WHITE, count_values, object_ids
 
 PHOTOGRAPH = 4096  # colours
 HANDFUL = 8  # values
@@ -71,6 +70,7 @@ class MaskReader:
     ) -> None:
         self.union, self.background, self.careful, self.soft = union, background, careful, soft
         self.drawn, self.hint = drawn, hint
+        self.zero: int | None = None  # the object that is 0 where the background is not
         self.known = Identity(strict=strict, careful=careful, colours=colours, note=note)
 
     @classmethod
@@ -83,6 +83,8 @@ class MaskReader:
         for path in paths:
             labels = result.read(path)
             if result.drawn:
+                if result.known.white and labels.all():
+                    raise _white_everywhere(path)
                 refuse_scattered(path, labels)
                 if rims := rim_values(labels, count_values(labels)):
                     raise soft_edges_error(path, map(str, rims))
@@ -164,13 +166,7 @@ class MaskReader:
         if known.frozen and not known.own and values.max() < HANDFUL and (palette is None or known.is_first(palette)):
             return values  # nearly all masks of data sets: nothing below would change them, but take as long as decoding
         if palette is None and self.background is not None:
-            try:
-                shifted = without_background(values, self.background, white=known.white)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from error
-            if shifted[values == 0].any() and not (shifted == WHITE).any():
-                known.tell(path, f"0 is object {MOST_OBJECTS}, since the background is another number")
-            values = shifted
+            values = self._on_black(path, values, self.background)
         counts = count_values(values)
         present = np.flatnonzero(counts)
         edges = self._soft_values(values, counts, present)
@@ -183,8 +179,8 @@ class MaskReader:
                 else self._cut_at_half(path, values, present, edges, palette)
             )
             present = np.flatnonzero(count_values(values))
-        if self.drawn and known.white is None and present.tolist() == [WHITE] and self.background != BLACK:
-            raise InputError(f"{path}: expected 0 where there is no object, found 255 everywhere")
+        if self.careful and known.white is None and present.tolist() == [WHITE] and self.background != BLACK:
+            raise _white_everywhere(path)
         # any other number everywhere is no picture of anything, and so no background
         usual = palette is not None and (palette[0] == BLACK or sure)
         doubtful = not usual or self.careful
@@ -200,6 +196,26 @@ class MaskReader:
             return np.where(values == WHITE, np.uint8(known.colours[PURE_WHITE]), np.uint8(0))
         known.refuse_unknown(path, ids)
         return values
+
+    def _on_black(self, path: str | Path, values: np.ndarray, background: int) -> np.ndarray:
+        """Numbers (H, W) in which those of a background that is not black are 0; nothing changes if its colour is not grey.
+
+        What was 0 is white if there is nothing else in the first mask, else the next free number, in all masks the same.
+        """
+        number, known = background & 255, self.known
+        if not number or not are_grey(np.array([background])):
+            return values
+        others = {*np.flatnonzero(count_values(values)).tolist()} - {0, number}
+        if (values == 0).any():
+            if self.zero is None and others | known.ids:
+                self.zero = max(others | known.ids) + 1
+                known.tell(path, f"0 is object {self.zero}, since the background is another number")
+            self.zero = self.zero or WHITE
+            if self.zero in others:
+                raise InputError(f"{path}: expected no object {self.zero}, which 0 is in the masks before it, found both")
+        lut = np.arange(256, dtype=np.uint8)
+        lut[0], lut[number] = self.zero or 0, 0
+        return lut[values]
 
     def _soft_values(self, values: np.ndarray, counts: np.ndarray, present: np.ndarray) -> list[int]:
         """The numbers that are edges, as far as they are looked for."""
@@ -282,3 +298,7 @@ class MaskReader:
                 f"{names_some(map(str, others))} in {sum(others.values())}; make them all one of the two"
             )
         self.known.tell(path, "255 beside other numbers means 'ignore'; if it is an object, give it a number below")
+
+
+def _white_everywhere(path: str | Path) -> InputError:
+    return InputError(f"{path}: expected 0 where there is no object, found 255 everywhere")

@@ -108,7 +108,7 @@ def add_scribble_flag(parser: argparse.ArgumentParser) -> None:
         default=SCRIBBLE_MODEL,
         metavar="PATH",
         help="makes masks of clicks, boxes and scribbles: a checkpoint, a folder with the encoder and decoder of SAM, "
-        "MobileSAM or EfficientSAM as ONNX files, or 'none' for GrabCut",
+        "MobileSAM or EfficientSAM as ONNX files, or 'none' for GrabCut, which annotate.py takes if the default is missing",
     )
 
 

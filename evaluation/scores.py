@@ -94,6 +94,8 @@ def scoring_jobs(
     """
     jobs = []
     for video in videos:
+        folder = result_folder(results, video.name, alone=len(videos) == 1)
+        _refuse_other_frames(video, folder)
         groups: dict[tuple[str, ...], list[int]] = {}
         for number, scored in meta[video.name].items():
             groups.setdefault(scored.frames[1 : -1 if skip_last else None], []).append(number)
@@ -101,9 +103,7 @@ def scoring_jobs(
             if absent := [frame for frame in frames if frame not in video.truth]:
                 raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
             if frames:
-                folder = result_folder(results, video.name, alone=len(videos) == 1)
                 paths = _existing(folder, frames)
-                _refuse_other_frames(video, folder)
                 _warn_of_objects(video, paths, list(meta[video.name]))
                 truth = [video.truth[frame] for frame in frames]
                 jobs.append(ScoringJob(video.name, truth, paths, video.union, numbers, video.reader, when_seen))
@@ -124,13 +124,13 @@ def result_folder(results: Path, name: str, *, alone: bool) -> Path:
 
 
 def _refuse_other_frames(video: Video, folder: Path) -> None:
-    """Raise `InputError` if results are numbered as another video's frames are, such as from 1 instead of 0."""
+    """Raise `InputError` if results are numbered otherwise than the frames, such as from 1 instead of 0."""
     names = {image.stem for image in video.images}
     found = {path.stem for path in folder.glob("*.png") if path.stem.isdecimal()}
     if names and all(map(str.isdecimal, names)) and (strange := found - names):
         ends = [min(names, key=int), max(names, key=int)]
         outside = [name for name in strange if not int(ends[0]) <= int(name) <= int(ends[1])]
-        if outside and not {*ends} <= found:
+        if outside and (ends[1] not in found or len(found) == len(names)):
             raise InputError(f"{folder}: expected results named like frames, {ends[0]} to {ends[1]}, found {min(outside)}")
 
 

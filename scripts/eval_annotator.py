@@ -148,7 +148,7 @@ def main() -> None:
         cut = cut_by(arguments.scribble_model, device_of(arguments.device))
         path = folder / "videos.json"
         maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
-        settings |= {"frames": arguments.frames, "scribble_model": cut_digest(arguments.scribble_model)}
+        settings |= {"version": 2, "frames": arguments.frames, "scribble_model": cut_digest(arguments.scribble_model)}
         settings |= {"data": str(Path(arguments.davis_path).resolve()), "year": arguments.year}
         found = over_videos(
             path,

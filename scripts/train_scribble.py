@@ -16,6 +16,7 @@ import torch
 from dataset.sampling import Draws, Schedule
 from dataset.scribbles import ScribbleSource
 from dataset.sources import YOUTUBE_LIST, Sources, add_crop_flag, add_data_flags, data_roots, stage_sources
+from model.checkpoint import digest
 from model.scribble import ScribbleNetwork, load_scribble_network, scribble_network_from
 from training.config import TrainConfig
 from training.flags import add_run_flags
@@ -89,6 +90,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     schedule = Schedule(config.iterations, config.batch_size)
     draws = Draws(sources, seed=config.seed, max_skip=FAR)
     record = {**config.record(), "no_pretrained": arguments.no_pretrained, **drawn(sources, schedule)}
+    record["load_network"] = arguments.load_network and digest(arguments.load_network)
     amp_dtype = config.autocast_dtype(device)
     torch.manual_seed(config.seed)
     start = find_start(arguments, folder, record)

@@ -1019,6 +1019,27 @@ def labelled(boxes: dict[str, tuple[int, int]]) -> dict:
     return {"imageHeight": SIZE[0], "imageWidth": SIZE[1], "shapes": shapes}
 
 
+def coco_of_two() -> dict:
+    """COCO's JSON of two people in one image, whom nothing tells apart."""
+    boxes = [[4, 4, 12, 4, 12, 12, 4, 12], [24, 30, 32, 30, 32, 38, 24, 38]]
+    return {
+        "images": [{"id": 1, "file_name": "x.jpg", "height": SIZE[0], "width": SIZE[1]}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "segmentation": [box]} for box in boxes],
+    }
+
+
+@pytest.mark.parametrize(("first", "names"), [(None, ["dog", "cat"]), ("", ["dog", "cat"]), ("wolf", ["wolf", "dog", "cat"])])
+def test_objects_that_are_imported_into_an_empty_session_have_the_names_in_the_file(first, names, tmp_path):
+    session = Session(tmp_path / "out", FrameFolder(write_folder(tmp_path / "frames", 2)), "frames")
+    if first is not None:
+        session.add_object(first)
+    labels = read_import(session, 0, [("x.json", json.dumps(labelled({"dog": (4, 4), " cat": (30, 20)})).encode())], 1)
+    assert [each.name for each in session.objects] == names
+    by_name = {each.name: each.id for each in session.objects}
+    assert (labels[8, 8], labels[34, 24]) == (by_name["dog"], by_name["cat"])
+
+
 def test_objects_of_a_new_session_have_the_names_in_the_file(tmp_path):
     video = FrameFolder(write_folder(tmp_path / "frames", 2))
     (tmp_path / "a.json").write_text(json.dumps(labelled({"dog": (4, 4), "cat": (30, 20)})))
@@ -1062,6 +1083,9 @@ def test_files_become_the_mask_of_the_frame_that_is_shown(session, tmp_path):
     named = read(("x.json", (tmp_path / "mask.json").read_bytes()), frame=4)
     assert (named[8, 8], named[34, 24]) == (2, 6)  # by their names, not their order
     assert [each.name for each in session.objects] == ["dog", "wolf", "object 5", "cat"]
+    (tmp_path / "several.json").write_text(json.dumps(coco_of_two()))
+    with pytest.raises(InputError, match="which of the objects are they"):  # their place in the file is no name
+        read(("x.json", (tmp_path / "several.json").read_bytes()), frame=4)
     session.change_object(1, name="wolf")
     with pytest.raises(InputError, match=r"x.json: expected objects of different names, found several called Wolf"):
         read(("x.json", (tmp_path / "mask.json").read_bytes()), frame=4)

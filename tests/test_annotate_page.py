@@ -726,6 +726,7 @@ def test_keys_move_through_the_video_after_something_was_chosen_from_a_list(page
         page.until(lambda here=here: page.ready == here + 1)
         assert browser.find_element("id", name).get_attribute("value") == value
     assert browser.find_element("id", "frames").is_displayed()
+    browser.execute_script("document.activeElement.blur()")
     page.keys("?")
     assert "Wheel on the time line" in browser.find_element("id", "help").text
     page.keys(Keys.ESCAPE)

@@ -144,7 +144,8 @@ def test_a_folder_for_each_frame_is_none_for_each_object(drawn):
 def test_masks_of_frames_that_would_be_left_out_are_refused(name, drawn):
     (drawn / "a").mkdir()
     (drawn / "a/00001.png").write_bytes((drawn / "white.png").read_bytes())
-    (drawn / "a/mean.npy").write_bytes(b"")
+    for other in ("mean.npy", "00001.npy"):
+        (drawn / "a" / other).write_bytes(b"")
     assert found_in(drawn / "a") == {0: [1]}
     (drawn / "a" / name).write_bytes(b"")
     with pytest.raises(InputError, match=rf"a: cannot read {name} there; save all masks as PNG"):
@@ -178,8 +179,6 @@ def test_a_mask_is_for_the_frame_of_its_name_and_never_for_another(drawn, capsys
     assert "00007.png is for frame 6, by its name" in capsys.readouterr().err
     assert found_in(drawn / "7.png") == {0: [1]}  # it may be an object's number
     assert "if its number is that of a frame, write 6:" in capsys.readouterr().err
-    (drawn / "0007.png").write_bytes((drawn / "white.png").read_bytes())
-    assert found_in(drawn / "0007.png") == {6: [1]}
     with pytest.raises(InputError, match=r"00007.png is named like frame 6 \(00007\), but given for frame 7"):
         found_in(f"7:{drawn / '00007.png'}")
     assert found_in(f"3:{drawn / '00007.png'}", f"3:{drawn / '00001.png'}") == {3: [1, 2]}  # names of objects
@@ -371,15 +370,14 @@ def test_titles_that_differ_in_case_are_refused_and_new_ones_are_told(tmp_path, 
     assert "shares no object" not in capsys.readouterr().err
     assert object_ids(read("cat")[4].labels) == [2]
     assert "00005.json: shares no object with the masks before it" in capsys.readouterr().err
-    with pytest.raises(InputError, match=r"00005.json: expected dog, as in the masks before it, found Dog"):
+    with pytest.raises(InputError, match=r"00005.json: expected dog, as before, found Dog"):
         read("Dog ")
 
 
 def test_a_picture_that_is_named_by_number_in_a_file_is_the_frame_of_that_number(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(labelme(shape(), name="7.jpg")))
     assert list(read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE)) == [6]
-    with pytest.raises(InputError, match=r"a.json is of frame 6 \(7\), but given for frame 0"):
-        read_given_masks(parse_masks([f"0:{tmp_path / 'a.json'}"]), NAMES, SIZE)
+    assert list(read_given_masks(parse_masks([f"0:{tmp_path / 'a.json'}"]), NAMES, SIZE)) == [0]  # as FFmpeg counts
 
 
 @pytest.mark.parametrize("name", ["00005.png", "00005.json"])

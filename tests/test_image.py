@@ -431,3 +431,4 @@ def test_a_copy_of_a_frame_is_no_frame(name, tmp_path):
     with pytest.raises(InputError, match="is called like a copy of frame 2; move it away"):
         image_folder.refuse_strangers(paths, [".png"] * 4)
     image_folder.refuse_strangers([tmp_path / "2.png", tmp_path / f"{name}.png", tmp_path / "2 (4).png"], [".png"] * 3)
+    image_folder.refuse_strangers([tmp_path / "1.png", tmp_path / "2.png", tmp_path / "2_1.png"], [".png"] * 3)  # in a second

@@ -127,10 +127,12 @@ def scribble_step(
     assert batch.hints is not None
     frames, hints = normalise(batch.frames.to(device).flatten(0, 1)), batch.hints.to(device).flatten(0, 1).float()
     labels = batch.labels.to(device).flatten(0, 1)
+    with torch.no_grad(), torch.autocast(device.type, amp_dtype, enabled=amp_dtype is not None):
+        found = model(frames[1::2], hints[1::2]) > 0
+    for i, sample in enumerate(zip(hints[1::2], found, labels[1::2], strict=True)):
+        hints[1 + 2 * i] = hints_after(*sample)
+    # a context of its own: the weights that autocast has cast above have no gradient
     with torch.autocast(device.type, amp_dtype, enabled=amp_dtype is not None):
-        with torch.no_grad():
-            found = model(frames[1::2], hints[1::2]) > 0
-        hints[1::2] = torch.stack([hints_after(*sample) for sample in zip(hints[1::2], found, labels[1::2], strict=True)])
         logits = model(frames, hints)
     pixels = F.binary_cross_entropy_with_logits(logits, labels.float())
     overlap = overlap_loss(logits, labels)

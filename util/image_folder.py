@@ -19,8 +19,8 @@ UNREAD_SUFFIXES = frozenset(
     | {".cr3", ".hif", ".j2k", ".jpe", ".jpx", ".jxl", ".orf", ".pbm", ".pnm", ".raf", ".rw2"}
 )  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
-COPY = re.compile(r"(?<=\d) ?[(~_ -]")  # where the names of copies and edited pictures go on, behind that of the original
-MOST_SERIES = 8  # that names of frames are looked for
+COPY = re.compile(r"(?<=\d)(?: ?[(~]| (?=\S)|[_-](?=[^\W\d_]))")  # behind the original's name, in that of a copy or version
+MOST_SERIES = 8  # that are told
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
 FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
 
@@ -104,14 +104,13 @@ def name_pattern(path: Path) -> str:
 def count_series(names: Sequence[str]) -> int:
     """How many series of the same numbers the names of frames hold, as of several cameras or channels; 1 if they are one."""
     numbers = [re.findall(r"\d+(?:[.,]\d+)?", name) for name in names]
-    for column in zip(*numbers, strict=True) if len({*map(len, numbers)}) == 1 else ():
-        if 2 <= len({*column}) <= MOST_SERIES and len(names) > len({*column}):
-            place = next(i for i, each in enumerate(zip(*numbers, strict=True)) if each == column)
-            rest = {
-                value: {tuple(row[:place] + row[place + 1 :]) for row in numbers if row[place] == value} for value in column
-            }
+    for place, column in enumerate(zip(*numbers, strict=True)) if len({*map(len, numbers)}) == 1 else ():
+        if 2 <= len({*column}) <= MOST_SERIES:
+            rest: dict[str, set[tuple[str, ...]]] = {}
+            for row in numbers:
+                rest.setdefault(row[place], set()).add((*row[:place], *row[place + 1 :]))
             first, *others = rest.values()
-            if all(other == first for other in others):
+            if len(first) > 2 and all(other == first for other in others):
                 return len(rest)
     return 1
 

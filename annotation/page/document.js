@@ -147,17 +147,19 @@ export class Document {
 
   // Asks the server for a change of a frame, after which its mask is given or not.
   #send(index, isGiven, request) {
-    const was = this.given.has(index);
+    if (!this.waiting) Object.assign(this, { refused: false, were: new Map() }); // frames that were given when saved last
+    if (!this.were.has(index)) this.were.set(index, this.given.has(index));
     this.#setGiven(index, isGiven);
-    if (!this.waiting) this.refused = false;
     this.waiting += 1;
     this.saving('saving…');
     this.queue = this.queue.then(async () => {
-      if (!await this.#deliver(index, request)) {
-        this.refused = true;
-        this.#setGiven(index, was);
-      }
+      if (await this.#deliver(index, request)) this.were.set(index, isGiven);
+      else this.refused = true;
       this.waiting -= 1;
+      if (!this.waiting && this.refused) {
+        this.were.forEach((was, each) => this.#setGiven(each, was));
+        this.changed();
+      }
       if (!this.waiting) this.saving(this.refused ? 'NOT saved' : 'saved');
       if (index === this.index && !this.waiting) this.load(); // with what others have drawn
     });

@@ -165,7 +165,7 @@ const add = trying(async () => { page.added = (await api.addObject('')).id; choo
 
 const follow = trying(async () => {
   await shown.queue;
-  const { value } = $('reach'), reach = Number(value) * (Number($('frames').value) || 1);
+  const { value } = $('reach'), reach = Number(value) * Math.max(1, Math.round(Number($('frames').value)));
   const end = Math.min(page.video.length - 1, Math.max(0, shown.index + reach));
   Object.assign(page, { watching: true, from: shown.index }); // before the server answers, since a stroke ends it
   try {
@@ -286,8 +286,9 @@ function zoom(factor) {
 }
 
 addEventListener('keydown', (event) => {
-  if (!page.video || event.target.matches('input[type=number], input[type=text], select') || $('help').open) return;
+  if (!page.video || event.target.matches('input[type=number], input[type=text]') || $('help').open) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (event.target.matches('select') && key !== 'ArrowLeft' && key !== 'ArrowRight') return; // up and down choose
   if (event.ctrlKey || event.metaKey) {
     if (key === 'z' || key === 'y') {
       event.preventDefault();
@@ -326,7 +327,7 @@ for (const [id, action] of Object.entries({
   import: () => $('files').click(), fit: () => view.fit(), undo: () => undo(false), redo: () => undo(true),
 })) $(id).addEventListener('click', action);
 
-for (const id of ['reach', 'frames', 'format']) $(id).addEventListener('change', () => { showState(); $('stage').focus(); });
+$('reach').addEventListener('change', showState);
 for (const id of ['size', 'opacity']) $(id).addEventListener('pointerup', () => $('stage').focus({ preventScroll: true }));
 $('colour').addEventListener('change', trying(() => api.changeObject(page.object, { colour: $('colour').value })));
 $('files').addEventListener('change', importFiles);

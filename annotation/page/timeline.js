@@ -1,10 +1,11 @@
 // The time line: pictures, what each frame's mask is, a curve of how sure it is, where each object is and is lost, and where
-// one is.  The wheel zooms; the frames `from` to `to` are seen.
+// one is.  The wheel zooms: only frames from `from` up to `to` are seen.
 
 const COLOURS = { o: '#8d6e63', r: '#1e88e5', f: '#43a047' };
-const FILM = 36, STRIP = 12, HEIGHT = 100, TRACKS = 60; // pixels: of pictures, the strip, all but tracks, at most of these
+const FILM = 36, STRIP = 12, HEIGHT = 100; // pixels: of the pictures, of the strip of colours, of all but the tracks
+const TRACKS = 60; // pixels of all tracks at most
 const FEWEST = 20; // frames that are seen
-const PAUSE = 300; // milliseconds without a change until pictures are loaded
+const PAUSE = 60; // milliseconds without a change until a picture is loaded
 const KEPT = 400; // pictures
 const MARK = '#ffd54f', LOST = '#fff';
 
@@ -25,7 +26,7 @@ export class TimeLine {
     canvas.addEventListener('wheel', (event) => {
       event.preventDefault();
       const span = this.to - this.from;
-      if (event.deltaX || event.shiftKey) this.#see(this.from + ((event.deltaX || event.deltaY) / 400) * span, span);
+      if (Math.abs(event.deltaX) > Math.abs(event.deltaY) || event.shiftKey) this.#see(this.from + ((event.deltaX || event.deltaY) / 400) * span, span);
       else {
         const now = Math.min(this.length, Math.max(FEWEST, span * Math.exp(event.deltaY / 400)));
         this.#see(place(event) - ((place(event) - this.from) / span) * now, now);
@@ -45,7 +46,7 @@ export class TimeLine {
   // What the time line says of a frame, in words.
   #told(i) {
     const lost = this.tracks.filter(({ runs }) => runs.some((run) => run.lost && run.from <= i && i <= run.to));
-    const sure = this.sureness[i] ?? null;
+    const sure = this.given.has(i) ? null : this.sureness[i] ?? null;
     return [`frame ${i}`, ...lost.map(({ name }) => `${name} is lost here`), ...(sure === null ? [] : [`sure: ${Math.round(100 * sure)} %`])].join(', ');
   }
 
@@ -73,21 +74,24 @@ export class TimeLine {
       context.drawImage(found, (found.width - w) / 2, (found.height - h) / 2, w, h, (i / across) * width, 0, width / across - 1, FILM);
     }
     clearTimeout(this.timer);
-    if (missing.length && this.length > 1) this.timer = setTimeout(() => this.#load(missing[0]), this.loaded ? 0 : PAUSE);
-    this.loaded = false;
+    if (missing.length && this.length > 1 && !this.loading) this.timer = setTimeout(() => this.#load(missing[0]), PAUSE);
   }
 
+  // Loads a picture, and those that are missing then.
   async #load(index) {
     const { pictures } = this;
+    this.loading = true;
     try {
       const found = await this.picture(index);
       pictures.set(index, await createImageBitmap(found, { resizeHeight: 2 * FILM, resizeQuality: 'medium' }));
-      if (pictures.size > KEPT) pictures.delete(pictures.keys().next().value);
-      this.loaded = true; // the next one need not wait
-    } catch {
-      pictures.set(index, null);
+      found.close();
+      const [oldest] = pictures.keys();
+      if (pictures.size > KEPT) { pictures.get(oldest)?.close(); pictures.delete(oldest); }
+    } catch (error) {
+      if (error.refused) pictures.set(index, null); // else it is asked for again
     }
-    if (pictures === this.pictures) this.draw();
+    this.loading = false;
+    this.draw();
   }
 
   // Finds for each object the runs of frames where it is seen, and where it is lost: it was there, and nobody says that it is gone.

@@ -236,10 +236,10 @@ export class Tools {
 
   // Takes back the last mark.
   #unmark() {
-    const { width, height, asked } = this.hints;
     this.scribbles.pop();
-    this.hints = this.scribbles.length ? Object.assign(new Labels(width, height), { asked }) : null;
+    this.hints.data.fill(0);
     for (const each of this.scribbles) each.points.forEach((_, i) => this.#mark(each, i));
+    if (!this.scribbles.length) this.hints = null;
   }
 
   get #clickRadius() { return Math.max(2, Math.round(this.shown.labels.height / ROWS_PER_CLICK_RADIUS_PIXEL)); }
