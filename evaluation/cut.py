@@ -21,6 +21,7 @@ NEAR = 0.75  # how far around what is marked the object may be, as a part of its
 MOST_PIXELS = 40_000  # at which it works
 ROUNDS = 3
 SIDE = 256  # pixels, the shorter side of the part of the image at which the network works
+ENLARGED = 2  # how far a smaller part is enlarged at most
 DOT_REACH = 3  # of a correction by a dot, in its depths
 MOST_POINTS, SPREAD = 4, 1 / 16  # of a mark for Segment Anything, and how far apart they are, as a part of the longer side
 MARGIN = 0.5  # around what is marked for the network, as a part of its extent
@@ -83,15 +84,22 @@ def cut_with_network(
 
     A box is a mask with all that lies around it in `off`.  What the marks say always holds.  The network looks at the part of
     the image around the mask and the marks on the object; outside, there is no object.  Without a mask, it looks at the whole
-    image first, and then around what it has found there.
+    image first, and then around what it has found there; both times, only what hangs together with the marks counts.
     """
     if not (mask | on).any():
         return np.zeros(mask.shape, bool)
-    if not mask.any():
-        found = _look(network, image, mask, on, off, np.s_[:, :])
-        mask = found & ~off & ~others
+    anew = not mask.any()
+    if anew:
+        mask = _touching(_look(network, image, mask, on, off, np.s_[:, :]) & ~others | on, on) & ~off
     result = _look(network, image, mask, on, off, _around(mask | on, lambda extent: 16 + round(MARGIN * extent)))
-    return (result & ~others | on) & ~off
+    result = (result & ~others | on) & ~off
+    return _touching(result, on) if anew else result
+
+
+def _touching(region: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """The parts of a region (H, W) bool in which there is a mark (H, W) bool."""
+    parts = cv2.connectedComponents(region.astype(np.uint8))[1]
+    return region & np.isin(parts, np.unique(parts[marks & region]))
 
 
 def cut_by(model: str, device: torch.device) -> Cut:
@@ -156,19 +164,22 @@ def _around(marked: np.ndarray, margin_of: Callable[[int], int]) -> tuple[slice,
 def _look(
     network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, on: np.ndarray, off: np.ndarray, window: tuple[slice, slice]
 ) -> np.ndarray:
-    """What the network takes for the object in a window of the image: (H, W) bool, False outside."""
+    """What the network takes for the object in a window of the image and in its mirror image: (H, W) bool, False outside."""
     result = np.zeros(mask.shape, bool)
     height, width = mask[window].shape
-    scale = min(1.0, SIDE / min(height, width))
+    scale = min(ENLARGED, SIDE / min(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA)
-    # a thin line must not fall between the pixels
-    hints = [cv2.resize(part[window].astype(np.float32), size, interpolation=cv2.INTER_AREA) for part in (mask, on, off)]
-    told = torch.from_numpy(np.stack([hints[0] > 0.5, hints[1] > 0, hints[2] > 0]).astype(np.float32))
+    small = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    hints = np.stack([cv2.resize(part[window].astype(np.float32), size, interpolation=method) for part in (mask, on, off)])
+    least = np.array([0.5, 0, 0] if scale < 1 else [0.5, 0.5, 0.5])  # a thin line must not fall between the pixels
+    told = torch.from_numpy((hints > least[:, None, None]).astype(np.float32))
     device = next(network.parameters()).device
     padding = padding_to_stride(size[1], size[0])
-    images = F.pad(normalise(torch.from_numpy(small)), padding)[None].to(device)
-    logits = unpad(network(images, F.pad(told, padding)[None].to(device)), padding)
+    seen = F.pad(torch.cat([normalise(torch.from_numpy(small)), told]), padding).to(device)
+    images, marks = torch.stack([seen, seen.flip(-1)]).split([3, len(told)], dim=1)
+    logits = network(images, marks)
+    logits = unpad((logits[:1] + logits[1:].flip(-1)) / 2, padding)
     logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
     result[window] = (logits > 0).cpu().numpy()
     return result
