@@ -288,7 +288,7 @@ def test_training_resumes_bit_for_bit_and_leaves_a_network(demo_data, tmp_path, 
 
 
 @pytest.mark.slow
-def test_on_photographs_that_it_has_not_seen_the_committed_network_is_ahead_of_grabcut_at_first_and_close_at_last(real_data):
+def test_on_photographs_that_it_has_not_seen_the_committed_network_is_ahead_of_grabcut(real_data):
     if not (real_data / "static/ecssd").is_dir():
         pytest.skip(f"no photographs at {real_data / 'static/ecssd'}; unpack static.tar there")
     network = load_scribble_network(ROOT / "saves/stcn_scribble.pth")
@@ -301,8 +301,8 @@ def test_on_photographs_that_it_has_not_seen_the_committed_network_is_ahead_of_g
             scores += [np.mean(score_masks(truth == 1, look.labels == 1)) for look in (looked[0], looked[-1])]
     (first, last), (other_first, other_last) = np.mean(np.reshape(scores, (-1, 2, 2)), axis=0)
     assert first > other_first + 0.05
-    assert last > other_last - 0.02  # docs/interactive.md: trained on clicks and boxes too, it lost what it was ahead here
-    assert last > 0.88
+    assert last > other_last
+    assert last > 0.92
 
 
 def test_weights_that_float16_cannot_hold_are_not_written(tmp_path):
