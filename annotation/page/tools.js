@@ -101,6 +101,7 @@ export class Tools {
     this.stage.setPointerCapture(event.pointerId);
     if (event.isPrimary) this.pointers.clear(); // the first one down: the lifting of others was not told
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
+    this.by = event.pointerId; // which ends what begins here
     if (this.pointers.size > 1) { this.#drop(); return; } // two fingers move the picture
     if (this.tool === 'pan' || event.button === 1) { this.panning = true; return; }
     if (!this.shown.labels || (event.button && !MARKS.includes(this.tool))) return;
@@ -138,6 +139,7 @@ export class Tools {
 
   #up(event) {
     this.pointers.delete(event.pointerId);
+    if (event.pointerId !== this.by) return;
     this.panning = false;
     if (this.pressed && event.type === 'pointerup') {
       const long = event.pointerType !== 'mouse' && event.timeStamp - this.began > LONG;
