@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from annotation.formats import FILES, FORMATS, Annotated, object_names, yolo_data, yolo_lines
-from annotation.saved import EXPORT, REPLACED
+from annotation.saved import EXPORT, EXPORTED, REPLACED
 from annotation.session import Session
 from dataset.frame_folder import FrameFolder
 from dataset.own_video import mean_rate
@@ -26,12 +26,13 @@ from util.picture import as_jpeg, cut_out, overlay, write_picture
 Report = Callable[[int, int, int], object]  # frames done, all of them, the last one
 Steps = Generator[None, None, None]
 FILMS = ("overlay", "cutout_film")
-FOLDERS = {  # the places of a frame's picture and of its mask
-    "masks": ("", "{name}.png"),
-    "cutout": ("{name}.png", ""),
-    "dataset": ("JPEGImages/{video}/{name}.jpg", "Annotations/{video}/{name}.png"),
-    "yolo": ("images/{name}.jpg", "labels/{name}.txt"),
-}
+PLACES = (  # of a frame's picture and of its mask, in each of `EXPORTED`
+    ("", "{name}.png"),
+    ("{name}.png", ""),
+    ("JPEGImages/{video}/{name}.jpg", "Annotations/{video}/{name}.png"),
+    ("images/{name}.jpg", "labels/{name}.txt"),
+)
+FOLDERS = dict(zip(EXPORTED, PLACES, strict=True))
 YOLO_DATA, NAMES = "data.yaml", "objects.csv"
 KINDS = (*FILMS, *FOLDERS, *FORMATS)
 

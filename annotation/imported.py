@@ -65,7 +65,7 @@ def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]]
             strange = [number for number in found if number not in ids]
             if strange and not begun and session.objects and session.objects[0].name == usual_name(session.objects[0].id):
                 ids[strange[0]] = session.objects[0].id  # which the page has added
-                session.change_object(session.objects[0].id, name=names[strange.pop(0)])
+                session.change_object(session.objects[0].id, name=names.get(strange.pop(0)))
             ids |= dict(zip(strange, itertools.count(session.next_object), strict=False))
         ids = ids or {number: number for number in found}
         if new := {ids[number] for number in found} - {each.id for each in session.objects}:

@@ -25,7 +25,8 @@ from util.label_map import colour_map, object_ids, read_label_map, write_label_m
 from util.lock import LOCK, Lock
 
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
-REPLACED = "_replaced"  # behind the name of an export while a new one takes its place
+EXPORTED: tuple[str, ...] = ("masks", "cutout", "dataset", "yolo")  # the folders in `EXPORT`
+REPLACED = "_replaced"  # follows the name of one while a new one takes its place
 FORMAT, VERSION = "STCN annotation", 1
 LESS_SURE = 0.1  # by which a result is worse than the one before
 
@@ -264,9 +265,10 @@ class SavedState(State):
             self.save()
             for folder in (GIVEN, MASKS, WORKING, EXPORT):
                 make_folder(self.root / folder)
-            for old in (self.root / EXPORT).glob(f"*{REPLACED}"):  # of an export that a crash has stopped at the last moment
-                if old.is_dir() and not (place := old.with_name(old.name.removesuffix(REPLACED))).exists():
-                    old.replace(place)
+            for place in (self.root / EXPORT / name for name in EXPORTED):
+                old = place.with_name(place.name + REPLACED)
+                if old.is_dir() and not place.exists():  # a crash has stopped an export at the last moment
+                    os.replace(old, place)
         except BaseException:
             self.close()
             raise

@@ -36,7 +36,7 @@ from util.label_map import MOST_OBJECTS, object_ids
 BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
 JPEG = (".jpg", ".jpeg")
-PLACE = re.compile(r"(.* #)?\d+")  # what says only which of several an object is, in a file without its name
+PLACE = re.compile(r"(.* #)?\d+")  # a title that is no name: a number, or the object's place in its file
 NOT_READ = {
     ".txt": "a YOLO text file",
     ".xml": "an XML file",
@@ -229,8 +229,8 @@ def read_given_masks(
         if labels.any() or masks:
             files = tuple(file for source in of_frame for file in mask_files(source.path))
             numbered = len(of_frame) == 1 and not shapes and not reader.known.white and not reader.known.own
-            called = {number: title for title, number in titles.items() if not PLACE.fullmatch(title)}
-            masks[frame] = GivenMask(labels, frozenset(empty), files, numbered, called)
+            titled = {number: title for title, number in titles.items() if not PLACE.fullmatch(title)}
+            masks[frame] = GivenMask(labels, frozenset(empty), files, numbered, titled)
     if not masks:
         raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))

@@ -1040,6 +1040,13 @@ def test_objects_that_are_imported_into_an_empty_session_have_the_names_in_the_f
     assert (labels[8, 8], labels[34, 24]) == (by_name["dog"], by_name["cat"])
 
 
+def test_of_objects_of_which_one_has_no_name_the_others_have_theirs(tmp_path):
+    session = Session(tmp_path / "out", FrameFolder(write_folder(tmp_path / "frames", 2)), "frames")
+    session.add_object("")
+    read_import(session, 0, [("x.json", json.dumps(labelled({"7": (4, 4), "cat": (30, 20)})).encode())], 1)
+    assert [each.name for each in session.objects] == ["object 1", "cat"]
+
+
 def test_objects_of_a_new_session_have_the_names_in_the_file(tmp_path):
     video = FrameFolder(write_folder(tmp_path / "frames", 2))
     (tmp_path / "a.json").write_text(json.dumps(labelled({"dog": (4, 4), "cat": (30, 20)})))

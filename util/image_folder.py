@@ -19,7 +19,7 @@ UNREAD_SUFFIXES = frozenset(
     | {".cr3", ".hif", ".j2k", ".jpe", ".jpx", ".jxl", ".orf", ".pbm", ".pnm", ".raf", ".rw2"}
 )  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
-COPY = re.compile(r"(?<=\d)(?: ?[(~]| (?=\S)|[_-](?=[^\W\d_]))")  # behind the original's name, in that of a copy or version
+COPY = re.compile(r"(?<=\d)(?: ?[(~]| (?=\S)|[_-](?=[^\W\d_]))")  # what follows a frame's name in that of its copy
 MOST_SERIES = 8  # that are told
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
 FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
