@@ -1,4 +1,4 @@
-"""Masks from files: as the given masks of a new session, or for the frame that the page shows."""
+"""Masks from files: as the given masks of a new session, or for frames of one that people draw in."""
 
 import itertools
 import threading
@@ -11,6 +11,7 @@ import numpy as np
 from annotation.saved import WORKING
 from annotation.session import Session, kept_name, usual_name
 from dataset.given_masks import GivenMask, read_given_masks
+from dataset.shapes import read_shapes
 from util.errors import InputError
 from util.files import make_folder, one_line_for, write_atomically
 from util.guards import path_in, remove_files
@@ -34,8 +35,9 @@ def import_masks(session: Session, masks: Mapping[int, GivenMask]) -> bool:
     return True
 
 
-def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]], chosen: int) -> np.ndarray:
-    """A frame's current mask with the objects in files, (H, W) uint8, which the page then gives; adds the objects.
+def import_files(session: Session, frame: int, files: Sequence[tuple[str, bytes]], chosen: int, *, by: int = 0) -> list[int]:
+    """Give the masks in files, for the frame that is shown or for those that the files name; adds their objects.  Returns the
+    frames.
 
     Numbers are the session's objects, or new ones.  A single object without a number (white, a colour, one shape) is the one
     of its name, if there is one, else the object `chosen`.  Several with names are those of the same names, or new ones.
@@ -43,37 +45,50 @@ def read_import(session: Session, frame: int, files: Sequence[tuple[str, bytes]]
     naming the file if it is not a mask of this video (`read_given_masks`), or it is unknown which objects it shows.
     """
     with _only_one, _on_disk(session.root / WORKING / "import", files) as paths:
-        mask = read_given_masks([(frame, path) for path in paths], session.video.names, session.video.size)[frame]
+        video = Path(session.identity["path"]).stem
+        told = [(None if _of_several(paths, session.video.names) else frame, path) for path in paths]
+        masks = read_given_masks(told, session.video.names, session.video.size, video=video)
     with session.lock:
-        found, labels = object_ids(mask.labels), mask.labels
-        names = {number: kept_name(name) for number, name in mask.names.items() if number in found}
-        called = [each.name.casefold() for each in session.objects]
-        known = dict(zip(called, session.objects, strict=True))
-        if twice := [name for name in names.values() if called.count(name.casefold()) > 1]:
-            raise InputError(
-                f"{files[0][0]}: expected objects of different names, found several called {twice[0]}; rename them"
-            )
-        ids = {number: known[name.casefold()].id for number, name in names.items() if name.casefold() in known}
-        begun = bool(session.given) or len(session.objects) > 1
-        if not mask.numbered and len(found) == 1 and chosen and not ids:
-            ids = {found[0]: chosen}
-        elif not mask.numbered and begun and {*found} - names.keys():
-            raise InputError(
-                f"{files[0][0]}: expected numbered objects, or one, found {len(found)}; which of the objects are they?"
-            )
-        elif names:
-            strange = [number for number in found if number not in ids]
-            if strange and not begun and session.objects and session.objects[0].name == usual_name(session.objects[0].id):
-                ids[strange[0]] = session.objects[0].id  # which the page has added
-                session.change_object(session.objects[0].id, name=names.get(strange.pop(0)))
-            ids |= dict(zip(strange, itertools.count(session.next_object), strict=False))
-        ids = ids or {number: number for number in found}
-        if new := {ids[number] for number in found} - {each.id for each in session.objects}:
-            session.bring(new, {}, {ids[number]: name for number, name in names.items() if number in ids})
-        labels = np.array([ids.get(number, 0) for number in range(256)], np.uint8)[labels]
-        found = object_ids(labels)
-        before = session.labels(frame)
-    return np.where((labels == 0) & ~np.isin(before, found), before, labels)
+        found = sorted({number for mask in masks.values() for number in object_ids(mask.labels)})
+        names = {number: kept_name(name) for mask in masks.values() for number, name in mask.names.items() if number in found}
+        numbered = all(mask.numbered for mask in masks.values())
+        ids = _ids(session, files[0][0], found, names, chosen, numbered=numbered)
+        turned = np.array([ids.get(number, 0) for number in range(256)], np.uint8)
+        stated = {at: {ids[number] for number in (*object_ids(mask.labels), *mask.gone)} for at, mask in masks.items()}
+        new = {ids[number] for number in found} - {each.id for each in session.objects}
+        called = {ids[number]: name for number, name in names.items()}
+        session.bring(new, {at: (turned[mask.labels], stated[at]) for at, mask in masks.items()}, called, by=by)
+    return list(masks)
+
+
+def _of_several(paths: Sequence[Path], names: Sequence[str]) -> bool:
+    """Whether files tell the frames that they are for: several that are named like frames, or JSON of several frames."""
+    if len(paths) > 1 and all(path.stem in names for path in paths):
+        return True
+    return any(path.suffix.lower() == ".json" and len(read_shapes(path)) > 1 for path in paths)
+
+
+def _ids(
+    session: Session, file: str, found: Sequence[int], names: Mapping[int, str], chosen: int, *, numbered: bool
+) -> dict[int, int]:
+    """The session's objects, some of them new, that the objects `found` in a file are, as `import_files` says."""
+    called = [each.name.casefold() for each in session.objects]
+    known = dict(zip(called, session.objects, strict=True))
+    if twice := [name for name in names.values() if called.count(name.casefold()) > 1]:
+        raise InputError(f"{file}: expected objects of different names, found several called {twice[0]}; rename them")
+    ids = {number: known[name.casefold()].id for number, name in names.items() if name.casefold() in known}
+    begun = bool(session.given) or len(session.objects) > 1
+    if not numbered and len(found) == 1 and chosen and not ids:
+        ids = {found[0]: chosen}
+    elif not numbered and begun and {*found} - names.keys():
+        raise InputError(f"{file}: expected numbered objects, or one, found {len(found)}; which of the objects are they?")
+    elif names:
+        strange = [number for number in found if number not in ids]
+        if strange and not begun and session.objects and session.objects[0].name == usual_name(session.objects[0].id):
+            ids[strange[0]] = session.objects[0].id  # which the page has added
+            session.change_object(session.objects[0].id, name=names.get(strange.pop(0)))
+        ids |= dict(zip(strange, itertools.count(session.next_object), strict=False))
+    return ids or {number: number for number in found}
 
 
 @contextmanager

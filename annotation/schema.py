@@ -34,7 +34,7 @@ OPERATIONS = {
     ("GET", "/api/replaced/{frame}"): Operation("replaced"),
     ("POST", "/api/replaced/{frame}"): Operation("restore", query=("page",)),
     ("POST", "/api/cut/{frame}"): Operation("cut", takes_labels=True),
-    ("POST", "/api/import/{frame}"): Operation("import_files", takes_files=True, query=("object",)),
+    ("POST", "/api/import/{frame}"): Operation("import_files", takes_files=True, query=("object", "page")),
     ("POST", "/api/object"): Operation("add", {"name": str}),
     ("PATCH", "/api/object/{object}"): Operation("change", {"name": str, "hidden": bool, "locked": bool, "colour": str}),
     ("DELETE", "/api/object/{object}"): Operation("remove", query=("page",)),

@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from annotation.export import KINDS, export, export_path, zipped
 from annotation.frames import Frames
-from annotation.imported import read_import
+from annotation.imported import import_files
 from annotation.schema import BYTES, LARGEST_NUMBER, LARGEST_VERSION, OPERATIONS, TYPES, Operation
 from annotation.session import Session
 from annotation.worker import Worker
@@ -207,11 +207,11 @@ class Api:
             raise InputError(f"expected what marks say, from 0 to 10, found {labels.max()}")
         return _labels(self.cut_from(self.image(frame), *(labels & bit != 0 for bit in (1, 2, 4, 8))).astype(np.uint8))
 
-    def import_files(self, frame: int, files: list[tuple[str, bytes]], object: int) -> Response:
-        """The frame's mask with the objects in files; what has no number is `object`."""
+    def import_files(self, frame: int, files: list[tuple[str, bytes]], object: int, page: int) -> dict[str, int]:
+        """Give the masks in files; what has no number is `object`."""
         if object and all(each.id != object for each in self.session.objects):
             raise InputError(f"there is no object {object}")
-        return _labels(read_import(self.session, frame, files, object))
+        return {"frames": len(import_files(self.session, frame, files, object, by=page))}
 
     def add(self, name: str | None = None) -> dict[str, int]:
         return {"id": self.session.add_object(name or "").id}

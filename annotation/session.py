@@ -39,14 +39,19 @@ class Session(SavedState):
         numbers: Collection[int],
         masks: Mapping[int, tuple[np.ndarray, Collection[int]]],
         names: Mapping[int, str] | None = None,
+        *,
+        by: int = 0,
     ) -> None:
         """New objects of these numbers and names, and given masks by frame, (H, W) uint8 with the objects that each states; at
-        once.
+        once.  Other objects stay as they were, where nothing covers them, and locked ones keep their pixels.
         """
         with self._all_or_nothing():
             for number in sorted(numbers):
                 self._new(number, (names or {}).get(number, ""))
-            self._put(masks.items(), "import", objects=sorted(numbers))
+            beside = [(frame, self._beside(frame, *mask)) for frame, mask in masks.items()]
+            changes = self._put(beside, "import", objects=sorted(numbers))
+        if by:
+            self.history.add(Step(by, changes))
 
     def change_object(self, number: int, **changes: str | bool | None) -> None:
         """Change `name`, `hidden`, `locked` or `colour`, unless it is `None`; a colour is `#rrggbb`, or empty."""
@@ -139,6 +144,14 @@ class Session(SavedState):
         self.objects.append(Object(number, kept_name(name) or usual_name(number)))
         self.next_object = number + 1
         return self.objects[-1]
+
+    def _beside(self, frame: int, labels: np.ndarray, stated: Collection[int]) -> tuple[np.ndarray, set[int]]:
+        """A mask that states some objects, as one that also says what the frame's mask said of the others."""
+        before, locked = self.labels(frame), [each.id for each in self.objects if each.locked]
+        stays = np.isin(before, locked) | ((labels == 0) & ~np.isin(before, [*stated]))
+        all_stated = {*stated, *(self.given[frame].stated if frame in self.given else ())}
+        labels = np.where(stays, before, labels)
+        return np.where(np.isin(labels, [*all_stated]), labels, np.uint8(0)), all_stated
 
     def _object(self, number: int) -> Object:
         for each in self.objects:

@@ -14,6 +14,7 @@ BOXES = 0.15  # share of samples that start from a box
 CLICKS = 0.5  # share of the others whose marks are clicks
 FROM_NOTHING = 0.4  # share of these without a mask to correct
 REMEMBERED = 0.5  # share of those with one that have the first marks too
+MOSAICS = 0.25  # share of samples that are four clips beside each other, where the object is small and not the only one
 MOST_WRONG = 3  # regions that are corrupted
 
 
@@ -33,8 +34,34 @@ class ScribbleSource:
         clip = self.source.draw(index, rng, max_skip=max_skip)
         if clip is None:
             return None
+        if rng.random() < MOSAICS:
+            clip = self._mosaic(clip, rng, max_skip)
         hints = np.stack([draw_hints(labels, rng) for labels in clip.labels])
         return clip._replace(labels=(clip.labels == 1).astype(np.uint8), valid=clip.valid[:1], masks=None, hints=hints)
+
+    def _mosaic(self, clip: Clip, rng: np.random.Generator, max_skip: int) -> Clip:
+        """The clip and three others of the source, each at half its size; the others' objects are other objects."""
+        tiles = [clip]
+        for _ in range(3):
+            other = self.source.draw(int(rng.integers(len(self))), rng, max_skip=max_skip)
+            if other is None:
+                return clip
+            tiles.append(other._replace(labels=np.where(other.labels > 0, 2, 0).astype(np.uint8)))
+        tiles = [tiles[i] for i in rng.permutation(4)]
+        frames = _side_by_side([_halved(tile.frames, cv2.INTER_AREA) for tile in tiles])
+        labels = _side_by_side([_halved(tile.labels, cv2.INTER_NEAREST) for tile in tiles])
+        return clip._replace(frames=frames, labels=labels)
+
+
+def _halved(pictures: np.ndarray, method: int) -> np.ndarray:
+    """(T, H, W) or (T, H, W, 3), H and W even -> half as high and wide."""
+    height, width = pictures.shape[1:3]
+    return np.stack([cv2.resize(picture, (width // 2, height // 2), interpolation=method) for picture in pictures])
+
+
+def _side_by_side(four: list[np.ndarray]) -> np.ndarray:
+    """Four arrays (T, H, W) or (T, H, W, 3) -> (T, 2H, 2W) or (T, 2H, 2W, 3)."""
+    return np.concatenate([np.concatenate(four[i : i + 2], axis=2) for i in (0, 2)], axis=1)
 
 
 def draw_hints(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

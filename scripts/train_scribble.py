@@ -15,7 +15,7 @@ import torch
 
 from dataset.sampling import Draws, Schedule
 from dataset.scribbles import ScribbleSource
-from dataset.sources import YOUTUBE_LIST, Sources, add_crop_flag, add_data_flags, data_roots, stage_sources
+from dataset.sources import YOUTUBE_LIST, Sources, add_crop_flag, add_data_flags, add_own_flag, data_roots, stage_sources
 from model.checkpoint import digest
 from model.scribble import ScribbleNetwork, load_scribble_network, scribble_network_from
 from training.config import TrainConfig
@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--encoder_lr", type=positive_float, default=1.5e-4, help="learning rate of the ResNet")
     result.add_argument("--amp_dtype", choices=("float16", "bfloat16"), help="type for mixed precision, as for train.py")
     add_data_flags(result)
+    add_own_flag(result)
     add_crop_flag(result)
     result.set_defaults(optimizer="adamw", schedule="cosine", clip_grad=CLIP_GRAD, crop=256, bl_root="none")
     return result
@@ -61,8 +62,8 @@ def sources_of(arguments: argparse.Namespace) -> Sources:
     found: Sources = {}
     if roots["static_root"] is not None:
         found |= stage_sources(0, roots, crop=arguments.crop)
-    if roots["yv_root"] is not None or roots["davis_root"] is not None:
-        videos = stage_sources(3, roots, youtube_list=YOUTUBE_LIST, crop=arguments.crop)
+    if roots["yv_root"] is not None or roots["davis_root"] is not None or arguments.own_root:
+        videos = stage_sources(3, roots, own=arguments.own_root, youtube_list=YOUTUBE_LIST, crop=arguments.crop)
         found |= {name: (source, often * VIDEOS_OFTEN) for name, (source, often) in videos.items()}
     if not found:
         raise InputError("expected photographs or videos to train on, found neither")

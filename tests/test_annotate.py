@@ -23,7 +23,7 @@ from PIL import Image
 
 from annotation.export import KINDS, export, zipped
 from annotation.frames import JPEGS, Frames
-from annotation.imported import import_masks, read_import
+from annotation.imported import import_files, import_masks
 from annotation.session import Session
 from annotation.state import Result
 from annotation.worker import Worker
@@ -829,7 +829,7 @@ def test_what_cannot_be_saved_has_not_happened(session, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(WriteError, match=r"^x.png: cannot write \(No space left"):
-            read_import(session, 2, [("x.png", b"-")], 1)
+            import_files(session, 2, [("x.png", b"-")], 1)
     assert not list((session.root / "working").iterdir())
 
 
@@ -1034,7 +1034,8 @@ def test_objects_that_are_imported_into_an_empty_session_have_the_names_in_the_f
     session = Session(tmp_path / "out", FrameFolder(write_folder(tmp_path / "frames", 2)), "frames")
     if first is not None:
         session.add_object(first)
-    labels = read_import(session, 0, [("x.json", json.dumps(labelled({"dog": (4, 4), " cat": (30, 20)})).encode())], 1)
+    import_files(session, 0, [("x.json", json.dumps(labelled({"dog": (4, 4), " cat": (30, 20)})).encode())], 1)
+    labels = session.labels(0)
     assert [each.name for each in session.objects] == names
     by_name = {each.name: each.id for each in session.objects}
     assert (labels[8, 8], labels[34, 24]) == (by_name["dog"], by_name["cat"])
@@ -1043,7 +1044,7 @@ def test_objects_that_are_imported_into_an_empty_session_have_the_names_in_the_f
 def test_of_objects_of_which_one_has_no_name_the_others_have_theirs(tmp_path):
     session = Session(tmp_path / "out", FrameFolder(write_folder(tmp_path / "frames", 2)), "frames")
     session.add_object("")
-    read_import(session, 0, [("x.json", json.dumps(labelled({"7": (4, 4), "cat": (30, 20)})).encode())], 1)
+    import_files(session, 0, [("x.json", json.dumps(labelled({"7": (4, 4), "cat": (30, 20)})).encode())], 1)
     assert [each.name for each in session.objects] == ["object 1", "cat"]
 
 
@@ -1055,13 +1056,49 @@ def test_objects_of_a_new_session_have_the_names_in_the_file(tmp_path):
     assert [(each.id, each.name) for each in session.objects] == [(1, "dog"), (2, "cat")]
 
 
+def test_files_that_name_their_frames_become_masks_of_these_in_one_step(session, tmp_path):
+    session.add_object("")
+    session.give(2, square((4, 4), (30, 40)))
+    session.change_object(2, locked=True)
+    content = {
+        "images": [{"id": i, "file_name": f"{i:05}.jpg", "height": SIZE[0], "width": SIZE[1]} for i in (2, 5)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "Dog"}],
+        "annotations": [
+            {"image_id": 2, "category_id": 1, "segmentation": [[30, 20, 50, 20, 50, 40, 30, 40]]},
+            {"image_id": 5, "category_id": 1, "segmentation": [[24, 30, 32, 30, 32, 38, 24, 38]]},
+            {"image_id": 5, "category_id": 2, "segmentation": [[4, 4, 12, 4, 12, 12, 4, 12]]},
+        ],
+    }
+    before = session.labels(2)
+    assert import_files(session, 0, [("coco.json", json.dumps(content).encode())], 1, by=1) == [2, 5]
+    assert [each.name for each in session.objects] == ["dog", "object 2", "cat"]
+    expected = np.where(before == 0, 0, before)
+    expected[20:40, 30:50][expected[20:40, 30:50] != 2] = 3  # object 2 is locked, and object 1 elsewhere
+    np.testing.assert_array_equal(session.labels(2), expected)
+    np.testing.assert_array_equal(session.labels(5)[[6, 33], [6, 28]], [1, 3])
+    assert session.given[2].stated == [1, 2, 3]
+    assert session.given[5].stated == [1, 3]  # of object 2, it says nothing
+    session.undo(1)
+    np.testing.assert_array_equal(session.labels(2), before)
+    assert [*session.given] == [2]
+    files = []
+    for frame in (3, 4):
+        write_label_map(tmp_path / "mask.png", np.uint8(2) * square((4 + frame, 4)), colour_map())
+        files.append((f"{frame}.png", (tmp_path / "mask.png").read_bytes()))
+    assert import_files(session, 0, files, 1, by=1) == [3, 4]
+    np.testing.assert_array_equal(session.labels(4), 2 * square((8, 4)))
+
+
 def test_files_become_the_mask_of_the_frame_that_is_shown(session, tmp_path):
     def png(labels: np.ndarray, palette: bytes | None = None) -> bytes:
         write_label_map(tmp_path / "mask.png", labels, palette)
         return (tmp_path / "mask.png").read_bytes()
 
     def read(*files: tuple[str, bytes], frame: int = 2, chosen: int = 1) -> np.ndarray:
-        return read_import(session, frame, files, chosen)
+        assert import_files(session, frame, files, chosen, by=1) == [frame]
+        labels = session.labels(frame)
+        session.undo(1)
+        return labels
 
     one, two = square((4, 4)), square((4, 4), (30, 20))
     np.testing.assert_array_equal(read(("a.png", png(255 * one)), ("b.png", png(255 * (two == 2).astype(np.uint8)))), two)

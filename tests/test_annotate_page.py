@@ -871,9 +871,53 @@ def test_a_file_is_imported_into_the_frame_that_is_shown(page, browser, tmp_path
     files = browser.find_element("id", "files")
     files.send_keys(str(tmp_path / "mask.png"))
     page.until(lambda: "Imported mask.png" in page.message)
-    page.saved()
     np.testing.assert_array_equal(page.given(3), mask // 255)
     files.send_keys(str(tmp_path / "mask.txt"))
     page.until(lambda: "mask.txt: expected a mask as PNG, found a YOLO text file" in page.message)
     page.undo()
     page.until(lambda: page.state["given"] == [])
+
+
+CONTRASTS = """
+const linear = (part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+const brightness = (colour) => {
+  const [red, green, blue] = colour.match(/[0-9.]+/g).map((part) => linear(part / 255));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+};
+const back = (element) => {
+  const found = getComputedStyle(element).backgroundColor;
+  return found === 'rgba(0, 0, 0, 0)' ? back(element.parentElement) : found;
+};
+return arguments[0].map((selector) => {
+  const element = document.querySelector(selector);
+  const [one, other] = [getComputedStyle(element).color, back(element)].map(brightness);
+  return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+});
+"""  # as WCAG 2 defines it
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_light_and_in_dark_surroundings(page, browser, scheme):
+    told = [
+        "body",
+        "#message",
+        "#add",
+        "[data-tool=box]",
+        "[data-tool=box] kbd",
+        "#kind",
+        "#count",
+        ".legend",
+        "li.chosen input",
+    ]
+    page.add(1) if not page.chosen else None
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    try:
+        assert browser.execute_script("return matchMedia(`(prefers-color-scheme: ${arguments[0]})`).matches", scheme)
+        is_light = browser.execute_script("return getComputedStyle(document.body).backgroundColor.match(/[0-9]+/)[0] > 128")
+        assert is_light == (scheme == "light")
+        assert min(browser.execute_script(CONTRASTS, told)) >= 4.5
+        browser.execute_script("document.getElementById('message').classList.add('failed')")
+        assert browser.execute_script(CONTRASTS, ["#message"])[0] >= 4.5
+    finally:
+        browser.execute_script("document.getElementById('message').classList.remove('failed')")
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -27,9 +27,10 @@ export const replaced = (index) => bytes('GET', `api/replaced/${index}`);
 export const restore = async (index) => (await ask('POST', `api/replaced/${index}?page=${page}`)).json();
 export const undo = (again) => json('POST', 'api/undo', { page, again });
 export const cut = (index, told) => bytes('POST', `api/cut/${index}`, told);
-export const importFiles = (index, object, files) => {
-  const query = new URLSearchParams([['object', object], ...files.flatMap((file) => [['name', file.name], ['size', file.size]])]);
-  return bytes('POST', `api/import/${index}?${query}`, new Blob(files));
+export const importFiles = async (index, object, files) => {
+  const told = files.flatMap((file) => [['name', file.name], ['size', file.size]]);
+  const query = new URLSearchParams([['object', object], ['page', page], ...told]);
+  return (await ask('POST', `api/import/${index}?${query}`, new Blob(files))).json();
 };
 export const addObject = (name) => json('POST', 'api/object', { name });
 export const changeObject = (id, change) => json('PATCH', `api/object/${id}`, change);

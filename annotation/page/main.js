@@ -202,12 +202,11 @@ const importFiles = trying(async () => {
   $('files').value = ''; // so that the same file can be chosen again
   if (!files.length) return;
   tell('Reading…');
+  tools.leave(); // what is drawn on it counts before
   await shown.queue;
-  const labels = await api.importFiles(index, page.object, files);
-  if (index !== shown.index || !shown.labels) throw new Error('Not imported: another frame is shown now.');
-  tools.leave();
-  await shown.changeAt(index, ({ data }) => data.set(labels));
-  tell(`Imported ${files.map((file) => file.name).join(', ')}.`);
+  const { frames } = await api.importFiles(index, page.object, files);
+  const what = files.length > 3 ? `${files.length} files` : files.map((file) => file.name).join(', ');
+  tell(`Imported ${what}${frames > 1 ? `: masks of ${frames} frames` : ''}.`);
 });
 
 function worst() {

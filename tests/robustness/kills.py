@@ -45,7 +45,7 @@ from test_train import assert_same_run
 from trials import TookTooLong, stop
 
 from annotation.export import KINDS, export, export_path, zipped
-from annotation.imported import import_masks, read_import
+from annotation.imported import import_files, import_masks
 from annotation.session import Session
 from dataset.frame_folder import FrameFolder
 from dataset.given_masks import read_given_masks
@@ -503,7 +503,7 @@ def undo(session: Session) -> None:
 def import_two(session: Session) -> None:
     file = io.BytesIO()
     Image.fromarray(two_objects(3) + np.uint8(2) * (two_objects(3) > 0)).save(file, "PNG")  # objects 3 and 4 are new
-    read_import(session, 5, [("bird.png", file.getvalue())], 0)
+    import_files(session, 5, [("bird.png", file.getvalue())], 0)
 
 
 def begin_with_masks(session: Session) -> None:
