@@ -61,6 +61,11 @@ def add_segmenter_flags(
         metavar="N|all",
         help="maximum number of memory frames; beyond it, the least used frame is dropped",
     )
+    parser.add_argument(
+        "--roi",
+        action="store_true",
+        help="decode objects only where the memory says that they can be: faster, and labels differ a little",
+    )
     own = "" if size else " (default: the video's own)"
     parser.add_argument(
         "--size",
@@ -177,6 +182,7 @@ def segmenter_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "top_k": arguments.top,
         "include_last": arguments.include_last,
         "max_memory_frames": arguments.max_memory_frames,
+        **({"roi": True} if arguments.roi else {}),  # results from before this flag go on without
     }
 
 

@@ -12,6 +12,7 @@ from model.footprint import Footprint, footprint
 from model.modules import KeyFeatures
 from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
+from model.roi import cells_with, decode_regions
 from util.device import upload
 from util.label_map import IGNORED, Numbering, object_ids, resize_labels
 from util.tensors import normalise, one_hot, padding_to_stride, resize_image, resize_probabilities, shorter_side_size, unpad
@@ -40,8 +41,10 @@ class VideoSegmenter:
     max_memory_frames: largest number of memory frames; `None` for no limit, as in the paper (see `MemoryBank`)
     kernel:       read the memory with a Gaussian around each best match (section E)
     flip:         show the network everything left for right (section E); results are not flipped
+    roi:          decode objects only where they can be (`model.roi`): faster, and results differ a little; not with ONNX
 
-    `object_ids` are the data set's ids, in the order in which the objects entered.  Raises `ValueError` for numbers below 1.
+    `object_ids` are the data set's ids, in the order in which the objects entered.  Raises `ValueError` for numbers below 1,
+    and for `roi` with ONNX.
 
         segmenter = VideoSegmenter(network)
         labels = segmenter.to_labels(segmenter.step(first_frame, first_mask))
@@ -60,10 +63,13 @@ class VideoSegmenter:
         max_memory_frames: int | None = None,
         kernel: bool = False,
         flip: bool = False,
+        roi: bool = False,
     ) -> None:
         for name, value in (("memory_every", memory_every), ("size", size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, found {value}")
+        if roi and isinstance(network, OnnxNetwork):
+            raise ValueError("roi: expected a network of PyTorch, found one of ONNX")
         self.network = network
         weight = next(network.parameters())
         self.device, self.dtype = weight.device, weight.dtype
@@ -71,6 +77,7 @@ class VideoSegmenter:
         self.memory_every = memory_every
         self.include_last = include_last
         self.flip = flip
+        self.roi = roi
         self.bank = network.memory_bank(top_k=top_k, max_frames=max_memory_frames, kernel=kernel)
         self._options: dict[str, Any] = {
             "working_size": size,
@@ -232,13 +239,17 @@ class VideoSegmenter:
         image, features, probabilities, annotated, temporary = self._pending
         objects = probabilities[None, 1:].to(self.dtype)
         key, values = self.network.memorise(image, objects, features)  # (1, ...) of all objects
-        self.bank.add(key[0], values[0], annotated=annotated, temporary=temporary)
+        seen = torch.cat([values[0], cells_with(objects[0])], dim=1) if self.roi else values[0]
+        self.bank.add(key[0], seen, annotated=annotated, temporary=temporary)
         self._pending = None
 
     def _predict(self, features: KeyFeatures) -> Tensor:
         """Probabilities (N+1, H, W) of the running objects."""
         readout = self.bank.read(features.key[0])
-        logits = self.network.decode(readout[None], features)[0]  # (N, H, W)
+        if self.roi:
+            logits = decode_regions(self.network.decode, readout, features)
+        else:
+            logits = self.network.decode(readout[None], features)[0]  # (N, H, W)
         return aggregate(torch.sigmoid(logits.float()))
 
     def _put_in(self, probabilities: Tensor | None, given: Tensor, given_ids: list[int]) -> Tensor:

@@ -133,9 +133,11 @@ def test_the_commands_of_the_readme_run_one_after_the_other(beside_little_data, 
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_experiments_run_one_after_the_other(beside_data, monkeypatch, capfd):
-    monkeypatch.chdir(beside_data)
-    (beside_data.parent / "YouTube2018").symlink_to("YouTube")
+def test_the_commands_of_the_experiments_run_one_after_the_other(beside_little_data, demo_data, monkeypatch, capfd):
+    monkeypatch.chdir(beside_little_data)
+    beside = beside_little_data.parent
+    (beside / "YouTube2018").symlink_to("YouTube")
+    (beside / "DAVIS/2016").symlink_to(demo_data / "DAVIS/2016")
     tiny = {
         "train": ["--crop", "48", "-i", "1", "-b", "1", "--num_workers", "0", "--no_pretrained", "--device", "cpu"],
         "scripts.experiments.networks": ["--crop", "48", "--iterations", "1", "1", "--batch_size", "1", "--no_pretrained"]
