@@ -1,21 +1,25 @@
 """Masks from files: as the given masks of a new session, or for frames of one that people draw in."""
 
 import itertools
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
 from annotation.saved import WORKING
 from annotation.session import Session, kept_name, usual_name
 from dataset.given_masks import GivenMask, read_given_masks
-from dataset.shapes import read_shapes
+from dataset.shapes import count_shapes
 from util.errors import InputError
 from util.files import make_folder, one_line_for, write_atomically
 from util.guards import path_in, remove_files
 from util.label_map import object_ids
+
+LARGEST = 1 << 31  # bytes of masks in one file, at a byte for each pixel
 
 _only_one = threading.Lock()
 
@@ -30,7 +34,7 @@ def import_masks(session: Session, masks: Mapping[int, GivenMask]) -> bool:
         return False
     stated = {frame: {*object_ids(mask.labels), *mask.gone} for frame, mask in masks.items()}
     shown = {i for mask in masks.values() for i in object_ids(mask.labels)}
-    names = {number: name for mask in masks.values() for number, name in mask.names.items()}
+    names = {number: name for mask in masks.values() for number, name in mask.names.items() if number in shown}
     session.bring(shown, {frame: (mask.labels, stated[frame]) for frame, mask in masks.items()}, names)
     return True
 
@@ -41,54 +45,76 @@ def import_files(session: Session, frame: int, files: Sequence[tuple[str, bytes]
 
     Numbers are the session's objects, or new ones.  A single object without a number (white, a colour, one shape) is the one
     of its name, if there is one, else the object `chosen`.  Several with names are those of the same names, or new ones.
-    Several without either are objects 1, 2, ... where there is one object at most, and no mask yet.  Raises `InputError`
-    naming the file if it is not a mask of this video (`read_given_masks`), or it is unknown which objects it shows.
+    Several without either are objects 1, 2, ... where there is one object at most, and no mask yet.  A mask states what it
+    shows; the first one of the frame that is shown states all objects.  Empty masks before the first object are left out.
+    Raises `InputError` naming the file if it is not a mask of this video (`read_given_masks`), or it is unknown which objects
+    it shows.
     """
     with _only_one, _on_disk(session.root / WORKING / "import", files) as paths:
-        video = Path(session.identity["path"]).stem
-        told = [(None if _of_several(paths, session.video.names) else frame, path) for path in paths]
-        masks = read_given_masks(told, session.video.names, session.video.size, video=video)
+        placed = _placed(frame, paths, session)
+        masks = read_given_masks(placed, session.video.names, session.video.size)
     with session.lock:
         found = sorted({number for mask in masks.values() for number in object_ids(mask.labels)})
         names = {number: kept_name(name) for mask in masks.values() for number, name in mask.names.items() if number in found}
         numbered = all(mask.numbered for mask in masks.values())
-        ids = _ids(session, files[0][0], found, names, chosen, numbered=numbered)
+        ids, names = _known_as(session, files[0][0], found, names, chosen, numbered=numbered)
         turned = np.array([ids.get(number, 0) for number in range(256)], np.uint8)
         stated = {at: {ids[number] for number in (*object_ids(mask.labels), *mask.gone)} for at, mask in masks.items()}
-        new = {ids[number] for number in found} - {each.id for each in session.objects}
-        called = {ids[number]: name for number, name in names.items()}
-        session.bring(new, {at: (turned[mask.labels], stated[at]) for at, mask in masks.items()}, called, by=by)
-    return list(masks)
+        first = [*masks] == [frame] and not session.has_mask(frame)
+        new = {*ids.values()} - {each.id for each in session.objects}
+        given = {at: (turned[mask.labels], None if first else stated[at]) for at, mask in masks.items()}
+        session.bring(new, given, names, by=by)
+    return [*masks]
 
 
-def _of_several(paths: Sequence[Path], names: Sequence[str]) -> bool:
-    """Whether files tell the frames that they are for: several that are named like frames, or JSON of several frames."""
-    if len(paths) > 1 and all(path.stem in names for path in paths):
-        return True
-    return any(path.suffix.lower() == ".json" and len(read_shapes(path)) > 1 for path in paths)
+def _placed(frame: int, paths: Sequence[Path], session: Session) -> list[tuple[int | None, Path]]:
+    """The frame of each file: the one that is shown, or, of several files, those that they are named like.  `None` for JSON of
+    several frames, which names them itself.
+    """
+    names = [normalize("NFC", name) for name in session.video.names]
+    for path in paths:
+        frames, shapes = count_shapes(path) if path.suffix.lower() == ".json" else (1, 1)
+        if frames > 1 and len(paths) > 1:
+            raise InputError(f"{path}: has masks of {frames} frames; import it alone")
+        if (most := LARGEST // math.prod(session.video.size)) < shapes:
+            raise InputError(f"{path}: expected at most {most} masks of this size at once, found {shapes}; import it in parts")
+        if frames > 1:
+            return [(None, path)]
+    called = [normalize("NFC", path.stem) for path in paths]
+    like = [path for path, name in zip(paths, called, strict=True) if name in names]
+    if len(paths) == 1 or not like:
+        return [(frame, path) for path in paths]
+    if strange := [path for path in paths if path not in like]:
+        raise InputError(f"{strange[0]}: expected a file named like a frame, as {like[0].name} is, or none that is")
+    return [(names.index(name), path) for name, path in zip(called, paths, strict=True)]
 
 
-def _ids(
+def _known_as(
     session: Session, file: str, found: Sequence[int], names: Mapping[int, str], chosen: int, *, numbered: bool
-) -> dict[int, int]:
-    """The session's objects, some of them new, that the objects `found` in a file are, as `import_files` says."""
+) -> tuple[dict[int, int], dict[int, str]]:
+    """The session's objects, some of them new, that the objects `found` in a file are, as `import_files` says, and the names
+    that some of them get.
+    """
     called = [each.name.casefold() for each in session.objects]
     known = dict(zip(called, session.objects, strict=True))
     if twice := [name for name in names.values() if called.count(name.casefold()) > 1]:
         raise InputError(f"{file}: expected objects of different names, found several called {twice[0]}; rename them")
     ids = {number: known[name.casefold()].id for number, name in names.items() if name.casefold() in known}
     begun = bool(session.given) or len(session.objects) > 1
+    strange: list[int] = []  # objects that get a name
     if not numbered and len(found) == 1 and chosen and not ids:
         ids = {found[0]: chosen}
     elif not numbered and begun and {*found} - names.keys():
         raise InputError(f"{file}: expected numbered objects, or one, found {len(found)}; which of the objects are they?")
     elif names:
         strange = [number for number in found if number not in ids]
-        if strange and not begun and session.objects and session.objects[0].name == usual_name(session.objects[0].id):
-            ids[strange[0]] = session.objects[0].id  # which the page has added
-            session.change_object(session.objects[0].id, name=names.get(strange.pop(0)))
-        ids |= dict(zip(strange, itertools.count(session.next_object), strict=False))
-    return ids or {number: number for number in found}
+        first = session.objects[0] if session.objects and not begun else None
+        if strange and first is not None and first.name == usual_name(first.id):  # which the page has added
+            ids[strange[0]] = first.id
+        others = [number for number in strange if number not in ids]
+        ids |= dict(zip(others, itertools.count(session.next_object), strict=False))
+    ids = ids or {number: number for number in found}
+    return ids, {ids[number]: names[number] for number in strange if number in names}
 
 
 @contextmanager

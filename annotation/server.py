@@ -207,11 +207,12 @@ class Api:
             raise InputError(f"expected what marks say, from 0 to 10, found {labels.max()}")
         return _labels(self.cut_from(self.image(frame), *(labels & bit != 0 for bit in (1, 2, 4, 8))).astype(np.uint8))
 
-    def import_files(self, frame: int, files: list[tuple[str, bytes]], object: int, page: int) -> dict[str, int]:
+    def import_files(self, frame: int, files: list[tuple[str, bytes]], object: int, page: int) -> dict[str, str]:
         """Give the masks in files; what has no number is `object`."""
         if object and all(each.id != object for each in self.session.objects):
             raise InputError(f"there is no object {object}")
-        return {"frames": len(import_files(self.session, frame, files, object, by=page))}
+        frames = import_files(self.session, frame, files, object, by=page)
+        return {"told": f"in frame {frames[0]}" if len(frames) == 1 else f"in {len(frames)} frames, from {min(frames)} on"}
 
     def add(self, name: str | None = None) -> dict[str, int]:
         return {"id": self.session.add_object(name or "").id}
@@ -232,8 +233,10 @@ class Api:
             return {"told": f"{step.removed[1].name} is there again; follow again", "frame": None}
         if step.restored is not None:
             return {"told": f"{step.restored.name} is removed again", "frame": None}
-        frame = min(step.changes)
-        return {"told": f"{'done again' if again else 'taken back'}, in frame {frame}", "frame": frame}
+        told, frames = "done again" if again else "taken back", sorted(step.changes)
+        if len(frames) > 1:
+            return {"told": f"{told}, in {len(frames)} frames", "frame": None}
+        return {"told": f"{told}, in frame {frames[0]}", "frame": frames[0]}
 
     def follow(self, first: int | None = None, last: int | None = None) -> None:
         """Follow all, or what the frames `first` to `last` need."""

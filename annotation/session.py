@@ -37,21 +37,25 @@ class Session(SavedState):
     def bring(
         self,
         numbers: Collection[int],
-        masks: Mapping[int, tuple[np.ndarray, Collection[int]]],
+        masks: Mapping[int, tuple[np.ndarray, Collection[int] | None]],
         names: Mapping[int, str] | None = None,
         *,
         by: int = 0,
     ) -> None:
-        """New objects of these numbers and names, and given masks by frame, (H, W) uint8 with the objects that each states; at
-        once.  Other objects stay as they were, where nothing covers them, and locked ones keep their pixels.
+        """New objects, names of these and of others, and given masks by frame; at once.
+
+        A mask is (H, W) uint8, with the objects that it states, or `None` for all.
+        Objects that it does not state stay as they were where nothing covers them, and nothing covers locked and hidden
+        ones.  Undo takes back the masks, not the objects.
         """
         with self._all_or_nothing():
             for number in sorted(numbers):
-                self._new(number, (names or {}).get(number, ""))
-            beside = [(frame, self._beside(frame, *mask)) for frame, mask in masks.items()]
+                self._new(number, "")
+            for number, name in (names or {}).items():
+                self._object(number).name = kept_name(name) or usual_name(number)
+            beside = ((frame, self._beside(frame, *mask)) for frame, mask in masks.items())
             changes = self._put(beside, "import", objects=sorted(numbers))
-        if by:
-            self.history.add(Step(by, changes))
+        self.history.add(Step(by, changes))
 
     def change_object(self, number: int, **changes: str | bool | None) -> None:
         """Change `name`, `hidden`, `locked` or `colour`, unless it is `None`; a colour is `#rrggbb`, or empty."""
@@ -145,10 +149,15 @@ class Session(SavedState):
         self.next_object = number + 1
         return self.objects[-1]
 
-    def _beside(self, frame: int, labels: np.ndarray, stated: Collection[int]) -> tuple[np.ndarray, set[int]]:
+    def _beside(
+        self, frame: int, labels: np.ndarray, stated: Collection[int] | None
+    ) -> tuple[np.ndarray, Collection[int] | None]:
         """A mask that states some objects, as one that also says what the frame's mask said of the others."""
-        before, locked = self.labels(frame), [each.id for each in self.objects if each.locked]
-        stays = np.isin(before, locked) | ((labels == 0) & ~np.isin(before, [*stated]))
+        if stated is None:
+            return labels, None
+        before = self.labels(frame)
+        kept = [each.id for each in self.objects if (each.locked or each.hidden) and each.id not in stated]
+        stays = np.isin(before, kept) | ((labels == 0) & ~np.isin(before, [*stated]))
         all_stated = {*stated, *(self.given[frame].stated if frame in self.given else ())}
         labels = np.where(stays, before, labels)
         return np.where(np.isin(labels, [*all_stated]), labels, np.uint8(0)), all_stated

@@ -8,6 +8,7 @@ import numpy as np
 from dataset.clip import Clip
 from dataset.robot import UNMARKED, draw_box, draw_clicks, draw_scribbles
 from dataset.sources import Source
+from util.errors import InputError
 from util.picture import disk
 
 BOXES = 0.15  # share of samples that start from a box
@@ -40,17 +41,23 @@ class ScribbleSource:
         return clip._replace(labels=(clip.labels == 1).astype(np.uint8), valid=clip.valid[:1], masks=None, hints=hints)
 
     def _mosaic(self, clip: Clip, rng: np.random.Generator, max_skip: int) -> Clip:
-        """The clip and three others of the source, each at half its size; the others' objects are other objects."""
+        """The clip and three others of the source, each at half its size; the others' objects are other objects.
+
+        The clip alone if one of them cannot be had, or its object is too thin to be seen at half its size.
+        """
         tiles = [clip]
         for _ in range(3):
-            other = self.source.draw(int(rng.integers(len(self))), rng, max_skip=max_skip)
+            try:
+                other = self.source.draw(int(rng.integers(len(self))), rng, max_skip=max_skip)
+            except InputError:  # said when it is drawn itself
+                return clip
             if other is None:
                 return clip
             tiles.append(other._replace(labels=np.where(other.labels > 0, 2, 0).astype(np.uint8)))
         tiles = [tiles[i] for i in rng.permutation(4)]
         frames = _side_by_side([_halved(tile.frames, cv2.INTER_AREA) for tile in tiles])
         labels = _side_by_side([_halved(tile.labels, cv2.INTER_NEAREST) for tile in tiles])
-        return clip._replace(frames=frames, labels=labels)
+        return clip._replace(frames=frames, labels=labels) if (labels[0] == 1).any() else clip
 
 
 def _halved(pictures: np.ndarray, method: int) -> np.ndarray:

@@ -57,6 +57,19 @@ def read_shapes(path: Path) -> dict[str, Masks]:
     raise InputError(f"{path}: expected COCO or labelme JSON, found another layout; export PNG masks or COCO JSON")
 
 
+def count_shapes(path: Path) -> tuple[int, int]:
+    """How many frames and how many masks a JSON file has, without decoding them; 1 and 1 if that is not to be seen."""
+    content = read_json(path)
+    try:
+        if "videos" in content:
+            shown = [[bool(segmentation) for segmentation in entry["segmentations"]] for entry in content["annotations"]]
+            return sum(map(any, zip(*shown, strict=True))), sum(map(sum, shown))
+        entries = content["annotations"]
+        return len({entry.get("image_id") for entry in entries}), len(entries)
+    except LAYOUT_ERRORS:
+        return 1, 1
+
+
 def _coco(content: dict[str, Any]) -> dict[str, Masks]:
     images = content["images"] if "images" in content else [content["image"]]
     categories = {entry["id"]: str(entry["name"]) for entry in content.get("categories", ())}

@@ -222,14 +222,14 @@ def data_roots(arguments: argparse.Namespace) -> dict[str, str | None]:
     return {name: None if getattr(arguments, name) == "none" else getattr(arguments, name) for name in ROOTS}
 
 
-def add_own_flag(parser: argparse._ActionsContainer) -> None:
-    """Add the flag for the user's own videos."""
+def add_own_flag(parser: argparse._ActionsContainer, what: str) -> None:
+    """Add the flag for the user's own videos; `what` begins its help."""
     parser.add_argument(
         "--own_root",
         nargs="+",
         default=[],
         metavar="DIR",
-        help="stages 2 and 3: also train on your own videos, JPEGImages/<video>/ and Annotations/<video>/ in each folder",
+        help=f"{what} your own videos, JPEGImages/<video>/ and Annotations/<video>/ in each folder",
     )
 
 
@@ -256,7 +256,7 @@ def add_sampling_flags(parser: argparse._ActionsContainer) -> None:
         help="videos of YouTube-VOS to train on, one per line (default: the release's 3,464, where any of them is there)",
     )
     parser.add_argument("--yv_all", action="store_true", help="train on all videos of YouTube-VOS and ignore the list")
-    add_own_flag(parser)
+    add_own_flag(parser, "stages 2 and 3: also train on")
     parser.add_argument(
         "--photo_root",
         nargs="+",

@@ -64,7 +64,7 @@ def add_segmenter_flags(
     parser.add_argument(
         "--roi",
         action="store_true",
-        help="decode objects only where the memory says that they can be: faster, and labels differ a little",
+        help="decode objects only where the memory says that they can be: faster on a CPU, and labels differ a little",
     )
     own = "" if size else " (default: the video's own)"
     parser.add_argument(
@@ -175,14 +175,16 @@ def evaluation_parser(doc: str | None, *, size: int | None) -> argparse.Argument
 
 
 def segmenter_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The values of `add_segmenter_flags` as options of `VideoSegmenter`."""
+    """The values of `add_segmenter_flags` as options of `VideoSegmenter`; raises `InputError` if they exclude each other."""
+    if arguments.roi and arguments.compile:
+        raise InputError("--roi: expected without --compile, which would compile for each size of a region")
     return {
         "size": arguments.size,
         "memory_every": arguments.mem_every,
         "top_k": arguments.top,
         "include_last": arguments.include_last,
         "max_memory_frames": arguments.max_memory_frames,
-        **({"roi": True} if arguments.roi else {}),  # results from before this flag go on without
+        **({"roi": True} if arguments.roi else {}),  # so that records from before this flag still match
     }
 
 

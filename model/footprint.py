@@ -35,6 +35,7 @@ def footprint(
     max_memory_frames: int | None = None,
     top_k: int | None = 20,
     kernel: bool = False,
+    roi: bool = False,
 ) -> Footprint:
     """The memory for a video of so many frames of `size` (H, W) and so many objects; masks are given at `given` frames.
 
@@ -51,10 +52,11 @@ def footprint(
         kept = min(kept, max(max_memory_frames, given) + 1)  # one more until the least used one is dropped
     kept += include_last
     keys = objects if config.arch == "stm" else 1
-    stored = -(-kept // SLAB) * SLAB * positions * (FLOAT * (config.key_dim + 1) * keys + item * objects * config.value_dim)
+    values = item * objects * (config.value_dim + roi)
+    stored = -(-kept // SLAB) * SLAB * positions * (FLOAT * (config.key_dim + 1) * keys + values)
     read = kept * positions * FLOAT * config.key_dim * kernel  # the keys with their Gaussians
     if top_k is None:  # keys and values in one piece, the similarities and their softmax
-        read += kept * positions * (FLOAT * config.key_dim + item * objects * config.value_dim + 2 * FLOAT * positions)
+        read += kept * positions * (FLOAT * config.key_dim + values + 2 * FLOAT * positions)
 
     c4, c8, c16 = (factor * (1 if config.key_backbone == "resnet18" else 4) for factor in (64, 128, 256))
     at_once = [getattr(getattr(network, part, None), "at_once", None) or objects for part in ("value_encoder", "decoder")]

@@ -41,7 +41,8 @@ class VideoSegmenter:
     max_memory_frames: largest number of memory frames; `None` for no limit, as in the paper (see `MemoryBank`)
     kernel:       read the memory with a Gaussian around each best match (section E)
     flip:         show the network everything left for right (section E); results are not flipped
-    roi:          decode objects only where they can be (`model.roi`): faster, and results differ a little; not with ONNX
+    roi:          decode objects only where they can be (`model.roi`): faster on a CPU, and results differ a little; not
+                  with ONNX
 
     `object_ids` are the data set's ids, in the order in which the objects entered.  Raises `ValueError` for numbers below 1,
     and for `roi` with ONNX.
@@ -86,6 +87,7 @@ class VideoSegmenter:
             "include_last": include_last,
             "max_memory_frames": max_memory_frames,
             "kernel": kernel,
+            "roi": roi,
         }
         self.object_ids: list[int] = []
         self._numbering = Numbering(strict=True)

@@ -1,8 +1,8 @@
 """Regions of interest: decode objects only where they can be.  Not in the paper, and off by default.
 
 The memory also reads, with the same affinities, which cells of 16 x 16 pixels showed an object (`cells_with`).  Where hardly
-any of what the query reads showed it, it is not.  The box around the other cells, with a margin for what the decoder sees
-beside a pixel, is decoded as ever; elsewhere, there is no object.  The query reads in all of the frame, so an object is found
+any of what the query reads showed it, it is not.  The box around the other cells, with a margin, is decoded as ever;
+elsewhere, there is no object.  The query reads in all of the frame, so an object is found
 again wherever it enters.
 """
 
@@ -16,10 +16,10 @@ from model.modules import KeyFeatures
 from util.tensors import STRIDE
 
 LEAST = 0.2  # of what a cell reads must show the object
-MARGIN = 3  # cells around these
+MARGIN = 3  # cells around these; the decoder sees 5, but what is further away matters little
 GRID = 4  # cells, of which regions are multiples: convolutions prepare for each new size
 OUTSIDE = -16.0  # the logit where an object is not
-SHARED = 0.3  # part of the decoder's operations, for one object, that objects in one region share
+SHARED = 0.38  # part of the decoder's operations, for one object, that objects in one region share, in the paper's network
 
 Region = tuple[slice, slice]  # rows and columns of cells
 Decode = Callable[[Tensor, KeyFeatures], Tensor]
@@ -33,11 +33,12 @@ def cells_with(masks: Tensor) -> Tensor:
 def decode_regions(decode: Decode, readout: Tensor, features: KeyFeatures) -> Tensor:
     """Logits (N, H, W) from the readout of values and of `cells_with`, (N, Cv+1, h, w), and the features of one frame."""
     read, shown = readout[:, :-1], readout[:, -1]
-    logits = shown.new_full((len(shown), *(STRIDE * side for side in shown.shape[1:])), OUTSIDE)
+    size = (len(shown), *(STRIDE * side for side in shown.shape[1:]))
+    logits = torch.full(size, OUTSIDE, dtype=torch.float32, device=shown.device)
     for objects, region in regions_of(shown):
         rows, columns = (slice(STRIDE * side.start, STRIDE * side.stop) for side in region)
         part = decode(_cut(read[objects], region, 1)[None], _features_in(features, region))
-        logits[objects, rows, columns] = part[0].to(logits.dtype)
+        logits[objects, rows, columns] = part[0].float()
     return logits
 
 
@@ -86,4 +87,5 @@ def _features_in(features: KeyFeatures, region: Region) -> KeyFeatures:
 def _cut(x: Tensor, region: Region, per_cell: int) -> Tensor:
     """What lies in a region of features (B, C, H, W) that have `per_cell` rows and columns for each cell."""
     rows, columns = (slice(per_cell * side.start, per_cell * side.stop) for side in region)
-    return x[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
+    return x[:, :, rows, columns].contiguous(memory_format=order)

@@ -29,6 +29,7 @@ from util.files import one_line_for
 from util.flags import Parser, int_between
 
 SIZE = 480  # pixels, shorter side
+LONGEST_HEAD = 1 << 20  # bytes of a request, which names the files that are imported
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,7 +103,14 @@ def main() -> None:
         token = secrets.token_urlsafe(24)
         port = listening.getsockname()[1]
         gate = Gate(app, token, arguments.host, port)
-        config = uvicorn.Config(gate, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            gate,
+            log_level="warning",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            h11_max_incomplete_event_size=LONGEST_HEAD,
+        )
         server = uvicorn.Server(config)
         name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(f"http://{name}:{port}/?token={token}", flush=True)

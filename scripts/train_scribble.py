@@ -14,7 +14,7 @@ import util  # isort: skip, must come before PyTorch  # noqa: F401
 import torch
 
 from dataset.sampling import Draws, Schedule
-from dataset.scribbles import ScribbleSource
+from dataset.scribbles import MOSAICS, ScribbleSource
 from dataset.sources import YOUTUBE_LIST, Sources, add_crop_flag, add_data_flags, add_own_flag, data_roots, stage_sources
 from model.checkpoint import digest
 from model.scribble import ScribbleNetwork, load_scribble_network, scribble_network_from
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--encoder_lr", type=positive_float, default=1.5e-4, help="learning rate of the ResNet")
     result.add_argument("--amp_dtype", choices=("float16", "bfloat16"), help="type for mixed precision, as for train.py")
     add_data_flags(result)
-    add_own_flag(result)
+    add_own_flag(result, "also train on")
     add_crop_flag(result)
     result.set_defaults(optimizer="adamw", schedule="cosine", clip_grad=CLIP_GRAD, crop=256, bl_root="none")
     return result
@@ -64,6 +64,8 @@ def sources_of(arguments: argparse.Namespace) -> Sources:
         found |= stage_sources(0, roots, crop=arguments.crop)
     if roots["yv_root"] is not None or roots["davis_root"] is not None or arguments.own_root:
         videos = stage_sources(3, roots, own=arguments.own_root, youtube_list=YOUTUBE_LIST, crop=arguments.crop)
+        if twice := found.keys() & videos.keys():
+            raise InputError(f"--own_root: {min(twice)} is the name of another data set, too")
         found |= {name: (source, often * VIDEOS_OFTEN) for name, (source, often) in videos.items()}
     if not found:
         raise InputError("expected photographs or videos to train on, found neither")
@@ -90,7 +92,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     sources = sources_of(arguments)
     schedule = Schedule(config.iterations, config.batch_size)
     draws = Draws(sources, seed=config.seed, max_skip=FAR)
-    record = {**config.record(), "no_pretrained": arguments.no_pretrained, **drawn(sources, schedule)}
+    record = {**config.record(), "no_pretrained": arguments.no_pretrained, "mosaics": MOSAICS, **drawn(sources, schedule)}
     record["load_network"] = arguments.load_network and digest(arguments.load_network)
     amp_dtype = config.autocast_dtype(device)
     torch.manual_seed(config.seed)

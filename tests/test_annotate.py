@@ -1056,7 +1056,7 @@ def test_objects_of_a_new_session_have_the_names_in_the_file(tmp_path):
     assert [(each.id, each.name) for each in session.objects] == [(1, "dog"), (2, "cat")]
 
 
-def test_files_that_name_their_frames_become_masks_of_these_in_one_step(session, tmp_path):
+def test_files_that_name_their_frames_become_masks_of_these_in_one_step(session, tmp_path, monkeypatch):
     session.add_object("")
     session.give(2, square((4, 4), (30, 40)))
     session.change_object(2, locked=True)
@@ -1078,7 +1078,7 @@ def test_files_that_name_their_frames_become_masks_of_these_in_one_step(session,
     np.testing.assert_array_equal(session.labels(5)[[6, 33], [6, 28]], [1, 3])
     assert session.given[2].stated == [1, 2, 3]
     assert session.given[5].stated == [1, 3]  # of object 2, it says nothing
-    session.undo(1)
+    assert [*session.undo(1).changes] == [2, 5]
     np.testing.assert_array_equal(session.labels(2), before)
     assert [*session.given] == [2]
     files = []
@@ -1087,6 +1087,55 @@ def test_files_that_name_their_frames_become_masks_of_these_in_one_step(session,
         files.append((f"{frame}.png", (tmp_path / "mask.png").read_bytes()))
     assert import_files(session, 0, files, 1, by=1) == [3, 4]
     np.testing.assert_array_equal(session.labels(4), 2 * square((8, 4)))
+    with pytest.raises(InputError, match=r"^last.png: expected a file named like a frame, as 3.png is, or none that is"):
+        import_files(session, 0, [*files[:1], ("last.png", files[1][1])], 1)
+    with pytest.raises(InputError, match=r"^coco.json: has masks of 2 frames; import it alone"):
+        import_files(session, 0, [*files, ("coco.json", json.dumps(content).encode())], 1)
+    monkeypatch.setattr("annotation.imported.LARGEST", 2 * SIZE[0] * SIZE[1])
+    with pytest.raises(InputError, match=r"^coco.json: expected at most 2 masks of this size at once, found 3"):
+        import_files(session, 0, [("coco.json", json.dumps(content).encode())], 1)
+
+
+@pytest.mark.parametrize("change", ["locked", "hidden"])
+def test_what_is_imported_covers_no_locked_or_hidden_object_but_takes_the_place_of_its_own_mask(change, session, tmp_path):
+    session.add_object("")
+    session.give(2, square((4, 4), (30, 20)))
+    session.change_object(1, **{change: True})
+    own, there = square((12, 8)), square((4, 4)) > 0
+    for number, expected in ((2, np.where(there, 1, 2 * own)), (1, np.where(own > 0, 1, square((64, 0), (30, 20))))):
+        write_label_map(tmp_path / "mask.png", np.uint8(number) * own, colour_map())
+        import_files(session, 2, [("x.png", (tmp_path / "mask.png").read_bytes())], number, by=1)
+        found = session.labels(2)
+        session.undo(1)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_failure_leaves_names_and_objects_as_they_were(session, monkeypatch):
+    def fail(*_: object) -> None:
+        raise WriteError("full")
+
+    content = json.dumps(labelled({"wolf": (4, 4), "cat": (30, 20)})).encode()
+    session.change_object(1, name="object 1")  # as the page has added it
+    monkeypatch.setattr("annotation.session.write_label_map", fail)
+    with pytest.raises(WriteError):
+        import_files(session, 0, [("x.json", content)], 1)
+    monkeypatch.undo()
+    assert [each.name for each in session.objects] == ["object 1"]
+    again = opened_again(session)
+    assert [each.name for each in again.objects] == ["object 1"]
+    assert not again.given
+    again.close()
+
+
+def test_the_first_mask_of_the_frame_that_is_shown_states_all_objects(session, tmp_path):
+    session.add_object("")
+    write_label_map(tmp_path / "mask.png", square((4, 4)), colour_map())
+    content = (tmp_path / "mask.png").read_bytes()
+    import_files(session, 2, [("x.png", content)], 1)
+    assert session.given[2].stated == [1, 2]
+    find(session, 2)
+    import_files(session, 3, [("x.png", content)], 1)
+    assert session.given[3].stated == [1]
 
 
 def test_files_become_the_mask_of_the_frame_that_is_shown(session, tmp_path):

@@ -876,6 +876,15 @@ def test_a_file_is_imported_into_the_frame_that_is_shown(page, browser, tmp_path
     page.until(lambda: "mask.txt: expected a mask as PNG, found a YOLO text file" in page.message)
     page.undo()
     page.until(lambda: page.state["given"] == [])
+    for frame in (2, 4):
+        Image.fromarray(mask).save(tmp_path / f"{frame}.png")
+    files.send_keys(f"{tmp_path / '2.png'}\n{tmp_path / '4.png'}")
+    page.until(lambda: "Imported 2.png, 4.png: in 2 frames, from 2 on." in page.message)
+    np.testing.assert_array_equal(page.given(4), mask // 255)
+    page.until(lambda: page.state["given"] == [2, 4])
+    page.undo()
+    page.until(lambda: page.state["given"] == [])
+    assert page.ready == 3  # where it was
 
 
 CONTRASTS = """
@@ -909,7 +918,7 @@ def test_text_stands_out_in_light_and_in_dark_surroundings(page, browser, scheme
         ".legend",
         "li.chosen input",
     ]
-    page.add(1) if not page.chosen else None
+    page.until(lambda: page.chosen)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     try:
         assert browser.execute_script("return matchMedia(`(prefers-color-scheme: ${arguments[0]})`).matches", scheme)

@@ -111,6 +111,51 @@ def test_samples_are_clips_of_one_object_with_hints():
     assert clip.valid.tolist() == [True]
 
 
+class Tiles:
+    """Clips each of a grey of its own, of which the object is a row of pixels, or a rectangle."""
+
+    def __init__(self, *rows: int) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def draw(self, index, rng, *, max_skip) -> Clip | None:
+        if self.rows[index] < 0:
+            raise InputError("broken")
+        if not self.rows[index]:
+            return None
+        labels = np.zeros((3, 64, 96), np.uint8)
+        labels[:, 9 : 9 + self.rows[index], 20:60] = 1
+        return Clip(np.full((*labels.shape, 3), 50 * (index + 1), np.uint8), labels, np.array([True]), str(index))
+
+
+def test_a_mosaic_shows_the_object_at_half_its_size_beside_others_that_are_not_meant(monkeypatch):
+    monkeypatch.setattr("dataset.scribbles.MOSAICS", 1)
+    source = ScribbleSource(Tiles(8, 16, 24, 32))
+    clip, again = (source.draw(1, np.random.default_rng(5), max_skip=5) for _ in range(2))
+    assert (clip.frames == again.frames).all()
+    assert (clip.hints == again.hints).all()
+    assert clip.labels.shape == (3, 64, 96)
+    assert clip.labels[0].sum() == 8 * 20  # of 16 x 40
+    assert (clip.frames[clip.labels == 1] == 100).all()
+    greys = [clip.frames[0, y, x, 0] for y in (0, 32) for x in (0, 48)]
+    assert greys.count(100) >= 1
+    assert len({*greys}) > 1
+
+
+@pytest.mark.parametrize("others", [0, -1])
+def test_without_others_there_is_no_mosaic_nor_of_an_object_that_would_not_be_seen(others, monkeypatch):
+    monkeypatch.setattr("dataset.scribbles.MOSAICS", 1)
+    assert (ScribbleSource(Tiles(8, *[others] * 50)).draw(0, np.random.default_rng(0), max_skip=5).labels[0].sum()) == 8 * 40
+    thin = Tiles(1, 8, 8, 8)  # row 9, of which every second one is left
+    labels = [ScribbleSource(thin).draw(0, np.random.default_rng(seed), max_skip=5).labels[0] for seed in range(4)]
+    assert all(label.any() for label in labels)
+
+
 def test_every_second_sample_of_a_step_corrects_what_the_network_found_for_its_hints():
     clip = ScribbleSource(Photographs()).draw(0, np.random.default_rng(1), max_skip=5)
     frames, labels, hints, valid = (torch.from_numpy(a)[None] for a in (clip.frames, clip.labels, clip.hints, clip.valid))

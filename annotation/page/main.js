@@ -204,9 +204,9 @@ const importFiles = trying(async () => {
   tell('Reading…');
   tools.leave(); // what is drawn on it counts before
   await shown.queue;
-  const { frames } = await api.importFiles(index, page.object, files);
+  const { told } = await api.importFiles(index, page.object, files);
   const what = files.length > 3 ? `${files.length} files` : files.map((file) => file.name).join(', ');
-  tell(`Imported ${what}${frames > 1 ? `: masks of ${frames} frames` : ''}.`);
+  tell(`Imported ${what}: ${told}.`);
 });
 
 function worst() {

@@ -58,6 +58,8 @@ def main() -> None:
     ):
         try:
             assert server.stdout is not None
+            dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
             browser.get(server.stdout.readline().strip())
             use(browser, arguments.frame, arguments.box, Path(arguments.output))
         finally:
