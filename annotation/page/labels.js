@@ -10,16 +10,21 @@ export class Labels {
   equals(other) { return this.data.every((value, i) => value === other.data[i]); }
 
   // All pixels (x, y) with dx^2 + dy^2 <= radius^2 that `over` (a test of the label there, if any) lets be painted.
-  disc(cx, cy, radius, value, over) {
-    for (let y = Math.max(0, cy - radius); y <= Math.min(this.height - 1, cy + radius); y++) {
-      const half = Math.floor(Math.sqrt(radius * radius - (y - cy) * (y - cy)));
-      this.#span(y, cx - half, cx + half, value, over);
-    }
-  }
+  disc(cx, cy, radius, value, over) { this.stroke(cx, cy, cx, cy, radius, value, over); }
 
-  // Discs along the line of Bresenham between two pixels.
+  // Discs along the line of Bresenham between two pixels.  Those that reach a row follow each other, so they cover it from the
+  // first to the last pixel.
   stroke(x0, y0, x1, y1, radius, value, over) {
-    for (const [x, y] of line(x0, y0, x1, y1)) this.disc(x, y, radius, value, over);
+    const top = Math.min(y0, y1) - radius, rows = Math.abs(y1 - y0) + 2 * radius + 1;
+    const from = new Int32Array(rows).fill(this.width), to = new Int32Array(rows).fill(-1);
+    const halves = Int32Array.from({ length: 2 * radius + 1 }, (_, i) => Math.sqrt(radius * radius - (i - radius) * (i - radius)));
+    for (const [x, y] of line(x0, y0, x1, y1)) {
+      for (let i = 0, row = y - radius - top; i < halves.length; i++, row++) {
+        if (x - halves[i] < from[row]) from[row] = x - halves[i];
+        if (x + halves[i] > to[row]) to[row] = x + halves[i];
+      }
+    }
+    for (let row = Math.max(0, -top); row < Math.min(rows, this.height - top); row++) this.#span(top + row, from[row], to[row], value, over);
   }
 
   // The pixels inside a polygon, by the even-odd rule at their centres, and those on its edges.
