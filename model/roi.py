@@ -2,8 +2,7 @@
 
 The memory also reads, with the same affinities, which cells of 16 x 16 pixels showed an object (`cells_with`).  Where hardly
 any of what the query reads showed it, it is not.  The box around the other cells, with a margin, is decoded as ever;
-elsewhere, there is no object.  The query reads in all of the frame, so an object is found
-again wherever it enters.
+elsewhere, there is no object.  The query reads in all of the frame, so an object is found again wherever it enters.
 """
 
 from collections.abc import Callable
