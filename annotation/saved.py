@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from annotation.history import packed, unpacked
@@ -29,6 +30,7 @@ EXPORTED: tuple[str, ...] = ("masks", "cutout", "dataset", "yolo")  # the folder
 REPLACED = "_replaced"  # follows the name of one while a new one takes its place
 FORMAT, VERSION = "STCN annotation", 1
 LESS_SURE = 0.1  # by which a result is worse than the one before
+THINNER = 0.5  # as a part of how thick a change of given masks is, what is thinner does not come of it
 
 
 class Replaced(NamedTuple):
@@ -66,6 +68,7 @@ class SavedState(State):
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
         self._replaced: dict[int, Replaced] = {}
         self._knew: dict[int, set[int]] = {}  # the objects of the given masks from which a frame's result was found
+        self._corrected: dict[int, float] = {}  # by frame with an old result: how thick a change of given masks was at most
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
         self.identity = {
             "path": str(Path(source).resolve()),
@@ -126,7 +129,8 @@ class SavedState(State):
     def put_result(self, frame: int, labels: np.ndarray, sureness: float | None, *, final: bool, revision: int) -> bool:
         """Store the result of a frame; returns false, and stores nothing, if masks have changed since `revision`.
 
-        In what replaces an old result, locked objects stay as they were found.
+        In what replaces an old result, locked objects stay as they were found.  The old one stays if it was surer and the new
+        one differs only by what is much thinner than the changes of given masks, so that it does not come of them.
         """
         with self.lock:
             if revision != self.revision:
@@ -140,8 +144,12 @@ class SavedState(State):
             if locked and not final:
                 return True  # the pass that comes last must still find them
             if self.results[frame] != Result.FINAL:
-                if final and (old is None or sureness is None or sureness > old.sureness - LESS_SURE):
-                    self._replaced.pop(frame, None)
+                if final:
+                    if old and sureness is not None and self._keeps(frame, old, labels, sureness):
+                        labels, sureness = self._without_removed(unpacked(old.labels, self.video.size)), old.sureness
+                    if old is None or sureness is None or sureness > old.sureness - LESS_SURE:
+                        self._replaced.pop(frame, None)
+                    self._corrected.pop(frame, None)
                 if old and locked:
                     before = unpacked(old.labels, self.video.size)
                     labels = np.where(np.isin(labels, locked), np.uint8(0), labels)
@@ -190,6 +198,13 @@ class SavedState(State):
 
     # inside
 
+    def _keeps(self, frame: int, old: Replaced, labels: np.ndarray, sureness: float) -> bool:
+        """Whether an old result stays in spite of new labels (H, W) uint8."""
+        if sureness >= old.sureness or not self._stated() <= old.knew:
+            return False
+        differs = unpacked(old.labels, self.video.size) != labels
+        return thickness(differs) < THINNER * self._corrected.get(frame, 0)
+
     def _seen(self, frame: int) -> tuple[list[int] | None, list[int]]:
         """The objects in a frame's mask, if that is known, and those that its given mask says to be gone."""
         found = None if self.results[frame] == Result.MISSING else self.shows[frame]
@@ -215,8 +230,11 @@ class SavedState(State):
     def _without_removed(self, labels: np.ndarray) -> np.ndarray:
         return np.where(np.isin(labels, list(self._known())), labels, np.uint8(0))
 
-    def _now_old(self, frame: int, ids: set[int]) -> None:
+    def _now_old(self, frame: int, ids: set[int], thick: float = 0) -> None:
+        """As `outdate`; `thick` is the `thickness` of what has changed in the mask of this frame."""
         changed = self.outdate(frame, ids)
+        for i in changed:
+            self._corrected[i] = max(thick, self._corrected.get(i, 0)) if self.results[i] == Result.OLD else 0
         self.changed_at[changed.start : changed.stop] = self.version + 1
         self.revision += 1
 
@@ -309,6 +327,11 @@ class SavedState(State):
             self.given[frame] = Given(mask.stated, object_ids(labels), found)
             if mask.digest:
                 self._now_old(frame, {each.id for each in self.objects})
+
+
+def thickness(region: np.ndarray) -> float:
+    """The radius of the largest disc in a region (H, W) bool, in pixels."""
+    return float(cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 5).max())
 
 
 def digest_of(labels: np.ndarray) -> str:

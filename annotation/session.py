@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from annotation.history import Change, History, Step, packed
-from annotation.saved import GIVEN, WORKING, SavedState, digest_of
+from annotation.saved import GIVEN, WORKING, SavedState, digest_of, thickness
 from annotation.state import COLOUR, Given, Object
 from util.errors import InputError, shorten
 from util.guards import remove_files
@@ -193,16 +193,18 @@ class Session(SavedState):
                 before[frame] = self.given.get(frame), packed(showed := self.labels(frame))
                 if mask is None:
                     taken = self.given.pop(frame)
-                    reached = {*taken.stated, *taken.shown, *object_ids(self.labels(frame))}
+                    changed = showed != (shows := self.labels(frame))
+                    reached = {*taken.stated, *taken.shown, *object_ids(shows)}
                 else:
                     labels, stated = mask
                     told = sorted(self._known() if stated is None else stated)
                     write_label_map(self._path(WORKING, frame), labels, colour_map())
                     self.given[frame] = Given(told, object_ids(labels), digest_of(labels))
+                    changed = (showed != labels) & ((labels != 0) | np.isin(showed, told))
                     reached = {*object_ids(showed), *object_ids(labels)}.intersection(told)
                     if (taken := before[frame][0]) is not None:  # of the others, the mask says nothing any more
                         reached |= {*taken.stated}.difference(told)
-                self._now_old(frame, reached)
+                self._now_old(frame, reached, thickness(changed))
             self.save(action, before, **details)
         for frame in before:
             if frame in self.given:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from skimage.morphology import skeletonize
 
 from model.checkpoint import digest
 from model.sam import BOTTOM_RIGHT, OFF, ON, TOP_LEFT, Sam
@@ -22,7 +23,8 @@ MOST_PIXELS = 40_000  # at which it works
 ROUNDS = 3
 SIDE = 256  # pixels, the shorter side of the part of the image at which the network works
 ENLARGED = 2  # how far a smaller part is enlarged at most
-DOT_REACH = 3  # of a correction by a dot, in its depths
+SURE = 1.0  # the least logit, for or against the object, at which a correction changes a pixel
+DOT_REACH = 3  # of a correction by a dot, as a multiple of what a line at its place would reach
 MOST_POINTS, SPREAD = 4, 1 / 16  # of a mark for Segment Anything, and how far apart they are, as a part of the longer side
 MARGIN = 0.5  # around what is marked for the network, as a part of its extent
 
@@ -84,16 +86,22 @@ def cut_with_network(
 
     A box is a mask with all that lies around it in `off`.  What the marks say always holds.  The network looks at the part of
     the image around the mask and the marks on the object; outside, there is no object.  Without a mask, it looks at the whole
-    image first, and then around what it has found there; both times, only what hangs together with the marks counts.
+    image first, and then around what it has found there; both times, only what hangs together with the marks counts.  A mask
+    changes only where the network is sure of it.
     """
     if not (mask | on).any():
         return np.zeros(mask.shape, bool)
-    anew = not mask.any()
+    anew, unsure = not mask.any(), SURE * (not _from_scratch(mask, others, off))
     if anew:
-        mask = _touching(_look(network, image, mask, on, off, np.s_[:, :]) & ~others | on, on) & ~off
-    result = _look(network, image, mask, on, off, _around(mask | on, lambda extent: 16 + round(MARGIN * extent)))
-    result = (result & ~others | on) & ~off
+        mask = _touching((_look(network, image, mask, on, off, np.s_[:, :]) > 0) & ~others | on, on) & ~off
+    logits = _look(network, image, mask, on, off, _around(mask | on, lambda extent: 16 + round(MARGIN * extent)))
+    result = ((logits > np.where(mask, -unsure, unsure)) & ~others | on) & ~off
     return _touching(result, on) if anew else result
+
+
+def _from_scratch(mask: np.ndarray, others: np.ndarray, off: np.ndarray) -> bool:
+    """Whether there is no mask to correct: nothing at all, or a box."""
+    return not mask.any() or bool((mask | others | off).all())
 
 
 def _touching(region: np.ndarray, marks: np.ndarray) -> np.ndarray:
@@ -164,8 +172,8 @@ def _around(marked: np.ndarray, margin_of: Callable[[int], int]) -> tuple[slice,
 def _look(
     network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, on: np.ndarray, off: np.ndarray, window: tuple[slice, slice]
 ) -> np.ndarray:
-    """What the network takes for the object in a window of the image and in its mirror image: (H, W) bool, False outside."""
-    result = np.zeros(mask.shape, bool)
+    """The network's logits in a window of the image, the mean of those of its mirror image: (H, W) float32, -inf outside."""
+    result = np.full(mask.shape, -np.inf, np.float32)
     height, width = mask[window].shape
     scale = min(ENLARGED, SIDE / min(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -181,7 +189,7 @@ def _look(
     logits = network(images, marks)
     logits = unpad((logits[:1] + logits[1:].flip(-1)) / 2, padding)
     logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
-    result[window] = (logits > 0).cpu().numpy()
+    result[window] = logits.cpu().numpy()
     return result
 
 
@@ -194,30 +202,33 @@ def changing_locally(cut_from: Cut) -> Cut:
 
     def changed(image: np.ndarray, mask: np.ndarray, others: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
         found = cut_from(image, mask, others, on, off)
-        if not mask.any() or (mask | others | off).all():  # from nothing, or from a box: there is nothing to keep
+        if _from_scratch(mask, others, off):
             return found
-        return (mask | _around_marks(found & ~mask, on)) & ~_around_marks(mask & ~found, off)
+        return (mask | _around_marks(found & ~mask, on, ~mask)) & ~_around_marks(mask & ~found, off, mask)
 
     return changed
 
 
-def _around_marks(region: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """What of a region (H, W) bool is connected to marks and near them.
+def _around_marks(region: np.ndarray, marks: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """What of a region (H, W) bool is connected to marks and near them; `side` is all on their side of the mask's edge.
 
-    A line goes along what is wrong, so the change reaches as far to its sides as the line lies deep in the region.  A dot,
-    which is no longer than the region is wide, does not say how long that is, and reaches further.  So a line on a missing arm
-    does not move the whole outline that hangs together with the arm.
+    People mark the middle of what is wrong.  So a mark reaches as far as it lies away from that edge: a line along a thin part
+    changes that part, and not the outline that hangs together with it.  A dot, which is no longer than it is wide, does not
+    say how long the part is, and reaches further.
     """
-    whole = region | marks
-    part = _around(whole, lambda extent: 1)  # all that can matter, and its border
-    region, marks, result = whole[part], marks[part], np.zeros_like(whole)
-    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    count, numbers, statistics, _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))
-    for i in range(1, count):
-        mark, deep = numbers == i, min(float(depth[numbers == i].max()), sum(region.shape))  # huge where all is region
-        length = max(statistics[i, cv2.CC_STAT_WIDTH], statistics[i, cv2.CC_STAT_HEIGHT])
-        reach = deep if length > 2 * deep + 1 else DOT_REACH * deep
-        away = cv2.distanceTransform((~mark).astype(np.uint8), cv2.DIST_L2, 5)
-        parts = cv2.connectedComponents((region & (away <= reach)).astype(np.uint8))[1]
-        result[part] |= np.isin(parts, np.unique(parts[mark]))
+    result = region & marks
+    part = _around(region | marks, lambda extent: 1)  # all that can matter, and its border, so that it is not empty
+    depth = cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, 5)[part]
+    depth = np.minimum(depth, sum(side.shape))  # huge where all is on this side
+    region, marks = region[part], marks[part]
+    _, numbers, (_, *places), _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))
+    for i, (x, y, width, height, _) in enumerate(places, start=1):
+        mark = np.pad(numbers[y : y + height, x : x + width] == i, 1)
+        dot = max(width, height) <= 2 * cv2.distanceTransform(mark.astype(np.uint8), cv2.DIST_L2, 5).max() + 1
+        near = marks.astype(np.uint8)
+        for row, column in np.argwhere(skeletonize(mark)) + (y - 1, x - 1):
+            reach = 1 + float(depth[row, column]) * (DOT_REACH if dot else 1)
+            cv2.circle(near, (int(column), int(row)), round(reach), 1, cv2.FILLED)
+        parts = cv2.connectedComponents((region & (near > 0) | marks).astype(np.uint8))[1]
+        result[part] |= region & np.isin(parts, np.unique(parts[numbers == i]))
     return result

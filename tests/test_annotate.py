@@ -557,7 +557,7 @@ def test_a_result_that_is_less_sure_than_the_one_before_can_be_taken_back(sessio
     session.draw(5, stroke((20, 30), 1))
     session.draw(7, stroke((20, 30), 1))
     assert not worse()  # what is old has not been followed again
-    follow({1: (0.9, (4, 8)), 2: (0.71, (4, 8)), 3: (0.3, (4, 8)), 4: (0.1, (4, 8))})
+    follow({1: (0.9, (24, 24)), 2: (0.71, (24, 24)), 3: (0.3, (24, 24)), 4: (0.1, (24, 24))})
     assert worse() == {3: 0.8, 4: 0.8}
     np.testing.assert_array_equal(session.replaced(3), square((3, 4)))
     with pytest.raises(InputError, match="frame 2 is no worse than before"):
@@ -572,6 +572,45 @@ def test_a_result_that_is_less_sure_than_the_one_before_can_be_taken_back(sessio
     assert worse() == {1: 0.9, 2: 0.71}  # frame 4 was no surer
     session.undo(0)
     assert 3 not in session.given
+
+
+def test_a_surer_old_result_stays_where_the_new_one_differs_by_much_less_than_was_corrected(session):
+    every = list(range(1, LENGTH))
+
+    def correct(row: int, side: int, value: int = 1) -> None:
+        """Draw a square; a disc of half its side fits into it."""
+        drawn = NOTHING.copy()
+        drawn[row : row + side, 40 : 40 + side] = value
+        session.draw(0, drawn)
+
+    def follow(side: int, sureness: float) -> list[int]:
+        """Find squares; returns the frames that show these."""
+        new = np.zeros(SIZE, np.uint8)
+        new[10 : 10 + side, 10 : 10 + side] = 1
+        for final in (False, True):  # the pass backwards, and then forwards
+            for frame in every:
+                assert session.put_result(frame, new, sureness, final=final, revision=session.revision)
+        return [frame for frame in every if (session.labels(frame) == new).all()]
+
+    session.draw(0, square((4, 4)))
+    assert follow(10, 0.8) == every
+    correct(0, 9)
+    assert not follow(12, 0.79)  # they are two pixels larger
+    assert session.sureness[1:] == [0.8] * (LENGTH - 1)
+    assert all(entry[1] == "f" and entry[6] is None for entry in session.changes(0)["frames"][1:])
+    correct(10, 9)
+    assert follow(12, 0.81) == every  # they are surer
+    correct(20, 9)
+    assert follow(18, 0.79) == every  # they are six pixels larger
+    correct(30, 3)
+    assert follow(20, 0.78) == every  # which is no less than was corrected
+    correct(34, 9)
+    session.undo(0)
+    correct(34, 3)
+    assert follow(22, 0.77) == every  # what was taken back does not count
+    session.add_object("cat")
+    correct(38, 9, value=2)
+    assert follow(24, 0.76) == every  # the old results knew nothing of the cat
 
 
 def test_pages_hear_which_objects_each_frame_shows_and_which_are_said_to_be_gone(session):

@@ -169,8 +169,8 @@ def test_other_folders_are_refused_in_one_line(made, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("single", [False, True])
 def test_the_graph_of_mobile_sam_answers_as_its_own_predictor(tmp_path, single):
-    """With made-up weights: pip install mobilesam-mirror timm."""
-    mobile_sam = pytest.importorskip("mobile_sam", reason="mobilesam-mirror and timm are not installed")
+    """With made-up weights."""
+    mobile_sam = pytest.importorskip("mobile_sam", reason="the extra `dev` is not installed")
     pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
     from mobile_sam.utils.onnx import SamOnnxModel
 

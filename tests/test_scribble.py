@@ -274,18 +274,33 @@ def test_grabcut_finds_a_disc_in_a_box_and_from_a_scribble():
 
 def test_a_line_on_a_part_leaves_the_outline_that_the_part_is_connected_to_and_a_dot_is_enough_for_a_blob():
     mask, nothing = np.zeros((2, 60, 80), bool)
-    mask[20:40, 20:40] = True
+    mask[20:40, 4:40] = True
     found = mask.copy()
-    found[19:41, 19:41] = found[25:35, 41:62] = True  # a rim all around, and a missing arm
+    found[19:41, 3:41] = found[25:35, 41:62] = True  # a rim all around, and a missing arm
     added, removed = changing_locally(lambda *_: found), changing_locally(lambda *_: mask)
     line, dot = nothing.copy(), nothing.copy()
     line[29:31, 43:60] = dot[28:32, 48:52] = True
-    for marks, reached in ((line, 38), (dot, 33)):
+    for marks, reached_by_gain, reached_by_loss in ((line, 38, 37), (dot, 18, 33)):  # the arm is 10 pixels thick
         gained = added(None, mask, nothing, marks, nothing) & ~mask
         lost = found & ~removed(None, found, nothing, nothing, marks)
-        assert (gained == lost).all()
-        assert gained[25:35, 41:62].all()
-        assert not gained[:, :reached].any()
+        for changed, reached in ((gained, reached_by_gain), (lost, reached_by_loss)):
+            assert changed[25:35, 41:60].all()  # its last corners may stay
+            assert not changed[:, :reached].any()
+
+
+@pytest.mark.parametrize("logit", [-1.1, -0.9, 0.9, 1.1])
+def test_a_correction_changes_only_what_the_network_is_sure_of_and_a_first_mask_does_not_wait_for_that(logit):
+    network = ScribbleNetwork().eval()
+    with torch.no_grad():
+        network.prediction.weight.zero_()
+        network.prediction.bias.fill_(logit)
+    mask, on, off, nothing = np.zeros((4, 30, 40), bool)
+    mask[8:16, 8:16] = on[10, 18:20] = off[10, 10] = True
+    found = cut_with_network(network, noise(0, (30, 40)), mask, nothing, on, off)
+    sure = mask if abs(logit) < 1 else np.full_like(mask, logit > 0)
+    np.testing.assert_array_equal(found, (sure | on) & ~off)
+    boxed = cut_with_network(network, noise(0, (30, 40)), mask, nothing, nothing, ~mask)
+    np.testing.assert_array_equal(boxed, mask & (logit > 0))
 
 
 def test_checkpoints_give_the_same_network_and_others_are_refused(network, light_file, tmp_path):
