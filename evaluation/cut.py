@@ -212,23 +212,29 @@ def changing_locally(cut_from: Cut) -> Cut:
 def _around_marks(region: np.ndarray, marks: np.ndarray, side: np.ndarray) -> np.ndarray:
     """What of a region (H, W) bool is connected to marks and near them; `side` is all on their side of the mask's edge.
 
-    People mark the middle of what is wrong.  So a mark reaches as far as it lies away from that edge: a line along a thin part
-    changes that part, and not the outline that hangs together with it.  A dot, which is no longer than it is wide, does not
-    say how long the part is, and reaches further.
+    People mark the middle of what is wrong.  So each point of a line reaches as far as it lies away from that edge, and no
+    further than the line lies deep in the region: a line along a thin part changes that part, and not the outline that hangs
+    together with it.  A dot, which is no longer than it is wide, does not say how long the part is, and reaches further.
     """
     result = region & marks
     part = _around(region | marks, lambda extent: 1)  # all that can matter, and its border, so that it is not empty
-    depth = cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, 5)[part]
-    depth = np.minimum(depth, sum(side.shape))  # huge where all is on this side
+    away = _depth(side)[part]
     region, marks = region[part], marks[part]
+    deep = _depth(region | marks)
     _, numbers, (_, *places), _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))
     for i, (x, y, width, height, _) in enumerate(places, start=1):
-        mark = np.pad(numbers[y : y + height, x : x + width] == i, 1)
-        dot = max(width, height) <= 2 * cv2.distanceTransform(mark.astype(np.uint8), cv2.DIST_L2, 5).max() + 1
-        near = marks.astype(np.uint8)
-        for row, column in np.argwhere(skeletonize(mark)) + (y - 1, x - 1):
-            reach = 1 + float(depth[row, column]) * (DOT_REACH if dot else 1)
-            cv2.circle(near, (int(column), int(row)), round(reach), 1, cv2.FILLED)
+        mark, near = numbers == i, marks.astype(np.uint8)
+        own = np.pad(mark[y : y + height, x : x + width], 1)
+        factor = DOT_REACH if max(width, height) <= 2 * _depth(own).max() + 1 else 1
+        reach = 1 + factor * np.minimum(away, deep[mark].max())
+        for row, column in np.argwhere(skeletonize(own)) + (y - 1, x - 1):
+            cv2.circle(near, (int(column), int(row)), round(float(reach[row, column])), 1, cv2.FILLED)
         parts = cv2.connectedComponents((region & (near > 0) | marks).astype(np.uint8))[1]
-        result[part] |= region & np.isin(parts, np.unique(parts[numbers == i]))
+        result[part] |= region & np.isin(parts, np.unique(parts[mark]))
     return result
+
+
+def _depth(region: np.ndarray) -> np.ndarray:
+    """How far each pixel of a region (H, W) bool lies from what is outside; (H, W) float32."""
+    depth = cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, 5)
+    return np.minimum(depth, sum(region.shape))  # huge where nothing is outside
