@@ -30,7 +30,7 @@ EXPORTED: tuple[str, ...] = ("masks", "cutout", "dataset", "yolo")  # the folder
 REPLACED = "_replaced"  # follows the name of one while a new one takes its place
 FORMAT, VERSION = "STCN annotation", 1
 LESS_SURE = 0.1  # by which a result is worse than the one before
-THINNER = 0.5  # as a part of how thick a change of given masks is, what is thinner does not come of it
+THINNER = 0.75  # as a part of how thick a change of given masks is, what is thinner does not come of it
 
 
 class Replaced(NamedTuple):

@@ -601,16 +601,16 @@ def test_a_surer_old_result_stays_where_the_new_one_differs_by_much_less_than_wa
     correct(10, 9)
     assert follow(12, 0.81) == every  # they are surer
     correct(20, 9)
-    assert follow(18, 0.79) == every  # they are six pixels larger
+    assert follow(20, 0.79) == every  # they are eight pixels larger
     correct(30, 3)
-    assert follow(20, 0.78) == every  # which is no less than was corrected
+    assert follow(24, 0.78) == every  # which is no less than was corrected
     correct(34, 9)
     session.undo(0)
     correct(34, 3)
-    assert follow(22, 0.77) == every  # what was taken back does not count
+    assert follow(28, 0.77) == every  # what was taken back does not count
     session.add_object("cat")
     correct(38, 9, value=2)
-    assert follow(24, 0.76) == every  # the old results knew nothing of the cat
+    assert follow(30, 0.76) == every  # the old results knew nothing of the cat
 
 
 def test_pages_hear_which_objects_each_frame_shows_and_which_are_said_to_be_gone(session):
