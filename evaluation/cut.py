@@ -218,7 +218,7 @@ def _around_marks(region: np.ndarray, marks: np.ndarray, side: np.ndarray) -> np
     """
     result = region & marks
     part = _around(region | marks, lambda extent: 1)  # all that can matter, and its border, so that it is not empty
-    away = _depth(side)[part]
+    away = _depth(side | marks)[part]  # what is marked may be another object's by now
     region, marks = region[part], marks[part]
     deep = _depth(region | marks)
     _, numbers, (_, *places), _ = cv2.connectedComponentsWithStats(marks.astype(np.uint8))
