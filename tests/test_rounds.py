@@ -134,6 +134,23 @@ def test_an_object_takes_nothing_of_another_one_except_by_scribbles():
         assert (last.labels[last.scribbles == 1] == 1).all()
 
 
+def test_an_object_gets_what_another_one_gives_up_in_the_same_look():
+    image, truth = two_ellipses()
+    found = np.where(truth == 1, 2, truth).astype(np.uint8)  # object 1 is taken for object 2
+    found[truth == 1] = np.where(np.arange((truth == 1).sum()) < 40, 1, 2)  # but for a few pixels
+
+    def cut(image, mask, others, on, off):
+        for region in (truth == 1, truth == 2):
+            if (region & on).any():
+                mask = mask | region & ~others
+            if (region & off).any():
+                mask = mask & ~region
+        return (mask | on) & ~off
+
+    last = Robot(cut, 1).look_at(image, truth, found)[-1]
+    np.testing.assert_array_equal(last.labels, truth)
+
+
 def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(moving_davis, light_file, tmp_path, capsys):
     scribbles = tmp_path / "scribbles.pth"
     torch.manual_seed(0)

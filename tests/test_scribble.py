@@ -283,6 +283,8 @@ def test_a_line_on_a_part_leaves_the_outline_that_the_part_is_connected_to_and_a
     for marks, reached_by_gain, reached_by_loss in ((line, 38, 37), (dot, 18, 33)):  # the arm is 10 pixels thick
         gained = added(None, mask, nothing, marks, nothing) & ~mask
         lost = found & ~removed(None, found, nothing, nothing, marks)
+        lost_beside = found & ~removed(None, found & ~marks, nothing, nothing, marks)  # another object has what is marked
+        np.testing.assert_array_equal(lost_beside, lost)
         for changed, reached in ((gained, reached_by_gain), (lost, reached_by_loss)):
             assert changed[25:35, 41:60].all()  # its last corners may stay
             assert not changed[:, :reached].any()
