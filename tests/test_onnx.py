@@ -15,6 +15,7 @@ from conftest import ROOT, build_light_network, write_video
 from films import square
 
 from model import STCN, VideoSegmenter, load_network, save_network
+from model.int8 import quantise
 from model.onnx import SHAPES, OnnxNetwork, _config_of, export_onnx
 from model.resnet import BACKBONES
 from scripts.benchmark.made_up import made_up_mask, made_up_video
@@ -124,6 +125,38 @@ def test_the_example_prints_what_it_has_found(exported, tmp_path, monkeypatch, c
         "00000.jpg: object 1 256 pixels, object 2 256 pixels",
     ]
     assert len(printed) == 4
+
+
+def test_int8_finds_nearly_the_same_with_files_of_a_third_of_the_size(exported, light_file, tmp_path, script, capsys):
+    write_video(tmp_path / "own/JPEGImages/a", tmp_path / "own/Annotations/a", [square((4, 4), (30, 20)), *[None] * 13])
+    with shallow():
+        flags = ("--model", light_file, "--int8", tmp_path / "own", "--output", tmp_path / "int8")
+        assert script("export_onnx", *flags) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    for path in exported.iterdir():
+        smaller = tmp_path / "int8" / path.name
+        assert smaller.stat().st_size < path.stat().st_size / 2
+        graph = onnx.load(smaller).graph
+        dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+        floats = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+        stay = [node for node in graph.node if node.op_type == "Conv" and node.input[0] not in dequantised]
+        shapes = {floats[node.input[1]][:2] for node in stay}
+        # what sees the image, the spatial attention, and what makes the logits
+        assert shapes == {"key_encoder": {(64, 3)}, "value_encoder": {(64, 5), (1, 2)}, "decoder": {(1, 16)}}[path.stem]
+    frame, mask = made_up_video((75, 90)), made_up_mask((75, 90), range(1, 4))
+    found = []
+    for folder in (exported, tmp_path / "int8"):
+        segmenter = VideoSegmenter(OnnxNetwork(folder))
+        found.append([segmenter.to_labels(segmenter.step(frame(4 * t), None if t else mask)).numpy() for t in range(8)])
+    assert 0.9 < np.mean(np.equal(*found)) < 1
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_int8_needs_videos_to_see(frames, exported, tmp_path):
+    clips = [[(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.uint8))] * frames]
+    with pytest.raises(InputError, match="expected videos with an object in at least two frames"):
+        quantise(exported, clips, tmp_path, lambda: None)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
