@@ -20,6 +20,7 @@ from model.onnx import SHAPES, OnnxNetwork, _config_of, export_onnx
 from model.resnet import BACKBONES
 from scripts.benchmark.made_up import made_up_mask, made_up_video
 from util.errors import InputError
+from util.image import read_image
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
@@ -143,12 +144,15 @@ def test_int8_finds_nearly_the_same_with_files_of_a_third_of_the_size(exported, 
         shapes = {floats[node.input[1]][:2] for node in stay}
         # what sees the image, the spatial attention, and what makes the logits
         assert shapes == {"key_encoder": {(64, 3)}, "value_encoder": {(64, 5), (1, 2)}, "decoder": {(1, 16)}}[path.stem]
-    frame, mask = made_up_video((75, 90)), made_up_mask((75, 90), range(1, 4))
-    found = []
-    for folder in (exported, tmp_path / "int8"):
+    image = read_image(tmp_path / "own/JPEGImages/a/00000.jpg")
+
+    def find(folder: Path) -> torch.Tensor:
         segmenter = VideoSegmenter(OnnxNetwork(folder))
-        found.append([segmenter.to_labels(segmenter.step(frame(4 * t), None if t else mask)).numpy() for t in range(8)])
-    assert 0.9 < np.mean(np.equal(*found)) < 1
+        segmenter.step(image, square((4, 4), (30, 20)))
+        return segmenter.step(image[:, ::-1].copy())
+
+    expected, found = find(exported), find(tmp_path / "int8")
+    assert 0 < (found - expected).std() < 0.2 * expected.std(dim=(1, 2)).mean()
 
 
 @pytest.mark.parametrize("frames", [0, 1])
