@@ -377,15 +377,13 @@ def test_weights_that_float16_cannot_hold_are_not_written(tmp_path):
 
 
 @pytest.mark.slow
-def test_one_click_or_a_box_is_enough_for_most_photographs_and_more_clicks_help(real_data, tmp_path, capsys):
+def test_a_box_and_clicks_on_unseen_photographs_find_what_the_docs_say(real_data, tmp_path, capsys):
     if not (real_data / "static/ecssd").is_dir():
         pytest.skip(f"no photographs at {real_data / 'static/ecssd'}; unpack static.tar there")
-    flags = ["--photo_root", real_data / "static/ecssd", "--last", 20, "--clicks", 5, "--device", "cpu"]
+    flags = ["--photo_root", real_data / "static/ecssd", "--last", 100, "--clicks", 3, "--device", "cpu"]
     assert run_script("eval_clicks", *flags, "--output", tmp_path) == 0
     box, *clicks = (row["IoU"] for row in json.loads((tmp_path / "clicks.json").read_text())["rows"])
-    assert box > 80
-    assert clicks[0] > 70
-    assert clicks[-1] > clicks[0] + 5
+    assert [box, *clicks] == pytest.approx([80.4, 77.7, 86.2, 88.6], abs=0.5)  # docs/interactive.md
 
 
 def test_clicks_are_counted_until_a_mask_is_good_enough():
