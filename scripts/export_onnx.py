@@ -17,7 +17,7 @@ from dataset.youtube import youtube_videos
 from model.int8 import Clip, quantise
 from model.onnx import OPSET, OPSETS, PARTS, SHAPES, export_onnx
 from util.device import use_threads
-from util.errors import one_line_errors
+from util.errors import InputError, one_line_errors
 from util.flags import Parser, int_between
 from util.guards import refuse_file_above
 from util.progress import progress_bar
@@ -55,7 +55,9 @@ def main() -> None:
         paths = export_onnx(arguments.model, arguments.output, opset=arguments.opset)
     else:
         use_threads(None)
-        videos = youtube_videos(arguments.int8)
+        videos = [video for video in youtube_videos(arguments.int8) if video.images[-1].stem > min(video.masks)]
+        if not videos:
+            raise InputError(f"{arguments.int8}: expected a video with a frame after its first mask, found none")
         videos = videos[:: -(-len(videos) // MOST_VIDEOS)]
         refuse_file_above(Path(arguments.output))
         with tempfile.TemporaryDirectory() as folder:

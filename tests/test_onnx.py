@@ -155,6 +155,14 @@ def test_int8_finds_nearly_the_same_with_files_of_a_third_of_the_size(exported, 
     assert 0 < (found - expected).std() < 0.2 * expected.std(dim=(1, 2)).mean()
 
 
+def test_int8_refuses_videos_without_a_frame_after_the_first_mask_before_it_exports(tmp_path, script, capsys):
+    write_video(tmp_path / "own/JPEGImages/a", tmp_path / "own/Annotations/a", [None, square((4, 4))])
+    assert script("export_onnx", "--int8", tmp_path / "own", "--output", tmp_path / "int8") == 2
+    told = capsys.readouterr().err
+    assert told == f"error: {tmp_path}/own: expected a video with a frame after its first mask, found none\n"
+    assert not (tmp_path / "int8").exists()
+
+
 @pytest.mark.parametrize("frames", [0, 1])
 def test_int8_needs_videos_to_see(frames, exported, tmp_path):
     clips = [[(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.uint8))] * frames]
