@@ -20,10 +20,16 @@ MOST_WRONG = 3  # regions that are corrupted
 
 
 class ScribbleSource:
-    """The clips of another source with `hints`; only the object in their first slot counts."""
+    """Single frames of another source with `hints`; only the object in their first slot counts.
+
+    The source draws single frames from then on: more pictures in a batch teach more than three views of each.
+    """
+
+    frames = 1
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        source.frames = self.frames
 
     def __len__(self) -> int:
         return len(self.source)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.clip import Clip, make_clip
+from dataset.clip import FRAMES, Clip, make_clip
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
 from util.guards import subfolders
@@ -22,6 +22,7 @@ class StaticClips:
 
     def __init__(self, folder: str | Path, *, crop: int = 384) -> None:
         self.crop = crop
+        self.frames = FRAMES
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
@@ -39,13 +40,13 @@ class StaticClips:
         return str(self.images[index])
 
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
-        """Three views of a photograph; `None` if the first shows no object.  `max_skip` is ignored.
+        """Views of a photograph; `None` if the first shows no object.  `max_skip` is ignored.
 
         The mask stays grey through the warps, and so does the first frame's, which goes into the memory; what the network
         is to find is cut at half.
         """
         image, mask = read_photograph(self.images[index], self.masks[index])
-        views = draw_static_views(rng, mask.shape, crop=self.crop)
+        views = draw_static_views(rng, mask.shape, crop=self.crop)[: self.frames]
         frames, masks = zip(*(apply_view(view, image, mask, self.crop, soft=True) for view in views), strict=True)
         labels = [(mask > 127).astype(np.uint8) for mask in masks]
         clip = make_clip(frames, labels, rng, name=self.name(index), slots=1)

@@ -61,6 +61,7 @@ class VideoClips:
         self.scale = scale
         self.followed = followed
         self.crop = crop
+        self.frames = FRAMES
         self._readers: dict[int, MaskReader] = {}
         self._strict = False  # whether white in masks of numbers is refused rather than ignored
         self._strides: dict[int, int] = {}  # of videos that have their own
@@ -101,11 +102,12 @@ class VideoClips:
         return frames
 
     def draw(self, index: int, rng: np.random.Generator, *, max_skip: int) -> Clip | None:
-        """Three frames drawn with the curriculum's `max_skip`; `None` if there is no object to follow in the first.  Raises
+        """Frames drawn with the curriculum's `max_skip`; `None` if there is no object to follow in the first.  Raises
         `InputError` naming the file if a frame or mask cannot be read or their sizes differ.
         """
         frames = self.annotated(index)
-        chosen = [frames[i] for i in self.draw_frames(rng, len(frames), max_skip // self._strides.get(index, self.stride))]
+        indices = self.draw_frames(rng, len(frames), max_skip // self._strides.get(index, self.stride))
+        chosen = [frames[i] for i in indices[: self.frames]]
         pictures = [read_image(path) for path, _ in chosen]
         if index not in self._readers:
             self._readers[index] = MaskReader.of((mask for _, mask in frames), strict=self._strict, note=None)
@@ -114,7 +116,7 @@ class VideoClips:
         for (path, mask), picture, labels in zip(chosen, pictures, label_maps, strict=True):
             refuse_other_size(path, picture.shape, size, what="frame", other="the clip's first one")
             refuse_other_size(mask, labels.shape, size)
-        views = draw_video_views(rng, size, crop=self.crop, scale=self.scale)
+        views = draw_video_views(rng, size, crop=self.crop, scale=self.scale)[: self.frames]
         augmented = [apply_view(*parts, self.crop) for parts in zip(views, pictures, label_maps, strict=True)]
         name = f"{self.name(index)} {','.join(path.stem for path, _ in chosen)}"
         pictures, label_maps = zip(*augmented, strict=True)

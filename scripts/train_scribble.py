@@ -34,7 +34,6 @@ from util.lock import Lock
 
 CLIP_GRAD = 5.0
 VIDEOS_OFTEN = 20  # times more often than train.py takes a video beside others: a video has many frames
-FAR = 25  # frames between two of a video's at most
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--load_network", metavar="FILE", help="start from this scribble network")
     start.add_argument("--no_pretrained", action="store_true", help="start without ImageNet weights")
     result.add_argument("-i", "--iterations", type=positive_int, default=3000, help="total number of iterations")
-    result.add_argument("-b", "--batch_size", type=positive_int, default=4, help="clips per iteration, of three frames each")
+    result.add_argument("-b", "--batch_size", type=positive_int, default=12, help="pictures per iteration")
     result.add_argument("--lr", type=positive_float, default=5e-4, help="learning rate, which falls as a cosine")
     result.add_argument("--encoder_lr", type=positive_float, default=1.5e-4, help="learning rate of the ResNet")
     result.add_argument("--amp_dtype", choices=("float16", "bfloat16"), help="type for mixed precision, as for train.py")
@@ -91,7 +90,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
     config = TrainConfig.of(arguments)
     sources = sources_of(arguments)
     schedule = Schedule(config.iterations, config.batch_size)
-    draws = Draws(sources, seed=config.seed, max_skip=FAR)
+    draws = Draws(sources, seed=config.seed)
     record = {**config.record(), "no_pretrained": arguments.no_pretrained, "mosaics": MOSAICS, **drawn(sources, schedule)}
     record["load_network"] = arguments.load_network and digest(arguments.load_network)
     amp_dtype = config.autocast_dtype(device)

@@ -91,6 +91,8 @@ def test_corrupted_masks_are_wrong_but_related():
 class Photographs:
     """One clip of two objects, as another data set would draw it."""
 
+    frames = 3
+
     def __len__(self) -> int:
         return 1
 
@@ -98,21 +100,23 @@ class Photographs:
         return "photograph"
 
     def draw(self, index, rng, *, max_skip) -> Clip:
-        labels = np.stack([labels_of_two()] * 3)
+        labels = np.stack([labels_of_two()] * self.frames)
         return Clip(np.zeros((*labels.shape, 3), np.uint8), labels, np.array([True, True]), "photograph")
 
 
-def test_samples_are_clips_of_one_object_with_hints():
+def test_samples_are_frames_of_one_object_with_hints():
     clip = ScribbleSource(Photographs()).draw(0, np.random.default_rng(0), max_skip=5)
     assert clip is not None
     assert clip.hints is not None
-    assert clip.hints.shape == (3, 3, 96, 128)
+    assert clip.hints.shape == (1, 3, 96, 128)
     assert (clip.labels == (labels_of_two() == 1)).all()
     assert clip.valid.tolist() == [True]
 
 
 class Tiles:
     """Clips each of a grey of its own, of which the object is a row of pixels, or a rectangle."""
+
+    frames = 3
 
     def __init__(self, *rows: int) -> None:
         self.rows = rows
@@ -128,7 +132,7 @@ class Tiles:
             raise InputError("broken")
         if not self.rows[index]:
             return None
-        labels = np.zeros((3, 64, 96), np.uint8)
+        labels = np.zeros((self.frames, 64, 96), np.uint8)
         labels[:, 9 : 9 + self.rows[index], 20:60] = 1
         return Clip(np.full((*labels.shape, 3), 50 * (index + 1), np.uint8), labels, np.array([True]), str(index))
 
@@ -139,7 +143,7 @@ def test_a_mosaic_shows_the_object_at_half_its_size_beside_others_that_are_not_m
     clip, again = (source.draw(1, np.random.default_rng(5), max_skip=5) for _ in range(2))
     assert (clip.frames == again.frames).all()
     assert (clip.hints == again.hints).all()
-    assert clip.labels.shape == (3, 64, 96)
+    assert clip.labels.shape == (1, 64, 96)
     assert clip.labels[0].sum() == 8 * 20  # of 16 x 40
     assert (clip.frames[clip.labels == 1] == 100).all()
     greys = [clip.frames[0, y, x, 0] for y in (0, 32) for x in (0, 48)]
@@ -157,8 +161,11 @@ def test_without_others_there_is_no_mosaic_nor_of_an_object_that_would_not_be_se
 
 
 def test_every_second_sample_of_a_step_corrects_what_the_network_found_for_its_hints():
-    clip = ScribbleSource(Photographs()).draw(0, np.random.default_rng(1), max_skip=5)
-    frames, labels, hints, valid = (torch.from_numpy(a)[None] for a in (clip.frames, clip.labels, clip.hints, clip.valid))
+    source = ScribbleSource(Photographs())
+    clips = [source.draw(0, np.random.default_rng(seed), max_skip=5) for seed in (1, 2, 3)]
+    frames, labels, hints, valid = (
+        torch.from_numpy(np.stack([getattr(clip, part) for clip in clips])) for part in ("frames", "labels", "hints", "valid")
+    )
     found, seen = torch.zeros(96, 128, dtype=torch.bool), []
     found[40:90, 10:60] = True  # of 20 to 70: lacks what is above, and has too much below
 
@@ -166,11 +173,11 @@ def test_every_second_sample_of_a_step_corrects_what_the_network_found_for_its_h
         seen.append(hints.clone())
         return (found.float() - 0.5).expand(len(images), -1, -1).requires_grad_()
 
-    batch = Batch(frames, labels, valid, ("a",), (), 0, hints=hints)
+    batch = Batch(frames, labels, valid, ("a", "b", "c"), (), 0, hints=hints)
     loss, _, predicted = scribble_step(model, batch, 1.0, None, torch.device("cpu"))
     assert loss.requires_grad
     assert (predicted == found).all()
-    given, (first, second, third) = hints[0].float(), seen[1]
+    given, (first, second, third) = hints[:, 0].float(), seen[1]
     assert torch.equal(seen[0], given[1:2])
     assert torch.equal(first, given[0])
     assert torch.equal(third, given[2])
@@ -179,7 +186,7 @@ def test_every_second_sample_of_a_step_corrects_what_the_network_found_for_its_h
     new_on, new_off = on & (given[1, 1] == 0), off & (given[1, 2] == 0)
     assert (new_on | new_off).any()
     assert not (new_on & found).any()
-    assert (new_off <= (found & (labels[0, 1] == 0))).all()
+    assert (new_off <= (found & (labels[1, 0] == 0))).all()
 
 
 def test_a_box_counts_no_longer_once_a_mask_was_found_in_it():

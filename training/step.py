@@ -128,7 +128,7 @@ def scribble_step(
     frames, hints = normalise(batch.frames.to(device).flatten(0, 1)), batch.hints.to(device).flatten(0, 1).float()
     labels = batch.labels.to(device).flatten(0, 1)
     with torch.no_grad(), torch.autocast(device.type, amp_dtype, enabled=amp_dtype is not None):
-        found = model(frames[1::2], hints[1::2]) > 0
+        found = model(frames[1::2], hints[1::2]) > 0 if len(frames) > 1 else []
     for i, sample in enumerate(zip(hints[1::2], found, labels[1::2], strict=True)):
         hints[1 + 2 * i] = hints_after(*sample)
     # a context of its own: the weights that autocast has cast above have no gradient
