@@ -6,48 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
-from unicodedata import normalize
 
 import numpy as np
 
 from dataset.colours import parse_colour, refuse_background
-from dataset.film_packets import ARCHIVES
 from dataset.frame_folder import FrameFolder
-from dataset.mask_files import (
-    EACH_OBJECT,
-    MASK_SUFFIXES,
-    in_front,
-    layers_in_array,
-    list_masks,
-    mask_files,
-    object_files,
-)
+from dataset.mask_files import EACH_OBJECT, in_front, mask_files, object_files
+from dataset.mask_frames import MaskSource, mask_sources, parse_masks
 from dataset.mask_reader import MaskReader
 from dataset.own_video import open_video
-from dataset.shapes import CVAT_FRAME, Masks, read_shapes
 from dataset.soft_edges import refuse_scattered
 from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
-from util.guards import is_clutter, subfolders
 from util.image import refuse_other_size
-from util.image_folder import UNREAD_SUFFIXES, in_order, name_pattern
 from util.label_map import MOST_OBJECTS, object_ids
 
 BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
-JPEG = (".jpg", ".jpeg")
 PLACE = re.compile(r"(.* #)?\d+")  # a title that is no name: a number, or the object's place in its file
-NOT_READ = {
-    ".txt": "a YOLO text file",
-    ".xml": "an XML file",
-    ".csv": "a table",
-    **dict.fromkeys(ARCHIVES, "an archive, unpack it"),
-    ".npz": "several arrays, save one as .npy",
-    ".mat": "a MATLAB file",
-    ".psd": "a Photoshop file",
-    ".xcf": "a GIMP file",
-    ".svg": "an SVG drawing",
-}
 
 
 class GivenMask(NamedTuple):
@@ -58,14 +34,6 @@ class GivenMask(NamedTuple):
     files: tuple[Path, ...]
     numbered: bool = True  # its ids are those in the file, not in order of appearance
     names: Mapping[int, str] = {}  # of its objects, as far as the file tells them
-
-
-class Source(NamedTuple):
-    """A mask before it is read: a file, or the shapes in one."""
-
-    frame: int
-    path: Path
-    shapes: Masks | None = None
 
 
 def add_mask_flags(parser: argparse.ArgumentParser) -> None:
@@ -96,42 +64,6 @@ def _colour(text: str) -> int:
         return parse_colour(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def parse_masks(texts: Sequence[str]) -> list[tuple[str | None, Path]]:
-    """`["first.png", "120:second.png"]` -> frames as written (see `frame_number`), where told, and files or folders.
-
-    Raises `InputError` if a frame is negative or has more than 9 digits.
-    """
-    result: list[tuple[str | None, Path]] = []
-    for text in texts:
-        found = re.fullmatch(r"(-?[0-9]+):(.+)", text)
-        number, path = found.groups() if found else (None, text)
-        if number is not None and (number.startswith("-") or len(number) > 9):
-            raise InputError(f"--mask {text}: expected FRAME:FILE with a frame from 0 on")
-        result.append((number, Path(path)))
-    return result
-
-
-def frame_number(text: str, names: Sequence[str], flag: str) -> int:
-    """The frame, counted from 0, that a number on the command line means; `flag` is for messages.
-
-    A number with zeros before it (`00012`) is a frame's name if there is such a frame, and a note says so.  Raises
-    `InputError` if one without is both the number of a frame and the name of another, or if there is no such frame.
-    """
-    frame = int(text)
-    named = names.index(text) if text in names else frame
-    if named != frame and text.startswith("0") and text != "0":
-        print_note(f"{flag} means frame {named}, whose name this is")
-        frame = named
-    if frame >= len(names):
-        raise InputError(f"{flag}: the video has frames 0 to {len(names) - 1}")
-    if named != frame:
-        raise InputError(
-            f"{flag}: is it frame {frame}, counted from 0, whose name is {names[frame]}, or frame {named}, whose name is "
-            f"{text}? Write 0{frame} or 0{named}, which are no names"
-        )
-    return frame
 
 
 def open_with_masks(
@@ -178,42 +110,7 @@ def read_given_masks(
     for one frame are masks of one object each, the same object at the same place in every frame.  A file without a frame is
     for the frame of its name, else for frame 0.  Raises `InputError` naming the file if a mask is invalid, or all are empty.
     """
-    given, names = list(given), [normalize("NFC", name) for name in names]  # macOS stores names in another form
-    _refuse_series([path for text, path in given if text is None], names)
-    sources: dict[int, list[Source]] = {}
-    for text, path in given:
-        frame = frame_number(text, names, f"--mask {text}:{path}") if isinstance(text, str) else text
-        for source in _sources(frame, path, names, video=normalize("NFC", video), frames=frames):
-            sources.setdefault(source.frame, []).append(source)
-    sources = dict(sorted(sources.items()))
-    everything = [source for of_frame in sources.values() for source in of_frame]
-    for frame, (first, *others) in sources.items():
-        name = _stem(first.path)
-        own = name == normalize("NFC", video)
-        if not others and first.shapes is None and not own and name in names and (like := names.index(name)) != frame:
-            raise InputError(f"--mask: {first.path} is named like frame {like} ({name}), but given for frame {frame}")
-    with_shapes = [source for source in everything if source.shapes is not None]
-    if with_shapes and len(with_shapes) < len(everything):
-        raise InputError(f"{with_shapes[0].path}: expected JSON files or pictures, found both; which objects are the same?")
-    orders: dict[frozenset[str], list[str]] = {}
-    for of_frame in sources.values():
-        called = [_stem(source.path) for source in of_frame]
-        if (
-            of_frame[0].shapes is None
-            and len({*called}) == len(called)
-            and orders.setdefault(frozenset(called), called) != called
-        ):
-            raise InputError(
-                f"--mask: expected objects in the same order wherever there are several files for a frame, found "
-                f"{', '.join(called)} for frame {of_frame[0].frame}"
-            )
-    counts = {len(of_frame) for of_frame in sources.values()}
-    if len(counts) > 1:
-        most, least = (next(s for s in sources.values() if len(s) == count) for count in (max(counts), min(counts)))
-        raise InputError(
-            f"--mask: expected one mask of each object wherever there are several for a frame, found {len(most)} for frame "
-            f"{most[0].frame} and {len(least)} for frame {least[0].frame}; give an empty one for an object that is not there"
-        )
+    sources = mask_sources(given, names, video=video, frames=frames)
     reader = MaskReader(strict=True, careful=True, background=background, soft=soft, hint=HINT)
     titles: dict[str, int] = {}
     masks: dict[int, GivenMask] = {}
@@ -232,7 +129,8 @@ def read_given_masks(
             titled = {number: title for title, number in titles.items() if not PLACE.fullmatch(title)}
             masks[frame] = GivenMask(labels, frozenset(empty), files, numbered, titled)
     if not masks:
-        raise InputError(f"{', '.join(str(source.path) for source in everything)}: expected an object, found none")
+        paths = ", ".join(str(source.path) for of_frame in sources.values() for source in of_frame)
+        raise InputError(f"{paths}: expected an object, found none")
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))
     return {frame: mask._replace(gone=mask.gone & objects if mask.labels.any() else objects) for frame, mask in masks.items()}
 
@@ -251,124 +149,7 @@ def keep_objects(masks: dict[int, GivenMask], objects: Iterable[int]) -> dict[in
     return {frame: mask for frame, mask in kept.items() if mask.labels.any() or mask.gone}
 
 
-def _sources(
-    frame: int | None, path: Path, names: Sequence[str], *, video: str = "", frames: Path | None = None
-) -> list[Source]:
-    """What a `--mask` names; `video` and `frames` are as for `read_given_masks`."""
-    if path.is_dir():
-        if frame is not None:
-            raise InputError(f"--mask {frame}:{path}: expected a file; masks in a folder go by their names")
-        masks = list_masks(path)
-        _refuse_left_out(path, masks, names)
-        json = [file for file in path.iterdir() if file.suffix.lower() == ".json" and not is_clutter(file.name)]
-        among = frames is not None and path.samefile(frames)
-        if json and (among or all(file.suffix.lower() in JPEG for file in masks.values())):  # frames, as labelme has them
-            masks = {}
-        masks |= {file.stem: file for file in in_order(json)}
-        if not masks:
-            raise InputError(f"{path}: expected masks named like frames, found none")
-        result = []
-        for name, file in masks.items():
-            shapes = file.suffix.lower() == ".json"
-            result += _sources(None, file, names) if shapes else [Source(_frame_of(name, path, names), file)]
-        return result
-    if path.suffix.lower() == ".json":
-        if not (by_frame := read_shapes(path)):
-            raise InputError(f"{path}: expected an object, found none")
-        if frame is not None and len(by_frame) > 1:
-            raise InputError(
-                f"--mask {frame}:{path}: expected one frame in it, found {len(by_frame)}; `--mask FILE` takes all"
-            )
-        if len(by_frame) == 1:
-            frame = _frame_told(frame, path, next(iter(by_frame)), names, video)
-        return [
-            Source(_frame_of(name, path, names) if frame is None else frame, path, shapes) for name, shapes in by_frame.items()
-        ]
-    if what := NOT_READ.get(path.suffix.lower()):
-        raise InputError(f"{path}: expected a mask as PNG, found {what}: export PNG masks or COCO JSON")
-    if frame is None and path.suffix.lower() == ".npy" and len(names) > 1 and layers_in_array(path) == len(names):
-        raise InputError(
-            f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or write "
-            f"0:{path} if they are of as many objects"
-        )
-    if frame is None and (like := _frame_called(name := _stem(path), names)):
-        if name.isdecimal() and name not in names:  # a number of an object, or of FFmpeg, whose first frame is 1
-            print_note(f"{path} is for frame 0; if its number is that of a frame, write {like}:{path}")
-        else:
-            frame = 0 if name == video else like
-            why = "by its name" if frame else f"since it is called like the video; {like}:{path} says otherwise"
-            print_note(f"{path} is for frame {frame}, {why}")
-    return [Source(frame or 0, path)]
-
-
-def _refuse_left_out(folder: Path, masks: dict[str, Path], names: Sequence[str]) -> None:
-    """Raise `InputError` if a folder of masks has one for a frame of a kind that is not read, or folders for frames."""
-    unread = [file for file in folder.iterdir() if file.suffix.lower() in (*UNREAD_SUFFIXES - MASK_SUFFIXES, ".npy")]
-    if left_out := [file.name for file in unread if file.stem not in masks and _frame_called(_stem(file), names) is not None]:
-        raise InputError(f"{folder}: cannot read {names_some(left_out)} there; save all masks as PNG")
-    spread = any(file.parent.name == EACH_OBJECT for file in masks.values())
-    longest = max(map(len, masks), default=0)
-    if spread and not masks.keys() & {*names} and all(p.name in names and len(p.name) > longest for p in subfolders(folder)):
-        raise InputError(f"{folder}: expected a folder for each object, with a mask for each frame, found one for each frame")
-
-
-def _refuse_series(paths: Sequence[Path], names: Sequence[str]) -> None:
-    """Raise `InputError` if files without a frame differ in a number: is it that of a frame, or of an object?"""
-    alike: dict[str, Path] = {}
-    for path in paths:
-        if path.suffix.lower() in (*MASK_SUFFIXES, ".npy") and _stem(path) not in names:
-            other = alike.setdefault(name_pattern(path), path)
-            if other != path and other.stem != path.stem:
-                raise InputError(
-                    f"--mask: are {other} and {path} of two frames, or of two objects in one? Write the frame before each: "
-                    f"0:{other}"
-                )
-
-
-def _stem(path: Path) -> str:
-    return normalize("NFC", path.stem)
-
-
-def _as_frames_are_called(name: str) -> str:
-    """A frame's name in JSON as in `names`; CVAT's have kept their suffix, by which they are known."""
-    return normalize("NFC", Path(name).stem if CVAT_FRAME.fullmatch(name) else name)
-
-
-def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str], video: str) -> int | None:
-    """The frame of a file that names one in it: that one, or the one that the file is named like, if `frame` is `None`."""
-    called = (_as_frames_are_called(name), _stem(path))
-    told = {each: names.index(each) for each in called if each in names and each != video}
-    if frame is None and not told and name != video and (like := _frame_called(name, names)) is not None:
-        told = {name: like}
-    if len(told) > 1 if frame is None else (told and frame not in told.values()):
-        given = "" if frame is None else f", but given for frame {frame}"
-        raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
-    if frame is None and not told and video in called and (like := _frame_called(video, names)):
-        print_note(f"{path} is for frame 0, since it is called like the video; {like}:{path} says otherwise")
-    return next(iter(told.values()), 0 if video in called else None) if frame is None else frame
-
-
-def _frame_called(name: str, names: Sequence[str]) -> int | None:
-    """The frame of this name, or of the same number; `None` if there is none."""
-    if (called := _as_frames_are_called(name)) in names:
-        return names.index(called)
-    cvat = CVAT_FRAME.fullmatch(name)
-    if cvat and (index := int(cvat[1])) < len(names) and names[index].isdecimal() and int(names[index]) == index:
-        return index  # of a film, whose frames it counts from 0
-    same = [i for i, other in enumerate(names) if name.isdecimal() and other.isdecimal() and int(name) == int(other)]
-    return same[0] if len(same) == 1 else None
-
-
-def _frame_of(name: str, path: Path, names: Sequence[str]) -> int:
-    """`_frame_called`, or 0 without a name; raises `InputError` if there is no such frame."""
-    frame = _frame_called(name, names) if name else 0
-    if frame is None:
-        some = names_some(names[:3]) + (f" to {names[-1]}" if len(names) > 3 else "")
-        raise InputError(f"{path}: expected masks named like frames ({some}), found {name}")
-    return frame
-
-
-def _of_shapes(sources: list[Source], titles: dict[str, int], size: tuple[int, int]) -> tuple[np.ndarray, set[int]]:
+def _of_shapes(sources: list[MaskSource], titles: dict[str, int], size: tuple[int, int]) -> tuple[np.ndarray, set[int]]:
     """A frame's label map of shapes, whose numbers `titles` keeps by name, and the objects whose masks are empty; without
     shapes, it has no object.
     """
@@ -395,7 +176,7 @@ def _of_shapes(sources: list[Source], titles: dict[str, int], size: tuple[int, i
     return labels, empty
 
 
-def _of_files(sources: list[Source], reader: MaskReader) -> tuple[np.ndarray, set[int]]:
+def _of_files(sources: list[MaskSource], reader: MaskReader) -> tuple[np.ndarray, set[int]]:
     """As `_of_shapes`, of pictures and arrays."""
     if len(sources) > 1:
         return reader.merge({source.path: number for number, source in enumerate(sources, start=1)})

@@ -24,14 +24,9 @@ import cv2
 import numpy as np
 
 from dataset.frame_folder import FrameFolder
-from dataset.given_masks import (
-    GivenMask,
-    add_mask_flags,
-    frame_number,
-    keep_objects,
-    open_with_masks,
-)
+from dataset.given_masks import GivenMask, add_mask_flags, keep_objects, open_with_masks
 from dataset.mask_files import MASK_SUFFIXES
+from dataset.mask_frames import frame_number
 from dataset.own_video import add_video_flags, mean_rate, one_video, open_video, videos_in
 from dataset.video_file import VideoFile
 from evaluation.flags import add_check_memory_flag, add_segmenter_flags, note_enlarged

@@ -28,7 +28,8 @@ from annotation.session import Session
 from annotation.state import Result
 from annotation.worker import Worker
 from dataset.frame_folder import FrameFolder
-from dataset.given_masks import GivenMask, parse_masks, read_given_masks
+from dataset.given_masks import GivenMask, read_given_masks
+from dataset.mask_frames import parse_masks
 from dataset.video_file import VideoFile
 from dataset.vos import VideoClips
 from dataset.youtube import youtube_videos

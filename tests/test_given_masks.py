@@ -11,7 +11,8 @@ from conftest import PALETTE
 from films import SIZE, picture, square, write_film, write_folder
 from PIL import Image
 
-from dataset.given_masks import keep_objects, parse_masks, read_given_masks
+from dataset.given_masks import keep_objects, read_given_masks
+from dataset.mask_frames import parse_masks
 from dataset.own_video import open_video
 from dataset.shapes import decode_rle, fill_polygon
 from dataset.sources import own_videos
