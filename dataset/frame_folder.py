@@ -15,6 +15,7 @@ from util.image import Header, common_levels, read_header, read_image, refuse_ot
 from util.image_folder import (
     IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
+    begun_anew,
     count_series,
     list_frames,
     masks_among,
@@ -67,6 +68,8 @@ class FrameFolder:
             notes.append(
                 f"names hold {count} series of frames with the same numbers: are they of {count} videos, or channels?"
             )
+        if around := begun_anew(self.names):
+            notes.append(f"{around[0]} comes first and {around[1]} last, by their numbers: has the camera counted anew?")
         if masks := masks_among(self.paths):
             notes.append(f"{names_some(path.name for path in masks)} among the frames: is it a mask? Then move it away")
         self.levels = WHOLE_RANGE

@@ -19,10 +19,12 @@ from dataset.soft_edges import refuse_scattered
 from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
 from util.image import refuse_other_size
+from util.image_folder import name_pattern
 from util.label_map import MOST_OBJECTS, object_ids
 
 BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
+LABEL = re.compile(r" #?\d+$")  # what follows it in a title: a group, a track, or a place
 PLACE = re.compile(r"(.* #)?\d+")  # a title that is no name: a number, or the object's place in its file
 
 
@@ -120,7 +122,7 @@ def read_given_masks(
         refuse_scattered(path, labels)
         if background is None:
             if shapes:
-                refuse_background(path, labels, {i: i for i in object_ids(labels)}, None, hint=BLACK_HINT)
+                refuse_background(path, labels, {i: i for i in object_ids(labels)}, None, hint=BLACK_HINT, careful=True)
             reader.known.refuse_inverted(path, labels)
         refuse_other_size(path, labels.shape, size)
         if labels.any() or masks:
@@ -131,6 +133,9 @@ def read_given_masks(
     if not masks:
         paths = ", ".join(str(source.path) for of_frame in sources.values() for source in of_frame)
         raise InputError(f"{paths}: expected an object, found none")
+    called = {name_pattern(mask.files[0]): mask.files[0].name for mask in masks.values() if mask.files}
+    if reader.known.white and len(called) > 1:  # cat.png and dog.png
+        print_note(f"{names_some(called.values())} are masks of object 1, since they are white on black")
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))
     return {frame: mask._replace(gone=mask.gone & objects if mask.labels.any() else objects) for frame, mask in masks.items()}
 
@@ -161,6 +166,10 @@ def _of_shapes(sources: list[MaskSource], titles: dict[str, int], size: tuple[in
             raise InputError(f"{sources[0].path}: expected {like}, as before, found {title}: are they one object?")
     if titles and told and not titles.keys() & {*told}:
         print_note(f"{sources[0].path}: shares no object with the masks before it, so its objects are new ones")
+    for new in sorted({*told} - titles.keys()) if titles else ():
+        like = [old for old in titles.keys() - {*told} if LABEL.sub("", old) == LABEL.sub("", new)]
+        if len(like) == 1 and LABEL.sub("", new) in (new, *like):  # told with a number in one frame, and without in the other
+            print_note(f"{sources[0].path}: {new} is a new object, not {like[0]}, which is in a mask before it")
     for source in sources:
         for title, mask in (source.shapes or {}).items():
             number = titles.setdefault(title, len(titles) + 1)

@@ -11,7 +11,7 @@ from dataset.mask_files import EACH_OBJECT, MASK_SUFFIXES, layers_in_array, list
 from dataset.shapes import CVAT_FRAME, Masks, read_shapes
 from util.errors import InputError, names_some, print_note
 from util.guards import is_clutter, subfolders
-from util.image_folder import UNREAD_SUFFIXES, in_order, name_pattern
+from util.image_folder import UNREAD_SUFFIXES, in_order, list_images, name_pattern
 
 JPEG = (".jpg", ".jpeg")
 NOT_READ = {
@@ -53,13 +53,16 @@ def parse_masks(texts: Sequence[str]) -> list[tuple[str | None, Path]]:
 def frame_number(text: str, names: Sequence[str], flag: str) -> int:
     """The frame, counted from 0, that a number on the command line means; `flag` is for messages.
 
-    A number with zeros before it (`00012`) is a frame's name if there is such a frame, and a note says so.  Raises
-    `InputError` if one without is both the number of a frame and the name of another, or if there is no such frame.
+    A number with zeros before it (`00012`) is a frame's name, or the end of one name, if there is such a frame, and a note
+    says so.  Raises `InputError` if one without is both the number of a frame and the name of another, or if there is no such
+    frame.
     """
     frame = int(text)
-    named = names.index(text) if text in names else frame
-    if named != frame and text.startswith("0") and text != "0":
-        print_note(f"{flag} means frame {named}, whose name this is")
+    padded = text.startswith("0") and text != "0"
+    called = [text] if text in names else [name for name in names if padded and _numbers(name)[-1:] == [text]]
+    named = names.index(called[0]) if len(called) == 1 else frame
+    if named != frame and padded:
+        print_note(f"{flag} means frame {named}, {names[named]}")
         frame = named
     if frame >= len(names):
         raise InputError(f"{flag}: the video has frames 0 to {len(names) - 1}")
@@ -101,9 +104,10 @@ def _refuse_mixed(sources: dict[int, list[MaskSource]], names: Sequence[str], vi
     with_shapes = [source for source in everything if source.shapes is not None]
     if with_shapes and len(with_shapes) < len(everything):
         raise InputError(f"{with_shapes[0].path}: expected JSON files or pictures, found both; which objects are the same?")
-    orders: dict[frozenset[str], list[str]] = {}
+    orders: dict[frozenset[str], tuple[str, ...]] = {}
     for of_frame in sources.values():
-        called = [_stem(source.path) for source in of_frame]
+        stems, called = zip(*((_stem(source.path), name_pattern(source.path)) for source in of_frame), strict=True)
+        called = stems if len({*called}) < len(called) else called  # their numbers may be those of frames
         if (
             of_frame[0].shapes is None
             and len({*called}) == len(called)
@@ -111,7 +115,7 @@ def _refuse_mixed(sources: dict[int, list[MaskSource]], names: Sequence[str], vi
         ):
             raise InputError(
                 f"--mask: expected objects in the same order wherever there are several files for a frame, found "
-                f"{', '.join(called)} for frame {of_frame[0].frame}"
+                f"{', '.join(stems)} for frame {of_frame[0].frame}"
             )
     counts = {len(of_frame) for of_frame in sources.values()}
     if len(counts) > 1:
@@ -138,13 +142,16 @@ def _sources(
         masks |= {file.stem: file for file in in_order(json)}
         if not masks:
             raise InputError(f"{path}: expected masks named like frames, found none")
-        result = []
+        result: list[MaskSource] = []
         for name, file in masks.items():
             shapes = file.suffix.lower() == ".json"
-            result += _sources(None, file, names) if shapes else [MaskSource(_frame_of(name, path, names), file)]
+            found = _sources(None, file, names) if shapes else [MaskSource(_frame_of(name, path, names), file)]
+            if not shapes and (twice := [source.path for source in result if source.frame == found[0].frame]):
+                raise InputError(f"{path}: expected one mask of frame {found[0].frame}, found {twice[0].name} and {file.name}")
+            result += found
         return result
     if path.suffix.lower() == ".json":
-        if not (by_frame := read_shapes(path)):
+        if not (by_frame := read_shapes(path, video)):
             raise InputError(f"{path}: expected an object, found none")
         if frame is not None and len(by_frame) > 1:
             raise InputError(
@@ -152,25 +159,50 @@ def _sources(
             )
         if len(by_frame) == 1:
             frame = _frame_told(frame, path, next(iter(by_frame)), names, video)
+            frame = _frame_by_name(path, names, video) if frame is None and "" in by_frame else frame
         return [
             MaskSource(_frame_of(name, path, names) if frame is None else frame, path, shapes)
             for name, shapes in by_frame.items()
         ]
     if what := NOT_READ.get(path.suffix.lower()):
         raise InputError(f"{path}: expected a mask as PNG, found {what}: export PNG masks or COCO JSON")
-    if frame is None and path.suffix.lower() == ".npy" and len(names) > 1 and layers_in_array(path) == len(names):
-        raise InputError(
-            f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or write "
-            f"0:{path} if they are of as many objects"
-        )
-    if frame is None and (like := _frame_called(name := _stem(path), names)):
-        if name.isdecimal() and name not in names:  # a number of an object, or of FFmpeg, whose first frame is 1
-            print_note(f"{path} is for frame 0; if its number is that of a frame, write {like}:{path}")
-        else:
-            frame = 0 if name == video else like
-            why = "by its name" if frame else f"since it is called like the video; {like}:{path} says otherwise"
-            print_note(f"{path} is for frame {frame}, {why}")
-    return [MaskSource(frame or 0, path)]
+    if frame is None and path.suffix.lower() == ".npy" and len(names) > 1 and (count := layers_in_array(path)) > 1:
+        if count == len(names):
+            raise InputError(
+                f"{path}: expected the mask of a frame, found one for each; save them as PNG named like their frames, or "
+                f"write 0:{path} if they are of as many objects"
+            )
+        print_note(f"{path}: its {count} masks are of {count} objects in one frame")
+    return [MaskSource(_frame_by_name(path, names, video) if frame is None else frame, path)]
+
+
+def _frame_by_name(path: Path, names: Sequence[str], video: str) -> int:
+    """The frame that a file is named like, or 0; a note says which, and which other one it might be."""
+    name = path.name if CVAT_FRAME.fullmatch(path.name) else _stem(path)
+    like = _frame_called(name, names)
+    if like and (name in names or not name.isdecimal()):
+        frame = 0 if name == video else like
+        why = "by its name" if frame else f"since it is called like the video; {like}:{path} says otherwise"
+        print_note(f"{path} is for frame {frame}, {why}")
+        return frame
+    if like := like or _frame_numbered(name, names):  # or the number is an object's, or FFmpeg's, whose first frame is 1
+        print_note(f"{path} is for frame 0; if its number is that of a frame, write {like}:{path}")
+    return 0
+
+
+def _frame_numbered(name: str, names: Sequence[str]) -> int | None:
+    """The first frame whose name ends in a number that is in this name, too, or that this name has with zeros before it."""
+    last = [_numbers(frame)[-1:] for frame in names]
+    for number in reversed(_numbers(name)):
+        padded = number.startswith("0") and number != "0"
+        alike = (i for i, found in enumerate(last) if found == [number] or (padded and found and int(found[0]) == int(number)))
+        if (frame := next(alike, None)) is not None:
+            return frame
+    return None
+
+
+def _numbers(name: str) -> list[str]:
+    return re.findall(r"[0-9]+", name)
 
 
 def _refuse_left_out(folder: Path, masks: dict[str, Path], names: Sequence[str]) -> None:
@@ -179,6 +211,9 @@ def _refuse_left_out(folder: Path, masks: dict[str, Path], names: Sequence[str])
     if left_out := [file.name for file in unread if file.stem not in masks and _frame_called(_stem(file), names) is not None]:
         raise InputError(f"{folder}: cannot read {names_some(left_out)} there; save all masks as PNG")
     spread = any(file.parent.name == EACH_OBJECT for file in masks.values())
+    inside = [] if spread else [p.name for p in subfolders(folder) if masks.keys() & {file.stem for file in list_images(p)}]
+    if inside:
+        print_note(f"{folder}: reads the masks in it, not those in {names_some(inside)}")
     longest = max(map(len, masks), default=0)
     if spread and not masks.keys() & {*names} and all(p.name in names and len(p.name) > longest for p in subfolders(folder)):
         raise InputError(f"{folder}: expected a folder for each object, with a mask for each frame, found one for each frame")
@@ -215,9 +250,9 @@ def _frame_told(frame: int | None, path: Path, name: str, names: Sequence[str], 
     if len(told) > 1 if frame is None else (told and frame not in told.values()):
         given = "" if frame is None else f", but given for frame {frame}"
         raise InputError(f"--mask: {path} is of frame {' or '.join(f'{i} ({each})' for each, i in told.items())}{given}")
-    if frame is None and not told and video in called and (like := _frame_called(video, names)):
+    if frame is None and not told and video and video in called and (like := _frame_called(video, names)):
         print_note(f"{path} is for frame 0, since it is called like the video; {like}:{path} says otherwise")
-    return next(iter(told.values()), 0 if video in called else None) if frame is None else frame
+    return next(iter(told.values()), 0 if video and video in called else None) if frame is None else frame
 
 
 def _frame_called(name: str, names: Sequence[str]) -> int | None:

@@ -186,7 +186,7 @@ class MaskReader:
         doubtful = not usual or self.careful
         decides = not known.ids or (palette is not None and not usual) or (self.careful and present.tolist() == [0, WHITE])
         if len(present) > 1 and doubtful and decides and self.background != BLACK:
-            refuse_background(path, values, {i: i for i in present.tolist()}, palette, hint=self.hint)
+            refuse_background(path, values, {i: i for i in present.tolist()}, palette, hint=self.hint, careful=self.careful)
         if palette is not None and says_more_than_indices(palette):
             return known.of_indices(path, values, palette, present)
         ids = set(present.tolist()) - {0, WHITE}
@@ -222,7 +222,8 @@ class MaskReader:
         # soft edges have many values or large ones, objects few and small ones; so the masks of data sets are read without the
         # check, while the few that a user gives are always checked
         doubtful = len(present) > 2 and (self.careful or len(present) > HANDFUL or present[-1] >= 2 * HANDFUL)
-        edges = [i for i in edge_values(values, counts) if i != WHITE] if doubtful else []
+        greys = counts[0] and counts[WHITE] and counts[32:WHITE].any()  # no numbers of objects, however few pixels have them
+        edges = [i for i in edge_values(values, counts, least=0 if greys else 24) if i != WHITE] if doubtful else []
         if not self.drawn:
             return edges if 2 * len(edges) > len(present) else []
         return rim_values(values, counts) if self.careful and not edges else edges
@@ -264,7 +265,7 @@ class MaskReader:
         lut = np.array([ids.get(code, 0) for code in found.tolist()], np.uint8)
         labels = lut[np.searchsorted(found, codes)]
         if new and self.background != BLACK:
-            refuse_background(path, labels, new, None, hint=self.hint)
+            refuse_background(path, labels, new, None, hint=self.hint, careful=self.careful)
         self.known.add_colours(ids)
         return labels
 

@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import os
 import re
 from collections.abc import Collection, Sequence
 from fractions import Fraction
@@ -70,7 +71,8 @@ def one_video(words: Sequence[str]) -> str:
 
 def _matching(pattern: Path) -> list[Path]:
     """The pictures that match a pattern with `*`, `?` or `%05d`, in natural order."""
-    found = glob.glob(re.sub(r"%\d*d", "*", str(pattern)))
+    folder = glob.escape(str(pattern.parent)) if pattern.parent.is_dir() else str(pattern.parent)
+    found = glob.glob(os.path.join(folder, re.sub(r"%\d*d", "*", pattern.name)))
     if "%" in pattern.name:
         exact = re.compile(re.sub(r"%\d*d", r"-?\\d+", re.escape(pattern.name)))
         found = [name for name in found if exact.fullmatch(Path(name).name)]

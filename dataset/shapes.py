@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from PIL import Image
 
-from util.errors import InputError, shorten
+from util.errors import InputError, names_some, shorten
 from util.files import read_json
 from util.image import open_picture, size_text
 
@@ -28,9 +28,10 @@ NO_TRACK = (None, "", -1)  # what they write there for none
 CVAT_FRAME = re.compile(r"frame_(\d{6})\.PNG")  # CVAT's names for the frames of a film, counted from 0
 
 
-def read_shapes(path: Path) -> dict[str, Masks]:
+def read_shapes(path: Path, video: str = "") -> dict[str, Masks]:
     """The masks in a JSON file, by the frame's name (empty if the file does not tell it) and the object's.
 
+    Of pictures in several folders, it takes those in the video's.
     Raises `InputError` naming the file if it is none of these formats, or does not say which shapes are one object.
     """
     content = read_json(path)
@@ -40,7 +41,7 @@ def read_shapes(path: Path) -> dict[str, Masks]:
         if isinstance(content, dict) and "videos" in content:
             return _youtube_vis(content)
         if isinstance(content, dict) and "annotations" in content and ("images" in content or "image" in content):
-            return _coco(content)
+            return _coco(content, video)
         each = content if isinstance(content, list) else [content]
         if len({entry.get("image_id") for entry in each}) > 1:
             raise InputError("expected the names of images, found their image_id alone; add the list of images")
@@ -70,7 +71,7 @@ def count_shapes(path: Path) -> tuple[int, int]:
         return 1, 1
 
 
-def _coco(content: dict[str, Any]) -> dict[str, Masks]:
+def _coco(content: dict[str, Any], video: str) -> dict[str, Masks]:
     images = content["images"] if "images" in content else [content["image"]]
     categories = {entry["id"]: str(entry["name"]) for entry in content.get("categories", ())}
     by_image: dict[Any, list[dict]] = {}
@@ -82,6 +83,11 @@ def _coco(content: dict[str, Any]) -> dict[str, Masks]:
         raise InputError(f"expected an id of its own for each image, found {shorten(twice[0])} twice")
     if unknown := by_image.keys() - {*ids}:
         raise InputError(f"expected annotations of its images, found image_id {shorten(min(unknown, key=str))}")
+    places = {_folder(image) for image in images}
+    if len(places) > 1:
+        if not (own := {place for place in places if video and video in place.parts}):
+            raise InputError(f"expected the pictures of one folder, found those of {names_some(sorted(map(str, places)))}")
+        images = [image for image in images if _folder(image) in own]
     result: dict[str, Masks] = {}
     several: list[str] = []  # images with two objects of a category and nothing that tells them apart
     for image in images:
@@ -311,6 +317,10 @@ def picture_size(height: Any, width: Any) -> tuple[int, int]:
     if height < 1 or width < 1 or max(height, width) > LONGEST or height * width > LARGEST:
         raise InputError(f"expected the size of a picture, found {height}x{width}")
     return height, width
+
+
+def _folder(image: dict[str, Any]) -> PurePosixPath:
+    return PurePosixPath(str(image.get("file_name") or "").replace("\\", "/")).parent
 
 
 def _stem(name: object) -> str:

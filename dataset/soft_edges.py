@@ -13,8 +13,11 @@ BOX, BIG_BOX = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
 SHORTEST_OUTLINE, FEW = 24, 32  # pixels
 
 
-def edge_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
-    """The values that are no objects but edges between others: antialiased, dithered, interpolated, or outlines."""
+def edge_values(values: np.ndarray, counts: np.ndarray, *, least: int = 24) -> list[int]:
+    """The values that are no objects but edges between others: antialiased, dithered, interpolated, or outlines.
+
+    least: pixels that several such values have together; fewer may be small objects
+    """
     solid = cv2.erode(values, BOX) == cv2.dilate(values, BOX)
     inside = np.bincount(values[solid], minlength=len(counts)) if values.dtype != np.uint8 else _counts_in(values, solid)
     present = np.flatnonzero(counts)
@@ -39,9 +42,9 @@ def edge_values(values: np.ndarray, counts: np.ndarray) -> list[int]:
         return dithered
     between = np.bincount(own[low < high], minlength=len(counts))
     borders = [v for v in thin.tolist() if between[v] * 10 >= counts[v] * 6]
-    if len(borders) > max(2, len(present) - len(thin)) and counts[borders].sum() >= 24:
+    if len(borders) > max(2, len(present) - len(thin)) and counts[borders].sum() >= least:
         return borders
-    if len(borders) > 1 and counts[borders].sum() >= 24 and _separates(values, borders):
+    if len(borders) > 1 and counts[borders].sum() >= least and _separates(values, borders):
         return borders
     return [v for v in borders if counts[v] >= 16 and _separates(values, [v])]
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from dataset.given_masks import keep_objects, read_given_masks
 from dataset.mask_frames import parse_masks
+from dataset.mask_reader import MaskReader
 from dataset.own_video import open_video
-from dataset.shapes import decode_rle, fill_polygon
+from dataset.shapes import decode_rle, encode_rle, fill_polygon
 from dataset.sources import own_videos
 from util.errors import InputError
 from util.image import read_image
@@ -373,6 +374,123 @@ def test_titles_that_differ_in_case_are_refused_and_new_ones_are_told(tmp_path, 
     assert "00005.json: shares no object with the masks before it" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"00005.json: expected dog, as before, found Dog"):
         read("Dog ")
+
+
+@pytest.mark.parametrize(("before", "after"), [("dog 1", "dog"), ("dog", "dog 1")])
+def test_an_object_with_a_group_in_one_frame_and_without_in_another_is_told(before, after, tmp_path, capsys):
+    for name, title in (("00001", before), ("00005", after)):
+        label, _, group = title.partition(" ")
+        dog = shape(label, group_id=int(group) if group else None)
+        other = shape("cat", points=[[30, 20], [40, 20], [40, 30]])
+        (tmp_path / f"{name}.json").write_text(json.dumps(labelme(dog, other, name=f"{name}.jpg")))
+    assert found_in(tmp_path / "00001.json", tmp_path / "00005.json") == {0: [1, 2], 4: [2, 3]}
+    assert f"00005.json: {after} is a new object, not {before}, which" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "names", "like"),
+    [
+        ("film_00007.png", NAMES, 6),
+        ("00007_mask.png", NAMES, 6),
+        ("frame_000007.png", NAMES, 6),
+        ("00007_jpg.rf.0a1b.png", NAMES, 6),
+        ("0007.png", ["a_0006", "a_0007", "a_0008"], 1),
+        ("007.png", ["a_0006", "a_0007", "a_0008"], 1),
+        ("cat_2.png", NAMES, None),
+        ("mask.png", NAMES, None),
+        ("cat_00500.png", NAMES, None),
+    ],
+)
+def test_a_mask_of_frame_0_whose_name_has_the_number_of_another_is_told(file, names, like, tmp_path, capsys):
+    write_label_map(tmp_path / file, ONE, None)
+    assert found_in(tmp_path / file, names=names) == {0: [1]}
+    told = capsys.readouterr().err
+    assert (f"write {like}:{tmp_path / file}" in told) if like is not None else "write" not in told
+
+
+def test_cvats_name_of_a_films_frame_is_that_frame(tmp_path, capsys):
+    write_label_map(tmp_path / "frame_000003.PNG", ONE, None)
+    assert found_in(tmp_path / "frame_000003.PNG", names=[f"{t:05d}" for t in range(6)]) == {3: [1]}
+    assert "for frame 3, by its name" in capsys.readouterr().err
+
+
+def test_masks_of_sam_without_a_frames_name_go_by_that_of_their_file(tmp_path, capsys):
+    (tmp_path / "film_00007.json").write_text(json.dumps([{"segmentation": {"size": SIZE, "counts": encode_rle(ONE > 0)}}]))
+    assert found_in(tmp_path / "film_00007.json") == {0: [1]}
+    assert f"write 6:{tmp_path / 'film_00007.json'}" in capsys.readouterr().err
+
+
+def test_a_number_with_zeros_before_it_is_the_end_of_a_frames_name(drawn, capsys):
+    names = [f"a_{t:04d}" for t in range(100, 212)]
+    assert found_in(f"0110:{drawn / 'white.png'}", names=names) == {10: [1]}
+    assert "means frame 10, a_0110" in capsys.readouterr().err
+    both = [f"{which}_{t:04d}" for which in "ab" for t in range(100, 160)]
+    assert found_in(f"0110:{drawn / 'white.png'}", names=both) == {110: [1]}  # which of both is not said
+
+
+def test_objects_in_another_order_are_refused_also_if_names_have_the_frame(drawn):
+    for name in ("cat_000", "dog_000", "cat_010", "dog_010"):
+        write_label_map(drawn / f"{name}.png", 255 * (ONE if "cat" in name else SECOND), None)
+    files = [f"0:{drawn / 'cat_000.png'}", f"0:{drawn / 'dog_000.png'}"]
+    assert found_in(*files, f"10:{drawn / 'cat_010.png'}", f"10:{drawn / 'dog_010.png'}") == {0: [1, 2], 10: [1, 2]}
+    with pytest.raises(InputError, match=r"same order .* found dog_010, cat_010 for frame 10"):
+        found_in(*files, f"10:{drawn / 'dog_010.png'}", f"10:{drawn / 'cat_010.png'}")
+
+
+def test_white_masks_of_several_names_are_told_to_be_one_object(drawn, capsys):
+    assert found_in(f"0:{drawn / 'white.png'}", f"10:{drawn / 'second.png'}") == {0: [1], 10: [1]}
+    assert "second.png, white.png are masks of object 1" in capsys.readouterr().err
+
+
+def test_an_inverted_mask_is_refused_also_if_the_object_stands_on_the_edge(tmp_path):
+    person = np.zeros(SIZE, bool)
+    person[SIZE[0] // 2 :, 20:40] = True
+    write_label_map(tmp_path / "a.png", 255 * (~person).astype(np.uint8), None)
+    with pytest.raises(InputError, match=r"white covers .* of the frame and .* of its border: is it the background"):
+        found_in(tmp_path / "a.png")
+    write_label_map(tmp_path / "b.png", 255 * person.astype(np.uint8), None)
+    assert found_in(tmp_path / "b.png") == {0: [1]}
+
+
+@pytest.mark.parametrize("radius", [1.5, 2, 3])
+@pytest.mark.parametrize("reader", ["mask", "data set"])
+def test_a_small_object_with_soft_edges_is_one_object(radius, reader, tmp_path, capsys):
+    y, x = np.mgrid[: 8 * SIZE[0], : 8 * SIZE[1]] / 8
+    disc = (np.hypot(y - 20.3, x - 30.6) <= radius).reshape(SIZE[0], 8, SIZE[1], 8).mean(axis=(1, 3))
+    grey = np.round(255 * disc).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    read = MaskReader.of([tmp_path / "a.png"]).read if reader == "data set" else MaskReader(strict=True, careful=True).read
+    assert np.array_equal(read(tmp_path / "a.png") > 0, grey > 127)
+    assert object_ids(MaskReader.of([tmp_path / "a.png"]).read(tmp_path / "a.png")) == [1]
+
+
+def test_an_array_of_a_few_masks_is_told_to_be_of_objects_in_one_frame(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.stack([ONE > 0, SECOND > 0]))
+    assert found_in(tmp_path / "a.npy") == {0: [1, 2]}
+    assert "a.npy: its 2 masks are of 2 objects in one frame" in capsys.readouterr().err
+
+
+def test_a_folder_with_two_masks_for_a_frame_is_refused_and_folders_in_it_are_told(tmp_path, capsys):
+    write_label_map(tmp_path / "00005.png", ONE, None)
+    (tmp_path / "1").mkdir()
+    write_label_map(tmp_path / "1/00005.png", ONE, None)
+    assert found_in(tmp_path) == {4: [1]}
+    assert "reads the masks in it, not those in 1" in capsys.readouterr().err
+    write_label_map(tmp_path / "5.png", TWO, None)
+    with pytest.raises(InputError, match=r"expected one mask of frame 4, found 00005.png and 5.png"):
+        found_in(tmp_path)
+
+
+def test_of_a_coco_file_of_several_folders_only_the_videos_own_are_read(tmp_path):
+    size = {"height": SIZE[0], "width": SIZE[1]}
+    images = [{"id": i, "file_name": f"{place}/0000{i}.jpg", **size} for i, place in ((1, "a"), (5, "b"))]
+    one = {"size": SIZE, "counts": encode_rle(ONE > 0)}
+    entries = [{"id": i, "image_id": i, "category_id": 1, "segmentation": one} for i in (1, 5)]
+    (tmp_path / "all.json").write_text(json.dumps({"images": images, "annotations": entries}))
+    assert found_in(tmp_path / "all.json", video="a") == {0: [1]}
+    assert found_in(tmp_path / "all.json", video="b") == {4: [1]}
+    with pytest.raises(InputError, match=r"all.json: expected the pictures of one folder, found those of a, b"):
+        found_in(tmp_path / "all.json", video="c")
 
 
 def test_a_picture_that_is_named_by_number_in_a_file_is_the_frame_of_that_number(tmp_path):

@@ -247,6 +247,7 @@ def test_a_picture_with_another_name_among_frames_is_told(tmp_path):
     ("names", "count"),
     [
         (["cam1_00", "cam1_01", "cam1_02", "cam2_00", "cam2_01", "cam2_02"], 2),
+        ([f"cam{c}_{t:02d}" for c in (1, 2) for t in range(10 - c)], 2),
         (["t0_c0", "t0_c1", "t1_c0", "t1_c1", "t2_c0", "t2_c1"], 2),
         (["cam1_00", "cam1_01", "cam1_02", "cam2_03", "cam2_04", "cam2_05"], 1),
         (["10-00", "10-30", "11-00", "11-30"], 1),
@@ -261,6 +262,31 @@ def test_several_series_of_the_same_numbers_are_told(names, count, tmp_path):
         Image.fromarray(picture(0)).save(tmp_path / f"{name}.jpg")
     note = open_video(tmp_path).note
     assert (f"names hold {count} series of frames with the same numbers" in note) == (count > 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["DSC_9998", "DSC_9999", "DSC_0001", "DSC_0002"], True),
+        (["snap_235958", "snap_235959", "snap_000000", "snap_000001"], True),
+        ([f"a_{t}" for t in range(10)], False),
+        (["a_00", "a_50", "a_99"], False),
+        (["9", "99", "1"], False),
+        (["a", "b"], False),
+    ],
+)
+def test_a_counter_that_has_begun_anew_is_told(names, told, tmp_path):
+    for name in names:
+        Image.fromarray(picture(0)).save(tmp_path / f"{name}.jpg")
+    assert ("has the camera counted anew?" in open_video(tmp_path).note) == told
+
+
+def test_frames_of_a_folder_whose_name_is_a_pattern_are_its_own(tmp_path):
+    for t, place in enumerate(("shot [1]", "shot 1")):
+        (tmp_path / place).mkdir()
+        Image.fromarray(picture(t)).save(tmp_path / place / f"{t}.png")
+    assert open_video(tmp_path / "shot [1]" / "*.png").names == ["0"]
+    assert open_video(tmp_path / "shot ?" / "*.png").names == ["1"]
 
 
 def test_frames_that_differ_in_harmless_ways_are_taken(tmp_path):

@@ -20,6 +20,7 @@ UNREAD_SUFFIXES = frozenset(
 )  # of pictures that are not read
 FRACTION = r"(?:[.,]\d+)?"  # of a number in a name
 COPY = re.compile(r"(?<=\d)(?: ?[(~]| (?=\S)|[_-](?=[^\W\d_]))")  # what follows a frame's name in that of its copy
+COUNTED = re.compile(r"0+[01]?-9+|0000\d\d-2359\d\d")  # the first and the last number where a counter begins anew
 MOST_SERIES = 8  # that are told
 MOST_KINDS = 8  # of pictures in a folder of frames that are looked at
 FEW_COLOURS, SMALL = 64, 4  # SMALL: how many times smaller than usual the file of a mask is
@@ -102,17 +103,29 @@ def name_pattern(path: Path) -> str:
 
 
 def count_series(names: Sequence[str]) -> int:
-    """How many series of the same numbers the names of frames hold, as of several cameras or channels; 1 if they are one."""
+    """How many series of the same numbers, or nearly so, names of frames hold, as of several cameras; 1 if they are one."""
     numbers = [re.findall(r"\d+(?:[.,]\d+)?", name) for name in names]
     for place, column in enumerate(zip(*numbers, strict=True)) if len({*map(len, numbers)}) == 1 else ():
         if 2 <= len({*column}) <= MOST_SERIES:
             rest: dict[str, set[tuple[str, ...]]] = {}
             for row in numbers:
                 rest.setdefault(row[place], set()).add((*row[:place], *row[place + 1 :]))
-            first, *others = rest.values()
-            if len(first) > 2 and all(other == first for other in others):
+            first, *others = rest.values()  # of which one may be longer
+            if all(len(first & other) * 5 >= 4 * min(map(len, (first, other))) > 8 for other in others):
                 return len(rest)
     return 1
+
+
+def begun_anew(names: Sequence[str]) -> tuple[str, str] | None:
+    """The first and the last name of frames in order if their counter seems to have begun anew: 9998, 9999, 0001, 0002.
+
+    It begins with 0 or 1 and ends in nines, or begins after midnight and ends before it, and has one wide gap between.
+    """
+    last = [found[-1] for name in names if (found := re.findall(r"\d+", name))]
+    if len(last) < max(len(names), 2) or len({*map(len, last)}) > 1 or not COUNTED.fullmatch(f"{last[0]}-{last[-1]}"):
+        return None
+    *others, widest = sorted(int(after) - int(before) for before, after in itertools.pairwise(last))
+    return (names[0], names[-1]) if others and widest >= 10 * others[-1] else None
 
 
 def refuse_strangers(frames: Sequence[Path], kinds: Sequence[str]) -> None:
