@@ -108,7 +108,7 @@ def yolo_lines(labels: np.ndarray, objects: Mapping[int, str]) -> str:
 
 def yolo_data(objects: Mapping[int, str]) -> str:
     """`data.yaml` of a YOLO data set: the folder of the pictures, and the classes."""
-    names = "".join(f"  {place}: {json.dumps(name)}\n" for name, place in classes_of(objects).items())
+    names = "".join(f"  {place}: {json.dumps(name, ensure_ascii=False)}\n" for name, place in classes_of(objects).items())
     return f"train: images\nval: images\nnames:\n{names}"
 
 

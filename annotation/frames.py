@@ -47,20 +47,23 @@ class Frames:
         self._lock = threading.Lock()
         self._decoder: Iterator[IndexedFrame] = iter(())
         self._next = len(video.names)
+        self._asked = 0  # the frame that was asked for last
 
     def jpeg(self, index: int) -> bytes:
         """Raises `InputError` if the frame cannot be read."""
         with self._lock:
-            return JPEGS.get(self, index) or self._decode(index)
+            first = index - KEPT if self._asked - KEPT <= index < self._asked else index  # of those that are kept
+            self._asked = index
+            return JPEGS.get(self, index) or self._decode(index, max(0, first))
 
-    def _decode(self, index: int) -> bytes:
+    def _decode(self, index: int, first: int) -> bytes:
         ahead = SKIPPED if isinstance(self.video, VideoFile) else 0
         if not self._next <= index <= self._next + ahead:
-            self._next = max(0, index - KEPT) if isinstance(self.video, VideoFile) else index
+            self._next = first if isinstance(self.video, VideoFile) else index
             self._decoder = self.video.forwards(self._next)
         self._next = len(self.video.names)  # in case that it fails: then it starts anew
         for frame in self._decoder:
-            if frame.index < index - KEPT:
+            if frame.index < first:
                 continue
             jpeg = JPEGS.get(self, frame.index) or as_jpeg(frame.image, QUALITY)
             JPEGS.keep(self, frame.index, jpeg)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from annotation.state import Given, Object
+from util.label_map import object_ids, only
 
 KEPT_STEPS = 200
 
@@ -41,9 +42,10 @@ class Change(NamedTuple):
             labels, stated = showed, {*before}
         else:
             labels = np.where((showed != shows) & (labels == shows), showed, labels)
-            stated = {*(now.stated if now else ())} | ({*before} - {*after})
+            others = {*(now.stated if now else ())}  # of which this step alone has said that they are not there
+            stated = others - ({*after} - {*before}) | (others & {*object_ids(labels)}) | ({*before} - {*after})
         told = sorted(stated & known)
-        return (np.where(np.isin(labels, told), labels, np.uint8(0)), told) if told else None
+        return (only(labels, told), told) if told else None
 
 
 @dataclass(eq=False)

@@ -58,7 +58,7 @@ def import_files(session: Session, frame: int, files: Sequence[tuple[str, bytes]
         names = {number: kept_name(name) for mask in masks.values() for number, name in mask.names.items() if number in found}
         numbered = all(mask.numbered for mask in masks.values())
         ids, names = _known_as(session, files[0][0], found, names, chosen, numbered=numbered)
-        turned = np.array([ids.get(number, 0) for number in range(256)], np.uint8)
+        turned = np.array([ids.get(number, 0) for number in range(256)]).astype(np.uint8)  # too large ones are refused below
         stated = {at: {ids[number] for number in (*object_ids(mask.labels), *mask.gone)} for at, mask in masks.items()}
         first = [*masks] == [frame] and not session.has_mask(frame)
         new = {*ids.values()} - {each.id for each in session.objects}
@@ -96,7 +96,8 @@ def _known_as(
     that some of them get.
     """
     called = [each.name.casefold() for each in session.objects]
-    known = dict(zip(called, session.objects, strict=True))
+    known = {f"{each.name} {each.id}".casefold(): each for each in session.objects}  # as our own COCO says which it is
+    known |= dict(zip(called, session.objects, strict=True))
     if twice := [name for name in names.values() if called.count(name.casefold()) > 1]:
         raise InputError(f"{file}: expected objects of different names, found several called {twice[0]}; rename them")
     ids = {number: known[name.casefold()].id for number, name in names.items() if name.casefold() in known}

@@ -22,7 +22,7 @@ from util.errors import InputError, shorten
 from util.files import make_folder, read_json, write_atomically
 from util.guards import remove_files
 from util.image import size_text
-from util.label_map import colour_map, object_ids, read_label_map, write_label_map
+from util.label_map import colour_map, object_ids, only, read_label_map, write_label_map
 from util.lock import LOCK, Lock
 
 RECORD, GIVEN, MASKS, WORKING, EXPORT = "session.json", "given", "masks", "working", "export"
@@ -67,6 +67,7 @@ class SavedState(State):
         self.version = self.revision = 1
         self.changed_at = np.ones(self.length, np.int64)  # the version at which a frame's mask changed last
         self._replaced: dict[int, Replaced] = {}
+        self._halfway: set[int] = set()  # frames with the result of one direction, in whose place an old one counts
         self._knew: dict[int, set[int]] = {}  # the objects of the given masks from which a frame's result was found
         self._corrected: dict[int, float] = {}  # by frame with an old result: how thick a change of given masks was at most
         files = video.paths if isinstance(video, FrameFolder) else [video.path]
@@ -135,7 +136,7 @@ class SavedState(State):
         with self.lock:
             if revision != self.revision:
                 return False
-            if self.results[frame] == Result.OLD:
+            if self.results[frame] == Result.OLD and frame not in self._halfway:
                 found = packed(self.labels(frame))
                 knew = self._knew.get(frame, self._knew_first)
                 self._replaced[frame] = Replaced(self.sureness[frame] or 0, found, knew)
@@ -150,6 +151,9 @@ class SavedState(State):
                     if old is None or sureness is None or sureness > old.sureness - LESS_SURE:
                         self._replaced.pop(frame, None)
                     self._corrected.pop(frame, None)
+                    self._halfway.discard(frame)
+                elif old:
+                    self._halfway.add(frame)
                 if old and locked:
                     before = unpacked(old.labels, self.video.size)
                     labels = np.where(np.isin(labels, locked), np.uint8(0), labels)
@@ -228,7 +232,7 @@ class SavedState(State):
         return np.where((given == 0) & ~np.isin(labels, self.given[frame].stated), labels, given)
 
     def _without_removed(self, labels: np.ndarray) -> np.ndarray:
-        return np.where(np.isin(labels, list(self._known())), labels, np.uint8(0))
+        return only(labels, self._known())
 
     def _now_old(self, frame: int, ids: set[int], thick: float = 0) -> None:
         """As `outdate`; `thick` is the `thickness` of what has changed in the mask of this frame."""
@@ -237,6 +241,11 @@ class SavedState(State):
             self._corrected[i] = max(thick, self._corrected.get(i, 0)) if self.results[i] == Result.OLD else 0
         self.changed_at[changed.start : changed.stop] = self.version + 1
         self.revision += 1
+
+    def _recall_results(self) -> None:
+        if self.recall_results():
+            self._corrected = {i: thick for i, thick in self._corrected.items() if self.results[i] == Result.OLD}
+            self.changed_at[:] = self.version + 1
 
     def _changed(self, frames: Iterable[int] = ()) -> None:
         self.version += 1

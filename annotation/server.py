@@ -121,6 +121,7 @@ class Api:
         self.session, self.worker, self.cut_from, self.ending = session, worker, cut_from, ending
         self.frames = Frames(session.video)
         self.exported = 0  # the revision of the last export
+        self.steps: dict[int, int] = {}  # the last one of each page that was done
         self.image = lru_cache(maxsize=1)(session.video.frame)  # for one click after the other
         height, width = session.video.size
         key = hashlib.sha256(json.dumps([session.identity, str(session.root.resolve())]).encode()).hexdigest()
@@ -151,10 +152,11 @@ class Api:
             if self.session.version != since or self.ending() or await request.is_disconnected():
                 break
             await asyncio.sleep(0.05)
-        job = asdict(self.worker.job)
+        news = await run_in_threadpool(self.session.changes, since)
+        job = asdict(self.worker.job)  # after its version: a job that ends now is news again
         if self.exported != self.session.revision:
             job["link"] = ""  # masks have changed since
-        news = {**await run_in_threadpool(self.session.changes, since), "job": job}
+        news["job"] = job
         return JSONResponse({**news, "video": self.video} if since == 0 else news)
 
     async def _answer(self, operation: Operation, request: Request) -> Response:
@@ -189,17 +191,24 @@ class Api:
     def mask(self, frame: int) -> Response:
         return _labels(self.session.labels(frame))
 
-    def give(self, frame: int, labels: np.ndarray, page: int, gone: int) -> None:
-        self.session.draw(frame, labels, gone=gone, by=page)
+    def give(self, frame: int, labels: np.ndarray, page: int, step: int, gone: int) -> None:
+        self._once(page, step, lambda: self.session.draw(frame, labels, gone=gone, by=page))
 
-    def forget(self, frame: int, page: int) -> None:
-        self.session.forget(frame, by=page)
+    def forget(self, frame: int, page: int, step: int) -> None:
+        self._once(page, step, lambda: self.session.forget(frame, by=page))
+
+    def _once(self, page: int, step: int, action: Callable[[], None]) -> None:
+        """Do a step of a page, unless it was done already and only the answer was lost."""
+        with self.session.lock:
+            if not step or self.steps.get(page, 0) < step:
+                action()
+                self.steps[page] = step
 
     def replaced(self, frame: int) -> Response:
         return _labels(self.session.replaced(frame))
 
-    def restore(self, frame: int, page: int) -> None:
-        self.session.restore(frame, by=page)
+    def restore(self, frame: int, page: int, step: int) -> None:
+        self._once(page, step, lambda: self.session.restore(frame, by=page))
 
     def cut(self, frame: int, labels: np.ndarray) -> Response:
         """The mask that marks ask for; a pixel is 1 in the object's mask or box, 2 in another's, plus 4 or 8 on and off it."""
@@ -221,7 +230,7 @@ class Api:
         self.session.change_object(object, **changes)
 
     def remove(self, object: int, page: int) -> None:
-        if self.worker.job.running:
+        if self.worker.busy:
             raise InputError("busy: stop first, then remove the object")
         self.session.remove_object(object, by=page)
         with contextlib.suppress(InputError):  # another job has begun meanwhile; the object's pixels are never read

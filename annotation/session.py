@@ -13,7 +13,7 @@ from annotation.saved import GIVEN, WORKING, SavedState, digest_of, thickness
 from annotation.state import COLOUR, Given, Object
 from util.errors import InputError, shorten
 from util.guards import remove_files
-from util.label_map import MOST_OBJECTS, colour_map, object_ids, write_label_map
+from util.label_map import MOST_OBJECTS, colour_map, object_ids, only, write_label_map
 
 LONGEST_NAME = 80
 AS_IT_IS = 255  # where a page changes nothing
@@ -95,7 +95,7 @@ class Session(SavedState):
                 if not changed:
                     return  # it came a second time
                 stated = changed.union(self.given[frame].stated if frame in self.given else ())
-                labels = np.where(np.isin(labels, list(stated)), labels, np.uint8(0))
+                labels = only(labels, stated)
             self.history.add(Step(by, self._put([(frame, (labels, stated))], "draw", frame=frame)))
 
     def give(self, frame: int, labels: np.ndarray) -> None:
@@ -160,7 +160,7 @@ class Session(SavedState):
         stays = np.isin(before, kept) | ((labels == 0) & ~np.isin(before, [*stated]))
         all_stated = {*stated, *(self.given[frame].stated if frame in self.given else ())}
         labels = np.where(stays, before, labels)
-        return np.where(np.isin(labels, [*all_stated]), labels, np.uint8(0)), all_stated
+        return only(labels, all_stated), all_stated
 
     def _object(self, number: int) -> Object:
         for each in self.objects:
@@ -205,6 +205,7 @@ class Session(SavedState):
                     if (taken := before[frame][0]) is not None:  # of the others, the mask says nothing any more
                         reached |= {*taken.stated}.difference(told)
                 self._now_old(frame, reached, thickness(changed))
+            self._recall_results()
             self.save(action, before, **details)
         for frame in before:
             if frame in self.given:

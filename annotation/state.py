@@ -104,7 +104,7 @@ class State:
         return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     def remember_results(self) -> None:
-        """Call it before a given mask changes: `outdate` may find that it is as it was."""
+        """Call it before given masks change: `recall_results` may find that they are as they were."""
         self._results_of[self._what_is_given()] = bytes(self.results)
         if len(self._results_of) > MOST_REMEMBERED:
             del self._results_of[next(iter(self._results_of))]
@@ -116,8 +116,7 @@ class State:
     def outdate(self, frame: int, ids: set[int]) -> range:
         """What follows from the mask of a frame is old, on each side as far as a given frame that states all these objects.
 
-        Unless what is given now was given before, and nothing was followed since: then all is as it was.  Returns the frames
-        whose result may have changed.
+        Returns the frames whose result may have changed.
         """
         ends = [i for i, mask in self.given.items() if ids.issubset(mask.stated)]
         first = max((end + 1 for end in ends if end < frame), default=0)
@@ -125,10 +124,15 @@ class State:
         for i in range(first, stop):
             if self.results[i] != Result.MISSING:
                 self.results[i] = Result.OLD
-        if (before := self._results_of.get(self._what_is_given())) is not None:
-            self.results[:] = before
-            return range(self.length)
         return range(first, stop)
+
+    def recall_results(self) -> bool:
+        """Call it after `outdate`: if what is given now was given before, and nothing was followed since, all results are as
+        they were then.  Returns whether that is so.
+        """
+        before = self._results_of.get(self._what_is_given())
+        self.results[:] = self.results if before is None else before
+        return before is not None
 
     def as_record(self) -> dict[str, Any]:
         """All of it, as JSON values."""

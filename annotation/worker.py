@@ -14,6 +14,7 @@ import torch
 
 from annotation.saved import WORKING
 from annotation.session import Session
+from annotation.state import Given
 from evaluation.fits import Claims
 from evaluation.propagate import Estimate, Propagation, Snapshots
 from model import VideoSegmenter
@@ -31,6 +32,7 @@ class Job:
     """The current or last job of the worker."""
 
     kind: str = ""  # follow, export, clean
+    number: int = 0  # of all jobs
     running: bool = False
     done: int = 0
     total: int = 0
@@ -58,15 +60,21 @@ class Worker:
         self._key = ""  # a digest of all that the results of the job depend on, except the span
 
     def start(self, kind: str, steps: Callable[[], Generator[None, None, None]]) -> None:
-        """Start a job: the generator that `steps` returns."""
+        """Start a job: the generator that `steps` returns.  It ends cleaning, which nobody waits for."""
         with self._starting:
-            if self.job.running:
+            if self.busy:
                 raise InputError(f"busy: wait for {self.job.kind} to end, or stop it")
+            self.stop()
             self._stop.clear()
-            self.job = Job(kind, running=True)
+            self.job = Job(kind, self.job.number + 1, running=True)
             self.session.touch()
             self._thread = threading.Thread(target=self._run, args=(steps,), daemon=True)
             self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs that others must wait for."""
+        return self.job.running and self.job.kind != "clean"
 
     def stop(self) -> None:
         """Stop the job after its current frame, and wait until it ends."""
@@ -109,9 +117,10 @@ class Worker:
         """Follow all parts that need it, or what these frames need.  After a stop, or the last one, it goes on from there."""
         session = self.session
         with session.lock:
-            revision, work = session.revision, self._work(window)
-        if not work and not session.given:
+            revision, given, spans = session.revision, dict(session.given), session.parts(window)
+        if not given:
             raise InputError("draw a mask first")
+        work = self._work(spans, given, window)
         if self.check_memory:
             CLAIMS.claim(self, [propagation.refuse_if_too_large for propagation in work])
         total, before = sum(propagation.steps for propagation in work), 0
@@ -166,15 +175,15 @@ class Worker:
 
     # going on after a stop
 
-    def _work(self, window: range | None) -> list[Propagation]:
-        """The parts that need following; the first one continues where a stopped job ended."""
-        session, spans = self.session, self.session.parts(window)
+    def _work(self, spans: list[range], given: dict[int, Given], window: range | None) -> list[Propagation]:
+        """The parts that need following, of `spans`; the first one continues where a stopped job ended."""
+        session = self.session
         if not spans:
             return []
-        masks = {frame: session.given_labels(frame) for frame in session.given}
-        stated = {frame: mask.stated for frame, mask in session.given.items()}
-        given = [[frame, asdict(mask)] for frame, mask in sorted(session.given.items())]
-        self._key = hashlib.sha256(json.dumps([session.settings, given]).encode()).hexdigest()
+        masks = {frame: session.given_labels(frame) for frame in given}
+        stated = {frame: mask.stated for frame, mask in given.items()}
+        record = [session.settings, [[frame, asdict(mask)] for frame, mask in sorted(given.items())]]
+        self._key = hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
         def follow(span: range) -> Propagation:
             return Propagation(session.video, masks, self.make_segmenter, span=span, stated=stated, detailed=True)

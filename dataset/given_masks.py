@@ -20,7 +20,7 @@ from dataset.video_file import VideoFile
 from util.errors import InputError, names_some, print_note
 from util.image import refuse_other_size
 from util.image_folder import name_pattern
-from util.label_map import MOST_OBJECTS, object_ids
+from util.label_map import MOST_OBJECTS, object_ids, only
 
 BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
@@ -146,9 +146,7 @@ def keep_objects(masks: dict[int, GivenMask], objects: Iterable[int]) -> dict[in
     if absent := sorted(set(objects) - there):
         raise InputError(f"--objects {absent[0]}: expected an object of the masks, {', '.join(map(str, sorted(there)))}")
     kept = {
-        frame: mask._replace(
-            labels=np.where(np.isin(mask.labels, [*objects]), mask.labels, np.uint8(0)), gone=mask.gone.intersection(objects)
-        )
+        frame: mask._replace(labels=only(mask.labels, objects), gone=mask.gone.intersection(objects))
         for frame, mask in masks.items()
     }
     return {frame: mask for frame, mask in kept.items() if mask.labels.any() or mask.gone}

@@ -19,7 +19,7 @@ from evaluation.metrics import score_masks
 from evaluation.propagate import Propagation
 from model import VideoSegmenter
 from util.image import refuse_other_size
-from util.label_map import object_ids
+from util.label_map import object_ids, only
 
 
 class Look(NamedTuple):
@@ -94,7 +94,7 @@ def true_masks(video: Video, frames: FrameFolder) -> list[np.ndarray]:
         labels = video.read_mask(video.truth[name])
         refuse_other_size(video.truth[name], labels.shape, frames.size)
         truth.append(labels)
-    return [np.where(np.isin(labels, object_ids(truth[0])), labels, np.uint8(0)) for labels in truth]
+    return [only(labels, object_ids(truth[0])) for labels in truth]
 
 
 def rounds_of(

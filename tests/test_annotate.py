@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import threading
+import time
 import weakref
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +26,7 @@ from PIL import Image
 from annotation.export import KINDS, export, zipped
 from annotation.frames import JPEGS, Frames
 from annotation.imported import import_files, import_masks
+from annotation.server import Api
 from annotation.session import Session
 from annotation.state import Result
 from annotation.worker import Worker
@@ -575,6 +578,66 @@ def test_a_result_that_is_less_sure_than_the_one_before_can_be_taken_back(sessio
     assert 3 not in session.given
 
 
+def test_a_result_of_one_direction_does_not_take_the_place_of_the_one_before_for_good(session):
+    session.draw(0, square((4, 4)))
+    find(session)
+    session.put_result(5, square((4, 4)), 0.9, final=True, revision=session.revision)
+    session.save()
+    session.sureness[5] = 0.9
+    session.draw(11, stroke((20, 30), 1))
+    session.put_result(5, square((20, 4)), 0.3, final=False, revision=session.revision)
+    session.draw(8, stroke((20, 30), 1))  # before the pass forwards
+    for final in (False, True):
+        session.put_result(5, square((30, 4)), 0.5, final=final, revision=session.revision)
+    assert session.was_sure(5) == 0.9
+
+
+def test_what_only_the_first_stroke_of_a_frame_said_is_not_said_once_it_is_taken_back(session):
+    session.add_object("cat")
+    session.draw(3, stroke((4, 4), 1), by=1)  # states all objects
+    session.draw(3, stroke((30, 30), 2), by=2)
+    session.undo(1)
+    assert session.given[3].stated == session.given[3].shown == [2]
+
+
+def test_removing_and_following_end_cleaning_and_jobs_have_numbers(bench, monkeypatch):
+    session, worker = bench.session, bench.worker
+    for name in ("cat", "cow"):
+        session.add_object(name)
+    session.give(0, square((4, 4)))
+    api = Api(session, worker, lambda *_: NOTHING, lambda: False, False)
+    began, done = threading.Event(), session.clean
+
+    def clean(frame: int) -> None:
+        done(frame)
+        began.set()
+        time.sleep(0.01)
+
+    monkeypatch.setattr(session, "clean", clean)
+    for number in (2, 3):
+        began.clear()
+        api.remove(number, 0)
+        assert began.wait(60)
+    assert worker.job.number == 2
+    assert bench.follow()
+    assert worker.job.number == 3
+    assert session.unclean  # until it is opened again
+    assert [each.name for each in session.objects] == ["dog"]
+
+
+def test_a_step_that_comes_again_is_done_once(session):
+    api = Api(session, Worker(session, None), lambda *_: NOTHING, lambda: False, False)
+    api.give(0, stroke((4, 4), 1), 7, 1, 0)
+    api.forget(0, 7, 2)
+    api.give(0, stroke((4, 4), 1), 7, 1, 0)  # which was done
+    assert not session.given
+    api.give(0, stroke((4, 4), 1), 8, 1, 0)  # another page's
+    assert [*session.given] == [0]
+    with pytest.raises(InputError, match="is no worse"):
+        api.restore(0, 7, 3)
+    api.give(0, stroke((4, 20), 1), 7, 3, 0)  # what was refused was not done
+
+
 def test_a_surer_old_result_stays_where_the_new_one_differs_by_much_less_than_was_corrected(session):
     every = list(range(1, LENGTH))
 
@@ -895,6 +958,17 @@ def test_frames_of_a_film_come_in_any_order(tmp_path, monkeypatch):
     assert JPEGS._bytes < 40_000 + 20_000
 
 
+def test_only_going_backwards_keeps_frames_before(tmp_path, monkeypatch):
+    write_film(tmp_path / "film.mp4", [noise(t) // 4 for t in range(60)], gop=20)
+    monkeypatch.setattr("annotation.frames.JPEGS", kept := type(JPEGS)())
+    frames = Frames(VideoFile(tmp_path / "film.mp4"))
+    for index in (5, 58, 30):
+        frames.jpeg(index)
+    assert [index for _, index in kept._kept] == [5, 58, 30]
+    frames.jpeg(29)
+    assert {index for _, index in kept._kept} == {58, 30, *range(5, 30)}
+
+
 def test_frames_of_several_videos_share_one_limit(tmp_path, monkeypatch):
     folders = [FrameFolder(write_folder(tmp_path / name, 40)) for name in ("one", "two")]
     cv2.imwrite(str(tmp_path / "two/0.png"), noise(99))
@@ -1134,6 +1208,29 @@ def test_files_that_name_their_frames_become_masks_of_these_in_one_step(session,
     monkeypatch.setattr("annotation.imported.LARGEST", 2 * SIZE[0] * SIZE[1])
     with pytest.raises(InputError, match=r"^coco.json: expected at most 2 masks of this size at once, found 3"):
         import_files(session, 0, [("coco.json", json.dumps(content).encode())], 1)
+
+
+def test_our_own_coco_comes_back_as_the_same_objects(session):
+    session.add_object("dog")
+    session.add_object("cat")
+    labels = {frame: square((4 + frame, 4), (30, 20), (4, 40)) for frame in (0, 5)}
+    for frame, each in labels.items():
+        session.give(frame, each)
+    content = exported(session, "coco").read_bytes()
+    for frame in labels:
+        session.forget(frame)
+    assert import_files(session, 0, [("coco.json", content)], 1) == [0, 5]
+    assert [each.name for each in session.objects] == ["dog", "dog", "cat"]
+    for frame, each in labels.items():
+        np.testing.assert_array_equal(session.labels(frame), each)
+
+
+def test_more_objects_than_there_can_be_are_refused_before_they_are_imported(session):
+    session.next_object = 254
+    content = json.dumps(labelled({"a": (4, 4), "b": (30, 20), "c": (4, 40)})).encode()
+    with pytest.raises(InputError, match="expected at most 254 objects"):
+        import_files(session, 0, [("x.json", content)], 1)
+    assert [each.name for each in session.objects] == ["dog"]
 
 
 @pytest.mark.parametrize("change", ["locked", "hidden"])

@@ -510,6 +510,48 @@ def test_a_mask_that_comes_after_its_frame_was_left_goes_there(disc_page, browse
     page.until(lambda: page.state["given"] == [])
 
 
+# A page whose server answers when it is told to: frame 3 is left while a mask is looked for there.
+LATE = """
+const done = arguments[arguments.length - 1], asked = [];
+window.fetch = (path, { method: how = 'GET' } = {}) => new Promise((resolve) => {
+  asked.push({ to: `${how} ${path.split('?')[0]}`, resolve });
+});
+window.createImageBitmap = async () => ({});
+const wait = () => new Promise((resolve) => setTimeout(resolve, 5));
+const answer = async (to) => {
+  for (let tries = 0; !asked.some((each) => each.to === to) && tries < 400; tries++) await wait();
+  const [each] = asked.splice(asked.findIndex((each) => each.to === to), 1);
+  each.resolve(new Response(method(to) === 'PUT' ? '{"version": 5}' : new Uint8Array(16)));
+  await wait();
+};
+const method = (to) => to.split(' ')[0];
+(async () => {
+  const { Document } = await import('/page/document.js');
+  const nothing = () => {};
+  const shown = new Document({ changed: nothing, failed: nothing, saving: nothing, locked: () => new Set() });
+  shown.open({ width: 4, height: 4, length: 9, run: 'x' });
+  shown.go(3);
+  await answer('GET api/frame/3'); await answer('GET api/mask/3');
+  shown.go(4);
+  await answer('GET api/frame/4');
+  const late = shown.changeAt(3, ({ data }) => { data[0] = 1; });
+  await answer('GET api/mask/3'); await answer('GET api/mask/4'); await answer('PUT api/mask/3');
+  await late;
+  await answer('GET api/mask/4');
+  const seen = [shown.index, shown.labels !== null];
+  shown.drawing = true;
+  shown.heard(4, 99);
+  shown.drawing = false; // a box that was too small
+  await answer('GET api/mask/4');
+  done([...seen, asked.filter(({ to }) => !to.endsWith('state')).length]);
+})().catch((error) => done(String(error)));
+"""
+
+
+def test_the_frame_that_is_shown_comes_though_another_one_was_saved_meanwhile(page, browser):
+    assert browser.execute_async_script(LATE) == [4, True, 0]
+
+
 @pytest.mark.slow
 def test_what_is_painted_while_an_object_is_looked_for_stays(disc_page, browser):
     page = disc_page

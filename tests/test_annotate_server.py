@@ -28,8 +28,9 @@ from util.label_map import read_label_map
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
 
+from openapi import openapi
+
 from annotation import server as server_module
-from annotation.schema import openapi
 
 LENGTH = 6
 

@@ -5,6 +5,7 @@ meaning of 255 depends on the video; `Numbering` decides it.
 """
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +76,14 @@ def _nearest(new: int, old: int) -> np.ndarray:
 def object_ids(labels: np.ndarray) -> list[int]:
     """The object ids in a label map, ascending, without 0 and 255."""
     return [i for i in np.flatnonzero(count_values(labels)).tolist() if i not in (0, IGNORED)]
+
+
+def only(labels: np.ndarray, ids: Iterable[int]) -> np.ndarray:
+    """A label map (H, W) uint8 in which all but these objects are background."""
+    table = np.zeros(256, np.uint8)
+    kept = [*ids]
+    table[kept] = kept
+    return table[labels]
 
 
 def count_values(values: np.ndarray) -> np.ndarray:

@@ -21,10 +21,10 @@ const bytes = async (method, path, body) => new Uint8Array(await (await ask(meth
 export const state = async (since) => (await ask('GET', `api/state?since=${since}`)).json();
 export const frame = async (index, run) => createImageBitmap(await (await ask('GET', `api/frame/${index}?run=${run}`)).blob());
 export const mask = (index) => bytes('GET', `api/mask/${index}`);
-export const give = async (index, labels, gone) => (await ask('PUT', `api/mask/${index}?page=${page}&gone=${gone}`, labels)).json();
-export const forget = async (index) => (await ask('DELETE', `api/mask/${index}?page=${page}`)).json();
+export const give = async (index, labels, gone, step) => (await ask('PUT', `api/mask/${index}?page=${page}&step=${step}&gone=${gone}`, labels)).json();
+export const forget = async (index, step) => (await ask('DELETE', `api/mask/${index}?page=${page}&step=${step}`)).json();
 export const replaced = (index) => bytes('GET', `api/replaced/${index}`);
-export const restore = async (index) => (await ask('POST', `api/replaced/${index}?page=${page}`)).json();
+export const restore = async (index, step) => (await ask('POST', `api/replaced/${index}?page=${page}&step=${step}`)).json();
 export const undo = (again) => json('POST', 'api/undo', { page, again });
 export const cut = (index, told) => bytes('POST', `api/cut/${index}`, told);
 export const importFiles = async (index, object, files) => {

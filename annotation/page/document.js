@@ -19,8 +19,17 @@ export class Document {
     this.sent = new Map(); // by frame, the version that holds what was sent last
     this.queue = Promise.resolve();
     this.waiting = 0;
+    this.steps = 0; // sent so far, by which the server knows one that comes again
     this.lost = false; // the server did not answer last
-    this.drawing = false; // a stroke is being drawn, under which the labels must not change
+    this.drawing = false;
+  }
+
+  get drawing() { return this.inStroke; }
+
+  // While a stroke is being drawn, the labels must not change; what is heard meanwhile comes after it, and what it gives.
+  set drawing(value) {
+    this.inStroke = value;
+    if (!value && this.missed) queueMicrotask(() => { if (this.missed) this.load(); });
   }
 
   open(video) {
@@ -36,6 +45,7 @@ export class Document {
   // Loads the mask, and the picture unless it is there.  What is asked for meanwhile is loaded next, once.
   load() {
     this.wanted = true;
+    this.missed = false;
     this.loading ??= this.#loadAll();
     return this.loading;
   }
@@ -78,7 +88,9 @@ export class Document {
 
   // News of a mask; what this page has sent itself it need not hear.
   heard(index, version) {
-    if (index === this.index && !this.waiting && !this.drawing && (!this.labels || version > (this.sent.get(index) ?? 0))) this.load();
+    if (index !== this.index || this.waiting || (this.labels && version <= (this.sent.get(index) ?? 0))) return;
+    if (this.drawing) this.missed = true;
+    else this.load();
   }
 
   // To be called before a change of the labels; `commit` or `drop` follows.
@@ -91,7 +103,8 @@ export class Document {
   // Says that the mask is right as it is, or that an object is `gone`.
   state(gone = 0) {
     this.remember();
-    if (gone) this.labels.data.forEach((label, i, data) => { if (label === gone) data[i] = 0; });
+    const { data } = this.labels;
+    if (gone) for (let i = 0; i < data.length; i++) if (data[i] === gone) data[i] = 0;
     this.#give(this.index, this.before, this.labels, gone, true);
   }
 
@@ -111,13 +124,13 @@ export class Document {
 
   forget() {
     const index = this.index;
-    this.#send(index, false, () => api.forget(index));
+    this.#send(index, false, (step) => api.forget(index, step));
   }
 
   // Gives the frame the result that a worse one has replaced.
   restore() {
     const index = this.index;
-    this.#send(index, true, () => api.restore(index));
+    this.#send(index, true, (step) => api.restore(index, step));
   }
 
   // Takes back this page's last step, or does it again: { told, frame }.  Then `go` somewhere.
@@ -138,11 +151,15 @@ export class Document {
 
   // Sends the pixels that are drawn, so that what others have drawn beside them stays.
   #give(index, before, labels, gone = 0, always = false) {
-    const locked = this.locked();
-    if (locked.size) labels.data.forEach((label, i, data) => { if (locked.has(before.data[i])) data[i] = before.data[i]; });
-    const drawn = labels.data.map((label, i) => (label === before.data[i] ? AS_IT_IS : label));
-    if (!always && drawn.every((label) => label === AS_IT_IS)) { this.load(); return; }
-    this.#send(index, true, () => api.give(index, drawn, gone));
+    const locked = this.locked(), { data } = labels, were = before.data, drawn = new Uint8Array(data.length).fill(AS_IT_IS);
+    let changes = 0;
+    for (let i = 0; i < data.length; i++) {
+      if (data[i] === were[i]) continue;
+      if (locked.has(were[i])) data[i] = were[i];
+      else { drawn[i] = data[i]; changes++; }
+    }
+    if (!always && !changes) { this.load(); return; }
+    this.#send(index, true, (step) => api.give(index, drawn, gone, step));
   }
 
   // Asks the server for a change of a frame, after which its mask is given or not.
@@ -151,9 +168,11 @@ export class Document {
     if (!this.were.has(index)) this.were.set(index, this.given.has(index));
     this.#setGiven(index, isGiven);
     this.waiting += 1;
+    this.steps += 1;
     this.saving('saving…');
+    const number = this.steps;
     this.queue = this.queue.then(async () => {
-      if (await this.#deliver(index, request)) this.were.set(index, isGiven);
+      if (await this.#deliver(index, () => request(number))) this.were.set(index, isGiven);
       else this.refused = true;
       this.waiting -= 1;
       if (!this.waiting && this.refused) {
@@ -161,7 +180,7 @@ export class Document {
         this.changed();
       }
       if (!this.waiting) this.saving(this.refused ? 'NOT saved' : 'saved');
-      if (index === this.index && !this.waiting) this.load(); // with what others have drawn
+      if (!this.waiting) this.load(); // with what others have drawn; the frame may be another by now
     });
     this.changed();
   }

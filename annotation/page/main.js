@@ -107,15 +107,19 @@ function heard(news) {
   const has = (id) => page.objects.some((each) => each.id === id);
   if (has(page.added)) page.added = null; // until then, news may be older than it
   if (!has(page.object) && page.object !== page.added) { tools.leave(); page.object = page.objects[0]?.id ?? 0; }
-  if (before.running && !news.job.running) {
-    const { length } = before.kind === 'follow' ? line.worse : [];
+  const others = before.number !== undefined && before.number !== news.job.number; // of which this page may have heard nothing
+  if ((before.running || others) && !news.job.running) {
+    const { length } = news.job.kind === 'follow' ? line.worse : [];
     tell(`${news.job.message}${length ? ` ${length} frames are less sure than before: look (W).` : ''}`, news.job.failed);
-    if (page.watching && before.kind === 'follow') go(page.from); // where the mask was drawn
+    if (page.watching && news.job.kind === 'follow') go(page.from); // where the mask was drawn
     page.watching = false;
   }
   if (page.watching && news.job.running && news.job.kind === 'follow' && news.job.done && news.job.frame !== shown.index) go(news.job.frame);
   showList();
-  show();
+  const looks = JSON.stringify(news.objects.map(({ id, colour, hidden }) => [id, colour, hidden]));
+  if (looks !== page.looks) show(); // all pixels
+  else showState();
+  page.looks = looks;
 }
 
 function showList() { showObjects($('objects'), page, { choose, changed: show, tell }); }
@@ -163,8 +167,14 @@ let typed = { text: '', time: -Infinity };
 
 const add = trying(async () => { page.added = (await api.addObject('')).id; choose(page.added); });
 
-const follow = trying(async () => {
+// Until what was drawn and asked for is saved.
+async function saved() {
+  while (tools.asking) await new Promise((resolve) => setTimeout(resolve, 50));
   await shown.queue;
+}
+
+const follow = trying(async () => {
+  await saved();
   const { value } = $('reach'), reach = Number(value) * Math.max(1, Math.round(Number($('frames').value)));
   const end = Math.min(page.video.length - 1, Math.max(0, shown.index + reach));
   Object.assign(page, { watching: true, from: shown.index }); // before the server answers, since a stroke ends it
@@ -178,6 +188,7 @@ const follow = trying(async () => {
 
 function keep() {
   if (!hasMask()) return;
+  if (page.replaced) { restore(); return; } // which is what is seen
   tools.leave();
   shown.state();
   tell(`Frame ${shown.index} is right as it is: its mask is given.`);
@@ -203,7 +214,7 @@ const importFiles = trying(async () => {
   if (!files.length) return;
   tell('Reading…');
   tools.leave(); // what is drawn on it counts before
-  await shown.queue;
+  await saved();
   const { told } = await api.importFiles(index, page.object, files);
   const what = files.length > 3 ? `${files.length} files` : files.map((file) => file.name).join(', ');
   tell(`Imported ${what}: ${told}.`);
@@ -332,7 +343,7 @@ $('colour').addEventListener('change', trying(() => api.changeObject(page.object
 $('files').addEventListener('change', importFiles);
 $('number').addEventListener('change', () => leaveFor(Number($('number').value) || 0));
 $('number').addEventListener('keydown', (event) => { if (event.key === 'Enter') $('stage').focus(); });
-$('export').addEventListener('click', trying(() => api.exportAs($('format').value)));
+$('export').addEventListener('click', trying(async () => { await saved(); await api.exportAs($('format').value); }));
 // so that Space plays after a click; keys still press the button that Tab has reached
 addEventListener('click', (event) => { if (event.detail && event.target.closest('button')) $('stage').focus({ preventScroll: true }); });
 $('opacity').addEventListener('input', () => {

@@ -105,6 +105,11 @@ export class Tools {
     if (this.pointers.size > 1) { this.#drop(); return; } // two fingers move the picture
     if (this.tool === 'pan' || event.button === 1) { this.panning = true; return; }
     if (!this.shown.labels || (event.button && !MARKS.includes(this.tool))) return;
+    if (this.page.replaced) {
+      this.shown.changed();
+      this.tell('That was the mask before. Draw on this one, or keep the old.');
+      return;
+    }
     if (!this.page.object) { this.tell('Add an object first.', true); return; }
     const [x, y] = this.view.pixel(event), { labels } = this.shown;
     const inside = x >= 0 && y >= 0 && x < labels.width && y < labels.height;
