@@ -88,22 +88,42 @@ def classes_of(objects: Mapping[int, str]) -> dict[str, int]:
 
 
 def yolo_lines(labels: np.ndarray, objects: Mapping[int, str]) -> str:
-    """The outlines of all objects as YOLO has them: class and corners as parts of width and height, a line for each outline.
+    """The outlines of all objects as YOLO has them: class and corners as parts of width and height, a line for each object.
 
-    YOLO has no holes.  Of a line that is one pixel wide, it is the box.
+    YOLO has no holes; outlines of one object are joined by a way there and back, as its own tools do.
     """
     height, width = labels.shape
     lines, classes = [], classes_of(objects)
     for number, name in objects.items():
         outlines, _ = cv2.findContours((labels == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        for outline in outlines:
-            corners = outline[:, 0] + 0.5  # of the pixels' centres
-            if len(outline) < 3:
-                left, top, wide, high = cv2.boundingRect(outline)
-                corners = np.array([(left, top), (left + wide, top), (left + wide, top + high), (left, top + high)])
+        if outlines:
+            corners = _joined([_corners(outline) for outline in outlines]).clip(0, (width, height))
             parts = (corners / (width, height)).reshape(-1)
             lines.append(" ".join([str(classes[name]), *(f"{value:.6f}" for value in parts)]))
     return "".join(f"{line}\n" for line in lines)
+
+
+def _corners(outline: np.ndarray) -> np.ndarray:
+    """An outline of OpenCV's as corners (N, 2), x and y of pixels' centres; around a straight line of pixels."""
+    centres = outline[:, 0] + 0.5
+    if len(outline) > 2:
+        return centres
+    along = np.sign(centres[-1] - centres[0]) / 2
+    along = along if along.any() else np.array([0.5, 0])
+    across = np.array([along[1], -along[0]])
+    first, last = centres[0] - along, centres[-1] + along
+    return np.array([first - across, last - across, last + across, first + across])
+
+
+def _joined(outlines: list[np.ndarray]) -> np.ndarray:
+    """Closed outlines (N, 2) as one, (M, 2): each joins those before it where they are nearest."""
+    result, *others = outlines
+    for other in others:
+        distances = np.abs(result[:, None] - other).sum(axis=2)
+        i, j = np.unravel_index(distances.argmin(), distances.shape)
+        there_and_back = np.concatenate([other[j:], other[: j + 1], result[i : i + 1]])
+        result = np.insert(result, i + 1, there_and_back, axis=0)
+    return result
 
 
 def yolo_data(objects: Mapping[int, str]) -> str:

@@ -19,6 +19,8 @@ from util.errors import InputError
 
 VP8_SHOWN = 0x10  # a bit of a frame's first byte (RFC 6386, 9.1)
 LONGEST_NOT_CODED = 19  # bytes of an MPEG-4 picture that was dropped, as DivX and Xvid do
+ENDS = {"gif": b";", "mjpeg": b"\xff\xd9"}  # of whole files, by kind
+LONGEST_PADDING = 4096  # bytes that may follow it
 TS_PACKETS = (188, 192, 204)  # bytes: plain, with a leading timestamp (M2TS), with trailing error correction
 FEW = 8  # frames at the start, whose times of decoding may go back a little
 CLEAR = "is transparent in parts, which is ignored"
@@ -115,11 +117,19 @@ def _cut(path: Path, container: str, last_packet: int | None) -> str | None:
     """A message that the file ends too early, or `None` if nothing shows that it does."""
     if missing := missing_bytes(path):
         return f"the file is cut short ({missing:,} bytes are missing)"
+    if (end := ENDS.get(container)) and not _last_bytes(path).rstrip(b"\0\r\n").endswith(end):
+        return "the file is cut short (its end mark is missing)"
     if container == "mpegts" and last_packet is not None:
         rest = path.stat().st_size - last_packet
         if all(rest % size for size in TS_PACKETS):
             return "the file is cut short (it ends within a packet)"
     return None
+
+
+def _last_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_PADDING))
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -67,7 +67,8 @@ class VideoFile:
         image, sideways = _upright_rgb(frame)
         self.size = image.shape[:2]
         self.pixel = 1 / packets.pixel if sideways else packets.pixel
-        notes_on_first = self._notes_on(frame)
+        self._refuse_narrow(frame)
+        notes_on_it = self._notes_on(frame)
         if packets.cut and not allow_truncated:
             raise self._damaged(packets.cut)
         if first:
@@ -79,14 +80,15 @@ class VideoFile:
             notes.append(f"data may be missing at frame {self.stamps.index(bad[0])}")
         elif packets.errors:
             notes.append(f"frames may be missing; FFmpeg says: {packets.errors[0]}")
-        notes += notes_on_first
-        self.note = f"{path}: {'; '.join(notes)}" if notes else ""
         self.times = [(stamp - self.stamps[0]) * time_base for stamp in self.stamps]
         self.names = [f"{i:05d}" for i in range(len(self.stamps))]
         self.chunks = self._chunks(track.keys)
         if not self.counted:
-            for _ in self._part(self.chunks[-1], len(self.stamps)):
-                pass  # check the last frames, which a truncated file lacks
+            for index, last in self._whole(self.chunks[-1], len(self.stamps)):  # which a truncated file lacks
+                frame = last
+                self._shown(index, frame)
+        notes += [*notes_on_it, *self._notes_on(frame)]  # what they say may begin later
+        self.note = f"{path}: {'; '.join(dict.fromkeys(notes))}" if notes else ""
 
     def _chunks(self, keys: list[int]) -> list[int]:
         """The frames at which decoding starts when the film is read backwards; `keys` are the times of keyframes."""
@@ -128,26 +130,27 @@ class VideoFile:
 
     def _part(self, start: int, end: int) -> Iterator[IndexedFrame]:
         """The frames from `start` (a keyframe) up to, not including, `end`; raises `DamagedVideoError` if one is missing."""
+        return (IndexedFrame(index, self._shown(index, frame)) for index, frame in self._whole(start, end))
+
+    def _whole(self, start: int, end: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """`_part`, as FFmpeg's frames with their numbers."""
         expected = start
-        for frame in self._decode(start):
-            if expected == end or frame.index > expected:
+        for index, frame in self._intact(start):
+            if expected == end or index > expected:
                 break
-            if frame.index == expected:  # else a second frame with the same timestamp
-                yield frame
+            if index == expected:  # else one before the keyframe, or a second frame with the same timestamp
+                yield index, frame
                 expected += 1
         if expected != end:
             raise self._damaged(f"frame {expected} of {len(self.stamps)} cannot be decoded")
 
-    def _decode(self, start: int) -> Iterator[IndexedFrame]:
-        """The frames from `start` (a keyframe) on that can be decoded without errors."""
-        for index, frame in self._intact(start):
-            if index < start:
-                continue
-            image, _ = _upright_rgb(frame)
-            if image.shape[:2] != self.size:
-                found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self.size)}"
-                raise InputError(f"{self.path}: {found}")
-            yield IndexedFrame(index, image)
+    def _shown(self, index: int, frame: av.VideoFrame) -> np.ndarray:
+        """A frame as it is to be shown, (H, W, 3) uint8 RGB; raises `InputError` if it has another size than the first."""
+        image, _ = _upright_rgb(frame)
+        if image.shape[:2] != self.size:
+            found = f"frame {index} is {size_text(image.shape)}, the first one is {size_text(self.size)}"
+            raise InputError(f"{self.path}: {found}")
+        return image
 
     def _intact(self, start: int = 0) -> Iterator[tuple[int, av.VideoFrame]]:
         """The frames of `_numbered` that are not damaged."""
@@ -171,13 +174,15 @@ class VideoFile:
                     elif frame.pts in places:
                         yield places[frame.pts], frame
 
-    def _notes_on(self, frame: av.VideoFrame) -> list[str]:
-        """Notes on the first frame; raises `InputError` for 16 bits per channel of which it uses little."""
+    def _refuse_narrow(self, frame: av.VideoFrame) -> None:
+        """Raise `InputError` for 16 bits per channel of which the first frame uses little."""
         if all(part.bits == 16 for part in frame.format.components) and (found := narrow_range(frame.to_ndarray())):
             raise InputError(
                 f"{self.path}: expected 16 bits that are used, found values from {found.low} to {found.high} only; save its "
                 "frames as pictures, which are scaled alike: ffmpeg -i VIDEO FOLDER/%05d.png"
             )
+
+    def _notes_on(self, frame: av.VideoFrame) -> list[str]:
         has_alpha = any(part.is_alpha for part in frame.format.components)
         notes = [CLEAR] if has_alpha and frame.to_ndarray(format="rgba")[..., 3].min() < 255 else []
         if frame.interlaced_frame:
@@ -197,23 +202,25 @@ class VideoFile:
         Times at which there may be no picture are left out without a word.
         """
         whole: set[int] = set()
-        damaged = 0
+        damaged, last = 0, []
         with progress_bar(len(self.stamps), "frames checked") as bar:
             for index, frame in self._numbered(0):
                 if frame is not None:
                     whole.add(index)
+                    last = [frame]
                 elif whole:
                     damaged += 1
                 bar.update(min(len(whole), len(self.stamps)))
         found, lost = len(self.stamps), [stamp for index, stamp in enumerate(self.stamps) if index not in whole]
         missing = damaged if self.counted else len(set(lost) - maybe_unshown)
         self.stamps = [self.stamps[index] for index in sorted(whole) if index < found]
+        notes = [note for frame in last for note in self._notes_on(frame)]
         if not (cut or missing):
-            return []
+            return notes
         what = cut or f"{missing} of {found} frames cannot be decoded"
         if not self.allow_truncated:
             raise self._damaged(what)
-        return [f"{what}; continuing with {len(self.stamps)} frames"]
+        return [f"{what}; continuing with {len(self.stamps)} frames", *notes]
 
     def _damaged(self, what: str) -> DamagedVideoError:
         advice = "--allow_truncated continues with the frames that can be decoded"

@@ -127,8 +127,12 @@ def _refuse_other_frames(video: Video, folder: Path) -> None:
     """Raise `InputError` if results are numbered otherwise than the frames, such as from 1 instead of 0."""
     names = {image.stem for image in video.images}
     found = {path.stem for path in folder.glob("*.png") if path.stem.isdecimal()}
-    if names and all(map(str.isdecimal, names)) and (strange := found - names):
-        ends = [min(names, key=int), max(names, key=int)]
+    if not names or not all(map(str.isdecimal, names)):
+        return
+    ends = [min(names, key=int), max(names, key=int)]
+    if found == names - {ends[1]}:  # which DAVIS does not score
+        warn(f"{folder}: has results of all frames but the last, {ends[1]}: are they numbered from the second frame on?")
+    if strange := found - names:
         outside = [name for name in strange if not int(ends[0]) <= int(name) <= int(ends[1])]
         if outside and (ends[1] not in found or len(found) == len(names)):
             raise InputError(f"{folder}: expected results named like frames, {ends[0]} to {ends[1]}, found {min(outside)}")

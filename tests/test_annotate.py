@@ -1086,6 +1086,33 @@ def test_objects_of_one_name_are_of_one_class_and_thin_ones_are_exported(session
     assert labels == ["car", "dog"]
 
 
+def test_yolo_has_a_line_for_each_object_also_of_parts_and_of_a_diagonal(session):
+    session.add_object("stick")
+    session.add_object("speck")
+    session.add_object("line")
+    labels = square((4, 4))
+    labels[4:14, 30:44] = 1  # the same behind something
+    labels[30:38, 4] = 1
+    for step in range(12):
+        labels[20 + step, 20 + step] = 2
+    labels[0, 0] = 3
+    labels[40, 10:20] = 4
+    session.give(0, labels)
+    lines = (exported(session, "yolo") / "labels/0.txt").read_text().splitlines()
+    assert [int(line.split()[0]) for line in lines] == [0, 1, 2, 3]
+    drawn = np.zeros(SIZE, np.uint8)
+    areas = []
+    for number, line in enumerate(lines, start=1):
+        corners = np.array(line.split()[1:], float).reshape(-1, 2) * SIZE[::-1]
+        assert corners.min() >= 0
+        areas.append(cv2.contourArea(corners.astype(np.float32)))
+        cv2.fillPoly(drawn, [np.floor(corners).astype(np.int32)], number)
+    np.testing.assert_array_equal((drawn == 1)[labels == 1].mean() > 0.98, True)
+    assert areas[1] == pytest.approx(24, abs=6)
+    assert areas[2] == pytest.approx(1, abs=0.5)
+    assert areas[3] == pytest.approx(10, rel=1e-3)
+
+
 def test_frames_of_any_name_are_exported(tmp_path):
     frames = write_folder(tmp_path / "frames", 3)
     names = [b"a\xff.png", b'b"<&.png', b"c\x01\n.png"]

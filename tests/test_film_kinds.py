@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from films import SIZE, add_silence, encode_film, mux_silence, picture, reordered_late, with_equal_times, write_film
+from films import SIZE, add_silence, encode_film, mux_silence, noise, picture, reordered_late, with_equal_times, write_film
 from PIL import Image
 
 from dataset.own_video import open_video
@@ -179,6 +179,65 @@ def test_interlaced_films_are_told_what_helps(interlaced, tmp_path):
     options = {"flags": "+ildct+ilme"} if interlaced else {}
     path = encode_film(tmp_path / "film.mpg", [picture(t) for t in range(5)], "mpeg2video", options=options)
     assert ("is interlaced" in open_video(path).note) == interlaced
+
+
+@pytest.mark.parametrize("name", ["film.m2v", "film.mkv"])
+def test_interlacing_that_begins_later_is_told(name, tmp_path):
+    parts = []
+    for count, flags in ((10, {}), (20, {"flags": "+ildct+ilme"})):
+        options = {"bf": "0", "b": "4000000", **flags}
+        parts.append(encode_film(tmp_path / f"{count}.m2v", [picture(t) for t in range(count)], "mpeg2video", options=options))
+    joined = tmp_path / "film.m2v"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    if name == "film.mkv":
+        with av.open(str(joined)) as source, av.open(str(tmp_path / name), "w") as target:
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for t, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+                packet.stream, packet.pts = stream, t
+                packet.dts, packet.time_base = t, Fraction(1, 25)
+                target.mux(packet)
+    assert "is interlaced" not in open_video(parts[0]).note
+    assert "is interlaced" in open_video(tmp_path / name).note
+
+
+def test_transparency_that_begins_later_is_told(tmp_path):
+    frames = []
+    for t in range(6):
+        alpha = np.full((*SIZE, 1), 255 if t < 3 else 128, np.uint8)
+        frames.append(av.VideoFrame.from_ndarray(np.concatenate([alpha, picture(t)], axis=2), format="argb"))
+    assert "is transparent in parts" in open_video(encode_film(tmp_path / "a.mov", frames, "qtrle", "argb")).note
+    assert not open_video(encode_film(tmp_path / "b.mov", frames[:3], "qtrle", "argb")).note
+
+
+@pytest.mark.parametrize("rows", [48, 720])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".webm"])
+def test_films_have_the_colours_of_their_pictures(suffix, rows, tmp_path):
+    colours = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [250, 250, 20], [128, 128, 128]], np.uint8)
+    image = np.repeat(np.repeat(colours[None], 16, axis=1), rows, axis=0)
+    alpha = suffix != ".mp4"
+    with Film(tmp_path / f"film{suffix}", image.shape[:2], Fraction(25), alpha=alpha) as film:
+        for t in range(3):
+            film.add(np.pad(image, ((0, 0), (0, 0), (0, 1)), constant_values=255) if alpha else image, Fraction(t, 25))
+        film.close()
+    found = open_video(tmp_path / f"film{suffix}").frame(1)[8, 8::16].astype(int)
+    assert np.abs(found - colours).max() <= 4
+
+
+@pytest.mark.parametrize("name", ["film.gif", "film.mjpeg"])
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_films_that_end_before_their_end_mark_are_refused(name, share, tmp_path):
+    path = tmp_path / name
+    if name == "film.gif":
+        first, *others = [Image.fromarray(noise(t)) for t in range(8)]
+        first.save(path, save_all=True, append_images=others, duration=40)
+    else:
+        encode_film(path, [noise(t) for t in range(8)], "mjpeg", "yuvj420p")
+    assert len(open_video(path).names) == 8
+    path.write_bytes(path.read_bytes() + bytes(16))
+    assert len(open_video(path).names) == 8
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match=r"the file is cut short|cannot be decoded|cannot read"):
+        open_video(path)
 
 
 def unshown_vp8(packet: av.Packet) -> bytes:

@@ -1,6 +1,7 @@
 """Results of any data set are scored, reported and drawn; what cannot be scored is told and costs the others nothing."""
 
 import csv
+import itertools
 import shutil
 from pathlib import Path
 
@@ -145,6 +146,17 @@ def test_results_whose_colours_or_frames_are_not_those_of_the_truth_are_refused(
             path.rename(folder / f"{int(path.stem) + 1:05d}.png")
     assert score() == 2
     assert "expected results named like frames, 00000 to 0000" in capsys.readouterr().err
+
+
+def test_results_of_all_frames_but_the_last_are_told_to_be_perhaps_those_of_the_next(davis, script, tmp_path, capsys):
+    truth = davis / "Annotations/480p"
+    for folder in truth.iterdir():
+        *_, last = files = sorted(folder.iterdir())
+        (tmp_path / "results" / folder.name).mkdir(parents=True)
+        for path, after in itertools.pairwise(files):
+            shutil.copy(after, tmp_path / "results" / folder.name / path.name)
+    assert script("score", "--results", tmp_path / "results", "--davis_path", davis, "--processes", 1) == 0
+    assert f"has results of all frames but the last, {last.stem}: are they numbered from" in capsys.readouterr().err
 
 
 def test_a_report_and_a_picture_of_ones_own_data(own, script, tmp_path):

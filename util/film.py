@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from util.errors import InputError
@@ -16,6 +17,7 @@ from util.errors import InputError
 SQUARE = Fraction(1)
 TICKS = 90_000  # per second, the time unit of the file
 SLOWEST, FASTEST = Fraction(1), Fraction(1000)  # limits of the encoder's nominal frames/s; frame times are exact regardless
+BT709, LIMITED = 1, 1  # FFmpeg's numbers of colours and their range, which players else guess by the size
 
 
 class _Format(NamedTuple):
@@ -70,11 +72,14 @@ class Film:
             rate = min(max(rate, SLOWEST), FASTEST).limit_denominator(1001)
             self._stream = cast(VideoStream, self._container.add_stream(kind.codec, rate=rate))
         self._stream.height, self._stream.width = (side + side % 2 for side in size)  # 4:2:0 has no odd sides
-        self._stream.pix_fmt = kind.pixels
+        self._stream.pix_fmt = self._encoded = kind.pixels
         self._stream.options = dict(kind.options)
-        self._stream.codec_context.time_base = Fraction(1, TICKS)
+        codec = self._stream.codec_context
+        codec.time_base = Fraction(1, TICKS)
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        codec.color_range = LIMITED
         if pixel != SQUARE:
-            self._stream.codec_context.sample_aspect_ratio = pixel
+            codec.sample_aspect_ratio = pixel
 
     def __enter__(self) -> "Film":
         return self
@@ -88,6 +93,7 @@ class Film:
         height, width = picture.shape[:2]
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(picture, format=self._pixels)
+        frame = frame.reformat(format=self._encoded, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         self._last = max(round(time * TICKS), self._last + 1)
         frame.pts, frame.time_base = self._last, Fraction(1, TICKS)
         with self._one_line():
