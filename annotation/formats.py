@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import cv2
 import numpy as np
+from scipy.spatial import KDTree
 
 from dataset.shapes import runs
 
@@ -119,8 +120,9 @@ def _joined(outlines: list[np.ndarray]) -> np.ndarray:
     """Closed outlines (N, 2) as one, (M, 2): each joins those before it where they are nearest."""
     result, *others = outlines
     for other in others:
-        distances = np.abs(result[:, None] - other).sum(axis=2)
-        i, j = np.unravel_index(distances.argmin(), distances.shape)
+        distances, nearest = map(np.atleast_1d, KDTree(result).query(other))
+        j = int(distances.argmin())
+        i = int(nearest[j])
         there_and_back = np.concatenate([other[j:], other[: j + 1], result[i : i + 1]])
         result = np.insert(result, i + 1, there_and_back, axis=0)
     return result

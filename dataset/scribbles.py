@@ -22,7 +22,7 @@ MOST_WRONG = 3  # regions that are corrupted
 class ScribbleSource:
     """Single frames of another source with `hints`; only the object in their first slot counts.
 
-    The source draws single frames from then on: more pictures in a batch teach more than three views of each.
+    The source draws single frames from then on, so that a batch has more pictures instead of three views of each.
     """
 
     frames = 1

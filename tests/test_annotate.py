@@ -1107,7 +1107,7 @@ def test_yolo_has_a_line_for_each_object_also_of_parts_and_of_a_diagonal(session
         assert corners.min() >= 0
         areas.append(cv2.contourArea(corners.astype(np.float32)))
         cv2.fillPoly(drawn, [np.floor(corners).astype(np.int32)], number)
-    np.testing.assert_array_equal((drawn == 1)[labels == 1].mean() > 0.98, True)
+    assert (drawn == 1)[labels == 1].mean() > 0.98
     assert areas[1] == pytest.approx(24, abs=6)
     assert areas[2] == pytest.approx(1, abs=0.5)
     assert areas[3] == pytest.approx(10, rel=1e-3)
