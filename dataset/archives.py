@@ -154,7 +154,7 @@ class Archive:
     def read_text(self, name: str) -> str:
         """The text of a file; raises `InputError` if it cannot be read."""
         data = next(read_member(self, member) for member in self.members() if member.name == name)
-        return data.decode("utf-8", "replace")
+        return data.decode("utf-8-sig", "replace")
 
     def content(self) -> str:
         """Some of the names in the top two levels, for messages."""

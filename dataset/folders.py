@@ -45,18 +45,18 @@ def meant_instead(folder: Path, *wanted: str) -> str:
 
 def frames_below(folder: Path) -> str:
     """`; did you mean FOLDER?` for the first folder below that holds pictures, but not masks; else empty."""
-    places = (place for place in _below(folder, depth=3) if list_images(place) and not MASKS & {*place.parts})
+    places = (place for place in folders_below(folder, depth=3) if list_images(place) and not MASKS & {*place.parts})
     return next((f"; did you mean {place}?" for place in places), "")
 
 
 def _around(folder: Path) -> Iterator[Path]:
-    yield from _below(folder, depth=2)
+    yield from folders_below(folder, depth=2)
     yield from list(folder.parents)[:3]
 
 
-def _below(folder: Path, *, depth: int) -> Iterator[Path]:
+def folders_below(folder: Path, *, depth: int) -> Iterator[Path]:
     """Folders inside a folder, the nearest first."""
     inside = subfolders(folder)[:LOOKED_AT] if depth and folder.is_dir() else []
     yield from inside
     for each in inside:
-        yield from _below(each, depth=depth - 1)
+        yield from folders_below(each, depth=depth - 1)

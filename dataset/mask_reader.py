@@ -38,7 +38,7 @@ from util.image import size_text
 from util.label_map import WHITE, count_values, object_ids
 
 PHOTOGRAPH = 4096  # colours
-HANDFUL = 8  # values
+HANDFUL, MANY = 8, 32  # values; MANY: more than objects have in DAVIS
 
 
 class MaskReader:
@@ -108,7 +108,7 @@ class MaskReader:
         if palette is not None and self._goes_by_colour(values, palette, sure):
             values = palette[np.minimum(values, len(palette) - 1)]
         if self.union:
-            return self._union(values)
+            return self._union(path, values)
         coloured = values.dtype != np.uint8
         labels = self._of_colours(path, values) if coloured else self._of_numbers(path, values, palette, sure)
         labels = self.known.numbered(labels, path)
@@ -116,12 +116,15 @@ class MaskReader:
             self.known.refuse_inverted(path, labels)
         return labels
 
-    def _union(self, values: np.ndarray) -> np.ndarray:
-        """All objects as object 1; of a single one with soft edges, what is above half."""
-        soft = values.dtype == np.uint8 and np.count_nonzero(counts := count_values(values)) > 2 and counts[WHITE]
+    def _union(self, path: str | Path, values: np.ndarray) -> np.ndarray:
+        """All objects as object 1; of a single one with soft edges, or of probabilities, what is above half."""
         if values.dtype != np.uint8:
-            values = drawn_on_nothing(values)
-        return (values > (127 if soft and edge_values(values, counts) else 0)).astype(np.uint8)
+            return (drawn_on_nothing(values) > 0).astype(np.uint8)
+        present = np.count_nonzero(counts := count_values(values))
+        if present > MANY:
+            self.known.tell(path, f"has {present} shades; what is above half is the object")
+        soft = present > MANY or (present > 2 and counts[WHITE] and edge_values(values, counts))
+        return (values > (127 if soft else 0)).astype(np.uint8)
 
     def merge(self, files: Mapping[Path, int]) -> tuple[np.ndarray, set[int]]:
         """A label map (H, W) uint8 of masks of one object each, by file, as `in_front` does, and the objects with empty masks.

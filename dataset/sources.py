@@ -10,15 +10,13 @@ import numpy as np
 
 from dataset.clip import Clip
 from dataset.davis import davis_folder
-from dataset.mask_reader import MaskReader
+from dataset.own_training import look_at_photographs, own_photographs, own_videos
 from dataset.stages import STAGES
 from dataset.static import StaticClips
 from dataset.video_names import read_image_set
 from dataset.vos import MIN_AREA, SPACINGS, VideoClips
 from util.errors import InputError, names_some, warn
 from util.flags import float_between, int_between, name_and_count
-from util.image import read_grey
-from util.label_map import object_ids
 
 OVERSAMPLING = 5  # repeats per epoch of data sets with better masks (sections F.3.1 and F.3.2)
 STATIC_FOLDERS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": OVERSAMPLING, "HRSOD_small": OVERSAMPLING}
@@ -26,7 +24,6 @@ MORE_STATIC_FOLDERS = {"ccp": 1}  # not the paper's: people, from Clothing Co-Pa
 YOUTUBE_LIST = Path(__file__).with_name("yv_subset.txt")  # the release's 3,464 of 3,471 videos
 YOUTUBE_STRIDE = 5  # YouTube-VOS annotates every fifth frame
 TINY, SMALL, LARGE = 100, 400, 900  # pixels, thresholds for BL30K's objects
-MASKS_LOOKED_AT = 20  # of own photographs
 
 
 class Source(Protocol):
@@ -92,15 +89,20 @@ def static_sources(root: str | Path, *, crop: int = 384) -> Sources:
     known = STATIC_FOLDERS | MORE_STATIC_FOLDERS
     present = {name: often for name, often in known.items() if (Path(root) / name).is_dir()}
     if not present:
-        raise InputError(f"{root}: expected at least one of {', '.join(STATIC_FOLDERS)} in it, found none")
+        expected = f"expected at least one of {', '.join(STATIC_FOLDERS)} in it, found none"
+        raise InputError(f"{root}: {expected} (to train on --photo_root alone: --static_root none)")
     if absent := STATIC_FOLDERS.keys() - present:
         warn(f"{root}: training without {', '.join(sorted(absent))} (not found)")
-    return {name: (StaticClips(Path(root) / name, crop=crop), often) for name, often in present.items()}
+    found = {name: StaticClips(Path(root) / name, crop=crop) for name in present}
+    for clips in found.values():
+        look_at_photographs(clips, refuse=False)
+    return {name: (found[name], often) for name, often in present.items()}
 
 
 def bl30k_sources(root: str | Path, **options: Any) -> Sources:
     """Stage 1; `options` are `VideoClips`'s."""
-    return {"BL30K": (own_videos(Path(root), scale=(0.25, 1.0), followed=stays_in_size, **options), 1)}
+    images, masks = (Path(root) / part for part in ("JPEGImages", "Annotations"))
+    return {"BL30K": (VideoClips(images, masks, scale=(0.25, 1.0), followed=stays_in_size, **options), 1)}
 
 
 def stays_in_size(pixels: np.ndarray) -> bool:
@@ -134,7 +136,7 @@ def video_sources(
             raise InputError(f"{image_set}: no such image set")
         images, masks = root / "JPEGImages" / "480p", root / "Annotations" / "480p"
         sources["DAVIS"] = VideoClips(images, masks, read_image_set(image_set), **options), OVERSAMPLING
-    sources = with_own(sources, "own_root", own, lambda root: own_videos(root, **options).looked_through())
+    sources = with_own(sources, "own_root", own, partial(own_videos, **options))
     if not sources:
         raise InputError("expected YouTube-VOS, DAVIS or own videos (--own_root) to train on, found none")
     return sources
@@ -150,39 +152,6 @@ def with_own(sources: Sources, flag: str, roots: Sequence[str | Path], read: Cal
     return sources
 
 
-def own_videos(root: Path, **options: Any) -> VideoClips:
-    """Videos as `JPEGImages/<video>/` and `Annotations/<video>/`, as the user's own are."""
-    return VideoClips(root / "JPEGImages", root / "Annotations", **options)
-
-
-def own_photographs(root: Path, *, crop: int) -> StaticClips:
-    """The user's own photographs; raises `InputError` if most of their masks, as far as looked at, are not white on black."""
-    found = StaticClips(root, crop=crop)
-    if absent := found.without_masks:
-        warn(f"{root}: training without {names_some(absent)}, to which there is no name.png")
-    looked_at = found.masks[:: -(-len(found.masks) // MASKS_LOOKED_AT)]
-    problems = [problem for mask in looked_at if (problem := _unlike_white_on_black(mask))]
-    if 2 * len(problems) > len(looked_at):
-        raise InputError(problems[0])
-    if problems:
-        warn(f"{problems[0]}; so it is with {len(problems)} of {len(looked_at)} masks that were looked at")
-    return found
-
-
-def _unlike_white_on_black(path: Path) -> str:
-    """What is wrong with a mask of which training takes the brightness; empty if nothing is."""
-    try:
-        labels = MaskReader(careful=True, soft=True, note=None).read(path)
-    except InputError as error:
-        return str(error)
-    if len(ids := object_ids(labels)) > 1:
-        return f"{path}: expected one object, in white on black, found {len(ids)}"
-    white = read_grey(path) > 127
-    if ((labels != 0) != white).sum() * 10 > (labels != 0).sum():
-        return f"{path}: expected the object in white on black, found it in other colours"
-    return "" if white.any() else f"{path}: expected the object in white on black, found no white"
-
-
 def mixed(sources: Sources, mix: Mapping[str, int]) -> Sources:
     """The sources with other repeats per epoch, 0 for none; raises `InputError` for an unknown name, or if none is left."""
     if unknown := mix.keys() - sources.keys():
@@ -194,9 +163,15 @@ def mixed(sources: Sources, mix: Mapping[str, int]) -> Sources:
 
 
 def listed_videos(path: Path, masks: Path) -> list[str] | None:
-    """The listed videos that exist, with a warning if not all do; `None` (meaning all videos) if none does."""
+    """The listed videos that exist, with a warning if not all do.  If none does, `None` (meaning all videos) for the usual
+    list, and `InputError` for another one.
+    """
     names = read_image_set(path)
     present = [name for name in names if (masks / name).is_dir()]
+    if not masks.is_dir():
+        raise InputError(f"{masks}: no such folder (to train without YouTube-VOS: --yv_root none)")
+    if not present and path != YOUTUBE_LIST:
+        raise InputError(f"{path}: expected videos of {masks}, found none of these, but {names_some(names)}")
     if not present:
         warn(f"{path}: lists no video of {masks}; using all of them")
         return None

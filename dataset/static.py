@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.clip import FRAMES, Clip, make_clip
+from dataset.folders import meant_instead, what_is_in
 from dataset.transforms import apply_view, draw_static_views
 from util.errors import InputError
 from util.guards import subfolders
@@ -26,12 +27,19 @@ class StaticClips:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        found = [(path, masks.get(path.stem)) for pictures, masks in photographs_in(folder) for path in refuse_twins(pictures)]
+        places = [(refuse_twins(pictures), masks) for pictures, masks in photographs_in(folder)]
+        found = [(path, masks.get(path.stem)) for pictures, masks in places for path in pictures]
         pairs = [(path, mask) for path, mask in found if mask is not None]
-        self.without_masks = [path.name for path, mask in found if mask is None]
+        self.without_masks = [path for path, mask in found if mask is None]
+        self.without_pictures = [
+            masks[stem] for pictures, masks in places for stem in masks.keys() - {path.stem for path in pictures}
+        ]
         self.images, self.masks = [image for image, _ in pairs], [mask for _, mask in pairs]
         if not pairs:
-            raise InputError(f"{folder}: expected photographs name.jpg with masks name.png, found none")
+            raise InputError(
+                f"{folder}: expected photographs name.jpg with masks name.png, or images/ and masks/ with such files, "
+                f"found {what_is_in(folder)}{meant_instead(folder, 'images', 'masks')}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)

@@ -7,10 +7,10 @@ import numpy as np
 
 from dataset.clip import FRAMES, Clip, appears_first, make_clip
 from dataset.folders import meant_instead, refuse_flat
-from dataset.mask_files import list_masks, refuse_gaps, refuse_without_frames
+from dataset.mask_files import list_masks
 from dataset.mask_reader import MaskReader
 from dataset.transforms import apply_view, draw_video_views
-from util.errors import InputError, names_some, warn
+from util.errors import InputError
 from util.guards import subfolders
 from util.image import read_image, refuse_other_size
 from util.image_folder import list_frames
@@ -63,34 +63,14 @@ class VideoClips:
         self.crop = crop
         self.frames = FRAMES
         self._readers: dict[int, MaskReader] = {}
-        self._strict = False  # whether white in masks of numbers is refused rather than ignored
-        self._strides: dict[int, int] = {}  # of videos that have their own
+        self.strict = False  # whether white in masks of numbers is refused rather than ignored
+        self.strides: dict[int, int] = {}  # of videos that have their own
 
     def __len__(self) -> int:
         return len(self.names)
 
     def name(self, index: int) -> str:
         return str(self.masks / self.names[index])
-
-    def looked_through(self) -> "VideoClips":
-        """Itself, after a look at all of a user's own videos: what is left out is told, and `stride` becomes the distance
-        between a video's masks.  Raises `InputError` for masks without frames, unclear ones, or an object's files with gaps.
-        """
-        if absent := {path.name for path in subfolders(self.images)} - {*self.names}:
-            warn(f"{self.images}: training without {names_some(absent)}, of which {self.masks} has no masks")
-        self._strict = True
-        for index, video in enumerate(self.names):
-            masks, images = list_masks(self.masks / video), list_frames(self.images / video)
-            refuse_without_frames(self.masks / video, masks, {path.stem for path in images}, self.images / video)
-            frames = self.annotated(index)
-            refuse_gaps(mask for _, mask in frames)
-            MaskReader.of(mask for _, mask in frames)
-            there = [i for i, path in enumerate(images) if path.stem in masks]
-            if len(there) == 1:
-                warn(f"{frames[0][1]}: is the only mask of its video, whose clips are of one frame")
-            else:
-                self._strides[index] = int(np.median(np.diff(there)))
-        return self
 
     def annotated(self, index: int) -> list[tuple[Path, Path]]:
         """A video's annotated frames, (frame, mask), in order; raises `InputError` for none, or two files of one stem."""
@@ -106,11 +86,11 @@ class VideoClips:
         `InputError` naming the file if a frame or mask cannot be read or their sizes differ.
         """
         frames = self.annotated(index)
-        indices = self.draw_frames(rng, len(frames), max_skip // self._strides.get(index, self.stride))
+        indices = self.draw_frames(rng, len(frames), max_skip // self.strides.get(index, self.stride))
         chosen = [frames[i] for i in indices[: self.frames]]
         pictures = [read_image(path) for path, _ in chosen]
         if index not in self._readers:
-            self._readers[index] = MaskReader.of((mask for _, mask in frames), strict=self._strict, note=None)
+            self._readers[index] = MaskReader.of((mask for _, mask in frames), strict=self.strict, note=None)
         label_maps = [self._readers[index].read(path) for _, path in chosen]
         size = pictures[0].shape[:2]
         for (path, mask), picture, labels in zip(chosen, pictures, label_maps, strict=True):

@@ -9,7 +9,7 @@ from dataset.folders import existing_folder, meant_instead, refuse_flat, what_is
 from dataset.read_videos import UnusableVideoError, read_videos
 from dataset.video import Video
 from dataset.video_names import chosen_videos
-from util.errors import InputError, names_some, shorten
+from util.errors import InputError, names_some, shorten, warn
 from util.files import read_json
 from util.guards import plain_name, subfolders
 from util.label_map import IGNORED, object_ids
@@ -51,6 +51,10 @@ def youtube_videos(
     if own and root.resolve().name in SPLITS and (root / "meta.json").is_file():
         whole = root.resolve().parent
         raise InputError(f"{root}: expected the folder of YouTube-VOS, found its {root.resolve().name}/; give {whole}")
+    if own and (root / "meta.json").is_file():
+        warn(
+            f"{root}: is taken as your own videos, without its meta.json; YouTube-VOS is given by the folder that holds valid/"
+        )
     refuse_flat(images, annotations)
     existing_folder(annotations)
     if not images.is_dir():
@@ -138,4 +142,12 @@ def annotated_objects(video: Video) -> dict[int, ScoredObject]:
     for index, frame in enumerate(frames):
         for number in object_ids(video.read_mask(video.truth[frame])):
             first.setdefault(number, index)
-    return {number: ScoredObject("", tuple(frames[index:])) for number, index in sorted(first.items())}
+    order = {path.stem: index for index, path in enumerate(video.images)}
+    result = {}
+    for number, index in sorted(first.items()):
+        scored = frames[index:]
+        before = [frame for frame in video.masks if order[frame] <= order[scored[0]]]
+        if before and scored[0] not in before:  # the first of an object's frames is input, and so is not scored
+            scored = [max(before, key=order.__getitem__), *scored]
+        result[number] = ScoredObject("", tuple(scored))
+    return result

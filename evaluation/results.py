@@ -26,6 +26,7 @@ from util.image import is_whole
 
 RECORD_FORMAT, RECORD_VERSION = "STCN results", 1
 RUN_RECORD, ARCHIVE = "run.json", "results.zip"
+SUBFOLDERS = ("", "Annotations")  # where masks are in a folder of results
 
 
 class Recorded(NamedTuple):
@@ -72,7 +73,10 @@ class ResultFolder:
         for video in videos:
             for frame in video.wanted:  # `read_record` checks the same
                 path_in(self.root, f"{frame}.png", source=video.images[0].parent)
-            new[video.name] = Recorded(_stamp_of_inputs(video), tuple(sorted(video.wanted)))
+            new[video.name] = Recorded(stamp_of(video), tuple(sorted(video.wanted)))
+        for other in {*SUBFOLDERS} - {self.subfolder}:  # which would be scored instead, or beside them
+            if any(os.path.lexists(self.root / other / name) for name in old.videos):
+                raise InputError(f"{self.root / other}: holds results of another data set; give another --output")
         present = {name for name in {*new, *old.videos} if os.path.lexists(self._path(name))}
         if foreign := present - old.videos.keys():
             raise InputError(f"{self._path(min(foreign))}: is in the way, and {self.record} does not list it; move it first")
@@ -124,32 +128,37 @@ class ResultFolder:
         os.replace(partial, self.folder(video))
 
     def refuse_to_zip(self, videos: Iterable[Video]) -> None:
-        """Raise `InputError` if a name cannot be in `results.zip`."""
-        for video in videos:
-            for name in (video.name, *video.wanted):
+        """Raise `InputError` if a name of these or of earlier results cannot be in `results.zip`."""
+        old = read_record(self.record).videos if os.path.lexists(self.record) else {}
+        frames = {name: entry.frames for name, entry in old.items()} | {video.name: tuple(video.wanted) for video in videos}
+        for video, wanted in frames.items():
+            for name in (video, *wanted):
                 try:
                     name.encode()
                 except UnicodeEncodeError as error:
-                    raise InputError(f"--zip: expected names in UTF-8, found {name!r} in {video.name!r}") from error
+                    raise InputError(f"--zip: expected names in UTF-8, found {name!r} in {video!r}") from error
 
-    def zip(self, videos: Iterable[Video]) -> Path:
-        """Write `<root>/results.zip` for a benchmark server, with paths relative to `root`; returns its path.
+    def zip(self) -> tuple[Path, int]:
+        """Write `<root>/results.zip` for a benchmark server, with paths relative to `root`: of all videos in the folder, those
+        of earlier runs too.  Returns its path, and how many videos are in it.
 
         Raises `InputError` if a mask is no longer whole, as it was when it was written.
         """
         path = self.root / ARCHIVE
+        recorded = read_record(self.record).videos
+        present = {name: entry for name, entry in recorded.items() if self._path(name).is_dir()}
 
         def write(file) -> None:
             # PNGs are already compressed; zips know no dates before 1980 and after 2107
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
-                for video in videos:
-                    for name in sorted(video.wanted):
-                        mask = self.folder(video) / f"{name}.png"
+                for video, entry in present.items():
+                    for name in entry.frames:
+                        mask = self._path(video) / f"{name}.png"
                         refuse_damaged(mask)
                         archive.write(mask, mask.relative_to(self.root))
 
         write_atomically(path, write)
-        return path
+        return path, len(present)
 
     def _path(self, name: str) -> Path:
         """The folder of a video's masks; of `<video>/<object>`, a folder in that of the video."""
@@ -216,9 +225,11 @@ def _told(value: object) -> str:
     return "none" if value is None else shorten(value, 40)
 
 
-def _stamp_of_inputs(video: Video) -> str | None:
+def stamp_of(video: Video, *, with_truth: bool = False) -> str | None:
     """A stamp of a video's frames and masks, their names and roles; `None` if one is missing."""
-    masks = [file for frame in sorted(video.masks) for file in mask_files(video.masks[frame])]
+    used = [video.masks[frame] for frame in sorted(video.masks)]
+    used += [video.truth[frame] for frame in sorted(video.truth)] if with_truth else []
+    masks = [file for mask in used for file in mask_files(mask)]
     salt = json.dumps([[path.name for path in video.images], sorted(video.masks), video.union, video.all_masks])
     try:
         return stamp([*masks, *video.images], salt=salt)

@@ -196,7 +196,8 @@ def run_benchmark(
         print(summary)
         print(f"masks: {results.masks}")
         if zipped and not summary.failures:
-            print(f"archive: {results.zip(videos)}")
+            path, count = results.zip()
+            print(f"archive: {path}, {count} videos")
     return summary
 
 
@@ -220,6 +221,8 @@ def segmenter_of(
                 raise InputError("--kernel large: goes by the size; give it with --size or --sizes")
             with_kernel = kernel == "all" or (kernel == "large" and (side or 0) > LARGE)
             views += [View(network, side, flipped, with_kernel) for flipped in ((False, True) if flip else (False,))]
+    if kernel == "large" and not any(view.kernel for view in views):
+        raise InputError(f"--kernel: is for sizes above {LARGE}, of which there is none; --kernel all uses it everywhere")
     if len(views) == 1:
         return partial(VideoSegmenter, views[0].network, size=views[0].size, kernel=views[0].kernel, **options)
     return partial(MultiViewSegmenter, views, **options)

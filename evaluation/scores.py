@@ -151,7 +151,7 @@ def _warn_of_objects(video: Video, results: Sequence[Path], objects: Sequence[in
         warn(f"{results[0].parent}: results hold 0 and 255 only, which is object 1, but the truth has objects {numbers}")
     elif reader.known.own and len(objects) > 1:
         raise InputError(f"{results[0].parent}: results have colours of their own; save the numbers of the truth, {numbers}")
-    elif not reader.known.own and (others := sorted(reader.known.ids - {*objects})):
+    elif others := sorted(reader.known.ids - {*objects}):
         warn(f"{results[0].parent}: results hold object {others[0]}, but the truth has only {numbers}")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dataset.video import Video
+from evaluation.results import stamp_of
 from util.errors import InputError
 from util.files import read_json, write_atomically, write_json
 from util.progress import progress_bar
@@ -35,28 +36,32 @@ def over_videos(
     """What `work(video, on_step)` says of each video, by name, as values that JSON knows; `unit` is the name of its
     `steps(video)` steps.
 
-    The file at `path` is written after each video, so that the same run goes on when it was stopped.  Raises `InputError`
-    when it was left by other settings or edited since, unless `overwrite`.
+    The file at `path` is written after each video, so that the same run goes on when it was stopped; a video whose frames,
+    masks or truth have changed is done again.  Raises `InputError` when the file was left by other settings or edited since,
+    unless `overwrite`.
     """
     done: dict[str, Any] = {}
+    inputs = {video.name: stamp_of(video, with_truth=True) for video in videos}
+    stamps: dict[str, str | None] = {}
     if path.is_file():
         old = read_json(path)
-        if isinstance(old, dict) and old == _signed(settings, old.get("videos")):
-            done = old["videos"]
+        if isinstance(old, dict) and old == _signed(settings, old.get("videos"), old.get("inputs")):
+            stamps = old["inputs"]
+            done = {name: found for name, found in old["videos"].items() if inputs.get(name, stamps[name]) == stamps[name]}
         elif not overwrite:
             raise InputError(f"{path}: was made with other settings, or edited; --overwrite replaces it")
     waiting = [video for video in videos if video.name not in done]
     with progress_bar(sum(map(steps, waiting)), f"{unit} of {path.stem}", shown=bool(waiting)) as bar:
         for video in waiting:
-            done[video.name] = work(video, bar.increment)
-            write_json(path, _signed(settings, done))
+            done[video.name], stamps[video.name] = work(video, bar.increment), inputs[video.name]
+            write_json(path, _signed(settings, done, {name: stamps[name] for name in done}))
     return {video.name: done[video.name] for video in videos}
 
 
-def _signed(settings: dict[str, Any], videos: Any) -> dict[str, Any]:
+def _signed(settings: dict[str, Any], videos: Any, inputs: Any) -> dict[str, Any]:
     """What `over_videos` writes, with a checksum, so that it trusts only figures that it wrote itself."""
-    checksum = hashlib.sha256(json.dumps([settings, videos]).encode()).hexdigest()
-    return {"settings": settings, "videos": videos, "sha256": checksum}
+    content = {"settings": settings, "videos": videos, "inputs": inputs}
+    return {**content, "sha256": hashlib.sha256(json.dumps([*content.values()]).encode()).hexdigest()}
 
 
 def report(folder: str | Path, name: str, title: str, rows: Sequence[Row], figure: Figure | None = None, **more: Any) -> None:

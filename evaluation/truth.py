@@ -98,6 +98,8 @@ def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
         title = str(root) if own else f"YouTube-VOS {split}"
         truth = Truth(title, videos, split, meta, None if own else root)
     else:
+        if arguments.truth:
+            raise InputError("--truth: goes with --yv_path; DAVIS has its own")
         split = chosen_split(arguments.split, ("val", "testdev"))
         videos = davis_videos(arguments.davis_path, split=split, year=arguments.year, only=arguments.videos, left_out=left_out)
         truth = Truth(f"DAVIS {arguments.year} {split}", videos, split)

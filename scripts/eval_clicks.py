@@ -16,6 +16,7 @@ import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 import numpy as np
 
 from dataset.davis import davis_videos
+from dataset.own_training import look_at_photographs
 from dataset.robot import draw_clicks
 from dataset.static import StaticClips, read_photograph
 from dataset.video_names import add_videos_flags
@@ -53,10 +54,15 @@ def parser() -> argparse.ArgumentParser:
 def objects_of(arguments: argparse.Namespace) -> tuple[int, Iterator[tuple[np.ndarray, list[np.ndarray]]]]:
     """How many pictures there are, and each, (H, W, 3) uint8 RGB, with its objects' masks (H, W) bool."""
     if arguments.photo_root is not None:
+        if arguments.videos is not None:
+            raise InputError("--videos: goes with --davis_path")
         photographs = StaticClips(arguments.photo_root)
+        look_at_photographs(photographs)
         pairs = list(zip(photographs.images, photographs.masks, strict=True))[-(arguments.last or 0) :]
         read = (read_photograph(image, mask) for image, mask in pairs)
         return len(pairs), ((image, [grey > 127] if (grey > 127).any() else []) for image, grey in read)
+    if arguments.last is not None:
+        raise InputError("--last: goes with --photo_root; --videos chooses those of DAVIS")
     videos = davis_videos(arguments.davis_path, year=arguments.year, only=arguments.videos)
     frames = ((video.images[0], video.read_mask(video.truth[video.images[0].stem])) for video in videos)
     return len(videos), ((read_image(path), [labels == i for i in object_ids(labels)]) for path, labels in frames)

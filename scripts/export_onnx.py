@@ -40,12 +40,18 @@ def parser() -> argparse.ArgumentParser:
 
 def clip_of(video: Video) -> Clip:
     """A few frames from a video's first mask on."""
-    from_the_mask = (frame for frame in video.frames() if frame.name >= min(video.masks))
+    first = _first_mask(video)
+    from_the_mask = (frame for index, frame in enumerate(video.frames()) if index >= first)
     for number, frame in enumerate(from_the_mask):
         if number % APART == 0 or frame.mask is not None:
             yield frame.image, frame.mask
         if number == (SEEN - 1) * APART:
             return
+
+
+def _first_mask(video: Video) -> int:
+    """The number of the first frame with a mask."""
+    return next(index for index, path in enumerate(video.images) if path.stem in video.masks)
 
 
 @one_line_errors
@@ -55,7 +61,7 @@ def main() -> None:
         paths = export_onnx(arguments.model, arguments.output, opset=arguments.opset)
     else:
         use_threads(None)
-        videos = [video for video in youtube_videos(arguments.int8) if video.images[-1].stem > min(video.masks)]
+        videos = [video for video in youtube_videos(arguments.int8) if _first_mask(video) + 1 < len(video.images)]
         if not videos:
             raise InputError(f"{arguments.int8}: expected a video with a frame after its first mask, found none")
         videos = videos[:: -(-len(videos) // MOST_VIDEOS)]

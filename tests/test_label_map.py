@@ -452,7 +452,14 @@ def test_soft_edges_are_cut_at_half_where_all_objects_count_as_one(tmp_path):
     soft = np.array(Image.fromarray(sharp).resize((64, 48), Image.Resampling.BILINEAR))
     assert len(np.unique(soft)) > 2
     Image.fromarray(soft).save(tmp_path / "soft.png")
-    np.testing.assert_array_equal(MaskReader(union=True).read(tmp_path / "soft.png"), soft > 127)
+    told: list[str] = []
+    reader = MaskReader(union=True, note=told.append)
+    np.testing.assert_array_equal(reader.read(tmp_path / "soft.png"), soft > 127)
+    assert not told
+    shades = np.linspace(8, 237, soft.size).round().astype(np.uint8).reshape(soft.shape)
+    Image.fromarray(shades).save(tmp_path / "probabilities.png")
+    np.testing.assert_array_equal(reader.read(tmp_path / "probabilities.png"), shades > 127)
+    assert told == [f"{tmp_path}/probabilities.png: has 230 shades; what is above half is the object"]
 
 
 @pytest.mark.parametrize("clear", [0, 1])

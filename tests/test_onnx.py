@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, build_light_network, write_video
+from export_onnx import clip_of
 from films import square
+from PIL import Image
 
+from dataset.youtube import youtube_videos
 from model import STCN, VideoSegmenter, load_network, save_network
 from model.int8 import quantise
 from model.onnx import SHAPES, OnnxNetwork, _config_of, export_onnx
@@ -21,6 +24,7 @@ from model.resnet import BACKBONES
 from scripts.benchmark.made_up import made_up_mask, made_up_video
 from util.errors import InputError
 from util.image import read_image
+from util.label_map import write_label_map
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
@@ -161,6 +165,15 @@ def test_int8_refuses_videos_without_a_frame_after_the_first_mask_before_it_expo
     told = capsys.readouterr().err
     assert told == f"error: {tmp_path}/own: expected a video with a frame after its first mask, found none\n"
     assert not (tmp_path / "int8").exists()
+
+
+def test_int8_sees_frames_in_natural_order(tmp_path):
+    (tmp_path / "JPEGImages/a").mkdir(parents=True)
+    for number in range(1, 13):
+        Image.new("RGB", (64, 48), (number, 0, 0)).save(tmp_path / f"JPEGImages/a/{number}.png")
+    write_label_map(tmp_path / "Annotations/a/2.png", square((4, 4)), None)
+    (video,) = youtube_videos(tmp_path)
+    assert [image[0, 0, 0] for image, _ in clip_of(video)] == [2, 8]
 
 
 @pytest.mark.parametrize("frames", [0, 1])

@@ -96,7 +96,7 @@ def video(root: str, name: str, frames: int = 3, masks: int | None = None, mask:
 DAVIS_16 = video("DAVIS/{}/480p", "bear", mask=grey()) | video("DAVIS/{}/1080p", "bear", mask=grey())
 DAVIS_16["DAVIS/ImageSets/480p/val.txt"] = b"/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png\n"
 TRAINVAL = video("DAVIS/{}/480p", "bear") | video("DAVIS/{}/480p", "cow")
-TRAINVAL |= {"DAVIS/ImageSets/2017/train.txt": b"bear\n", "DAVIS/ImageSets/2017/val.txt": b"cow\n"}
+TRAINVAL |= {"DAVIS/ImageSets/2017/train.txt": b"\xef\xbb\xbfbear\n", "DAVIS/ImageSets/2017/val.txt": b"cow\n"}
 TEST_DEV = video("DAVIS/{}/480p", "owl", masks=1) | {"DAVIS/ImageSets/2017/test-dev.txt": b"owl\n"}
 META = b'{"videos": {"v": {"objects": {"2": {"frames": ["00000", "00002"]}, "7": {"frames": ["00000"]}}}}}'
 VALID = video("valid/{}", "v", masks=1) | {"valid/meta.json": META}
@@ -163,6 +163,12 @@ def test_trainval_and_test_dev_unpacked_over_one_another_are_told_apart(script, 
         ("davis", BL30K, "expected JPEGImages/480p"),
         ("davis", TRAINVAL | DAVIS_16, "holds both DAVIS 2016 and 2017"),
         ("davis", TRAINVAL | {"DAVIS/ImageSets/2017/val.txt": b"cow\nlost\n"}, "list lost, not found in it"),
+        (
+            "davis",
+            {name: data for name, data in TRAINVAL.items() if "Annotations" not in name},
+            "is it the Unsupervised archive?",
+        ),
+        ("youtube", video("train/{}", "v", masks=0), "found frames only: is it YouTube-VIS?"),
         ("youtube", TRAINVAL, "found DAVIS/"),
         ("bl30k", TRAINVAL, "found DAVIS/"),
         ("static", {"images/0001.jpg": jpg()}, "from all its archives at once"),

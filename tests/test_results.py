@@ -282,18 +282,43 @@ def test_a_finished_folder_that_cannot_be_written_is_read(segment, davis, out, s
 
 
 def test_a_zip_takes_masks_of_any_date_but_none_that_was_emptied(tmp_path):
-    video = Video("ant", (), {}, frozenset({"0"}))
+    video = Video("ant", (tmp_path / "frames/0.png",), {}, frozenset({"0"}))
     mask = tmp_path / "ant/0.png"
+    ResultFolder(tmp_path).claim([video], {}, overwrite=False)
     write_label_map(mask, MASK, None)
     for date in (0, 7_258_118_400):  # 1970 and 2200, which zips do not know
         os.utime(mask, (date, date))
-        with zipfile.ZipFile(ResultFolder(tmp_path).zip([video])) as archive:
+        path, count = ResultFolder(tmp_path).zip()
+        assert count == 1
+        with zipfile.ZipFile(path) as archive:
             assert archive.read("ant/0.png") == mask.read_bytes()
     for damage in (mask.read_bytes()[:-1], b""):
         mask.write_bytes(damage)
         with pytest.raises(InputError, match=f"0.png: expected a whole PNG, found {len(damage)} bytes"):
-            ResultFolder(tmp_path).zip([video])
+            ResultFolder(tmp_path).zip()
     assert not ResultFolder(tmp_path).is_finished(video)
+
+
+def test_a_zip_has_the_videos_of_earlier_runs_too(segment, out):
+    assert segment("--videos", "ant") == 0
+    assert segment("--videos", "bee", "--zip") == 0
+    with zipfile.ZipFile(out / "results.zip") as archive:
+        assert {name.split("/")[0] for name in archive.namelist()} == set(LENGTHS)
+        assert len(archive.namelist()) == sum(LENGTHS.values())
+
+
+def test_results_in_another_subfolder_are_not_left_to_be_scored_instead(segment, out, davis, light_file, script, capsys):
+    assert segment() == 0
+    before = tree(out)
+    own = davis.parent / "own"
+    for part in ("JPEGImages", "Annotations"):
+        (own / part).mkdir(parents=True)
+        (own / part / "ant").symlink_to(next(davis.rglob(f"{part}/480p/ant")))
+    flags = ("--yv_path", own, "--model", light_file, "--output")
+    assert script("eval_youtube", *flags, out, "--overwrite") == 2
+    assert f"{out}: holds results of another data set; give another --output" in capsys.readouterr().err
+    assert tree(out) == before
+    assert script("eval_youtube", *flags, out.parent / "other") == 0
 
 
 def test_a_name_as_long_as_can_be_gets_no_longer_temporary_ones(tmp_path):

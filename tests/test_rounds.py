@@ -1,6 +1,7 @@
 """Rounds of corrections: with true masks, and with the robot's scribbles."""
 
 import json
+import os
 import shutil
 from functools import partial
 
@@ -15,6 +16,7 @@ from dataset.robot import UNMARKED
 from evaluation.cut import cut_from_scribbles, cut_with_network
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot, give_truth, rounds_of
+from evaluation.tables import over_videos
 from model import VideoSegmenter, save_network
 from model.scribble import ScribbleNetwork
 from util.errors import InputError
@@ -181,6 +183,23 @@ def test_rounds_are_written_as_tables_curves_and_pictures_and_go_on(moving_davis
     scribbles.write_bytes(b"x")
     assert run_script("eval_rounds", *flags, "network") == 2
     assert f"{scribbles}: expected a checkpoint" in capsys.readouterr().err
+
+
+def test_figures_are_made_anew_of_videos_that_have_changed(moving_davis, tmp_path):
+    videos, seen = davis_videos(moving_davis), []
+
+    def work(video, on_step):
+        seen.append(video.name)
+        return len(seen)
+
+    path, names = tmp_path / "figures.json", [video.name for video in videos]
+    first = over_videos(path, {}, videos, work)
+    assert over_videos(path, {}, videos, work) == first
+    for mask in (videos[0].truth[videos[0].images[-1].stem], videos[0].images[0]):  # truth, and what is input
+        os.utime(mask, (0, len(seen)))
+        found = over_videos(path, {}, videos, work)
+        assert found == {**first, names[0]: len(seen)}
+    assert seen == [*names, names[0], names[0]]
 
 
 def test_rounds_need_the_truth_of_every_frame_and_take_any_folder(moving_davis, light_file, tmp_path, capsys):

@@ -393,6 +393,18 @@ def test_a_box_and_clicks_on_unseen_photographs_find_what_the_docs_say(real_data
     assert [box, *clicks] == pytest.approx([81.5, 77.7, 86.4, 88.3], abs=0.5)  # docs/interactive.md
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--davis_path", "x", "--last", 2), "--last: goes with --photo_root"),
+        (("--photo_root", "x", "--videos", "y"), "--videos: goes with --davis_path"),
+    ],
+)
+def test_flags_of_other_data_are_refused(flags, told, tmp_path, capsys):
+    assert run_script("eval_clicks", *flags, "--scribble_model", "none", "--output", tmp_path) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_clicks_are_counted_until_a_mask_is_good_enough():
     truth = np.zeros((60, 80), bool)
     truth[10:50, 10:70] = True

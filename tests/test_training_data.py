@@ -4,19 +4,16 @@ import argparse
 import contextlib
 import itertools
 import os
-import re
 import resource
 import signal
 from collections import Counter
 from collections.abc import Collection
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import write_video
-from films import square
 from PIL import Image
 
 from dataset.clip import Clip, appears_first, make_clip
@@ -30,8 +27,6 @@ from dataset.video_names import read_image_set
 from dataset.vos import VideoClips, paper_frames, released_frames
 from training.step import training_step
 from util.errors import InputError
-from util.image import read_grey
-from util.label_map import write_label_map
 
 CROP = 32
 
@@ -345,7 +340,10 @@ def test_youtube_is_trained_on_by_a_list_where_it_lists_anything(demo_data, tmp_
     assert capsys.readouterr().err == ""
     assert names(every[0], "gone", "lost") == every[:1]
     assert "2 of the 3 videos in" in capsys.readouterr().err
-    assert names("another", "data", "set") == every  # one's own
+    with pytest.raises(InputError, match=r"list.txt: expected videos of .*, found none of these, but another, data"):
+        names("another", "data", "set")
+    usual = stage_sources(3, roots(demo_data), youtube_list=YOUTUBE_LIST)["YouTube-VOS"][0]
+    assert usual.names == every  # of a data set of one's own
     with pytest.raises(InputError, match="expected a plain name"):
         names(every[0], "../../etc")
 
@@ -355,8 +353,10 @@ def test_davis_may_be_named_as_in_the_release_or_by_its_year(demo_data):
         sources = stage_sources(3, {**roots(demo_data), "davis_root": str(demo_data / root)})
         assert len(sources["DAVIS"][0]) > 0
         assert len(davis_videos(demo_data / root)) == 4
-    for root in ("DAVIS", "DAVIS/2016"):
+    for root in ("DAVIS", "DAVIS/2016", "DAVIS/2017"):
         assert davis_videos(demo_data / root, year=2016)
+    with pytest.raises(InputError, match=r"2016: expected DAVIS 2017, found the folder of 2016; give --year 2016"):
+        davis_videos(demo_data / "DAVIS/2016")
 
 
 def test_videos_that_are_white_on_black_are_trained_on_as_those_of_object_1(videos):
@@ -564,136 +564,6 @@ def test_own_videos_are_trained_on_alone_or_beside_others_as_often_as_asked(demo
         stage_sources(3, nothing, own=[own, own])
     with pytest.raises(InputError, match="--own_root: expected stage 2 or 3, found 0"):
         stage_sources(0, roots(demo_data), own=[own])
-
-
-def test_masks_of_own_videos_that_have_no_frames_are_told(tmp_path):
-    for name in ("00000", "00001"):
-        for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".png")):
-            (tmp_path / folder / "a").mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.eye(32, dtype=np.uint8)).save(tmp_path / folder / "a" / f"{name}{suffix}")
-    (tmp_path / "Annotations/a/00001.png").rename(tmp_path / "Annotations/a/0001.png")
-    with pytest.raises(InputError, match=r"Annotations/a: found 0001.png, but no such frames in .*JPEGImages/a"):
-        stage_sources(3, {"yv_root": None, "davis_root": None}, own=[tmp_path])
-
-
-def write_own(folder: Path, masks: dict[str, np.ndarray], frames: int, video: str = "a") -> None:
-    """An own video of so many frames, of which some have masks."""
-    for t in range(frames):
-        (folder / "JPEGImages" / video).mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (64, 48), (t, t, t)).save(folder / f"JPEGImages/{video}/{t:05d}.jpg")
-    for name, labels in masks.items():
-        write_label_map(folder / f"Annotations/{video}/{name}.png", labels, None)
-
-
-def own_source(folder: Path, **options) -> VideoClips:
-    ((source, _),) = stage_sources(3, {"yv_root": None, "davis_root": None}, own=[folder], crop=32, **options).values()
-    return source
-
-
-def test_own_videos_with_few_masks_are_drawn_by_the_distance_of_frames(tmp_path, capsys):
-    write_own(tmp_path, {f"{t:05d}": square((4, 4)) for t in range(0, 60, 10)}, 60)
-    write_own(tmp_path, {"00000": square((4, 4))}, 3, "one")
-    write_own(tmp_path, {}, 3, "none")
-    source = own_source(tmp_path, spacing="paper")
-    told = capsys.readouterr().err
-    assert "JPEGImages: training without none, of which " in told
-    assert "one/00000.png: is the only mask of its video" in told
-    rng, apart = np.random.default_rng(0), set()
-    for _ in range(20):
-        if clip := source.draw(0, rng, max_skip=20):  # the crop may not show the object
-            frames = map(int, clip.name.split()[1].split(","))
-            apart |= {abs(a - b) for a, b in itertools.pairwise(frames)}
-    assert apart == {10, 20}
-
-
-def test_white_in_own_masks_of_numbers_is_told_or_refused(tmp_path, capsys):
-    one = square((4, 4))
-    write_own(tmp_path / "ignored", {"00000": np.maximum(one, 255 * square((30, 20))), "00001": one}, 2)
-    own_source(tmp_path / "ignored")
-    assert "255 beside other numbers means 'ignore'" in capsys.readouterr().err
-    write_own(tmp_path / "gone", {"00000": one, "00001": 255 * one, "00002": 255 * one}, 3)
-    with pytest.raises(InputError, match="expected numbered objects, as in the masks before it"):
-        own_source(tmp_path / "gone").draw(0, np.random.default_rng(0), max_skip=5)
-
-
-def test_a_gap_in_the_masks_of_one_object_of_several_is_refused(tmp_path):
-    for name, frames in (("cat", range(4)), ("dog", (0, 3))):
-        write_own(tmp_path, {f"{name}/{t:05d}": square((4, 4) if name == "cat" else (30, 20)) for t in frames}, 4)
-    with pytest.raises(InputError, match=r"a/dog/00001.png: no such mask, but there are others before and after it"):
-        own_source(tmp_path)
-    write_own(tmp_path, {f"dog/{t:05d}": 0 * square((4, 4)) for t in (1, 2)}, 4)
-    assert len(own_source(tmp_path)) == 1
-
-
-@pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (
-            lambda mask: Image.fromarray(np.where(mask, 1, np.where(square((30, 20)), 2, 0)).astype(np.uint8)),
-            "expected one object",
-        ),
-        (lambda mask: Image.fromarray(np.where(mask[..., None], (200, 30, 0), 0).astype(np.uint8)), "in other colours"),
-        (lambda mask: Image.fromarray(255 * (mask == 0).astype(np.uint8)), "is it the background"),
-    ],
-    ids=["numbers", "red", "black on white"],
-)
-def test_own_photographs_whose_masks_are_not_white_on_black_are_refused(make, told, tmp_path, capsys):
-    Image.new("RGB", (64, 48)).save(tmp_path / "cat.jpg")
-    Image.new("RGB", (64, 48)).save(tmp_path / "dog.jpg")
-    make(square((4, 4))).save(tmp_path / "cat.png")
-    with pytest.raises(InputError, match=f"cat.png: .*{told}"):
-        stage_sources(0, {"static_root": None}, photos=[tmp_path])
-    assert "training without dog.jpg, to which there is no name.png" in capsys.readouterr().err
-
-
-def test_the_problem_of_some_own_photographs_is_told_wherever_they_are(tmp_path, capsys):
-    for i in range(50):
-        mask = square((4, 4))
-        Image.new("RGB", (64, 48)).save(tmp_path / f"{i:02d}.jpg")
-        Image.fromarray(255 * (mask if i < 40 else 1 - mask)).save(tmp_path / f"{i:02d}.png")
-    stage_sources(0, {"static_root": None}, photos=[tmp_path])
-    told = capsys.readouterr().err
-    assert re.search(r"42.png: white covers .* background.*; so it is with 3 of 17 masks that were looked at", told)
-
-
-def test_a_cut_out_of_a_photograph_is_a_mask_by_its_opacity(tmp_path):
-    picture, mask = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8), np.zeros((120, 160), np.uint8)
-    mask[10:110, 20:120] = 255
-    Image.fromarray(np.dstack([picture, mask])).save(tmp_path / "cat.png")
-    np.testing.assert_array_equal(read_grey(tmp_path / "cat.png"), mask)
-    Image.fromarray(picture).save(tmp_path / "cat.jpg")
-    (source, _) = stage_sources(0, {"static_root": None}, photos=[tmp_path])[tmp_path.name]
-    assert len(source) == 1
-
-
-def test_own_photographs_are_trained_on_alone_or_beside_others(demo_data, tmp_path):
-    def write(folder, suffix: str, mask: np.ndarray) -> None:
-        (folder / "images").mkdir(parents=True)
-        (folder / "masks").mkdir()
-        Image.new("RGB", (64, 48)).save(folder / "images" / f"cat{suffix}")
-        Image.new("RGB", (64, 48)).save(folder / "images" / "without a mask.jpg")
-        Image.fromarray(mask).save(folder / "masks/cat.png")
-
-    white = np.pad(np.full((20, 20), 255, np.uint8), ((14, 14), (22, 22)))
-    write(tmp_path / "mine", ".png", white)
-    nothing = {**roots(demo_data), "static_root": None}
-    ((source, often),) = stage_sources(0, nothing, photos=[tmp_path / "mine"], crop=32).values()
-    assert [source.name(i) for i in range(len(source))] == [str(tmp_path / "mine/images/cat.png")]
-    assert often == 5
-    assert source.draw(0, np.random.default_rng(0), max_skip=0).masks.max() == 255
-    found = stage_sources(0, roots(demo_data), photos=[tmp_path / "mine"], mix={"mine": 2, "fss": 0})
-    assert found["mine"][1] == 2
-    assert "ecssd" in found
-    assert "fss" not in found
-    write(tmp_path / "numbers", ".jpg", white // 255)
-    with pytest.raises(InputError, match=r"masks/cat.png: expected the object in white on black"):
-        stage_sources(0, nothing, photos=[tmp_path / "numbers"])
-    with pytest.raises(InputError, match="same name as another data set, ecssd"):
-        stage_sources(0, roots(demo_data), photos=[demo_data / "static/ecssd"])
-    with pytest.raises(InputError, match="--photo_root: expected stage 0, found 3"):
-        stage_sources(3, roots(demo_data), photos=[tmp_path / "mine"])
-    with pytest.raises(InputError, match="--static_root: stage 0 needs it, or --photo_root"):
-        stage_sources(0, nothing)
 
 
 @pytest.mark.parametrize(

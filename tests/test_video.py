@@ -143,6 +143,16 @@ def test_a_data_set_of_ones_own_needs_neither_meta_nor_split(youtube, tmp_path):
         assert number in read_label_map(video.truth[scored.frames[0]]).labels
 
 
+def test_the_first_truth_of_an_object_is_scored_unless_it_is_input(youtube, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(youtube / "all_frames/valid_all_frames/JPEGImages", own / "JPEGImages")
+    for folder, frames in (("Annotations", (0,)), ("truth", (2, 4))):
+        for t in frames:
+            write_label_map(own / f"{folder}/late/{t:05d}.png", labels(0, 3), None)
+    (video,) = youtube_videos(own, truth=own / "truth")
+    assert annotated_objects(video)[3].frames == ("00000", "00002", "00004")  # the first of which counts as input
+
+
 @pytest.fixture
 def own(tmp_path):
     """The user's own data set: two videos of four frames each."""

@@ -67,6 +67,8 @@ def test_the_kernel_goes_by_the_size(video):
         segmenter = segmenter_of(networks, [480, 600], False, kernel)()
         assert [one.bank.kernel for one in segmenter._views] == expected
     assert segmenter_of(networks, None, False, "large", size=600)().bank.kernel
+    with pytest.raises(InputError, match="--kernel: is for sizes above 480, of which there is none"):
+        segmenter_of(networks, None, False, "large", size=480)
     with pytest.raises(InputError, match="--kernel large: goes by the size"):
         segmenter_of(networks, None, False, "large")
     stm = segmenter_of([build_light_network(arch="stm")], [48], False, "all")()
@@ -110,10 +112,10 @@ def test_both_scripts_take_sizes_flips_and_several_networks(tmp_path, light_file
     labels[:, 10:40, 10:50] = 1
     own = tmp_path / "own"
     write_video(own / "JPEGImages/a", own / "Annotations/a", [labels[0], *[None] * 5])
-    flags = ["--model", light_file, light_file, "--sizes", 48, 64, "--flip", "--kernel", "--device", "cpu"]
+    flags = ["--model", light_file, light_file, "--sizes", 48, 64, "--flip", "--kernel", "all", "--device", "cpu"]
     assert run_script("eval_youtube", "--yv_path", own, "--output", tmp_path / "y", *flags) == 0
     settings = json.loads((tmp_path / "y/run.json").read_text())["settings"]
-    assert (settings["sizes"], settings["flip"], settings["kernel"]) == ([48, 64], True, "large")
+    assert (settings["sizes"], settings["flip"], settings["kernel"]) == ([48, 64], True, "all")
     assert len(settings["model"].split()) == 2
     assert run_script("eval_youtube", "--yv_path", own, "--output", tmp_path / "y", *flags[:3], "--sizes", 48) == 2
     assert "sizes was [48, 64], is [48]" in capsys.readouterr().err

@@ -65,6 +65,8 @@ def main() -> None:
     device, repeats, size = device_of(arguments.device), arguments.repeats, arguments.size
     if arguments.objects > STRIPES[-1]:
         raise InputError(f"--objects: expected at most {STRIPES[-1]}, found {arguments.objects}")
+    if arguments.late and arguments.late >= arguments.objects:
+        raise InputError(f"--late: expected fewer than --objects {arguments.objects}, found {arguments.late}")
     if arguments.long and arguments.frames < PARTS:
         raise InputError(f"--frames: expected at least {PARTS}, found {arguments.frames}")
     if arguments.output and not arguments.long:

@@ -22,7 +22,7 @@ from util.flags import int_between
 
 SOURCES = """\
 DAVIS 2017: https://davischallenge.org/davis2017/code.html
-  TrainVal, 480p: DAVIS-2017-trainval-480p.zip
+  TrainVal, 480p: DAVIS-2017-trainval-480p.zip (not Unsupervised, whose masks are of all objects)
   Test-Dev 2017, 480p: DAVIS-2017-test-dev-480p.zip
   for sizes other than 480p, also the Full-Resolution archives of both
   for the interactive track: DAVIS-2017-scribbles-trainval.zip
@@ -30,6 +30,7 @@ DAVIS 2016: https://davischallenge.org/davis2016/code.html
   DAVIS-data.zip
 Read the terms there, download the files, and pass them (or the folders that they were unpacked to) to this script."""
 
+TRAINVAL = "DAVIS-2017-trainval-480p.zip"
 FRAME = re.compile(r"(?:.*/)?((?:JPEGImages|Annotations)/480p/([^/]+)/[^/]+\.(?:jpg|png))")
 FULL = re.compile(r"(?:.*/)?(JPEGImages/(?:Full-Resolution|1080p)/([^/]+)/([^/]+\.jpg))")
 SCRIBBLES = re.compile(r"(?:.*/)?(Scribbles/[^/]+/[^/]+\.json)")
@@ -62,6 +63,10 @@ def plan(archive: Archive, output: Path, shorter: int | None = None) -> dict[str
             continue  # an archive may include the lists of another part
         if absent := listed - {match[2] for match in present}:
             raise InputError(f"{archive.path}: ImageSets/{own[0]}.txt ... list {names_some(absent)}, not found in it")
+        with_masks = {match[2] for match in present if "Annotations" in match[1]}
+        if part == "2017/trainval" and not shorter and (bare := listed - with_masks):
+            what = f"expected masks (Annotations/480p), found none of {names_some(bare)}"
+            raise InputError(f"{archive.path}: {what}: is it the Unsupervised archive? {TRAINVAL} has them")
         others = [name for name in image_sets if part == "2017/trainval" and name != "2017/test-dev"]
         chosen[part] = present + [image_sets[name] for name in {*own, *others}]
     if not frames or not chosen:

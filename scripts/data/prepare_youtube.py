@@ -30,12 +30,13 @@ ALL_FRAMES = re.compile(r"(?:.*/)?((?:valid|test)_all_frames/JPEGImages/[^/]+/[^
 
 def plan(archive: Archive, output: Path) -> dict[str, Placement]:
     """Where the archive's files go; raises `InputError` if it is not from YouTube-VOS."""
-    result = {}
+    result, kinds = {}, set()
     for name in archive.sizes:
         if match := ALL_FRAMES.fullmatch(name):
             result[name] = Placement(output / "all_frames", match[1])
         elif match := FRAME.fullmatch(name):
             part, below, kind = match.groups()
+            kinds.add((part, below.split("/")[0]))
             if part == "train":
                 convert = partial(convert_image if kind == "jpg" else convert_mask, shorter=SHORTER)
                 result[name] = Placement(output / "train_480p", below, convert)
@@ -49,6 +50,8 @@ def plan(archive: Archive, output: Path) -> dict[str, Placement]:
             f"{archive.path}: expected train/, valid/ or test/ with JPEGImages and Annotations, or valid_all_frames/ or "
             f"test_all_frames/, found {archive.content()}"
         )
+    if ("train", "JPEGImages") in kinds and ("train", "Annotations") not in kinds:
+        raise InputError(f"{archive.path}: expected masks (train/Annotations), found frames only: is it YouTube-VIS?")
     return result
 
 
