@@ -19,6 +19,7 @@ from util.guards import subfolders
 from util.image import read_header, read_image, refuse_other_size
 from util.image_folder import UNREAD_SUFFIXES, list_images
 from util.label_map import WHITE, count_values, object_ids
+from util.progress import progress_bar
 
 LOOKED_AT = 20  # photographs, and masks of a video
 
@@ -35,26 +36,33 @@ def own_videos(root: Path, **options: Any) -> VideoClips:
     if lost := [path.name for path in found.masks.iterdir() if path.is_symlink() and not path.exists()]:
         warn(f"{found.masks}: training without {names_some(lost)}, links that lead nowhere")
     found.strict = True
-    for index, video in enumerate(found.names):
-        images, masks = found.images / video, found.masks / video
-        frames, labels = FrameFolder(images), list_masks(masks)
-        refuse_without_frames(masks, labels, {*frames.names}, images)
-        annotated = [mask for _, mask in found.annotated(index)]
-        refuse_gaps(annotated)
-        for mask in annotated:
-            refuse_other_size(mask, mask_size(mask), frames.size)
-        read_image(frames.paths[0])  # as the loader will, which does not scale 16 bits of little range
-        if frames.note:
-            print_note(frames.note)
-        if unread := _unread(masks, labels.values()):
-            warn(f"{masks}: training without {names_some(unread)}")
-        _look_at_masks(annotated)
-        there = [i for i, name in enumerate(frames.names) if name in labels]
-        if len(there) == 1:
-            warn(f"{annotated[0]}: is the only mask of its video, whose clips are of one frame")
-        else:
-            found.strides[index] = int(np.median(np.diff(there)))
+    with progress_bar(len(found), "videos looked at", shown=len(found) > LOOKED_AT) as bar:
+        for index in range(len(found)):
+            _look_at_video(found, index)
+            bar.increment()
     return found
+
+
+def _look_at_video(found: VideoClips, index: int) -> None:
+    video = found.names[index]
+    images, masks = found.images / video, found.masks / video
+    frames, labels = FrameFolder(images), list_masks(masks)
+    refuse_without_frames(masks, labels, {*frames.names}, images)
+    annotated = [mask for _, mask in found.annotated(index)]
+    refuse_gaps(annotated)
+    for mask in annotated:
+        refuse_other_size(mask, mask_size(mask), frames.size)
+    read_image(frames.paths[0])  # as the loader will, which does not scale 16 bits of little range
+    if frames.note:
+        print_note(frames.note)
+    if unread := _unread(masks, labels.values()):
+        warn(f"{masks}: training without {names_some(unread)}")
+    _look_at_masks(annotated)
+    there = [i for i, name in enumerate(frames.names) if name in labels]
+    if len(there) == 1:
+        warn(f"{annotated[0]}: is the only mask of its video, whose clips are of one frame")
+    else:
+        found.strides[index] = int(np.median(np.diff(there)))
 
 
 def _unread(folder: Path, masks: Iterable[Path]) -> list[str]:

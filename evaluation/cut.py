@@ -21,12 +21,12 @@ BACKGROUND, OBJECT, MAYBE_BACKGROUND, MAYBE_OBJECT = range(4)  # as OpenCV numbe
 NEAR = 0.75  # how far around what is marked the object may be, as a part of its extent
 MOST_PIXELS = 40_000  # at which it works
 ROUNDS = 3
-SIDE = 256  # pixels, the shorter side of the part of the image at which the network works
+FIRST_SIDE, SIDE = 192, 320  # pixels, the shorter side at which the network sees the whole image, and a part of it
 ENLARGED = 2  # how far a smaller part is enlarged at most
 SURE = 1.0  # the least logit, for or against the object, at which a correction changes a pixel
 DOT_REACH = 3  # of a correction by a dot, as a multiple of what a line at its place would reach
 MOST_POINTS, SPREAD = 4, 1 / 16  # of a mark for Segment Anything, and how far apart they are, as a part of the longer side
-MARGIN = 0.5  # around what is marked for the network, as a part of its extent
+MARGIN = 0.3  # around what is marked for the network, as a part of its extent
 
 
 def cut(image: np.ndarray, hints: np.ndarray) -> np.ndarray:
@@ -93,8 +93,9 @@ def cut_with_network(
         return np.zeros(mask.shape, bool)
     anew, unsure = not mask.any(), SURE * (not _from_scratch(mask, others, off))
     if anew:
-        mask = _touching((_look(network, image, mask, on, off, np.s_[:, :]) > 0) & ~others | on, on) & ~off
-    logits = _look(network, image, mask, on, off, _around(mask | on, lambda extent: 16 + round(MARGIN * extent)))
+        mask = _touching((_look(network, image, mask, on, off, np.s_[:, :], FIRST_SIDE) > 0) & ~others | on, on) & ~off
+    part = _around(mask | on, lambda extent: 16 + round(MARGIN * extent))
+    logits = _look(network, image, mask, on, off, part, SIDE)
     result = ((logits > np.where(mask, -unsure, unsure)) & ~others | on) & ~off
     return _touching(result, on) if anew else result
 
@@ -170,12 +171,21 @@ def _around(marked: np.ndarray, margin_of: Callable[[int], int]) -> tuple[slice,
 
 
 def _look(
-    network: ScribbleNetwork, image: np.ndarray, mask: np.ndarray, on: np.ndarray, off: np.ndarray, window: tuple[slice, slice]
+    network: ScribbleNetwork,
+    image: np.ndarray,
+    mask: np.ndarray,
+    on: np.ndarray,
+    off: np.ndarray,
+    window: tuple[slice, slice],
+    side: int,
 ) -> np.ndarray:
-    """The network's logits in a window of the image, the mean of those of its mirror image: (H, W) float32, -inf outside."""
+    """The network's logits in a window of the image, the mean of those of its mirror image: (H, W) float32, -inf outside.
+
+    It sees the window with `side` pixels at its shorter side.
+    """
     result = np.full(mask.shape, -np.inf, np.float32)
     height, width = mask[window].shape
-    scale = min(ENLARGED, SIDE / min(height, width))
+    scale = min(ENLARGED, side / min(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
