@@ -304,7 +304,7 @@ def test_a_correction_changes_only_what_the_network_is_sure_of_and_a_first_mask_
         network.prediction.weight.zero_()
         network.prediction.bias.fill_(logit)
     mask, on, off, nothing = np.zeros((4, 30, 40), bool)
-    mask[8:16, 8:16] = on[10, 18:20] = off[10, 10] = True
+    mask[8:16, 8:16] = on[10, 18:22] = off[10, 10] = True  # so far apart that all lies in what the network sees
     found = cut_with_network(network, noise(0, (30, 40)), mask, nothing, on, off)
     sure = mask if abs(logit) < 1 else np.full_like(mask, logit > 0)
     np.testing.assert_array_equal(found, (sure | on) & ~off)
