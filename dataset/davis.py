@@ -64,7 +64,9 @@ def davis_videos(
 def davis_folder(path: Path, part: str, year: int) -> Path | None:
     """Where DAVIS is, for the release's root (`../DAVIS`) or one year's folder (`../DAVIS/2017`); `None` if it is nowhere."""
     if path.name == "2016" != str(year):  # its masks differ
-        raise InputError(f"{path}: expected DAVIS {year}, found the folder of 2016; give --year 2016, or the other folder")
+        raise InputError(
+            f"{path}: expected DAVIS {year}, found the folder of 2016; give that of {year}, or --year 2016 for this one"
+        )
     others = path.parent / str(year) if path.name == "2017" else path
     places = (path / str(year) / part, path / str(year), others, path / part, path)
     return next((place for place in places if (place / "JPEGImages").is_dir()), None)

@@ -118,11 +118,13 @@ class MaskReader:
 
     def _union(self, path: str | Path, values: np.ndarray) -> np.ndarray:
         """All objects as object 1; of a single one with soft edges, or of probabilities, what is above half."""
+        if values.dtype != np.uint8 and are_grey(np.unique(values)):
+            values = (values & 255).astype(np.uint8)
         if values.dtype != np.uint8:
             return (drawn_on_nothing(values) > 0).astype(np.uint8)
         present = np.count_nonzero(counts := count_values(values))
         if present > MANY:
-            self.known.tell(path, f"has {present} shades; what is above half is the object")
+            self.known.tell(path, f"has {present} shades; what is above 127 is the object")
         soft = present > MANY or (present > 2 and counts[WHITE] and edge_values(values, counts))
         return (values > (127 if soft else 0)).astype(np.uint8)
 

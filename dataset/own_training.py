@@ -14,10 +14,10 @@ from dataset.mask_reader import MaskReader
 from dataset.soft_edges import is_thick, rim_values
 from dataset.static import StaticClips, read_photograph
 from dataset.vos import VideoClips
-from util.errors import InputError, names_some, print_note, warn
+from util.errors import InputError, names_some, warn
 from util.guards import subfolders
 from util.image import read_header, read_image, refuse_other_size
-from util.image_folder import UNREAD_SUFFIXES, list_images
+from util.image_folder import UNREAD_SUFFIXES, list_frames, list_images
 from util.label_map import WHITE, count_values, object_ids
 from util.progress import progress_bar
 
@@ -36,33 +36,39 @@ def own_videos(root: Path, **options: Any) -> VideoClips:
     if lost := [path.name for path in found.masks.iterdir() if path.is_symlink() and not path.exists()]:
         warn(f"{found.masks}: training without {names_some(lost)}, links that lead nowhere")
     found.strict = True
+    notes: list[str] = []
     with progress_bar(len(found), "videos looked at", shown=len(found) > LOOKED_AT) as bar:
         for index in range(len(found)):
-            _look_at_video(found, index)
+            notes += filter(None, [_look_at_video(found, index)])
             bar.increment()
+    for note in notes[:3]:
+        warn(note)
+    if notes[3:]:
+        warn(f"{found.images}: more such notes on {len(notes) - 3} other videos")
     return found
 
 
-def _look_at_video(found: VideoClips, index: int) -> None:
+def _look_at_video(found: VideoClips, index: int) -> str:
+    """A line on its frames for the user, or an empty one."""
     video = found.names[index]
     images, masks = found.images / video, found.masks / video
-    frames, labels = FrameFolder(images), list_masks(masks)
-    refuse_without_frames(masks, labels, {*frames.names}, images)
-    annotated = [mask for _, mask in found.annotated(index)]
+    names, labels = [path.stem for path in list_frames(images)], list_masks(masks)
+    refuse_without_frames(masks, labels, {*names}, images)
+    pairs = found.annotated(index)
+    frames, annotated = FrameFolder(images, [frame for frame, _ in pairs]), [mask for _, mask in pairs]
     refuse_gaps(annotated)
     for mask in annotated:
         refuse_other_size(mask, mask_size(mask), frames.size)
     read_image(frames.paths[0])  # as the loader will, which does not scale 16 bits of little range
-    if frames.note:
-        print_note(frames.note)
     if unread := _unread(masks, labels.values()):
         warn(f"{masks}: training without {names_some(unread)}")
     _look_at_masks(annotated)
-    there = [i for i, name in enumerate(frames.names) if name in labels]
+    there = [i for i, name in enumerate(names) if name in labels]
     if len(there) == 1:
         warn(f"{annotated[0]}: is the only mask of its video, whose clips are of one frame")
     else:
         found.strides[index] = int(np.median(np.diff(there)))
+    return frames.note
 
 
 def _unread(folder: Path, masks: Iterable[Path]) -> list[str]:
@@ -75,7 +81,7 @@ def _unread(folder: Path, masks: Iterable[Path]) -> list[str]:
 
 def _look_at_masks(masks: Sequence[Path]) -> None:
     """Tell what is strange in a video's masks, which are in frame order."""
-    reader = MaskReader.of(masks)
+    reader = MaskReader.of(masks, strict=True)
     if reader.known.white is None:
         warn(f"{masks[0].parent}: all {len(masks)} masks are empty")
     for path in _some(masks):
@@ -97,7 +103,7 @@ def own_photographs(root: Path, *, crop: int) -> StaticClips:
         kinds = {path.suffix.lower() for mask in absent for path in _beside(mask)} & UNREAD_SUFFIXES
         why = f"no photograph{f' ({names_some(kinds)} is not read)' if kinds else ''}"
         warn(f"{root}: training without the masks {names_some(path.name for path in absent)}, to which there is {why}")
-    read = {path.parent for path in (*found.images, *found.masks, *found.without_masks)}
+    read = {path.parent for path in (*found.images, *found.masks, *found.without_masks, *found.without_pictures)}
     if deeper := [place for place in folders_below(root, depth=3) if place not in read and list_images(place)]:
         warn(f"{root}: training without what is in {names_some(str(place.relative_to(root)) for place in deeper)}")
     look_at_photographs(found)

@@ -169,7 +169,7 @@ def listed_videos(path: Path, masks: Path) -> list[str] | None:
     names = read_image_set(path)
     present = [name for name in names if (masks / name).is_dir()]
     if not masks.is_dir():
-        raise InputError(f"{masks}: no such folder (to train without YouTube-VOS: --yv_root none)")
+        return None  # `VideoClips` says so
     if not present and path != YOUTUBE_LIST:
         raise InputError(f"{path}: expected videos of {masks}, found none of these, but {names_some(names)}")
     if not present:

@@ -136,7 +136,11 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
 
 
 def annotated_objects(video: Video) -> dict[int, ScoredObject]:
-    """The `meta.json` entries of a video, derived from its `truth`: each object's annotated frames from its first mask on."""
+    """The `meta.json` entries of a video, derived from its `truth`: each object's annotated frames from its first mask on.
+
+    The first of them, which is not scored, is input: of truth that begins later, the frame of the object's input mask is put
+    before it.
+    """
     first: dict[int, int] = {}
     frames = [path.stem for path in video.images if path.stem in video.truth]
     for index, frame in enumerate(frames):
@@ -146,8 +150,9 @@ def annotated_objects(video: Video) -> dict[int, ScoredObject]:
     result = {}
     for number, index in sorted(first.items()):
         scored = frames[index:]
-        before = [frame for frame in video.masks if order[frame] <= order[scored[0]]]
-        if before and scored[0] not in before:  # the first of an object's frames is input, and so is not scored
-            scored = [max(before, key=order.__getitem__), *scored]
+        if scored[0] not in video.masks:
+            earlier = (frame for frame in video.masks if order[frame] < order[scored[0]])
+            given = next((frame for frame in earlier if number in object_ids(video.read_mask(video.masks[frame]))), None)
+            scored = scored if given is None else [given, *scored]
         result[number] = ScoredObject("", tuple(scored))
     return result

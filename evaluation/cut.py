@@ -181,7 +181,7 @@ def _look(
 ) -> np.ndarray:
     """The network's logits in a window of the image, the mean of those of its mirror image: (H, W) float32, -inf outside.
 
-    It sees the window with `side` pixels at its shorter side.
+    It sees the window with `side` pixels at its shorter side, or enlarged as far as `ENLARGED` allows.
     """
     result = np.full(mask.shape, -np.inf, np.float32)
     height, width = mask[window].shape

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from dataset.mask_files import mask_files
 from dataset.video import Video
 from evaluation.score_tables import SCORE_FILES
-from util.errors import InputError, shorten
+from util.errors import InputError, names_some, shorten
 from util.files import (
     has_content,
     make_folder,
@@ -75,8 +75,9 @@ class ResultFolder:
                 path_in(self.root, f"{frame}.png", source=video.images[0].parent)
             new[video.name] = Recorded(stamp_of(video), tuple(sorted(video.wanted)))
         for other in {*SUBFOLDERS} - {self.subfolder}:  # which would be scored instead, or beside them
-            if any(os.path.lexists(self.root / other / name) for name in old.videos):
-                raise InputError(f"{self.root / other}: holds results of another data set; give another --output")
+            for path in (self.root / other / name for name in sorted({*old.videos, *new})):
+                if path != self.masks and os.path.lexists(path):
+                    raise InputError(f"{path}: holds other masks than those of this run; give another --output")
         present = {name for name in {*new, *old.videos} if os.path.lexists(self._path(name))}
         if foreign := present - old.videos.keys():
             raise InputError(f"{self._path(min(foreign))}: is in the way, and {self.record} does not list it; move it first")
@@ -130,7 +131,9 @@ class ResultFolder:
     def refuse_to_zip(self, videos: Iterable[Video]) -> None:
         """Raise `InputError` if a name of these or of earlier results cannot be in `results.zip`."""
         old = read_record(self.record).videos if os.path.lexists(self.record) else {}
-        frames = {name: entry.frames for name, entry in old.items()} | {video.name: tuple(video.wanted) for video in videos}
+        frames = {name: entry.frames for name, entry in old.items() if self._path(name).is_dir()} | {
+            video.name: tuple(video.wanted) for video in videos
+        }
         for video, wanted in frames.items():
             for name in (video, *wanted):
                 try:
@@ -147,6 +150,9 @@ class ResultFolder:
         path = self.root / ARCHIVE
         recorded = read_record(self.record).videos
         present = {name: entry for name, entry in recorded.items() if self._path(name).is_dir()}
+        for name, entry in present.items():
+            if lost := [file for file in entry.files if not (self._path(name) / file).is_file()]:
+                raise InputError(f"{self._path(name)}: lacks {names_some(lost)}; make it again with --videos {name}")
 
         def write(file) -> None:
             # PNGs are already compressed; zips know no dates before 1980 and after 2107
@@ -231,6 +237,7 @@ def stamp_of(video: Video, *, with_truth: bool = False) -> str | None:
     used += [video.truth[frame] for frame in sorted(video.truth)] if with_truth else []
     masks = [file for mask in used for file in mask_files(mask)]
     salt = json.dumps([[path.name for path in video.images], sorted(video.masks), video.union, video.all_masks])
+    salt += json.dumps(sorted(video.truth)) if with_truth else ""
     try:
         return stamp([*masks, *video.images], salt=salt)
     except InputError:

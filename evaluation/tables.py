@@ -49,7 +49,9 @@ def over_videos(
             stamps = old["inputs"]
             done = {name: found for name, found in old["videos"].items() if inputs.get(name, stamps[name]) == stamps[name]}
         elif not overwrite:
-            raise InputError(f"{path}: was made with other settings, or edited; --overwrite replaces it")
+            raise InputError(
+                f"{path}: was made with other settings or by an earlier version, or edited; --overwrite replaces it"
+            )
     waiting = [video for video in videos if video.name not in done]
     with progress_bar(sum(map(steps, waiting)), f"{unit} of {path.stem}", shown=bool(waiting)) as bar:
         for video in waiting:

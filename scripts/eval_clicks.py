@@ -57,7 +57,7 @@ def objects_of(arguments: argparse.Namespace) -> tuple[int, Iterator[tuple[np.nd
         if arguments.videos is not None:
             raise InputError("--videos: goes with --davis_path")
         photographs = StaticClips(arguments.photo_root)
-        look_at_photographs(photographs)
+        look_at_photographs(photographs, refuse=False)
         pairs = list(zip(photographs.images, photographs.masks, strict=True))[-(arguments.last or 0) :]
         read = (read_photograph(image, mask) for image, mask in pairs)
         return len(pairs), ((image, [grey > 127] if (grey > 127).any() else []) for image, grey in read)

@@ -459,7 +459,9 @@ def test_soft_edges_are_cut_at_half_where_all_objects_count_as_one(tmp_path):
     shades = np.linspace(8, 237, soft.size).round().astype(np.uint8).reshape(soft.shape)
     Image.fromarray(shades).save(tmp_path / "probabilities.png")
     np.testing.assert_array_equal(reader.read(tmp_path / "probabilities.png"), shades > 127)
-    assert told == [f"{tmp_path}/probabilities.png: has 230 shades; what is above half is the object"]
+    assert told == [f"{tmp_path}/probabilities.png: has 230 shades; what is above 127 is the object"]
+    Image.fromarray(shades).convert("RGB").save(tmp_path / "in RGB.png")
+    np.testing.assert_array_equal(reader.read(tmp_path / "in RGB.png"), shades > 127)
 
 
 @pytest.mark.parametrize("clear", [0, 1])

@@ -169,11 +169,11 @@ def test_int8_refuses_videos_without_a_frame_after_the_first_mask_before_it_expo
 
 def test_int8_sees_frames_in_natural_order(tmp_path):
     (tmp_path / "JPEGImages/a").mkdir(parents=True)
-    for number in range(1, 13):
+    for number in range(1, 15):
         Image.new("RGB", (64, 48), (number, 0, 0)).save(tmp_path / f"JPEGImages/a/{number}.png")
     write_label_map(tmp_path / "Annotations/a/2.png", square((4, 4)), None)
     (video,) = youtube_videos(tmp_path)
-    assert [image[0, 0, 0] for image, _ in clip_of(video)] == [2, 8]
+    assert [image[0, 0, 0] for image, _ in clip_of(video)] == [2, 8, 14]
 
 
 @pytest.mark.parametrize("frames", [0, 1])

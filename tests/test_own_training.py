@@ -70,7 +70,7 @@ def test_white_in_own_masks_of_numbers_is_told_or_refused(tmp_path, capsys):
     assert "255 beside other numbers means 'ignore'" in capsys.readouterr().err
     write_own(tmp_path / "gone", {"00000": one, "00001": 255 * one, "00002": 255 * one}, 3)
     with pytest.raises(InputError, match="expected numbered objects, as in the masks before it"):
-        own_source(tmp_path / "gone").draw(0, np.random.default_rng(0), max_skip=5)
+        own_source(tmp_path / "gone")
 
 
 def test_a_gap_in_the_masks_of_one_object_of_several_is_refused(tmp_path):
@@ -174,7 +174,7 @@ def a_mask_of_another_size(folder: Path) -> None:
 
 
 def a_frame_that_is_not_read(folder: Path) -> None:
-    (folder / "JPEGImages/a/00004.heic").write_bytes(b"x")
+    (folder / "JPEGImages/a/00003.jpg").rename(folder / "JPEGImages/a/00003.heic")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def a_frame_that_is_not_read(folder: Path) -> None:
     [
         (a_frame_of_another_size, "00002.jpg: frame is 64x48, the first one is 48x64"),
         (a_mask_of_another_size, "00002.png: mask is 96x128, its frame is 48x64"),
-        (a_frame_that_is_not_read, "cannot read 00004.heic"),
+        (a_frame_that_is_not_read, "found 00003.png, but no such frames"),
     ],
 )
 def test_own_videos_that_training_could_not_read_are_refused_before_it(change: Callable, told, tmp_path):

@@ -299,12 +299,16 @@ def test_a_zip_takes_masks_of_any_date_but_none_that_was_emptied(tmp_path):
     assert not ResultFolder(tmp_path).is_finished(video)
 
 
-def test_a_zip_has_the_videos_of_earlier_runs_too(segment, out):
+def test_a_zip_has_the_videos_of_earlier_runs_too(segment, out, capsys):
     assert segment("--videos", "ant") == 0
     assert segment("--videos", "bee", "--zip") == 0
     with zipfile.ZipFile(out / "results.zip") as archive:
         assert {name.split("/")[0] for name in archive.namelist()} == set(LENGTHS)
         assert len(archive.namelist()) == sum(LENGTHS.values())
+    (out / "ant/00001.png").unlink()
+    assert segment("--videos", "bee", "--zip") == 2
+    assert "ant: lacks 00001.png; make it again with --videos ant" in capsys.readouterr().err
+    assert segment("--zip") == 0
 
 
 def test_results_in_another_subfolder_are_not_left_to_be_scored_instead(segment, out, davis, light_file, script, capsys):
@@ -316,7 +320,7 @@ def test_results_in_another_subfolder_are_not_left_to_be_scored_instead(segment,
         (own / part / "ant").symlink_to(next(davis.rglob(f"{part}/480p/ant")))
     flags = ("--yv_path", own, "--model", light_file, "--output")
     assert script("eval_youtube", *flags, out, "--overwrite") == 2
-    assert f"{out}: holds results of another data set; give another --output" in capsys.readouterr().err
+    assert f"{out}/ant: holds other masks than those of this run; give another --output" in capsys.readouterr().err
     assert tree(out) == before
     assert script("eval_youtube", *flags, out.parent / "other") == 0
 

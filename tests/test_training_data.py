@@ -355,7 +355,7 @@ def test_davis_may_be_named_as_in_the_release_or_by_its_year(demo_data):
         assert len(davis_videos(demo_data / root)) == 4
     for root in ("DAVIS", "DAVIS/2016", "DAVIS/2017"):
         assert davis_videos(demo_data / root, year=2016)
-    with pytest.raises(InputError, match=r"2016: expected DAVIS 2017, found the folder of 2016; give --year 2016"):
+    with pytest.raises(InputError, match=r"2016: expected DAVIS 2017, found the folder of 2016; give that of 2017"):
         davis_videos(demo_data / "DAVIS/2016")
 
 

@@ -141,8 +141,12 @@ def data_sets(roots: dict[str, Path], *, decode: bool) -> Iterator[DataSet]:
         ("davis_root", 2017, "test-dev", "test-dev", 30),
     ):
         if root := roots.get(flag):
-            root = davis_folder(root, part, year) or root
             name, names = f"DAVIS {year} {image_set}" if image_set else f"DAVIS {year}", None
+            try:
+                root = davis_folder(root, part, year) or root
+            except InputError as error:
+                yield DataSet(name, published, 0, problems=[str(error)])
+                continue
             if image_set:
                 listing = root / "ImageSets" / str(year) / f"{image_set}.txt"
                 if not listing.is_file():

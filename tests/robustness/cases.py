@@ -251,7 +251,14 @@ CASES = [
         "00000.jpg: cannot read this image .*bomb",
         both(
             lambda: bomb(Path("b.jpg"), 50_000),
-            zipped("y.zip", {"train/JPEGImages/a/00000.jpg": "b.jpg", "train/JPEGImages/a/00001.jpg": FRAME}),
+            zipped(
+                "y.zip",
+                {
+                    "train/JPEGImages/a/00000.jpg": "b.jpg",
+                    "train/JPEGImages/a/00001.jpg": FRAME,
+                    "train/Annotations/a/00001.png": FIRST,
+                },
+            ),
         ),
         pictures(1),
     ),
