@@ -148,7 +148,7 @@ def test_affinities_are_counted_over_a_data_set_and_a_stopped_run_goes_on(tiny_d
     assert experiment("affinity", "--model", light_file, *flags) == 0
     assert (tmp_path / "nodes_light.json").stat().st_mtime_ns == before
     assert experiment("affinity", "--model", light_file, *flags, "--top", 5) == 2
-    assert "was made with other settings, or edited; --overwrite replaces it" in capsys.readouterr().err
+    assert "was made with other settings or by an earlier version, or edited" in capsys.readouterr().err
     assert experiment("affinity", "--model", light_file, *flags, "--top", 5, "--overwrite") == 0
 
 
