@@ -38,6 +38,7 @@ from util.image import size_text
 from util.label_map import WHITE, count_values, object_ids
 
 PHOTOGRAPH = 4096  # colours
+IGNORED_WHITE = "255 beside other numbers means 'ignore'; if it is an object, give it a number below"
 HANDFUL, MANY = 8, 32  # values; MANY: more than objects have in DAVIS
 
 
@@ -303,7 +304,7 @@ class MaskReader:
                 f"{path}: expected numbered objects, or white on black, found 255 in {white} pixels and "
                 f"{names_some(map(str, others))} in {sum(others.values())}; make them all one of the two"
             )
-        self.known.tell(path, "255 beside other numbers means 'ignore'; if it is an object, give it a number below")
+        self.known.tell(path, IGNORED_WHITE)
 
 
 def _white_everywhere(path: str | Path) -> InputError:

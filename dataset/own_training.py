@@ -10,7 +10,7 @@ import numpy as np
 from dataset.folders import folders_below
 from dataset.frame_folder import FrameFolder
 from dataset.mask_files import list_masks, load_mask, mask_size, refuse_gaps, refuse_without_frames
-from dataset.mask_reader import MaskReader
+from dataset.mask_reader import IGNORED_WHITE, MaskReader
 from dataset.soft_edges import is_thick, rim_values
 from dataset.static import StaticClips, read_photograph
 from dataset.vos import VideoClips
@@ -27,7 +27,7 @@ LOOKED_AT = 20  # photographs, and masks of a video
 def own_videos(root: Path, **options: Any) -> VideoClips:
     """Videos as `JPEGImages/<video>/` and `Annotations/<video>/`; `options` are `VideoClips`'s.
 
-    Its `stride` becomes the distance between a video's masks.  Raises `InputError` for masks without frames, of other sizes
+    The stride of each becomes the distance between its masks.  Raises `InputError` for masks without frames, of other sizes
     than these, or unclear, for frames of several sizes, and for an object's files with gaps.
     """
     found = VideoClips(root / "JPEGImages", root / "Annotations", **options)
@@ -49,7 +49,7 @@ def own_videos(root: Path, **options: Any) -> VideoClips:
 
 
 def _look_at_video(found: VideoClips, index: int) -> str:
-    """A line on its frames for the user, or an empty one."""
+    """Look at one of the videos and set its distance between masks; returns a line on its frames, or an empty one."""
     video = found.names[index]
     images, masks = found.images / video, found.masks / video
     names, labels = [path.stem for path in list_frames(images)], list_masks(masks)
@@ -90,7 +90,7 @@ def _look_at_masks(masks: Sequence[Path]) -> None:
             warn(f"{path}: {names_some(map(str, rims))} only lies along the edges of others; were the masks resized smoothly?")
             return
         if path.is_file() and is_thick((load_mask(path).values == WHITE) & (labels == 0)):
-            reader.known.tell(path, "255 beside other numbers means 'ignore'; if it is an object, give it a number below")
+            reader.known.tell(path, IGNORED_WHITE)
             return
 
 

@@ -30,7 +30,6 @@ DAVIS 2016: https://davischallenge.org/davis2016/code.html
   DAVIS-data.zip
 Read the terms there, download the files, and pass them (or the folders that they were unpacked to) to this script."""
 
-TRAINVAL = "DAVIS-2017-trainval-480p.zip"
 FRAME = re.compile(r"(?:.*/)?((?:JPEGImages|Annotations)/480p/([^/]+)/[^/]+\.(?:jpg|png))")
 FULL = re.compile(r"(?:.*/)?(JPEGImages/(?:Full-Resolution|1080p)/([^/]+)/([^/]+\.jpg))")
 SCRIBBLES = re.compile(r"(?:.*/)?(Scribbles/[^/]+/[^/]+\.json)")
@@ -66,7 +65,7 @@ def plan(archive: Archive, output: Path, shorter: int | None = None) -> dict[str
         with_masks = {match[2] for match in present if "Annotations" in match[1]}
         if part == "2017/trainval" and not shorter and (bare := listed - with_masks):
             what = f"expected masks (Annotations/480p), found none of {names_some(bare)}"
-            raise InputError(f"{archive.path}: {what}: is it the Unsupervised archive? {TRAINVAL} has them")
+            raise InputError(f"{archive.path}: {what}: is it the Unsupervised archive?")
         others = [name for name in image_sets if part == "2017/trainval" and name != "2017/test-dev"]
         chosen[part] = present + [image_sets[name] for name in {*own, *others}]
     if not frames or not chosen:
