@@ -1,4 +1,4 @@
-"""Export a session: videos, cut-outs, masks, and a folder for training and evaluation."""
+"""Export a session: films, cut-outs, masks, a folder for training and evaluation, and what other tools read."""
 
 import contextlib
 import os

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 LARGEST_NUMBER = 10**9 - 1  # in a path: a longer one is no frame
 LARGEST_VERSION = 10**18 - 1
-BYTES, JSON = "application/octet-stream", "application/json"
+BYTES = "application/octet-stream"
 TYPES = {str: "string", bool: "boolean", int: "integer"}
 
 

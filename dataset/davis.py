@@ -22,10 +22,10 @@ def davis_videos(
 ) -> list[Video]:
     """The videos of DAVIS 2016 val, 2017 val or 2017 test-dev (`split` is `val` or `testdev`).
 
-    `path` holds `trainval/` and `test-dev/`, or `JPEGImages/` itself.  `resolution` names the subfolder of `JPEGImages`
-    with the frames; masks and results always have 480p.  `only` names the videos that are wanted, in this order.  Raises
-    `InputError` if anything that is listed is missing or wrong, or `only` names another video; an `UnusableVideoError`
-    becomes a line in `left_out` instead, if that is a list and others are left.
+    `path` holds `trainval/` and `test-dev/`, or `JPEGImages/`, or a folder for each year.  `resolution` names the subfolder
+    of `JPEGImages` with the frames; masks and results always have 480p.  `only` names the videos that are wanted, in this
+    order.  Raises `InputError` if anything that is listed is missing or wrong, or `only` names another video; an
+    `UnusableVideoError` becomes a line in `left_out` instead, if that is a list and others are left.
     """
     if year == 2016 and split != "val":
         raise InputError("--split testdev: DAVIS 2016 has only val")

@@ -97,7 +97,7 @@ def generate(folder: Path, record: dict[str, Any], write: Callable[[Path], Write
             print(f"{folder}: already holds this data")
             return
         if found is None or not overwrite:
-            what = "something else" if found is None else "demo data from another seed or version; --overwrite replaces it"
+            what = "something else" if found is None else "what another seed or version generated; --overwrite replaces it"
             raise InputError(f"{folder}: expected an empty or new folder, found {what}")
     partial = folder.with_name(f".{within_temporary(folder.name)}.partial")
     refuse_foreign(folder, _listed(folder))

@@ -155,8 +155,9 @@ def layout_videos(
 def scored_objects(
     layout: Layout, path: str | Path, split: str, videos: Sequence[Video]
 ) -> dict[str, dict[int, ScoredObject]]:
-    """Each video's objects and their annotated frames, of which the first and the last are not scored; their categories are
-    `seen` and `unseen` where the data set says so, else empty.  Raises `InputError` if masks to score with are missing.
+    """Each video's objects and their annotated frames, of which the first is not scored, nor the last but in FaVOS; their
+    categories are `seen` and `unseen` where the data set says so, else empty.  Raises `InputError` if masks to score with are
+    missing.
     """
     base = layout_folder(layout, path, split)
     meta = base / layout.ranges.format(split=split)

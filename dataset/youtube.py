@@ -110,7 +110,7 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
     Raises `InputError` if anything in it is not as expected.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; --output_all works without it")
+        raise InputError(f"{path}: no such file; eval_youtube.py --output_all works without it")
     content = read_json(path)
 
     def entries(value: object, where: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The flags of all scripts that segment videos, named as in the paper's release.  PyTorch is not imported for them."""
+"""The flags that scripts which segment videos share, named as in the paper's release.  PyTorch is not imported for them."""
 
 import argparse
 import contextlib

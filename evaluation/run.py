@@ -1,5 +1,6 @@
 """The evaluation loop: segments videos into folders of masks, each written whole or not at all."""
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +13,9 @@ import numpy as np
 
 from dataset.video import Video
 from evaluation.fits import refuse_too_large
+from evaluation.flags import network_options, segmenter_options
 from evaluation.results import ResultFolder
-from model import STCN, NetworkConfig, VideoSegmenter, load_network
+from model import STCN, NetworkConfig, VideoSegmenter, load_for_inference, load_network
 from model.checkpoint import digest
 from model.fast import describe_arithmetic
 from model.views import MultiViewSegmenter, View
@@ -199,6 +201,20 @@ def run_benchmark(
             path, count = results.zip()
             print(f"archive: {path}, {count} videos")
     return summary
+
+
+def segmenter_by_flags(arguments: argparse.Namespace, *records: Path) -> tuple[Callable[[], VideoSegmenter], dict[str, Any]]:
+    """What makes a segmenter for each video as the flags of a script say, and, as JSON values, what its results depend on.
+
+    `records` are as for `network_options`.  Raises `InputError` if the device or the checkpoint cannot be used.
+    """
+    device = device_of(arguments.device)
+    use_threads(arguments.threads)
+    options, amp = segmenter_options(arguments), half_precision_chosen(arguments.amp, device)
+    network = load_for_inference(arguments.model, device, amp=amp, **network_options(arguments, *records))
+    how = {"amp": amp, "winograd": network.winograd, "compile": arguments.compile, "device": device.type}
+    settings = {**options, **how, "model": digest(arguments.model)}
+    return partial(VideoSegmenter, network, **options), settings
 
 
 def segmenter_of(

@@ -3,12 +3,11 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 
 from dataset.video import Video
@@ -99,10 +98,6 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
     return "-" if value is None else str(value)
-
-
-def mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
 
 
 def grey(index: int) -> Mapping[str, Any]:

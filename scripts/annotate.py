@@ -21,7 +21,7 @@ from dataset.given_masks import add_mask_flags, open_with_masks
 from dataset.own_video import add_video_flags, one_video, videos_in
 from evaluation.cut import cut_by
 from evaluation.flags import SCRIBBLE_MODEL, add_check_memory_flag, add_scribble_flag, add_segmenter_flags, note_enlarged
-from evaluation.segmenters import segmenters_of
+from evaluation.run import segmenter_by_flags
 from model.checkpoint import digest
 from util.device import device_of
 from util.errors import InputError, one_line_errors, print_note
@@ -62,7 +62,7 @@ def open_session(arguments: argparse.Namespace, source: str, output: Path) -> tu
     """The session of a video in a folder, with the masks of `--mask` if it is new."""
     video, masks = open_with_masks(arguments, source, rate=arguments.fps)
     note_enlarged(arguments, video.size, SIZE)
-    maker, settings = segmenters_of(arguments, output / RECORD)
+    maker, settings = segmenter_by_flags(arguments, output / RECORD)
     session = Session(output, video, source, settings)
     if masks and not import_masks(session, masks):
         print_note(f"--mask is left out, since {output} has objects already")

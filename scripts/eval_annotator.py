@@ -31,8 +31,8 @@ from evaluation.cut import Cut, cut_by, cut_digest
 from evaluation.flags import add_check_memory_flag, add_robot_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Robot, cut_in_box, true_masks
+from evaluation.run import segmenter_by_flags
 from evaluation.scores import refuse_without_truth
-from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, over_videos, report
 from model import VideoSegmenter
 from util.device import device_of
@@ -147,7 +147,7 @@ def main() -> None:
     with Lock(folder, "eval_annotator.py"):
         cut = cut_by(arguments.scribble_model, device_of(arguments.device))
         path = folder / "videos.json"
-        maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
+        maker, settings = segmenter_by_flags(arguments, *(() if arguments.overwrite else (path,)))
         settings |= {"version": 2, "frames": arguments.frames, "scribble_model": cut_digest(arguments.scribble_model)}
         settings |= {"data": str(Path(arguments.davis_path).resolve()), "year": arguments.year}
         found = over_videos(

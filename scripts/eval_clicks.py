@@ -10,6 +10,7 @@ The robot clicks on photographs with a mask of one object, or on the objects of 
 import argparse
 import sys
 from collections.abc import Iterator
+from statistics import fmean
 
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 
@@ -24,7 +25,7 @@ from evaluation.cut import Cut, cut_by
 from evaluation.flags import add_scribble_flag
 from evaluation.metrics import score_masks
 from evaluation.rounds import cut_in_box
-from evaluation.tables import Row, mean, report
+from evaluation.tables import Row, report
 from util.device import device_of, use_threads
 from util.errors import InputError, one_line_errors
 from util.flags import Parser, positive_int
@@ -100,9 +101,9 @@ def main() -> None:
             bar.increment()
     if not by_click:
         raise InputError("expected objects to click on, found none")
-    rows: list[Row] = [{"from": "a box", "IoU": mean(by_box)}]
-    rows += [{"from": f"clicks: {n}", "IoU": mean(ious[n - 1] for ious in by_click)} for n in SHOWN if n <= arguments.clicks]
-    needed = {f"NoC@{wanted}": mean(clicks_until(ious, wanted) for ious in by_click) for wanted in WANTED}
+    rows: list[Row] = [{"from": "a box", "IoU": fmean(by_box)}]
+    rows += [{"from": f"clicks: {n}", "IoU": fmean(ious[n - 1] for ious in by_click)} for n in SHOWN if n <= arguments.clicks]
+    needed = {f"NoC@{wanted}": fmean(clicks_until(ious, wanted) for ious in by_click) for wanted in WANTED}
     report(arguments.output, "clicks", f"Masks of {len(by_click)} objects", rows, None, **needed)
     print(", ".join(f"{name} {value:.2f}" for name, value in needed.items()), f"of at most {arguments.clicks} clicks")
 

@@ -22,8 +22,8 @@ from dataset.video import Video
 from evaluation.cut import Cut, cut_by, cut_digest
 from evaluation.flags import add_robot_flags
 from evaluation.rounds import Robot, rounds_of
+from evaluation.run import segmenter_by_flags
 from evaluation.scores import refuse_without_truth
-from evaluation.segmenters import segmenters_of
 from evaluation.tables import Row, over_videos, report
 from evaluation.track import AT, Start, draw_by_track, read_start, summary
 from model import VideoSegmenter
@@ -107,7 +107,7 @@ def main() -> None:
     with Lock(folder, "eval_interactive.py"):
         cut = cut_by(arguments.scribble_model, device_of(arguments.device))
         path = folder / "samples.json"
-        maker, settings = segmenters_of(arguments, *(() if arguments.overwrite else (path,)))
+        maker, settings = segmenter_by_flags(arguments, *(() if arguments.overwrite else (path,)))
         settings |= {"scribble_model": cut_digest(arguments.scribble_model), "interactions": interactions}
         settings |= {"data": str(Path(arguments.davis_path).resolve()), "first scribbles": first}
         found = over_videos(

@@ -10,6 +10,7 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import util  # isort: skip, since it comes before PyTorch  # noqa: F401
 
@@ -24,9 +25,9 @@ from evaluation.cut import Cut, cut_by, cut_digest
 from evaluation.flags import add_robot_flags
 from evaluation.metrics import score_masks
 from evaluation.rounds import Give, Robot, give_truth, rounds_of
+from evaluation.run import segmenter_by_flags
 from evaluation.scores import refuse_without_truth
-from evaluation.segmenters import segmenters_of
-from evaluation.tables import Row, grey, mean, over_videos, report
+from evaluation.tables import Row, grey, over_videos, report
 from util.device import device_of
 from util.errors import one_line_errors
 from util.flags import Parser, positive_int
@@ -82,7 +83,7 @@ def main() -> None:
                 cuts[source] = cut_by(model, device_of(arguments.device))
         rows = rounds_by_source(arguments, videos, cuts, folder)
         sources = dict.fromkeys(row["source"] for row in rows)
-        areas = {source: mean(row["J&F"] for row in rows if row["source"] == source) for source in sources}
+        areas = {source: fmean(row["J&F"] for row in rows if row["source"] == source) for source in sources}
         if cuts:
             looked, picture = look_at_first_frames(videos, cuts, arguments.looks)
             write_picture(folder / "scribbles.png", picture)
@@ -93,7 +94,7 @@ def main() -> None:
 def rounds_by_source(arguments: argparse.Namespace, videos: list[Video], cuts: dict[str, Cut], folder: Path) -> list[Row]:
     """A row for each source of masks and round, of means over the videos."""
     records = () if arguments.overwrite else [folder / f"{source}.json" for source in SOURCES]
-    maker, settings = segmenters_of(arguments, *records)
+    maker, settings = segmenter_by_flags(arguments, *records)
     data = str(Path(arguments.path or arguments.davis_path).resolve())
     settings |= {"rounds": arguments.rounds, "data": data, "year": arguments.year}
     rows: list[Row] = []
@@ -116,7 +117,7 @@ def rounds_by_source(arguments: argparse.Namespace, videos: list[Video], cuts: d
         for number in range(arguments.rounds):
             # a short video is finished when all of its frames are given
             done = [of_video[min(number, len(of_video) - 1)] for of_video in found.values()]
-            means = {name: mean(of_round[name] for of_round in done) for name in ("J&F", "mask", "seconds", "frames")}
+            means = {name: fmean(of_round[name] for of_round in done) for name in ("J&F", "mask", "seconds", "frames")}
             rows.append({"source": source, "round": number + 1, **means})
     return rows
 
@@ -149,14 +150,14 @@ def look_at_first_frames(videos: list[Video], cuts: dict[str, Cut], looks: int) 
                 looked = Robot(cut, looks).look_at(image, truth, None)
                 for number in range(looks):  # fewer are needed where a mask is right before
                     labels = looked[min(number, len(looked) - 1)].labels
-                    found = [mean(score_masks(truth == i, labels == i)) for i in object_ids(truth)]
-                    scores.setdefault((source, number + 1), []).append(100 * mean(found))
+                    found = [fmean(score_masks(truth == i, labels == i)) for i in object_ids(truth)]
+                    scores.setdefault((source, number + 1), []).append(100 * fmean(found))
                 ends = looked[0], looked[-1]
                 pictures.append([with_scribbles(overlay(image, look.labels), look.scribbles) for look in ends])
                 captions.append([f"{source}, look {number}" for number in (1, len(looked))])
                 bar.increment()
     shown = PICTURES * len(cuts)
-    rows = [{"source": source, "look": number, "J&F": mean(found)} for (source, number), found in scores.items()]
+    rows = [{"source": source, "look": number, "J&F": fmean(found)} for (source, number), found in scores.items()]
     return rows, sheet(pictures[:shown], captions=captions[:shown], height=240)
 
 

@@ -2,7 +2,7 @@
 
 python scripts/export_onnx.py --output out/onnx
 python scripts/export_onnx.py --model saves/stcn.pth --output out/onnx
-python scripts/export_onnx.py --int8 ../extra --output out/int8
+python scripts/export_onnx.py --int8 ../own --output out/int8
 """
 
 import argparse

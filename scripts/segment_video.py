@@ -31,7 +31,7 @@ from dataset.own_video import add_video_flags, mean_rate, one_video, open_video,
 from dataset.video_file import VideoFile
 from evaluation.flags import add_check_memory_flag, add_segmenter_flags, note_enlarged
 from evaluation.propagate import Propagation, Snapshots
-from evaluation.segmenters import segmenters_of
+from evaluation.run import segmenter_by_flags
 from evaluation.video_results import COMPLETE, MASKS, RECORD, UNFINISHED, VideoResults
 from model.checkpoint import digest
 from util.errors import InputError, WriteError, names_some, one_line, one_line_errors, print_note, shorten, warn
@@ -286,7 +286,7 @@ def run(arguments: argparse.Namespace) -> None:
     video, found = open_with_masks(arguments, arguments.video, rate=arguments.fps)
     note_enlarged(arguments, video.size, SIZE)
     masks = keep_objects(found, arguments.objects) if arguments.objects else found
-    maker, chosen = segmenters_of(arguments, *records(arguments))
+    maker, chosen = segmenter_by_flags(arguments, *records(arguments))
     labels = {frame: mask.labels for frame, mask in masks.items()}
     propagation = Propagation(video, labels, maker, stated={frame: mask.gone for frame, mask in masks.items()})
     if arguments.check_memory == "on":

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -442,29 +441,6 @@ def test_two_objects_are_boxed_scribbled_followed_and_corrected(disc_page, brows
     page.click("#export")
     page.until(lambda: (page.root / f"export/cutout/{LENGTH - 1}.png").exists())
     assert Image.open(page.root / "export/cutout/0.png").mode == "RGBA"
-
-
-@pytest.mark.slow
-def test_a_killed_server_goes_on_in_the_middle_of_following(browser, light_file, tmp_path):
-    frames = write_folder(tmp_path / "frames", 40, SIZE)
-    words = (frames, tmp_path / "out", "--model", light_file, "--size", 48, "--scribble_model", "none")
-    server = Running(*words)
-    try:
-        page = Page(browser, server, tmp_path / "out")
-        page.tool("brush", 12)
-        page.drag((40, 40), (60, 40))
-        page.saved()
-        page.start_following()
-        page.until(lambda: (tmp_path / "out/masks/6.png").exists())
-        server.end(signal.SIGKILL)
-        server = Running(*words)
-        page = Page(browser, server, tmp_path / "out")
-        assert page.state["given"] == [0]
-        page.follow()
-        assert {entry[1] for entry in page.state["frames"]} == {"f"}
-        assert len(list((tmp_path / "out/masks").iterdir())) == 40
-    finally:
-        server.end()
 
 
 def test_what_cannot_be_saved_is_said_and_saved_later(page, browser):

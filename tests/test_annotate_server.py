@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 from annotate_server import Running
 from films import SIZE, square, write_folder
-from hypothesis import HealthCheck, given, settings
 
 from util.errors import WriteError
 from util.label_map import read_label_map
@@ -28,7 +27,6 @@ from util.label_map import read_label_map
 pytest.importorskip("starlette", reason="the extra `web` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `web` is not installed")
 
-from openapi import openapi
 
 from annotation import server as server_module
 
@@ -195,29 +193,6 @@ def test_what_cannot_be_saved_is_told_apart_from_what_cannot_be():
     answers = [server_module._failed(cast(Any, None), error) for error in (WriteError("a: full"), OSError(5, "broken", "b"))]
     assert [answer.status_code for answer in answers] == [507, 500]
     assert [json.loads(bytes(answer.body))["error"] for answer in answers] == ["a: full", "[Errno 5] broken: 'b'"]
-
-
-@pytest.mark.slow
-def test_generated_requests_are_answered_as_the_schema_says(server):
-    schemathesis = pytest.importorskip("schemathesis", reason="the extra `dev` is not installed")
-    schema = schemathesis.openapi.from_dict(openapi(LENGTH, SIZE))
-    host = f"http://127.0.0.1:{server.port}"
-    headers = {"Origin": host, "Cookie": f"stcn-annotate-{server.port}={server.token}"}
-    for operation in (found.ok() for found in schema.get_all_operations()):
-        if operation.definition.raw["operationId"] == "state":
-            continue  # it waits for news
-
-        @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE) | operation.as_strategy())
-        def walk(case):
-            response = case.call(base_url=host, headers=headers)
-            assert response.status_code in (200, 400, 404, 405, 413), response.text
-            if response.status_code != 200:
-                assert "\n" not in response.text
-                assert len(response.text) < 1000
-
-        walk()
-    assert server.state()["video"]["length"] == LENGTH
 
 
 def test_scribbles_become_a_mask_that_leaves_other_objects_alone(server):

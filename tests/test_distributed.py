@@ -45,16 +45,6 @@ def test_everything_imports_without_modules_of_unix_and_without_saying_anything(
     assert "GOMP_SPINCOUNT" not in done.stderr or "GOMP_SPINCOUNT = '4000'" in done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("module", ["train", "eval_davis", "eval_youtube", "segment_video", "model", "dataset.sampling"])
-def test_threads_that_wait_spin_only_for_a_moment(module):
-    """Spinning threads made evaluation several times slower next to one busy process."""
-    done = imported(f"import {module}")
-    if "GOMP_SPINCOUNT" not in done.stderr:
-        pytest.skip("this PyTorch computes without GNU's OpenMP")
-    assert "GOMP_SPINCOUNT = '4000'" in done.stderr
-
-
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 3), ("150000 100000", 2), ("50000 100000", 1), ("broken", 3)])
 def test_a_container_may_have_fewer_cores_than_the_machine(quota, cores, monkeypatch):
     monkeypatch.setattr(device.os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)

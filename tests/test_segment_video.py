@@ -36,7 +36,7 @@ LOADED_ONCE = functools.cache(load_for_inference)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr("evaluation.segmenters.load_for_inference", LOADED_ONCE)
+    monkeypatch.setattr("evaluation.run.load_for_inference", LOADED_ONCE)
 
 
 @pytest.fixture

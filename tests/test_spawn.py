@@ -49,8 +49,8 @@ def test_so_can_those_of_a_curriculum_that_is_not_given(demo_data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", TRAININGS)
-def test_every_training_runs_with_such_a_worker(what, demo_data, tmp_path):
+@pytest.mark.parametrize("what", ["stage 3", "scribble"])
+def test_training_runs_with_such_a_worker(what, demo_data, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(SPAWN)
     script, flags = command_of(what, demo_data, tmp_path / "saves")
     environment = {**CPU, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}

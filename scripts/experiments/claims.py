@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from scipy import stats
 
-from evaluation.tables import Row, markdown, mean, write_figure
+from evaluation.tables import Row, markdown, write_figure
 from scripts.experiments.common import ROOT
 from util.errors import InputError, one_line_errors, shorten
 from util.files import read_json, read_text, write_json, write_text
@@ -204,7 +204,7 @@ def found(folder: Path, side: Side, claim: Claim, grade: dict[str, Any]) -> dict
                 values = zip(places, rows, strict=True)
                 ours |= {f"{place[1]}/{name}": value for place, row in values for name, value in row["videos"].items()}
             else:
-                ours[places[0][0]] = mean(row[claim.column] for row in rows)
+                ours[places[0][0]] = statistics.fmean(row[claim.column] for row in rows)
             files |= {network_name(row["file"]): row["sha256"] for row in rows if "file" in row}
     return {"ours": ours, "files": files}
 
@@ -222,7 +222,7 @@ def gain_of(claim: dict[str, Any]) -> tuple[float, float]:
     """The gain of the first figure over the second, and half the width of its interval: infinity with too few runs."""
     better, other = claim["sides"]
     first, second = ([*side["ours"].values()] for side in (better, other))
-    gain = (mean(first) - mean(second)) * (-1 if claim["less"] else 1)
+    gain = (statistics.fmean(first) - statistics.fmean(second)) * (-1 if claim["less"] else 1)
     if min(len(first), len(second)) < SEEDS_NEEDED:
         return gain, math.inf
     if better["files"] == other["files"] and better["ours"].keys() == other["ours"].keys():
@@ -265,10 +265,10 @@ def interval(gain: float, half: float) -> str:
 
 def spread(values: Sequence[float]) -> str:
     """Mean, standard deviation and number."""
-    digits = 1 if abs(mean(values)) >= 1 else 2
+    digits = 1 if abs(statistics.fmean(values)) >= 1 else 2
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"
-    return f"{mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f} ({len(values)})"
+    return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f} ({len(values)})"
 
 
 def draw_sections(results: dict[str, Any], folder: Path) -> None:
