@@ -17,6 +17,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -473,7 +474,8 @@ class Saving(Subject):
         frames = [(session.labels(t).tobytes(), session.results[t]) for t in range(self.length)]
         given = {t: (mask.stated, mask.shown, session.given_labels(t).tobytes()) for t, mask in session.given.items()}
         session.close()
-        exported = {name: found for name, found in contents(self.out / "export").items() if "unfinished" not in name}
+        files = contents(self.out / "export").items()
+        exported = {name: found for name, found in files if not re.search("unfinished|_replaced/", name)}  # not yet tidied
         return session.objects, given, frames, exported
 
 
