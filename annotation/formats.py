@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 
 from dataset.shapes import runs
 
+WITHIN = 0.49  # pixels from their centres: on the lines between them, rounding would decide which are inside
 Masks = Iterable[tuple[int, np.ndarray]]  # numbers of frames, and their label maps (H, W)
 
 
@@ -109,8 +110,8 @@ def _corners(outline: np.ndarray) -> np.ndarray:
     centres = outline[:, 0] + 0.5
     if len(outline) > 2:
         return centres
-    along = np.sign(centres[-1] - centres[0]) / 2
-    along = along if along.any() else np.array([0.5, 0])
+    along = np.sign(centres[-1] - centres[0])
+    along = WITHIN * along / abs(along).sum() if along.any() else np.array([WITHIN, 0])
     across = np.array([along[1], -along[0]])
     first, last = centres[0] - along, centres[-1] + along
     return np.array([first - across, last - across, last + across, first + across])

@@ -14,7 +14,7 @@ from annotation.saved import WORKING
 from annotation.session import Session, kept_name, usual_name
 from dataset.given_masks import GivenMask, read_given_masks
 from dataset.shapes import count_shapes
-from util.errors import InputError
+from util.errors import InputError, names_some
 from util.files import make_folder, one_line_for, write_atomically
 from util.guards import path_in, remove_files
 from util.label_map import object_ids
@@ -96,12 +96,19 @@ def _known_as(
     that some of them get.
     """
     called = [each.name.casefold() for each in session.objects]
-    known = {f"{each.name} {each.id}".casefold(): each for each in session.objects}  # as our own COCO says which it is
-    known |= dict(zip(called, session.objects, strict=True))
+    by_number = {f"{each.name} {each.id}".casefold(): each.id for each in session.objects}  # as our own COCO says which it is
+    by_name = {name: each.id for name, each in zip(called, session.objects, strict=True)}
     if twice := [name for name in names.values() if called.count(name.casefold()) > 1]:
         raise InputError(f"{file}: expected objects of different names, found several called {twice[0]}; rename them")
-    ids = {number: known[name.casefold()].id for number, name in names.items() if name.casefold() in known}
+    titles = {number: name.casefold() for number, name in names.items()}
+    ids = {number: (by_number | by_name)[title] for number, title in titles.items() if title in by_number | by_name}
+    if len({*ids.values()}) < len(ids) and by_number.keys() >= {*titles.values()}:
+        ids = {number: by_number[title] for number, title in titles.items()}
     begun = bool(session.given) or len(session.objects) > 1
+    if numbered and begun and [*found] == [1] and chosen > 1:
+        raise InputError(
+            f"{file}: expected white on black for object {chosen}, found number 1; if it is object 1, choose that one"
+        )
     strange: list[int] = []  # objects that get a name
     if not numbered and len(found) == 1 and chosen and not ids:
         ids = {found[0]: chosen}
@@ -110,11 +117,13 @@ def _known_as(
     elif names:
         strange = [number for number in found if number not in ids]
         first = session.objects[0] if session.objects and not begun else None
-        if strange and first is not None and first.name == usual_name(first.id):  # which the page has added
-            ids[strange[0]] = first.id
+        if strange and first is not None and first.name == usual_name(first.id) and first.id not in ids.values():
+            ids[strange[0]] = first.id  # the page has added it
         others = [number for number in strange if number not in ids]
         ids |= dict(zip(others, itertools.count(session.next_object), strict=False))
     ids = ids or {number: number for number in found}
+    if twice := [names[number] for number, each in ids.items() if [*ids.values()].count(each) > 1]:
+        raise InputError(f"{file}: expected objects of different names, found {names_some(twice)} for one of here; rename it")
     return ids, {ids[number]: names[number] for number in strange if number in names}
 
 

@@ -26,6 +26,7 @@ BLACK_HINT = "(if it is an object, --background black)"
 HINT = "(--background 'COLOUR'; if it is an object, --background black)"
 LABEL = re.compile(r" #?\d+$")  # what follows it in a title: a group, a track, or a place
 PLACE = re.compile(r"(.* #)?\d+")  # a title that is no name: a number, or the object's place in its file
+NUMBER = re.compile(r"(?:.* )?(\d{1,3})")  # a title with the object's number
 
 
 class GivenMask(NamedTuple):
@@ -114,11 +115,12 @@ def read_given_masks(
     """
     sources = mask_sources(given, names, video=video, frames=frames)
     reader = MaskReader(strict=True, careful=True, background=background, soft=soft, hint=HINT)
+    numbers = _numbers(title for of_frame in sources.values() for source in of_frame for title in source.shapes or ())
     titles: dict[str, int] = {}
     masks: dict[int, GivenMask] = {}
     for frame, of_frame in sources.items():
         path, shapes = of_frame[0].path, of_frame[0].shapes is not None
-        labels, empty = _of_shapes(of_frame, titles, size) if shapes else _of_files(of_frame, reader)
+        labels, empty = _of_shapes(of_frame, titles, numbers, size) if shapes else _of_files(of_frame, reader)
         refuse_scattered(path, labels)
         if background is None:
             if shapes:
@@ -133,10 +135,13 @@ def read_given_masks(
     if not masks:
         paths = ", ".join(str(source.path) for of_frame in sources.values() for source in of_frame)
         raise InputError(f"{paths}: expected an object, found none")
-    called = {name_pattern(mask.files[0]): mask.files[0].name for mask in masks.values() if mask.files}
-    if reader.known.white and len(called) > 1:  # cat.png and dog.png
-        print_note(f"{names_some(called.values())} are masks of object 1, since they are white on black")
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))
+    called = {name_pattern(mask.files[0]): mask.files[0].name for mask in masks.values() if mask.files}
+    if len(called) > 1 and len(objects) == 1 and not titles:  # cat.png and dog.png
+        print_note(f"{names_some(called.values())} are masks of object {min(objects)}, since all have it alone, or one colour")
+    told = [f"{number} is {title}" for title, number in titles.items() if not re.search(rf"\b{number}$", title)]
+    if told and len(titles) > 1:
+        print_note(f"object {names_some(told)}")
     return {frame: mask._replace(gone=mask.gone & objects if mask.labels.any() else objects) for frame, mask in masks.items()}
 
 
@@ -152,9 +157,19 @@ def keep_objects(masks: dict[int, GivenMask], objects: Iterable[int]) -> dict[in
     return {frame: mask for frame, mask in kept.items() if mask.labels.any() or mask.gone}
 
 
-def _of_shapes(sources: list[MaskSource], titles: dict[str, int], size: tuple[int, int]) -> tuple[np.ndarray, set[int]]:
-    """A frame's label map of shapes, whose numbers `titles` keeps by name, and the objects whose masks are empty; without
-    shapes, it has no object.
+def _numbers(titles: Iterable[str]) -> dict[str, int]:
+    """The number of each object: what its title ends with, if all do and these can be told apart, else by appearance."""
+    places = {title: place for place, title in enumerate(dict.fromkeys(titles), start=1)}
+    told = {title: int(found[1]) for title in places if (found := NUMBER.fullmatch(title))}
+    usable = {number for number in told.values() if 0 < number <= MOST_OBJECTS}
+    return told if len(usable) == len(places) else places
+
+
+def _of_shapes(
+    sources: list[MaskSource], titles: dict[str, int], numbers: Mapping[str, int], size: tuple[int, int]
+) -> tuple[np.ndarray, set[int]]:
+    """A frame's label map of shapes, which have these numbers and are added to the `titles` before them, and the objects whose
+    masks are empty; without shapes, it has no object.
     """
     found: dict[int, np.ndarray] = {}
     told = [title for source in sources for title in source.shapes or ()]
@@ -170,7 +185,7 @@ def _of_shapes(sources: list[MaskSource], titles: dict[str, int], size: tuple[in
             print_note(f"{sources[0].path}: {new} is a new object, not {like[0]}, which is in a mask before it")
     for source in sources:
         for title, mask in (source.shapes or {}).items():
-            number = titles.setdefault(title, len(titles) + 1)
+            number = titles.setdefault(title, numbers[title])
             if number > MOST_OBJECTS:
                 raise InputError(f"{source.path}: expected at most {MOST_OBJECTS} objects in all masks, found more")
             found[number] = found[number] | mask if number in found else mask

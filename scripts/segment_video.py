@@ -155,6 +155,7 @@ def write_frame(video_path: str, number: str, path: Path, *, overwrite: bool, al
 def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, masks: dict[int, GivenMask]) -> dict:
     """All that the results depend on, besides the segmenter."""
     is_folder = isinstance(video, FrameFolder)
+    names = {str(number): name for mask in masks.values() for number, name in mask.names.items()}
     return {
         "video": stamp(video.paths if is_folder else [video.path]),
         **{f"mask {frame}": stamp(mask.files) for frame, mask in masks.items()},
@@ -162,6 +163,7 @@ def settings_of(arguments: argparse.Namespace, video: FrameFolder | VideoFile, m
         **({"soft_edges": True} if arguments.soft_edges else {}),
         "fps": arguments.fps if is_folder else None,
         **({"objects": sorted(set(arguments.objects))} if arguments.objects else {}),
+        **({"names": names} if names else {}),
         **({"cutout": f"cutout{alpha_suffix()}"} if arguments.cutout else {}),
     }
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 REAL_DATA = Path(os.environ.get("STCN_DATA", ROOT.parent / "shared" / "data"))
 PALETTE = colour_map()
-LONG = ("test_annotate_page.py", "test_train.py", "test_golden.py", "test_segment_video.py", "test_onnx.py", "test_cases.py")
+LONG = ("test_train.py", "test_onnx.py", "test_annotate_page.py", "test_golden.py", "test_cases.py", "test_segment_video.py")
 sys.path.insert(0, str(GOLDEN))
 sys.path[:0] = [str(ROOT / place) for place in ("scripts", "scripts/data", "scripts/dev")]
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 
+import cv2
 import numpy as np
 import pytest
 from conftest import PALETTE
@@ -324,7 +325,7 @@ READ = [
     ("a flat polygon", coco(annotation(ONE) | {"segmentation": BOX}), {4: [1]}),
     ("two of a kind", coco(annotation(ONE), annotation(SECOND)), {4: [1, 2]}),
     ("with its box", coco(annotation(ONE, bbox=[4.2, 4.2, 15.5, 15.5])), {4: [1]}),
-    ("tracks", coco(annotation(SECOND, track_id=8), annotation(ONE, attributes={"track_id": 3})), {4: [1, 2]}),
+    ("tracks", coco(annotation(SECOND, track_id=8), annotation(ONE, attributes={"track_id": 3})), {4: [3, 8]}),
     ("frames", coco(annotation(ONE), annotation(ONE, image_id=2), images=("00005.jpg", "00009.jpg")), {4: [1], 8: [1]}),
     ("SA-1B", {"image": {"file_name": "00005.jpg", "height": 48, "width": 64}, "annotations": [{**RUNS}]}, {4: [1]}),
     ("SAM", [{**RUNS, "area": 256}], {0: [1]}),
@@ -337,18 +338,18 @@ READ = [
         labelme(shape(group_id=1), shape(group_id=1), shape("cat", points=CORNER)),
         {4: [1, 2]},
     ),
-    ("unknown categories", coco(annotation(ONE, category_id=8), annotation(SECOND, category_id="9")), {4: [1, 2]}),
+    ("unknown categories", coco(annotation(ONE, category_id=8), annotation(SECOND, category_id="9")), {4: [8, 9]}),
     ("no track", coco(annotation(ONE, track_id=-1), annotation(SECOND, category_id=4, instance_id="")), {4: [1, 2]}),
-    ("null beside a first mask", vis(None, ONE, None, names=("00001.jpg", "00002.jpg", "00003.jpg")), {1: [1]}),
+    ("null beside a first mask", vis(None, ONE, None, names=("00001.jpg", "00002.jpg", "00003.jpg")), {1: [6]}),
     (
         "gone, in YouTube-VIS",
         vis(ONE, None, ONE, names=("00001.jpg", "00002.jpg", "00003.jpg")),
-        {0: [1], 1: [], 2: [1]},
+        {0: [6], 1: [], 2: [6]},
     ),
     (
         "YouTube-VIS",
         vis(None, ONE, names=("v/00001.jpg", "v/00005.jpg"), bboxes=[None, [4, 4, 16, 16]], areas=[None, 256]),
-        {4: [1]},
+        {4: [6]},
     ),
 ]
 
@@ -358,8 +359,86 @@ def test_shapes_are_read_from_json(content, expected, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert found_in(tmp_path / "a.json") == expected
     (masks, *_) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE).values()
-    if expected in ({4: [1]}, {0: [1]}):
-        assert np.array_equal(masks.labels, ONE)
+    if expected in ({4: [1]}, {0: [1]}, {4: [6]}):
+        assert np.array_equal(masks.labels > 0, ONE)
+
+
+@pytest.mark.parametrize(
+    ("titles", "numbers", "told"),
+    [
+        (["2", "1"], [2, 1], ""),
+        (["car 5", "dog 2"], [5, 2], ""),
+        (["car 5", "dog"], [1, 2], "note: object 1 is car 5, 2 is dog\n"),
+        (["car 5", "dog 5"], [1, 2], "note: object 1 is car 5, 2 is dog 5\n"),
+        (["car 0", "car 1"], [1, 2], "note: object 1 is car 0, 2 is car 1\n"),
+        (["car 7", "car 255"], [1, 2], "note: object 1 is car 7, 2 is car 255\n"),
+    ],
+)
+def test_objects_keep_the_numbers_that_json_gives_them_or_it_is_told_which_is_which(titles, numbers, told, tmp_path, capsys):
+    first, second = (shape(title, points=points) for title, points in zip(titles, (CORNER, None), strict=True))
+    (tmp_path / "a.json").write_text(json.dumps(labelme(first, second)))
+    (mask,) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE).values()
+    assert [int(mask.labels[5, 58]), int(mask.labels[10, 10])] == numbers
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        labelme(shape("car 1", points=CORNER), shape("car", group_id=1)),
+        coco(annotation(ONE, category_id=5), annotation(SECOND, track_id=1))
+        | {"categories": [{"id": 3, "name": "car"}, {"id": 5, "name": "car 1"}]},
+    ],
+)
+def test_a_name_that_ends_like_another_one_with_its_number_is_refused(content, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"a\.json: expected names that differ, found 'car 1' as a name, and as"):
+        read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, SIZE)
+
+
+def outlines(mask: np.ndarray) -> list[list[float]]:
+    """As everybody takes them from pixels with OpenCV."""
+    found, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [outline.ravel().tolist() for outline in found if len(outline) > 2]
+
+
+BLOCK = [10, 10, 50, 10, 50, 50, 10, 50]
+
+
+def block(width: int, *, hole: bool = False) -> np.ndarray:
+    mask = np.zeros((480, 640), np.uint8)
+    mask[10:50, 10 : 10 + width] = 1
+    mask[14:22, 14:22] = 1 - hole
+    return mask
+
+
+def ring(inner: int) -> np.ndarray:
+    mask = cv2.circle(np.zeros((480, 640), np.uint8), (300, 200), 100, 1, cv2.FILLED)
+    return cv2.circle(mask, (300, 200), inner, 0, cv2.FILLED) if inner else mask
+
+
+@pytest.mark.parametrize(
+    ("polygons", "area", "expected"),
+    [
+        (outlines(ring(80)), int(ring(80).sum()), ring(80)),
+        (outlines(ring(95)), int(ring(95).sum()), ring(95)),
+        (outlines(ring(20)), int(ring(20).sum()), ring(20)),
+        (outlines(ring(80)), 201 * 201, ring(0)),  # that of its box, as some write
+        (outlines(ring(80)), 0, ring(0)),
+        ([BLOCK, [14, 14, 22, 14, 22, 22, 14, 22]], 1536, block(40, hole=True)),  # exact outlines
+        ([BLOCK, [40, 10, 80, 10, 80, 50, 40, 50]], 2780, block(70)),  # parts that overlap, and an area that is a little less
+    ],
+)
+def test_polygons_within_others_are_holes_where_the_area_says_so(polygons, area, expected, tmp_path):
+    """Also where outlines run through the centres of pixels, and so lose half of those on the edge."""
+    content = {
+        "images": [{"id": 1, "file_name": "00005.jpg", "height": 480, "width": 640}],
+        "annotations": [{"image_id": 1, "segmentation": polygons, "area": area}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (mask,) = read_given_masks(parse_masks([str(tmp_path / "a.json")]), NAMES, (480, 640)).values()
+    sure = cv2.morphologyEx(expected, cv2.MORPH_GRADIENT, np.ones((3, 3))) == 0
+    np.testing.assert_array_equal(mask.labels[sure], expected[sure])
 
 
 def test_titles_that_differ_in_case_are_refused_and_new_ones_are_told(tmp_path, capsys):
@@ -759,7 +838,7 @@ def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, 
     clips = own_videos(mine, crop=32)
     assert [int(image.stem) for image, _ in clips.annotated(0)] == [2, 4]
     found = [read_label_map(mask).labels for _, mask in clips.annotated(0)]
-    np.testing.assert_array_equal(found, [TWO > 0, 2 * SECOND])
+    np.testing.assert_array_equal(found, [TWO > 0, 7 * SECOND])
     for (image, _), original in zip(clips.annotated(0), (2, 4), strict=True):
         assert abs(read_image(image).astype(int) - open_video(source).frame(original)).mean() < 2
     assert sorted(path.name for path in mine.glob("*/*")) == ["cat", "cat"]

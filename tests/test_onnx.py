@@ -132,6 +132,7 @@ def test_the_example_prints_what_it_has_found(exported, tmp_path, monkeypatch, c
     assert len(printed) == 4
 
 
+@pytest.mark.slow
 def test_int8_finds_nearly_the_same_with_files_of_a_third_of_the_size(exported, light_file, tmp_path, script, capsys):
     write_video(tmp_path / "own/JPEGImages/a", tmp_path / "own/Annotations/a", [square((4, 4), (30, 20)), *[None] * 13])
     with shallow():
