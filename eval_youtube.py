@@ -6,11 +6,12 @@ python eval_youtube.py --model saves/stcn.pth --layout mose --path ../MOSE --out
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from dataset.layouts import LAYOUTS, chosen_split, layout_videos
 from dataset.video_names import add_videos_flags
-from dataset.youtube import SPLITS, is_sparse, youtube_videos
+from dataset.youtube import SPLITS, is_own_data, is_sparse, youtube_videos
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
 from util.errors import InputError, one_line_errors
@@ -46,7 +47,8 @@ def main() -> int:
     from evaluation.run import run_benchmark  # here, since --help need not wait for PyTorch
 
     layout = LAYOUTS[arguments.layout] if arguments.layout else None
-    split = chosen_split(arguments.split, SPLITS if layout is None else layout.splits)
+    own = layout is None and is_own_data(Path(arguments.yv_path))
+    split = chosen_split(arguments.split, SPLITS if layout is None else layout.splits, own=own)
     which: dict[str, Any] = {"split": split, "output_all": arguments.output_all}
     left_out: list[str] = []
     chosen = {"only": arguments.videos, "left_out": left_out}

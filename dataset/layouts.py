@@ -212,8 +212,10 @@ def _read_ranges(path: Path) -> dict[str, dict[int, tuple[int, int]]]:
         raise InputError(f"{path}: expected {where} with start and end, found {shorten(error)}") from error
 
 
-def chosen_split(split: str | None, choices: Sequence[str]) -> str:
+def chosen_split(split: str | None, choices: Sequence[str], *, own: bool = False) -> str:
     """The split, or else the first of the choices; raises `InputError` if it is none of them."""
+    if own and split is not None:
+        raise InputError(f"--split {split}: goes with a data set, found videos of one's own")
     if split is not None and split not in choices:
         raise InputError(f"--split: expected {' or '.join(choices)}, found {split}")
     return split or choices[0]

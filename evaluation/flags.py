@@ -126,9 +126,16 @@ def add_check_memory_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_robot_flags(parser: argparse.ArgumentParser, *, size: int | None = None, max_memory_frames: int | None = None) -> None:
-    """Add the flags of scripts in which a robot corrects results on DAVIS, with those of `add_segmenter_flags`."""
-    parser.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
+def add_robot_flags(
+    parser: argparse.ArgumentParser, *, own: bool = False, size: int | None = None, max_memory_frames: int | None = None
+) -> None:
+    """Add the flags of scripts in which a robot corrects results on DAVIS or, with `own`, on one's own videos; with those of
+    `add_segmenter_flags`.
+    """
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--davis_path", default="../DAVIS/2017", metavar="DIR", help="DAVIS val, as for eval_davis.py")
+    if own:
+        data.add_argument("--path", metavar="DIR", help="JPEGImages/ and Annotations/ of videos with a mask of every frame")
     add_videos_flags(parser)
     add_scribble_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace what other settings have left in --output")

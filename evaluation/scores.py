@@ -102,7 +102,9 @@ def scoring_jobs(
         for frames, numbers in groups.items():
             if absent := [frame for frame in frames if frame not in video.truth]:
                 raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
-            if frames:
+            if not frames:
+                warn(f"{video.name}: no frame to score after the first one of object {names_some(map(str, numbers))}")
+            else:
                 paths = _existing(folder, frames)
                 _warn_of_objects(video, paths, list(meta[video.name]))
                 truth = [video.truth[frame] for frame in frames]
@@ -207,6 +209,9 @@ def score_videos(
     for i, job in enumerate(jobs):
         if unseen := [str(number) for number, of_object in found[i].items() if not of_object.there.any()]:
             warn(f"{job.name}: the truth of the scored frames does not show object {names_some(unseen)}")
+        inverted = [str(number) for number, each in found[i].items() if each.f.mean() > 0.5 and not each.j.any()]
+        if inverted:
+            warn(f"{job.name}: F is high and J is 0 for object {names_some(inverted)}: are the results inverted?")
         if found[i]:
             scores.setdefault(job.name, {}).update(found[i])
     if not scores:

@@ -83,9 +83,9 @@ def read_truth(arguments: argparse.Namespace, *, scored: bool = True) -> Truth:
         objects = scored_objects(layout, root, split, videos) if scored else None
         truth = Truth(f"{layout.title} {split}", videos, split, objects, layout=layout)
     elif arguments.yv_path:
-        split = chosen_split(arguments.split, ("valid", "test"))
         root = Path(arguments.yv_path)
         own = is_own_data(root)
+        split = chosen_split(arguments.split, ("valid", "test"), own=own)
         folder = root if own else root / split
         shown = Path(arguments.truth or folder / "Annotations")
         shown = next((place for place in (shown / "Annotations", shown / split / "Annotations") if place.is_dir()), shown)

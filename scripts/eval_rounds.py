@@ -45,9 +45,6 @@ def parser() -> argparse.ArgumentParser:
     result = Parser(__doc__)
     result.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="year of DAVIS")
     result.add_argument(
-        "--path", metavar="DIR", help="instead of DAVIS: JPEGImages/ and Annotations/ of videos with a mask of every frame"
-    )
-    result.add_argument(
         "--source",
         nargs="+",
         choices=SOURCES,
@@ -58,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--looks", type=positive_int, default=3, metavar="N", help="times that the robot scribbles on a frame, at most"
     )
-    add_robot_flags(result)
+    add_robot_flags(result, own=True)
     return result
 
 

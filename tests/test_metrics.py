@@ -18,7 +18,7 @@ from evaluation import metrics
 from evaluation.score_tables import absence, davis_scores, hota, seen_and_unseen
 from evaluation.scores import FrameScores, davis_jobs, score_videos, scoring_jobs
 from util.errors import InputError
-from util.label_map import colour_map, write_label_map
+from util.label_map import colour_map, read_label_map, write_label_map
 
 DAVIS_HEADER = "J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay"
 
@@ -343,6 +343,14 @@ def test_perfect_results_of_davis_2016_score_1_everywhere(demo_data, script, tmp
     assert {tuple(row[1:]) for row in rows} == {("1.000", "1.000")}
 
 
+def test_results_of_davis_2016_that_are_inverted_are_told(demo_data, script, tmp_path, capsys):
+    root = demo_data / "DAVIS/2016"
+    for path in (root / "Annotations/480p").glob("*/*.png"):
+        write_label_map(tmp_path / path.parent.name / path.name, 255 - 255 * (read_label_map(path).labels > 0), None)
+    assert script("score", "--results", tmp_path, "--davis_path", root, "--year", 2016) == 0
+    assert capsys.readouterr().err.count("F is high and J is 0 for object 1: are the results inverted?") == 2
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -456,6 +464,17 @@ def test_perfect_youtube_results_score_1_everywhere(known, below, youtube, scrip
     assert row[-5:] == decimals(1, 1, 1) + (["", ""] if known is None else decimals(1, 1))
     assert {name for name, *_ in rows} == {f"{name}_{number}" for name, video in meta.items() for number in video["objects"]}
     assert {tuple(row[1:]) for row in rows} == {("1.000", "1.000")}
+
+
+def test_an_object_of_one_frame_alone_is_told_to_be_left_out(youtube, script, tmp_path, capsys):
+    content = json.loads((youtube / "valid/meta.json").read_text())
+    name, video = next((name, video) for name, video in content["videos"].items() if len(video["objects"]) > 1)
+    number = min(video["objects"])
+    del video["objects"][number]["frames"][1:]
+    (youtube / "valid/meta.json").write_text(json.dumps(content))
+    shutil.copytree(youtube / "valid/Annotations", tmp_path / "results")
+    assert script("score", "--results", tmp_path / "results", "--yv_path", youtube) == 0
+    assert f"{name}: no frame to score after the first one of object {number}\n" in capsys.readouterr().err
 
 
 def test_youtube_videos_with_nothing_to_score_are_told_in_one_line(youtube, script, capsys):

@@ -196,6 +196,15 @@ def test_a_folder_above_or_below_is_answered_with_the_right_one(own, davis, tmp_
         open_video(own)
 
 
+def test_a_split_of_ones_own_videos_is_refused(own, light_file, script, tmp_path, capsys):
+    for command in (["score", "--results", tmp_path], ["eval_youtube", "--model", light_file, "--output", tmp_path / "out"]):
+        assert script(*command, "--yv_path", own, "--split", "valid") == 2
+        assert "--split valid: goes with a data set, found videos of one's own\n" in capsys.readouterr().err
+    assert script("eval_rounds", "--path", own, "--davis_path", own, "--output", tmp_path / "out") == 2
+    assert "--davis_path: not allowed with argument --path" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_chosen_videos_alone_are_looked_at(own, davis, script, tmp_path, capsys):
     for image in (davis / "JPEGImages/480p/dog").iterdir():
         image.unlink()
