@@ -346,7 +346,7 @@ def test_perfect_results_of_davis_2016_score_1_everywhere(demo_data, script, tmp
 def test_results_of_davis_2016_that_are_inverted_are_told(demo_data, script, tmp_path, capsys):
     root = demo_data / "DAVIS/2016"
     for path in (root / "Annotations/480p").glob("*/*.png"):
-        write_label_map(tmp_path / path.parent.name / path.name, 255 - 255 * (read_label_map(path).labels > 0), None)
+        write_label_map(tmp_path / path.parent.name / path.name, np.uint8(255) * (read_label_map(path).labels == 0), None)
     assert script("score", "--results", tmp_path, "--davis_path", root, "--year", 2016) == 0
     assert capsys.readouterr().err.count("F is high and J is 0 for object 1: are the results inverted?") == 2
 
