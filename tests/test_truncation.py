@@ -178,7 +178,7 @@ def test_the_script_says_so_with_exit_status_1_and_leaves_nothing(light_file, sc
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
     write_label_map(tmp_path / "a.png", square((4, 4)), PALETTE)
     out = tmp_path / "out"
-    command = ("segment_video", film, "--mask", tmp_path / "a.png", "--model", light_file, "--output", out)
+    command = ("segment_video", film, "--mask", tmp_path / "a.png", "--model", light_file, "--size", 48, "--output", out)
     assert script(*command) == 1
     assert "film.mkv: the file is cut short" in capsys.readouterr().err
     assert not out.exists()
