@@ -62,10 +62,11 @@ def score_masks(truth: np.ndarray, result: np.ndarray) -> tuple[float, float]:
 
 
 def measure_masks(truth: np.ndarray, result: np.ndarray) -> Measures:
-    """The measures of one object in one frame, from masks (H, W) bool.
+    """The measures of one object in one frame, from masks (H, W) bool, or of numbers, of which all but 0 are the object.
 
     J is 1 if both masks are empty.  Both F are 1 if neither mask has a boundary, and 0 if only one has.
     """
+    truth, result = truth.astype(bool, copy=False), result.astype(bool, copy=False)
     height, width = truth.shape
     radius = contour_radius(height, width)
     x, y, w, h = cv2.boundingRect((truth | result).view(np.uint8))

@@ -14,8 +14,10 @@ from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
 from model.roi import cells_with, decode_regions
 from util.device import upload
-from util.label_map import IGNORED, Numbering, object_ids, resize_labels
+from util.label_map import IGNORED, WHITE, Numbering, object_ids, resize_labels
 from util.tensors import normalise, one_hot, padding_to_stride, resize_image, resize_probabilities, shorter_side_size, unpad
+
+LARGEST_NORMALISED = 10.0  # more than any normalised value, about -2.1 to 2.6, and less than those to 255
 
 
 class _Pending(NamedTuple):
@@ -109,8 +111,8 @@ class VideoSegmenter:
     ) -> Tensor | None:
         """Segment the next frame.
 
-        image:  uint8 RGB, (H, W, 3) or (3, H, W), or (3, H, W) float, normalised with ImageNet's mean and deviation; any
-                size, the same in all frames
+        image:  uint8 RGB, (H, W, 3) or (3, H, W), or (3, H, W) float, normalised with ImageNet's mean and deviation (floats
+                from 0 to 1 are taken for that, those to 255 refused); any size, the same in all frames
         mask:   (H, W) integer label map: the objects given at this frame, under the data set's own ids from 1 to 254.  0
                 states nothing; 255 beside ids is ignored.  White on black, 0 and 255 alone, is object 1, and so is a
                 bool mask; the first mask that is not empty says which it is (`util.label_map.Numbering`).  An object given
@@ -123,23 +125,26 @@ class VideoSegmenter:
 
         Returns (N+1, H, W) float32 probabilities on the network's device, background first, then the objects in the
         order of `object_ids`; `None` for a frame that was not computed.  Before the first object all is background.
-        Raises `ValueError` when an array is not as above, or masks of ids and masks of 255 alone are mixed.
+        Raises `ValueError` when an array is not as above, or masks of ids and masks of 255 alone are mixed.  After any
+        exception, the same frame may be given again.
         """
         frame_image, working, given = self._read(image, mask)
         height, width = frame_image.shape[1:]
-        frame, self._frame = self._frame, self._frame + 1
         given_ids = [] if given is None else object_ids(given)
         if given is not None:
             given_ids += [i for i in self.object_ids if i in stated and i not in given_ids]
         if not self.object_ids and not given_ids:
+            self._frame += 1
             return torch.ones(1, *((height, width) if resize_back else working), device=self.device) if wanted else None
 
-        becomes_memory = bool(given_ids) or frame - self._last_memory >= self.memory_every
+        becomes_memory = bool(given_ids) or self._frame - self._last_memory >= self.memory_every
         if not (wanted or becomes_memory or self.include_last):
+            self._frame += 1
             return None
         computed = self._compute(frame_image, working, given, given_ids)
         if becomes_memory:
-            self._last_memory = frame
+            self._last_memory = self._frame
+        self._frame += 1
         if memorised and given_ids:
             self.bank.drop_temporary()
         elif becomes_memory or self.include_last:
@@ -256,14 +261,14 @@ class VideoSegmenter:
 
     def _put_in(self, probabilities: Tensor | None, given: Tensor, given_ids: list[int]) -> Tensor:
         """Replace the prediction where a mask is given; new ids become objects."""
-        new_ids = [i for i in given_ids if i not in self.object_ids]
-        self.object_ids += new_ids
-        objects = torch.zeros(len(self.object_ids), *given.shape, device=self.device)
+        ids = list(dict.fromkeys([*self.object_ids, *given_ids]))
+        objects = torch.zeros(len(ids), *given.shape, device=self.device)
         if probabilities is not None:
             objects[: len(probabilities) - 1] = probabilities[1:]
         objects = torch.where(given != 0, 0, objects)
-        rows = [self.object_ids.index(i) for i in given_ids]
+        rows = [ids.index(i) for i in given_ids]
         objects[rows] = one_hot(given, given_ids)
+        self.object_ids = ids
         return aggregate(objects)
 
     def _as_image(self, image: Tensor | np.ndarray) -> Tensor:
@@ -276,6 +281,8 @@ class VideoSegmenter:
                 "image: expected (H, W, 3) or (3, H, W) uint8 RGB, or (3, H, W) float, normalised, "
                 f"found {tuple(image.shape)} {image.dtype}"
             )
+        elif image.device.type == "cpu" and not (largest := float(image.abs().max())) <= LARGEST_NORMALISED:
+            raise ValueError(f"image: expected normalised values, about -2 to 3, found {largest:g}; uint8 is normalised here")
         size = (image.shape[1], image.shape[2])
         if self._size not in (None, size):
             raise ValueError(f"image: expected the size of the frames before, {self._size}, found {size}")
@@ -295,9 +302,20 @@ class VideoSegmenter:
             )
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= IGNORED:
             raise ValueError(f"mask: expected ids from 0 to 255, found {labels.min()} to {labels.max()}")
-        labels = self._numbering.read(labels.astype(np.uint8), "mask")
-        resized = resize_labels(labels, working)
+        labels = self._numbering.read(labels.astype(np.uint8) * np.uint8(WHITE if labels.dtype == bool else 1), "mask")
+        resized = _with_all_objects(resize_labels(labels, working), labels)
         return np.ascontiguousarray(resized[:, ::-1]) if self.flip else resized  # nearest is another pixel of a flipped mask
+
+
+def _with_all_objects(resized: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A resized label map (H, W) in which every object of `labels` keeps a pixel: a tiny one would never be followed."""
+    if lost := {*object_ids(labels)} - {*object_ids(resized)}:
+        resized = resized.copy()
+        for i in lost:
+            at = np.argwhere(labels == i)
+            row, column = at[len(at) // 2] * resized.shape // labels.shape
+            resized[row, column] = i
+    return resized
 
 
 def labels_of(probabilities: Tensor, object_ids: Sequence[int]) -> Tensor:
@@ -307,9 +325,9 @@ def labels_of(probabilities: Tensor, object_ids: Sequence[int]) -> Tensor:
 
 
 def _moved(state: Any, device: torch.device) -> Any:
-    """Nested dictionaries and lists with all their tensors on `device`."""
+    """Nested dictionaries and lists with copies of all their tensors on `device`."""
     if isinstance(state, Tensor):
-        return state.to(device)
+        return state.to(device, copy=True)
     if isinstance(state, dict):
         return {name: _moved(value, device) for name, value in state.items()}
     return [_moved(value, device) for value in state] if isinstance(state, list) else state

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.similarity import (
-    SIMILARITIES,
     affinity,
     embed_memory,
     embed_query,
     kernel_memory,
     kernel_query,
     readout,
+    refuse_unknown,
     top_k_of,
 )
 from util.device import Download, upload
@@ -77,8 +77,7 @@ class MemoryBank:
     def __init__(
         self, *, similarity: str = "l2", top_k: int | None = 20, max_frames: int | None = None, kernel: bool = False
     ) -> None:
-        if similarity not in SIMILARITIES:
-            raise ValueError(f"similarity: expected one of {', '.join(SIMILARITIES)}, found {similarity!r}")
+        refuse_unknown(similarity)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k: expected at least 1, or None for all of the memory, found {top_k}")
         if max_frames is not None and max_frames < 1:
@@ -105,11 +104,15 @@ class MemoryBank:
 
         N is the number of objects so far; objects beyond the previous frame's N form a new group.  A frame is annotated if
         its mask was given.  A temporary frame stays until the next frame is added.  All frames have the same h, w, Ck and
-        Cv.  Raises `ValueError` if there are fewer objects than before, or new ones at a temporary frame.
+        Cv.  Raises `ValueError` if h or w differ, there are fewer objects than before, or new ones at a temporary frame.
         """
         known, objects = sum(self._group_sizes), values.shape[0]
         if objects < known or (objects > known and temporary):
             raise ValueError(f"values: expected {known} objects{'' if temporary else ' or more'}, found {objects}")
+        grid = key.shape[1:]
+        if values.shape[2:] != grid or (self._frames and grid.numel() != self._positions):
+            wanted = f"{self._positions} positions, as before" if self._frames else "one grid"
+            raise ValueError(f"key and values: expected {wanted}, found {tuple(grid)} and {tuple(values.shape[2:])}")
         self.drop_temporary()
         if objects > known:
             self._group_sizes.append(objects - known)

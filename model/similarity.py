@@ -24,10 +24,18 @@ def similarity(memory_key: Tensor, query_key: Tensor, kind: str = "l2") -> Tenso
     distance without its query term, which cancels in a softmax over memory: 2 k.q - |k|^2, the inner product of
     (2 k, -|k|^2) and (q, 1).  `l2` and `dot` are divided by sqrt(Ck), `cosine` by the temperature 0.01, and `cosine_scaled`
     by both: section 3.2 says that similarities are divided by sqrt(Ck), and section 4.2 does not say whether cosine's is.
+    Raises `ValueError` for any other.
     """
+    refuse_unknown(kind)
     # float32, because half precision would lose the small differences between large similarities
     with torch.autocast(memory_key.device.type, enabled=False):
         return torch.bmm(embed_query(query_key, kind), embed_memory(memory_key, kind).mT)
+
+
+def refuse_unknown(kind: str) -> None:
+    """Raises `ValueError` for a similarity that is not in `SIMILARITIES`."""
+    if kind not in SIMILARITIES:
+        raise ValueError(f"similarity: expected one of {', '.join(SIMILARITIES)}, found {kind!r}")
 
 
 def affinity(similarities: Tensor) -> Tensor:

@@ -31,26 +31,16 @@ class MultiViewSegmenter:
         if not views:
             raise ValueError("views: expected at least 1, found 0")
         self._views = [VideoSegmenter(**view._asdict(), **options) for view in views]
-        self.object_ids: list[int] = []
 
     def step(self, image: np.ndarray, mask: np.ndarray | None = None, wanted: bool = True) -> Tensor | None:
-        """As `VideoSegmenter.step`, of an image (H, W, 3) uint8 and a mask (H, W).
+        """As `VideoSegmenter.step`."""
+        found = [probabilities for view in self._views if (probabilities := view.step(image, mask, wanted)) is not None]
+        return torch.stack([each.to(self.device) for each in found]).mean(dim=0) if found and wanted else None
 
-        An object that one view does not know, since no pixel of its mask is left at that size, has probability 0 there.
-        """
-        found = []
-        for segmenter in self._views:
-            probabilities = segmenter.step(image, mask, wanted)
-            if probabilities is not None:
-                found.append((segmenter.object_ids, probabilities))
-        self.object_ids = list(dict.fromkeys([*self.object_ids, *(number for ids, _ in found for number in ids)]))
-        if not found or not wanted:
-            return None
-        total = torch.zeros(1 + len(self.object_ids), *image.shape[:2], device=found[0][1].device)
-        for ids, probabilities in found:
-            rows = [0, *(1 + self.object_ids.index(number) for number in ids)]
-            total[rows] += probabilities.to(total.device) / len(found)
-        return total
+    @property
+    def object_ids(self) -> list[int]:
+        """As `VideoSegmenter`'s, the same in all views."""
+        return self._views[0].object_ids
 
     @property
     def device(self) -> torch.device:

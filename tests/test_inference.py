@@ -95,6 +95,21 @@ def test_a_segmenter_resizes_in_and_out_by_itself(frames, light_network):
     assert inside.step(frames[0], resize_back=False).shape[-2:] == size
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_object_that_is_tiny_at_the_size_of_the_network_keeps_a_pixel_of_its_own(flip, frames, light_network):
+    mask = box((3, 5, 5))
+    mask[31, 40:42] = 8
+    segmenter = VideoSegmenter(light_network, size=16, flip=flip)
+    assert 8 not in resize_labels(mask.numpy(), shorter_side_size(HEIGHT, WIDTH, 16))
+    found = segmenter.step(frames[0], mask)
+    assert segmenter.object_ids == [3, 8]
+    row, column = divmod(int(found[2].argmax()), WIDTH)
+    assert abs(row - 31) <= 2
+    assert abs(column - 40) <= 3
+    with pytest.raises(ValueError, match="expected numbered objects"):
+        segmenter.step(frames[1], mask > 0)
+
+
 def test_frames_that_nobody_wants_change_nothing_and_are_not_computed(frames, light_network):
     wanted = {0, 3, 8, 13}
     mask = box((1, 5, 5), (2, 20, 30))
@@ -137,6 +152,37 @@ def test_going_on_from_a_snapshot_gives_bitwise_the_same(masks, arch, options, f
         assert stopped.object_ids == undisturbed.object_ids
     if arch == "stcn":
         assert stopped.bank.frames == undisturbed.bank.frames > 1
+
+
+def test_two_segmenters_go_on_from_one_state_without_each_others_frames(frames, light_network):
+    options = {"memory_every": 1, "max_memory_frames": 2}  # so that cells of the bank are used again
+    first = VideoSegmenter(light_network, **options)
+    for t, frame in enumerate(frames[:5]):
+        first.step(frame, box((2, 5, 5)) if t == 0 else None)
+    state = saved_and_loaded(first.state_dict())
+    results = []
+    for way in (frames[5:9], frames[9:13], frames[5:9]):
+        segmenter = VideoSegmenter(light_network, **options)
+        segmenter.load_state_dict(state)
+        results.append(torch.stack([segmenter.step(frame) for frame in way]))
+    assert torch.equal(results[0], results[2])
+    assert not torch.equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("part", ["encode_key", "memorise", "decode"])
+def test_a_frame_may_be_given_again_after_an_interruption(part, frames, light_network, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    undisturbed, disturbed = (VideoSegmenter(light_network, memory_every=3) for _ in range(2))
+    for t, frame in enumerate(frames):
+        mask = LATE.get(t)
+        if t == 4:  # when the frame before enters the memory, and objects the video
+            with monkeypatch.context() as patch:
+                patch.setattr(light_network, part, interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    disturbed.step(frame, mask)
+        assert torch.equal(disturbed.step(frame, mask), undisturbed.step(frame, mask)), t
 
 
 def test_the_last_frame_is_never_encoded_as_memory(frames, light_network, monkeypatch):
@@ -199,8 +245,16 @@ def test_white_on_black_is_object_1(frames, light_network):
         segmenter.step(frames[4], box((255, 5, 5), (2, 20, 30)))
     numbered = VideoSegmenter(light_network)
     numbered.step(frames[0], box((7, 5, 5)))
-    with pytest.raises(ValueError, match=r"mask: expected numbered objects, .* found only 0 and 255"):
-        numbered.step(frames[1], 255 * mask)
+    for unnumbered in (255 * mask, mask.bool()):
+        with pytest.raises(ValueError, match=r"mask: expected numbered objects, .* found only 0 and 255"):
+            numbered.step(frames[1], unnumbered)
+    white = VideoSegmenter(light_network)
+    white.step(frames[0], mask.bool())
+    white.step(frames[1], mask)
+    white.step(frames[2], 255 * mask)
+    assert white.object_ids == [1]
+    with pytest.raises(ValueError, match="mask: expected white on black, like the first mask of this video, found numbers"):
+        white.step(frames[3], box((3, 5, 5)))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint32, np.uint64, bool])
@@ -218,6 +272,8 @@ def test_a_mask_may_have_any_type_of_integers(dtype, frames, light_network):
         (torch.zeros(32, 32, 3), None, r"image: expected .*\(3, H, W\) float.*found \(32, 32, 3\)"),
         (torch.zeros(1, 32, 32), None, "image: expected"),
         (torch.zeros(3, 32, 32, dtype=torch.int64), None, "image: expected"),
+        (torch.full((3, 32, 32), 127.0), None, "image: expected normalised values, about -2 to 3, found 127"),
+        (torch.full((3, 32, 32), torch.nan), None, "image: expected normalised values, about -2 to 3, found nan"),
         (torch.zeros(3, 32, 48), None, r"image: expected the size of the frames before, \(32, 32\), found \(32, 48\)"),
         (torch.zeros(3, 32, 32), torch.zeros(32, 31, dtype=torch.uint8), "mask: expected.*size"),
         (torch.zeros(3, 32, 32), torch.zeros(32, 32), "mask: expected an integer"),

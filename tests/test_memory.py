@@ -86,6 +86,11 @@ def test_similarity_equals_equation_4_up_to_what_the_softmax_ignores(kind):
                 np.testing.assert_allclose(offset, 0, atol=1e-4)
 
 
+def test_a_similarity_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="similarity: expected one of l2, dot, cosine, cosine_scaled, found 'L2'"):
+        similarity(torch.zeros(1, 4, 8), torch.zeros(1, 4, 8), "L2")
+
+
 def test_similarity_is_float32_of_half_precision_keys_and_under_autocast():
     keys = torch.randn(1, 6, 16, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -117,6 +122,9 @@ def test_a_frame_that_is_refused_leaves_the_bank_as_it_was(objects):
     expected = bank.read(query)
     with pytest.raises(ValueError, match=f"expected 2 objects, found {objects}"):
         bank.add(torch.randn(8, 3, 4), torch.randn(objects, 16, 3, 4), temporary=True)
+    for grid in ((3, 4), (2, 4)):
+        with pytest.raises(ValueError, match="key and values: expected 12 positions, as before, found"):
+            bank.add(torch.randn(8, *grid), torch.randn(2, 16, 2, 4))
     assert bank.frames == 2
     assert torch.equal(bank.read(query), expected)
 

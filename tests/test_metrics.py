@@ -105,6 +105,13 @@ def test_j_and_f_equal_loops_over_the_whole_image(size):
             assert metrics.score_masks(truth, result) == pytest.approx(expected, abs=1e-12), (name, other)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64, np.float32])
+def test_masks_of_numbers_score_as_masks_of_what_is_not_0(dtype):
+    truth, result = np.random.default_rng(0).random((2, 40, 60)) > 0.4
+    truth[:, :5] = result[:, :5] = False
+    assert metrics.measure_masks(truth.astype(dtype), result.astype(dtype) * 2) == metrics.measure_masks(truth, result)
+
+
 def test_masks_without_a_boundary_score_by_rule():
     masks = shapes(48, 64)
     for truth, result, expected in (

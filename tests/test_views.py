@@ -48,7 +48,7 @@ def test_the_result_is_the_mean_of_the_views(video):
     segmenter = segmenter_of(networks, [48, 64], True, memory_every=2)()
     assert isinstance(segmenter, MultiViewSegmenter)
     for t, frame in enumerate(frames):
-        found = segmenter.step(frame, masks.get(t))
+        found = segmenter.step(frame.transpose(2, 0, 1) if t % 2 else frame, masks.get(t))
         np.testing.assert_allclose(found, np.mean([of_view[t] for of_view in alone], axis=0), atol=1e-5)
         labels = segmenter.to_labels(found)
     assert segmenter.object_ids == [3, 7, 1]
@@ -84,22 +84,6 @@ def test_frames_that_nobody_wants_give_nothing(video):
     assert segmenter.step(frames[0], masks[0], False) is None
     assert segmenter.step(frames[1], None, False) is None
     assert segmenter.step(frames[2]).shape == (3, *SIZE)
-
-
-def test_an_object_that_is_too_small_for_one_view_keeps_the_others_word(video):
-    frames, _ = video
-    mask = np.zeros(SIZE, dtype=np.uint8)
-    mask[10:40, 10:40], mask[51, 71] = 1, 2  # nearest pixels at half the size miss the second
-    half, full = 30, 60
-    small = VideoSegmenter(build_light_network(), size=half)
-    small.step(frames[0], mask)
-    assert small.object_ids == [1]
-    segmenter = MultiViewSegmenter([View(build_light_network(), size, False) for size in (half, full)])
-    for frame, given in ((frames[0], mask), (frames[1], None)):
-        found = segmenter.step(frame, given)
-        assert found.shape == (3, *SIZE)
-        torch.testing.assert_close(found.sum(dim=0), torch.ones(SIZE))
-    assert segmenter.object_ids == [1, 2]
 
 
 def test_without_views_there_is_no_segmenter():
