@@ -25,6 +25,8 @@ FIRST_SIDE, SIDE = 192, 320  # pixels, the shorter side at which the network see
 ENLARGED = 2  # how far a smaller part is enlarged at most
 SURE = 1.0  # the least logit, for or against the object, at which a correction changes a pixel
 DOT_REACH = 3  # of a correction by a dot, as a multiple of what a line at its place would reach
+RADIUS, SMOOTH = 8, 1e-4  # of the guided filter: pixels that the network sees, and the variance of colours that is smoothed
+LEAST = 1e-4  # probability
 MOST_POINTS, SPREAD = 4, 1 / 16  # of a mark for Segment Anything, and how far apart they are, as a part of the longer side
 MARGIN = 0.3  # around what is marked for the network, as a part of its extent
 
@@ -197,10 +199,31 @@ def _look(
     seen = F.pad(torch.cat([normalise(torch.from_numpy(small)), told]), padding).to(device)
     images, marks = torch.stack([seen, seen.flip(-1)]).split([3, len(told)], dim=1)
     logits = network(images, marks)
-    logits = unpad((logits[:1] + logits[1:].flip(-1)) / 2, padding)
-    logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
-    result[window] = logits.cpu().numpy()
+    soft = unpad((logits[:1] + logits[1:].flip(-1)) / 2, padding).sigmoid()[0].cpu().numpy()
+    found = along_colours(image[window], small, soft).clip(LEAST, 1 - LEAST)
+    result[window] = np.log(found / (1 - found))
     return result
+
+
+def along_colours(image: np.ndarray, small: np.ndarray, soft: np.ndarray) -> np.ndarray:
+    """Probabilities (h, w) of a `small` image (h, w, 3) uint8, at the size of `image`, with their edges where colours change.
+
+    The guided filter (He, Sun, Tang; ECCV 2010): around each pixel, the linear function of the colour that fits best.
+    """
+
+    def mean(x: np.ndarray) -> np.ndarray:
+        return cv2.blur(x, (2 * RADIUS + 1, 2 * RADIUS + 1))
+
+    colours = small.astype(np.float32) / 255
+    products = (colours[..., :, None] * colours[..., None, :]).reshape(*soft.shape, 9)
+    means, mean_soft = mean(colours), mean(soft)
+    covariance = mean(products).reshape(*soft.shape, 3, 3) - means[..., :, None] * means[..., None, :]
+    with_soft = mean(colours * soft[..., None]) - means * mean_soft[..., None]
+    slope = np.linalg.solve(covariance + SMOOTH * np.eye(3, dtype=np.float32), with_soft[..., None])[..., 0]
+    offset = mean_soft - np.einsum("hwc,hwc->hw", slope, means)
+    size = image.shape[1::-1]
+    slope, offset = cv2.resize(mean(slope), size), cv2.resize(mean(offset), size)
+    return np.einsum("hwc,hwc->hw", slope, image, dtype=np.float32) / 255 + offset
 
 
 def changing_locally(cut_from: Cut) -> Cut:

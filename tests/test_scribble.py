@@ -18,6 +18,8 @@ from evaluation.cut import (
     MAYBE_BACKGROUND,
     MAYBE_OBJECT,
     OBJECT,
+    SMOOTH,
+    along_colours,
     changing_locally,
     cut,
     cut_from_scribbles,
@@ -295,6 +297,44 @@ def test_a_line_on_a_part_leaves_the_outline_that_the_part_is_connected_to_and_a
         for changed, reached in ((gained, reached_by_gain), (lost, reached_by_loss)):
             assert changed[25:35, 41:60].all()  # its last corners may stay
             assert not changed[:, :reached].any()
+
+
+def along_colours_plainly(colours: np.ndarray, soft: np.ndarray, radius: int) -> np.ndarray:
+    """The linear functions of the colour that fit best around each pixel, one by one, and their mean around each pixel."""
+    side, (height, width) = 2 * radius + 1, soft.shape
+    pad = [(radius, radius), (radius, radius), (0, 0)]
+    known = np.pad(np.dstack([colours, soft]), pad, mode="reflect")
+    fits = np.zeros((height, width, 4))
+    for y, x in np.ndindex(height, width):
+        near = known[y : y + side, x : x + side].reshape(-1, 4)
+        away = near - near.mean(axis=0)
+        fits[y, x, :3] = np.linalg.solve(
+            away[:, :3].T @ away[:, :3] / len(near) + SMOOTH * np.eye(3), away[:, :3].T @ away[:, 3] / len(near)
+        )
+        fits[y, x, 3] = near[:, 3].mean() - fits[y, x, :3] @ near[:, :3].mean(axis=0)
+    fits = np.pad(fits, pad, mode="reflect")
+    result = np.zeros_like(soft)
+    for y, x in np.ndindex(height, width):
+        result[y, x] = fits[y : y + side, x : x + side].mean(axis=(0, 1)) @ [*colours[y, x], 1]
+    return result
+
+
+def test_edges_follow_colours_as_the_guided_filter_says(monkeypatch):
+    monkeypatch.setattr("evaluation.cut.RADIUS", 2)
+    rng = np.random.default_rng(0)
+    image, soft = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), rng.random((9, 12), dtype=np.float32)
+    found = along_colours(image, image, soft)
+    np.testing.assert_allclose(found, along_colours_plainly(image / 255, soft, 2), atol=1e-3)
+
+
+def test_a_soft_edge_becomes_the_edge_of_the_colours_also_in_a_larger_picture():
+    colours = np.where(np.arange(64) < 30, 60, 120).astype(np.uint8)
+    image = np.ascontiguousarray(np.broadcast_to(colours[None, :, None], (48, 64, 3)))
+    soft = np.broadcast_to(1 / (1 + np.exp((np.arange(64, dtype=np.float32) - 32) / 2)), (48, 64)).astype(np.float32)
+    assert (soft[24] > 0.5).sum() == 32
+    assert ((along_colours(image, image, soft) > 0.5) == (np.arange(64) < 30)).all()
+    large = np.repeat(np.repeat(image, 3, axis=0), 3, axis=1)
+    assert ((along_colours(large, image, soft) > 0.5) == (np.arange(192) < 90)).all()
 
 
 @pytest.mark.parametrize("logit", [-1.1, -0.9, 0.9, 1.1])
