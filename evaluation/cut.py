@@ -89,16 +89,17 @@ def cut_with_network(
     A box is a mask with all that lies around it in `off`.  What the marks say always holds.  The network looks at the part of
     the image around the mask and the marks on the object; outside, there is no object.  Without a mask, it looks at the whole
     image first, and then around what it has found there; both times, only what hangs together with the marks counts.  A mask
-    changes only where the network is sure of it.
+    changes only where the network is sure of it.  Edges of first masks follow the colours (`along_colours`).
     """
     if not (mask | on).any():
         return np.zeros(mask.shape, bool)
-    anew, unsure = not mask.any(), SURE * (not _from_scratch(mask, others, off))
+    anew, corrects = not mask.any(), not _from_scratch(mask, others, off)
+    look = partial(_look, network, image, fine=not corrects)
     if anew:
-        mask = _touching((_look(network, image, mask, on, off, np.s_[:, :], FIRST_SIDE) > 0) & ~others | on, on) & ~off
+        mask = _touching((look(mask, on, off, np.s_[:, :], FIRST_SIDE) > 0) & ~others | on, on) & ~off
     part = _around(mask | on, lambda extent: 16 + round(MARGIN * extent))
-    logits = _look(network, image, mask, on, off, part, SIDE)
-    result = ((logits > np.where(mask, -unsure, unsure)) & ~others | on) & ~off
+    unsure = SURE if corrects else 0
+    result = ((look(mask, on, off, part, SIDE) > np.where(mask, -unsure, unsure)) & ~others | on) & ~off
     return _touching(result, on) if anew else result
 
 
@@ -180,10 +181,13 @@ def _look(
     off: np.ndarray,
     window: tuple[slice, slice],
     side: int,
+    *,
+    fine: bool,
 ) -> np.ndarray:
     """The network's logits in a window of the image, the mean of those of its mirror image: (H, W) float32, -inf outside.
 
-    It sees the window with `side` pixels at its shorter side, or enlarged as far as `ENLARGED` allows.
+    It sees the window with `side` pixels at its shorter side, or enlarged as far as `ENLARGED` allows.  `fine`: with its
+    edges where colours change.
     """
     result = np.full(mask.shape, -np.inf, np.float32)
     height, width = mask[window].shape
@@ -199,9 +203,13 @@ def _look(
     seen = F.pad(torch.cat([normalise(torch.from_numpy(small)), told]), padding).to(device)
     images, marks = torch.stack([seen, seen.flip(-1)]).split([3, len(told)], dim=1)
     logits = network(images, marks)
-    soft = unpad((logits[:1] + logits[1:].flip(-1)) / 2, padding).sigmoid()[0].cpu().numpy()
-    found = along_colours(image[window], small, soft).clip(LEAST, 1 - LEAST)
-    result[window] = np.log(found / (1 - found))
+    logits = unpad((logits[:1] + logits[1:].flip(-1)) / 2, padding)
+    if fine:
+        found = along_colours(image[window], small, logits.sigmoid()[0].cpu().numpy()).clip(LEAST, 1 - LEAST)
+        result[window] = np.log(found / (1 - found))
+    else:
+        logits = F.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+        result[window] = logits.cpu().numpy()
     return result
 
 
