@@ -303,6 +303,8 @@ class VideoSegmenter:
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= IGNORED:
             raise ValueError(f"mask: expected ids from 0 to 255, found {labels.min()} to {labels.max()}")
         labels = self._numbering.read(labels.astype(np.uint8) * np.uint8(WHITE if labels.dtype == bool else 1), "mask")
+        if self._numbering.white and (labels > 1).any():
+            raise ValueError("mask: expected white on black, like the first mask of this video, found numbers")
         resized = _with_all_objects(resize_labels(labels, working), labels)
         return np.ascontiguousarray(resized[:, ::-1]) if self.flip else resized  # nearest is another pixel of a flipped mask
 

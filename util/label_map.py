@@ -102,8 +102,7 @@ class Numbering:
     - It holds ids: 255 means "ignore" in all label maps, even in a later one that holds nothing else.
 
     `white` is true in the first case, false in the second, and `None` until a label map has decided.  With `strict`, a
-    label map that holds only 0 and 255 after one with ids raises `InputError` instead of being ignored, and so does one
-    with other ids than 1 after a white one.
+    label map that holds only 0 and 255 after one with ids raises `InputError` instead of being ignored.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -117,8 +116,6 @@ class Numbering:
         """
         white = bool((labels == WHITE).any())
         if not white and self.white is not None:
-            if self.strict and self.white and (labels > 1).any():
-                raise InputError(f"{source}: expected white on black, like the first mask of this video, found numbers")
             return labels
         ids = bool(((labels != 0) & (labels != WHITE)).any())
         if self.white is None and (white or ids):
