@@ -139,9 +139,9 @@ def read_given_masks(
     called = {name_pattern(mask.files[0]): mask.files[0].name for mask in masks.values() if mask.files}
     if len(called) > 1 and len(objects) == 1 and not titles:  # cat.png and dog.png
         print_note(f"{names_some(called.values())} are masks of object {min(objects)}, since all have it alone, or one colour")
-    told = [f"{number} is {title}" for title, number in titles.items() if not re.search(rf"\b{number}$", title)]
-    if told and len(titles) > 1:
-        print_note(f"object {names_some(told)}")
+    by_number = sorted((number, title) for title, number in titles.items())
+    if len(titles) > 1 and any(not re.search(rf"(^| ){number}$", title) for number, title in by_number):
+        print_note(f"object {', '.join(f'{number} is {title}' for number, title in by_number)}")
     return {frame: mask._replace(gone=mask.gone & objects if mask.labels.any() else objects) for frame, mask in masks.items()}
 
 

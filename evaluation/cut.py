@@ -25,6 +25,7 @@ FIRST_SIDE, SIDE = 192, 320  # pixels, the shorter side at which the network see
 ENLARGED = 2  # how far a smaller part is enlarged at most
 SURE = 1.0  # the least logit, for or against the object, at which a correction changes a pixel
 DOT_REACH = 3  # of a correction by a dot, as a multiple of what a line at its place would reach
+VERSION = 2  # of how the network cuts: results of others are not gone on with
 RADIUS, SMOOTH = 8, 1e-4  # of the guided filter: pixels that the network sees, and the variance of colours that is smoothed
 LEAST = 1e-4  # probability
 MOST_POINTS, SPREAD = 4, 1 / 16  # of a mark for Segment Anything, and how far apart they are, as a part of the longer side
@@ -126,10 +127,10 @@ def cut_by(model: str, device: torch.device) -> Cut:
 
 
 def cut_digest(model: str) -> str:
-    """The digest of the files from which `cut_by` takes this model."""
+    """What the masks of `cut_by` go by: how it cuts, and the digest of the files of this model."""
     if model == "none":
         return model
-    return " ".join(map(digest, sorted(Path(model).glob("*.onnx")) if Path(model).is_dir() else [model]))
+    return f"{VERSION} " + " ".join(map(digest, sorted(Path(model).glob("*.onnx")) if Path(model).is_dir() else [model]))
 
 
 def cut_with_sam(

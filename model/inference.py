@@ -14,7 +14,7 @@ from model.network import STCN, aggregate
 from model.onnx import OnnxNetwork
 from model.roi import cells_with, decode_regions
 from util.device import upload
-from util.label_map import IGNORED, WHITE, Numbering, object_ids, resize_labels
+from util.label_map import IGNORED, WHITE, Numbering, count_values, object_ids, resize_labels
 from util.tensors import normalise, one_hot, padding_to_stride, resize_image, resize_probabilities, shorter_side_size, unpad
 
 LARGEST_NORMALISED = 10.0  # more than any normalised value, about -2.1 to 2.6, and less than those to 255
@@ -112,7 +112,7 @@ class VideoSegmenter:
         """Segment the next frame.
 
         image:  uint8 RGB, (H, W, 3) or (3, H, W), or (3, H, W) float, normalised with ImageNet's mean and deviation (floats
-                from 0 to 1 are taken for that, those to 255 refused); any size, the same in all frames
+                from 0 to 1 are taken for that, those to 255 on the CPU refused); any size, the same in all frames
         mask:   (H, W) integer label map: the objects given at this frame, under the data set's own ids from 1 to 254.  0
                 states nothing; 255 beside ids is ignored.  White on black, 0 and 255 alone, is object 1, and so is a
                 bool mask; the first mask that is not empty says which it is (`util.label_map.Numbering`).  An object given
@@ -125,8 +125,7 @@ class VideoSegmenter:
 
         Returns (N+1, H, W) float32 probabilities on the network's device, background first, then the objects in the
         order of `object_ids`; `None` for a frame that was not computed.  Before the first object all is background.
-        Raises `ValueError` when an array is not as above, or masks of ids and masks of 255 alone are mixed.  After any
-        exception, the same frame may be given again.
+        Raises `ValueError` when an array is not as above, or masks of ids and masks of 255 alone are mixed.
         """
         frame_image, working, given = self._read(image, mask)
         height, width = frame_image.shape[1:]
@@ -310,13 +309,20 @@ class VideoSegmenter:
 
 
 def _with_all_objects(resized: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """A resized label map (H, W) in which every object of `labels` keeps a pixel: a tiny one would never be followed."""
+    """A resized label map (H, W) in which every object of `labels` has a pixel: a tiny one would never be followed.
+
+    It is the nearest that is not the last one of another object; there is none only if objects are more than pixels.
+    """
     if lost := {*object_ids(labels)} - {*object_ids(resized)}:
         resized = resized.copy()
-        for i in lost:
+        rows, columns = np.indices(resized.shape)
+        for i in sorted(lost):
             at = np.argwhere(labels == i)
             row, column = at[len(at) // 2] * resized.shape // labels.shape
-            resized[row, column] = i
+            free = (resized == 0) | (count_values(resized)[resized] > 1)
+            away = np.where(free, (rows - row) ** 2 + (columns - column) ** 2, np.inf)
+            if free.any():
+                resized[np.unravel_index(away.argmin(), away.shape)] = i
     return resized
 
 

@@ -104,7 +104,7 @@ class MemoryBank:
 
         N is the number of objects so far; objects beyond the previous frame's N form a new group.  A frame is annotated if
         its mask was given.  A temporary frame stays until the next frame is added.  All frames have the same h, w, Ck and
-        Cv.  Raises `ValueError` if h or w differ, there are fewer objects than before, or new ones at a temporary frame.
+        Cv.  Raises `ValueError` if h * w differs, there are fewer objects than before, or new ones at a temporary frame.
         """
         known, objects = sum(self._group_sizes), values.shape[0]
         if objects < known or (objects > known and temporary):

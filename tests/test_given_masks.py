@@ -16,7 +16,7 @@ from dataset.given_masks import keep_objects, read_given_masks
 from dataset.mask_frames import parse_masks
 from dataset.mask_reader import MaskReader
 from dataset.own_video import open_video
-from dataset.shapes import decode_rle, encode_rle, fill_polygon
+from dataset.shapes import _segmentation, decode_rle, encode_rle, fill_polygon
 from dataset.sources import own_videos
 from util.errors import InputError
 from util.image import read_image
@@ -847,3 +847,16 @@ def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, 
     (mine / "Annotations/cat").rename(mine / "Annotations/.cat.unfinished")  # as if it had been killed before its last step
     assert script("from_coco", *flags) == 0
     assert sorted(path.name for path in mine.glob("*/*")) == ["cat", "cat"]
+
+
+@pytest.mark.parametrize("inner", [5, 10])
+def test_a_polygon_within_another_is_a_part_where_the_area_is_that_of_both(inner):
+    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    for centre in np.random.default_rng(0).uniform(119, 121, (20, 2)):
+        outer, within = (centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1) for radius in (100, inner))
+        x, y = outer.T
+        area = abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) / 2
+        polygons = [outer.ravel().tolist(), within.ravel().tolist()]
+        found, hollow = (_segmentation(polygons, (240, 240), given) for given in (area, area - 3.1 * inner**2))
+        assert found[tuple(centre.astype(int)[::-1])]
+        assert not hollow[tuple(centre.astype(int)[::-1])]

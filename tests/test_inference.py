@@ -108,6 +108,11 @@ def test_an_object_that_is_tiny_at_the_size_of_the_network_keeps_a_pixel_of_its_
     assert abs(column - 40) <= 3
     with pytest.raises(ValueError, match="expected numbered objects"):
         segmenter.step(frames[1], mask > 0)
+    crowded = box((3, 5, 5))
+    crowded[30:33, 38:41] = torch.arange(10, 19, dtype=torch.uint8).reshape(3, 3)
+    segmenter = VideoSegmenter(light_network, size=16, flip=flip)
+    segmenter.step(frames[0], crowded)
+    assert segmenter.object_ids == [3, *range(10, 19)]
 
 
 def test_frames_that_nobody_wants_change_nothing_and_are_not_computed(frames, light_network):
