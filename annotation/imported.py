@@ -104,6 +104,8 @@ def _known_as(
     ids = {number: (by_number | by_name)[title] for number, title in titles.items() if title in by_number | by_name}
     if len({*ids.values()}) < len(ids) and by_number.keys() >= {*titles.values()}:
         ids = {number: by_number[title] for number, title in titles.items()}
+    elif unclear := [names[n] for n, title in titles.items() if len({ids.get(n), by_number.get(title, ids.get(n))}) > 1]:
+        raise InputError(f"{file}: {unclear[0]} is one object's name here, and another one's with its number; rename one")
     begun = bool(session.given) or len(session.objects) > 1
     if numbered and begun and [*found] == [1] and chosen > 1:
         raise InputError(

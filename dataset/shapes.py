@@ -105,7 +105,7 @@ def _coco(content: dict[str, Any], video: str) -> dict[str, Masks]:
             if track is None and not alone:
                 several.append(f"several '{category}' in {name}")
             title = f"{category} {track}" if track is not None else category if alone else f"{category} #{number}"
-            _refuse_two(whose, title, (category, track))
+            _refuse_two(whose, title, category)
             size = picture_size(image["height"], image["width"])
             mask = _agreeing(_segmentation(entry.get("segmentation"), size, entry.get("area")), entry)
             masks[title] = masks[title] | mask if title in masks else mask
@@ -157,15 +157,15 @@ def _labelme(content: dict[str, Any]) -> Masks:
                 f"expected a group_id where two shapes have one label, found '{title}' twice without: the same group_id if "
                 "they are one object, else two labels"
             )
-        _refuse_two(whose, title, (shape["label"], group))
+        _refuse_two(whose, title, shape["label"])
         mask = _not_empty(_labelme_shape(shape, size))
         masks[title] = masks[title] | mask if title in masks else mask
     return masks
 
 
-def _refuse_two(whose: dict[str, object], title: str, parts: tuple[object, object]) -> None:
-    """Raise `InputError` if the title is told before, of another name and number."""
-    if whose.setdefault(title, parts) != parts:
+def _refuse_two(whose: dict[str, object], title: str, name: object) -> None:
+    """Raise `InputError` if another name, with or without a number, has made this title before."""
+    if whose.setdefault(title, name) != name:
         raise InputError(
             f"expected names that differ, found '{title}' as a name, and as a name with a number: are they one object?"
         )

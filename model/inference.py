@@ -221,9 +221,11 @@ class VideoSegmenter:
     ) -> tuple[Tensor, tuple[int, int], np.ndarray | None]:
         """The image (3, H, W) normalised, the size at which the network works, and the mask at that size, uint8 ids."""
         frame_image = self._as_image(image)
-        height, width = frame_image.shape[1:]
-        working = shorter_side_size(height, width, self.size)
-        return frame_image, working, self._as_mask(mask, working)
+        size = (frame_image.shape[1], frame_image.shape[2])
+        working = shorter_side_size(*size, self.size)
+        given = self._as_mask(mask, size, working)
+        self._size = size  # not before the mask is found to be right, too
+        return frame_image, working, given
 
     def _compute(self, image: Tensor, working: tuple[int, int], given: np.ndarray | None, given_ids: list[int]) -> _Pending:
         """Predict the objects that are not given, and put in those that are; the frame before is stored first."""
@@ -285,19 +287,18 @@ class VideoSegmenter:
         size = (image.shape[1], image.shape[2])
         if self._size not in (None, size):
             raise ValueError(f"image: expected the size of the frames before, {self._size}, found {size}")
-        self._size = size
         return upload(image, self.device).float()
 
-    def _as_mask(self, mask: Tensor | np.ndarray | None, working: tuple[int, int]) -> np.ndarray | None:
-        """The mask as uint8 ids, at the size at which the network works."""
+    def _as_mask(self, mask: Tensor | np.ndarray | None, size: tuple[int, int], working: tuple[int, int]) -> np.ndarray | None:
+        """The mask, which must have this size, as uint8 ids, at the size at which the network works."""
         if mask is None:
             return None
         if isinstance(mask, Tensor):  # to NumPy, which compares all kinds of integers, but has no bfloat16
             mask = (mask.float() if mask.is_floating_point() else mask).numpy(force=True)
         labels = np.asarray(mask)
-        if labels.dtype.kind not in "biu" or labels.shape != self._size:
+        if labels.dtype.kind not in "biu" or labels.shape != size:
             raise ValueError(
-                f"mask: expected an integer label map of the frame's size {self._size}, found {labels.shape} {labels.dtype}"
+                f"mask: expected an integer label map of the frame's size {size}, found {labels.shape} {labels.dtype}"
             )
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= IGNORED:
             raise ValueError(f"mask: expected ids from 0 to 255, found {labels.min()} to {labels.max()}")

@@ -35,7 +35,12 @@ class MultiViewSegmenter:
     def step(self, image: np.ndarray, mask: np.ndarray | None = None, wanted: bool = True) -> Tensor | None:
         """As `VideoSegmenter.step`."""
         found = [probabilities for view in self._views if (probabilities := view.step(image, mask, wanted)) is not None]
-        return torch.stack([each.to(self.device) for each in found]).mean(dim=0) if found and wanted else None
+        if not found or not wanted:
+            return None
+        total = torch.zeros_like(found[0])
+        for probabilities in found:
+            total += probabilities.to(total.device) / len(found)
+        return total
 
     @property
     def object_ids(self) -> list[int]:

@@ -1105,6 +1105,7 @@ def test_yolo_has_a_line_for_each_object_also_of_parts_and_of_a_diagonal(session
     for number, line in enumerate(lines, start=1):
         corners = np.array(line.split()[1:], float).reshape(-1, 2) * SIZE[::-1]
         assert corners.min() >= 0
+        assert cv2.contourArea(corners.astype(np.float32)) > 0
         cv2.fillPoly(drawn, [np.floor(corners).astype(np.int32)], number)
     assert (drawn == 1)[labels == 1].mean() > 0.98
     for number in (2, 3, 4):
@@ -1266,6 +1267,20 @@ def test_our_own_coco_keeps_its_objects_apart_in_a_new_session(names, session, t
     session.forget(0)
     import_files(session, 0, [("coco.json", content)], 2)
     np.testing.assert_array_equal(session.labels(0), labels)
+
+
+def test_a_name_that_is_another_objects_with_its_number_is_not_guessed(session):
+    session.remove_object(1)
+    for name in ("car 3", "car"):
+        session.add_object(name)
+    session.give(0, square((30, 20)) * np.uint8(3))
+    content = exported(session, "coco").read_bytes()
+    session.forget(0)
+    with pytest.raises(InputError, match=r"^coco.json: car 3 is one object's name here, and another one's with its number"):
+        import_files(session, 0, [("coco.json", content)], 2)
+    session.change_object(2, name="lorry")
+    import_files(session, 0, [("coco.json", content)], 2)
+    np.testing.assert_array_equal(session.labels(0), square((30, 20)) * np.uint8(3))
 
 
 def test_a_mask_of_number_1_is_not_taken_for_another_object_that_is_chosen(session, tmp_path):

@@ -294,6 +294,14 @@ def test_wrong_arrays_are_told_what_was_expected(image, mask, message, light_net
         segmenter.step(image, mask)
 
 
+def test_the_size_of_a_frame_that_was_refused_does_not_bind_the_next(frames, light_network):
+    segmenter = VideoSegmenter(light_network)
+    with pytest.raises(ValueError, match="mask: expected an integer label map of the frame's size"):
+        segmenter.step(torch.zeros(3, 64, 64), box((1, 5, 5)))
+    segmenter.step(frames[0], box((1, 5, 5)))
+    assert segmenter.object_ids == [1]
+
+
 def test_mixed_precision_stays_close(frames, light_network):
     results = []
     for amp in (False, True):
