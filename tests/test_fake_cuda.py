@@ -157,7 +157,7 @@ def test_a_frame_without_a_given_mask_waits_for_nothing(amp, options, waits):
     frame, mask = made_up_frame((96, 128)), made_up_mask((96, 128), range(1, 4))
     segmenter = VideoSegmenter(STCN(LIGHT).to(CUDA).for_inference(amp=amp), memory_every=2, **options)
     step = VideoSegmenter.step.__wrapped__  # without inference mode, which hides what operations are made of
-    with patch.object(VideoSegmenter, "_as_mask", lambda _, mask, __: mask):  # its numbers are needed
+    with patch.object(VideoSegmenter, "_as_mask", lambda _, mask, *sizes: mask):  # its numbers are needed
         step(segmenter, frame, mask)
         waits.found.clear()
         for _ in range(5):
