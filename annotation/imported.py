@@ -108,9 +108,8 @@ def _known_as(
         raise InputError(f"{file}: {unclear[0]} is one object's name here, and another one's with its number; rename one")
     begun = bool(session.given) or len(session.objects) > 1
     if numbered and begun and [*found] == [1] and chosen > 1:
-        raise InputError(
-            f"{file}: expected white on black for object {chosen}, found number 1; if it is object 1, choose that one"
-        )
+        there = "; if it is object 1, choose that one" if 1 in {each.id for each in session.objects} else ""
+        raise InputError(f"{file}: expected white on black for object {chosen}, found number 1{there}")
     strange: list[int] = []  # objects that get a name
     if not numbered and len(found) == 1 and chosen and not ids:
         ids = {found[0]: chosen}
@@ -125,7 +124,9 @@ def _known_as(
         ids |= dict(zip(others, itertools.count(session.next_object), strict=False))
     ids = ids or {number: number for number in found}
     if twice := [names[number] for number, each in ids.items() if [*ids.values()].count(each) > 1]:
-        raise InputError(f"{file}: expected objects of different names, found {names_some(twice)} for one of here; rename it")
+        raise InputError(
+            f"{file}: expected objects of different names, found {names_some(twice)} for the same object; rename one"
+        )
     return ids, {ids[number]: names[number] for number in strange if number in names}
 
 

@@ -35,7 +35,7 @@ class GivenMask(NamedTuple):
     labels: np.ndarray  # (H, W) uint8 ids
     gone: frozenset[int]  # objects that the mask says are not in the frame
     files: tuple[Path, ...]
-    numbered: bool = True  # its ids are those in the file, not in order of appearance
+    numbered: bool = True  # it is one picture or array, which says which number each object has
     names: Mapping[int, str] = {}  # of its objects, as far as the file tells them
 
 
@@ -138,7 +138,8 @@ def read_given_masks(
     objects = frozenset(i for mask in masks.values() for i in object_ids(mask.labels))
     called = {name_pattern(mask.files[0]): mask.files[0].name for mask in masks.values() if mask.files}
     if len(called) > 1 and len(objects) == 1 and not titles:  # cat.png and dog.png
-        print_note(f"{names_some(called.values())} are masks of object {min(objects)}, since all have it alone, or one colour")
+        of_one = f"are all masks of object {min(objects)}, since they have the same number or colour"
+        print_note(f"{names_some(called.values())} {of_one}")
     by_number = sorted((number, title) for title, number in titles.items())
     if len(titles) > 1 and any(not re.search(rf"(^| ){number}$", title) for number, title in by_number):
         print_note(f"object {', '.join(f'{number} is {title}' for number, title in by_number)}")

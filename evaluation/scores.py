@@ -103,7 +103,8 @@ def scoring_jobs(
             if absent := [frame for frame in frames if frame not in video.truth]:
                 raise InputError(f"{video.name}: expected ground truth for frame {absent[0]}, found none")
             if not frames:
-                warn(f"{video.name}: no frame to score after the first one of object {names_some(map(str, numbers))}")
+                between = "after the first one and before the last" if skip_last else "after the first one"
+                warn(f"{video.name}: no frame to score {between} of object {names_some(map(str, numbers))}")
             else:
                 paths = _existing(folder, frames)
                 _warn_of_objects(video, paths, list(meta[video.name]))

@@ -141,6 +141,14 @@ class VideoSegmenter:
             self._frame += 1
             return None
         computed = self._compute(frame_image, working, given, given_ids)
+        probabilities = unpad(computed.probabilities, padding_to_stride(*working))
+        if self.flip:
+            probabilities = probabilities.flip(2)
+        if resize_back and working != (height, width):
+            probabilities = resize_probabilities(probabilities, (height, width))
+        elif not self.flip:
+            probabilities = probabilities.clone()  # the memory needs them as they are
+        # only now does the frame count, since there may be no memory for a large frame's probabilities
         if becomes_memory:
             self._last_memory = self._frame
         self._frame += 1
@@ -148,13 +156,7 @@ class VideoSegmenter:
             self.bank.drop_temporary()
         elif becomes_memory or self.include_last:
             self._pending = computed._replace(temporary=not becomes_memory)
-        probabilities = unpad(computed.probabilities, padding_to_stride(*working))
-        if self.flip:
-            probabilities = probabilities.flip(2)
-        if resize_back and working != (height, width):
-            return resize_probabilities(probabilities, (height, width))
-        # the memory needs them as they are
-        return probabilities if self._pending is None or self.flip else probabilities.clone()
+        return probabilities
 
     @torch.inference_mode()
     def memorise(self, image: Tensor | np.ndarray, mask: Tensor | np.ndarray, *, stated: Collection[int] = ()) -> None:
@@ -171,8 +173,7 @@ class VideoSegmenter:
         assert given is not None
         given_ids = sorted({*object_ids(given), *stated})
         if given_ids:
-            self._pending = self._compute(frame_image, working, given, given_ids)
-            self._store_pending()
+            self._store(self._compute(frame_image, working, given, given_ids))
 
     def to_labels(self, probabilities: Tensor) -> Tensor:
         """The most probable object at each pixel: (N+1, H, W) -> (H, W) uint8, the data set's ids, 0 for background."""
@@ -229,7 +230,9 @@ class VideoSegmenter:
 
     def _compute(self, image: Tensor, working: tuple[int, int], given: np.ndarray | None, given_ids: list[int]) -> _Pending:
         """Predict the objects that are not given, and put in those that are; the frame before is stored first."""
-        self._store_pending()
+        if self._pending is not None:
+            self._store(self._pending)
+            self._pending = None
         padding = padding_to_stride(*working)
         resized = resize_image(image, working)
         padded = F.pad(resized.flip(2) if self.flip else resized, padding)[None].to(self.dtype)  # (1, 3, H, W)
@@ -241,15 +244,13 @@ class VideoSegmenter:
         assert probabilities is not None
         return _Pending(padded, features, probabilities, bool(given_ids), temporary=False)
 
-    def _store_pending(self) -> None:
-        if self._pending is None:
-            return
-        image, features, probabilities, annotated, temporary = self._pending
+    def _store(self, frame: _Pending) -> None:
+        """Make a frame memory."""
+        image, features, probabilities, annotated, temporary = frame
         objects = probabilities[None, 1:].to(self.dtype)
         key, values = self.network.memorise(image, objects, features)  # (1, ...) of all objects
         seen = torch.cat([values[0], cells_with(objects[0])], dim=1) if self.roi else values[0]
         self.bank.add(key[0], seen, annotated=annotated, temporary=temporary)
-        self._pending = None
 
     def _predict(self, features: KeyFeatures) -> Tensor:
         """Probabilities (N+1, H, W) of the running objects."""

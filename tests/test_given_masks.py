@@ -518,7 +518,7 @@ def test_objects_in_another_order_are_refused_also_if_names_have_the_frame(drawn
 
 def test_white_masks_of_several_names_are_told_to_be_one_object(drawn, capsys):
     assert found_in(f"0:{drawn / 'white.png'}", f"10:{drawn / 'second.png'}") == {0: [1], 10: [1]}
-    assert "second.png, white.png are masks of object 1" in capsys.readouterr().err
+    assert "second.png, white.png are all masks of object 1" in capsys.readouterr().err
 
 
 def test_an_inverted_mask_is_refused_also_if_the_object_stands_on_the_edge(tmp_path):

@@ -1,13 +1,14 @@
 """The segmenter against a plain one, and its treatment of masks, skipped frames and streams."""
 
 import io
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from conftest import build_light_network
 
-from model import VideoSegmenter
+from model import VideoSegmenter, inference
 from model.plain import aggregate_plainly, decode_plainly, encode_value_plainly, read_plainly, segment_plainly
 from util.label_map import resize_labels
 from util.tensors import (
@@ -174,20 +175,31 @@ def test_two_segmenters_go_on_from_one_state_without_each_others_frames(frames, 
     assert not torch.equal(results[0], results[1])
 
 
-@pytest.mark.parametrize("part", ["encode_key", "memorise", "decode"])
+@pytest.mark.parametrize("part", ["encode_key", "memorise", "decode", "resize_probabilities"])
 def test_a_frame_may_be_given_again_after_an_interruption(part, frames, light_network, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    undisturbed, disturbed = (VideoSegmenter(light_network, memory_every=3) for _ in range(2))
+    undisturbed, disturbed = (VideoSegmenter(light_network, memory_every=3, size=24) for _ in range(2))
     for t, frame in enumerate(frames):
         mask = LATE.get(t)
         if t == 4:  # when the frame before enters the memory, and objects the video
             with monkeypatch.context() as patch:
-                patch.setattr(light_network, part, interrupt)
+                patch.setattr(light_network if hasattr(light_network, part) else inference, part, interrupt)
                 with pytest.raises(KeyboardInterrupt):
                     disturbed.step(frame, mask)
         assert torch.equal(disturbed.step(frame, mask), undisturbed.step(frame, mask)), t
+
+
+def test_a_frame_that_is_memorised_again_after_an_interruption_is_there_once(frames, light_network, monkeypatch):
+    segmenter = VideoSegmenter(light_network)
+    with monkeypatch.context() as patch:
+        patch.setattr(light_network, "memorise", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            segmenter.memorise(frames[0], LATE[0])
+    segmenter.memorise(frames[0], LATE[0])
+    segmenter.step(frames[1])
+    assert segmenter.bank.frames == 1
 
 
 def test_the_last_frame_is_never_encoded_as_memory(frames, light_network, monkeypatch):

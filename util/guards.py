@@ -1,9 +1,10 @@
 """What keeps other files safe: names that are not trusted, and what is never replaced or removed."""
 
 import os
+import re
 import stat
 from collections.abc import Collection, Iterable
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 from util.errors import InputError, shorten
 from util.files import LONGEST_NAME, TEMPORARY, one_line_for, open_file, within_temporary
@@ -55,9 +56,9 @@ def _problem_of_name(name: object) -> str | None:
     """What is required of a name that is not plain (the text that follows "expected a plain name, "); `None` if it is."""
     if not isinstance(name, str):
         return "as text"
-    if name in ("", ".", "..") or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath)):
+    if name in ("", ".", "..") or re.search(r"[/\\]|^[A-Za-z]:", name):
         return "without a path"
-    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+    if re.search(r"[\x00-\x1f\x7f]", name):
         return "without control characters"
     try:
         length = len(os.fsencode(name))
