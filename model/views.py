@@ -33,7 +33,7 @@ class MultiViewSegmenter:
         self._views = [VideoSegmenter(**view._asdict(), **options) for view in views]
 
     def step(self, image: np.ndarray, mask: np.ndarray | None = None, wanted: bool = True) -> Tensor | None:
-        """As `VideoSegmenter.step`."""
+        """As `VideoSegmenter.step`; after an exception, the views may have seen different frames: begin the video anew."""
         found = [probabilities for view in self._views if (probabilities := view.step(image, mask, wanted)) is not None]
         if not found or not wanted:
             return None
