@@ -10,7 +10,7 @@ from dataset.davis import davis_videos
 from dataset.video_names import add_videos_flags
 from evaluation.flags import evaluation_parser, run_options
 from evaluation.results import ResultFolder
-from evaluation.score_tables import davis_scores, davis_tables, write_davis_scores
+from evaluation.score_tables import davis_scores, davis_tables, told_scope, write_davis_scores
 from evaluation.scores import davis_jobs, long_enough, score_videos
 from util.errors import names_some, one_line_errors
 from util.lock import Lock
@@ -57,6 +57,7 @@ def main() -> int:
             print(f"not scored: no ground truth for {names_some(absent)}")
             return 0
         scores = davis_scores(score_videos(davis_jobs(scored, results.masks)))
+        print(told_scope(scores))
         print(davis_tables(scores)[0], end="")
         for path in write_davis_scores(scores, results.root, arguments.split):
             print(f"scores: {path}")

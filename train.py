@@ -5,6 +5,8 @@ torchrun --nproc_per_node=2 train.py --id first --stage 0
 """
 
 import argparse
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dataset.davis import davis_videos
+from dataset.mask_files import mask_files
 from dataset.sampling import Draws, Schedule, load
 from dataset.sources import Sources, data_roots, sampling_options, stage_sources
 from dataset.stages import STAGES, Stage, max_skip
@@ -108,9 +111,12 @@ def prepare(arguments: argparse.Namespace, folder: Path, processes: Processes, d
         make_optimizer(network, config),
         make_scaler(amp_dtype, device),
         RunningMeans(figure_names(1 if arguments.stage == 0 else 2), processes),
+        best_on="" if truth is None else digest_of(truth),
         averaged=None if config.ema is None else moving_average(network, config.ema),
     )
     take_up(state, start, folder, processes)
+    if start.same_run and state.best < 0 <= start.content["best"]:
+        print_once(processes, f"validation: other videos than before, so {folder / 'best.pth'} begins anew")
     if arguments.compile:
         network.compile()
     print_once(processes, describe(arguments.stage, config, sources, network, device, start, processes.world))
@@ -154,6 +160,13 @@ def own_truth(root: Path) -> Truth:
     if not any(len(found.frames) > 1 for objects in meta.values() for found in objects.values()):
         raise InputError(f"--val_root: expected masks after an object's first in {root / 'Annotations'}, found none to score")
     return Truth(str(root), videos, "valid", meta)
+
+
+def digest_of(truth: Truth) -> str:
+    """What tells other videos to validate on from these: names, and sizes of masks, which stay when a data set is copied."""
+    masks = ([video.name, frame, path] for video in truth.videos for frame, path in sorted(video.truth.items()))
+    sizes = [[name, frame, sum(file.stat().st_size for file in mask_files(path))] for name, frame, path in masks]
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
 
 
 def calibration_clips(draws: Draws, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -38,7 +38,7 @@ from util.image import size_text
 from util.label_map import WHITE, count_values, object_ids
 
 PHOTOGRAPH = 4096  # colours
-IGNORED_WHITE = "255 beside other numbers means 'ignore'; if it is an object, give it a number below"
+IGNORED_WHITE = "255 beside other numbers is no object; if it is one, give it a number below"
 HANDFUL, MANY = 8, 32  # values; MANY: more than objects have in DAVIS
 
 
@@ -175,7 +175,9 @@ class MaskReader:
             values = self._on_black(path, values, self.background)
         counts = count_values(values)
         present = np.flatnonzero(counts)
-        edges = self._soft_values(values, counts, present)
+        # nothing mixes the numbers of a palette's colours but people, who draw
+        indexed = palette is not None and not self.drawn and not are_grey(palette)
+        edges = [] if indexed else self._soft_values(values, counts, present)
         if edges:
             if palette is not None and present[-1] < len(palette) and are_grey(palette[present]):
                 return self._of_numbers(path, (palette[np.minimum(values, len(palette) - 1)] & 255).astype(np.uint8), None)

@@ -1,7 +1,8 @@
 """YouTube-VOS, and the user's own videos in the same folders, as `Video`s; `meta.json`."""
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,23 +137,25 @@ def read_youtube_meta(path: str | Path) -> dict[str, dict[int, ScoredObject]]:
 
 
 def annotated_objects(video: Video) -> dict[int, ScoredObject]:
-    """The `meta.json` entries of a video, derived from its `truth`: each object's annotated frames from its first mask on.
+    """The `meta.json` entries of a video, derived from its `truth`: for each object, the frame of its first mask, which is
+    input and not scored, and the annotated frames after it.
 
-    The first of them, which is not scored, is input: of truth that begins later, the frame of the object's input mask is put
-    before it.
+    An object without a mask is scored from the frame on that shows it first.
     """
-    first: dict[int, int] = {}
-    frames = [path.stem for path in video.images if path.stem in video.truth]
-    for index, frame in enumerate(frames):
-        for number in object_ids(video.read_mask(video.truth[frame])):
-            first.setdefault(number, index)
     order = {path.stem: index for index, path in enumerate(video.images)}
+    shown = functools.cache(lambda path: object_ids(video.read_mask(path)))  # truth and masks may be the same files
+
+    def first_frames(masks: Mapping[str, Path]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for frame in sorted(order.keys() & masks.keys(), key=order.__getitem__):
+            found |= {number: frame for number in shown(masks[frame]) if number not in found}
+        return found
+
+    truth, given = first_frames(video.truth), first_frames(video.masks)
+    frames = [frame for frame in order if frame in video.truth]
     result = {}
-    for number, index in sorted(first.items()):
-        scored = frames[index:]
-        if scored[0] not in video.masks:
-            earlier = (frame for frame in video.masks if order[frame] < order[scored[0]])
-            given = next((frame for frame in earlier if number in object_ids(video.read_mask(video.masks[frame]))), None)
-            scored = scored if given is None else [given, *scored]
-        result[number] = ScoredObject("", tuple(scored))
+    for number, first in sorted(truth.items()):
+        start = given.get(number, first)
+        after = (frame for frame in frames if order[frame] >= order[first] and order[frame] > order[start])
+        result[number] = ScoredObject("", (start, *after))
     return result

@@ -231,14 +231,15 @@ def _told(value: object) -> str:
     return "none" if value is None else shorten(value, 40)
 
 
-def stamp_of(video: Video, *, with_truth: bool = False) -> str | None:
-    """A stamp of a video's frames and masks, their names and roles; `None` if one is missing."""
+def stamp_of(video: Video, *, with_truth: bool = False, more: Sequence[Path] = ()) -> str | None:
+    """A stamp of a video's frames and masks, and of `more` files, their names and roles; `None` if one is missing."""
     used = [video.masks[frame] for frame in sorted(video.masks)]
     used += [video.truth[frame] for frame in sorted(video.truth)] if with_truth else []
     masks = [file for mask in used for file in mask_files(mask)]
     salt = json.dumps([[path.name for path in video.images], sorted(video.masks), video.union, video.all_masks])
     salt += json.dumps(sorted(video.truth)) if with_truth else ""
+    salt += json.dumps([path.name for path in more]) if more else ""
     try:
-        return stamp([*masks, *video.images], salt=salt)
+        return stamp([*masks, *video.images, *more], salt=salt)
     except InputError:
         return None  # the error is reported when the video is segmented

@@ -34,7 +34,8 @@ WAITING_MASKS = 16  # maximum number of results waiting to be written
 class Summary(NamedTuple):
     """A summary of a run over all processes."""
 
-    frames: int  # number of results
+    frames: int  # that were processed, up to each video's last result
+    results: int
     seconds: float  # of processing, without reading and writing, summed over processes
     wall_seconds: float
     peak_bytes: int  # the largest of any process: CUDA memory, or resident memory of the process; 0 if it is not known
@@ -48,7 +49,8 @@ class Summary(NamedTuple):
             lines.append(f"{self.finished_before} videos were already finished and are kept")
         if self.frames:
             lines.append(
-                f"{self.frames} frames: {self.frames / self.seconds:.2f} frames per second of processing, "
+                f"{self.frames} frames{f', {self.results} results' if self.results < self.frames else ''}: "
+                f"{self.frames / self.seconds:.2f} frames per second of processing, "
                 f"{self.frames / self.wall_seconds:.2f} from end to end"
             )
         if self.peak_bytes:
@@ -77,7 +79,7 @@ def evaluate(
     # rank 0 decides which videos are finished, so that all ranks agree
     finished = processes.broadcast({video.name for video in videos if results.is_finished(video)})
     mine = share([video for video in videos if video.name not in finished], processes.world)[processes.rank]
-    frames, seconds, failures = 0, 0.0, []
+    frames, written, seconds, failures = 0, 0, 0.0, []
     with progress_bar(sum(map(len, mine)), "frames", shown=shown and processes.rank == 0 and bool(mine)) as bar:
         for video in mine:
             unfinished = results.start(video)
@@ -88,7 +90,7 @@ def evaluate(
                     objects, given = video.count_objects()
                     size = image_size(video.images[0])
                     refuse_too_large(segmenter, size, objects=objects, frames=len(video), given=given)
-                seconds += segment_video(video, segmenter, unfinished, workers=workers, on_frame=bar.increment)
+                more, took = segment_video(video, segmenter, unfinished, workers=workers, on_frame=bar.increment)
             except InputError as error:
                 failures.append(f"{video.name}: {error}")
                 results.discard(video, unfinished)
@@ -96,14 +98,15 @@ def evaluate(
             finally:
                 bar.update(before + len(video))  # frames after the last wanted one are not read
             results.finish(video, unfinished)
-            frames += len(video.wanted)
+            frames, written, seconds = frames + more, written + len(video.wanted), seconds + took
     peak_of, peak_bytes = peak_memory()
-    parts = processes.gather((frames, seconds, peak_bytes, failures))
+    parts = processes.gather((frames, written, seconds, peak_bytes, failures))
     if not parts:
         return None
-    all_frames, all_seconds, peaks, all_failures = zip(*parts, strict=True)
+    all_frames, all_results, all_seconds, peaks, all_failures = zip(*parts, strict=True)
     return Summary(
         frames=sum(all_frames),
+        results=sum(all_results),
         seconds=sum(all_seconds),
         wall_seconds=time.perf_counter() - start,
         peak_bytes=max(peaks),
@@ -251,12 +254,14 @@ def segment_video(
     *,
     workers: int = 2,
     on_frame: Callable[[], Any] = lambda: None,
-) -> float:
-    """Write the wanted masks of one video into `folder`; returns the seconds of processing, without reading and writing."""
-    seconds = 0.0
+) -> tuple[int, float]:
+    """Write the wanted masks of one video into `folder`; returns how many frames that took, up to the last of them, and the
+    seconds of processing, without reading and writing.
+    """
+    frames, seconds = 0, 0.0
 
     def results() -> Iterator[tuple[Path, np.ndarray]]:
-        nonlocal seconds
+        nonlocal frames, seconds
         for frame in video.frames(workers=workers):
             start = time.perf_counter()
             probabilities = segmenter.step(frame.image, frame.mask, frame.wanted)
@@ -266,12 +271,13 @@ def segment_video(
             seconds += time.perf_counter() - start
             if labels is not None:
                 yield folder / f"{frame.name}.png", labels
+            frames += 1
             on_frame()
 
     with ThreadPoolExecutor(max(1, workers)) as writers:
         for _ in map_ahead(writers, lambda result: video.write_mask(*result), results(), limit=WAITING_MASKS):
             pass
-    return seconds
+    return frames, seconds
 
 
 def share(videos: list[Video], ranks: int) -> list[list[Video]]:

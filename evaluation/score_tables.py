@@ -146,6 +146,12 @@ def told_absence(scores: dict[str, Any]) -> str:
     )
 
 
+def told_scope(scores: dict[str, Any]) -> str:
+    """A line about what the scores are of."""
+    sequences = scores["sequences"].values()
+    return f"scored: {len(sequences)} videos, {sum(len(sequence['objects']) for sequence in sequences)} objects"
+
+
 def davis_tables(scores: dict[str, Any]) -> tuple[str, str]:
     """The official tool's two CSV tables: global, and per object (`<sequence>_<object>`)."""
     total = scores["global"]

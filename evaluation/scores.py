@@ -1,5 +1,6 @@
 """What is scored, and how: the masks that DAVIS and YouTube-VOS compare, for which objects, and their J and F by frame."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -94,7 +95,7 @@ def scoring_jobs(
     """
     jobs = []
     for video in videos:
-        folder = result_folder(results, video.name, alone=len(videos) == 1)
+        folder = result_folder(results, video, alone=len(videos) == 1)
         _refuse_other_frames(video, folder)
         groups: dict[tuple[str, ...], list[int]] = {}
         for number, scored in meta[video.name].items():
@@ -117,28 +118,45 @@ def scoring_jobs(
     return jobs
 
 
-def result_folder(results: Path, name: str, *, alone: bool) -> Path:
+def result_folder(results: Path, video: Video, *, alone: bool) -> Path:
     """Where a video's masks are: in `<results>/<name>`, in `masks` there or, if it is `alone`, in `<results>/masks`.
 
-    `segment_video.py` writes such folders `masks`.
+    `segment_video.py` writes such folders `masks`.  Raises `InputError` if `results` is called like another video.
     """
-    places = [results / name / "masks", results / name, *([results / "masks"] if alone else [])]
-    return next((place for place in places if place.is_dir()), results / name)
+    usual = results / video.name
+    places = [usual / "masks", usual, *([results / "masks"] if alone else [])]
+    found = next((place for place in places if place.is_dir()), usual)
+    name = results.resolve().name
+    if found == results / "masks" and name != video.name and video.images[0].parent.with_name(name).is_dir():
+        raise InputError(f"{results}: expected masks of {video.name}, found a folder named like another video")
+    return found
 
 
 def _refuse_other_frames(video: Video, folder: Path) -> None:
     """Raise `InputError` if results are numbered otherwise than the frames, such as from 1 instead of 0."""
     names = {image.stem for image in video.images}
-    found = {path.stem for path in folder.glob("*.png") if path.stem.isdecimal()}
-    if not names or not all(map(str.isdecimal, names)):
+    before = {text_before_number(name) for name in names}
+    if len(before) != 1 or None in before:
         return
-    ends = [min(names, key=int), max(names, key=int)]
+    found = {path.stem for path in folder.glob("*.png") if text_before_number(path.stem) in before}
+    start = len(before.pop() or "")
+
+    def number(name: str) -> int:
+        return int(name[start:])
+
+    ends = [min(names, key=number), max(names, key=number)]
     if found == names - {ends[1]}:  # which DAVIS does not score
         warn(f"{folder}: has results of all frames but the last, {ends[1]}: are they numbered from the second frame on?")
     if strange := found - names:
-        outside = [name for name in strange if not int(ends[0]) <= int(name) <= int(ends[1])]
+        outside = [name for name in strange if not number(ends[0]) <= number(name) <= number(ends[1])]
         if outside and (ends[1] not in found or len(found) == len(names)):
             raise InputError(f"{folder}: expected results named like frames, {ends[0]} to {ends[1]}, found {min(outside)}")
+
+
+def text_before_number(name: str) -> str | None:
+    """`im_012` -> `im_`; `None` if the name does not end with a number."""
+    found = re.fullmatch(r"(.*?)\d+", name, re.DOTALL)
+    return found and found[1]
 
 
 def _warn_of_objects(video: Video, results: Sequence[Path], objects: Sequence[int]) -> None:

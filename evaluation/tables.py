@@ -29,18 +29,19 @@ def over_videos(
     work: Callable[[Video, Callable[[], Any]], Any],
     *,
     overwrite: bool = False,
+    more: Callable[[Video], Sequence[Path]] = lambda video: (),
     steps: Callable[[Video], int] = len,
     unit: str = "frames",
 ) -> dict[str, Any]:
     """What `work(video, on_step)` says of each video, by name, as values that JSON knows; `unit` is the name of its
-    `steps(video)` steps.
+    `steps(video)` steps, and `more(video)` are files that it reads besides.
 
     The file at `path` is written after each video, so that the same run goes on when it was stopped; a video whose frames,
-    masks or truth have changed is done again.  Raises `InputError` when the file was left by other settings or edited since,
-    unless `overwrite`.
+    masks, truth or other files have changed is done again.  Raises `InputError` when the file was left by other settings or
+    edited since, unless `overwrite`.
     """
     done: dict[str, Any] = {}
-    inputs = {video.name: stamp_of(video, with_truth=True) for video in videos}
+    inputs = {video.name: stamp_of(video, with_truth=True, more=more(video)) for video in videos}
     stamps: dict[str, str | None] = {}
     if path.is_file():
         old = read_json(path)

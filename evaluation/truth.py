@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from dataset.layouts import LAYOUTS, Layout, chosen_split, layout_videos, scored
 from dataset.video import Video
 from dataset.video_names import add_videos_flags
 from dataset.youtube import annotated_objects, is_own_data, read_youtube_meta, youtube_videos
+from evaluation.results import RUN_RECORD, read_record
 from evaluation.scores import ScoringJob, davis_jobs, long_enough, scoring_jobs
 from util.errors import InputError, names_some, warn
 from util.flags import positive_int
@@ -38,6 +40,16 @@ class Truth(NamedTuple):
 
     def jobs(self, results: Path) -> list[ScoringJob]:
         """What is to be scored; raises `InputError` if a result is missing."""
+        jobs = self._jobs(results)
+        with suppress(InputError):  # of others, or without a record
+            if read_record(results / RUN_RECORD).settings.get("all_masks"):
+                warn(f"{results}: made with --all_masks, so that scores count masks that were given")
+        for job in jobs:
+            if job.results[0].resolve() == job.truth[0].resolve():
+                raise InputError(f"{results}: expected results, found the ground truth ({job.results[0]})")
+        return jobs
+
+    def _jobs(self, results: Path) -> list[ScoringJob]:
         if self.meta is None:
             return davis_jobs(long_enough(self.videos) or self.videos, results)
         folder = results / "Annotations"

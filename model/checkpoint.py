@@ -38,6 +38,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "scaler": dict,
     "means": dict,
     "best": (int, float),
+    "best_on": str,
     "random_state": Tensor,
     "averaged": dict,
 }  # of the entries of a checkpoint of ours; a plain value is of exactly that type

@@ -27,7 +27,7 @@ from evaluation.scores import refuse_without_truth
 from evaluation.tables import Row, over_videos, report
 from evaluation.track import AT, Start, draw_by_track, read_start, summary
 from model import VideoSegmenter
-from util.device import device_of
+from util.device import device_of, timed_on
 from util.errors import InputError, names_some, one_line_errors
 from util.flags import Parser, positive_int
 from util.label_map import object_ids
@@ -46,14 +46,14 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def starts_of(scribbles: str | None, videos: list[Video]) -> dict[str, list[Start | None]]:
-    """The scribbles that each video starts from, by its name; `None` where the robot draws them."""
+def files_of(scribbles: str | None, videos: list[Video]) -> dict[str, list[Path]]:
+    """The files of scribbles of each video, by its name."""
     if scribbles is None:
-        return {video.name: [None] for video in videos}
+        return {video.name: [] for video in videos}
     files = {video.name: sorted(Path(scribbles, video.name).glob("*.json")) for video in videos}
     if without := [name for name, found in files.items() if not found]:
         raise InputError(f"{scribbles}: no scribbles for {names_some(without)}")
-    return {video.name: [read_start(path, len(video)) for path in files[video.name]] for video in videos}
+    return files
 
 
 def samples_of(
@@ -101,7 +101,11 @@ def main() -> None:
     if arguments.scribbles is None:
         beside = videos[0].images[0].parents[3] / "Scribbles"  # of JPEGImages/480p/<video>/00000.jpg
         arguments.scribbles = str(beside) if beside.is_dir() else None
-    starts = starts_of(arguments.scribbles, videos)
+    files = files_of(arguments.scribbles, videos)
+    # `None`: the robot draws the first scribbles
+    starts: dict[str, list[Start | None]] = {
+        video.name: [read_start(path, len(video)) for path in files[video.name]] or [None] for video in videos
+    }
     first = "the robot's, on first frames" if arguments.scribbles is None else str(Path(arguments.scribbles).resolve())
     folder, interactions = Path(arguments.output), arguments.interactions
     with Lock(folder, "eval_interactive.py"):
@@ -109,13 +113,14 @@ def main() -> None:
         path = folder / "samples.json"
         maker, settings = segmenter_by_flags(arguments, *(() if arguments.overwrite else (path,)))
         settings |= {"scribble_model": cut_digest(arguments.scribble_model), "interactions": interactions}
-        settings |= {"data": str(Path(arguments.davis_path).resolve()), "first scribbles": first}
+        settings |= {"data": str(Path(arguments.davis_path).resolve()), "first scribbles": first} | timed_on()
         found = over_videos(
             path,
             settings,
             videos,
             partial(samples_of, maker, starts, cut=cut, interactions=interactions),
             overwrite=arguments.overwrite,
+            more=lambda video: files[video.name],
             steps=lambda video: interactions * len(starts[video.name]),
             unit="interactions",
         )

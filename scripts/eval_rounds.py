@@ -28,7 +28,7 @@ from evaluation.rounds import Give, Robot, give_truth, rounds_of
 from evaluation.run import segmenter_by_flags
 from evaluation.scores import refuse_without_truth
 from evaluation.tables import Row, grey, over_videos, report
-from util.device import device_of
+from util.device import device_of, timed_on
 from util.errors import one_line_errors
 from util.flags import Parser, positive_int
 from util.image import read_image
@@ -93,7 +93,7 @@ def rounds_by_source(arguments: argparse.Namespace, videos: list[Video], cuts: d
     records = () if arguments.overwrite else [folder / f"{source}.json" for source in SOURCES]
     maker, settings = segmenter_by_flags(arguments, *records)
     data = str(Path(arguments.path or arguments.davis_path).resolve())
-    settings |= {"rounds": arguments.rounds, "data": data, "year": arguments.year}
+    settings |= {"rounds": arguments.rounds, "data": data, "year": arguments.year} | timed_on()
     rows: list[Row] = []
     for source in dict.fromkeys(arguments.source):
         give: Give = give_truth

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from dataset.youtube import read_youtube_meta
-from evaluation.score_tables import davis_scores, hota, seen_and_unseen, told_absence, write_davis_scores
+from evaluation.score_tables import davis_scores, hota, seen_and_unseen, told_absence, told_scope, write_davis_scores
 from evaluation.scores import score_videos
 from evaluation.truth import add_processes_flag, add_truth_flags, read_truth
 from util.errors import InputError, WriteError, one_line_errors, warn
@@ -52,6 +52,7 @@ def main() -> None:
         return
     if truth.root is not None:
         print("approximate: the benchmark's own scorer is not public")
+    print(told_scope(tree))
     print(written[0].read_text(), end="")
     if line := told_absence(tree):
         print(line)

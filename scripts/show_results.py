@@ -56,7 +56,7 @@ def main() -> None:
         chosen = [images[i] for i in dict.fromkeys(spaced)]
         sources: list[tuple[str, Mapping[str, Path], MaskReader | None]] = []
         for label, folder in zip(labels, folders, strict=True):
-            place = result_folder(folder, video.name, alone=len(videos) == 1)
+            place = result_folder(folder, video, alone=len(videos) == 1)
             results = {path.stem: place / f"{path.stem}.png" for path in chosen}
             sources.append((label, results, video.reader.of_results(results.values())))
         for source, masks, reader in (*sources, ("truth", video.truth, None)):

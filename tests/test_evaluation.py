@@ -1,6 +1,7 @@
 """The two benchmark scripts as their users run them: what they write, skip, refuse and survive."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -64,6 +65,13 @@ def test_masks_and_scores_are_written(segment, tmp_path, capsys):
     for part in ("frames per second of processing", "from end to end", "peak resident memory", "J&F-Mean"):
         assert part in text
     assert np.array_equal(read_label_map(out / "ant/00000.png").labels, np.maximum(square(1, 4), square(2, 24)))
+
+
+def test_frames_without_a_result_count_in_the_speed(demo_data, light_file, script, tmp_path, capsys):
+    flags = ("--yv_path", demo_data / "YouTube", "--videos", "yt-valid0", "--size", 64, "--output", tmp_path / "out")
+    assert script("eval_youtube", "--model", light_file, *flags) == 0
+    frames, results = re.search(r"(\d+) frames, (\d+) results: \S+ frames per", capsys.readouterr().out).groups()
+    assert int(results) == len(content(tmp_path / "out", "*.png")) < int(frames)
 
 
 @pytest.mark.parametrize(

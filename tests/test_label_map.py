@@ -484,7 +484,7 @@ def test_255_beside_numbers_is_told_and_refused_where_it_is_nearly_all(read, cap
     both = np.where(TWO == 2, np.uint8(255), TWO * 127)
     (found,) = read(grey(both), careful=True)
     assert sorted(np.unique(found)) == [0, 127]
-    assert "255 beside other numbers means 'ignore'" in capsys.readouterr().err
+    assert "255 beside other numbers is no object" in capsys.readouterr().err
     nearly_white = ONE * 255
     nearly_white[6, 6] = 254
     with pytest.raises(InputError, match=r"found 255 in .* pixels and 254 in 1; make them all one of the two"):
@@ -613,4 +613,4 @@ def test_an_object_of_255_beside_numbers_is_told_in_a_data_set_too_and_a_border_
         Image.fromarray(labels.astype(np.uint8)).save(tmp_path / f"{name}.png")
         MaskReader.of([tmp_path / f"{name}.png"], note=told.append)
     assert len(told) == 1
-    assert "object.png: 255 beside other numbers means 'ignore'" in told[0]
+    assert "object.png: 255 beside other numbers is no object" in told[0]

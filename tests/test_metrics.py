@@ -494,6 +494,42 @@ def test_youtube_videos_with_nothing_to_score_are_told_in_one_line(youtube, scri
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
+def test_masks_of_one_video_are_not_scored_as_another_ones(results, short_davis, script, capsys):
+    for name in ("val0", "val1"):
+        (results / name).rename(results / "masks")
+        (results / name).mkdir()
+        (results / "masks").rename(results / name / "masks")
+    flags = ("--davis_path", short_davis, "--videos", "val0", "--results")
+    assert script("score", *flags, results / "val0") == 0
+    assert "scored: 1 videos, " in capsys.readouterr().out
+    assert script("score", *flags, results / "val1") == 2
+    assert "val1: expected masks of val0, found a folder named like another video" in capsys.readouterr().err
+    (results / "val0").rename(results / "mine")
+    assert script("score", *flags, results / "mine") == 0
+
+
+def test_results_that_are_numbered_from_1_are_refused_whatever_comes_before_the_number(short_davis, script, tmp_path, capsys):
+    root = Path(shutil.copytree(short_davis, tmp_path / "davis"))
+    for path in [*root.glob("trainval/*/480p/val0/*.*")]:
+        path.rename(path.with_name(f"im_{path.name}"))
+    for path in (root / "trainval/Annotations/480p/val0").iterdir():
+        place = tmp_path / f"results/val0/im_{int(path.stem[3:]) + 1:05d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    assert script("score", "--results", tmp_path / "results", "--davis_path", root, "--videos", "val0") == 2
+    assert "expected results named like frames, im_00000 to im_00009, found im_00010" in capsys.readouterr().err
+
+
+def test_a_network_that_finds_many_objects_as_single_pixels_is_scored(tmp_path):
+    truth = np.zeros((3, 48, 64), np.uint8)
+    truth[:] = 1 + np.arange(64) // 4
+    results = truth.copy()
+    results[:, ::2] = np.random.default_rng(0).integers(1, 17, (24, 64))
+    video = write_video(tmp_path, "a", truth, results)
+    (scores,) = score_videos(davis_jobs([video], tmp_path / "results"), processes=1).values()
+    assert scores[16].j == pytest.approx(naive_scores(truth[1] == 16, results[1] == 16)[0])
+
+
 def test_no_scores_are_written_into_the_ground_truth(short_davis, script, capsys):
     root = short_davis
     place = root / "trainval/Annotations/480p"

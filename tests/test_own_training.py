@@ -67,7 +67,7 @@ def test_white_in_own_masks_of_numbers_is_told_or_refused(tmp_path, capsys):
     one = square((4, 4))
     write_own(tmp_path / "ignored", {"00000": np.maximum(one, 255 * square((30, 20))), "00001": one}, 2)
     own_source(tmp_path / "ignored")
-    assert "255 beside other numbers means 'ignore'" in capsys.readouterr().err
+    assert "255 beside other numbers is no object" in capsys.readouterr().err
     write_own(tmp_path / "gone", {"00000": one, "00001": 255 * one, "00002": 255 * one}, 3)
     with pytest.raises(InputError, match="expected numbered objects, as in the masks before it"):
         own_source(tmp_path / "gone")
@@ -232,7 +232,7 @@ def masks_resized_smoothly(folder: Path) -> None:
         (a_folder_of_masks, "Annotations/a: training without dog"),
         (a_link_to_nothing, "Annotations: training without gone, links that lead nowhere"),
         (empty_masks, "Annotations/empty: all 4 masks are empty"),
-        (white_that_comes_later, "00003.png: 255 beside other numbers means 'ignore'"),
+        (white_that_comes_later, "00003.png: 255 beside other numbers is no object"),
         (masks_resized_smoothly, "00003.png: 1 only lies along the edges of others"),
     ],
 )

@@ -204,7 +204,7 @@ def odd_davis(tmp_path) -> Path:
 
 
 def test_names_are_text_and_never_markup(odd_davis, script, tmp_path):
-    results = odd_davis / "Annotations/480p"
+    results = Path(shutil.copytree(odd_davis / "Annotations/480p", tmp_path / "results"))
     flags = ["--against", results, "--davis_path", odd_davis, "--output", tmp_path / "page.html"]
     assert script("report", results, *flags) == 0
     found = Page(tmp_path / "page.html")
@@ -214,7 +214,13 @@ def test_names_are_text_and_never_markup(odd_davis, script, tmp_path):
     assert all(picture["alt"].startswith(f"{ODD}, frame 00001, ") for picture in found.of("img"))
 
 
+def truth_as_results(path: Path) -> None:
+    shutil.rmtree(path)
+    path.symlink_to(path.with_name("davis") / "trainval/Annotations/480p")
+
+
 DAMAGE = {
+    "the truth is the result": ("copied", truth_as_results, "{path}: expected results, found the ground truth"),
     "no results": ("copied", shutil.rmtree, "{path}: expected a folder with results, found none"),
     "a mask is broken": ("copied/val2/00007.png", lambda path: path.write_bytes(b"PNG"), "{path}: cannot read this image"),
     "the truth is missing": ("davis/trainval/Annotations/480p/val1/00005.png", Path.unlink, "val1/00005: no ground truth"),

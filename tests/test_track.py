@@ -113,6 +113,11 @@ def test_the_script_starts_in_the_middle_goes_on_and_says_who_drew_first(moving_
     (found,) = json.loads((tmp_path / "two/samples.json").read_text())["videos"].values()
     assert [sample[0]["frame"] for sample in found["samples"]] == [2, 2]
     assert [len(sample) for sample in found["samples"]] == [2, 2]
+    write_start(moving_davis / "Scribbles/cat/002.json", 4, path=[[0.1, 0.9], [0.2, 0.9]])
+    assert run_script("eval_interactive", *flags, tmp_path / "two") == 0
+    (again,) = json.loads((tmp_path / "two/samples.json").read_text())["videos"].values()
+    assert again["samples"][0][0]["J&F"] == found["samples"][0][0]["J&F"]
+    assert again["samples"][1][0]["mask"] != found["samples"][1][0]["mask"]
     assert Image.open(tmp_path / "two/interactive.png").width > 300
     content = json.loads((tmp_path / "two/interactive.json").read_text())
     assert [row["interaction"] for row in content["rows"]] == [1, 2]

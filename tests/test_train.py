@@ -27,6 +27,7 @@ from training.flags import FINETUNING
 from training.loop import EXIT_DIVERGED
 from training.start import checkpoints_in, prepare_others_filter
 from util.distributed import EXIT_STOPPED
+from util.label_map import read_label_map, write_label_map
 
 SMALL = {"key_backbone": "resnet18", "key_dim": 8, "value_dim": 32, "crop": 64, "device": "cpu", "log_every": 1, "lr": 1e-3}
 CPU = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -481,6 +482,15 @@ def test_own_videos_give_scores_as_it_trains_and_choose_the_best_network(run, ow
     assert script("eval_youtube", "--yv_path", own_data, *flags) == 0
     assert script("score", "--yv_path", own_data, "--results", results) == 0
     assert json.loads((results / "scores.json").read_text())["global"]["J&F"] == pytest.approx(score, abs=1e-3)
+    last = max((own_data / "Annotations").glob("*/*.png"))
+    labels = read_label_map(last).labels
+    labels[: len(labels) // 2] = 0
+    labels[-9:, :9] = 1
+    write_label_map(last, labels, None)
+    assert run(tmp_path / "out", "-i", 3, "-b", 1, "--val_root", own_data) == 0
+    assert f"validation: other videos than before, so {best} begins anew" in capsys.readouterr().out
+    score = dict(scalars(tmp_path / "out")["validation/J&F"])[3]
+    assert checkpoint.read(checkpoint_of(tmp_path / "out", 3))["best"] == pytest.approx(score)
     assert run(tmp_path / "out", "-i", 2, "-b", 1, "--val_root", own_data, "--own_root", own_data) == 2
     assert "is trained on (--own_root)" in capsys.readouterr().err
     for path in [path for path in (own_data / "Annotations").glob("*/*.png") if path.stem != "00000"]:

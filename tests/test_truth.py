@@ -78,7 +78,7 @@ def test_a_sequence_too_short_to_score_is_told_and_the_others_are_scored(davis, 
     assert scores_in(tmp_path / "results", "val") == {"dog_1": 1}
     assert capsys.readouterr().err.startswith("warning: not scored: cat: expected ground truth of at least 3 frames, found 2")
     page = tmp_path / "page.html"
-    assert script("report", davis / "Annotations/480p", "--davis_path", davis, "--output", page) == 0
+    assert script("report", tmp_path / "results", "--davis_path", davis, "--output", page) == 0
     assert "dog" in page.read_text()
 
 
@@ -160,13 +160,14 @@ def test_results_of_all_frames_but_the_last_are_told_to_be_perhaps_those_of_the_
 
 
 def test_a_report_and_a_picture_of_ones_own_data(own, script, tmp_path):
-    page, drawn = tmp_path / "page.html", tmp_path / "drawn.png"
-    assert script("report", own / "Annotations", "--yv_path", own, "--output", page, "--frames", 4) == 0
+    page, drawn, results = tmp_path / "page.html", tmp_path / "drawn.png", tmp_path / "results"
+    shutil.copytree(own / "Annotations", results)
+    assert script("report", results, "--yv_path", own, "--output", page, "--frames", 4) == 0
     text = page.read_text()
     assert text.count('id="sequence-') == 2
     assert "100.0" in text
     assert "nan" not in text
-    assert script("show_results", "--results", own / "Annotations", "--yv_path", own, "--output", drawn, "--frames", 2) == 0
+    assert script("show_results", "--results", results, "--yv_path", own, "--output", drawn, "--frames", 2) == 0
     with Image.open(drawn) as image:
         assert image.height > 4 * 160  # result and truth of two videos
 

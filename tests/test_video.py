@@ -153,6 +153,18 @@ def test_the_first_truth_of_an_object_is_scored_unless_it_is_input(youtube, tmp_
     assert annotated_objects(video)[3].frames == ("00000", "00002", "00004")  # the first of which counts as input
 
 
+def test_frames_before_an_objects_mask_cannot_be_known_and_are_not_scored(youtube, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(youtube / "all_frames/valid_all_frames/JPEGImages", own / "JPEGImages")
+    for t in range(11):
+        write_label_map(own / f"truth/late/{t:05d}.png", labels(0, 3, 4), None)
+    write_label_map(own / "Annotations/late/00000.png", labels(0, 3), None)
+    write_label_map(own / "Annotations/late/00008.png", labels(0, 4), None)
+    (video,) = youtube_videos(own, truth=own / "truth")
+    assert annotated_objects(video)[3].frames == tuple(f"{t:05d}" for t in range(11))
+    assert annotated_objects(video)[4].frames == ("00008", "00009", "00010")
+
+
 @pytest.fixture
 def own(tmp_path):
     """The user's own data set: two videos of four frames each."""

@@ -78,7 +78,8 @@ class State:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     means: RunningMeans
-    best: float = -1.0  # J&F of the best validation so far
+    best: float = -1.0  # J&F of the best validation so far, on the videos `best_on`
+    best_on: str = ""
     averaged: AveragedModel | None = None  # the moving average of the weights
 
     @property
@@ -96,6 +97,7 @@ class State:
             "amp_dtype": str(self.amp_dtype),
             "means": self.means.state_dict(),
             "best": self.best,
+            "best_on": self.best_on,
             "random_state": torch.get_rng_state(),
             "iteration": iteration,
             "arguments": record,
@@ -130,7 +132,9 @@ class State:
             self.means.load_state_dict(content["means"])
             if not math.isfinite(content["best"]):
                 raise ValueError(f"expected the best J&F, found {content['best']}")
-            self.best = content["best"]
+            best_on = content.get("best_on", self.best_on)  # older checkpoints do not say
+            if self.best_on in ("", best_on):
+                self.best, self.best_on = content["best"], best_on
             torch.set_rng_state(content["random_state"])
 
 

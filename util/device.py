@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,6 +93,11 @@ def processor_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
+
+
+def timed_on() -> dict[str, Any]:
+    """What seconds on the CPU go by, for the settings of what measures them."""
+    return {"processor": processor_name(), "threads": torch.get_num_threads()}
 
 
 def available_memory(device: torch.device) -> int | None:

@@ -12,15 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dataset.davis import davis_videos
 from dataset.video import Video
 from evaluation.flags import LARGEST_SIZE, MOST_THREADS, SMALLEST_SIZE
 from scripts.experiments.claims import SEEDS_NEEDED, read_grade
 from scripts.experiments.common import LIGHT, run_python
 from scripts.experiments.networks import STAGES, add_recipe_flags, estimate, recipe_of, train, words
-from util.device import processor_name, use_threads
+from util.device import timed_on, use_threads
 from util.errors import InputError, names_some, one_line_errors
 from util.files import write_json
 from util.flags import Parser, int_between
@@ -58,8 +56,7 @@ class Experiments:
         use_threads(arguments.threads)
         settings = {
             "grade": "quick" if arguments.quick else "real",
-            "processor": processor_name(),
-            "threads": torch.get_num_threads(),
+            **timed_on(),
             "size": arguments.size,
             "videos": {f"DAVIS {year}": [video.name for video in videos] for year, videos in self.videos.items()},
             "recipe": recipe_of(arguments),

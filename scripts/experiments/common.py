@@ -21,7 +21,7 @@ from evaluation.scores import davis_jobs, long_enough, score_videos
 from evaluation.tables import Row, grey
 from model import STCN, load_for_inference
 from model.checkpoint import digest
-from util.device import device_of, use_threads
+from util.device import device_of, timed_on, use_threads
 from util.errors import InputError, names_some
 from util.files import read_json, write_json
 from util.flags import Parser, int_between, positive_int
@@ -135,7 +135,7 @@ def score(
     processing, and J&F of each of the `videos`.
 
     `options` are those of `VideoSegmenter`, `views` those of `run_benchmark`.  Goes on after a stop; the speed is then that
-    of the part since.
+    of the parts that were finished.
     """
     root = Path(arguments.output)
     folder = path_in(root, *folder.relative_to(root).parts, source=root)  # through no link out of --output
@@ -144,7 +144,7 @@ def score(
     summary = run_benchmark(
         videos,
         results,
-        {"year": arguments.year},
+        {"year": arguments.year, **timed_on()},
         models=models,
         segmenter={"size": arguments.size, **options},
         network={},
@@ -157,9 +157,13 @@ def score(
     if summary is None or summary.failures:
         raise InputError(f"{folder}: {summary.failures[0] if summary else 'not finished'}")
     if summary.frames:
-        write_json(speed, {"frames/s": summary.frames / summary.seconds})
+        before = read_json(speed) if summary.finished_before and speed.is_file() else {}
+        measured = {name: getattr(summary, name) + before.get(name, 0) for name in ("frames", "seconds")}
+        write_json(speed, measured)
     tree = davis_scores(score_videos(davis_jobs(long_enough(videos), results.masks)))
     total = tree["global"]
     figures = {"J&F": total["J&F"], "J": total["J"]["mean"], "F": total["F"]["mean"]}
-    result: Row = {name: 100 * value for name, value in figures.items()} | (read_json(speed) if speed.is_file() else {})
+    result: Row = {name: 100 * value for name, value in figures.items()}
+    if speed.is_file():
+        result["frames/s"] = (measured := read_json(speed))["frames"] / measured["seconds"]
     return result | {"videos": {name: 100 * sequence["J&F"] for name, sequence in tree["sequences"].items()}}

@@ -22,7 +22,7 @@ from dataset.video import Frame, Video
 from evaluation.tables import Row, over_videos, report
 from model import STCN, NetworkConfig, VideoSegmenter, make_network, save_network
 from scripts.experiments.common import add_memory_flags, experiment_parser, labels_of, network_of, settings_of, videos_of
-from util.device import processor_name
+from util.device import timed_on
 from util.errors import one_line_errors
 from util.stopwatch import Stopwatch
 
@@ -71,9 +71,9 @@ def row_of(model: str, label: str, videos: list[Video], arguments: argparse.Name
     and STCN without it (section 6.2).
     """
     network = network_of(model, arguments)
-    settings = settings_of(model, arguments, "mem_every", "top", "threads")
+    settings = settings_of(model, arguments, "mem_every", "top")
     device = next(network.parameters()).device.type
-    settings |= {"include_last": include_last, "device": device, "processor": processor_name()}
+    settings |= {"include_last": include_last, "device": device} | timed_on()
     options = {"size": arguments.size, "memory_every": arguments.mem_every, "top_k": arguments.top}
     work = partial(seconds_of, network, {**options, "include_last": include_last})
     label += ", with last" if include_last else ", without"
