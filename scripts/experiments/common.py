@@ -137,6 +137,7 @@ def score(
     `options` are those of `VideoSegmenter`, `views` those of `run_benchmark`.  Goes on after a stop; the speed is then that
     of the parts that were finished.
     """
+    use_threads(arguments.threads)  # before `timed_on`
     root = Path(arguments.output)
     folder = path_in(root, *folder.relative_to(root).parts, source=root)  # through no link out of --output
     results = ResultFolder(folder)
