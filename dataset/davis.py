@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataset.folders import meant_instead, what_is_in
-from dataset.read_videos import checked_video, frames_of, refuse_none, unless_unusable
+from dataset.mask_files import list_masks
+from dataset.read_videos import UnusableVideoError, checked_video, frames_of, refuse_none, unless_unusable
 from dataset.video import Video
 from dataset.video_names import chosen_videos, read_image_set
-from util.errors import InputError
+from util.errors import InputError, names_some
 from util.guards import plain_name
 
 
@@ -47,17 +48,18 @@ def davis_videos(
         truth = {stem: mask for stem, mask in masks.items() if mask.is_file()}
         first = frames[0].stem
         with unless_unusable(name, left_out):
-            videos.append(
-                checked_video(
-                    name,
-                    frames,
-                    masks={first: masks[first]},
-                    wanted=frozenset(masks),
-                    truth=truth,
-                    union=year == 2016,
-                    one_size=resolution == "480p",
-                )
+            video = checked_video(
+                name,
+                frames,
+                masks={first: masks[first]},
+                wanted=frozenset(masks),
+                truth=truth,
+                union=year == 2016,
+                one_size=resolution == "480p",
             )
+            if absent := list_masks(annotations / name).keys() - masks.keys():
+                raise UnusableVideoError(f"{images / name}: lacks {names_some(absent)}, of which there are masks")
+            videos.append(video)
     return refuse_none(videos, left_out)
 
 

@@ -48,7 +48,7 @@ class Layout(NamedTuple):
 
 
 LAYOUTS = {
-    "mose": Layout("MOSE", ("valid", "train", "test")),
+    "mose": Layout("MOSE", ("valid", "train", "test"), scored="first"),
     "lvos": Layout(
         "LVOS",
         ("val", "test", "train"),
@@ -147,6 +147,8 @@ def layout_videos(
         each_object=layout.each_object,
         left_out=left_out,
     )
+    if late := [video.name for video in videos if layout.first_only and video.images[0].stem not in video.masks]:
+        warn(f"{masks}: no mask of the first frame of {names_some(late)}; frames before the first mask are left empty")
     if not layout.sparse or output_all:
         return videos
     return [replace(video, wanted=frozenset(video.truth)) for video in videos]
@@ -166,12 +168,14 @@ def scored_objects(
     if layout.unseen and unseen is None:
         print_note(f"no {base / layout.unseen}: scores are not divided into seen and unseen")
     result: dict[str, dict[int, ScoredObject]] = {}
-    short = []
+    short, partly = [], []
     with progress_bar(len(videos), "videos whose objects are looked up") as bar:
         for video in videos:
             names = [image.stem for image in video.images]
             frames = tuple(name for name in names if name in video.truth)
             result[video.name] = {}
+            if 3 <= len(frames) < len(names) and not layout.sparse and layout.scored != "range":
+                partly.append(f"{video.name} ({len(frames)} of {len(names)})")
             if len(frames) < 3:
                 short.append(video.name)
             elif layout.scored == "range":
@@ -193,6 +197,8 @@ def scored_objects(
         if len(short) == len(videos):
             raise InputError(f"{base}: {what}; what is not public, the server of {layout.title} scores")
         warn(f"not scored: {what}")
+    if partly:
+        warn(f"{base}: not all frames of {names_some(partly)} have masks; those without are not scored")
     return result
 
 

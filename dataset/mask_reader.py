@@ -18,6 +18,7 @@ from dataset.colours import (
     OURS,
     PURE_WHITE,
     are_grey,
+    brightness_range,
     colour_name,
     drawn_on_nothing,
     refuse_background,
@@ -202,6 +203,8 @@ class MaskReader:
             self._doubt_white(path, int(counts[WHITE]), {i: int(counts[i]) for i in ids})
         if palette is None and not ids and PURE_WHITE in known.colours:
             return np.where(values == WHITE, np.uint8(known.colours[PURE_WHITE]), np.uint8(0))
+        if palette is None and known.white is None and ids and ids == {brightness_range(c)[1] for c in [*OURS][: len(ids)]}:
+            known.tell(path, "its numbers are the brightness of DAVIS's colours: was it saved as greyscale?")
         known.refuse_unknown(path, ids)
         return values
 

@@ -33,6 +33,7 @@ JPEG_QUALITY = 95
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 PICTURES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
+SPOT_CHECKS = 50  # one in so many of the pictures that are already there is compared with its archive's
 SMALL_PART = 3  # an archive of which less than one in so many of the pictures is used is probably another one than is thought
 
 Convert = Callable[[bytes], bytes]
@@ -111,6 +112,7 @@ def place_stream(
     plans = list(plans)
     outcomes: list[str | None] = []  # of what was to be written: `None`, or the problem
     little: list[str] = []
+    told: list[str] = []
     kept = 0
     begun = time.time() - 1  # a second for file systems with coarse times
     size = 1 + sum(archive.size for archive, _ in plans) // 1_000_000
@@ -137,6 +139,8 @@ def place_stream(
                         is_new = there.stat().st_mtime >= begun and placement.convert is None  # by an earlier member, perhaps
                         if is_new and there.read_bytes() != read_member(archive, member):
                             raise InputError(f"{there}: differs from {_told(source)}, which is another file of this name")
+                        if placement.convert and kept % SPOT_CHECKS == 0:
+                            _refuse_other_picture(there, placement.convert, read_member(archive, member), source)
                         kept += 1
                         continue
                     try:
@@ -150,15 +154,17 @@ def place_stream(
                         outcomes.append(_write(job))
                 done += archive.size
                 for kind in total:
+                    what = f"{archive.path}: used {used[kind]} of {total[kind]} {kind}, not {', '.join(others[kind])}"
                     if SMALL_PART * used[kind] < total[kind]:
-                        what = f"used {used[kind]} of {total[kind]} {kind}, not {', '.join(others[kind])}"
-                        little.append(f"{archive.path}: {what}")
+                        little.append(what)
+                    elif kind == "pictures" and used[kind] < total[kind]:
+                        told.append(what)
 
         for outcome in map_parallel(_write, jobs(), workers=workers):
             outcomes.append(outcome)
     problems = [problem for problem in outcomes if problem]
     written = len(outcomes) - len(problems)
-    print(f"{written} files written, {kept} already there")
+    print("\n".join([*told, f"{written} files written, {kept} already there"]))
     if problems:
         raise InputError(f"{len(problems)} files cannot be read and were left out: {'; '.join(problems[:3])}")
     if little:
@@ -260,6 +266,20 @@ def _is_placed(placement: Placement, size: int, source: str) -> bool:
             f"{target}: differs from {_told(source)}; is it from another data set or year? Choose another --output"
         )
     return True
+
+
+def _refuse_other_picture(target: Path, convert: Convert, data: bytes, source: str) -> None:
+    """Raise `InputError` if a picture is not what `convert` makes of a member's data: of another edition, or another size.
+
+    Of JPEG only the size is compared, since other versions of its encoder make other pixels.
+    """
+    try:
+        expected, found = _decoded(convert(data)), _decoded(target.read_bytes())
+    except InputError:
+        return  # the member is broken, and so was not what was written
+    if expected.size != found.size or (target.suffix == ".png" and expected.tobytes() != found.tobytes()):
+        what = "was it made of another edition, or with other flags? Choose another --output"
+        raise InputError(f"{target}: differs from {_told(source)}: {what}")
 
 
 def _decoded(data: bytes) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +60,7 @@ def youtube_videos(
     existing_folder(annotations)
     if not images.is_dir():
         raise InputError(f"{images}: no such folder, nor {every_frame}")
-    wanted = None
+    wanted, meta = None, {}
     if output_all or own:
         listing, names = annotations, [path.name for path in subfolders(annotations)]
         if unmasked := sorted({path.name for path in subfolders(images)} - set(names) if only is None else ()):
@@ -75,7 +75,7 @@ def youtube_videos(
         wanted = {name: {frame for scored in meta[name].values() for frame in scored.frames} for name in names}
     if not names:
         raise InputError(f"{listing}: expected videos, found none")
-    return read_videos(
+    videos = read_videos(
         chosen_videos(names, only, listing),
         images,
         annotations,
@@ -85,6 +85,26 @@ def youtube_videos(
         all_masks=all_masks,
         left_out=left_out,
     )
+    for video in videos:
+        if video.name in meta:
+            _check_objects(video, {*meta[video.name]}, listing)
+    return videos
+
+
+def _check_objects(video: Video, listed: set[int], listing: Path) -> None:
+    """Warn if a video's masks show others than the listed objects; raises `InputError` if their numbers are not the list's:
+    colours of their own, or greyscale.
+    """
+    shown = {number for mask in video.masks.values() for number in object_ids(video.read_mask(mask))}
+    what = f"expected objects {_numbers(listed)}, as in {listing}, found {_numbers(shown)}"
+    if video.reader.known.own or not shown & listed:
+        raise InputError(f"{next(iter(video.masks.values())).parent}: {what}; save the masks as they came, with their palette")
+    if shown != listed:
+        warn(f"{video.name}: {what}")
+
+
+def _numbers(ids: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(ids)))
 
 
 def is_sparse(root: str | Path, split: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from dataset.mask_files import mask_files
 from dataset.video import Video
 from evaluation.score_tables import SCORE_FILES
-from util.errors import InputError, names_some, shorten
+from util.errors import InputError, names_some, shorten, warn
 from util.files import (
     has_content,
     make_folder,
@@ -128,12 +128,15 @@ class ResultFolder:
         remove_folder(self.folder(video), {f"{name}.png" for name in video.wanted})
         os.replace(partial, self.folder(video))
 
-    def refuse_to_zip(self, videos: Iterable[Video]) -> None:
+    def refuse_to_zip(self, videos: Sequence[Video]) -> None:
         """Raise `InputError` if a name of these or of earlier results cannot be in `results.zip`."""
         old = read_record(self.record).videos if os.path.lexists(self.record) else {}
         frames = {name: entry.frames for name, entry in old.items() if self._path(name).is_dir()} | {
             video.name: tuple(video.wanted) for video in videos
         }
+        if own := [video.name for video in videos if not video.union and video.reader.known.own]:
+            what = "have colours of their own, numbered as they come; a server may number them otherwise"
+            warn(f"--zip: masks of {names_some(own)} {what}")
         for video, wanted in frames.items():
             for name in (video, *wanted):
                 try:

@@ -845,8 +845,12 @@ def test_json_and_its_video_become_a_folder_to_train_on(kind, script, tmp_path, 
     assert script("from_coco", *flags) == 2
     assert "Annotations/cat: already exists" in capsys.readouterr().err
     (mine / "Annotations/cat").rename(mine / "Annotations/.cat.unfinished")  # as if it had been killed before its last step
+    if kind != "in place":  # with another video of this name
+        for path in (mine / "JPEGImages/cat").iterdir():
+            Image.new("RGB", (64, 48)).save(path)
     assert script("from_coco", *flags) == 0
     assert sorted(path.name for path in mine.glob("*/*")) == ["cat", "cat"]
+    assert read_image(image).mean() > 20
 
 
 @pytest.mark.parametrize("inner", [5, 10])

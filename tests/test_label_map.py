@@ -607,6 +607,13 @@ def test_a_mask_in_which_an_object_has_become_the_background_is_refused(kind, fi
     MaskReader.of(paths, drawn=False).read(paths[3])  # a network may have lost it
 
 
+def test_numbers_that_are_the_brightness_of_our_colours_are_told(read, capsys):
+    read(grey(np.array([0, 38, 75], np.uint8)[TWO]))
+    assert "its numbers are the brightness of DAVIS's colours: was it saved as greyscale?" in capsys.readouterr().err
+    read(grey(np.array([0, 38, 76], np.uint8)[TWO]))
+    assert "brightness" not in capsys.readouterr().err
+
+
 def test_an_object_of_255_beside_numbers_is_told_in_a_data_set_too_and_a_border_is_not(tmp_path):
     told: list[str] = []
     for name, labels in (("border", np.where(THICK > TWO, 255, 64 * TWO)), ("object", np.array([0, 64, 255])[TWO])):

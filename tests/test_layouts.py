@@ -148,13 +148,20 @@ def test_mose_gives_first_masks_and_scores_where_all_are_public(evaluate, score,
     write_set("mose", root, "train")
     assert [list(video.masks) for video in layout_videos(LAYOUTS["mose"], root, split="train")] == [["00000"], ["00000"]]
     scores = score("mose", root, "--split", "train")
-    assert_scored(scores, {1: range(1, 7), 2: range(1, 7), 3: range(2, 7)})
-    assert "absence: 2 of 4 objects are absent from some frames, of which 25.0% were left empty" in capsys.readouterr().out
+    assert_scored(scores, {1: range(1, 7), 2: range(1, 7)})
+    assert "absence: 1 of 3 objects are absent from some frames, of which 50.0% were left empty" in capsys.readouterr().out
     entry = scores["sequences"]["cat"]["objects"]["2"]
     assert (entry["left_empty"], entry["found"]) == (0.5, 0.75)
     truths, results = (np.array([draw(t) == 2 for t in range(1, 7)]) for draw in (truth, result))
     assert entry["J_volume"] == pytest.approx((truths & results).sum() / (truths | results).sum())
     assert scores["global"]["J&F_gone"] is not None
+    capsys.readouterr()
+    for t in (0, 7):
+        (root / f"train/Annotations/cat/{t:05d}.png").unlink()
+    score("mose", root, "--split", "train")
+    told = capsys.readouterr().err
+    assert "no mask of the first frame of cat; frames before the first mask are left empty" in told
+    assert "not all frames of cat (6 of 8) have masks; those without are not scored" in told
     assert script("score", "--layout", "mose", "--path", first.parent, "--results", tmp_path, "--split", "val") == 2
     assert "--split: expected valid or train or test, found val" in capsys.readouterr().err
 

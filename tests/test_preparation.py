@@ -474,6 +474,27 @@ def test_running_again_after_a_kill_writes_only_what_is_not_finished(script, tmp
     assert sorted(content(out / "train_480p").values()) == sorted(video("train/{}", "v").values())
 
 
+@pytest.mark.parametrize("other", ["size", "edition"])
+def test_pictures_of_another_size_or_edition_are_not_taken_for_those_of_the_archive(other, script, tmp_path, capsys):
+    files = {f"BIG/{name}_{kind}": data for name in "ab" for kind, data in (("im.jpg", jpg(60, 80)), ("gt.png", grey(60, 80)))}
+    flags = ("--output", tmp_path / "out", "--num_workers", 0)
+    assert script("prepare_static", zipped(tmp_path / "a.zip", files), *flags, "--shorter", 40) == 0
+    if other == "edition":
+        files |= {name: png(np.pad(np.full((9, 9), 255, np.uint8), 25)) for name in files if name.endswith(".png")}
+        files = dict(sorted(files.items()))  # the mask first
+    again = zipped(tmp_path / "b.zip", files)
+    assert script("prepare_static", again, *flags, "--shorter", 30 if other == "size" else 40) == 2
+    assert "was it made of another edition, or with other flags?" in capsys.readouterr().err
+    assert script("prepare_static", tmp_path / "a.zip", *flags, "--shorter", 40) == 0
+    assert "0 files written, 4 already there" in capsys.readouterr().out
+
+
+def test_pictures_without_a_place_are_told(script, tmp_path, capsys):
+    files = VALID | {"train_480p/JPEGImages/v/00000.JPG": jpg()}
+    assert script("prepare_youtube", zipped(tmp_path / "a.zip", files), "--output", tmp_path / "out") == 0
+    assert "a.zip: used 4 of 5 pictures, not train_480p/JPEGImages/v/00000.jpg" in capsys.readouterr().out
+
+
 def test_an_own_file_in_the_place_of_one_of_the_archives_is_kept(script, tmp_path, capsys):
     out = unpacked(tmp_path / "out", {"JPEGImages/clip/00001.jpg": b"mine", "JPEGImages/clip/note.txt": b"mine too"})
     assert script("prepare_bl30k", tarred(tmp_path / "a", BL30K), "--output", out) == 2

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import PALETTE, content, write_davis, write_video
 from films import square
+from PIL import Image
 
 from dataset.davis import davis_videos
 from dataset.video import Video
@@ -309,6 +310,13 @@ def test_a_zip_has_the_videos_of_earlier_runs_too(segment, out, capsys):
     assert segment("--videos", "bee", "--zip") == 2
     assert "ant: lacks 00001.png; make it again with --videos ant" in capsys.readouterr().err
     assert segment("--zip") == 0
+
+
+def test_a_zip_tells_that_colours_do_not_say_which_numbers_a_server_expects(segment, davis, capsys):
+    for path in davis.glob("Annotations/480p/ant/*.png"):
+        Image.fromarray(np.array([[0, 0, 0], [250, 120, 10]], np.uint8)[np.minimum(MASK, 1)]).save(path)
+    assert segment("--zip") == 0
+    assert "warning: --zip: masks of ant have colours of their own" in capsys.readouterr().err
 
 
 def test_results_in_another_subfolder_are_not_left_to_be_scored_instead(segment, out, davis, light_file, script, capsys):

@@ -54,6 +54,15 @@ def test_davis_2017_is_found_with_and_without_trainval(davis):
         assert list(videos[0].masks) == ["00000"]
 
 
+def test_davis_without_frames_of_which_there_are_masks_is_left_out(davis):
+    (davis / "JPEGImages/480p/cat/00001.jpg").unlink()
+    with pytest.raises(InputError, match=r"JPEGImages/480p/cat: lacks 00001, of which there are masks"):
+        davis_videos(davis)
+    left_out: list[str] = []
+    assert [video.name for video in davis_videos(davis, left_out=left_out)] == ["dog"]
+    assert "lacks 00001" in left_out[0]
+
+
 def test_testdev_has_first_masks_and_no_truth(davis):
     root = davis.parent / "test-dev"
     davis.rename(root)
@@ -128,6 +137,28 @@ def test_only_an_objects_first_mask_is_input_or_every_mask_where_asked(youtube):
     assert given_in(youtube_videos(youtube)[0]) == {"00000": [0, 2, 5], "00005": [0, 7]}
     every = given_in(youtube_videos(youtube, all_masks=True)[0])
     assert every == {"00000": [0, 2, 5], "00005": [0, 5, 7], "00010": [0, 2, 5, 7]}
+
+
+def test_masks_that_do_not_number_objects_as_the_list_does_are_refused(youtube, capsys):
+    """As RGB, its colours would be numbered as they come; as greyscale, by their brightness: the server would see others."""
+    paths = sorted((youtube / "valid/Annotations/late").iterdir())
+    saved = {path: path.read_bytes() for path in paths}
+    youtube_videos(youtube)
+    for mode, found in (("RGB", "1, 2, 3"), ("L", "53, 75, 128")):
+        for path, content in saved.items():
+            path.write_bytes(content)
+            with Image.open(path) as image:
+                converted = image.convert(mode)
+            if mode == "RGB":  # the colours of another program
+                converted = Image.fromarray(np.array(converted)[..., ::-1] // 2 * 3 // 2)
+            converted.save(path)
+        with pytest.raises(InputError, match=rf"late: expected objects 2, 5, 7, as in .*meta.json, found {found}; save"):
+            youtube_videos(youtube)
+    paths[0].write_bytes(saved[paths[0]])
+    paths[1].unlink()
+    capsys.readouterr()
+    youtube_videos(youtube)
+    assert "warning: late: expected objects 2, 5, 7, as in" in capsys.readouterr().err
 
 
 def test_a_data_set_of_ones_own_needs_neither_meta_nor_split(youtube, tmp_path):

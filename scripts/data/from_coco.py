@@ -44,7 +44,8 @@ def main() -> None:
     output, name = Path(arguments.output), arguments.name or (source.stem if source.is_file() else place.resolve().name)
     images, masks = (path_in(output / part, name, source="--name") for part in ("JPEGImages", "Annotations"))
     in_place = images.is_dir() and source.is_dir() and images.samefile(source)
-    killed = images.is_dir() and unfinished(masks).is_dir()  # an earlier try, before its masks came to their place
+    # an earlier try, before its masks came to their place
+    killed = images.is_dir() and images.resolve() != place.resolve() and unfinished(masks).is_dir()
     for folder in (masks, *([] if in_place or killed else [images])):
         if folder.exists():
             raise InputError(f"{folder}: already exists; remove it, or give another --name")
@@ -53,7 +54,9 @@ def main() -> None:
         hidden = hide(masks, {f"{each}.png" for each in video.names})
         for frame, mask in found.items():
             write_label_map(hidden / f"{video.names[frame]}.png", mask.labels, colour_map())
-        if not in_place and not killed:
+        if killed:  # perhaps with another video of this name
+            os.replace(images, unfinished(images))
+        if not in_place:
             os.replace(write_frames(video, images), images)
         os.replace(hidden, masks)
     print(f"{masks}: masks of {len(found)} of {len(video.names)} frames")
