@@ -101,6 +101,7 @@ def _coco(content: dict[str, Any], video: str) -> dict[str, Masks]:
         for number, (category, entry) in enumerate(zip(called, entries, strict=True), start=1):
             facts = {**entry, **(entry.get("attributes") or {})}
             track = next((facts[key] for key in TRACKS if facts.get(key) not in NO_TRACK), None)
+            track = int(track) if isinstance(track, float) and track.is_integer() else track  # 1.0, as some tools write it
             alone = called.count(category) == 1
             if track is None and not alone:
                 several.append(f"several '{category}' in {name}")

@@ -326,6 +326,11 @@ READ = [
     ("two of a kind", coco(annotation(ONE), annotation(SECOND)), {4: [1, 2]}),
     ("with its box", coco(annotation(ONE, bbox=[4.2, 4.2, 15.5, 15.5])), {4: [1]}),
     ("tracks", coco(annotation(SECOND, track_id=8), annotation(ONE, attributes={"track_id": 3})), {4: [3, 8]}),
+    (
+        "a track as 3 and 3.0",
+        coco(annotation(ONE, track_id=3), annotation(ONE, image_id=2, track_id=3.0), images=("00005.jpg", "00009.jpg")),
+        {4: [3], 8: [3]},
+    ),
     ("frames", coco(annotation(ONE), annotation(ONE, image_id=2), images=("00005.jpg", "00009.jpg")), {4: [1], 8: [1]}),
     ("SA-1B", {"image": {"file_name": "00005.jpg", "height": 48, "width": 64}, "annotations": [{**RUNS}]}, {4: [1]}),
     ("SAM", [{**RUNS, "area": 256}], {0: [1]}),

@@ -489,6 +489,14 @@ def test_pictures_of_another_size_or_edition_are_not_taken_for_those_of_the_arch
     assert "0 files written, 4 already there" in capsys.readouterr().out
 
 
+def test_frames_and_masks_may_come_in_an_archive_each(script, tmp_path):
+    both = video("train/{}", "v")
+    parts = [{name: data for name, data in both.items() if name.endswith(kind)} for kind in (".jpg", ".png")]
+    archives = [zipped(tmp_path / f"{i}.zip", part) for i, part in enumerate(parts)]
+    assert script("prepare_youtube", *archives, "--output", tmp_path / "out", "--num_workers", 0) == 0
+    assert len(content(tmp_path / "out/train_480p")) == len(both)
+
+
 def test_pictures_without_a_place_are_told(script, tmp_path, capsys):
     files = VALID | {"train_480p/JPEGImages/v/00000.JPG": jpg()}
     assert script("prepare_youtube", zipped(tmp_path / "a.zip", files), "--output", tmp_path / "out") == 0

@@ -155,6 +155,8 @@ def test_masks_that_do_not_number_objects_as_the_list_does_are_refused(youtube, 
         with pytest.raises(InputError, match=rf"late: expected objects 2, 5, 7, as in .*meta.json, found {found}; save"):
             youtube_videos(youtube)
     paths[0].write_bytes(saved[paths[0]])
+    paths[1].write_bytes(saved[paths[1]][:-20])
+    youtube_videos(youtube)  # a broken mask is told when its video is segmented
     paths[1].unlink()
     capsys.readouterr()
     youtube_videos(youtube)

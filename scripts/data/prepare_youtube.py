@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from dataset.archives import Archive
-from dataset.preparation import Placement, convert_image, convert_mask, one_by_one, preparation_parser, prepare
+from dataset.preparation import Placement, convert_image, convert_mask, preparation_parser, prepare
 from util.errors import InputError, one_line_errors
 
 SOURCES = """\
@@ -28,15 +28,28 @@ FRAME = re.compile(r"(?:.*/)?(train|valid|test)/((?:JPEGImages|Annotations)/[^/]
 ALL_FRAMES = re.compile(r"(?:.*/)?((?:valid|test)_all_frames/JPEGImages/[^/]+/[^/]+\.jpg)")
 
 
-def plan(archive: Archive, output: Path) -> dict[str, Placement]:
-    """Where the archive's files go; raises `InputError` if it is not from YouTube-VOS."""
-    result, kinds = {}, set()
+def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str, Placement]]]:
+    """Where the files of each archive go; raises `InputError` if one is not from YouTube-VOS, or all lack the training masks."""
+    plans = [(archive, plan_of(archive, output)) for archive in archives]
+    train = {
+        placement.name.split("/")[0]: archive.path
+        for archive, placements in plans
+        for placement in placements.values()
+        if placement.folder == output / "train_480p"
+    }
+    if "JPEGImages" in train and "Annotations" not in train:
+        what = "expected masks (train/Annotations), found frames only: is it YouTube-VIS?"
+        raise InputError(f"{train['JPEGImages']}: {what}")
+    return plans
+
+
+def plan_of(archive: Archive, output: Path) -> dict[str, Placement]:
+    result = {}
     for name in archive.sizes:
         if match := ALL_FRAMES.fullmatch(name):
             result[name] = Placement(output / "all_frames", match[1])
         elif match := FRAME.fullmatch(name):
             part, below, kind = match.groups()
-            kinds.add((part, below.split("/")[0]))
             if part == "train":
                 convert = partial(convert_image if kind == "jpg" else convert_mask, shorter=SHORTER)
                 result[name] = Placement(output / "train_480p", below, convert)
@@ -50,8 +63,6 @@ def plan(archive: Archive, output: Path) -> dict[str, Placement]:
             f"{archive.path}: expected train/, valid/ or test/ with JPEGImages and Annotations, or valid_all_frames/ or "
             f"test_all_frames/, found {archive.content()}"
         )
-    if ("train", "JPEGImages") in kinds and ("train", "Annotations") not in kinds:
-        raise InputError(f"{archive.path}: expected masks (train/Annotations), found frames only: is it YouTube-VIS?")
     return result
 
 
@@ -61,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
 @one_line_errors
 def main() -> None:
-    prepare(parser().parse_args(), SOURCES, one_by_one(plan))
+    prepare(parser().parse_args(), SOURCES, plan)
 
 
 if __name__ == "__main__":
