@@ -29,7 +29,7 @@ ALL_FRAMES = re.compile(r"(?:.*/)?((?:valid|test)_all_frames/JPEGImages/[^/]+/[^
 
 
 def plan(archives: list[Archive], output: Path) -> list[tuple[Archive, dict[str, Placement]]]:
-    """Where the files of each archive go; raises `InputError` if one is not from YouTube-VOS, or all lack the training masks."""
+    """Where the files of each archive go; raises `InputError` if one is not YouTube-VOS, or none has the training masks."""
     plans = [(archive, plan_of(archive, output)) for archive in archives]
     train = {
         placement.name.split("/")[0]: archive.path
